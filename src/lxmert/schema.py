@@ -1,0 +1,69 @@
+"""The data that crosses rooms: regions of an image, an example of a data set, an answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+IGNORE_INDEX = -100
+"""Label of a position that no objective may count: an unmasked word, a question without answer."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What the eyes saw in one image: boxes with their features, names and confidences.
+
+    Attributes:
+        boxes: `[regions, 4]` float32, `(x1, y1, x2, y2)` in absolute pixels of the image as stored.
+        features: `[regions, feature_dim]` float32, pooled region features.
+        image_size: `(height, width)` in pixels.
+        object_ids: `[regions]`, 0-based object class, background excluded.
+        object_scores: `[regions]`, confidence of that class in `[0, 1]`.
+        attribute_ids: `[regions, groups]`, the best attribute of each attribute group (color, size, ...),
+            0-based in the list of all attributes; the published detector has one group.
+        attribute_scores: `[regions, groups]`, its confidence in `[0, 1]`.
+        found: False where nothing was found, and the whole image stands in as the only region.
+    """
+
+    boxes: FloatArray
+    features: FloatArray
+    image_size: tuple[int, int]
+    object_ids: IntArray
+    object_scores: FloatArray
+    attribute_ids: IntArray
+    attribute_scores: FloatArray
+    found: bool = True
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text about one image (two for pair tasks), with what is known about it.
+
+    Attributes:
+        example_id: unique in its data set; seeds the example's masks.
+        text: a question or a caption.
+        image_ids: keys of the region store; relative paths below the image folder.
+        answers: acceptable answers with their scores in `[0, 1]`; empty for a caption.
+        family: type of question, by which accuracy is reported; empty where unknown.
+    """
+
+    example_id: str
+    text: str
+    image_ids: tuple[str, ...]
+    answers: Mapping[str, float] = field(default_factory=dict)
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with its probability in `[0, 1]`."""
+
+    answer: str
+    score: float
