@@ -23,7 +23,7 @@ class Regions:
         image_size: `(height, width)` in pixels.
         object_ids: `[regions]`, 0-based object class, background excluded.
         object_scores: `[regions]`, confidence of that class in `[0, 1]`.
-        attribute_ids: `[regions, groups]`, the best attribute of each attribute group (color, size, ...),
+        attribute_ids: `[regions, groups]`, the best attribute of each group (color, size, ...),
             0-based in the list of all attributes; the published detector has one group.
         attribute_scores: `[regions, groups]`, its confidence in `[0, 1]`.
         found: False where nothing was found, and the whole image stands in as the only region.

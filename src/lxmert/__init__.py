@@ -1,0 +1,1 @@
+"""LXMERT, from pixels to answers and why."""
