@@ -35,7 +35,7 @@ def normalize(boxes: Floating, image_size: tuple[int, int]) -> npt.NDArray[np.fl
 
 
 def iou(first: Floating, second: Floating) -> Floating:
-    """Return intersection over union of each pair: `[n, 4]`, `[m, 4]` -> `[n, m]`; 0 if both empty."""
+    """Return the IoU of each pair: `[n, 4]`, `[m, 4]` -> `[n, m]`; 0 where both are empty."""
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     overlap = area(np.concatenate([top_left, bottom_right], axis=-1))
