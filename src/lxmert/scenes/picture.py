@@ -1,0 +1,100 @@
+"""A scene as seen: the picture, and exact labels of what is visible in it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.scenes.layout import SceneObject, sample_layout
+from lxmert.scenes.render import SIZE, Hits, pixel_rays, render, trace
+
+SPLITS = ("train", "valid", "test")
+
+MIN_VISIBLE, MIN_PIXELS = 0.4, 45
+"""An object of which less is seen (share of its outline, pixels) is taken off the table."""
+
+
+@dataclass(frozen=True)
+class VisibleObject:
+    """An object with what is seen of it.
+
+    Attributes:
+        thing: its labels and place.
+        box: `(x1, y1, x2, y2)` around its visible pixels.
+        visible: share of its outline within the picture that no other object hides, in `(0, 1]`.
+        pixels: number of its visible pixels.
+    """
+
+    thing: SceneObject
+    box: tuple[int, int, int, int]
+    visible: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered scene: `[SIZE, SIZE, 3]` uint8 sRGB pixels; its objects, nearest first."""
+
+    pixels: npt.NDArray[np.uint8]
+    objects: tuple[VisibleObject, ...]
+
+
+def make_picture(split: str, index: int, *, seed: int) -> Picture:
+    """Make picture `index` of a split; the same arguments give the same picture everywhere.
+
+    Raises:
+        ValueError: for an unknown split or a negative index or seed.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if index < 0 or seed < 0:
+        raise ValueError(f"index {index} and seed {seed} must not be negative")
+    generator = np.random.default_rng([seed, SPLITS.index(split), index])
+    layout = sample_layout(generator)
+    origin = np.array(layout.camera.position, dtype=np.float32)[:, None]
+    hits = trace(layout.objects, origin, pixel_rays(layout))
+    kept = _well_visible(hits)
+    objects = tuple(layout.objects[number] for number in kept)
+    hits = hits.keep(kept)
+    pixels = render(replace(layout, objects=objects), hits, generator)
+    return Picture(pixels, _look(objects, hits))
+
+
+def make_pictures(split: str, indices: Sequence[int], *, seed: int) -> Iterator[Picture]:
+    """Make pictures one after the other."""
+    return (make_picture(split, index, seed=seed) for index in indices)
+
+
+def _well_visible(hits: Hits) -> list[int]:
+    """Choose the objects that stay: the least visible one goes until all are seen well enough."""
+    kept = list(range(len(hits.depths)))
+    outlines = np.isfinite(hits.depths).sum(1)
+    while kept:
+        visible = _count_visible(hits.keep(kept))
+        shares = visible / np.maximum(outlines[kept], 1)
+        shares[visible < MIN_PIXELS] = 0
+        if shares.min() >= MIN_VISIBLE:
+            break
+        kept.pop(int(shares.argmin()))
+    return kept
+
+
+def _count_visible(hits: Hits) -> npt.NDArray[np.int64]:
+    """Return the number of pixels in which each object is the first one met."""
+    first, _ = hits.nearest()
+    return np.bincount(first + 1, minlength=len(hits.depths) + 1)[1:]
+
+
+def _look(objects: tuple[SceneObject, ...], hits: Hits) -> tuple[VisibleObject, ...]:
+    """Label what is visible of each object."""
+    first = hits.nearest()[0].reshape(SIZE, SIZE)
+    outlines = np.isfinite(hits.depths).sum(1)
+    seen = []
+    for number, thing in enumerate(objects):
+        rows, columns = np.nonzero(first == number)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        x1, y1, x2, y2 = (int(side) for side in box)
+        share = len(rows) / float(outlines[number])
+        seen.append(VisibleObject(thing, (x1, y1, x2, y2), share, len(rows)))
+    return tuple(sorted(seen, key=lambda item: item.thing.z))

@@ -1,0 +1,45 @@
+"""The words of the miniature world: object classes, colors, sizes, materials, and their plurals."""
+
+OBJECTS = (
+    "apple",
+    "ball",
+    "book",
+    "bottle",
+    "bowl",
+    "box",
+    "can",
+    "candle",
+    "clock",
+    "cone",
+    "hat",
+    "lamp",
+    "mug",
+    "plate",
+    "stool",
+    "vase",
+)
+
+COLORS = {
+    "red": (0.80, 0.07, 0.07),
+    "orange": (0.95, 0.42, 0.03),
+    "yellow": (0.93, 0.82, 0.06),
+    "green": (0.08, 0.52, 0.12),
+    "blue": (0.06, 0.18, 0.80),
+    "purple": (0.45, 0.09, 0.58),
+    "white": (0.90, 0.90, 0.90),
+    "black": (0.035, 0.035, 0.04),
+}
+"""Color name -> linear RGB reflectance in `[0, 1]`."""
+
+SIZES = {"small": 0.70, "large": 1.15}
+"""Size name -> mean scale of the object's shape."""
+
+MATERIALS = ("metal", "plastic")
+
+ATTRIBUTE_GROUPS = {"color": tuple(COLORS), "size": tuple(SIZES), "material": MATERIALS}
+"""Independent questions that one may ask of an object, each with its possible answers."""
+
+
+def plural(noun: str) -> str:
+    """Return the plural of an object name."""
+    return noun + ("es" if noun.endswith("x") else "s")
