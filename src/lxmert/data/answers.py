@@ -1,0 +1,50 @@
+"""The answer vocabulary: answers <-> class ids, and targets for answering."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lxmert.schema import IGNORE_INDEX, FloatArray
+
+
+class AnswerVocabulary:
+    """Answers by class id; the same list as the model's `id2label`."""
+
+    def __init__(self, answers: Sequence[str]) -> None:
+        """Number the answers in the given order.
+
+        Raises:
+            ValueError: if the list is empty or an answer is there twice.
+        """
+        if not answers:
+            raise ValueError("an answer vocabulary needs at least one answer, got none")
+        self.answers = tuple(answers)
+        self._ids = {answer: index for index, answer in enumerate(self.answers)}
+        if len(self._ids) < len(self.answers):
+            twice = next(answer for answer, count in Counter(answers).items() if count > 1)
+            raise ValueError(f"answer {twice!r} is in the vocabulary more than once")
+
+    @classmethod
+    def build(
+        cls, targets: Iterable[Mapping[str, float]], *, min_count: int = 1
+    ) -> "AnswerVocabulary":
+        """Collect the answers that at least `min_count` examples accept, sorted by text."""
+        counts = Counter(answer for target in targets for answer in target)
+        return cls(sorted(answer for answer, count in counts.items() if count >= min_count))
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def best_id(self, target: Mapping[str, float]) -> int:
+        """Return the class id of the best known answer; `IGNORE_INDEX` where none is known."""
+        known = {answer: score for answer, score in target.items() if answer in self._ids}
+        return self._ids[max(known, key=lambda answer: known[answer])] if known else IGNORE_INDEX
+
+    def scores(self, target: Mapping[str, float]) -> FloatArray:
+        """Return the score of every class, `[answers]` in `[0, 1]`; unknown answers are dropped."""
+        scores = np.zeros(len(self.answers), dtype=np.float32)
+        for answer, score in target.items():
+            if answer in self._ids:
+                scores[self._ids[answer]] = score
+        return scores

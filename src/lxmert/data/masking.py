@@ -1,0 +1,78 @@
+"""Which words and regions are hidden in pretraining: pure functions of an explicit generator.
+
+Source: paper section 3.1; rates and the 80/10/10 rule as in the released code, which hides regions
+by the same rule as words.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+"""Of the chosen positions, the shares that are blanked and replaced; the rest stays as it is."""
+
+
+class MaskedWords(NamedTuple):
+    """Token ids `[length]` with some hidden, and labels: the true id there, else ignored."""
+
+    input_ids: IntArray
+    labels: IntArray
+
+
+class MaskedRegions(NamedTuple):
+    """Features `[regions, dim]` with some hidden, and which were chosen `[regions]`."""
+
+    features: FloatArray
+    chosen: npt.NDArray[np.bool_]
+
+
+def mask_words(
+    input_ids: IntArray,
+    generator: np.random.Generator,
+    *,
+    rate: float,
+    mask_id: int,
+    vocabulary_size: int,
+) -> MaskedWords:
+    """Hide words of a sentence `[CLS] ... [SEP]`; its first and last token are never chosen.
+
+    Args:
+        input_ids: `[length]` token ids.
+        generator: decides everything; the same state gives the same masks.
+        rate: share of positions to choose.
+        mask_id: id of `[MASK]`.
+        vocabulary_size: random tokens are drawn uniformly from all ids below it.
+    """
+    draws = generator.random((2, len(input_ids)))
+    chosen = draws[0] < rate
+    chosen[0] = chosen[-1] = False
+    replaced = chosen & (draws[1] >= MASK_SHARE) & (draws[1] < MASK_SHARE + RANDOM_SHARE)
+    masked = np.where(chosen & (draws[1] < MASK_SHARE), mask_id, input_ids)
+    if replaced.any():
+        masked[replaced] = generator.integers(vocabulary_size, size=int(replaced.sum()))
+    return MaskedWords(masked, np.where(chosen, input_ids, IGNORE_INDEX))
+
+
+def mask_regions(
+    features: FloatArray, generator: np.random.Generator, *, rate: float, others: FloatArray
+) -> MaskedRegions:
+    """Hide region features: zeros, a feature of another image, or nothing; boxes are never hidden.
+
+    Args:
+        features: `[regions, dim]`.
+        generator: decides everything; the same state gives the same masks.
+        rate: share of regions to choose.
+        others: `[any, dim]` features of another image, from which replacements are drawn.
+    """
+    draws = generator.random((2, len(features)))
+    chosen = draws[0] < rate
+    masked = features
+    if chosen.any():
+        masked = features.copy()
+        masked[chosen & (draws[1] < MASK_SHARE)] = 0
+        replaced = chosen & (draws[1] >= MASK_SHARE) & (draws[1] < MASK_SHARE + RANDOM_SHARE)
+        masked[replaced] = others[generator.integers(len(others), size=int(replaced.sum()))]
+    return MaskedRegions(masked, chosen)

@@ -1,0 +1,153 @@
+"""The sizes, objectives and names that define one LXMERT model, as `config.json` stores them."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
+
+# No `from __future__ import annotations` here: with strings for types, `strict` checks nothing.
+
+_POSITIVE_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "num_qa_labels",
+    "num_object_labels",
+    "num_attr_labels",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "visual_feat_dim",
+    "visual_pos_dim",
+    "layer_norm_eps",
+)
+_LAYER_FIELDS = ("l_layers", "x_layers", "r_layers")
+_DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+
+@strict
+class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """Describe an LXMERT model; the defaults are those of the published base model.
+
+    Keys that are not fields, such as those in files of older versions, are kept and written back.
+    `id2label`, if given for each of `num_qa_labels` ids, is the answer vocabulary.
+
+    Attributes:
+        vocab_size: number of word pieces.
+        hidden_size: width of every hidden state; a multiple of `num_attention_heads`.
+        num_attention_heads: heads of each attention layer.
+        num_qa_labels: number of answers to choose from.
+        num_object_labels: number of object classes that the pretraining head predicts.
+        num_attr_labels: number of attribute classes that the pretraining head predicts.
+        intermediate_size: inner width of the feed-forward layers.
+        hidden_act: activation of the feed-forward layers and prediction heads.
+        hidden_dropout_prob: dropout after embeddings and sub-layers, in `[0, 1]`.
+        attention_probs_dropout_prob: dropout on attention maps, in `[0, 1]`.
+        max_position_embeddings: longest text in word pieces.
+        type_vocab_size: number of text segments.
+        initializer_range: standard deviation of new weights.
+        layer_norm_eps: added to the variance in each layer norm.
+        l_layers: self-attention layers of the text stream.
+        x_layers: cross-modality layers.
+        r_layers: self-attention layers of the region stream.
+        visual_feat_dim: width of a region's feature.
+        visual_pos_dim: numbers that give a region's place; 4 for normalised `(x1, y1, x2, y2)`.
+        visual_loss_normalizer: weight of each region loss; 1 / 0.15 in the original.
+        task_matched: whether the matching loss is added.
+        task_mask_lm: whether the loss of masked words is added.
+        task_obj_predict: whether the model has a region head and adds its losses.
+        task_qa: whether the pretraining model has an answer head and adds its loss.
+        visual_obj_loss: whether the region head predicts objects.
+        visual_attr_loss: whether the region head predicts attributes.
+        visual_feat_loss: whether the region head predicts features.
+        pad_token_id: word piece whose embedding is zero and not trained; None means 0.
+        bos_token_id: unused by the model.
+        eos_token_id: unused by the model.
+        tie_word_embeddings: whether the word decoder shares the input embedding.
+    """
+
+    model_type = "lxmert"
+    # Evaluation in a Trainer gathers every other output of the whole data set in memory.
+    keys_to_ignore_at_inference = (
+        "losses",
+        "object_logits",
+        "attribute_logits",
+        "feature_predictions",
+    )
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    num_qa_labels: int = 9500
+    num_object_labels: int = 1600
+    num_attr_labels: int = 400
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float | int = 0.02
+    layer_norm_eps: float = 1e-12
+    l_layers: int = 9
+    x_layers: int = 5
+    r_layers: int = 5
+    visual_feat_dim: int = 2048
+    visual_pos_dim: int = 4
+    visual_loss_normalizer: float | int = 6.67
+    task_matched: bool = True
+    task_mask_lm: bool = True
+    task_obj_predict: bool = True
+    task_qa: bool = True
+    visual_obj_loss: bool = True
+    visual_attr_loss: bool = True
+    visual_feat_loss: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: object) -> None:
+        # Files carry this derived value; ours is computed, so that it cannot contradict the fields.
+        kwargs.pop("num_hidden_layers", None)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+
+    @property
+    def num_hidden_layers(self) -> dict[str, int]:
+        """Number of layers by encoder, always that of the fields."""
+        return {
+            "vision": self.r_layers,
+            "cross_encoder": self.x_layers,
+            "language": self.l_layers,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every value by name, `num_hidden_layers` included, as `config.json` holds them."""
+        return {**super().to_dict(), "num_hidden_layers": self.num_hidden_layers}
+
+    def validate_architecture(self) -> None:
+        """Refuse sizes that no model can have.
+
+        Raises:
+            ValueError: if a size is not positive, a number of layers is negative, a dropout is no
+                probability, the heads do not divide the width, or the activation is unknown.
+        """
+        for name in _POSITIVE_FIELDS:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
+        for name in _LAYER_FIELDS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative.")
+        for name in _DROPOUT_FIELDS:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1].")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}; change either."
+            )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(
+                f"hidden_act {self.hidden_act!r} is unknown; known are {', '.join(sorted(ACT2FN))}."
+            )

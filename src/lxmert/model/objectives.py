@@ -1,0 +1,136 @@
+"""The losses of LXMERT: pure functions of logits and targets that know no model and no weight.
+
+Each returns `(sum, count)`: the loss summed over its labelled targets, in float32 even for half
+precision logits, and their number.
+What to divide by, and how much an objective counts, is up to the caller, who may first add both
+over micro-batches and devices. Without a labelled target the sum is 0 and still has a gradient.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lxmert.schema import IGNORE_INDEX
+
+Terms = tuple[Tensor, Tensor]
+"""Summed loss and number of targets, both scalars."""
+
+
+def classification(logits: Tensor, labels: Tensor) -> Terms:
+    """Sum the cross-entropy of labelled targets.
+
+    Args:
+        logits: `[..., classes]`.
+        labels: `[...]` class ids; -100, or -1 as in the original files, is not counted.
+    """
+    losses, labelled = _cross_entropies(logits, labels)
+    return losses.sum(), labelled.sum()
+
+
+def masked_language_modelling(logits: Tensor, labels: Tensor) -> Terms:
+    """Sum the cross-entropy of masked words (paper, section 3.1.1).
+
+    Args:
+        logits: `[batch, text_len, vocab_size]`.
+        labels: `[batch, text_len]` word pieces; -100 or -1 where the word is not masked.
+    """
+    return classification(logits, labels)
+
+
+def matching(logits: Tensor, labels: Tensor) -> Terms:
+    """Sum the cross-entropy of whether text and image belong together (paper, section 3.1.3).
+
+    Args:
+        logits: `[batch, 2]`; index 1 means that they match.
+        labels: `[batch]`, 1 for a match, 0 for none; -100 or -1 is not counted.
+    """
+    return classification(logits, labels)
+
+
+def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Terms:
+    """Sum the weighted cross-entropy of regions' objects or attributes (paper, section 3.1.2).
+
+    The count is that of weighted targets. The published code divides by all regions instead,
+    `labels.numel()`, whatever their weights.
+
+    Args:
+        logits: `[batch, regions, classes]`.
+        labels: `[batch, regions]` class ids; -100 or -1 is not counted.
+        weights: `[batch, regions]`; the detector's confidence in the published code, 0 where the
+            region is not to be predicted.
+    """
+    losses, labelled = _cross_entropies(logits, labels)
+    weights = weights.reshape(-1).to(losses.dtype)
+    return (losses * weights).sum(), (labelled & (weights > 0)).sum()
+
+
+def feature_regression(predictions: Tensor, targets: Tensor, weights: Tensor) -> Terms:
+    """Sum the distance of predicted from true region features (paper, section 3.1.2).
+
+    Smooth L1 as in the published code (the paper says L2), averaged over the feature. The count is
+    that of weighted regions; the published code divides by all, `weights.numel()`.
+
+    Args:
+        predictions: `[batch, regions, feature_dim]`.
+        targets: `[batch, regions, feature_dim]`, the features before masking.
+        weights: `[batch, regions]`; 1 where the feature was masked, else 0.
+    """
+    predictions = _precise(predictions)
+    distances = functional.smooth_l1_loss(
+        predictions, targets.to(predictions.dtype), reduction="none"
+    )
+    # [batch, regions, feature_dim] -> [batch * regions]
+    losses = distances.mean(dim=-1).reshape(-1)
+    weights = weights.reshape(-1).to(losses.dtype)
+    return (losses * weights).sum(), (weights > 0).sum()
+
+
+def answering(logits: Tensor, targets: Tensor) -> Terms:
+    """Sum the loss of questions' answers (paper, section 3.1.3; soft scores as in fine-tuning).
+
+    Class ids give the cross-entropy of pretraining. Scores give the binary cross-entropy of each
+    answer, summed over the answers: its mean times their number, as published.
+
+    Args:
+        logits: `[batch, answers]`.
+        targets: `[batch]` answer ids, of which -100 and -1 are not counted, or
+            `[batch, answers]` scores in `[0, 1]`, of which a row of -100 is not counted.
+
+    Raises:
+        ValueError: if the targets have neither of the two shapes.
+    """
+    if targets.shape == logits.shape:
+        return _soft_answering(logits, targets)
+    if targets.numel() != logits.shape[0]:
+        raise ValueError(
+            f"Answers of shape {tuple(targets.shape)} for scores of shape {tuple(logits.shape)}: "
+            f"expected ids of shape {(logits.shape[0],)} or scores of shape {tuple(logits.shape)}."
+        )
+    return classification(logits, targets)
+
+
+def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
+    """Sum the binary cross-entropy of labelled rows, both arguments `[batch, answers]`."""
+    logits = _precise(logits)
+    targets = targets.to(logits.dtype)
+    labelled = (targets >= 0).all(dim=-1)
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return torch.where(labelled, losses.sum(dim=-1), 0).sum(), labelled.sum()
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each target, 0 where it is not labelled, and which are; both flat."""
+    labels = labels.reshape(-1).long()
+    labels = torch.where(labels == -1, IGNORE_INDEX, labels)
+    losses = functional.cross_entropy(
+        _precise(logits.reshape(-1, logits.shape[-1])),
+        labels,
+        reduction="none",
+        ignore_index=IGNORE_INDEX,
+    )
+    return losses, labels != IGNORE_INDEX
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Raise half precision to float32, in which sums over many answers stay exact enough."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

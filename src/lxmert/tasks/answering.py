@@ -1,0 +1,161 @@
+"""Answering questions about pictures (VQA, GQA): fine-tuning and validation.
+
+Source: paper section 4.2; soft scores are trained with binary cross-entropy over all answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.collate import collate_regions, collate_text
+from lxmert.data.preprocessing import PreprocessorConfig
+from lxmert.data.readers import read_questions
+from lxmert.data.store import RegionStore
+from lxmert.data.tokenizer import LxmertTokenizer, build_tokenizer
+from lxmert.model import objectives
+from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.metrics import OVERALL, accuracy_by_family
+from lxmert.tasks.task import Batch
+from lxmert.tasks.texts import (
+    ModelSettings,
+    TextCorpus,
+    check_extractor,
+    load_eyes,
+    new_config,
+    save_model,
+)
+
+_VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class AnsweringData:
+    """Questions with answers, and the regions of their pictures.
+
+    Attributes:
+        train: JSONL file of training questions.
+        valid: JSONL file of validation questions.
+        regions: region store of the training images.
+        valid_regions: region store of the validation images.
+        eyes: folder of the extractor that made the stores, to be saved with the model.
+        targets: `soft` trains the score of every answer (binary cross-entropy, as published);
+            `single` trains the best answer (cross-entropy), for data with one right answer.
+    """
+
+    train: str
+    valid: str
+    regions: str
+    valid_regions: str
+    eyes: str | None = None
+    targets: Literal["soft", "single"] = "soft"
+
+
+@dataclass(frozen=True)
+class AnsweringSettings:
+    """The task's tables in a recipe: `[data]`, `[model]`."""
+
+    data: AnsweringData
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+
+class Item(NamedTuple):
+    """One question with its image and target (a class id, or a score by answer)."""
+
+    input_ids: IntArray
+    features: FloatArray
+    boxes: FloatArray
+    target: int | FloatArray
+
+
+class AnsweringTask:
+    """Choose the answer to a question about a picture from a list."""
+
+    settings_type: ClassVar[type] = AnsweringSettings
+    best_metric = OVERALL
+
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
+        """Read the questions and start from a pretrained model, or from nothing."""
+        data = settings.data
+        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        self.eyes = load_eyes(data.eyes, store)
+        self.single = data.targets == "single"
+        self.loss_weights: Mapping[str, float] = {"qa": 1.0}
+        training, validation = read_questions(data.train), read_questions(data.valid)
+        if settings.model.start is None:
+            self.tokenizer = build_tokenizer(example.text for example in training)
+            self.answers = AnswerVocabulary.build(example.answers for example in training)
+            length = settings.model.max_text_length
+            self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
+            config = new_config(settings.model, self.tokenizer, store, self.answers.answers)
+            self.model: nn.Module = LxmertForQuestionAnswering(config)
+        else:
+            self._start(settings.model.start, store)
+        length = self.preprocessor.max_text_length
+        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
+        self.validation = TextCorpus(
+            validation, valid_store, self.tokenizer, max_text_length=length
+        )
+
+    def _start(self, folder: str, store: RegionStore) -> None:
+        """Take weights, tokenizer and answers of a model that knows the store's extractor."""
+        self.preprocessor = PreprocessorConfig.load(folder)
+        check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
+        self.tokenizer = LxmertTokenizer.from_pretrained(folder)
+        self.model = LxmertForQuestionAnswering.from_pretrained(folder, attn_implementation="eager")
+        names = self.model.config.id2label
+        self.answers = AnswerVocabulary([names[index] for index in range(len(names))])
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
+        """Return a training question."""
+        return self._item(self.training, index)
+
+    def _item(self, corpus: TextCorpus, index: int) -> Item:
+        regions, boxes = corpus.regions(index)
+        answers = corpus.examples[index].answers
+        target = self.answers.best_id(answers) if self.single else self.answers.scores(answers)
+        return Item(corpus.token_ids[index], regions.features, boxes, target)
+
+    def collate(self, examples: Sequence[Item]) -> Batch:
+        """Join questions: `inputs` are the model's keyword arguments, `targets` the answers."""
+        inputs = collate_text(
+            [item.input_ids for item in examples], pad_id=self.tokenizer.pad_token_id
+        ) | collate_regions([item.features for item in examples], [i.boxes for i in examples])
+        targets = [torch.as_tensor(item.target) for item in examples]
+        return {"inputs": inputs, "targets": torch.stack(targets)}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the questions; with single targets, those whose answer is in the list."""
+        targets = batch["targets"]
+        return {"qa": float((targets != IGNORE_INDEX).sum() if self.single else len(targets))}
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Run the model; the loss summed over the questions."""
+        logits = model(**batch["inputs"]).question_answering_score
+        return {"qa": objectives.answering(logits, batch["targets"])[0]}
+
+    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+        """Return the accuracy on validation questions, `overall` and by family."""
+        rows = min(len(self.validation), limit or len(self.validation))
+        predictions: list[str] = []
+        for start in range(0, rows, _VALIDATION_BATCH):
+            indices = range(start, min(start + _VALIDATION_BATCH, rows))
+            batch = self.collate([self._item(self.validation, index) for index in indices])
+            inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+            with torch.inference_mode():
+                logits = self.model(**inputs).question_answering_score
+            predictions += [self.answers.answers[i] for i in logits.argmax(-1).tolist()]
+        return accuracy_by_family(self.validation.examples[:rows], predictions)
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder."""
+        assert isinstance(self.model, LxmertForQuestionAnswering)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)

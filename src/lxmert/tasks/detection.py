@@ -1,0 +1,290 @@
+"""Trains the eyes: finding objects and naming their classes and attributes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lxmert import boxes as box_arithmetic
+from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
+from lxmert.schema import FloatArray
+from lxmert.tasks.task import Batch
+from lxmert.vision.configuration import DetectorConfig
+from lxmert.vision.detector import LOSSES, Detections, Detector
+from lxmert.vision.extract import save_detector
+from lxmert.vision.preprocess import (
+    Pixels,
+    Prepared,
+    group_by_size,
+    load_image,
+    pad_batch,
+    prepare,
+)
+
+ENOUGH_VISIBLE = 0.4
+"""Objects of which less can be seen are learned from but not asked for."""
+
+FOUND_IOU = 0.5
+EVALUATION_BATCH = 16
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """The `[data]` table.
+
+    Attributes:
+        train: COCO-format JSON file of the training images.
+        valid: the same for the images that the detector is scored on.
+        images: folder that the file names in both are relative to; absent: the folder `images`
+            beside each file.
+    """
+
+    train: Path
+    valid: Path
+    images: Path | None = None
+
+    def read(self, path: Path) -> DetectionSplit:
+        """Read one of the two files."""
+        return read_coco(path, image_folder=self.images or path.parent / "images")
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """The `[model]` table; `DetectorConfig` says what each means."""
+
+    stage_depths: tuple[int, ...] = DetectorConfig.stage_depths
+    stage_inner_widths: tuple[int, ...] = DetectorConfig.stage_inner_widths
+    stage_widths: tuple[int, ...] = DetectorConfig.stage_widths
+    anchor_sizes: tuple[float, ...] = DetectorConfig.anchor_sizes
+    feature_dim: int = DetectorConfig.feature_dim
+    shorter_side: int = DetectorConfig.shorter_side
+    longer_side: int = DetectorConfig.longer_side
+    num_regions: int = DetectorConfig.num_regions
+    score_threshold: float = DetectorConfig.score_threshold
+    nms_threshold: float = DetectorConfig.nms_threshold
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """The tables of a detection recipe."""
+
+    data: DetectionData
+    model: DetectorSettings
+
+
+@dataclass(frozen=True)
+class DetectionExample:
+    """A training image as the detector reads it.
+
+    Attributes:
+        picture: the resized, perhaps mirrored picture.
+        boxes: `[objects, 4]` float32 in pixels of the resized picture.
+        object_ids: `[objects]`.
+        attribute_ids: `[objects, groups]`, -1 unknown.
+    """
+
+    picture: Prepared
+    boxes: Tensor
+    object_ids: Tensor
+    attribute_ids: Tensor
+
+
+class DetectionTask:
+    """Faster R-CNN on images with boxes, classes and attributes.
+
+    Args:
+        settings: where the images are and what differs from the default detector.
+        seed: decides which images are mirrored; first weights and the choice of anchors and
+            regions come from torch's global generator.
+    """
+
+    settings_type: ClassVar[type] = DetectionSettings
+    best_metric = "mean_score"
+
+    model: nn.Module
+    loss_weights: Mapping[str, float]
+
+    def __init__(self, settings: DetectionSettings, *, seed: int) -> None:
+        data = settings.data
+        self.seed = seed
+        self.train = data.read(data.train)
+        self.valid = data.read(data.valid)
+        _check_same_names(self.train, self.valid, data)
+        self.config = DetectorConfig(
+            object_names=self.train.object_names,
+            attribute_groups=self.train.attribute_groups,
+            **asdict(settings.model),
+        )
+        self.detector = Detector(self.config)
+        self.detector.to(memory_format=torch.channels_last)
+        self.model = self.detector
+        names = LOSSES if self.config.attribute_groups else LOSSES[:-1]
+        self.loss_weights = dict.fromkeys(names, 1.0)
+
+    def __len__(self) -> int:
+        return len(self.train.records)
+
+    def example(self, index: int, epoch: int) -> DetectionExample:
+        """Read training image `index`, mirrored in half of the epochs."""
+        record = self.train.records[index]
+        pixels = _load(record)
+        boxes = record.boxes
+        if np.random.default_rng((self.seed, epoch, index)).random() < 0.5:
+            pixels, boxes = mirror(pixels, boxes)
+        picture = prepare(pixels, self.config)
+        return DetectionExample(
+            picture=picture,
+            boxes=torch.from_numpy(boxes * np.float32(picture.scale)),
+            object_ids=torch.from_numpy(record.object_ids),
+            attribute_ids=torch.from_numpy(record.attribute_ids),
+        )
+
+    def collate(self, examples: Sequence[DetectionExample]) -> Batch:
+        """Join examples; the keys are the arguments of `Detector.forward`."""
+        pixel_values, image_sizes = pad_batch([example.picture for example in examples])
+        # At least one place, so that no tensor of a batch without objects is empty.
+        places = max(1, *(len(example.boxes) for example in examples))
+        groups = len(self.config.attribute_groups)
+        boxes = torch.zeros(len(examples), places, 4)
+        boxes[..., 2:] = 1.0  # padding has an area, so that no arithmetic on it gives NaN
+        object_ids = torch.full((len(examples), places), -1)
+        attribute_ids = torch.full((len(examples), places, groups), -1)
+        for row, example in enumerate(examples):
+            count = len(example.boxes)
+            boxes[row, :count] = example.boxes
+            object_ids[row, :count] = example.object_ids
+            attribute_ids[row, :count] = example.attribute_ids
+        targets = {"boxes": boxes, "object_ids": object_ids, "attribute_ids": attribute_ids}
+        return {"pixel_values": pixel_values, "image_sizes": image_sizes, "targets": targets}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Return the number of images for each objective: each loss is a mean over an image."""
+        return dict.fromkeys(self.loss_weights, float(len(batch["pixel_values"])))
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the sum over images of each loss."""
+        losses: dict[str, Tensor] = model(**batch)
+        return losses
+
+    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+        """Score the detector on the validation images.
+
+        Returns:
+            recall: of objects, by the regions that are handed over, at IoU 0.5.
+            recall_all: the same without the score threshold.
+            object: accuracy of the class of the region that is nearest to each object.
+            attribute_(group): the same for the attribute of each group, where it is known.
+            num_regions: regions handed over per image.
+            mean_score: mean of recall, object and all attributes.
+        """
+        records = self.valid.records[:limit]
+        training = self.detector.training
+        self.detector.eval().to(device)
+        tally = _Tally(self.config)
+        try:
+            for start in range(0, len(records), EVALUATION_BATCH):
+                part = records[start : start + EVALUATION_BATCH]
+                for record, found in zip(part, self._detect(part, device), strict=True):
+                    tally.add(record, found)
+        finally:
+            self.detector.train(training)
+        return tally.result()
+
+    @torch.inference_mode()
+    def _detect(
+        self, records: Sequence[DetectionRecord], device: str
+    ) -> list[tuple[Detections, FloatArray]]:
+        """Return regions without score threshold, and their boxes in each image's own pixels."""
+        pictures = [prepare(_load(record), self.config) for record in records]
+        found: dict[int, tuple[Detections, FloatArray]] = {}
+        for indices in group_by_size(pictures):
+            pixel_values, image_sizes = pad_batch([pictures[index] for index in indices])
+            detections = self.detector.detect(
+                pixel_values.to(device), image_sizes.to(device), score_threshold=0.0
+            )
+            for index, detected in zip(indices, detections, strict=True):
+                boxes = detected.boxes / pictures[index].scale
+                found[index] = (detected, boxes.cpu().numpy())
+        return [found[index] for index in range(len(records))]
+
+    def save(self, folder: Path) -> None:
+        """Write the folder that `RegionExtractor.from_pretrained` reads."""
+        save_detector(self.detector, folder)
+
+
+class _Tally:
+    """Counts over the objects of all scored images."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        self.config = config
+        self.right: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.images = 0
+        self.regions = 0
+
+    def add(self, record: DetectionRecord, found: tuple[Detections, FloatArray]) -> None:
+        """Compare the regions of one image, and their boxes in its pixels, with its objects."""
+        detections, boxes = found
+        handed_over = detections.ranking.cpu().numpy() >= self.config.score_threshold
+        self.images += 1
+        self.regions += max(1, int(handed_over.sum()))  # at least the whole image
+        asked = record.visible >= ENOUGH_VISIBLE
+        iou = box_arithmetic.iou(record.boxes[asked], boxes)
+        self._count("recall_all", (iou > FOUND_IOU).any(axis=1))
+        iou = iou * handed_over
+        self._count("recall", (iou > FOUND_IOU).any(axis=1))
+        nearest, overlaps = iou.argmax(axis=1), iou.max(axis=1) > 0
+        description = detections.description
+        objects = description.object_ids.cpu().numpy()[nearest]
+        self._count("object", overlaps & (objects == record.object_ids[asked]))
+        for group, name in enumerate(self.config.attribute_groups):
+            wanted = record.attribute_ids[asked, group]
+            named = description.attribute_ids[:, group].cpu().numpy()[nearest]
+            self._count(f"attribute_{name}", (overlaps & (named == wanted))[wanted >= 0])
+
+    def result(self) -> dict[str, float]:
+        """Return the rates by name."""
+        rates = {name: self.right[name] / max(1, asked) for name, asked in self.asked.items()}
+        scores = [rate for name, rate in rates.items() if name != "recall_all"]
+        return rates | {
+            "num_regions": self.regions / max(1, self.images),
+            "mean_score": sum(scores) / max(1, len(scores)),
+        }
+
+    def _count(self, name: str, right: npt.ArrayLike) -> None:
+        self.right[name] += int(np.sum(right))
+        self.asked[name] += np.size(right)
+
+
+def mirror(pixels: Pixels, boxes: FloatArray) -> tuple[Pixels, FloatArray]:
+    """Swap left and right of a picture `[height, width, 3]` and of its boxes `[objects, 4]`."""
+    mirrored = boxes.copy()
+    mirrored[:, [0, 2]] = pixels.shape[1] - boxes[:, [2, 0]]
+    return np.ascontiguousarray(pixels[:, ::-1]), mirrored
+
+
+def _load(record: DetectionRecord) -> Pixels:
+    """Read the pixels and check that the boxes were drawn on a picture of this size."""
+    pixels = load_image(record.image_path)
+    if pixels.shape[:2] != record.image_size:
+        raise ValueError(
+            f"{record.image_path} has {pixels.shape[:2]} pixels (height, width) once upright; "
+            f"its annotations say {record.image_size}: their boxes would be wrong, correct "
+            "`height` and `width` or the picture."
+        )
+    return pixels
+
+
+def _check_same_names(train: DetectionSplit, valid: DetectionSplit, data: DetectionData) -> None:
+    for name in ("object_names", "attribute_groups"):
+        if getattr(train, name) != getattr(valid, name):
+            raise ValueError(
+                f"{data.valid} has other {name} than {data.train}; expected the same in the same "
+                "order: write the same `categories` and `attribute_groups` in both files."
+            )

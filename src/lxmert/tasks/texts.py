@@ -1,0 +1,161 @@
+"""What text tasks share: tokenised examples with their regions, and the model folder they write."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import BertTokenizer, PreTrainedModel
+
+from lxmert import boxes
+from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
+from lxmert.data.store import RegionStore
+from lxmert.model.configuration import LxmertConfig
+from lxmert.schema import Example, FloatArray, IntArray, Regions
+from lxmert.vision.extract import RegionExtractor
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Sizes of a new model, or the model to start from.
+
+    Attributes:
+        start: model folder whose weights, tokenizer and answers are taken; the sizes below then
+            come from it and are ignored.
+        hidden_size: width of all states.
+        num_attention_heads: attention heads in each layer.
+        intermediate_size: width inside the feed-forward blocks.
+        l_layers: language layers.
+        x_layers: cross-modality layers.
+        r_layers: object-relationship layers.
+        dropout: of states and of attention probabilities, in `[0, 1)`.
+        max_text_length: longest text in tokens; longer ones are cut and counted.
+        initializer_range: standard deviation of the initial weights.
+    """
+
+    start: str | None = None
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    l_layers: int = 9
+    x_layers: int = 5
+    r_layers: int = 5
+    dropout: float = 0.1
+    max_text_length: int = 20
+    initializer_range: float = 0.02
+
+
+class TextCorpus:
+    """Examples whose texts are tokenised once and whose regions come from a store."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        store: RegionStore,
+        tokenizer: BertTokenizer,
+        *,
+        max_text_length: int,
+    ) -> None:
+        """Tokenise all texts.
+
+        Raises:
+            ValueError: if there is no example, or one's image has no regions in the store.
+        """
+        if not examples:
+            raise ValueError("the data set holds no example: at least one is needed")
+        missing = {image for example in examples for image in example.image_ids} - set(
+            store.image_ids
+        )
+        if missing:
+            raise ValueError(
+                f"{len(missing)} images of the data set are not in the region store "
+                f"{store.folder}, such as {min(missing)!r}: extract their regions first"
+            )
+        self.examples = examples
+        self.store = store
+        lengths = tokenizer([example.text for example in examples], verbose=False)["input_ids"]
+        self.texts_cut = sum(len(ids) > max_text_length for ids in lengths)
+        self.token_ids = [_cut(ids, max_text_length) for ids in lengths]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def regions(self, index: int) -> tuple[Regions, FloatArray]:
+        """Return the regions of an example's image with their normalised boxes."""
+        regions = self.store[self.examples[index].image_ids[0]]
+        return regions, boxes.normalize(regions.boxes, regions.image_size)
+
+
+def _cut(token_ids: Sequence[int], longest: int) -> IntArray:
+    """Cut a tokenised text to the longest length, its final `[SEP]` kept."""
+    if len(token_ids) > longest:
+        token_ids = [*token_ids[: longest - 1], token_ids[-1]]
+    return np.asarray(token_ids, dtype=np.int64)
+
+
+def new_config(
+    settings: ModelSettings,
+    tokenizer: BertTokenizer,
+    store: RegionStore,
+    answers: Iterable[str],
+) -> LxmertConfig:
+    """Make the configuration of a new model for the given texts, regions and answers."""
+    names = tuple(answers)
+    return LxmertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        num_attention_heads=settings.num_attention_heads,
+        intermediate_size=settings.intermediate_size,
+        l_layers=settings.l_layers,
+        x_layers=settings.x_layers,
+        r_layers=settings.r_layers,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        initializer_range=settings.initializer_range,
+        max_position_embeddings=max(64, settings.max_text_length),
+        num_qa_labels=len(names),
+        num_object_labels=len(store.header.object_names),
+        num_attr_labels=len(store.header.attribute_names),
+        visual_feat_dim=store.header.feature_dim,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation="eager",  # fused attention is the slower one for short sequences
+    )
+
+
+def load_eyes(folder: str | None, store: RegionStore) -> RegionExtractor | None:
+    """Load the extractor that made a store, to be saved with the model; None where none is named.
+
+    Raises:
+        ValueError: if the store was made by another extractor.
+    """
+    if folder is None:
+        return None
+    eyes = RegionExtractor.from_pretrained(folder)
+    check_extractor(store, eyes.fingerprint, f"the eyes in {folder}")
+    return eyes
+
+
+def check_extractor(store: RegionStore, fingerprint: str, owner: str) -> None:
+    """Refuse a store that was made by another extractor than `owner` has or expects."""
+    if store.header.extractor != fingerprint:
+        raise ValueError(
+            f"the region store {store.folder} was made by extractor {store.header.extractor}, "
+            f"but {owner} is extractor {fingerprint}: extract the regions again with those eyes"
+        )
+
+
+def save_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: BertTokenizer,
+    preprocessor: PreprocessorConfig,
+    eyes: RegionExtractor | None,
+) -> None:
+    """Write everything that inference needs into one folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    preprocessor.save(folder)
+    if eyes is not None:
+        eyes.save_pretrained(folder / EYES_FOLDER)

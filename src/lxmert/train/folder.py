@@ -1,0 +1,116 @@
+"""The folder of a run: what is written beside the weights, and whether a run may go on in it.
+
+OUT/recipe.toml      the resolved recipe
+OUT/versions.json    versions of the libraries, commit of the source
+OUT/log.jsonl        losses and metrics
+OUT/checkpoints/     the last two checkpoints
+OUT/best/            the best weights so far, where the recipe evaluates along the way
+OUT/finished.json    the final metrics; written last
+OUT/...              the model that the task saves, with the final weights
+"""
+
+import json
+import platform
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+from lxmert.train.tables import flatten
+
+FREE_KEYS = ("loop.workers", "loop.log_every")
+"""Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
+
+_RECIPE = "recipe.toml"
+_FINISHED = "finished.json"
+
+
+def check_folder(output: Path, table: dict[str, object]) -> None:
+    """Check that a run may start or go on in a folder.
+
+    Args:
+        output: the folder; need not exist.
+        table: the resolved recipe as tables.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or a model of another origin.
+    """
+    path = output / _RECIPE
+    if not path.is_file():
+        if (output / "config.json").exists():
+            raise ValueError(
+                f"{output} holds a model that no recipe made; expected an empty folder or an "
+                "interrupted run: choose another folder with -o"
+            )
+        return
+    old, new = flatten(tomllib.loads(path.read_text(encoding="utf-8"))), flatten(table)
+    for key in {**old, **new}:
+        if key not in FREE_KEYS and old.get(key) != new.get(key):
+            raise ValueError(
+                f"{key} is {_shown(new, key)}; the run in {output} was started with "
+                f"{_shown(old, key)}: choose another folder with -o, or set {key} back"
+            )
+
+
+def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
+    """Create the folder of a run and write what it is made from; the recipe last."""
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_text(output / _RECIPE, recipe_text)
+
+
+def close_folder(output: Path, metrics: dict[str, float], *, steps: int) -> None:
+    """Mark a run as finished."""
+    text = json.dumps({"steps": steps, "metrics": metrics}, indent=2)
+    write_text(output / _FINISHED, text + "\n")
+
+
+def finished_metrics(output: Path) -> dict[str, float] | None:
+    """Return the final metrics of a finished run; None for any other folder."""
+    path = output / _FINISHED
+    if not path.is_file():
+        return None
+    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    return metrics
+
+
+def find_versions() -> dict[str, str | None]:
+    """Return what a run is made with.
+
+    Returns:
+        Versions by name (`lxmert`, `torch`, `transformers`, `accelerate`, `python`), and under
+        `commit` the git commit of our source; None where the source is in no repository.
+    """
+    packages = ("lxmert", "torch", "transformers", "accelerate")
+    versions: dict[str, str | None] = {package: version(package) for package in packages}
+    return versions | {"python": platform.python_version(), "commit": _commit(Path(__file__))}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _shown(leaves: dict[str, object], key: str) -> str:
+    return repr(leaves[key]) if key in leaves else "not set"
+
+
+def _commit(source: Path) -> str | None:
+    """Return the commit of a tracked file, with `+changes` if the checkout differs from it."""
+    # An installed copy may lie inside somebody else's repository, where it is not tracked.
+    if _git("ls-files", "--error-unmatch", source.name, folder=source.parent) is None:
+        return None
+    commit = _git("rev-parse", "HEAD", folder=source.parent)
+    changes = _git("status", "--porcelain", "--untracked-files=no", folder=source.parent)
+    return f"{commit}+changes" if commit and changes else commit
+
+
+def _git(*arguments: str, folder: Path) -> str | None:
+    """Return what a git command prints; None if it fails or there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,361 @@
+"""The training loop: one recipe, one task, one folder; any number of processes.
+
+The loss of an optimiser step is, for each objective, the sum over its valid targets divided by
+their count over all micro-batches and ranks, times the objective's weight. So the same batch gives
+the same update however it is cut.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
+from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+from lxmert.tasks.task import Batch, Task
+from lxmert.train.folder import (
+    check_folder,
+    close_folder,
+    find_versions,
+    finished_metrics,
+    open_folder,
+)
+from lxmert.train.meter import Meter
+from lxmert.train.optim import build_optimizer, learning_rate, num_steps
+from lxmert.train.processes import (
+    copy_from_first,
+    start_processes,
+    sum_gradients,
+    sum_over_ranks,
+)
+from lxmert.train.report import Report
+from lxmert.train.sampling import Share, StepBatches, load_batches, split
+from lxmert.train.settings import Recipe, check_batch, check_warmup, recipe_table, recipe_text
+from lxmert.train.state import (
+    Progress,
+    latest_checkpoint,
+    load_checkpoint,
+    random_state,
+    remove_incomplete,
+    restore_random_state,
+    save_checkpoint,
+)
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """What the functions of this file share."""
+
+    recipe: Recipe
+    task: Task
+    output: Path
+    accelerator: Accelerator
+    optimizer: AcceleratedOptimizer
+    parameters: list[nn.Parameter]
+    total_steps: int
+    progress: Progress
+    meter: Meter
+    report: Report
+    versions: dict[str, str | None]
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and evaluates."""
+        return bool(self.accelerator.is_main_process)
+
+
+def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dict[str, float]:
+    """Train a task's model, or go on where an interrupted run in the same folder stopped.
+
+    Args:
+        recipe: the settings.
+        task: what to learn; its model ends up trained, on the device that was used.
+        output: folder of the run; `folder.py` lists what it holds.
+        cpu: whether to leave GPUs alone.
+
+    Returns:
+        The final metrics of the validation split; on ranks other than 0 nothing.
+
+    Raises:
+        ValueError: the settings do not fit the number of processes, the device, the task or the
+            run that is already in the folder.
+        FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
+    """
+    check_folder(output, recipe_table(recipe))
+    metrics = finished_metrics(output)
+    if metrics is not None:
+        _logger.info("%s is finished: nothing to do", output)
+        return metrics
+    run, random_states = _start(recipe, task, output, cpu=cpu)
+    with run.report:
+        _run_steps(run, random_states)
+        return _finish(run)
+
+
+def _start(
+    recipe: Recipe, task: Task, output: Path, *, cpu: bool
+) -> tuple[_Run, list[dict[str, object]]]:
+    """Prepare a run up to its first step, and return the random states to begin with."""
+    accelerator = start_processes(recipe.loop.precision, cpu=cpu)
+    check_batch(recipe.optim.batch_size, recipe.loop.micro_batches * accelerator.num_processes)
+    total_steps = num_steps(recipe.optim, _num_examples(task))
+    check_warmup(recipe.optim, total_steps)
+    task.model.to(accelerator.device)
+    copy_from_first(task.model, accelerator)
+    optimizer = build_optimizer(task.model, recipe.optim)
+    set_seed(recipe.seed, device_specific=True)
+    versions = find_versions()
+    if accelerator.is_main_process:
+        remove_incomplete(output / "checkpoints")
+        open_folder(output, recipe_text(recipe), versions)
+    accelerator.wait_for_everyone()
+    progress, random_states = _resume(output, task, optimizer, accelerator)
+    report = Report(
+        output / "log.jsonl", total_steps=total_steps, active=accelerator.is_main_process
+    )
+    report.rewind(progress.step)
+    run = _Run(
+        recipe=recipe,
+        task=task,
+        output=output,
+        accelerator=accelerator,
+        optimizer=accelerator.prepare_optimizer(optimizer),
+        parameters=[p for group in optimizer.param_groups for p in group["params"]],
+        total_steps=total_steps,
+        progress=progress,
+        meter=Meter(task.loss_weights, accelerator, rows=progress.rows),
+        report=report,
+        versions=versions,
+    )
+    return run, random_states
+
+
+def _num_examples(task: Task) -> int:
+    if len(task) == 0:
+        raise ValueError(
+            f"{type(task).__name__} has 0 training examples; expected at least one: "
+            "check the tables of the recipe that name its data"
+        )
+    return len(task)
+
+
+def _resume(
+    output: Path, task: Task, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> tuple[Progress, list[dict[str, object]]]:
+    """Load the last complete checkpoint, if there is one."""
+    checkpoint = latest_checkpoint(output / "checkpoints")
+    if checkpoint is None:
+        return Progress(), []
+    progress, random_states = load_checkpoint(
+        checkpoint, model=task.model, optimizer=optimizer, scaler=accelerator.scaler
+    )
+    if accelerator.is_main_process:
+        _logger.info("%s goes on after step %d", output, progress.step)
+        if len(random_states) != accelerator.num_processes:
+            _logger.warning(
+                "%s was started with %d processes and goes on with %d: it sees the same examples "
+                "in the same order, but dropout differs from an uninterrupted run",
+                output,
+                len(random_states),
+                accelerator.num_processes,
+            )
+    return progress, random_states
+
+
+def _run_steps(run: _Run, random_states: list[dict[str, object]]) -> None:
+    """Train from the progress of the run to its last step."""
+    loop, batch_size = run.recipe.loop, run.recipe.optim.batch_size
+    stream = _batches(run)
+    run.task.model.train()
+    if run.accelerator.process_index < len(random_states):
+        restore_random_state(random_states[run.accelerator.process_index])
+    logged_step, logged_time = run.progress.step, time.perf_counter()
+    for step in range(run.progress.step + 1, run.total_steps + 1):
+        _train_step(run, split(stream, loop.micro_batches))
+        run.progress.step = step
+        run.report.advance(step)
+        last = step == run.total_steps
+        if last or step % loop.log_every == 0:
+            _read_losses(run)
+            seconds = (time.perf_counter() - logged_time) / (step - logged_step)
+            _report_losses(run, batch_size / seconds)
+            logged_step, logged_time = step, time.perf_counter()
+        paused = time.perf_counter()
+        if not last and loop.evaluate_every and step % loop.evaluate_every == 0:
+            _read_losses(run)
+            _evaluate(run)
+        if last or step % loop.checkpoint_every == 0:
+            _read_losses(run)
+            _save(run)
+        logged_time += time.perf_counter() - paused
+
+
+def _batches(run: _Run) -> Iterator[Batch]:
+    """Return this process's micro-batches from the current step on."""
+    share = Share(
+        num_examples=len(run.task),
+        seed=run.recipe.seed,
+        batch_size=run.recipe.optim.batch_size,
+        micro_batches=run.recipe.loop.micro_batches,
+        rank=run.accelerator.process_index,
+        num_ranks=run.accelerator.num_processes,
+    )
+    batches = StepBatches(share, first_step=run.progress.step, last_step=run.total_steps)
+    return iter(
+        load_batches(
+            run.task,
+            batches,
+            workers=run.recipe.loop.workers,
+            pin_memory=run.accelerator.device.type == "cuda",
+        )
+    )
+
+
+def _train_step(run: _Run, batches: list[Batch]) -> None:
+    """Do one optimiser step over its micro-batches."""
+    weights = run.task.loss_weights
+    own_counts = [_in_order(weights, run.task.counts(batch), "counts") for batch in batches]
+    counts = sum_over_ranks(
+        torch.tensor(own_counts, dtype=torch.float32).sum(dim=0), run.accelerator
+    ).tolist()
+    scales = [
+        weight / count if count else 0.0
+        for weight, count in zip(weights.values(), counts, strict=True)
+    ]
+    sums = torch.zeros(len(counts), device=run.accelerator.device)
+    for batch, own in zip(batches, own_counts, strict=True):
+        sums += _backward(run, batch, own, scales)
+    sum_gradients(run.parameters, run.accelerator)
+    norm = _clip(run)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.progress.step, run.recipe.optim, run.total_steps)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.meter.add(sums, norm, counts)
+
+
+def _backward(run: _Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
+    """Add the gradients of one micro-batch and return its loss sums, `[objectives]`."""
+    batch = send_to_device(batch, run.accelerator.device, non_blocking=True)
+    with run.accelerator.autocast():
+        losses = run.task.losses(run.task.model, batch)
+    ordered = _in_order(run.task.loss_weights, losses, "losses")
+    # An objective without targets takes no part: 0 times the NaN of an empty mean would be NaN.
+    parts = [
+        loss * scale
+        for loss, count, scale in zip(ordered, counts, scales, strict=True)
+        if count and scale
+    ]
+    if parts:
+        run.accelerator.backward(sum(parts))
+    sums = [
+        loss.detach().float() if count else torch.zeros((), device=run.accelerator.device)
+        for loss, count in zip(ordered, counts, strict=True)
+    ]
+    return torch.stack(sums)
+
+
+def _in_order(weights: Mapping[str, float], values: Mapping[str, T], method: str) -> list[T]:
+    """Return values by objective in the order of the weights."""
+    assert set(values) == set(weights), (
+        f"{method} returned {sorted(values)}, but the objectives are {sorted(weights)}"
+    )
+    return [values[name] for name in weights]
+
+
+def _clip(run: _Run) -> Tensor:
+    """Limit the norm of all gradients together, and return the norm that it was, `[]`."""
+    run.accelerator.unscale_gradients(run.optimizer)
+    gradients = [p.grad for p in run.parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if run.recipe.optim.clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(run.parameters, run.recipe.optim.clip_norm, norm)
+    return norm.to(run.accelerator.device)
+
+
+def _read_losses(run: _Run) -> None:
+    """Bring the losses of the last steps to the host, and stop the run if one is not finite."""
+    try:
+        run.meter.read(run.progress.step)
+    except FloatingPointError as problem:
+        good = latest_checkpoint(run.output / "checkpoints")
+        raise FloatingPointError(
+            f"{problem} (the last good checkpoint is {good or 'none'})"
+        ) from problem
+
+
+def _report_losses(run: _Run, examples_per_second: float) -> None:
+    step, optim = run.progress.step, run.recipe.optim
+    left = (run.total_steps - step) * optim.batch_size / examples_per_second
+    run.report.training(
+        {
+            "step": step,
+            "epoch": step * optim.batch_size / len(run.task),
+            "lr": learning_rate(step - 1, optim, run.total_steps),
+            **run.meter.summary(),
+            "examples_per_second": examples_per_second,
+            "seconds_left": left,
+        }
+    )
+
+
+def _evaluate(run: _Run) -> dict[str, float]:
+    """Score the validation split on rank 0, and keep the weights if they are the best so far."""
+    metrics: dict[str, float] = {}
+    if run.is_main:
+        modes = {module: module.training for module in run.task.model.modules()}
+        run.task.model.eval()
+        metrics = run.task.evaluate(
+            device=str(run.accelerator.device), limit=run.recipe.loop.evaluate_limit
+        )
+        for module, training in modes.items():
+            # Not train(): a part of the model may have been in evaluation mode on purpose.
+            module.training = training
+        assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
+        score, best = metrics[run.task.best_metric], run.progress.best
+        is_best = best is None or score > best
+        if is_best:
+            run.progress.best = score
+        if is_best and run.recipe.loop.evaluate_every:
+            run.task.save(run.output / "best")
+        run.report.evaluation({"step": run.progress.step, "metrics": metrics, "best": is_best})
+    run.accelerator.wait_for_everyone()
+    return metrics
+
+
+def _save(run: _Run) -> None:
+    """Write a checkpoint of all processes."""
+    run.progress.rows = run.meter.rows
+    random_states = gather_object([random_state()])
+    if run.is_main:
+        save_checkpoint(
+            run.output / "checkpoints",
+            run.progress,
+            model=run.task.model,
+            optimizer=run.optimizer.optimizer,
+            scaler=run.accelerator.scaler,
+            random_states=random_states,
+            record={"recipe": recipe_table(run.recipe), "versions": run.versions},
+        )
+    run.accelerator.wait_for_everyone()
+
+
+def _finish(run: _Run) -> dict[str, float]:
+    """Evaluate and save the final weights."""
+    metrics = _evaluate(run)
+    if run.is_main:
+        run.task.save(run.output)
+        close_folder(run.output, metrics, steps=run.total_steps)
+        _logger.info("%s is finished after %d steps", run.output, run.total_steps)
+    run.accelerator.wait_for_everyone()
+    return metrics

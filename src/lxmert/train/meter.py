@@ -1,0 +1,112 @@
+"""The losses of the steps since the last line of the log, kept on the device until they are read.
+
+Reading waits for the device, so the loop reads only where it logs, evaluates or saves.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from torch import Tensor
+
+from lxmert.train.processes import sum_over_ranks
+
+Row = list[float]
+"""One step: its gradient norm, then the loss sums, then the counts, objective by objective."""
+
+
+class Meter:
+    """Collects loss sums and counts, and stops the run at the first step that is not finite.
+
+    Attributes:
+        rows: the steps since the last line of the log that were already read.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        accelerator: Accelerator,
+        *,
+        rows: Sequence[Row] = (),
+    ) -> None:
+        """Start with what an interrupted run had read.
+
+        Args:
+            weights: weight of each objective by name.
+            accelerator: of the run.
+            rows: `rows` of the interrupted run.
+        """
+        self.weights = weights
+        self.accelerator = accelerator
+        self.rows = list(rows)
+        self._unread: list[tuple[Tensor, Tensor, Sequence[float]]] = []
+
+    def add(self, sums: Tensor, norm: Tensor, counts: Sequence[float]) -> None:
+        """Take one step.
+
+        Args:
+            sums: `[objectives]`, loss sums of this process.
+            norm: `[]`, norm of the step's gradient over all processes.
+            counts: valid targets over all processes, by objective.
+        """
+        self._unread.append((sums, norm, counts))
+
+    def read(self, step: int) -> None:
+        """Bring the losses to the host; every process must call this at the same step.
+
+        Args:
+            step: number of steps done.
+
+        Raises:
+            FloatingPointError: a step's loss or gradient is NaN or infinite.
+        """
+        if not self._unread:
+            return
+        sums = sum_over_ranks(torch.stack([row[0] for row in self._unread]), self.accelerator)
+        norms = torch.stack([row[1] for row in self._unread]).tolist()
+        first = step - len(norms) + 1
+        for i, (norm, values) in enumerate(zip(norms, sums.tolist(), strict=True)):
+            row = [norm, *values, *self._unread[i][2]]
+            self._check(row, first + i)
+            self.rows.append(row)
+        self._unread.clear()
+
+    def summary(self) -> dict[str, object]:
+        """Return the means over the rows that were read, and forget them.
+
+        Returns:
+            `loss`: the weighted sum of the objectives; `losses`: each objective's mean over its
+            targets, unweighted, those without any target left out; `gradient_norm`: mean over the
+            steps, absent if it was finite in none.
+        """
+        losses = _means(self.rows, list(self.weights))
+        norms = [row[0] for row in self.rows if math.isfinite(row[0])]
+        self.rows.clear()
+        total = math.fsum(self.weights[name] * loss for name, loss in losses.items())
+        norm = {"gradient_norm": math.fsum(norms) / len(norms)} if norms else {}
+        return {"loss": total, "losses": losses, **norm}
+
+    def _check(self, row: Row, step: int) -> None:
+        """Stop if a number is not finite; fp16 skips steps whose gradient overflows by itself."""
+        losses = _means([row], list(self.weights))
+        gradient = 0.0 if self.accelerator.scaler is not None else row[0]
+        if all(map(math.isfinite, (gradient, *losses.values()))):
+            return
+        terms = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
+        raise FloatingPointError(
+            f"step {step} has losses {terms} and a gradient of norm {row[0]:.6g}; expected finite "
+            "numbers: lower optim.lr or set optim.clip_norm, and start in a new folder"
+        )
+
+
+def _means(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean loss over the targets of all rows by objective."""
+    means = {}
+    for i, name in enumerate(names, start=1):
+        counted = [row for row in rows if row[i + len(names)]]
+        count = math.fsum(row[i + len(names)] for row in counted)
+        if count:
+            # Not fsum, which refuses infinities: the caller wants to see them.
+            means[name] = sum(row[i] for row in counted) / count
+    return means

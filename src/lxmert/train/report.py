@@ -1,0 +1,112 @@
+"""Where the numbers of a run go: `log.jsonl`, and a progress bar on a terminal or the log."""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_logger = logging.getLogger(__name__)
+
+
+class Report:
+    """Writes for one process of a run; the others write nothing.
+
+    A line of `log.jsonl` about training holds `step`, `epoch`, `lr`, `loss`, `losses`,
+    `gradient_norm`, `examples_per_second`, `seconds_left`; one about an evaluation `step`,
+    `metrics`, `best`.
+    """
+
+    def __init__(self, path: Path, *, total_steps: int, active: bool) -> None:
+        """Open nothing yet.
+
+        Args:
+            path: the JSON lines.
+            total_steps: steps of the run.
+            active: whether this process is the one that reports.
+        """
+        self.path = path
+        self.total_steps = total_steps
+        self.active = active
+        console = Console(stderr=True)
+        self._bar: Progress | None = None
+        if active and console.is_terminal:
+            self._bar = Progress(
+                MofNCompleteColumn(),
+                BarColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=console,
+                refresh_per_second=2,
+            )
+            self._bar_task = self._bar.add_task("", total=total_steps)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines that an interrupted run wrote after its last checkpoint."""
+        if not self.active or not self.path.exists():
+            return
+        # The interruption may have cut the last line short, before its line break.
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n") and self._stays(line, step)]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(whole), encoding="utf-8")
+        part.replace(self.path)
+
+    def advance(self, step: int) -> None:
+        """Move the bar to `step` steps done."""
+        if self._bar is not None:
+            self._bar.update(self._bar_task, completed=step)
+
+    def training(self, record: Mapping[str, object]) -> None:
+        """Report the losses of the steps since the last such line."""
+        losses, left = record["losses"], record["seconds_left"]
+        assert isinstance(losses, dict)
+        assert isinstance(left, float)
+        terms = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+        text = f"loss {record['loss']:.4f}  {terms}  {record['examples_per_second']:.1f} examples/s"
+        self._write(record, f"{text}  {timedelta(seconds=round(left))} left")
+        if self._bar is not None:
+            self._bar.update(self._bar_task, description=text)
+
+    def evaluation(self, record: Mapping[str, object]) -> None:
+        """Report the metrics of the validation split."""
+        metrics = record["metrics"]
+        assert isinstance(metrics, dict)
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        text = f"evaluation  {terms}{'  (best so far)' if record['best'] else ''}"
+        self._write(record, text)
+        if self._bar is not None:
+            self._bar.console.print(f"step {record['step']}/{self.total_steps}  {text}")
+
+    def _stays(self, line: str, step: int) -> bool:
+        """Return whether a line is older than a checkpoint; the last evaluation comes after it."""
+        record = json.loads(line)
+        repeated = "metrics" in record and record["step"] == self.total_steps
+        return bool(record["step"] <= step and not repeated)
+
+    def _write(self, record: Mapping[str, object], text: str) -> None:
+        if not self.active:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._bar is None:
+            _logger.info("step %s/%s  %s", record["step"], self.total_steps, text)
