@@ -1,9 +1,18 @@
 """The command `lxmert`: one thin function per command; heavy imports stay inside of them."""
 
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lxmert.pipeline import Explanation
 
 app = typer.Typer(
     name="lxmert",
@@ -12,11 +21,48 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
+app.add_typer(scenes, name="scenes")
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Model folder or hub name; left out: the bundled model."),
+]
 
 
-@app.callback()
-def lxmert() -> None:
-    """Ask questions about pictures: LXMERT, from pixels to answers and why."""
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
+    model: Model = None,
+    top_k: Annotated[int, typer.Option(help="How many answers to show.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Save a picture with the regions drawn on it.")
+    ] = None,
+) -> None:
+    """Answer a question about a picture, and show what the answer rests on."""
+    import time
+
+    if top_k < 1:
+        raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
+    if figure is not None:
+        _check_figure(figure)
+    from transformers.utils.logging import disable_progress_bar
+
+    from lxmert.pipeline import LxmertPipeline
+
+    disable_progress_bar()
+    pipeline = LxmertPipeline.from_pretrained(model)
+    started = time.perf_counter()
+    explanation = pipeline.explain(image, question, top_k=top_k)
+    seconds = time.perf_counter() - started
+    if figure is not None:
+        explanation.draw().save(figure)
+    if as_json:
+        print(json.dumps({**explanation.to_dict(), "seconds": round(seconds, 4)}))
+    else:
+        _show(explanation, seconds, figure)
 
 
 @app.command()
@@ -24,10 +70,13 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe in TOML.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one key: optim.lr=5e-5.")
+        list[str] | None, typer.Option("--set", help="Change one key, such as optim.lr=5e-5.")
     ] = None,
 ) -> None:
-    """Train what a recipe says; the same command again resumes an interrupted run."""
+    """Train what a recipe says; the same command again resumes an interrupted run.
+
+    With two processes on two cores: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
+    """
     from lxmert.tasks.registry import TASKS, build_task
     from lxmert.train.loop import train as run
     from lxmert.train.settings import read_recipe
@@ -37,6 +86,176 @@ def train(
     run(settings, task, output)
 
 
+@app.command()
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
+    eyes: Annotated[Path, typer.Option(help="Folder of a trained detector.")],
+) -> None:
+    """Find the regions of all pictures in a folder; run it again to go on after an interruption."""
+    from lxmert.workflows.extraction import extract_folder
+
+    with _progress("regions") as progress:
+        store = extract_folder(images, output, eyes, progress=progress)
+    print(f"{output}: regions of {len(store)} images")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+    training: Annotated[
+        Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many questions, evenly spread.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
+) -> None:
+    """Score a model on questions about pictures, from pixels, by question family."""
+    from lxmert.workflows.evaluation import evaluate_answers
+
+    with _progress("questions") as progress:
+        report = evaluate_answers(
+            model, data, images, training=training, limit=limit, progress=progress
+        )
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    _show_scores(report["accuracy"], report["blind"], report["count"])
+
+
+@scenes.command("make")
+def make_scenes(
+    split: Annotated[str, typer.Argument(help="train, valid or test; they share no scene.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    count: Annotated[int, typer.Option(help="Number of pictures.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
+    rounds: Annotated[int, typer.Option(help="Questions of each family for each picture.")] = 6,
+    captions: Annotated[int, typer.Option(help="Captions for each picture.")] = 4,
+) -> None:
+    """Render scenes, with boxes, questions and captions in the formats of users' own data."""
+    from lxmert.scenes.dataset import make_dataset
+
+    with _progress("pictures") as progress:
+        make_dataset(
+            output,
+            split=split,
+            count=count,
+            seed=seed,
+            rounds=rounds,
+            captions=captions,
+            progress=lambda done: progress(done, count),
+        )
+    print(f"{output}: {count} pictures with boxes, questions and captions")
+
+
+def _check_figure(path: Path) -> None:
+    """Refuse a figure that could not be saved, before anything is computed for it."""
+    from PIL import Image
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(
+            f"--figure {path} has no ending of a picture: try {path.stem or 'out'}.png"
+        )
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--figure {path}: there is no folder {path.parent}; make it first")
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
+    for name in ("httpx", "huggingface_hub", "torch.distributed", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line beside the output proper."""
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(f"[bold yellow]Warning:[/] {message}")
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with speed and time left, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        row = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
+
+
+def _show(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
+    """Print answers and regions as two tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"\n[bold]{explanation.question}[/]  [bold green]{explanation.answers[0].answer}[/]\n"
+    )
+    answers = Table(box=None, pad_edge=False)
+    for title, side in (("answer", "left"), ("probability", "right"), ("", "left")):
+        answers.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for answer in explanation.answers:
+        answers.add_row(answer.answer, f"{answer.score:.1%}", "█" * round(30 * answer.score))
+    console.print(answers)
+    regions = Table(box=None, pad_edge=False)
+    for title, side in (("region", "left"), ("seen with", "right"), ("answer rests on it", "left")):
+        regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
+        score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
+        bar = "█" * round(30 * max(0.0, relevance))
+        regions.add_row(explanation.labels[index], f"{score:.0%}", f"{relevance:+.0%} {bar}")
+    console.print()
+    console.print(regions)
+    console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
+    if figure is not None:
+        console.print(f"[dim]picture with the regions: {figure}[/]")
+
+
+def _show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:
+    """Print accuracy by family beside the blind guess."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("family", header_style="dim")
+    table.add_column("accuracy", justify="right", header_style="dim")
+    if blind:
+        table.add_column("blind guess", justify="right", header_style="dim")
+    for family, score in accuracy.items():
+        row = [family, f"{score:.1%}"]
+        table.add_row(*row, *([f"{blind[family]:.1%}"] if blind else []))
+    console = Console()
+    console.print(table)
+    console.print(f"{count} questions")
+
+
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; a mistake of the user's is one line, with exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _quiet_libraries()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
+    except (ValueError, FileNotFoundError, FileExistsError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"lxmert: {' '.join(str(message).split())}", file=sys.stderr)
+        sys.exit(2)

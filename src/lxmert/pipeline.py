@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lxmert.data.answers import AnswerVocabulary
 from lxmert.explain.figures import draw_answer
 from lxmert.explain.occlusion import region_relevance
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -27,7 +28,8 @@ class Explanation:
         question: what was asked.
         answers: best first.
         regions: what the eyes saw.
-        labels: name of each region, such as `large red metal ball`.
+        objects: name of each region's object class.
+        labels: the same with its attributes, such as `large red metal ball`.
         relevance: by how much the best answer loses probability without each region.
     """
 
@@ -35,8 +37,34 @@ class Explanation:
     question: str
     answers: list[Answer]
     regions: Regions
+    objects: list[str]
     labels: list[str]
     relevance: list[float]
+
+    def to_dict(self) -> dict[str, list[dict[str, object]]]:
+        """Return answers and regions as JSON values.
+
+        Returns:
+            `answers`: list of `answer`, `score`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
+            pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
+        """
+        seen = self.regions
+        regions = zip(seen.boxes, self.objects, seen.object_scores, strict=True)
+        return {
+            "answers": [{"answer": a.answer, "score": round(a.score, 6)} for a in self.answers],
+            "regions": [
+                {
+                    "box": [round(float(side), 1) for side in box],
+                    "object": name,
+                    "score": round(float(score), 4),
+                    "label": label,
+                    "relevance": round(relevance, 4),
+                }
+                for (box, name, score), label, relevance in zip(
+                    regions, self.labels, self.relevance, strict=True
+                )
+            ],
+        }
 
     def draw(self) -> Image.Image:
         """Draw the picture with its regions and answers."""
@@ -55,11 +83,11 @@ class LxmertPipeline:
 
     def __init__(self, model: LxmertForQuestionAnswering, processor: LxmertProcessor) -> None:
         """Join a model and the processor that it was trained with."""
-        self.model = model.eval()
+        self.model = model
+        self.model.train(mode=False)
         self.processor = processor
         self.device = model.device
-        names = model.config.id2label or {}
-        self.answers = [names[index] for index in range(model.config.num_qa_labels)]
+        self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {}).answers
 
     @classmethod
     def from_pretrained(
@@ -128,6 +156,7 @@ class LxmertPipeline:
             question=question,
             answers=answers,
             regions=regions,
+            objects=[self.processor.extractor.object_names[i] for i in regions.object_ids],
             labels=self.labels(regions),
             relevance=region_relevance(self.model, inputs, best).tolist(),
         )

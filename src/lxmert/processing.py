@@ -111,8 +111,9 @@ class LxmertProcessor:
         token_ids = self.tokenizer(text, verbose=False)["input_ids"]
         longest = self.config.max_text_length
         if len(token_ids) > longest:
-            kept = self.tokenizer.decode(token_ids[: longest - 1], skip_special_tokens=True)
-            lost = self.tokenizer.decode(token_ids[longest - 1 :], skip_special_tokens=True)
+            kept, lost = self.tokenizer.batch_decode(
+                [token_ids[: longest - 1], token_ids[longest - 1 :]], skip_special_tokens=True
+            )
             warnings.warn(
                 f"the question is longer than the model reads: its last {len(lost.split())} words "
                 f"were cut, what was read is '{kept}'",

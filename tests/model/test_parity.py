@@ -28,7 +28,7 @@ def assert_same_fields(ours, theirs):
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_every_output_field_and_loss_is_equal(name, masked, attention, tmp_path):
-    ours, theirs = tiny.pair(name, tmp_path, attention=attention)
+    ours, theirs = tiny.pair_through_files(name, tmp_path, attention=attention)
     given = tiny.inputs(masked=masked, **DOUBLE) | tiny.labels_for(name)
     flags = {"output_attentions": True, "output_hidden_states": True}
     expected = theirs(**given, **flags)
@@ -38,8 +38,8 @@ def test_every_output_field_and_loss_is_equal(name, masked, attention, tmp_path)
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
-def test_tuple_form_is_equal(name, tmp_path):
-    ours, theirs = tiny.pair(name, tmp_path)
+def test_tuple_form_is_equal(name):
+    ours, theirs = tiny.pair(name)
     given = tiny.inputs(**DOUBLE) | tiny.labels_for(name)
     for flags in ({}, {"output_hidden_states": True}, {"output_attentions": True}):
         expected = theirs(**given, **flags, return_dict=False)
@@ -49,8 +49,8 @@ def test_tuple_form_is_equal(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
-def test_arguments_have_the_documented_positions(name, tmp_path):
-    ours, theirs = tiny.pair(name, tmp_path)
+def test_arguments_have_the_documented_positions(name):
+    ours, theirs = tiny.pair(name)
     given = tiny.inputs(**DOUBLE)
     order = ("input_ids", "visual_feats", "visual_pos", "attention_mask", "visual_attention_mask")
     positional = [*(given[key] for key in order), given["token_type_ids"], None]
@@ -58,8 +58,8 @@ def test_arguments_have_the_documented_positions(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
-def test_embedded_text_is_equal(name, tmp_path):
-    ours, theirs = tiny.pair(name, tmp_path)
+def test_embedded_text_is_equal(name):
+    ours, theirs = tiny.pair(name)
     given = tiny.inputs(**DOUBLE)
     given["inputs_embeds"] = torch.randn(tiny.BATCH, tiny.TEXT_LEN, 32, dtype=torch.float64)
     del given["input_ids"], given["token_type_ids"]
@@ -75,8 +75,8 @@ def test_embedded_text_is_equal(name, tmp_path):
         ("obj_labels", {"obj", "attr", "feat"}),
     ],
 )
-def test_each_loss_alone_is_equal(label, names, tmp_path):
-    ours, theirs = tiny.pair("LxmertForPreTraining", tmp_path)
+def test_each_loss_alone_is_equal(label, names):
+    ours, theirs = tiny.pair("LxmertForPreTraining")
     given = tiny.inputs(**DOUBLE) | {label: tiny.labels()[label]}
     output, expected = ours(**given), theirs(**given)
     assert output.losses.keys() == names
@@ -86,9 +86,9 @@ def test_each_loss_alone_is_equal(label, names, tmp_path):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_every_gradient_is_equal(name, tmp_path):
+def test_every_gradient_is_equal(name):
     """Only rows 0 of positions and segments differ: the reference never trains them (A3)."""
-    ours, theirs = tiny.pair(name, tmp_path)
+    ours, theirs = tiny.pair(name)
     given = tiny.inputs(**DOUBLE) | tiny.labels_for(name)
     ours(**given).loss.backward()
     theirs(**given).loss.backward()
@@ -166,30 +166,30 @@ def test_pretraining_weights_load_below_another_head(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [(0, 1, 0), (1, 0, 2), (0, 2, 1)])
-def test_other_depths_are_equal(layers, tmp_path):
+def test_other_depths_are_equal(layers):
     l_layers, x_layers, r_layers = layers
     depth = {"l_layers": l_layers, "x_layers": x_layers, "r_layers": r_layers}
-    ours, theirs = tiny.pair("LxmertModel", tmp_path, **depth)
+    ours, theirs = tiny.pair("LxmertModel", **depth)
     given = tiny.inputs(**DOUBLE) | {"output_hidden_states": True, "output_attentions": True}
     assert_same_fields(ours(**given), theirs(**given))
 
 
 @pytest.mark.parametrize("task", ["task_qa", "task_matched", "task_mask_lm", "task_obj_predict"])
-def test_switched_off_objectives_are_equal(task, tmp_path):
-    ours, theirs = tiny.pair("LxmertForPreTraining", tmp_path, **{task: False})
+def test_switched_off_objectives_are_equal(task):
+    ours, theirs = tiny.pair("LxmertForPreTraining", **{task: False})
     given = tiny.inputs(**DOUBLE) | tiny.labels()
     assert_same_fields(ours(**given), theirs(**given))
 
 
 @pytest.mark.parametrize("loss", ["visual_obj_loss", "visual_attr_loss", "visual_feat_loss"])
-def test_switched_off_region_losses_are_equal(loss, tmp_path):
-    ours, theirs = tiny.pair("LxmertForPreTraining", tmp_path, **{loss: False})
+def test_switched_off_region_losses_are_equal(loss):
+    ours, theirs = tiny.pair("LxmertForPreTraining", **{loss: False})
     given = tiny.inputs(**DOUBLE) | tiny.labels()
     assert_same_fields(ours(**given), theirs(**given))
 
 
-def test_other_activation_is_equal(tmp_path):
-    ours, theirs = tiny.pair("LxmertForPreTraining", tmp_path, hidden_act="relu")
+def test_other_activation_is_equal():
+    ours, theirs = tiny.pair("LxmertForPreTraining", hidden_act="relu")
     given = tiny.inputs(**DOUBLE) | tiny.labels()
     assert_same_fields(ours(**given), theirs(**given))
 

@@ -48,6 +48,9 @@ def randomize(model: nn.Module, seed: int = 8) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight += 1  # else each layer would shrink what the next one gets
     return model.eval()
 
 
@@ -64,10 +67,18 @@ def build_reference(name: str, **changes: object) -> nn.Module:
     return randomize(theirs(ReferenceConfig(**{**SIZES, **changes})))
 
 
-def pair(name: str, folder: Path, *, attention: str = "eager", **changes: object):
-    """Return ours and the reference with the same weights, which went through files, in float64."""
-    ours, _ = MODELS[name]
+def pair(name: str, **changes: object):
+    """Return ours and the reference with the same weights, in float64."""
     theirs = build_reference(name, **changes)
+    ours = build(name, **changes)
+    ours.load_state_dict(theirs.state_dict())
+    return ours.double(), theirs.double()
+
+
+def pair_through_files(name: str, folder: Path, *, attention: str):
+    """Return ours and the reference, whose weights ours has loaded from its files, in float64."""
+    ours, _ = MODELS[name]
+    theirs = build_reference(name)
     theirs.save_pretrained(folder)
     model = ours.from_pretrained(folder, attn_implementation=attention)
     return model.double().eval(), theirs.double()

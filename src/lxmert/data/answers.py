@@ -33,6 +33,12 @@ class AnswerVocabulary:
         counts = Counter(answer for target in targets for answer in target)
         return cls(sorted(answer for answer, count in counts.items() if count >= min_count))
 
+    @classmethod
+    def from_id2label(cls, id2label: Mapping[int, str] | Mapping[str, str]) -> "AnswerVocabulary":
+        """Take the answers out of a model's configuration."""
+        by_id = {int(index): answer for index, answer in id2label.items()}
+        return cls([by_id[index] for index in range(len(by_id))])
+
     def __len__(self) -> int:
         return len(self.answers)
 

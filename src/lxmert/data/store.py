@@ -204,7 +204,9 @@ def _finish(folder: Path, rows: list[dict[str, Any]], header: StoreHeader) -> No
     """Turn the rows into the index; the header comes last and makes the store valid."""
 
     def join(name: str, dtype: type, *width: int) -> npt.NDArray[Any]:
-        parts = [np.asarray(row[name], dtype).reshape(len(row["boxes"]), *width) for row in rows]
+        parts: list[npt.NDArray[Any]] = [
+            np.asarray(row[name], dtype).reshape(len(row["boxes"]), *width) for row in rows
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, *width), dtype)
 
     groups = len(rows[0]["attribute_ids"][0]) if rows else 0

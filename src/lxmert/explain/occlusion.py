@@ -27,4 +27,4 @@ def region_relevance(
     mask[1:].fill_diagonal_(0)
     batch["visual_attention_mask"] = mask
     probabilities = model(**batch).question_answering_score.float().softmax(-1)[:, answer_id]
-    return (probabilities[0] - probabilities[1:]).cpu()
+    return torch.as_tensor(probabilities[0] - probabilities[1:]).cpu()

@@ -79,7 +79,7 @@ class AnsweringTask:
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
@@ -108,8 +108,7 @@ class AnsweringTask:
         check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
         self.tokenizer = LxmertTokenizer.from_pretrained(folder)
         self.model = LxmertForQuestionAnswering.from_pretrained(folder, attn_implementation="eager")
-        names = self.model.config.id2label
-        self.answers = AnswerVocabulary([names[index] for index in range(len(names))])
+        self.answers = AnswerVocabulary.from_id2label(self.model.config.id2label or {})
 
     def __len__(self) -> int:
         return len(self.training)

@@ -26,7 +26,14 @@ from lxmert.model import objectives
 from lxmert.model.heads import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 from lxmert.tasks.task import Batch
-from lxmert.tasks.texts import ModelSettings, TextCorpus, load_eyes, new_config, save_model
+from lxmert.tasks.texts import (
+    ModelSettings,
+    TextCorpus,
+    load_eyes,
+    new_config,
+    prefer_plain_attention,
+    save_model,
+)
 
 NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 """The losses: the pretraining model's own names."""
@@ -133,9 +140,11 @@ class PretrainingTask:
             self.tokenizer,
             max_text_length=length,
         )
-        self.model: nn.Module = LxmertForPreTraining(
+        model = LxmertForPreTraining(
             new_config(settings.model, self.tokenizer, store, self.answers.answers)
         )
+        prefer_plain_attention(model)
+        self.model: nn.Module = model
 
     def __len__(self) -> int:
         return len(self.training)

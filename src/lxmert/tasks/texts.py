@@ -120,8 +120,12 @@ def new_config(
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="eager",  # fused attention is the slower one for short sequences
     )
+
+
+def prefer_plain_attention(model: PreTrainedModel) -> None:
+    """Train with plain matrix products: for short sequences fused attention is the slower one."""
+    model.set_attn_implementation("eager")
 
 
 def load_eyes(folder: str | None, store: RegionStore) -> RegionExtractor | None:

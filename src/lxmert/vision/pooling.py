@@ -22,7 +22,7 @@ def align_regions(feature_map: Tensor, boxes: Tensor, images: Tensor, *, size: i
         `[regions, channels, size, size]`, channels last.
     """
     channels, rows, columns = feature_map.shape[1:]
-    steps = (torch.arange(size, device=boxes.device) + 0.5) / size
+    steps = (torch.arange(size, dtype=boxes.dtype, device=boxes.device) + 0.5) / size
     corners, sides = boxes[:, :2] - 0.5, boxes[:, 2:] - boxes[:, :2]  # cell centres are at 0.5
     points = corners[:, :, None] + sides[:, :, None] * steps  # [regions, 2, size]
     x, x_weights = _neighbors(points[:, 0], columns)

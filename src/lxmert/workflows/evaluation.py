@@ -1,0 +1,84 @@
+"""Scores of a model on questions about pictures, from pixels."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from lxmert.data.readers import read_questions
+from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import Example
+from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+
+
+class AnswerReport(TypedDict):
+    """What `evaluate_answers` finds.
+
+    Attributes:
+        accuracy: mean score, `overall` and by family.
+        blind: the same for the blind guess; empty without training questions.
+        count: number of questions.
+    """
+
+    accuracy: dict[str, float]
+    blind: dict[str, float]
+    count: int
+
+
+def evaluate_answers(
+    model: str | Path,
+    data: Path,
+    images: Path,
+    *,
+    training: Path | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+) -> AnswerReport:
+    """Ask a model questions whose answers are known.
+
+    Args:
+        model: folder or hub name.
+        data: JSONL file of questions with answers.
+        images: folder of the pictures.
+        training: JSONL file of training questions, from which the blind guess learns.
+        limit: number of questions, drawn evenly with a fixed seed; absent: all.
+        progress: called with the numbers of questions done and in all.
+    """
+    examples = read_questions(data)
+    if limit is not None and limit < len(examples):
+        chosen = np.random.default_rng(0).permutation(len(examples))[:limit]
+        examples = [examples[index] for index in sorted(chosen.tolist())]
+    predictions = predict(LxmertPipeline.from_pretrained(model), examples, images, progress)
+    blind = {}
+    if training is not None:
+        blind = accuracy_by_family(examples, blind_guesses(read_questions(training), examples))
+    return {
+        "accuracy": accuracy_by_family(examples, predictions),
+        "blind": blind,
+        "count": len(examples),
+    }
+
+
+def predict(
+    pipeline: LxmertPipeline,
+    examples: Sequence[Example],
+    images: Path,
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Return the best answer to each question; each picture is looked at once."""
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        by_image[example.image_ids[0]].append(index)
+    predictions = [""] * len(examples)
+    done = 0
+    pictures = ((image_id, images / image_id) for image_id in by_image)
+    for image_id, regions in pipeline.processor.extractor.stream(pictures):
+        rows = by_image[image_id]
+        answers = pipeline.ask_regions(regions, [examples[row].text for row in rows], top_k=1)
+        for row, ranked in zip(rows, answers, strict=True):
+            predictions[row] = ranked[0].answer
+        done += len(rows)
+        progress(done, len(examples))
+    return predictions

@@ -1,0 +1,280 @@
+"""The rules of the house that a machine can check: arrows between rooms, cycles, sizes, traps."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "lxmert"
+
+MAX_LINES = 500
+
+LEAVES = {"schema", "boxes"}
+
+ARROWS: dict[str, set[str]] = {
+    "schema": set(),
+    "boxes": set(),
+    "model": {"schema"},
+    "vision": LEAVES,
+    "data": LEAVES,
+    "scenes": LEAVES,
+    "processing": LEAVES | {"vision", "data"},
+    "tasks": LEAVES | {"model", "vision", "data"},
+    "train": {"schema", "data", "tasks"},
+    "explain": LEAVES | {"model"},
+    "pipeline": LEAVES | {"processing", "model", "vision", "data", "explain"},
+    "serve": {"schema", "pipeline"},
+    "scale": {"schema", "data", "pipeline", "workflows"},
+}
+"""Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
+
+ARROWS["workflows"] = set(ARROWS) - {"serve", "scale"}
+ARROWS["cli"] = set(ARROWS)
+ARROWS["__main__"] = {"cli"}
+ARROWS["__init__"] = set(ARROWS) - {"cli", "__main__"}  # public names, loaded lazily
+
+LAZY = {"__init__", "cli"}
+"""Rooms that import other rooms inside functions only, so that `lxmert --help` loads no torch."""
+
+Sources = dict[str, str]
+"""Source text by path below src/lxmert, such as "model/heads.py"."""
+
+
+def read_sources() -> Sources:
+    return {str(path.relative_to(SOURCE)): path.read_text() for path in SOURCE.rglob("*.py")}
+
+
+def module_name(path: str) -> str:
+    """Return the dotted name below lxmert; the package itself is `__init__`."""
+    parts = Path(path).with_suffix("").parts
+    if len(parts) > 1 and parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts)
+
+
+def imports(path: str, sources: Sources, *, eager: bool = False) -> Iterator[tuple[str, int]]:
+    """Yield the modules of lxmert that a file imports, with the line.
+
+    Args:
+        path: the file.
+        sources: all files, to tell a module from a name in one.
+        eager: whether to leave out what is imported inside functions and for types only.
+    """
+    modules = {module_name(other) for other in sources}
+    for node in nodes(ast.parse(sources[path]), eager=eager):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "lxmert":
+                    yield (
+                        alias.name.removeprefix("lxmert").removeprefix(".") or "__init__",
+                        node.lineno,
+                    )
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield "(relative)", node.lineno
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lxmert":
+            base = (node.module or "").removeprefix("lxmert").removeprefix(".")
+            for alias in node.names:
+                longer = f"{base}.{alias.name}".removeprefix(".")
+                yield longer if longer in modules else base or "__init__", node.lineno
+
+
+def nodes(node: ast.AST, *, eager: bool) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        yield child
+        late = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not (eager and (late or typing)):
+            yield from nodes(child, eager=eager)
+
+
+def check_arrows(sources: Sources) -> list[str]:
+    offences = []
+    for path in sources:
+        room = module_name(path).split(".")[0]
+        if room not in ARROWS:
+            offences.append(f"{path}: {room} is no room of ARROWS")
+            continue
+        for module, line in imports(path, sources):
+            target = module.split(".")[0]
+            if target != room and target not in ARROWS[room]:
+                offences.append(f"{path}:{line}: {room} may not import {target}")
+    return offences
+
+
+def check_lazy(sources: Sources) -> list[str]:
+    return [
+        f"{path}:{line}: import {module} inside the function that needs it"
+        for path in sources
+        if module_name(path).split(".")[0] in LAZY
+        for module, line in imports(path, sources, eager=True)
+        if module.split(".")[0] not in LAZY
+    ]
+
+
+def check_cycles(sources: Sources) -> list[str]:
+    """Take away modules that import nothing but what was taken away; a cycle is what remains."""
+    graph = {
+        module_name(path): {module for module, _ in imports(path, sources)} & names(sources)
+        for path in sources
+    }
+    while free := {module for module, targets in graph.items() if not targets}:
+        graph = {module: targets - free for module, targets in graph.items() if module not in free}
+    return [f"{module} -> {', '.join(sorted(targets))}" for module, targets in graph.items()]
+
+
+def names(sources: Sources) -> set[str]:
+    return {module_name(path) for path in sources}
+
+
+def check_sizes(sources: Sources) -> list[str]:
+    return [
+        f"{path}: {count} lines; at most {MAX_LINES}"
+        for path, source in sources.items()
+        if (count := len(source.splitlines())) > MAX_LINES
+    ]
+
+
+def check_packages(sources: Sources) -> list[str]:
+    return [
+        f"{path}: the __init__ of a sub-package stays empty"
+        for path, source in sources.items()
+        if path.endswith("/__init__.py") and source.strip()
+    ]
+
+
+def check_annotations(sources: Sources) -> list[str]:
+    """The base classes of the model read the annotations of `forward` at run time."""
+    return [
+        f"{path}:{node.lineno}: no `from __future__ import annotations` in model/"
+        for path, source in sources.items()
+        if path.startswith("model/")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and "annotations" in {alias.name for alias in node.names}
+    ]
+
+
+def check_independence(sources: Sources) -> list[str]:
+    """No file may use transformers' own LXMERT, by whichever way it is reached."""
+    offences = []
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            found: list[str] = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Attribute):
+                found = [ast.unparse(node)]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                # A module's name is one word; prose about it is more.
+                found = [node.value] if " " not in node.value else []
+            offences += [
+                f"{path}:{node.lineno}: {name} is not ours"
+                for name in found
+                if name.startswith("transformers.") and "lxmert" in name.lower()
+            ]
+    return offences
+
+
+def check_pickles(sources: Sources) -> list[str]:
+    """`torch.load` reads pickles: in the modules for checkpoints only, and weights only."""
+    offences = []
+    for path, source in sources.items():
+        allowed = Path(path).name == "checkpoints.py" or path == "train/state.py"
+        tree = ast.parse(source)
+        safe = {
+            ast.unparse(node.func)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and any(
+                k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
+            )
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "torch":
+                if "load" in {alias.name for alias in node.names}:
+                    offences.append(f"{path}:{node.lineno}: write torch.load in full")
+            elif isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
+                if not allowed:
+                    offences.append(f"{path}:{node.lineno}: torch.load outside of checkpoints.py")
+                elif "torch.load" not in safe:
+                    offences.append(f"{path}:{node.lineno}: torch.load needs weights_only=True")
+    return offences
+
+
+CHECKS = [
+    check_arrows,
+    check_lazy,
+    check_cycles,
+    check_sizes,
+    check_packages,
+    check_annotations,
+    check_independence,
+    check_pickles,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_source_keeps_the_rule(check):
+    assert check(read_sources()) == []
+
+
+def test_all_of_the_source_is_checked():
+    sources = read_sources()
+    assert len(sources) >= 65
+    rooms = {name.split(".")[0] for name in names(sources)}
+    packages = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+    assert len(packages) >= 8
+    assert packages < rooms
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "source"),
+    [
+        (check_arrows, "model/heads.py", "import lxmert.data.store"),
+        (check_arrows, "model/heads.py", "from lxmert.boxes import area"),
+        (check_arrows, "model/heads.py", "from lxmert import boxes"),
+        (check_arrows, "model/heads.py", "from lxmert import LxmertModel"),
+        (check_arrows, "model/heads.py", "def late():\n    from lxmert.data import store"),
+        (check_arrows, "model/heads.py", "from .layers import Layer"),
+        (check_arrows, "train/loop.py", "from lxmert.model.heads import Head"),
+        (check_arrows, "workflows/ablate.py", "from lxmert.cli import main"),
+        (check_arrows, "helpers.py", ""),
+        (check_lazy, "cli.py", "from lxmert.data.store import RegionStore"),
+        (check_lazy, "__init__.py", "if True:\n    import lxmert.boxes"),
+        (check_cycles, "data/store.py", "from lxmert.data import readers"),
+        (check_cycles, "data/store.py", "def late():\n    import lxmert.data.readers"),
+        (check_sizes, "data/store.py", "\n" * (MAX_LINES + 1)),
+        (check_packages, "data/__init__.py", "from lxmert.data.store import RegionStore"),
+        (check_annotations, "model/heads.py", "from __future__ import annotations"),
+        (check_independence, "model/heads.py", "import transformers.models.lxmert"),
+        (check_independence, "model/heads.py", "from transformers.models import lxmert"),
+        (check_independence, "model/heads.py", "from transformers import LxmertModel as M"),
+        (check_independence, "model/heads.py", "import transformers\ntransformers.LxmertModel()"),
+        (check_independence, "model/heads.py", "load('transformers.models.lxmert')"),
+        (check_pickles, "model/heads.py", "import torch\ntorch.load(p, weights_only=True)"),
+        (check_pickles, "model/heads.py", "from torch import load"),
+        (check_pickles, "model/checkpoints.py", "import torch\ntorch.load(p)"),
+        (check_pickles, "train/state.py", "import torch\ntorch.load(p, weights_only=False)"),
+    ],
+)
+def test_an_offence_is_found(check, path, source):
+    """The checks themselves: a small clean house, in which one file breaks one rule."""
+    clean = {
+        "__init__.py": "def __getattr__(name):\n    from lxmert.model.heads import Head",
+        "__main__.py": "from lxmert.cli import main",
+        "boxes.py": "import numpy",
+        "cli.py": "if TYPE_CHECKING:\n    from lxmert.boxes import area\n"
+        "def ask():\n    from lxmert.data.store import RegionStore",
+        "data/__init__.py": "",
+        "data/readers.py": "from lxmert.data.store import RegionStore",
+        "data/store.py": "from lxmert.boxes import area",
+        "model/heads.py": "from transformers import PreTrainedModel",
+        "model/checkpoints.py": "import torch\ntorch.load(p, weights_only=True)",
+        "train/state.py": "import torch\ntorch.load(p, weights_only=True)",
+    }
+    assert [offence for each in CHECKS for offence in each(clean)] == []
+    assert len(check({**clean, path: source})) >= 1
