@@ -52,7 +52,7 @@ def ask(
 
     from lxmert.pipeline import LxmertPipeline
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     pipeline = LxmertPipeline.from_pretrained(model)
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k)

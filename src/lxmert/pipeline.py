@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class LxmertPipeline:
         """
         folder = find_model(name_or_path)
         processor = LxmertProcessor.from_pretrained(folder, device=device)
-        return cls(_load_model(folder).to(device), processor)
+        return cls(_load_model(folder).to(device), processor)  # type: ignore[arg-type]
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
         """Answer a question about a picture.
@@ -232,9 +233,10 @@ def _load_model(folder: Path) -> LxmertForQuestionAnswering:
                 "`lxmert train` wrote"
             )
     try:
-        model, info = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
+        loaded: Any = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+    model, info = loaded
     wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
     if wrong:
         raise ValueError(

@@ -28,6 +28,7 @@ from lxmert.tasks.texts import (
     check_extractor,
     load_eyes,
     new_config,
+    prefer_plain_attention,
     save_model,
 )
 
@@ -93,22 +94,25 @@ class AnsweringTask:
             length = settings.model.max_text_length
             self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
             config = new_config(settings.model, self.tokenizer, store, self.answers.answers)
-            self.model: nn.Module = LxmertForQuestionAnswering(config)
+            model = LxmertForQuestionAnswering(config)
         else:
-            self._start(settings.model.start, store)
+            model = self._start(settings.model.start, store)
+        prefer_plain_attention(model)
+        self.model: nn.Module = model
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
 
-    def _start(self, folder: str, store: RegionStore) -> None:
+    def _start(self, folder: str, store: RegionStore) -> LxmertForQuestionAnswering:
         """Take weights, tokenizer and answers of a model that knows the store's extractor."""
         self.preprocessor = PreprocessorConfig.load(folder)
         check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
         self.tokenizer = LxmertTokenizer.from_pretrained(folder)
-        self.model = LxmertForQuestionAnswering.from_pretrained(folder, attn_implementation="eager")
-        self.answers = AnswerVocabulary.from_id2label(self.model.config.id2label or {})
+        model: LxmertForQuestionAnswering = LxmertForQuestionAnswering.from_pretrained(folder)
+        self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {})
+        return model
 
     def __len__(self) -> int:
         return len(self.training)

@@ -1,0 +1,98 @@
+import inspect
+
+import pytest
+import torch
+
+from lxmert.model.inputs import PASSED_BY_LIBRARIES
+
+from . import tiny
+
+
+def model():
+    return tiny.build("LxmertForQuestionAnswering")
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("visual_mask", "visual_attention_mask"),
+        ("position_ids", "token_type_ids"),
+        ("output_attention", "output_attentions"),
+    ],
+)
+def test_unknown_keyword_is_refused(name, unknown, nearest):
+    """A5: misspelt and obsolete keywords were accepted and did nothing."""
+    with pytest.raises(TypeError, match=f"'{unknown}'; did you mean '"):
+        tiny.build(name)(**tiny.inputs(), **{unknown: torch.ones(3, 7)})
+    parameters = inspect.signature(tiny.MODELS[name][0].forward).parameters
+    assert nearest in parameters
+
+
+def test_unknown_keyword_names_the_nearest():
+    with pytest.raises(TypeError, match="did you mean 'visual_attention_mask'"):
+        model()(**tiny.inputs(masked=False), visual_atention_mask=torch.ones(3, 5))
+    with pytest.raises(TypeError, match="did you mean 'labels'"):
+        model()(**tiny.inputs(), label=torch.ones(3))
+
+
+@pytest.mark.parametrize("name", sorted(PASSED_BY_LIBRARIES))
+def test_keywords_of_libraries_are_known(name):
+    expected = model()(**tiny.inputs()).question_answering_score
+    given = {name: 8, "start_positions": None}
+    assert torch.equal(model()(**tiny.inputs(), **given).question_answering_score, expected)
+
+
+def with_changes(**changes):
+    return {key: value for key, value in (tiny.inputs() | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_ids": None}, "Neither input_ids nor inputs_embeds"),
+        ({"inputs_embeds": torch.ones(3, 7, 32)}, "Both input_ids and inputs_embeds"),
+        ({"visual_feats": None}, r"visual_feats is None.*\[batch, regions, 9\]"),
+        ({"visual_pos": None}, r"visual_pos is None.*\[batch, regions, 5\]"),
+        ({"visual_feats": torch.ones(3, 5, 8)}, r"\[3, 5, 8\], expected \[3, 5, 9\]"),
+        ({"visual_feats": torch.ones(2, 5, 9)}, r"\[2, 5, 9\], expected \[3, 5, 9\]"),
+        ({"visual_feats": torch.ones(5, 9)}, r"\[5, 9\], expected \[3, regions, 9\]"),
+        ({"visual_pos": torch.ones(3, 5, 4)}, r"visual_pos.*\[3, 5, 4\], expected \[3, 5, 5\]"),
+        ({"visual_pos": torch.ones(3, 6, 5)}, r"visual_pos.*\[3, 6, 5\], expected \[3, 5, 5\]"),
+        ({"input_ids": torch.ones(7).long()}, r"\[7\], expected \[batch, text_len\]"),
+        ({"token_type_ids": torch.ones(3, 6).long()}, r"\[3, 6\], expected \[3, 7\]"),
+        ({"attention_mask": torch.ones(3, 5)}, r"attention_mask has shape \[3, 5\], expected"),
+        ({"attention_mask": torch.ones(3, 2, 7).bool()}, r"\[3, 2, 7\], expected"),
+        ({"attention_mask": torch.ones(3, 3, 7, 7).bool()}, r"\[3, 1 or 4, 1 or 7, 7\]"),
+        ({"visual_attention_mask": torch.ones(3, 7)}, r"visual_attention_mask.*\[3, 5\]"),
+        ({"visual_attention_mask": torch.ones(3)}, r"visual_attention_mask has shape \[3\]"),
+        ({"attention_mask": torch.zeros(3, 1, 7, 7)}, "could be 1 for real or 0 for real"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        model()(**with_changes(**changes))
+
+
+def test_text_beyond_the_position_table_is_refused():
+    """B11: it was a bare IndexError."""
+    given = tiny.inputs(masked=False)
+    del given["token_type_ids"]
+    longest = torch.full((3, 19), 8)
+    assert model()(**given | {"input_ids": longest}).question_answering_score.shape == (3, 13)
+    with pytest.raises(ValueError, match=r"20 word pieces.*max_length=19"):
+        model()(**given | {"input_ids": torch.full((3, 20), 8)})
+
+
+def test_padding_without_a_mask_is_noticed(caplog):
+    padded = tiny.inputs(masked=False)
+    padded["input_ids"][0, -1] = 0
+    plain = tiny.build("LxmertModel", pad_token_id=0)
+    with pytest.MonkeyPatch.context() as patch:
+        seen = []
+        patch.setattr("transformers.modeling_utils.logger.warning_once", seen.append)
+        plain(**padded)
+        assert len(seen) == 1
+        assert "attention_mask" in seen[0]
+        plain(**padded, attention_mask=torch.ones(3, 7))
+        assert len(seen) == 1
