@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 import torch
@@ -13,20 +14,14 @@ def model():
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
-@pytest.mark.parametrize(
-    ("unknown", "nearest"),
-    [
-        ("visual_mask", "visual_attention_mask"),
-        ("position_ids", "token_type_ids"),
-        ("output_attention", "output_attentions"),
-    ],
-)
-def test_unknown_keyword_is_refused(name, unknown, nearest):
+@pytest.mark.parametrize("unknown", ["visual_mask", "position_ids", "masked_lm_labels"])
+def test_unknown_keyword_is_refused(name, unknown):
     """A5: misspelt and obsolete keywords were accepted and did nothing."""
-    with pytest.raises(TypeError, match=f"'{unknown}'; did you mean '"):
+    with pytest.raises(TypeError) as refusal:
         tiny.build(name)(**tiny.inputs(), **{unknown: torch.ones(3, 7)})
-    parameters = inspect.signature(tiny.MODELS[name][0].forward).parameters
-    assert nearest in parameters
+    got, nearest = re.findall("'(.*?)'", str(refusal.value))
+    assert got == unknown
+    assert nearest in inspect.signature(tiny.MODELS[name][0].forward).parameters
 
 
 def test_unknown_keyword_names_the_nearest():
@@ -84,15 +79,14 @@ def test_text_beyond_the_position_table_is_refused():
         model()(**given | {"input_ids": torch.full((3, 20), 8)})
 
 
-def test_padding_without_a_mask_is_noticed(caplog):
+def test_padding_without_a_mask_is_noticed(monkeypatch):
+    seen = []
+    monkeypatch.setattr("transformers.modeling_utils.logger.warning_once", seen.append)
     padded = tiny.inputs(masked=False)
     padded["input_ids"][0, -1] = 0
     plain = tiny.build("LxmertModel", pad_token_id=0)
-    with pytest.MonkeyPatch.context() as patch:
-        seen = []
-        patch.setattr("transformers.modeling_utils.logger.warning_once", seen.append)
-        plain(**padded)
-        assert len(seen) == 1
-        assert "attention_mask" in seen[0]
-        plain(**padded, attention_mask=torch.ones(3, 7))
-        assert len(seen) == 1
+    plain(**padded, attention_mask=torch.ones(3, 7))
+    assert seen == []
+    plain(**padded)
+    assert len(seen) == 1
+    assert "attention_mask" in seen[0]

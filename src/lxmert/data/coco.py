@@ -30,7 +30,7 @@ class DetectionRecord:
         image_path: where the file is.
         image_size: (height, width) in pixels.
         boxes: `[objects, 4]` float32, `(x1, y1, x2, y2)` in absolute pixels.
-        object_ids: `[objects]`, 0-based in `DetectionData.object_names`.
+        object_ids: `[objects]`, 0-based in `DetectionSplit.object_names`.
         attribute_ids: `[objects, groups]`, 0-based in the list of all groups' attributes;
             -1 where unknown.
         visible: `[objects]`, visible fraction in `[0, 1]`; 1 where the file does not say.

@@ -23,6 +23,8 @@ from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 
 Record = dict[str, Any]
 
+_RECORDS = "records.jsonl"
+
 
 def make_dataset(
     folder: Path,
@@ -36,8 +38,8 @@ def make_dataset(
 ) -> None:
     """Write a data set of scenes with questions and captions.
 
-    Pictures that are there from an interrupted run with the same arguments are made again, as
-    their labels are needed; the folder gets its name when it is complete.
+    An interrupted run is taken up where it stopped by the same call; until the data set is
+    complete, its folder has `.partial` behind its name.
 
     Args:
         folder: where to write; must not exist.
@@ -58,23 +60,47 @@ def make_dataset(
         raise ValueError(f"{count} pictures were asked for: at least 1 is needed")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
-    partial_folder = folder.with_name(folder.name + ".partial")
-    (partial_folder / "images").mkdir(parents=True, exist_ok=True)
-    write = partial(
-        _write_picture, partial_folder, split, seed=seed, rounds=rounds, captions=captions
-    )
-    records = []
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for record in pool.map(write, range(count), chunksize=16):
+    work = folder.with_name(folder.name + ".partial")
+    (work / "images").mkdir(parents=True, exist_ok=True)
+    arguments = {"split": split, "seed": seed, "rounds": rounds, "captions": captions}
+    records = _begin(work / _RECORDS, arguments)
+    make = partial(_write_picture, work, **arguments)
+    with (
+        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
+        (work / _RECORDS).open("a", encoding="utf-8") as lines,
+    ):
+        for record in pool.map(make, range(len(records), count), chunksize=16):
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
             records.append(record)
             if progress is not None:
                 progress(len(records))
-    _write_labels(partial_folder, records)
-    partial_folder.rename(folder)
+    _write_labels(work, records[:count])
+    (work / _RECORDS).unlink()
+    work.rename(folder)
+
+
+def _begin(path: Path, arguments: Record) -> list[Record]:
+    """Read the records of an interrupted run; the first line says with which arguments it ran.
+
+    Raises:
+        ValueError: if they were others.
+    """
+    if not path.exists():
+        path.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    begun, *records = (json.loads(line) for line in lines)
+    if begun != arguments:
+        raise ValueError(
+            f"{path.parent} was begun with {begun}, not with {arguments}: remove it first"
+        )
+    return records
 
 
 def _write_picture(
-    folder: Path, split: str, index: int, *, seed: int, rounds: int, captions: int
+    folder: Path, index: int, *, split: str, seed: int, rounds: int, captions: int
 ) -> Record:
     """Make and store one picture; return all that is said about it."""
     picture = make_picture(split, index, seed=seed)

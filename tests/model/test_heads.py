@@ -1,0 +1,288 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.testing import assert_close
+
+from . import tiny
+
+QA = "LxmertForQuestionAnswering"
+PRETRAINING = "LxmertForPreTraining"
+
+
+def scores(seed=8):
+    return torch.rand(tiny.BATCH, 13, generator=torch.Generator().manual_seed(seed))
+
+
+# Labels and losses
+
+
+def test_unlabelled_batches_have_a_loss_of_zero():
+    """A2: a batch without a masked word or without an answered question gave NaN."""
+    model = tiny.build(PRETRAINING)
+    given = tiny.labels() | {
+        "labels": torch.full((tiny.BATCH, tiny.TEXT_LEN), -100),
+        "ans": torch.full((tiny.BATCH,), -100),
+    }
+    output = model(**tiny.inputs(), **given)
+    assert (output.losses["mask_lm"].item(), output.losses["qa"].item()) == (0, 0)
+    assert output.loss > 1
+    output.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_batch_of_unanswered_questions_can_be_trained_on():
+    """A2, alone."""
+    model = tiny.build(QA)
+    loss = model(**tiny.inputs(), labels=torch.full((tiny.BATCH,), -100)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert (model.answer_head.logit_fc[3].weight.grad == 0).all()
+
+
+def test_the_original_ignore_index_is_known():
+    """B5: -1, which the original writes for "no answer", raised an IndexError."""
+    model, given = tiny.build(PRETRAINING), tiny.inputs()
+    labels = tiny.labels()
+    expected = model(**given, labels=labels["labels"], ans=labels["ans"])
+    for name in ("labels", "ans"):
+        labels[name] = labels[name].masked_fill(labels[name] == -100, -1)
+    output = model(**given, labels=labels["labels"], ans=labels["ans"])
+    assert_close(output.losses, expected.losses, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["soft", "one-hot"])
+def test_answer_scores_are_trained_as_in_the_paper(kind):
+    """B6: the documented one-hot answers raised a ValueError, and so did VQA's soft scores."""
+    targets = scores()
+    if kind == "one-hot":
+        targets = functional.one_hot(torch.tensor([4, 0, 12]), 13)
+    model = tiny.build(QA)
+    output = model(**tiny.inputs(), labels=targets)
+    logits = output.question_answering_score
+    expected = functional.binary_cross_entropy_with_logits(logits, targets.float()) * 13
+    assert_close(output.loss, expected)
+    pretraining = tiny.build(PRETRAINING)
+    predicted = pretraining(**tiny.inputs(), ans=targets)
+    expected = functional.binary_cross_entropy_with_logits(
+        predicted.question_answering_score, targets.float()
+    )
+    assert_close(predicted.losses["qa"], expected * 13)
+
+
+def test_region_labels_may_be_a_subset():
+    """B7: every enabled region objective had to have labels."""
+    model, given = tiny.build(PRETRAINING), tiny.inputs()
+    region_labels = tiny.labels()["obj_labels"]
+    expected = model(**given, obj_labels=region_labels).losses
+    assert len(expected) == 3
+    for name in region_labels:
+        output = model(**given, obj_labels={name: region_labels[name]})
+        assert output.losses.keys() == {name}
+        assert_close(output.losses[name], expected[name], rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"\['object'\]; known are \['attr', 'feat', 'obj'\]"):
+        model(**given, obj_labels={"object": region_labels["obj"]})
+
+
+def test_region_losses_keep_the_published_weight():
+    """A8, A9: kept compatible: mean over all regions, masked or not, times 6.67."""
+    model, given = tiny.build(PRETRAINING), tiny.inputs()
+    labels, weights = tiny.labels()["obj_labels"]["obj"]
+    output = model(**given, obj_labels={"obj": (labels, weights)})
+    surprises = functional.cross_entropy(
+        output.object_logits.flatten(0, 1), labels.flatten(), reduction="none"
+    )
+    expected = (surprises * weights.flatten()).mean() * 6.67
+    assert_close(output.losses["obj"], expected)
+    assert_close(output.loss, expected)
+
+
+def test_regions_are_predicted_on_request():
+    """C7: predictions of objects, attributes and features were not returned."""
+    model, given = tiny.build(PRETRAINING), tiny.inputs()
+    names = ("object_logits", "attribute_logits", "feature_predictions")
+    labelled = model(**given, **tiny.labels())
+    asked = model(**given, output_predictions=True)
+    assert asked.loss is None
+    assert asked.losses is None
+    for name in names:
+        assert_close(asked[name], labelled[name], rtol=0, atol=0)
+    plain = model(**given)
+    assert not set(names) & plain.keys()
+    without = tiny.build(PRETRAINING, visual_attr_loss=False)(**given, output_predictions=True)
+    assert without.attribute_logits is None
+    assert without.object_logits is not None
+    disabled = tiny.build(PRETRAINING, task_obj_predict=False)(**given, output_predictions=True)
+    assert disabled.object_logits is None
+
+
+def test_embedded_text_can_have_region_labels():
+    """B2: `inputs_embeds` with region labels was an AttributeError."""
+    given = tiny.inputs()
+    words = tiny.build(PRETRAINING).get_input_embeddings()(given.pop("input_ids"))
+    output = tiny.build(PRETRAINING)(**given, **tiny.labels(), inputs_embeds=words)
+    expected = tiny.build(PRETRAINING)(**tiny.inputs(), **tiny.labels())
+    assert_close(output.losses, expected.losses)
+
+
+def test_labels_need_not_be_contiguous():
+    """B11: labels were reshaped by `view`."""
+    model, given, labels = tiny.build(PRETRAINING), tiny.inputs(), tiny.labels()
+    expected = model(**given, **labels).loss
+
+    def scattered(tensor):
+        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+    labels["labels"] = scattered(labels["labels"])
+    assert not labels["labels"].is_contiguous()
+    regions = labels["obj_labels"]
+    for name, (target, weight) in regions.items():
+        regions[name] = (scattered(target), scattered(weight))
+    assert_close(model(**given, **labels).loss, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_images_without_regions(masked, attention):
+    """B11: zero regions were a RuntimeError."""
+    model = tiny.build(PRETRAINING, attention=attention)
+    given, labels = tiny.inputs(masked=masked), tiny.labels()
+    for name in given.keys() & {"visual_feats", "visual_pos", "visual_attention_mask"}:
+        given[name] = given[name][:, :0]
+    regions = labels["obj_labels"].items()
+    labels["obj_labels"] = {name: (t[:, :0], w[:, :0]) for name, (t, w) in regions}
+    output = model(**given, **labels, output_attentions=True)
+    output.loss.backward()
+    assert output.prediction_logits.isfinite().all()
+    assert output.losses["obj"].item() == 0
+    assert output.object_logits.shape == (tiny.BATCH, 0, 11)
+
+
+def test_loss_of_a_half_precision_model_is_single():
+    """A6: cross-entropy was computed in bfloat16."""
+    model = tiny.build(QA).bfloat16()
+    output = model(**tiny.inputs(), labels=torch.tensor([4, 0, 12]))
+    logits = output.question_answering_score
+    assert logits.dtype == torch.bfloat16
+    expected = functional.cross_entropy(logits.float(), torch.tensor([4, 0, 12]))
+    assert_close(output.loss, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("features", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("own", [torch.bfloat16, torch.float32])
+def test_features_of_any_type_are_read(own, features):
+    """B10: a half precision model refused features as they are stored."""
+    model = tiny.build(QA).to(own)
+    expected = model(**tiny.inputs()).question_answering_score
+    output = model(**tiny.inputs(dtype=features)).question_answering_score
+    assert output.dtype == own
+    assert_close(output, expected, rtol=0, atol=0.05)
+
+
+def test_embedded_text_of_any_type_is_read():
+    """B10 for `inputs_embeds`."""
+    model = tiny.build(QA).bfloat16()
+    given = tiny.inputs()
+    given["inputs_embeds"] = model.get_input_embeddings()(given.pop("input_ids")).float()
+    expected = model(**tiny.inputs()).question_answering_score
+    assert_close(model(**given).question_answering_score, expected, rtol=0, atol=0)
+
+
+def test_switched_off_objectives_add_nothing():
+    changes = {"task_mask_lm": False, "task_obj_predict": False}
+    output = tiny.build(PRETRAINING, **changes)(**tiny.inputs(), **tiny.labels())
+    assert output.losses.keys() == {"matched", "qa"}
+    assert_close(output.loss, output.losses["matched"] + output.losses["qa"])
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("size", "multiple", "expected"), [(60, None, 60), (40, 16, 48)])
+def test_vocabulary_is_resized_with_its_decoder(size, multiple, expected, tied):
+    """B8: the bias got another size than the decoder, which untied was not resized at all."""
+    model, given = tiny.build(PRETRAINING, tie_word_embeddings=tied), tiny.inputs()
+    given["input_ids"] = given["input_ids"] % 40
+    before = model(**given).prediction_logits
+    embeddings = model.resize_token_embeddings(size, pad_to_multiple_of=multiple)
+    decoder = model.cls.predictions.decoder
+    assert embeddings is model.get_input_embeddings()
+    assert model.config.vocab_size == decoder.out_features == expected
+    assert (decoder.weight is embeddings.weight) == tied
+    after = model(**given).prediction_logits
+    assert after.shape == (tiny.BATCH, tiny.TEXT_LEN, expected)
+    kept = min(expected, 51)
+    assert_close(after[..., :kept], before[..., :kept], rtol=1e-5, atol=1e-5)
+    assert (model.cls.predictions.bias[kept:] == 0).all()
+
+
+def test_resizing_nothing_returns_the_embeddings():
+    """B8: `resize_token_embeddings()` was a TypeError."""
+    model = tiny.build(PRETRAINING)
+    assert model.resize_token_embeddings() is model.get_input_embeddings()
+    assert model.cls.predictions.bias.shape == (51,)
+
+
+def test_resized_layers_keep_the_type():
+    """B9: new rows were float32 in a bfloat16 model, which then failed."""
+    model = tiny.build(PRETRAINING).bfloat16()
+    model.resize_token_embeddings(60)
+    model.resize_num_qa_labels(17)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    output = model(**tiny.inputs())
+    assert output.question_answering_score.shape == (tiny.BATCH, 17)
+    assert output.prediction_logits.dtype == torch.bfloat16
+
+
+def test_resized_vocabulary_survives_a_file(tmp_path):
+    model = tiny.build(PRETRAINING)
+    model.resize_token_embeddings(60)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    expected = model(**tiny.inputs()).prediction_logits
+    assert_close(again(**tiny.inputs()).prediction_logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [PRETRAINING, QA])
+@pytest.mark.parametrize("size", [8, 17])
+def test_number_of_answers_is_resized(name, size, tmp_path):
+    model = tiny.build(name)
+    before = model(**tiny.inputs()).question_answering_score
+    layer = model.resize_num_qa_labels(size)
+    assert layer is model.get_qa_logit_layer()
+    assert model.config.num_qa_labels == model.num_qa_labels == size
+    after = model(**tiny.inputs()).question_answering_score
+    assert after.shape == (tiny.BATCH, size)
+    kept = min(size, 13)
+    assert_close(after[:, :kept], before[:, :kept], rtol=1e-5, atol=1e-5)
+    assert (layer.bias[kept:] == 0).all()
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    assert_close(again(**tiny.inputs()).question_answering_score, after, rtol=1e-5, atol=1e-5)
+
+
+def test_answers_keep_their_names():
+    names = {index: f"answer {index}" for index in range(13)}
+    model = tiny.build(QA, id2label=names)
+    model.resize_num_qa_labels(15)
+    assert model.config.id2label == names | {13: "LABEL_13", 14: "LABEL_14"}
+    model.resize_num_qa_labels(2)
+    assert model.config.id2label == {0: "answer 0", 1: "answer 1"}
+    assert model.config.label2id == {"answer 0": 0, "answer 1": 1}
+
+
+def test_resizing_no_answers_returns_the_layer():
+    """B12: `resize_num_qa_labels(None)` promised the layer and returned None."""
+    model = tiny.build(QA)
+    assert model.resize_num_qa_labels(None) is model.get_qa_logit_layer()
+    assert model.get_qa_logit_layer().out_features == 13
+    without = tiny.build(PRETRAINING, task_qa=False)
+    assert without.get_qa_logit_layer() is None
+    assert without.resize_num_qa_labels(8) is None
+
+
+def test_frozen_layers_stay_frozen_when_resized():
+    model = tiny.build(PRETRAINING).requires_grad_(False)
+    model.resize_num_qa_labels(17)
+    model.resize_token_embeddings(60)
+    assert not any(parameter.requires_grad for parameter in model.parameters())

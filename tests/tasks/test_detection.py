@@ -1,0 +1,194 @@
+"""Learning to see, on pictures of colored rectangles."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lxmert.tasks.detection import (
+    DetectionData,
+    DetectionSettings,
+    DetectionTask,
+    DetectorSettings,
+    mirror,
+)
+from lxmert.vision.extract import RegionExtractor
+
+SIDE = 96
+SHAPES = {"square": (20, 20), "bar": (13, 32), "pole": (32, 13)}  # (height, width)
+COLORS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 220)}
+SMALL = DetectorSettings(
+    stage_inner_widths=(16, 24, 32),
+    stage_widths=(16, 24, 32),
+    feature_dim=48,
+    shorter_side=SIDE,
+    longer_side=2 * SIDE,
+)
+
+
+def draw(generator):
+    """Draw up to three rectangles that do not touch; return the pixels and the annotations."""
+    pixels = generator.integers(115, 130, (SIDE, SIDE, 3), dtype=np.uint8)
+    taken = np.zeros((SIDE, SIDE), dtype=bool)
+    annotations = []
+    for _ in range(3):
+        category, color = generator.integers(len(SHAPES)), generator.choice(list(COLORS))
+        height, width = list(SHAPES.values())[category]
+        x, y = generator.integers(0, SIDE - width), generator.integers(0, SIDE - height)
+        if taken[y : y + height, x : x + width].any():
+            continue
+        taken[max(0, y - 4) : y + height + 4, max(0, x - 4) : x + width + 4] = True
+        pixels[y : y + height, x : x + width] = COLORS[color]
+        annotations.append(
+            {
+                "category_id": int(category) + 5,
+                "bbox": [int(x), int(y), width, height],
+                "attributes": [str(color)],
+            }
+        )
+    return pixels, annotations
+
+
+def write(folder, name, count, seed, **changes):
+    """Write `count` pictures and their annotations, and return the path of the latter."""
+    (folder / "images").mkdir(exist_ok=True)
+    generator = np.random.default_rng(seed)
+    images, annotations = [], []
+    for index in range(count):
+        pixels, objects = draw(generator)
+        file_name = f"{name}{index}.png"
+        Image.fromarray(pixels).save(folder / "images" / file_name)
+        images.append({"id": index, "file_name": file_name, "height": SIDE, "width": SIDE})
+        annotations += [
+            entry | {"id": len(annotations) + place, "image_id": index}
+            for place, entry in enumerate(objects)
+        ]
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": index + 5, "name": name} for index, name in enumerate(SHAPES)],
+        "attribute_groups": {"color": list(COLORS), "size": ["small", "large"]},
+    }
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rectangles")
+    return DetectionData(write(folder, "train", 16, seed=1), write(folder, "valid", 5, seed=2))
+
+
+def make_task(data, seed=3):
+    torch.manual_seed(0)
+    return DetectionTask(DetectionSettings(data, SMALL), seed=seed)
+
+
+def test_task_follows_the_contract(data):
+    task = make_task(data)
+    assert len(task) == 16
+    batch = task.collate([task.example(index, epoch=0) for index in range(4)])
+    losses, counts = task.losses(task.model, batch), task.counts(batch)
+    assert set(losses) == set(counts) == set(task.loss_weights)
+    assert set(counts.values()) == {4.0}
+    assert batch["pixel_values"].shape == (4, 3, SIDE, SIDE)
+    assert batch["image_sizes"].tolist() == [[SIDE, SIDE]] * 4
+
+
+def test_examples_are_a_function_of_seed_epoch_and_index(data):
+    task, other = make_task(data), make_task(data, seed=4)
+    boxes = {epoch: task.example(0, epoch).boxes for epoch in range(12)}
+    for epoch, expected in boxes.items():
+        torch.testing.assert_close(make_task(data).example(0, epoch).boxes, expected)
+    seen = {tuple(values.flatten().tolist()) for values in boxes.values()}
+    assert len(seen) == 2  # as it is, and mirrored
+    assert any(
+        not torch.equal(other.example(0, epoch).boxes, values) for epoch, values in boxes.items()
+    )
+
+
+def test_mirrored_boxes_show_what_they_showed():
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    mirrored, boxes = mirror(pixels, np.float32([[3, 4, 10, 9]]))
+    x1, y1, x2, y2 = boxes[0].astype(int)
+    np.testing.assert_array_equal(mirrored[y1:y2, x1:x2][:, ::-1], pixels[4:9, 3:10])
+
+
+def test_batch_holds_the_objects_and_says_where_there_is_none(data):
+    task = make_task(data)
+    examples = [task.example(index, epoch=0) for index in range(8)]
+    targets = task.collate(examples)["targets"]
+    counts = [len(example.boxes) for example in examples]
+    assert len(set(counts)) > 1  # otherwise too easy
+    assert (targets["object_ids"] >= 0).sum(1).tolist() == counts
+    for row, example in enumerate(examples):
+        torch.testing.assert_close(targets["boxes"][row, : counts[row]], example.boxes)
+        torch.testing.assert_close(targets["object_ids"][row, : counts[row]], example.object_ids)
+        assert (targets["attribute_ids"][row, : counts[row], 0] >= 0).all()
+    assert (targets["attribute_ids"][..., 1] == -1).all()  # no size is annotated
+
+
+def test_detector_learns_a_handful_of_pictures(data, tmp_path):
+    """Trains for some seconds; then all of what the loop and the users do with the result."""
+    task = make_task(DetectionData(data.train, data.train))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    steps = 90
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    before = task.evaluate(device="cpu")
+    for step in range(steps):
+        batch = task.collate([task.example(index, step) for index in range(step % 2, 16, 2)])
+        losses, counts = task.losses(task.model, batch), task.counts(batch)
+        optimizer.zero_grad()
+        torch.stack([losses[name] / counts[name] for name in losses]).sum().backward()
+        optimizer.step()
+        schedule.step()
+    metrics = task.evaluate(device="cpu")
+    assert set(metrics) == {
+        "recall",
+        "recall_all",
+        "object",
+        "attribute_color",
+        "attribute_size",
+        "num_regions",
+        "mean_score",
+    }
+    assert before["mean_score"] < 0.5
+    assert metrics["recall"] > 0.9
+    assert metrics["recall_all"] >= metrics["recall"]
+    assert metrics["object"] > 0.6  # chance: 0.33
+    assert metrics["attribute_color"] > 0.9
+    assert task.model.training
+
+    task.save(tmp_path / "eyes")
+    extractor = RegionExtractor.from_pretrained(tmp_path / "eyes")
+    record = task.train.records[0]
+    (regions,) = extractor([record.image_path], boxes=[record.boxes])
+    np.testing.assert_array_equal(regions.object_ids, record.object_ids)
+    np.testing.assert_array_equal(regions.attribute_ids[:, 0], record.attribute_ids[:, 0])
+
+
+def test_evaluation_looks_at_the_first_pictures_only(data):
+    task = make_task(data)
+    (data.train.parent / "images" / "valid4.png").rename(data.train.parent / "hidden.png")
+    try:
+        task.evaluate(device="cpu", limit=4)
+        with pytest.raises(FileNotFoundError, match=r"valid4\.png"):
+            task.evaluate(device="cpu")
+    finally:
+        (data.train.parent / "hidden.png").rename(data.train.parent / "images" / "valid4.png")
+
+
+def test_splits_must_name_the_same_things(data, tmp_path):
+    other = write(tmp_path, "other", 1, 3, attribute_groups={"color": [*COLORS, "pink"]})
+    with pytest.raises(ValueError, match=r"other\.json has other attribute_groups than .*train"):
+        make_task(DetectionData(data.train, other))
+
+
+def test_picture_of_another_size_than_annotated_is_refused(data, tmp_path):
+    path = write(tmp_path, "wrong", 1, seed=3)
+    Image.new("RGB", (SIDE, SIDE + 1)).save(tmp_path / "images" / "wrong0.png")
+    with pytest.raises(ValueError, match=r"wrong0\.png has \(97, 96\) pixels"):
+        make_task(DetectionData(path, data.valid)).example(0, epoch=0)
