@@ -37,7 +37,8 @@ def asked(scenes: list[tuple[SceneObject, ...]]) -> list[tuple[tuple[SceneObject
 
 def read(text: str) -> Description:
     """Read a description back out of a question, by its words alone."""
-    found = [WORDS[word] for word in text.lower().strip("?.").split() if word in WORDS]
+    text = text.lower().removeprefix("can you see").strip("?.")  # a can, but no object
+    found = [WORDS[word] for word in text.split() if word in WORDS]
     return dict(found)
 
 

@@ -1,6 +1,6 @@
 """The sizes, objectives and names that define one LXMERT model, as `config.json` stores them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
@@ -69,12 +69,12 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     model_type = "lxmert"
     # Evaluation in a Trainer gathers every other output of the whole data set in memory.
-    keys_to_ignore_at_inference = (
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "losses",
         "object_logits",
         "attribute_logits",
         "feature_predictions",
-    )
+    ]
 
     vocab_size: int = 30522
     hidden_size: int = 768
