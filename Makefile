@@ -20,9 +20,46 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Make the model that `ask` uses, from nothing.
-default-model: $(VENV)/installed
-	$(BIN)/lxmert default-model -o runs/default
+# Make the model that `ask` uses, from nothing, in stages; each resumes where it was interrupted.
+RUN := runs/default
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
+PICTURES_train := 14000
+PICTURES_valid := 500
+PICTURES_test := 1000
+TEST := --data $(RUN)/scenes/test/questions.jsonl --images $(RUN)/scenes/test/images
+
+default-model: src/lxmert/default/README.md
+
+src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/eyes-evaluation.json
+	$(BIN)/python -m lxmert.workflows.default_model $(RUN)
+
+$(RUN)/evaluation.json: $(RUN)/answering/finished.json $(RUN)/scenes/test/questions.jsonl
+	$(BIN)/lxmert evaluate $(RUN)/answering $(TEST) --limit 2000 \
+		--training $(RUN)/scenes/train/questions.jsonl -o $@
+
+$(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(RUN)/scenes/test/questions.jsonl
+	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(RUN)/scenes/test/objects.json \
+		--images $(RUN)/scenes/test/images -o $@
+
+$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/pretrained/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/pretrained/finished.json: recipes/scenes-pretraining.toml \
+		$(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/regions/%/header.json: $(RUN)/eyes/finished.json | $(RUN)/scenes/%/questions.jsonl
+	$(BIN)/lxmert extract $(RUN)/scenes/$*/images --eyes $(RUN)/eyes -o $(@D)
+
+$(RUN)/eyes/finished.json: recipes/scenes-detector.toml \
+		$(RUN)/scenes/train/questions.jsonl $(RUN)/scenes/valid/questions.jsonl
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/scenes/%/questions.jsonl: | $(VENV)/installed
+	mkdir -p $(RUN)/scenes
+	$(BIN)/lxmert scenes make $* --count $(PICTURES_$*) -o $(@D)
+
+.PRECIOUS: $(RUN)/scenes/%/questions.jsonl $(RUN)/regions/%/header.json
 
 clean:
 	rm -rf $(VENV) answer.png

@@ -62,7 +62,7 @@ def make_dataset(
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
     (work / "images").mkdir(parents=True, exist_ok=True)
-    arguments = {"split": split, "seed": seed, "rounds": rounds, "captions": captions}
+    arguments: Record = {"split": split, "seed": seed, "rounds": rounds, "captions": captions}
     records = _begin(work / _RECORDS, arguments)
     make = partial(_write_picture, work, **arguments)
     with (

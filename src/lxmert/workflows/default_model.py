@@ -1,0 +1,233 @@
+"""The bundled default: its folder, its model card and the example pictures, from a finished run.
+
+`make default-model` runs the stages and ends here: `python -m lxmert.workflows.default_model RUN`.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lxmert.data.readers import read_questions
+from lxmert.pipeline import LxmertPipeline
+from lxmert.scenes.language import FAMILIES
+from lxmert.schema import Example
+from lxmert.tasks.metrics import best_answer
+
+MODEL_FOLDER = Path("src/lxmert/default")
+EXAMPLES_FOLDER = Path("examples")
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "eyes/config.json",
+    "eyes/model.safetensors",
+)
+NUM_SCENES, QUESTIONS_PER_SCENE = 6, 4
+
+_OBJECTIVES = {
+    "mask_lm": "masked words",
+    "matched": "text and picture match",
+    "obj": "masked regions: object class",
+    "attr": "masked regions: attribute (color)",
+    "qa": "question answering",
+}
+
+_CARD = """\
+---
+license: apache-2.0
+pipeline_tag: visual-question-answering
+library_name: lxmert
+---
+
+# The bundled model of `lxmert`
+
+Answers questions about pictures of the miniature world of `lxmert.scenes`: rendered everyday things
+on a table. It is a small LXMERT (Tan & Bansal, EMNLP 2019) with its own region detector, made to
+show the whole system at work without any download. It knows nothing of photographs; for pictures
+unlike its world, and for words that it has never read, it answers with a warning.
+
+- **Objects**: {objects}
+- **Attributes**: {attributes}
+- **Answers**: {answers}
+- **Size**: {parameters:.1f} M parameters in the model, {eyes:.1f} M in the detector; {size:.1f} MB.
+
+## How it was made
+
+`make default-model` makes it from nothing, in stages that resume: render scenes, train the
+detector (`recipes/scenes-detector.toml`), extract regions, pretrain with all five objectives
+(`recipes/scenes-pretraining.toml`), fine-tune (`recipes/scenes-answering.toml`), evaluate.
+Training, validation and test scenes share no picture; the test scenes guided no choice.
+
+## Answers on unseen scenes
+
+Accuracy on {count:,} questions about {pictures:,} test scenes, from pixels with the model's own
+detector. The blind guess is the majority answer in training to the identical question, else to its
+family.
+
+    lxmert evaluate src/lxmert/default --data {run}/scenes/test/questions.jsonl \\
+        --images {run}/scenes/test/images \\
+        --training {run}/scenes/train/questions.jsonl --limit {count}
+
+| family | accuracy | blind guess |
+|---|---|---|
+{families}
+
+## Eyes on unseen scenes
+
+    lxmert evaluate src/lxmert/default/eyes --data {run}/scenes/test/objects.json \\
+        --images {run}/scenes/test/images
+
+| of the true objects that are at least 40 % visible | share |
+|---|---|
+{detector}
+
+## The five objectives of pretraining
+
+Validation pairs with fixed masks, after pretraining and before fine-tuning (the last line of
+`{run}/pretrained/log.jsonl`). Chance is the share of the most frequent target.
+
+| objective | accuracy | chance |
+|---|---|---|
+{objectives}
+
+Masked regions, feature regression: smooth-L1 distance {feat_error:.4f}, against {feat_chance:.4f}
+for the mean feature.
+
+## Limits
+
+One random seed. Questions follow the phrasings of `lxmert.scenes.language`; other words and longer
+sentences are not understood. An object that is mostly hidden may be missed, and then it is not
+counted.
+"""
+
+
+def build(run: Path) -> None:
+    """Copy the finished model into the package and write its card and the examples.
+
+    Args:
+        run: folder of `make default-model`.
+    """
+    for name in MODEL_FILES:
+        target = MODEL_FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / "answering" / name, target)
+    (MODEL_FOLDER / "README.md").write_text(write_card(run), encoding="utf-8")
+    write_examples(run / "scenes" / "test", EXAMPLES_FOLDER)
+
+
+def write_card(run: Path) -> str:
+    """Return the model card, every number of which is read from the files of the run."""
+    pipeline = LxmertPipeline.from_pretrained(run / "answering")
+    answers = _read_json(run / "evaluation.json")
+    eyes = _read_json(run / "eyes-evaluation.json")
+    pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
+    extractor = pipeline.processor.extractor
+    size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
+    return _CARD.format(
+        run=run,
+        objects=", ".join(extractor.object_names),
+        attributes=", ".join(extractor.attribute_names),
+        answers=", ".join(pipeline.answers),
+        parameters=sum(p.numel() for p in pipeline.model.parameters()) / 1e6,
+        eyes=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
+        size=size / 1e6,
+        count=answers["count"],
+        pictures=len(_read_json(run / "scenes" / "test" / "objects.json")["images"]),
+        families="\n".join(
+            f"| {family} | {score:.1%} | {answers['blind'][family]:.1%} |"
+            for family, score in answers["accuracy"].items()
+        ),
+        detector=_detector_rows(eyes),
+        objectives="\n".join(
+            f"| {title} | {pretraining[f'{name}_accuracy']:.1%} "
+            f"| {pretraining[f'{name}_chance']:.1%} |"
+            for name, title in _OBJECTIVES.items()
+        ),
+        feat_error=pretraining["feat_error"],
+        feat_chance=pretraining["feat_chance"],
+    )
+
+
+def _detector_rows(scores: dict[str, float]) -> str:
+    titles = {
+        "recall": "found at IoU 0.5 within the regions handed over",
+        "object": "class of the nearest region right",
+    }
+    rows = [f"| {title} | {scores[name]:.1%} |" for name, title in titles.items()]
+    rows += [
+        f"| its {name.removeprefix('attribute_')} right | {score:.1%} |"
+        for name, score in scores.items()
+        if name.startswith("attribute_")
+    ]
+    return "\n".join([*rows, f"| regions handed over per picture | {scores['num_regions']:.1f} |"])
+
+
+def write_examples(scenes: Path, folder: Path) -> None:
+    """Write six scenes with four questions each: `scene.png` has one ball, the rest is random.
+
+    Questions are drawn without a look at what the model answers; `questions.jsonl` has the truth.
+    """
+    generator = np.random.default_rng(24)
+    examples = read_questions(scenes / "questions.jsonl")
+    by_image: dict[str, list[Example]] = {}
+    for example in examples:
+        by_image.setdefault(example.image_ids[0], []).append(example)
+    first = _with_one_ball(scenes)
+    others = [image for image in by_image if image != first]
+    chosen = [first, *generator.choice(others, size=NUM_SCENES - 1, replace=False).tolist()]
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, image in enumerate(chosen):
+        name = "scene.png" if number == 0 else f"scene-{number}.png"
+        shutil.copyfile(scenes / "images" / image, folder / name)
+        for example in _draw_questions(by_image[image], generator):
+            answer = best_answer(example.answers)
+            row = {"image": name, "question": example.text, "answer": answer}
+            rows.append(json.dumps(row | {"family": example.family}))
+    (folder / "questions.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _with_one_ball(scenes: Path) -> str:
+    """Return the first picture with exactly one ball and five or more objects, none much hidden."""
+    content = _read_json(scenes / "objects.json")
+    ball = next(c["id"] for c in content["categories"] if c["name"] == "ball")
+    for image in content["images"]:
+        objects = [o for o in content["annotations"] if o["image_id"] == image["id"]]
+        balls = [o for o in objects if o["category_id"] == ball]
+        if len(balls) == 1 and len(objects) >= 5 and min(o["visible"] for o in objects) > 0.7:
+            return str(image["file_name"])
+    raise ValueError(f"no scene in {scenes} has exactly one ball: make more scenes")
+
+
+def _draw_questions(examples: Sequence[Example], generator: np.random.Generator) -> list[Example]:
+    """Draw questions of different families about one picture."""
+    families = generator.permutation(list(FAMILIES))
+    drawn: list[Example] = []
+    for family in families:
+        options = [example for example in examples if example.family == family]
+        if options and len(drawn) < QUESTIONS_PER_SCENE:
+            drawn.append(options[int(generator.integers(len(options)))])
+    return drawn
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _last_metrics(path: Path) -> dict[str, float]:
+    """Return the last evaluation in the log of a training run."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    metrics: dict[str, float] = [row["metrics"] for row in rows if "metrics" in row][-1]
+    return metrics
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))
