@@ -103,7 +103,9 @@ def extract(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
-    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    data: Annotated[
+        Path, typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON.")
+    ],
     images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
     training: Annotated[
         Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
@@ -113,9 +115,16 @@ def evaluate(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
 ) -> None:
-    """Score a model on questions about pictures, from pixels, by question family."""
-    from lxmert.workflows.evaluation import evaluate_answers
+    """Score a model on questions about pictures, from pixels, by family; or eyes on boxes."""
+    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
 
+    if data.suffix == ".json":
+        scores = evaluate_eyes(Path(model), data, images)
+        if output is not None:
+            output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        for name, score in scores.items():
+            print(f"{name:20} {score:.3f}")
+        return
     with _progress("questions") as progress:
         report = evaluate_answers(
             model, data, images, training=training, limit=limit, progress=progress

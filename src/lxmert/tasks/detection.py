@@ -173,49 +173,56 @@ class DetectionTask:
         return losses
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Score the detector on the validation images.
-
-        Returns:
-            recall: of objects, by the regions that are handed over, at IoU 0.5.
-            recall_all: the same without the score threshold.
-            object: accuracy of the class of the region that is nearest to each object.
-            attribute_(group): the same for the attribute of each group, where it is known.
-            num_regions: regions handed over per image.
-            mean_score: mean of recall, object and all attributes.
-        """
-        records = self.valid.records[:limit]
+        """Score the detector on the validation images; `score_detector` says how."""
         training = self.detector.training
-        self.detector.eval().to(device)
-        tally = _Tally(self.config)
         try:
-            for start in range(0, len(records), EVALUATION_BATCH):
-                part = records[start : start + EVALUATION_BATCH]
-                for record, found in zip(part, self._detect(part, device), strict=True):
-                    tally.add(record, found)
+            return score_detector(self.detector, self.valid.records[:limit], device=device)
         finally:
             self.detector.train(training)
-        return tally.result()
-
-    @torch.inference_mode()
-    def _detect(
-        self, records: Sequence[DetectionRecord], device: str
-    ) -> list[tuple[Detections, FloatArray]]:
-        """Return regions without score threshold, and their boxes in each image's own pixels."""
-        pictures = [prepare(_load(record), self.config) for record in records]
-        found: dict[int, tuple[Detections, FloatArray]] = {}
-        for indices in group_by_size(pictures):
-            pixel_values, image_sizes = pad_batch([pictures[index] for index in indices])
-            detections = self.detector.detect(
-                pixel_values.to(device), image_sizes.to(device), score_threshold=0.0
-            )
-            for index, detected in zip(indices, detections, strict=True):
-                boxes = detected.boxes / pictures[index].scale
-                found[index] = (detected, boxes.cpu().numpy())
-        return [found[index] for index in range(len(records))]
 
     def save(self, folder: Path) -> None:
         """Write the folder that `RegionExtractor.from_pretrained` reads."""
         save_detector(self.detector, folder)
+
+
+def score_detector(
+    detector: Detector, records: Sequence[DetectionRecord], *, device: str
+) -> dict[str, float]:
+    """Compare what a detector finds with the true objects of images.
+
+    Returns:
+        recall: of objects, by the regions that are handed over, at IoU 0.5.
+        recall_all: the same without the score threshold.
+        object: accuracy of the class of the region that is nearest to each object.
+        attribute_(group): the same for the attribute of each group, where it is known.
+        num_regions: regions handed over per image.
+        mean_score: mean of recall, object and all attributes.
+    """
+    detector.eval().to(device)
+    tally = _Tally(detector.config)
+    for start in range(0, len(records), EVALUATION_BATCH):
+        part = records[start : start + EVALUATION_BATCH]
+        for record, found in zip(part, _detect(detector, part, device), strict=True):
+            tally.add(record, found)
+    return tally.result()
+
+
+@torch.inference_mode()
+def _detect(
+    detector: Detector, records: Sequence[DetectionRecord], device: str
+) -> list[tuple[Detections, FloatArray]]:
+    """Return regions without score threshold, and their boxes in each image's own pixels."""
+    pictures = [prepare(_load(record), detector.config) for record in records]
+    found: dict[int, tuple[Detections, FloatArray]] = {}
+    for indices in group_by_size(pictures):
+        pixel_values, image_sizes = pad_batch([pictures[index] for index in indices])
+        detections = detector.detect(
+            pixel_values.to(device), image_sizes.to(device), score_threshold=0.0
+        )
+        for index, detected in zip(indices, detections, strict=True):
+            boxes = detected.boxes / pictures[index].scale
+            found[index] = (detected, boxes.cpu().numpy())
+    return [found[index] for index in range(len(records))]
 
 
 class _Tally:

@@ -7,10 +7,13 @@ from typing import TypedDict
 
 import numpy as np
 
+from lxmert.data.coco import read_coco
 from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Example
+from lxmert.tasks.detection import score_detector
 from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+from lxmert.vision.extract import RegionExtractor
 
 
 class AnswerReport(TypedDict):
@@ -59,6 +62,12 @@ def evaluate_answers(
         "blind": blind,
         "count": len(examples),
     }
+
+
+def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:
+    """Score a detector on boxes in COCO's format; `score_detector` says what the scores are."""
+    detector = RegionExtractor.from_pretrained(eyes).detector
+    return score_detector(detector, read_coco(data, image_folder=images).records, device="cpu")
 
 
 def predict(

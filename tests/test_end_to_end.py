@@ -1,0 +1,111 @@
+"""The whole path in small: scenes, eyes, regions, pretraining, answering, evaluation, asking."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+
+SMALL = {
+    "scenes-detector": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
+    "scenes-pretraining": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
+    "scenes-answering": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
+}
+TINY_MODEL = ["hidden_size=16", "num_attention_heads=2", "intermediate_size=32"]
+
+
+def settings(recipe: str, *more: str) -> list[str]:
+    """Return the `--set` options that make a recipe of the default model tiny."""
+    pairs = [*SMALL[recipe], *more, "loop.precision=fp32", "loop.log_every=1"]
+    return [option for pair in pairs for option in ("--set", pair)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+def test_every_command_of_the_default_model_runs(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages hand over files by the very paths that the recipes name."""
+    monkeypatch.chdir(folder)
+    recipes = ROOT / "recipes"
+    run = Path("runs/default")
+    (run / "scenes").mkdir(parents=True)
+    for split, count in {"train": 12, "valid": 5, "test": 5}.items():
+        made = lxmert("scenes", "make", split, "--count", count, "-o", run / "scenes" / split)
+        assert made.code == 0, made.err
+    detector = recipes / "scenes-detector.toml"
+    trained = lxmert("train", detector, "-o", run / "eyes", *settings(detector.stem))
+    assert trained.code == 0, trained.err
+    for split in ("train", "valid"):
+        images, store = run / "scenes" / split / "images", run / "regions" / split
+        extracted = lxmert("extract", images, "--eyes", run / "eyes", "-o", store)
+        assert "regions of" in extracted.out, extracted.err
+    pretraining = recipes / "scenes-pretraining.toml"
+    sizes = [f"model.{size}" for size in TINY_MODEL]
+    options = settings(pretraining.stem, *sizes)
+    pretrained = lxmert("train", pretraining, "-o", run / "pretrained", *options)
+    assert pretrained.code == 0, pretrained.err
+    answering = recipes / "scenes-answering.toml"
+    tuned = lxmert("train", answering, "-o", run / "answering", *settings(answering.stem))
+    assert tuned.code == 0, tuned.err
+
+
+def test_the_result_answers_and_is_evaluated(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    test, model = Path("runs/default/scenes/test"), Path("runs/default/answering")
+    image = sorted((test / "images").iterdir())[0]
+    asked = lxmert("ask", image, "What color is the ball?", "--model", model, "--json")
+    answer = json.loads(asked.out)
+    assert set(answer) == {"answers", "regions", "seconds"}
+    assert len(answer["answers"]) == 5
+    report = Path("report.json")
+    options = ["--data", test / "questions.jsonl", "--images", test / "images", "--limit", 30]
+    blind = ["--training", "runs/default/scenes/train/questions.jsonl", "-o", report]
+    evaluated = lxmert("evaluate", model, *options, *blind)
+    assert evaluated.code == 0, evaluated.err
+    scores = json.loads(report.read_text())
+    assert scores["count"] == 30
+    assert scores["accuracy"].keys() == scores["blind"].keys() > {"overall", "count"}
+    eyes = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
+    assert lxmert("evaluate", model / "eyes", *eyes).code == 0
+    assert 0 <= json.loads(report.read_text())["recall"] <= 1
+
+
+def test_a_finished_run_is_left_alone_and_another_recipe_refused(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    recipe, output = ROOT / "recipes/scenes-answering.toml", Path("runs/default/answering")
+    before = (output / "model.safetensors").stat().st_mtime_ns
+    assert lxmert("train", recipe, "-o", output, *settings(recipe.stem)).code == 0
+    assert (output / "model.safetensors").stat().st_mtime_ns == before
+    other = lxmert("train", recipe, "-o", output, *settings(recipe.stem, "optim.lr=0.5"))
+    assert (other.code, "lr" in other.err) == (2, True)
+
+
+def test_regions_of_other_eyes_are_refused(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of another detector look alike and give nonsense without an error."""
+    monkeypatch.chdir(folder)
+    run, recipe = Path("runs/default"), ROOT / "recipes/scenes-detector.toml"
+    other = settings(recipe.stem, "seed=8")
+    assert lxmert("train", recipe, "-o", "other-eyes", *other).code == 0
+    options = settings("scenes-answering", "data.eyes=other-eyes")
+    refused = lxmert("train", ROOT / "recipes/scenes-answering.toml", "-o", "x", *options)
+    assert refused.code == 2
+    assert "was made by extractor" in refused.err
+    model = Path("mixed")
+    shutil.copytree(run / "answering", model)
+    shutil.rmtree(model / "eyes")
+    shutil.copytree("other-eyes", model / "eyes")
+    image = sorted((run / "scenes/test/images").iterdir())[0]
+    mixed = lxmert("ask", image, "What is this?", "--model", model)
+    assert mixed.code == 2
+    assert "trained on regions of extractor" in mixed.err
