@@ -140,7 +140,7 @@ def test_detector_learns_a_handful_of_pictures(data, tmp_path):
     """Trains for some seconds; then all of what the loop and the users do with the result."""
     task = make_task(DetectionData(data.train, data.train))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    steps = 90
+    steps = 60
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     before = task.evaluate(device="cpu")
     for step in range(steps):

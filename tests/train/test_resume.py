@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import socket
 import sys
 import time
@@ -30,6 +29,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 
 OVERRIDES = ("optim.steps=150", "model.dropout=0.25", "loop.evaluate_every=7", "loop.log_every=6")
 """No interval divides another, so that a checkpoint falls between two lines of the log."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory):
+    """Let torch load what it loads at the first step, before the processes are forked."""
+    train_toy(tmp_path_factory.mktemp("warm"), "optim.steps=4")
 
 
 def start(folder, *, rank=0, num_ranks=1, port=0, overrides=OVERRIDES):
@@ -65,7 +70,7 @@ def finish(processes):
 
 def kill(processes):
     for process in processes:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
 
 
@@ -89,33 +94,42 @@ def log(folder):
     return lines
 
 
+def wait_for(condition, process):
+    """Wait until a condition holds; return whether it did while the process was alive."""
+    deadline = time.monotonic() + 60
+    while process.is_alive():
+        assert time.monotonic() < deadline
+        if condition():
+            return True
+        time.sleep(0.001)
+    return False
+
+
 def test_a_run_killed_at_random_instants_ends_bit_identical(tmp_path):
-    began = time.perf_counter()
     finish([start(tmp_path / "whole")])
-    length = time.perf_counter() - began
     seed = random.randrange(2**32)
     print(f"seed of the instants: {seed}")
     instants = random.Random(seed)
-    starts = set()
-    for _ in range(6):
+    checkpoints = tmp_path / "killed" / "run" / "checkpoints"
+    starts = []
+    for _ in range(5):
+        starts.append(latest_checkpoint(checkpoints))
+        before = set(checkpoints.glob("step-*"))
         process = start(tmp_path / "killed")
-        time.sleep(instants.uniform(0.1, 0.6) * length)
+        # From the next checkpoint on, so that each start gets further than the one before.
+        if wait_for(lambda: set(checkpoints.glob("step-*")) - before, process):  # noqa: B023
+            time.sleep(instants.uniform(0, 0.05))
         kill([process])
-        checkpoint = latest_checkpoint(tmp_path / "killed" / "run" / "checkpoints")
-        starts.add(checkpoint.name if checkpoint else None)
     finish([start(tmp_path / "killed")])
-    assert len(starts) > 1
+    assert len(set(starts)) > 2
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     finish(start_ranks(tmp_path / "whole", 2))
     ranks = start_ranks(tmp_path / "killed", 2)
-    deadline = time.monotonic() + 60
     # Step 56 is in the middle of an epoch: 448 draws of 23 examples.
-    while not (tmp_path / "killed/run/checkpoints/step-56").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    assert wait_for((tmp_path / "killed/run/checkpoints/step-56").exists, ranks[0])
     kill(ranks)
     assert not (tmp_path / "killed" / "run" / "finished.json").exists()
     finish(start_ranks(tmp_path / "killed", 2))

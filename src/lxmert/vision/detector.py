@@ -67,8 +67,10 @@ class BoxPredictor(nn.Module):
         num_classes = len(config.object_names) + 1  # background is the last
         self.cls_score = nn.Linear(config.feature_dim, num_classes)
         self.bbox_pred = nn.Linear(config.feature_dim, 4)
-        nn.init.normal_(self.cls_score.weight, std=0.01)  # both: Fast R-CNN, section 3.1
-        nn.init.normal_(self.bbox_pred.weight, std=0.001)
+        # Fast R-CNN's 0.01 suits features of a trained network. From random weights it passes next
+        # to no gradient on to the features, and the classes start late.
+        nn.init.normal_(self.cls_score.weight, std=0.1)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)  # Fast R-CNN, section 3.1
         nn.init.zeros_(self.cls_score.bias)
         nn.init.zeros_(self.bbox_pred.bias)
         if config.attribute_groups:

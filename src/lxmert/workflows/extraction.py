@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.schema import Regions
@@ -11,7 +12,12 @@ IMAGE_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 
 
 def extract_folder(
-    images: Path, output: Path, eyes: Path, *, progress: Callable[[int, int], None]
+    images: Path,
+    output: Path,
+    eyes: Path,
+    *,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None],
 ) -> RegionStore:
     """Extract the regions of all pictures below a folder; an interrupted run is taken up again.
 
@@ -19,14 +25,16 @@ def extract_folder(
         images: folder of pictures; an image id is the path below it.
         output: the store.
         eyes: folder of the extractor.
+        precision: of its convolutions, `fp32` or `bf16`.
         progress: called with the numbers of pictures done and in all.
 
     Raises:
+        ValueError: for another precision.
         FileNotFoundError: if the folder holds no picture.
         FileExistsError: if the store is finished already.
     """
     image_ids = find_images(images)
-    extractor = RegionExtractor.from_pretrained(eyes)
+    extractor = RegionExtractor.from_pretrained(eyes, precision=_check_precision(precision))
     header = StoreHeader(
         extractor=extractor.fingerprint,
         feature_dim=extractor.detector.config.feature_dim,
@@ -43,6 +51,12 @@ def extract_folder(
             yield pair
 
     return RegionStore.write(output, image_ids, extract, header)
+
+
+def _check_precision(precision: str) -> Literal["fp32", "bf16"]:
+    if precision == "fp32" or precision == "bf16":
+        return precision
+    raise ValueError(f"precision {precision!r} is unknown: write fp32 or bf16")
 
 
 def find_images(folder: Path) -> list[str]:
