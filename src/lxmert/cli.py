@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -92,7 +92,8 @@ def extract(
     output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
     eyes: Annotated[Path, typer.Option(help="Folder of a trained detector.")],
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 for half the time at 1 % other features.")
+        Literal["fp32", "bf16"],
+        typer.Option(help="fp32, or bf16 for half the time at 1 % other features."),
     ] = "fp32",
 ) -> None:
     """Find the regions of all pictures in a folder; run it again to go on after an interruption."""

@@ -82,20 +82,19 @@ class Report:
         assert isinstance(losses, dict)
         assert isinstance(left, float)
         terms = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-        text = f"loss {record['loss']:.4f}  {terms}  {record['examples_per_second']:.1f} examples/s"
-        self._write(record, f"{text}  {timedelta(seconds=round(left))} left")
-        if self._bar is not None:
-            self._bar.update(self._bar_task, description=text)
+        speed = f"{record['examples_per_second']:.1f} examples/s"
+        if self._bar is None:
+            speed += f"  {timedelta(seconds=round(left))} left"
+        else:
+            self._bar.update(self._bar_task, description=speed)
+        self._write(record, f"loss {record['loss']:.4f}  {terms}  {speed}")
 
     def evaluation(self, record: Mapping[str, object]) -> None:
         """Report the metrics of the validation split."""
         metrics = record["metrics"]
         assert isinstance(metrics, dict)
         terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        text = f"evaluation  {terms}{'  (best so far)' if record['best'] else ''}"
-        self._write(record, text)
-        if self._bar is not None:
-            self._bar.console.print(f"step {record['step']}/{self.total_steps}  {text}")
+        self._write(record, f"evaluation  {terms}{'  (best so far)' if record['best'] else ''}")
 
     def _stays(self, line: str, step: int) -> bool:
         """Return whether a line is older than a checkpoint; the last evaluation comes after it."""
@@ -108,5 +107,8 @@ class Report:
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        line = f"step {record['step']}/{self.total_steps}  {text}"
         if self._bar is None:
-            _logger.info("step %s/%s  %s", record["step"], self.total_steps, text)
+            _logger.info(line)
+        else:
+            self._bar.console.print(line, highlight=False, markup=False)

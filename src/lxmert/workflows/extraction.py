@@ -16,7 +16,7 @@ def extract_folder(
     output: Path,
     eyes: Path,
     *,
-    precision: str = "fp32",
+    precision: Literal["fp32", "bf16"] = "fp32",
     progress: Callable[[int, int], None],
 ) -> RegionStore:
     """Extract the regions of all pictures below a folder; an interrupted run is taken up again.
@@ -29,12 +29,11 @@ def extract_folder(
         progress: called with the numbers of pictures done and in all.
 
     Raises:
-        ValueError: for another precision.
         FileNotFoundError: if the folder holds no picture.
         FileExistsError: if the store is finished already.
     """
     image_ids = find_images(images)
-    extractor = RegionExtractor.from_pretrained(eyes, precision=_check_precision(precision))
+    extractor = RegionExtractor.from_pretrained(eyes, precision=precision)
     header = StoreHeader(
         extractor=extractor.fingerprint,
         feature_dim=extractor.detector.config.feature_dim,
@@ -51,12 +50,6 @@ def extract_folder(
             yield pair
 
     return RegionStore.write(output, image_ids, extract, header)
-
-
-def _check_precision(precision: str) -> Literal["fp32", "bf16"]:
-    if precision == "fp32" or precision == "bf16":
-        return precision
-    raise ValueError(f"precision {precision!r} is unknown: write fp32 or bf16")
 
 
 def find_images(folder: Path) -> list[str]:
