@@ -122,6 +122,15 @@ def test_labels_beyond_the_classes_are_refused():
             objectives.matching(torch.randn(1, 5), torch.tensor([wrong]))
 
 
+def test_weights_are_not_spread_over_regions():
+    """One weight for all regions would broadcast, and the mean over weights be wrong."""
+    logits, labels, _ = random_problem(8)
+    with pytest.raises(RuntimeError):
+        objectives.region_classification(logits, labels, torch.tensor([3.25]))
+    with pytest.raises(RuntimeError):
+        objectives.feature_regression(logits, logits, torch.tensor([3.25]))
+
+
 def problem_without_targets():
     logits = torch.randn(2, 3, 5, requires_grad=True)
     nothing, weights = torch.full((2, 3), -100), torch.zeros(2, 3)

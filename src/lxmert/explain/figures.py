@@ -115,7 +115,7 @@ def _draw_panel(canvas: Image.Image, x: int, question: str, answers: Sequence[An
         if y > canvas.height - 100:
             break
         draw.text((x, y), answer.answer, fill=_INK if rank == 0 else _SOFT, font=small)
-        percent = f"{answer.score:.0%}"
+        percent = f"{answer.score:.0%}" if answer.score >= 0.005 else "<1%"
         draw.text((x + width - draw.textlength(percent, small), y), percent, fill=_SOFT, font=small)
         draw.rectangle((x, y + 24, x + width, y + 30), fill=(228, 230, 234))
         draw.rectangle((x, y + 24, x + max(2, width * answer.score), y + 30), fill=_BAR)

@@ -174,16 +174,15 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         if self.task_obj_predict and (output_predictions or obj_labels is not None):
             regions = self.obj_predict_head(encoded.vision_output)
 
-        losses: dict[str, Tensor] | None = None
-        if any(given is not None for given in (labels, obj_labels, matched_label, ans)):
-            losses = {}
-            if labels is not None and self.task_mask_lm:
-                losses["mask_lm"] = _mean(objectives.masked_language_modelling(words, labels))
-            if matched_label is not None and self.task_matched:
-                losses["matched"] = _mean(objectives.matching(matching, matched_label))
-            losses |= self._region_losses(regions, obj_labels or {})
-            if ans is not None and self.task_qa:
-                losses["qa"] = _mean(objectives.answering(answers, ans))
+        losses = self._losses(
+            {
+                "mask_lm": (words, labels),
+                "matched": (matching, matched_label),
+                "qa": (answers, ans),
+            },
+            regions,
+            obj_labels,
+        )
         output = LxmertForPreTrainingOutput(
             loss=None if losses is None else _total(losses, pooled),
             prediction_logits=words,
@@ -204,6 +203,23 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         )
         wants_fields = self.config.return_dict if return_dict is None else return_dict
         return output if wants_fields else output.to_tuple()
+
+    def _losses(
+        self,
+        pairs: dict[str, tuple[Tensor, Tensor | None]],
+        regions: dict[str, Tensor],
+        obj_labels: RegionLabels | None,
+    ) -> dict[str, Tensor] | None:
+        """Score what was predicted against the labels that were given; None without labels."""
+        if obj_labels is None and all(target is None for _, target in pairs.values()):
+            return None
+        enabled = {"mask_lm": self.task_mask_lm, "matched": self.task_matched, "qa": self.task_qa}
+        losses = {
+            name: _mean(_OBJECTIVES[name](prediction, target))
+            for name, (prediction, target) in pairs.items()
+            if target is not None and enabled[name]
+        }
+        return losses | self._region_losses(regions, obj_labels or {})
 
     def _region_losses(
         self, predicted: dict[str, Tensor], labels: RegionLabels
@@ -303,6 +319,11 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         return output if wants_fields else output.to_tuple()
 
 
+_OBJECTIVES: dict[str, Callable[[Tensor, Tensor], objectives.Terms]] = {
+    "mask_lm": objectives.masked_language_modelling,
+    "matched": objectives.matching,
+    "qa": objectives.answering,
+}
 _REGION_OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], objectives.Terms]] = {
     "obj": objectives.region_classification,
     "attr": objectives.region_classification,

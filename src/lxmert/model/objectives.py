@@ -60,7 +60,7 @@ def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Te
             region is not to be predicted.
     """
     losses, labelled = _cross_entropies(logits, labels)
-    weights = weights.reshape(-1).to(losses.dtype)
+    weights = weights.reshape(losses.shape).to(losses.dtype)
     return (losses * weights).sum(), (labelled & (weights > 0)).sum()
 
 
@@ -77,11 +77,11 @@ def feature_regression(predictions: Tensor, targets: Tensor, weights: Tensor) ->
     """
     predictions = _precise(predictions)
     distances = functional.smooth_l1_loss(
-        predictions, targets.to(predictions.dtype), reduction="none"
+        predictions, targets.reshape(predictions.shape).to(predictions.dtype), reduction="none"
     )
     # [batch, regions, feature_dim] -> [batch * regions]
     losses = distances.mean(dim=-1).reshape(-1)
-    weights = weights.reshape(-1).to(losses.dtype)
+    weights = weights.reshape(losses.shape).to(losses.dtype)
     return (losses * weights).sum(), (weights > 0).sum()
 
 

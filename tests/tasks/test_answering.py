@@ -1,0 +1,94 @@
+"""The answering task: targets, learning, and starting from a pretrained model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from world import COLORS, make_world
+
+from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
+from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
+from lxmert.tasks.texts import ModelSettings
+
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=2,
+    intermediate_size=48,
+    l_layers=1,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.1,
+    max_text_length=9,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> AnsweringData:
+    paths = make_world(tmp_path_factory.mktemp("world"))
+    questions, regions = paths["questions"], paths["regions"]
+    return AnsweringData(questions, questions, regions, regions, targets="single")
+
+
+def make(data: AnsweringData, model: ModelSettings = SMALL) -> AnsweringTask:
+    torch.manual_seed(5)
+    return AnsweringTask(AnsweringSettings(data, model), seed=5)
+
+
+@pytest.mark.parametrize("targets", ["single", "soft"])
+def test_it_is_learned(data: AnsweringData, targets: str) -> None:
+    task = make(replace(data, targets=targets))
+    batch = task.collate([task.example(index, 0) for index in range(len(task))])
+    shape = (48,) if targets == "single" else (48, 2)
+    assert batch["targets"].shape == shape
+    assert task.counts(batch) == {"qa": 48.0}
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=4e-3)
+    for _ in range(150):
+        loss = task.losses(task.model, batch)["qa"] / 48
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert task.evaluate(device="cpu") == {"overall": 1.0, "color": 1.0}
+    assert task.evaluate(device="cpu", limit=5)["overall"] == 1.0
+
+
+def test_it_starts_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) -> None:
+    """Weights, tokenizer, answers and text length come from the folder, not from the recipe."""
+    pretraining = PretrainingTask(
+        PretrainingSettings(
+            PretrainingData(
+                regions=data.regions,
+                valid_regions=data.regions,
+                questions=(data.train,),
+                valid_questions=(data.train,),
+            ),
+            SMALL,
+        ),
+        seed=2,
+    )
+    pretraining.save(tmp_path)
+    task = make(data, ModelSettings(start=str(tmp_path)))
+    assert isinstance(task.model, LxmertForQuestionAnswering)
+    assert task.answers.answers == tuple(sorted(COLORS))
+    assert task.preprocessor.max_text_length == 9
+    pretrained = pretraining.model.state_dict()
+    for name, value in task.model.state_dict().items():
+        torch.testing.assert_close(value, pretrained[name], rtol=0, atol=0)
+
+
+def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: Path) -> None:
+    task = make(data)
+    task.save(tmp_path)
+    replace(task.preprocessor, extractor="other").save(tmp_path)
+    with pytest.raises(ValueError, match=r"was made by extractor fingerprint, but .* other"):
+        make(data, ModelSettings(start=str(tmp_path)))
+
+
+def test_texts_that_are_too_long_are_cut_and_counted(data: AnsweringData) -> None:
+    task = make(data, replace(SMALL, max_text_length=5))
+    assert task.training.texts_cut == 48
+    sentence = task.training.token_ids[0]
+    words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
+    assert words == ["[CLS]", "what", "color", "is", "[SEP]"]

@@ -1,0 +1,181 @@
+"""The pretraining task: what is hidden, what is counted, and that all of it can be learned."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from world import COLORS, make_regions, make_world
+
+from lxmert.model import objectives
+from lxmert.schema import IGNORE_INDEX
+from lxmert.tasks.pretraining import (
+    NAMES,
+    ObjectiveSettings,
+    PretrainingData,
+    PretrainingSettings,
+    PretrainingTask,
+)
+from lxmert.tasks.texts import ModelSettings
+
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=2,
+    intermediate_size=48,
+    l_layers=2,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.1,
+    max_text_length=8,
+)
+Make = Callable[..., PretrainingTask]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    paths = make_world(tmp_path_factory.mktemp("world"))
+
+    def build(seed: int = 3, **rates: float) -> PretrainingTask:
+        data = PretrainingData(
+            regions=paths["regions"],
+            valid_regions=paths["regions"],
+            questions=(paths["questions"],),
+            captions=(paths["captions"],),
+            valid_questions=(paths["questions"],),
+            valid_captions=(paths["captions"],),
+        )
+        torch.manual_seed(seed)
+        settings = PretrainingSettings(data, SMALL, replace(ObjectiveSettings(), **rates))
+        return PretrainingTask(settings, seed=seed)
+
+    return build
+
+
+def test_an_example_is_decided_by_seed_epoch_and_index_alone(make: Make) -> None:
+    def text(task: PretrainingTask, index: int, epoch: int) -> str:
+        return str([value.tolist() if isinstance(value, np.ndarray) else value
+                    for value in task.example(index, epoch)])  # fmt: skip
+
+    first, again, other = make(), make(), make(seed=4)
+    for index in (0, 40, 17):
+        assert text(first, index, 2) == text(again, index, 2)
+    indices = range(len(first))
+    for task, epoch in ((first, 3), (other, 2)):
+        assert [text(task, i, epoch) for i in indices] != [text(first, i, 2) for i in indices]
+
+
+def test_a_mismatched_pair_has_another_text_and_no_answer(make: Make) -> None:
+    task = make(mismatch_rate=1.0)
+    for index in range(len(task)):
+        item = task.example(index, 0)
+        assert (item.matched, item.answer) == (0, IGNORE_INDEX)
+        assert np.array_equal(item.true_features, task.training.regions(index)[0].features)
+
+
+def test_matched_questions_keep_their_answer_and_captions_have_none(make: Make) -> None:
+    task = make(mismatch_rate=0.0)
+    items = [task.example(index, 0) for index in range(len(task))]
+    assert [item.matched for item in items] == [1] * len(task)
+    questions, captions = items[:48], items[48:]
+    assert {item.answer for item in captions} == {IGNORE_INDEX}
+    for index, item in enumerate(questions):
+        regions = make_regions(str(index // 2))
+        assert task.answers.answers[item.answer] == COLORS[regions.attribute_ids[index % 2, 0]]
+
+
+def test_counts_are_those_of_the_losses(make: Make) -> None:
+    task = make(word_mask_rate=0.4, region_mask_rate=0.4)
+    batch = task.collate([task.example(index, 1) for index in range(0, len(task), 5)])
+    counts = task.counts(batch)
+    assert counts["mask_lm"] == (batch["labels"] != IGNORE_INDEX).sum() > 0
+    assert counts["matched"] == len(batch["matched"])
+    assert counts["obj"] == counts["attr"] == counts["feat"] == batch["chosen"].sum() > 0
+    output = task.model(**batch["inputs"], output_predictions=True)
+    loss, count = objectives.answering(output.question_answering_score, batch["answers"])
+    assert counts["qa"] == count
+    losses = task.losses(task.model, batch)
+    assert tuple(losses) == NAMES == tuple(counts) == tuple(task.loss_weights)
+    torch.testing.assert_close(losses["qa"], loss)
+
+
+def test_padding_regions_are_never_targets(make: Make) -> None:
+    task = make(region_mask_rate=1.0)
+    item = task.example(0, 0)
+    shorter = item._replace(
+        **{
+            name: getattr(item, name)[:1]
+            for name in (
+                "features", "true_features", "boxes", "chosen", "object_ids",
+                "object_scores", "attribute_ids", "attribute_scores",
+            )
+        }
+    )  # fmt: skip
+    batch = task.collate([shorter, item])
+    assert batch["chosen"].tolist() == [[True, False], [True, True]]
+    assert batch["inputs"]["visual_attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+def test_masked_regions_are_hidden_and_their_targets_are_not(make: Make) -> None:
+    task = make(region_mask_rate=1.0)
+    hidden = 0
+    for index in range(len(task)):
+        item = task.example(index, 0)
+        assert item.chosen.all()
+        hidden += int((item.features == 0).all(axis=1).sum())
+        np.testing.assert_array_equal(item.true_features.sum(axis=1), [2, 2])
+    assert hidden / (2 * len(task)) == pytest.approx(0.8, abs=0.1)
+
+
+def test_every_objective_is_learned(make: Make) -> None:
+    """A minute of training in miniature: all six losses fall, and no one at another's cost."""
+    task = make(mismatch_rate=0.3)
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    curve: list[dict[str, float]] = []
+    for step in range(150):
+        batch = task.collate([task.example(i, step) for i in range(step % 2, len(task), 2)])
+        losses, counts = task.losses(task.model, batch), task.counts(batch)
+        means = {name: losses[name] / max(1.0, counts[name]) for name in NAMES}
+        optimizer.zero_grad()
+        torch.stack(list(means.values())).sum().backward()
+        optimizer.step()
+        curve.append({name: value.item() for name, value in means.items()})
+    for name in NAMES:
+        start = np.mean([row[name] for row in curve[:5]])
+        end = np.mean([row[name] for row in curve[-10:]])
+        # Many a text happens to fit another image here, so that matching can fall only so far.
+        assert end < (0.95 if name == "matched" else 0.8) * start, (name, start, end)
+
+
+def test_evaluation_reports_each_objective_beside_chance(make: Make) -> None:
+    task = make()
+    task.model.eval()
+    scores = task.evaluate(device="cpu")
+    pairs = [name for name in NAMES if name != "feat"]
+    expected = {f"{name}_{kind}" for name in pairs for kind in ("accuracy", "chance")}
+    assert set(scores) == expected | {"feat_error", "feat_chance"}
+    assert scores == task.evaluate(device="cpu"), "validation masks are not fixed"
+    assert scores["matched_chance"] >= 0.5
+    assert task.best_metric in scores
+    assert all(0 <= score <= 1 for name, score in scores.items() if name[:4] != "feat")
+
+
+def test_images_without_regions_are_named(tmp_path: Path) -> None:
+    paths = make_world(tmp_path)
+    with (tmp_path / "captions.jsonl").open("a") as lines:
+        lines.write('{"image": "far.png", "caption": "a red hat"}\n')
+    data = PretrainingData(
+        regions=paths["regions"],
+        valid_regions=paths["regions"],
+        questions=(paths["questions"],),
+        captions=(paths["captions"],),
+    )
+    with pytest.raises(ValueError, match=r"1 images .*such as 'far\.png'"):
+        PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+
+
+def test_unknown_objectives_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown objective 'matching'"):
+        ObjectiveSettings(weights={"matching": 1.0})

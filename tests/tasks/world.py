@@ -1,0 +1,62 @@
+"""A tiny world without pictures, for tests of text tasks: regions tell what the texts say.
+
+Region features are one-hot in the object class and the color, so that a model can learn from them.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lxmert.data.store import RegionStore, StoreHeader
+from lxmert.schema import Regions
+
+NOUNS, COLORS = ("ball", "mug", "hat"), ("red", "blue")
+HEADER = StoreHeader("fingerprint", 5, "float32", NOUNS, COLORS)
+NUM_IMAGES = 24
+
+
+def make_regions(image_id: str) -> Regions:
+    """Two objects of different classes, in colors that the image id decides."""
+    number = int(image_id)
+    object_ids = np.array([number % 3, (number + 1) % 3])
+    color_ids = np.array([number // 3 % 2, number // 6 % 2])
+    features = np.zeros((2, 5), dtype=np.float32)
+    features[[0, 1], object_ids] = 1
+    features[[0, 1], 3 + color_ids] = 1
+    corners = np.array([[2, 3, 20, 30], [40, 30, 70, 50]], dtype=np.float32)
+    return Regions(
+        boxes=corners,
+        features=features,
+        image_size=(60, 80),
+        object_ids=object_ids,
+        object_scores=np.array([0.75, 0.5], dtype=np.float32),
+        attribute_ids=color_ids[:, None],
+        attribute_scores=np.array([[0.9], [0.25]], dtype=np.float32),
+    )
+
+
+def make_world(folder: Path) -> dict[str, str]:
+    """Write store, questions and captions; return their paths by name."""
+    image_ids = [str(number) for number in range(NUM_IMAGES)]
+
+    def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
+        return ((image_id, make_regions(image_id)) for image_id in remaining)
+
+    RegionStore.write(folder / "regions", image_ids, extract, HEADER)
+    questions, captions = [], []
+    for image_id in image_ids:
+        regions = make_regions(image_id)
+        for object_id, color_id in zip(
+            regions.object_ids, regions.attribute_ids[:, 0], strict=True
+        ):
+            noun, color = NOUNS[object_id], COLORS[color_id]
+            text = f"What color is the {noun}?"
+            row = {"image": image_id, "question": text, "answer": color, "family": "color"}
+            questions.append(json.dumps(row))
+            captions.append(json.dumps({"image": image_id, "caption": f"a {color} {noun}"}))
+    (folder / "questions.jsonl").write_text("\n".join(questions) + "\n")
+    (folder / "captions.jsonl").write_text("\n".join(captions) + "\n")
+    return {name.split(".")[0]: str(folder / name) for name in
+            ("regions", "questions.jsonl", "captions.jsonl")}  # fmt: skip

@@ -1,0 +1,187 @@
+"""The command line with the bundled model: answers, warnings, and one clear line for a mistake."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from PIL import Image
+
+SCENE = ROOT / "examples/scene.png"
+QUESTION = "What color is the ball?"
+
+
+def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) -> None:
+    figure = tmp_path / "answer.png"
+    result = lxmert("ask", SCENE, QUESTION, "--figure", figure)
+    assert (result.code, result.err) == (0, "")
+    for text in (QUESTION, "probability", "answer rests on it", "ball", "answered in", figure.name):
+        assert text in result.out.replace("\n", "")
+    with Image.open(figure) as drawn:
+        assert drawn.width > drawn.height >= 360
+
+
+def test_json_has_the_documented_form(lxmert: Command) -> None:
+    result = lxmert("ask", SCENE, QUESTION, "--top-k", 3, "--json")
+    report = json.loads(result.out)
+    assert set(report) == {"answers", "regions", "seconds"}
+    assert [set(answer) for answer in report["answers"]] == [{"answer", "score"}] * 3
+    scores = [answer["score"] for answer in report["answers"]]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+    for region in report["regions"]:
+        assert set(region) == {"box", "object", "score", "label", "relevance"}
+        x1, y1, x2, y2 = region["box"]
+        assert 0 <= x1 < x2 <= 160
+        assert 0 <= y1 < y2 <= 160
+        assert region["label"].endswith(region["object"])
+    assert 0 < report["seconds"] < 60
+
+
+def test_the_answer_rests_on_the_object_asked_for(lxmert: Command) -> None:
+    report = json.loads(lxmert("ask", SCENE, QUESTION, "--json").out)
+    most = max(report["regions"], key=lambda region: region["relevance"])
+    assert most["object"] == "ball"
+    assert most["relevance"] > 0.3
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> dict[str, Path]:
+    """Files that people really pass."""
+    files = {name: tmp_path / name for name in ("notes.txt", "half.png", "bomb.png", "empty.jpg")}
+    files["notes.txt"].write_text("no picture")
+    files["half.png"].write_bytes(SCENE.read_bytes()[:9000])
+    Image.new("1", (20_000, 20_000)).save(files["bomb.png"])
+    files["empty.jpg"].write_bytes(b"")
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.png", "missing.png', which is no file"),
+        ("notes.txt", "no picture that can be read"),
+        ("empty.jpg", "no picture that can be read"),
+        ("half.png", "cut short or damaged"),
+        ("bomb.png", "too many pixels"),
+    ],
+)
+def test_a_bad_picture_is_one_line_with_exit_code_2(
+    lxmert: Command, broken: dict[str, Path], tmp_path: Path, name: str, message: str
+) -> None:
+    result = lxmert("ask", broken.get(name, tmp_path / name), QUESTION)
+    assert result.code == 2
+    assert result.out == ""
+    assert message in result.err
+    assert name in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["  "], "the question is empty"),
+        ([QUESTION, "--top-k", 0], "--top-k is 0: ask for at least 1"),
+        ([QUESTION, "--figure", "answer"], "no ending of a picture: try answer.png"),
+        ([QUESTION, "--figure", "nowhere/a.png"], "there is no folder nowhere"),
+        ([QUESTION, "--model", "no such model!"], "no model 'no such model!'"),
+    ],
+)
+def test_a_bad_argument_is_one_line_with_exit_code_2(
+    lxmert: Command, arguments: list[object], message: str
+) -> None:
+    result = lxmert("ask", SCENE, *arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "src/lxmert/default", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "preprocessor_config.json",
+        "eyes/config.json",
+        "eyes/model.safetensors",
+    ],
+)
+def test_a_model_folder_that_lacks_a_file_is_refused(
+    lxmert: Command, model: Path, name: str
+) -> None:
+    (model / name).unlink()
+    result = lxmert("ask", SCENE, QUESTION, "--model", model)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"no {Path(name).name}" in result.err
+
+
+@pytest.mark.parametrize("name", ["config.json", "eyes/config.json"])
+def test_a_model_whose_files_do_not_belong_together_is_refused(
+    lxmert: Command, model: Path, name: str
+) -> None:
+    config = json.loads((model / name).read_text())
+    key = "intermediate_size" if name == "config.json" else "attribute_dim"
+    (model / name).write_text(json.dumps(config | {key: config[key] * 2}))
+    result = lxmert("ask", SCENE, QUESTION, "--model", model)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "do not fit" in result.err
+
+
+def test_an_unknown_word_is_answered_with_a_warning_that_names_it(lxmert: Command) -> None:
+    result = lxmert("ask", SCENE, "What color is the zebra?")
+    assert result.code == 0
+    assert "answered in" in result.out
+    assert "Warning: the model has never read 'zebra'" in result.err
+    assert " mug " in result.err.replace("\n", " ")
+
+
+def test_a_long_question_is_answered_with_the_number_of_words_cut(lxmert: Command) -> None:
+    question = "What color is the ball that is on the table and is not the red mug and is there ?"
+    result = lxmert("ask", SCENE, question + " is it red or is it blue")
+    warning = " ".join(result.err.split())
+    assert result.code == 0
+    assert "its last 8 words were cut" in warning, warning
+
+
+def test_a_picture_unlike_its_world_is_answered_with_a_warning(
+    lxmert: Command, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 120), (90, 120, 200)).save(tmp_path / "sky.png")
+    result = lxmert("ask", tmp_path / "sky.png", QUESTION)
+    assert result.code == 0
+    assert "nothing in this picture was recognised" in " ".join(result.err.split())
+    assert "whole image" in result.out
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys; sys.argv = ['lxmert', '--help']; import lxmert.cli as c\n"
+    code += "try: c.main()\nexcept SystemExit: print('torch' in sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip().endswith("False")
+
+
+def test_most_examples_are_answered_right() -> None:
+    """The six example scenes with four questions each; 22 of 24 is what was promised."""
+    from lxmert import LxmertPipeline
+
+    pipeline = LxmertPipeline.from_pretrained()
+    rows = [json.loads(line) for line in (ROOT / "examples/questions.jsonl").open()]
+    assert len(rows) == 24
+    assert len({row["image"] for row in rows}) == 6
+    right = [
+        pipeline.ask(ROOT / "examples" / row["image"], row["question"])[0].answer == row["answer"]
+        for row in rows
+    ]
+    assert sum(right) >= 22
