@@ -48,14 +48,14 @@ def make_world(folder: Path) -> dict[str, str]:
     questions, captions = [], []
     for image_id in image_ids:
         regions = make_regions(image_id)
-        for object_id, color_id in zip(
-            regions.object_ids, regions.attribute_ids[:, 0], strict=True
-        ):
-            noun, color = NOUNS[object_id], COLORS[color_id]
+        colors = [COLORS[color_id] for color_id in regions.attribute_ids[:, 0]]
+        nouns = [NOUNS[object_id] for object_id in regions.object_ids]
+        for noun, color in zip(nouns, colors, strict=True):
             text = f"What color is the {noun}?"
             row = {"image": image_id, "question": text, "answer": color, "family": "color"}
             questions.append(json.dumps(row))
-            captions.append(json.dumps({"image": image_id, "caption": f"a {color} {noun}"}))
+        text = f"{colors[0]} {nouns[0]} {colors[1]} {nouns[1]}"
+        captions += 2 * [json.dumps({"image": image_id, "caption": text})]
     (folder / "questions.jsonl").write_text("\n".join(questions) + "\n")
     (folder / "captions.jsonl").write_text("\n".join(captions) + "\n")
     return {name.split(".")[0]: str(folder / name) for name in

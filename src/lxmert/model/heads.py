@@ -12,6 +12,7 @@ from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.outputs import (
     LxmertForPreTrainingOutput,
     LxmertForQuestionAnsweringOutput,
+    LxmertModelOutput,
 )
 from lxmert.model.predictions import (
     LxmertPreTrainingHeads,
@@ -166,40 +167,23 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             output_hidden_states,
             return_dict=True,
         )
-        words, matching = self.cls(encoded.language_output, encoded.pooled_output)
         # Without an answer head some number has to hold the place in the documented tuple.
         pooled = encoded.pooled_output
         answers = self.answer_head(pooled) if self.task_qa else pooled[0, 0]
+        words, matching = self.cls(encoded.language_output, pooled)
         regions: dict[str, Tensor] = {}
         if self.task_obj_predict and (output_predictions or obj_labels is not None):
             regions = self.obj_predict_head(encoded.vision_output)
-
-        losses = self._losses(
-            {
-                "mask_lm": (words, labels),
-                "matched": (matching, matched_label),
-                "qa": (answers, ans),
-            },
-            regions,
-            obj_labels,
-        )
-        output = LxmertForPreTrainingOutput(
-            loss=None if losses is None else _total(losses, pooled),
-            prediction_logits=words,
-            cross_relationship_score=matching,
-            question_answering_score=answers,
-            language_hidden_states=encoded.language_hidden_states,
-            vision_hidden_states=encoded.vision_hidden_states,
-            language_attentions=encoded.language_attentions,
-            vision_attentions=encoded.vision_attentions,
-            cross_encoder_attentions=encoded.cross_encoder_attentions,
-            vision_cross_attentions=encoded.vision_cross_attentions,
-            cross_language_attentions=encoded.cross_language_attentions,
-            cross_vision_attentions=encoded.cross_vision_attentions,
-            object_logits=regions.get("obj"),
-            attribute_logits=regions.get("attr"),
-            feature_predictions=regions.get("feat"),
-            losses=losses,
+        pairs = {
+            "mask_lm": (words, labels),
+            "matched": (matching, matched_label),
+            "qa": (answers, ans),
+        }
+        output = _pretraining_output(
+            encoded,
+            scores=(words, matching, answers),
+            regions=regions,
+            losses=self._losses(pairs, regions, obj_labels),
         )
         wants_fields = self.config.return_dict if return_dict is None else return_dict
         return output if wants_fields else output.to_tuple()
@@ -331,13 +315,42 @@ _REGION_OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], objectives.Term
 }
 
 
+def _pretraining_output(
+    encoded: LxmertModelOutput,
+    *,
+    scores: tuple[Tensor, Tensor, Tensor],
+    regions: dict[str, Tensor],
+    losses: dict[str, Tensor] | None,
+) -> LxmertForPreTrainingOutput:
+    """Join what was encoded, predicted (words, matching, answers; regions) and lost."""
+    words, matching, answers = scores
+    return LxmertForPreTrainingOutput(
+        loss=None if losses is None else _total(losses, like=words),
+        prediction_logits=words,
+        cross_relationship_score=matching,
+        question_answering_score=answers,
+        language_hidden_states=encoded.language_hidden_states,
+        vision_hidden_states=encoded.vision_hidden_states,
+        language_attentions=encoded.language_attentions,
+        vision_attentions=encoded.vision_attentions,
+        cross_encoder_attentions=encoded.cross_encoder_attentions,
+        vision_cross_attentions=encoded.vision_cross_attentions,
+        cross_language_attentions=encoded.cross_language_attentions,
+        cross_vision_attentions=encoded.cross_vision_attentions,
+        object_logits=regions.get("obj"),
+        attribute_logits=regions.get("attr"),
+        feature_predictions=regions.get("feat"),
+        losses=losses,
+    )
+
+
 def _mean(terms: objectives.Terms) -> Tensor:
     """Divide a sum by its count; 0, still with a gradient, where nothing is counted."""
     loss_sum, count = terms
     return loss_sum / count.clamp(min=1)
 
 
-def _total(losses: dict[str, Tensor], like: Tensor) -> Tensor:
+def _total(losses: dict[str, Tensor], *, like: Tensor) -> Tensor:
     """Add the losses up; 0 where the configuration leaves none of them on."""
     total = torch.zeros((), device=like.device)
     for loss in losses.values():
