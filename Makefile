@@ -32,8 +32,12 @@ TEST := --data $(RUN)/scenes/test/questions.jsonl --images $(RUN)/scenes/test/im
 
 default-model: src/lxmert/default/README.md
 
-src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/eyes-evaluation.json
+src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/eyes-evaluation.json $(RUN)/timing.json
 	$(BIN)/python -m lxmert.workflows.default_model $(RUN)
+
+$(RUN)/timing.json: $(RUN)/answering/finished.json $(RUN)/scenes/test/questions.jsonl
+	$(BIN)/python benchmarks/ask.py --model $(RUN)/answering \
+		--image $(RUN)/scenes/test/images/test-000000.png -o $@
 
 $(RUN)/evaluation.json: $(RUN)/answering/finished.json $(RUN)/scenes/test/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/answering $(TEST) --limit 2000 \

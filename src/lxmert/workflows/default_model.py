@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,18 @@ Validation pairs with fixed masks, after pretraining and before fine-tuning (the
 Masked regions, feature regression: smooth-L1 distance {feat_error:.4f}, against {feat_chance:.4f}
 for the mean feature.
 
+## Speed
+
+    python benchmarks/ask.py --model {run}/answering --image IMAGE
+
+Medians of several runs on {cores} cores of the machine that made the model.
+
+| | seconds |
+|---|---|
+| `lxmert ask`, the whole cold command | {cold:.1f} |
+| answering after loading, from pixels | {warm:.3f} |
+| `lxmert --help`, above a bare interpreter | {help:.2f} |
+
 ## Limits
 
 One random seed. Questions follow the phrasings of `lxmert.scenes.language`; other words and longer
@@ -129,9 +142,14 @@ def write_card(run: Path) -> str:
     eyes = _read_json(run / "eyes-evaluation.json")
     pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
     extractor = pipeline.processor.extractor
+    timing = _read_json(run / "timing.json")
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
     return _CARD.format(
         run=run,
+        cores=os.cpu_count(),
+        cold=timing["ask_cold"],
+        warm=timing["ask_warm"],
+        help=timing["help"] - timing["python"],
         objects=", ".join(extractor.object_names),
         attributes=", ".join(extractor.attribute_names),
         answers=", ".join(pipeline.answers),

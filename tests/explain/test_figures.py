@@ -1,0 +1,45 @@
+"""The drawing shows what it is told, wherever the boxes lie."""
+
+import numpy as np
+import pytest
+
+from lxmert.explain.figures import draw_answer
+from lxmert.schema import Answer
+
+ANSWERS = [Answer("yellow", 0.9), Answer("no", 0.004)]
+
+
+def draw(boxes: list[list[float]], relevance: list[float], shape: tuple[int, int] = (120, 160)):  # type: ignore[no-untyped-def]
+    return np.asarray(
+        draw_answer(
+            np.full((*shape, 3), 90, dtype=np.uint8),
+            question="What color is the rather long thing behind the mug?",
+            answers=ANSWERS,
+            boxes=np.array(boxes, dtype=np.float32),
+            labels=["small green plastic bowl"] * len(boxes),
+            relevance=relevance,
+        )
+    )
+
+
+def test_boxes_are_drawn_at_their_place_and_relevant_ones_stand_out() -> None:
+    picture = draw([[20, 30, 60, 80], [100, 30, 140, 80]], [0.8, 0.0])
+    scale = 720 / 160
+    yellow = (picture == (255, 196, 0)).all(axis=2)
+    row, left = round(55 * scale), round(20 * scale)
+    assert yellow[row, left : left + 4].any()
+    assert not yellow[row, round(100 * scale) - 6 :].any()
+    assert (picture[row, round(60 * scale) - 20] == 90).all(), "the inside is hidden"
+
+
+@pytest.mark.parametrize("shape", [(120, 160), (160, 120), (40, 400), (700, 30)])
+def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]) -> None:
+    height, width = shape
+    boxes = [[0, 0, width, height], [0, height - 3, 5, height], [width - 4, 0, width, 5]]
+    picture = draw(boxes, [0.2, -0.4, 0.1], shape)
+    assert picture.shape[0] >= 360
+    assert picture[:, -276:].std() > 5, "the panel is empty"
+
+
+def test_nothing_relevant_and_nothing_at_all_can_be_drawn() -> None:
+    assert draw([[3, 3, 9, 9]], [0.0]).shape[2] == 3

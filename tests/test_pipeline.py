@@ -1,0 +1,88 @@
+"""The object for users, with the bundled model."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from lxmert import LxmertPipeline
+from lxmert.pipeline import find_model
+
+SCENE = ROOT / "examples/scene.png"
+QUESTIONS = ("What color is the ball?", "How many books are there?", "Is there a purple hat?")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> LxmertPipeline:
+    return LxmertPipeline.from_pretrained()
+
+
+def test_answers_are_ranked_probabilities_over_the_whole_vocabulary(
+    pipeline: LxmertPipeline,
+) -> None:
+    answers = pipeline.ask(SCENE, QUESTIONS[0], top_k=10_000)
+    assert sorted(answer.answer for answer in answers) == sorted(pipeline.answers)
+    scores = [answer.score for answer in answers]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=1e-5)
+    assert pipeline.ask(SCENE, QUESTIONS[0]) == answers[:5]
+
+
+def test_many_questions_about_one_picture_get_the_same_answers(pipeline: LxmertPipeline) -> None:
+    regions = pipeline.regions(SCENE)
+    together = pipeline.ask_regions(regions, QUESTIONS)
+    for question, answers in zip(QUESTIONS, together, strict=True):
+        alone = pipeline.ask(SCENE, question)
+        assert [a.answer for a in alone][:1] == [a.answer for a in answers][:1]
+        assert alone[0].score == pytest.approx(answers[0].score, abs=1e-4)
+
+
+def test_relevance_is_what_leaving_a_region_out_does(pipeline: LxmertPipeline) -> None:
+    """Against the long way: the same question with one region really taken away."""
+    from dataclasses import replace
+
+    explanation = pipeline.explain(SCENE, QUESTIONS[0])
+    regions, best = explanation.regions, explanation.answers[0]
+    for index in range(len(regions)):
+        kept = [other for other in range(len(regions)) if other != index]
+        names = ("boxes", "features", "object_ids", "object_scores", "attribute_ids")
+        fewer = replace(regions, **{name: getattr(regions, name)[kept] for name in names})
+        answers = pipeline.ask_regions(fewer, [QUESTIONS[0]], top_k=len(pipeline.answers))[0]
+        without = next(a.score for a in answers if a.answer == best.answer)
+        assert explanation.relevance[index] == pytest.approx(best.score - without, abs=1e-4)
+
+
+def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> None:
+    explanation = pipeline.explain(SCENE, QUESTIONS[0])
+    for label, name in zip(explanation.labels, explanation.objects, strict=True):
+        size, color, material, noun = label.split()
+        assert (size in ("small", "large"), material in ("metal", "plastic")) == (True, True)
+        assert noun == name
+        assert color in pipeline.processor.extractor.attribute_names
+
+
+def test_an_empty_picture_is_answered_from_the_whole_image(pipeline: LxmertPipeline) -> None:
+    blank = np.full((50, 80, 3), 120, dtype=np.uint8)
+    with pytest.warns(UserWarning, match="nothing in this picture"):
+        explanation = pipeline.explain(blank, "How many books are there?")
+    assert explanation.labels == ["whole image"]
+    assert explanation.regions.boxes.tolist() == [[0, 0, 80, 50]]
+    assert np.isfinite(explanation.relevance).all()
+
+
+def test_the_model_is_left_as_it_was(pipeline: LxmertPipeline) -> None:
+    before = {name: value.clone() for name, value in pipeline.model.state_dict().items()}
+    pipeline.explain(SCENE, QUESTIONS[0])
+    assert not pipeline.model.training
+    assert all(p.grad is None for p in pipeline.model.parameters())
+    for name, value in pipeline.model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_the_bundled_model_lies_inside_the_package_and_is_small() -> None:
+    folder = find_model(None)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size <= 25e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for text in ("blind guess", "make default-model", "masked words", "IoU 0.5", "after loading"):
+        assert text in card
