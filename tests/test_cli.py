@@ -177,7 +177,8 @@ def test_most_examples_are_answered_right() -> None:
     from lxmert import LxmertPipeline
 
     pipeline = LxmertPipeline.from_pretrained()
-    rows = [json.loads(line) for line in (ROOT / "examples/questions.jsonl").open()]
+    lines = (ROOT / "examples/questions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert len(rows) == 24
     assert len({row["image"] for row in rows}) == 6
     right = [

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from lxmert.workflows.default_model import write_card, write_examples
+
 SMALL = {
     "scenes-detector": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
     "scenes-pretraining": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
@@ -34,7 +36,7 @@ def test_every_command_of_the_default_model_runs(
     recipes = ROOT / "recipes"
     run = Path("runs/default")
     (run / "scenes").mkdir(parents=True)
-    for split, count in {"train": 12, "valid": 5, "test": 5}.items():
+    for split, count in {"train": 12, "valid": 5, "test": 25}.items():
         made = lxmert("scenes", "make", split, "--count", count, "-o", run / "scenes" / split)
         assert made.code == 0, made.err
     detector = recipes / "scenes-detector.toml"
@@ -75,6 +77,31 @@ def test_the_result_answers_and_is_evaluated(
     eyes = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
     assert lxmert("evaluate", model / "eyes", *eyes).code == 0
     assert 0 <= json.loads(report.read_text())["recall"] <= 1
+
+
+def test_card_and_examples_are_made_from_the_run(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = Path("runs/default")
+    test = run / "scenes/test"
+    options = ["--images", test / "images", "-o"]
+    answers = ["evaluate", run / "answering", "--data", test / "questions.jsonl", "--limit", 20]
+    blind = ["--training", run / "scenes/train/questions.jsonl"]
+    assert lxmert(*answers, *blind, *options, run / "evaluation.json").code == 0
+    eyes = ["evaluate", run / "eyes", "--data", test / "objects.json"]
+    assert lxmert(*eyes, *options, run / "eyes-evaluation.json").code == 0
+    times = {"ask_cold": 7.25, "ask_warm": 0.123, "help": 0.5, "python": 0.25}
+    (run / "timing.json").write_text(json.dumps(times))
+    card = write_card(run)
+    accuracy = json.loads((run / "evaluation.json").read_text())["accuracy"]["overall"]
+    for text in (f"| overall | {accuracy:.1%} |", "| 7.2 |", "| 0.123 |", "masked words", "mug"):
+        assert text in card
+    write_examples(test, Path("examples"))
+    lines = Path("examples/questions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == 24
+    assert {row["image"] for row in rows} == {path.name for path in Path("examples").glob("*.png")}
 
 
 def test_a_finished_run_is_left_alone_and_another_recipe_refused(
