@@ -48,11 +48,9 @@ def ask(
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:
         _check_figure(figure)
-    from transformers.utils.logging import disable_progress_bar
-
     from lxmert.pipeline import LxmertPipeline
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    _hide_weight_bars()
     pipeline = LxmertPipeline.from_pretrained(model)
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k)
@@ -81,6 +79,7 @@ def train(
     from lxmert.train.loop import train as run
     from lxmert.train.settings import read_recipe
 
+    _hide_weight_bars()
     settings = read_recipe(recipe, TASKS, overrides=override or ())
     task = build_task(settings.task, settings.settings, seed=settings.seed)
     run(settings, task, output)
@@ -122,6 +121,7 @@ def evaluate(
     """Score a model on questions about pictures, from pixels, by family; or eyes on boxes."""
     from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
 
+    _hide_weight_bars()
     if data.suffix == ".json":
         scores = evaluate_eyes(Path(model), data, images)
         if output is not None:
@@ -179,6 +179,13 @@ def _quiet_libraries() -> None:
     """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
     for name in ("httpx", "huggingface_hub", "torch.distributed", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _hide_weight_bars() -> None:
+    """Keep transformers from drawing a bar each time that weights are read or written."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
