@@ -67,13 +67,17 @@ class LxmertEmbeddings(nn.Module):
         return dropped
 
 
+class LxmertFeatureProjection(nn.Linear):
+    """The projection of region features; a class of its own because it starts with a bias."""
+
+
 class LxmertVisualFeatureEncoder(nn.Module):
     """Mean of what a region looks like and where it is, each normalised by itself (section 2.1)."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
         hidden_size, eps = config.hidden_size, config.layer_norm_eps
-        self.visn_fc = nn.Linear(config.visual_feat_dim, hidden_size)
+        self.visn_fc = LxmertFeatureProjection(config.visual_feat_dim, hidden_size)
         self.visn_layer_norm = nn.LayerNorm(hidden_size, eps=eps)
         # Boxes are small numbers times small weights: any bias of the usual random size would
         # drown them once the layer norm has scaled the sum. `post_init` starts it at zero.

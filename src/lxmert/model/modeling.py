@@ -8,12 +8,21 @@ from transformers.modeling_utils import PreTrainedModel
 from lxmert.model.attention import stream_mask
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.inputs import Inputs, check_inputs, check_keywords
-from lxmert.model.layers import LxmertEmbeddings, LxmertEncoder, LxmertPooler
+from lxmert.model.layers import (
+    LxmertEmbeddings,
+    LxmertEncoder,
+    LxmertFeatureProjection,
+    LxmertPooler,
+)
 from lxmert.model.outputs import LxmertModelOutput
 from lxmert.model.predictions import LxmertLMPredictionHead
 
 # No `from __future__ import annotations` here: transformers reads the class of the configuration
 # from the annotation of `config`.
+
+
+_MASKED_REGION_SCALE = 5.0
+"""First size of a masked region before its layer norm, in units of the weights' first size."""
 
 
 class LxmertPreTrainedModel(PreTrainedModel):
@@ -45,10 +54,18 @@ class LxmertPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module: normal weights, zero biases; loaded tensors are left alone."""
+        """Initialise one module: normal weights, zero biases; loaded tensors are left alone.
+
+        One bias is not zero. A masked region has only zeros as its feature, so that its embedding
+        is the layer norm of this bias, and the layer norm of a zero vector has a gradient of
+        `1 / sqrt(eps)`: a million, which the clipping of gradients then takes from all the others.
+        """
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, LxmertLMPredictionHead):
             initialization.zeros_(module.bias)
+        if isinstance(module, LxmertFeatureProjection):
+            std = _MASKED_REGION_SCALE * self.config.initializer_range
+            initialization.normal_(module.bias, mean=0.0, std=std)
 
 
 class LxmertModel(LxmertPreTrainedModel):
