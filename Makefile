@@ -25,7 +25,7 @@ RUN := runs/default
 # One thread for each of two processes; memory is kept, as giving it back costs a quarter of the time.
 TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
-PICTURES_train := 14000
+PICTURES_train := 12000
 PICTURES_valid := 500
 PICTURES_test := 1000
 TEST := --data $(RUN)/scenes/test/questions.jsonl --images $(RUN)/scenes/test/images
@@ -55,6 +55,7 @@ $(RUN)/pretrained/finished.json: recipes/scenes-pretraining.toml \
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/regions/%/header.json: $(RUN)/eyes/finished.json | $(RUN)/scenes/%/questions.jsonl
+	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
 	$(BIN)/lxmert extract $(RUN)/scenes/$*/images --eyes $(RUN)/eyes --precision bf16 \
 		-o $(@D)
 

@@ -10,7 +10,7 @@ import pytest
 from lxmert.data.store import RegionStore, StoreHeader, iterate
 from lxmert.schema import Regions
 
-HEADER = StoreHeader("abc123", 5, "float32", ("ball", "mug"), ("red", "large"))
+HEADER = StoreHeader("abc123", 5, "float32", "fp32", ("ball", "mug"), ("red", "large"))
 IDS = [f"{number:03d}.png" for number in range(12)]
 
 
@@ -87,10 +87,26 @@ def test_interrupted_inside_a_write_it_is_taken_up_again(tmp_path: Path, cut: in
     assert asked == IDS[5:]
 
 
+def test_features_that_never_reached_the_disk_are_extracted_again(tmp_path: Path) -> None:
+    """Rows without their features were filled up with zeros, and the store looked complete."""
+    with pytest.raises(KeyboardInterrupt):
+        RegionStore.write(tmp_path / "store", IDS, dying(5), HEADER)
+    with (tmp_path / "store" / "features.bin").open("r+b") as features:
+        features.truncate(30)
+    assert_complete(RegionStore.write(tmp_path / "store", IDS, extract, HEADER))
+
+
+def test_images_that_are_gone_may_not_stay_in_the_store(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        RegionStore.write(tmp_path / "store", IDS, dying(5), HEADER)
+    with pytest.raises(ValueError, match=r"2 images that are not there any more, such as '000"):
+        RegionStore.write(tmp_path / "store", IDS[2:], extract, HEADER)
+
+
 def test_another_extractor_may_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         RegionStore.write(tmp_path / "store", IDS, dying(2), HEADER)
-    with pytest.raises(ValueError, match="begun by extractor abc123, not other"):
+    with pytest.raises(ValueError, match="begun by extractor abc123 in fp32, not by other"):
         RegionStore.write(tmp_path / "store", IDS, extract, replace(HEADER, extractor="other"))
 
 

@@ -13,7 +13,7 @@ from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.schema import Regions
 
 NOUNS, COLORS = ("ball", "mug", "hat"), ("red", "blue")
-HEADER = StoreHeader("fingerprint", 5, "float32", NOUNS, COLORS)
+HEADER = StoreHeader("fingerprint", 5, "float32", "fp32", NOUNS, COLORS)
 NUM_IMAGES = 24
 
 

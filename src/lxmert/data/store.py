@@ -31,6 +31,7 @@ class StoreHeader:
         extractor: fingerprint of the extractor that made the features.
         feature_dim: width of a feature row.
         dtype: of the stored features, `float16` or `float32`.
+        precision: in which the extractor computed them, `fp32` or `bf16`.
         object_names: names by object id.
         attribute_names: names by attribute id.
         format: version of this layout.
@@ -39,6 +40,7 @@ class StoreHeader:
     extractor: str
     feature_dim: int
     dtype: str
+    precision: str
     object_names: tuple[str, ...]
     attribute_names: tuple[str, ...]
     format: int = FORMAT
@@ -58,7 +60,7 @@ class RegionStore:
         if not (self.folder / "header.json").is_file():
             raise FileNotFoundError(
                 f"{folder} is no finished region store (it has no header.json): "
-                "make one with `lxmert extract IMAGES -o STORE`"
+                "make one with `lxmert extract IMAGES --eyes EYES -o STORE`"
             )
         header = json.loads((self.folder / "header.json").read_text(encoding="utf-8"))
         if header.get("format") != FORMAT:
@@ -132,7 +134,8 @@ class RegionStore:
 
         Raises:
             FileExistsError: if a finished store is there.
-            ValueError: if an unfinished store was begun by another extractor.
+            ValueError: if an unfinished store was begun by another extractor or with images that
+                are not wanted now.
         """
         folder = Path(folder)
         if (folder / "header.json").exists():
@@ -140,6 +143,12 @@ class RegionStore:
         folder.mkdir(parents=True, exist_ok=True)
         rows = _begin(folder, header)
         done = {row["image_id"] for row in rows}
+        gone = done - set(image_ids)
+        if gone:
+            raise ValueError(
+                f"{folder} was begun with {len(gone)} images that are not there any more, such as "
+                f"{min(gone)!r}: put them back, or remove the folder first"
+            )
         remaining = [image_id for image_id in image_ids if image_id not in done]
         with (
             (folder / "features.bin").open("ab") as features,
@@ -164,13 +173,16 @@ def _begin(folder: Path, header: StoreHeader) -> list[dict[str, Any]]:
     begun, rows = rows[0], rows[1:]
     if begun != json.loads(json.dumps(asdict(header))):
         raise ValueError(
-            f"{folder} was begun by extractor {begun['extractor']}, not {header.extractor}: "
-            "name another folder or remove it first"
+            f"{folder} was begun by extractor {begun['extractor']} in {begun['precision']}, not by "
+            f"{header.extractor} in {header.precision}: name another folder or remove it first"
         )
+    row_bytes = header.feature_dim * np.dtype(header.dtype).itemsize
+    ends = np.cumsum([len(row["boxes"]) * row_bytes for row in rows])
+    # Features may lie in a cache that a power failure took, although their line was written.
+    complete = int(np.searchsorted(ends, (folder / "features.bin").stat().st_size, side="right"))
+    rows, lines = rows[:complete], lines[: complete + 1]
     os.truncate(path, len("".join(line + "\n" for line in lines).encode()))
-    regions = sum(len(row["boxes"]) for row in rows)
-    size = regions * header.feature_dim * np.dtype(header.dtype).itemsize
-    os.truncate(folder / "features.bin", size)
+    os.truncate(folder / "features.bin", int(ends[complete - 1]) if complete else 0)
     return rows
 
 

@@ -38,6 +38,7 @@ def extract_folder(
         extractor=extractor.fingerprint,
         feature_dim=extractor.detector.config.feature_dim,
         dtype="float16",
+        precision=precision,
         object_names=extractor.object_names,
         attribute_names=extractor.attribute_names,
     )
