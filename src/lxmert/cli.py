@@ -55,12 +55,12 @@ def ask(
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k)
     seconds = time.perf_counter() - started
-    if figure is not None:
-        explanation.draw().save(figure)
     if as_json:
         print(json.dumps({**explanation.to_dict(), "seconds": round(seconds, 4)}))
     else:
         _show(explanation, seconds, figure)
+    if figure is not None:
+        explanation.draw().save(figure)
 
 
 @app.command()
@@ -114,7 +114,7 @@ def evaluate(
         Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many questions, evenly spread.")
+        int | None, typer.Option(help="Only so many questions, drawn at random.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
 ) -> None:
@@ -122,7 +122,15 @@ def evaluate(
     from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
 
     _hide_weight_bars()
+    if output is not None:
+        _check_output(output, "-o")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is {limit}: ask at least 1 question")
     if data.suffix == ".json":
+        if training is not None or limit is not None:
+            raise ValueError(
+                "--training and --limit are for questions, not for eyes: leave them out"
+            )
         scores = evaluate_eyes(Path(model), data, images)
         if output is not None:
             output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
@@ -167,12 +175,19 @@ def _check_figure(path: Path) -> None:
     """Refuse a figure that could not be saved, before anything is computed for it."""
     from PIL import Image
 
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ValueError(
             f"--figure {path} has no ending of a picture: try {path.stem or 'out'}.png"
         )
+    _check_output(path, "--figure")
+
+
+def _check_output(path: Path, option: str) -> None:
+    """Refuse a file that could not be written, before anything is computed for it."""
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder: name a file in it")
     if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--figure {path}: there is no folder {path.parent}; make it first")
+        raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
 
 
 def _quiet_libraries() -> None:
@@ -191,8 +206,9 @@ def _hide_weight_bars() -> None:
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line beside the output proper."""
     from rich.console import Console
+    from rich.markup import escape
 
-    Console(stderr=True, highlight=False).print(f"[bold yellow]Warning:[/] {message}")
+    Console(stderr=True, highlight=False).print(f"[bold yellow]Warning:[/] {escape(str(message))}")
 
 
 @contextmanager
@@ -215,7 +231,8 @@ def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         row = bar.add_task(unit, total=None)
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
@@ -224,16 +241,17 @@ def _show(explanation: "Explanation", seconds: float, figure: Path | None) -> No
     """Print answers and regions as two tables."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
-    console.print(
-        f"\n[bold]{explanation.question}[/]  [bold green]{explanation.answers[0].answer}[/]\n"
-    )
+    best = explanation.answers[0].answer
+    question = (explanation.question, "bold")
+    console.print(Text.assemble("\n", question, "  ", (best, "bold green"), "\n"))
     answers = Table(box=None, pad_edge=False)
     for title, side in (("answer", "left"), ("probability", "right"), ("", "left")):
         answers.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
     for answer in explanation.answers:
-        answers.add_row(answer.answer, f"{answer.score:.1%}", "█" * round(30 * answer.score))
+        answers.add_row(Text(answer.answer), f"{answer.score:.1%}", "█" * round(30 * answer.score))
     console.print(answers)
     regions = Table(box=None, pad_edge=False)
     for title, side in (("region", "left"), ("seen with", "right"), ("answer rests on it", "left")):
@@ -241,18 +259,19 @@ def _show(explanation: "Explanation", seconds: float, figure: Path | None) -> No
     for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
         bar = "█" * round(30 * max(0.0, relevance))
-        regions.add_row(explanation.labels[index], f"{score:.0%}", f"{relevance:+.0%} {bar}")
+        regions.add_row(Text(explanation.labels[index]), f"{score:.0%}", f"{relevance:+.0%} {bar}")
     console.print()
     console.print(regions)
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
-        console.print(f"[dim]picture with the regions: {figure}[/]")
+        console.print(Text(f"picture with the regions: {figure}", style="dim"))
 
 
 def _show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:
     """Print accuracy by family beside the blind guess."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     table.add_column("family", header_style="dim")
@@ -261,7 +280,7 @@ def _show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int
         table.add_column("blind guess", justify="right", header_style="dim")
     for family, score in accuracy.items():
         row = [family, f"{score:.1%}"]
-        table.add_row(*row, *([f"{blind[family]:.1%}"] if blind else []))
+        table.add_row(Text(row[0]), *row[1:], *([f"{blind[family]:.1%}"] if blind else []))
     console = Console()
     console.print(table)
     console.print(f"{count} questions")
@@ -275,7 +294,6 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             app()
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, KeyError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"lxmert: {' '.join(str(message).split())}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

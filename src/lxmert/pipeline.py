@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lxmert.data.answers import AnswerVocabulary
@@ -18,6 +19,8 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.processing import LxmertProcessor
 from lxmert.schema import Answer, Regions
 from lxmert.vision.preprocess import ImageInput, load_image
+
+_WHOLE = "whole image"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,6 @@ class Explanation:
             pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
         """
         seen = self.regions
-        regions = zip(seen.boxes, self.objects, seen.object_scores, strict=True)
         return {
             "answers": [{"answer": a.answer, "score": round(a.score, 6)} for a in self.answers],
             "regions": [
@@ -61,8 +63,13 @@ class Explanation:
                     "label": label,
                     "relevance": round(relevance, 4),
                 }
-                for (box, name, score), label, relevance in zip(
-                    regions, self.labels, self.relevance, strict=True
+                for box, name, score, label, relevance in zip(
+                    seen.boxes,
+                    self.objects,
+                    seen.object_scores,
+                    self.labels,
+                    self.relevance,
+                    strict=True,
                 )
             ],
         }
@@ -89,6 +96,13 @@ class LxmertPipeline:
         self.processor = processor
         self.device = model.device
         self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {}).answers
+        sizes = (len(processor.tokenizer), len(self.answers))
+        expected = (model.config.vocab_size, model.config.num_qa_labels)
+        if sizes != expected:
+            raise ValueError(
+                f"tokenizer and id2label have {sizes[0]} words and {sizes[1]} answers, the model "
+                f"has {expected[0]} and {expected[1]}: take all files from the same model"
+            )
 
     @classmethod
     def from_pretrained(
@@ -157,25 +171,25 @@ class LxmertPipeline:
             question=question,
             answers=answers,
             regions=regions,
-            objects=[self.processor.extractor.object_names[i] for i in regions.object_ids],
+            objects=self.objects(regions),
             labels=self.labels(regions),
             relevance=region_relevance(self.model, inputs, best).tolist(),
         )
+
+    def objects(self, regions: Regions) -> list[str]:
+        """Name the object class of every region; `whole image` where nothing was found."""
+        names = self.processor.extractor.object_names
+        return [names[i] if regions.found else _WHOLE for i in regions.object_ids]
 
     def labels(self, regions: Regions) -> list[str]:
         """Name every region by its attributes and its object class."""
         extractor = self.processor.extractor
         if not regions.found:
-            return ["whole image"] * len(regions)
+            return self.objects(regions)
         order = _adjective_order(list(extractor.detector.config.attribute_groups))
         return [
-            " ".join(
-                [
-                    *(extractor.attribute_names[attributes[group]] for group in order),
-                    extractor.object_names[object_id],
-                ]
-            )
-            for object_id, attributes in zip(regions.object_ids, regions.attribute_ids, strict=True)
+            " ".join([*(extractor.attribute_names[attributes[group]] for group in order), name])
+            for name, attributes in zip(self.objects(regions), regions.attribute_ids, strict=True)
         ]
 
     def _inputs(self, regions: Regions, questions: Sequence[str]) -> dict[str, Tensor]:
@@ -201,7 +215,7 @@ def find_model(name_or_path: str | Path | None) -> Path:
         FileNotFoundError: if there is none.
     """
     if name_or_path is None:
-        return Path(str(resources.files("lxmert"))) / "default"
+        return Path(__file__).parent / "default"
     folder = Path(name_or_path)
     if folder.is_dir():
         return folder
@@ -209,7 +223,8 @@ def find_model(name_or_path: str | Path | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(str(name_or_path)))
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(str(name_or_path), allow_patterns=patterns))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
@@ -233,10 +248,21 @@ def _load_model(folder: Path) -> LxmertForQuestionAnswering:
                 "`lxmert train` wrote"
             )
     try:
-        loaded: Any = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+        loaded: Any = LxmertForQuestionAnswering.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (SafetensorError, StrictDataclassError, OSError, TypeError) as error:
+        raise ValueError(
+            f"config.json or model.safetensors in {folder} is damaged ({error}): copy the folder "
+            "again from where the model was trained"
+        ) from error
     model, info = loaded
+    if info["mismatched_keys"]:
+        name, saved, wanted = min(info["mismatched_keys"])
+        raise ValueError(
+            f"the weights in {folder} do not fit its config.json: {name} is {list(saved)}, but the "
+            f"configuration expects {list(wanted)}; take both files from the same model"
+        )
     wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
     if wrong:
         raise ValueError(

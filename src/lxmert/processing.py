@@ -59,8 +59,20 @@ class LxmertProcessor:
                 f"model folder {folder} has no tokenizer.json: copy it from where the model was "
                 "trained, or train again with `lxmert train`"
             )
+        if not (folder / EYES_FOLDER).is_dir():
+            raise FileNotFoundError(
+                f"model folder {folder} has no folder {EYES_FOLDER}: name the detector as "
+                "data.eyes in the recipe, so that it is saved with the model"
+            )
         extractor = RegionExtractor.from_pretrained(folder / EYES_FOLDER, device=device)
-        return cls(extractor, LxmertTokenizer.from_pretrained(folder), config)
+        try:
+            tokenizer = LxmertTokenizer.from_pretrained(folder)
+        except Exception as error:  # the library has no type of its own for a damaged file
+            raise ValueError(
+                f"{folder / 'tokenizer.json'} is damaged ({error}): copy it again from where the "
+                "model was trained"
+            ) from error
+        return cls(extractor, tokenizer, config)
 
     def __call__(self, images: Sequence[ImageInput], texts: Sequence[str]) -> dict[str, Tensor]:
         """Prepare one text for each image.

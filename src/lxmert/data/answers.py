@@ -35,8 +35,14 @@ class AnswerVocabulary:
 
     @classmethod
     def from_id2label(cls, id2label: Mapping[int, str] | Mapping[str, str]) -> "AnswerVocabulary":
-        """Take the answers out of a model's configuration."""
+        """Take the answers out of a model's configuration.
+
+        Raises:
+            ValueError: if the ids have gaps.
+        """
         by_id = {int(index): answer for index, answer in id2label.items()}
+        if sorted(by_id) != list(range(len(by_id))):
+            raise ValueError(f"id2label has the ids {sorted(by_id)}, expected 0, 1, 2, ...")
         return cls([by_id[index] for index in range(len(by_id))])
 
     def __len__(self) -> int:

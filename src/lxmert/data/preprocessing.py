@@ -26,7 +26,9 @@ class PreprocessorConfig:
     def save(self, folder: str | Path) -> None:
         """Write the file into a model folder."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        (Path(folder) / FILE_NAME).write_text(text, encoding="utf-8")
+        partial = Path(folder) / f"{FILE_NAME}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(Path(folder) / FILE_NAME)
 
     @classmethod
     def load(cls, folder: str | Path) -> "PreprocessorConfig":
@@ -42,9 +44,15 @@ class PreprocessorConfig:
                 f"model folder {folder} has no {FILE_NAME}, so it is unknown which regions the "
                 "model expects: train it with `lxmert train`, which writes the file"
             )
-        record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): copy it again") from error
         if set(record) != set(asdict(cls(""))):
             raise ValueError(
                 f"{path} has the keys {sorted(record)}, expected {sorted(asdict(cls('')))}"
             )
-        return cls(**record)
+        config = cls(**record)
+        if config.box_form != cls.box_form:
+            raise ValueError(f"{path} has box_form {config.box_form!r}, expected {cls.box_form!r}")
+        return config

@@ -158,7 +158,14 @@ class DetectorConfig:
     @classmethod
     def from_json(cls, path: Path) -> "DetectorConfig":
         """Read a configuration from a `config.json`."""
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); expected JSON: copy it again from where the "
+                "detector was trained."
+            ) from error
+        return cls.from_dict(values)
 
 
 def _field_names() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,6 +77,11 @@ class RegionExtractor:
         detector = Detector(DetectorConfig.from_json(folder / CONFIG_NAME))
         try:
             detector.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        except SafetensorError as error:
+            raise ValueError(
+                f"{str(folder / WEIGHTS_NAME)!r} is damaged ({error}); expected safetensors: copy "
+                "it again from where the detector was trained."
+            ) from error
         except RuntimeError as error:
             raise ValueError(
                 f"The weights in {str(folder / WEIGHTS_NAME)!r} do not fit the {CONFIG_NAME} "
