@@ -4,15 +4,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 from transformers import BertTokenizer
 
 from lxmert import boxes
 from lxmert.data.collate import collate_regions, collate_text
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
-from lxmert.data.tokenizer import LxmertTokenizer, unknown_words
-from lxmert.schema import Regions
+from lxmert.data.tokenizer import LxmertTokenizer, encode
+from lxmert.schema import IntArray, Regions
 from lxmert.vision.extract import RegionExtractor
 from lxmert.vision.preprocess import ImageInput
 
@@ -113,27 +112,22 @@ class LxmertProcessor:
             stacklevel=4,
         )
 
-    def _tokenize(self, text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    def _tokenize(self, text: str) -> IntArray:
         """Tokenise one text; warn of unknown words and of what is cut."""
         if not text.strip():
             raise ValueError("the question is empty: ask something, such as 'What is this?'")
-        unknown = unknown_words(self.tokenizer, text)
-        if unknown:
-            warnings.warn(self._unknown_message(unknown), InputWarning, stacklevel=4)
-        token_ids = self.tokenizer(text, verbose=False)["input_ids"]
-        longest = self.config.max_text_length
-        if len(token_ids) > longest:
-            kept, lost = self.tokenizer.batch_decode(
-                [token_ids[: longest - 1], token_ids[longest - 1 :]], skip_special_tokens=True
-            )
+        encoded = encode(self.tokenizer, text, longest=self.config.max_text_length)
+        if encoded.unknown:
+            warnings.warn(self._unknown_message(encoded.unknown), InputWarning, stacklevel=4)
+        if encoded.lost:
+            lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
             warnings.warn(
-                f"the question is longer than the model reads: its last {len(lost.split())} words "
-                f"were cut, what was read is '{kept}'",
+                f"the question is longer than the model reads: its last {lost} words were cut, "
+                f"what was read is '{encoded.kept}'",
                 InputWarning,
                 stacklevel=4,
             )
-            token_ids = [*token_ids[: longest - 1], token_ids[-1]]
-        return np.asarray(token_ids, dtype=np.int64)
+        return encoded.token_ids
 
     def _unknown_message(self, unknown: Sequence[str]) -> str:
         """Say which words the model cannot read, and which it can."""

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer
 
-from lxmert.data.tokenizer import SPECIAL_TOKENS, LxmertTokenizer, build_tokenizer, unknown_words
+from lxmert.data.tokenizer import (
+    SPECIAL_TOKENS,
+    LxmertTokenizer,
+    build_tokenizer,
+    cut,
+    encode,
+)
 
 TEXTS = ["What color is the mug?", "Is the MUG red?", "a rare word"]
 
@@ -23,13 +29,31 @@ def test_words_of_the_texts_are_known_whole_and_in_lower_case(tokenizer: BertTok
 
 
 def test_unknown_words_are_named_as_they_were_typed(tokenizer: BertTokenizer) -> None:
-    assert unknown_words(tokenizer, "What is the Zebra's mug?") == ["Zebra", "'", "s"]
-    assert unknown_words(tokenizer, "Is the mug red?") == []
+    assert encode(tokenizer, "What is the Zebra's mug?", longest=20).unknown == ["Zebra", "'", "s"]
+    assert encode(tokenizer, "Is the mug red?", longest=20).unknown == []
 
 
 def test_rare_words_can_be_left_out() -> None:
     tokenizer = build_tokenizer(TEXTS, min_count=2)
-    assert unknown_words(tokenizer, "the rare mug") == ["rare"]
+    assert encode(tokenizer, "the rare mug", longest=20).unknown == ["rare"]
+
+
+@pytest.mark.parametrize("text", ["Où est le café?", "猫はどこ", "a_b c", "naïve façade"])
+def test_every_word_of_its_own_texts_is_known_in_any_language(text: str) -> None:
+    """The word list kept accents that the tokenizer strips, so that "café" was unknown."""
+    tokenizer = build_tokenizer([text])
+    assert encode(tokenizer, text, longest=40).unknown == []
+
+
+def test_what_does_not_fit_is_told_apart_in_the_words_of_the_user(tokenizer: BertTokenizer) -> None:
+    """Unknown words fell out of the count of words that were cut."""
+    encoded = encode(tokenizer, "Is the Mug red? Zebra zebra", longest=5)
+    assert tokenizer.convert_ids_to_tokens(encoded.token_ids.tolist()) == [
+        "[CLS]", "is", "the", "mug", "[SEP]"
+    ]  # fmt: skip
+    assert (encoded.kept, encoded.lost) == ("Is the Mug", " red? Zebra zebra")
+    assert cut([7, 8, 9], 3).tolist() == [7, 8, 9]
+    assert cut([7, 8, 5, 6, 9], 3).tolist() == [7, 8, 9]
 
 
 def test_saved_and_loaded_it_reads_the_same(tokenizer: BertTokenizer, tmp_path: Path) -> None:

@@ -179,10 +179,35 @@ def test_images_without_regions_are_named(tmp_path: Path) -> None:
         regions=paths["regions"],
         valid_regions=paths["regions"],
         questions=(paths["questions"],),
+        valid_questions=(paths["questions"],),
         captions=(paths["captions"],),
     )
     with pytest.raises(ValueError, match=r"1 images .*such as 'far\.png'"):
         PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+
+
+def test_texts_about_a_single_image_are_refused(tmp_path: Path) -> None:
+    """Looking for the text of another image went on forever."""
+    paths = make_world(tmp_path)
+    one = tmp_path / "one.jsonl"
+    one.write_text("\n".join((tmp_path / "questions.jsonl").read_text().splitlines()[:2]))
+    data = PretrainingData((str(one),), paths["regions"], (str(one),), paths["regions"])
+    with pytest.raises(ValueError, match="all texts are about the image '0'"):
+        PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+
+
+def test_regions_without_attributes_are_pretrained_on(tmp_path: Path) -> None:
+    """Boxes without attributes, as in plain COCO files, gave a model with no attribute to name."""
+    paths = make_world(tmp_path, attributes=False)
+    data = PretrainingData(
+        (paths["questions"],), paths["regions"], (paths["questions"],), paths["regions"]
+    )
+    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    batch = task.collate([task.example(index, 0) for index in range(8)])
+    losses = task.losses(task.model, batch)
+    assert tuple(losses) == tuple(task.counts(batch)) == tuple(n for n in NAMES if n != "attr")
+    torch.stack(list(losses.values())).sum().backward()
+    assert "attr_accuracy" not in task.evaluate(device="cpu", limit=8)
 
 
 def test_unknown_objectives_are_refused() -> None:

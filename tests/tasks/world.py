@@ -5,6 +5,7 @@ Region features are one-hot in the object class and the color, so that a model c
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,17 @@ def make_regions(image_id: str) -> Regions:
     )
 
 
-def make_world(folder: Path) -> dict[str, str]:
+def make_world(folder: Path, *, attributes: bool = True) -> dict[str, str]:
     """Write store, questions and captions; return their paths by name."""
+    header = HEADER if attributes else replace(HEADER, attribute_names=())
+    none = {"attribute_ids": np.zeros((2, 0), int), "attribute_scores": np.zeros((2, 0))}
+    changes = {} if attributes else none
     image_ids = [str(number) for number in range(NUM_IMAGES)]
 
     def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
-        return ((image_id, make_regions(image_id)) for image_id in remaining)
+        return ((i, replace(make_regions(i), **changes)) for i in remaining)
 
-    RegionStore.write(folder / "regions", image_ids, extract, HEADER)
+    RegionStore.write(folder / "regions", image_ids, extract, header)
     questions, captions = [], []
     for image_id in image_ids:
         regions = make_regions(image_id)

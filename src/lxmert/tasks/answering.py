@@ -3,10 +3,11 @@
 Source: paper section 4.2; soft scores are trained with binary cross-entropy over all answers.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import LxmertTokenizer, build_tokenizer
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
@@ -33,6 +34,8 @@ from lxmert.tasks.texts import (
 )
 
 _VALIDATION_BATCH = 256
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,14 @@ class AnsweringSettings:
 
 
 class Item(NamedTuple):
-    """One question with its image and target (a class id, or a score by answer)."""
+    """One question with its image.
+
+    Attributes:
+        input_ids: `[length]`.
+        features: `[regions, dim]`.
+        boxes: `[regions, 4]`, normalised to `[0, 1]`.
+        target: class id, or the score of each answer, `[answers]`.
+    """
 
     input_ids: IntArray
     features: FloatArray
@@ -99,18 +109,46 @@ class AnsweringTask:
             model = self._start(settings.model.start, store)
         prefer_plain_attention(model)
         self.model: nn.Module = model
+        self._report_unknown(training)
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
 
+    def _report_unknown(self, training: Sequence[Example]) -> None:
+        """Say how many questions have no answer that the model can give.
+
+        Raises:
+            ValueError: if none has one.
+        """
+        unknown = [e for e in training if self.answers.best_id(e.answers) == IGNORE_INDEX]
+        if len(unknown) == len(training):
+            raise ValueError(
+                f"none of the {len(training)} questions has an answer that the model can give, the "
+                f"first is {unknown[0].answers}: start from a model that knows them"
+            )
+        if unknown:
+            _logger.warning(
+                "%d of %d questions have no answer that the model can give, the first is %s",
+                len(unknown),
+                len(training),
+                dict(unknown[0].answers),
+            )
+
     def _start(self, folder: str, store: RegionStore) -> LxmertForQuestionAnswering:
         """Take weights, tokenizer and answers of a model that knows the store's extractor."""
         self.preprocessor = PreprocessorConfig.load(folder)
         check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
         self.tokenizer = LxmertTokenizer.from_pretrained(folder)
-        model: LxmertForQuestionAnswering = LxmertForQuestionAnswering.from_pretrained(folder)
+        loaded: Any = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
+        model, info = loaded
+        assert isinstance(model, LxmertForQuestionAnswering)
+        if info["missing_keys"]:
+            raise ValueError(
+                f"{folder} has no weights for {min(info['missing_keys'])}: start from a model that "
+                "was pretrained with the answering objective"
+            )
         self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {})
         return model
 

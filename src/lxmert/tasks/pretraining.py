@@ -46,20 +46,21 @@ class PretrainingData:
     """Corpora of texts about pictures, and the regions of those pictures.
 
     Attributes:
+        questions: JSONL files of questions with answers; a file that is listed twice counts twice.
         regions: region store of all training images.
-        valid_regions: region store of all validation images.
-        questions: JSONL files of questions with answers.
-        captions: JSONL files of captions; a file that is listed twice counts twice.
         valid_questions: JSONL files of questions for validation.
+        valid_regions: region store of all validation images.
+        captions: JSONL files of captions.
         valid_captions: JSONL files of captions for validation.
-        eyes: folder of the extractor that made the stores, to be saved with the model.
+        eyes: folder of the extractor that made the stores, to be saved with the model; absent: the
+            model cannot be asked about pictures, only about regions.
     """
 
+    questions: tuple[str, ...]
     regions: str
+    valid_questions: tuple[str, ...]
     valid_regions: str
-    questions: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
-    valid_questions: tuple[str, ...] = ()
     valid_captions: tuple[str, ...] = ()
     eyes: str | None = None
 
@@ -96,7 +97,22 @@ class PretrainingSettings:
 
 
 class Item(NamedTuple):
-    """One masked pair of text and image, ready for collation."""
+    """One masked pair of text and image, ready for collation.
+
+    Attributes:
+        input_ids: `[length]`, with masks.
+        labels: `[length]`, the true word where one is to be predicted, else ignored.
+        features: `[regions, dim]`, with masks.
+        true_features: `[regions, dim]`, without.
+        boxes: `[regions, 4]`, normalised to `[0, 1]`.
+        chosen: `[regions]`, True where the region is to be predicted.
+        object_ids: `[regions]`.
+        object_scores: `[regions]`, the detector's confidence, which weighs the loss.
+        attribute_ids: `[regions]`, of the first attribute group.
+        attribute_scores: `[regions]`.
+        matched: 1 if the text is about the image.
+        answer: class id, or ignored.
+    """
 
     input_ids: IntArray
     labels: IntArray
@@ -122,11 +138,12 @@ class PretrainingTask:
         """Read the corpora, build the tokenizer and the answer list, and start a new model."""
         self.seed = seed
         self.objectives = settings.objectives
-        self.loss_weights: Mapping[str, float] = {
-            name: settings.objectives.weights.get(name, 0.0) for name in NAMES
-        }
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        names = NAMES if store.header.attribute_names else [n for n in NAMES if n != "attr"]
+        self.loss_weights: Mapping[str, float] = {
+            name: settings.objectives.weights.get(name, 0.0) for name in names
+        }
         self.eyes = load_eyes(data.eyes, store)
         training = _read(data.questions, data.captions)
         self.tokenizer = build_tokenizer(example.text for example in training)
@@ -140,6 +157,7 @@ class PretrainingTask:
             self.tokenizer,
             max_text_length=length,
         )
+        _check_several_images(self.training, self.validation)
         model = LxmertForPreTraining(
             new_config(settings.model, self.tokenizer, store, self.answers.answers)
         )
@@ -180,14 +198,22 @@ class PretrainingTask:
             chosen=chosen,
             object_ids=regions.object_ids,
             object_scores=regions.object_scores,
-            attribute_ids=regions.attribute_ids[:, 0],
-            attribute_scores=regions.attribute_scores[:, 0],
+            # The model has one attribute head: the first group stands for them all.
+            attribute_ids=regions.attribute_ids[:, :1].sum(axis=1),
+            attribute_scores=regions.attribute_scores[:, :1].sum(axis=1),
             matched=int(matched),
             answer=answer,
         )
 
     def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join pairs: `inputs` are the model's keyword arguments, the rest are targets."""
+        """Join pairs, padded to the longest text and the most regions.
+
+        Returns:
+            `inputs`: the model's keyword arguments. Targets: `labels` `[batch, length]`;
+            `true_features` `[batch, regions, dim]`; `chosen`, `object_ids`, `object_scores`,
+            `attribute_ids` and `attribute_scores` `[batch, regions]`; `matched` and `answers`
+            `[batch]`.
+        """
         inputs = collate_text(
             [item.input_ids for item in examples], pad_id=self.tokenizer.pad_token_id
         ) | collate_regions([item.features for item in examples], [i.boxes for i in examples])
@@ -208,7 +234,7 @@ class PretrainingTask:
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count masked words, pairs, masked regions, and questions with an answer."""
         regions = float(batch["chosen"].sum())
-        return {
+        counts = {
             "mask_lm": float((batch["labels"] != IGNORE_INDEX).sum()),
             "matched": float(len(batch["matched"])),
             "obj": regions,
@@ -216,6 +242,7 @@ class PretrainingTask:
             "feat": regions,
             "qa": float((batch["answers"] != IGNORE_INDEX).sum()),
         }
+        return {name: counts[name] for name in self.loss_weights}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model on masked pairs; sums over the targets that `counts` counts."""
@@ -229,15 +256,16 @@ class PretrainingTask:
             "obj": objectives.region_classification(
                 output.object_logits, batch["object_ids"], chosen * batch["object_scores"]
             ),
-            "attr": objectives.region_classification(
-                output.attribute_logits, batch["attribute_ids"], chosen * batch["attribute_scores"]
-            ),
             "feat": objectives.feature_regression(
                 output.feature_predictions, batch["true_features"], chosen
             ),
             "qa": objectives.answering(output.question_answering_score, batch["answers"]),
         }
-        return {name: total for name, (total, _) in sums.items()}
+        if "attr" in self.loss_weights:
+            sums["attr"] = objectives.region_classification(
+                output.attribute_logits, batch["attribute_ids"], chosen * batch["attribute_scores"]
+            )
+        return {name: sums[name][0] for name in self.loss_weights}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
         """Score each objective on validation pairs with fixed masks, beside what chance reaches.
@@ -285,9 +313,11 @@ class _Tally:
             "mask_lm": (output.prediction_logits.cpu()[masked], batch["labels"][masked]),
             "matched": (output.cross_relationship_score.cpu(), batch["matched"]),
             "obj": (output.object_logits.cpu()[chosen], batch["object_ids"][chosen]),
-            "attr": (output.attribute_logits.cpu()[chosen], batch["attribute_ids"][chosen]),
             "qa": (output.question_answering_score.cpu()[asked], batch["answers"][asked]),
         }
+        if output.attribute_logits is not None:
+            attributes = output.attribute_logits.cpu()[chosen]
+            scores["attr"] = (attributes, batch["attribute_ids"][chosen])
         for name, (logits, targets) in scores.items():
             self.right[name] += int((logits.argmax(-1) == targets).sum())
             self.targets[name].update(targets.tolist())
@@ -315,6 +345,17 @@ def _read(questions: Sequence[str], captions: Sequence[str]) -> list[Example]:
     """Read all corpora in the order of the recipe."""
     examples = [example for path in questions for example in read_questions(path)]
     return examples + [example for path in captions for example in read_captions(path)]
+
+
+def _check_several_images(*corpora: TextCorpus) -> None:
+    """Refuse corpora in which no text could be exchanged for one about another image."""
+    for corpus in corpora:
+        images = {example.image_ids for example in corpus.examples}
+        if len(images) < 2:
+            raise ValueError(
+                f"all texts are about the image {min(images)[0]!r}, but matching needs texts about "
+                "at least two images: add some to the data set"
+            )
 
 
 def _other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:

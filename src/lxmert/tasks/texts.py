@@ -1,18 +1,21 @@
 """What text tasks share: tokenised examples with their regions, and the model folder they write."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert import boxes
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.store import RegionStore
+from lxmert.data.tokenizer import cut
 from lxmert.model.configuration import LxmertConfig
-from lxmert.schema import Example, FloatArray, IntArray, Regions
+from lxmert.schema import Example, FloatArray, Regions
 from lxmert.vision.extract import RegionExtractor
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,15 @@ class TextCorpus:
         self.examples = examples
         self.store = store
         lengths = tokenizer([example.text for example in examples], verbose=False)["input_ids"]
-        self.texts_cut = sum(len(ids) > max_text_length for ids in lengths)
-        self.token_ids = [_cut(ids, max_text_length) for ids in lengths]
+        too_long = sum(len(ids) > max_text_length for ids in lengths)
+        if too_long:
+            _logger.warning(
+                "%d of %d texts have more than %d tokens and are cut: raise max_text_length",
+                too_long,
+                len(examples),
+                max_text_length,
+            )
+        self.token_ids = [cut(ids, max_text_length) for ids in lengths]
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -84,13 +94,6 @@ class TextCorpus:
         """Return the regions of an example's image with their normalised boxes."""
         regions = self.store[self.examples[index].image_ids[0]]
         return regions, boxes.normalize(regions.boxes, regions.image_size)
-
-
-def _cut(token_ids: Sequence[int], longest: int) -> IntArray:
-    """Cut a tokenised text to the longest length, its final `[SEP]` kept."""
-    if len(token_ids) > longest:
-        token_ids = [*token_ids[: longest - 1], token_ids[-1]]
-    return np.asarray(token_ids, dtype=np.int64)
 
 
 def new_config(
@@ -115,7 +118,8 @@ def new_config(
         max_position_embeddings=max(64, settings.max_text_length),
         num_qa_labels=len(names),
         num_object_labels=len(store.header.object_names),
-        num_attr_labels=len(store.header.attribute_names),
+        num_attr_labels=max(1, len(store.header.attribute_names)),
+        visual_attr_loss=bool(store.header.attribute_names),
         visual_feat_dim=store.header.feature_dim,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

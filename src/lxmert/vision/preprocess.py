@@ -73,6 +73,8 @@ def _open(file: Path | io.BytesIO, name: str) -> Pixels:
             f"Got {name}, which is no picture that can be read; expected PNG, JPEG or another "
             "format that Pillow knows: convert it first."
         ) from error
+    except OSError as error:  # a file that ends within its header
+        raise ValueError(_damaged(name, error)) from error
 
 
 def _decode(image: Image.Image, name: str) -> Pixels:
@@ -86,10 +88,14 @@ def _decode(image: Image.Image, name: str) -> Pixels:
             image = image.convert("RGBA")  # a palette's transparent entry is a colour as well
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"Got {name}, which is cut short or damaged ({error}); expected a whole picture: "
-            "fetch or export it again."
-        ) from error
+        raise ValueError(_damaged(name, error)) from error
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return (
+        f"Got {name}, which is cut short or damaged ({error}); expected a whole picture: "
+        "fetch or export it again."
+    )
 
 
 def _from_array(array: npt.NDArray[np.uint8]) -> Pixels:
