@@ -4,15 +4,37 @@ Public names are loaded when they are first used, so that importing the package 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lxmert.data.store import RegionStore
+    from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
+    from lxmert.model.configuration import LxmertConfig
+    from lxmert.model.heads import LxmertForPreTraining, LxmertForQuestionAnswering
+    from lxmert.model.layers import LxmertEncoder, LxmertVisualFeatureEncoder, LxmertXLayer
+    from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
+    from lxmert.model.outputs import (
+        LxmertForPreTrainingOutput,
+        LxmertForQuestionAnsweringOutput,
+        LxmertModelOutput,
+    )
+    from lxmert.pipeline import LxmertPipeline
+    from lxmert.processing import LxmertProcessor
+    from lxmert.schema import Answer, Example, Regions
+    from lxmert.vision.configuration import DetectorConfig
+    from lxmert.vision.extract import RegionExtractor
 
 _PUBLIC = {
     "Answer": "lxmert.schema",
+    "DetectorConfig": "lxmert.vision.configuration",
     "Example": "lxmert.schema",
     "Regions": "lxmert.schema",
     "LxmertConfig": "lxmert.model.configuration",
     "LxmertEncoder": "lxmert.model.layers",
     "LxmertForPreTraining": "lxmert.model.heads",
+    "LxmertForPreTrainingOutput": "lxmert.model.outputs",
+    "LxmertForQuestionAnsweringOutput": "lxmert.model.outputs",
+    "LxmertModelOutput": "lxmert.model.outputs",
     "LxmertForQuestionAnswering": "lxmert.model.heads",
     "LxmertModel": "lxmert.model.modeling",
     "LxmertPipeline": "lxmert.pipeline",
@@ -26,7 +48,29 @@ _PUBLIC = {
     "RegionStore": "lxmert.data.store",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = [  # written out, as type checkers read it
+    "Answer",
+    "DetectorConfig",
+    "Example",
+    "LxmertConfig",
+    "LxmertEncoder",
+    "LxmertForPreTraining",
+    "LxmertForPreTrainingOutput",
+    "LxmertForQuestionAnswering",
+    "LxmertForQuestionAnsweringOutput",
+    "LxmertModel",
+    "LxmertModelOutput",
+    "LxmertPipeline",
+    "LxmertPreTrainedModel",
+    "LxmertProcessor",
+    "LxmertTokenizer",
+    "LxmertTokenizerFast",
+    "LxmertVisualFeatureEncoder",
+    "LxmertXLayer",
+    "RegionExtractor",
+    "RegionStore",
+    "Regions",
+]
 __version__ = "0.1.0"
 
 

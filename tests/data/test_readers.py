@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lxmert.data.readers import READERS, read_captions, read_questions
+from lxmert.data.readers import read_captions, read_questions
 
 
 def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
@@ -32,7 +32,7 @@ def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
 
 def test_captions_are_examples_without_answers(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", '{"image": "a.png", "caption": "A mug."}')
-    (example,) = READERS["captions"](path)
+    (example,) = read_captions(path)
     assert (example.text, example.image_ids, example.answers) == ("A mug.", ("a.png",), {})
 
 
@@ -50,6 +50,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ('{"image": "a.png", "question": "  "}', "line 2: 'question' must be a text"),
         ('{"image": 3, "question": "What?"}', "line 2: 'image' must be a text, got 3"),
         ('{"image": "a", "question": "What?", "answer": 3}', "line 2: 'answer' must be a text"),
+        ('{"image": "a", "question": "?", "answers": {"b": null}}', "line 2: 'answers' must be"),
+        ('{"image": "a", "question": "?", "answers": {"b": 3}}', "line 2: 'answers' must be"),
         ('{"image": "a", "question": "What?", "answers": [3]}', "line 2: 'answers' must be a list"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxmert.data.store import RegionStore, StoreHeader, iterate
+from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.schema import Regions
 
 HEADER = StoreHeader("abc123", 5, "float32", "fp32", ("ball", "mug"), ("red", "large"))
@@ -44,8 +44,8 @@ def dying(after: int) -> Callable[[Sequence[str]], Iterable[tuple[str, Regions]]
 
 def assert_complete(store: RegionStore) -> None:
     assert store.image_ids == IDS
-    for image_id, found in iterate(store):
-        expected = regions_of(image_id)
+    for image_id in store.image_ids:
+        found, expected = store[image_id], regions_of(image_id)
         for name, value in vars(expected).items():
             assert np.array_equal(getattr(found, name), value), (image_id, name)
 

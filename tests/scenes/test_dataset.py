@@ -74,7 +74,10 @@ def test_a_run_begun_with_other_arguments_is_refused(tmp_path: Path) -> None:
         make_dataset(tmp_path / "x", **ARGUMENTS)
 
 
-@pytest.mark.parametrize("wrong", [{"split": "dev"}, {"count": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"split": "dev"}, {"count": 0}, {"seed": -1}, {"rounds": 0}, {"captions": -1}]
+)
 def test_impossible_requests_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"expected one of|at least 1"):
+    with pytest.raises(ValueError, match=r"expected one of|at least"):
         make_dataset(tmp_path / "x", **(ARGUMENTS | wrong))
+    assert list(tmp_path.iterdir()) == [], "what is left would stand in the way of a right call"

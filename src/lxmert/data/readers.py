@@ -1,7 +1,7 @@
 """Files of questions and captions -> examples."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,6 @@ def read_captions(path: str | Path) -> list[Example]:
     ]
 
 
-READERS: dict[str, Callable[[str | Path], list[Example]]] = {
-    "questions": read_questions,
-    "captions": read_captions,
-}
-"""Kind of corpus -> its reader."""
-
-
 def _text(record: Mapping[str, Any], key: str, where: str) -> str:
     """Return a text field, which must be there and must not be blank."""
     value = record.get(key)
@@ -87,8 +80,12 @@ def _answers(record: Mapping[str, Any], where: str) -> dict[str, float]:
     if "answers" not in record:
         return {_text(record, "answer", where): 1.0} if "answer" in record else {}
     answers = record["answers"]
-    if isinstance(answers, Mapping):
+    if isinstance(answers, Mapping) and all(
+        isinstance(score, int | float) and 0 <= score <= 1 for score in answers.values()
+    ):
         return {str(answer): float(score) for answer, score in answers.items()}
     if isinstance(answers, list) and all(isinstance(answer, str) for answer in answers):
         return {answer: answers.count(answer) / len(answers) for answer in answers}
-    raise ValueError(f"{where}: 'answers' must be a list of texts or a mapping from text to score")
+    raise ValueError(
+        f"{where}: 'answers' must be a list of texts, or a mapping from text to score in [0, 1]"
+    )

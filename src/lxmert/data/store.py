@@ -8,7 +8,7 @@ unfinished; writing to it again takes up where it stopped.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -240,8 +240,3 @@ def _finish(folder: Path, rows: list[dict[str, Any]], header: StoreHeader) -> No
     partial.write_text(json.dumps(asdict(header), indent=1), encoding="utf-8")
     partial.rename(folder / "header.json")
     (folder / _ROWS).unlink()
-
-
-def iterate(store: RegionStore) -> Iterator[tuple[str, Regions]]:
-    """Yield every image id with its regions, in the order of the store."""
-    return ((image_id, store[image_id]) for image_id in store.image_ids)

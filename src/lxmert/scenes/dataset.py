@@ -51,13 +51,16 @@ def make_dataset(
         progress: called with the number of pictures done; None for silence.
 
     Raises:
-        ValueError: for an unknown split or a count below 1.
+        ValueError: for an unknown split, or a number that is too small.
         FileExistsError: if the folder exists.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
-    if count < 1:
-        raise ValueError(f"{count} pictures were asked for: at least 1 is needed")
+    for name, value, least in (("count", count, 1), ("seed", seed, 0), ("rounds", rounds, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}: it must be at least {least}")
+    if captions < 0:
+        raise ValueError(f"captions is {captions}: it must be at least 0")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
@@ -86,7 +89,7 @@ def _begin(path: Path, arguments: Record) -> list[Record]:
     Raises:
         ValueError: if they were others.
     """
-    if not path.exists():
+    if not path.exists() or b"\n" not in path.read_bytes():
         path.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line

@@ -1,7 +1,7 @@
 """What a scene is before anybody looks at it: objects on a table, surroundings, a camera."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,7 @@ def _place(
             > radius + SHAPES[other.name].radius * other.scale + _GAP
             for other in others
         ):
-            return SceneObject(**{**vars(candidate), "x": x, "z": z})
+            return replace(candidate, x=x, z=z)
     return None
 
 

@@ -1,6 +1,5 @@
 """A scene as seen: the picture, and exact labels of what is visible in it."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,11 +58,6 @@ def make_picture(split: str, index: int, *, seed: int) -> Picture:
     hits = hits.keep(kept)
     pixels = render(replace(layout, objects=objects), hits, generator)
     return Picture(pixels, _look(objects, hits))
-
-
-def make_pictures(split: str, indices: Sequence[int], *, seed: int) -> Iterator[Picture]:
-    """Make pictures one after the other."""
-    return (make_picture(split, index, seed=seed) for index in indices)
 
 
 def _well_visible(hits: Hits) -> list[int]:

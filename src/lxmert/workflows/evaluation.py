@@ -46,10 +46,15 @@ def evaluate_answers(
         data: JSONL file of questions with answers.
         images: folder of the pictures.
         training: JSONL file of training questions, from which the blind guess learns.
-        limit: number of questions, drawn evenly with a fixed seed; absent: all.
+        limit: number of questions, drawn at random with a fixed seed; absent: all.
         progress: called with the numbers of questions done and in all.
+
+    Raises:
+        ValueError: if no question has an answer.
     """
-    examples = read_questions(data)
+    examples = [example for example in read_questions(data) if example.answers]
+    if not examples:
+        raise ValueError(f"{data} has no question with an answer: there is nothing to score")
     if limit is not None and limit < len(examples):
         chosen = np.random.default_rng(0).permutation(len(examples))[:limit]
         examples = [examples[index] for index in sorted(chosen.tolist())]
