@@ -1,5 +1,6 @@
 """The README's commands and code run as they stand there, from the root of the project."""
 
+import json
 import os
 import re
 import subprocess
@@ -34,6 +35,12 @@ def run(command: str) -> str:
     return finished.stdout
 
 
+def test_links_and_pictures_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 def test_the_readme_has_the_blocks_that_are_run_here() -> None:
     assert (len(SHELL), len(PYTHON)) == (3, 2)
 
@@ -42,8 +49,11 @@ def test_the_first_command_answers_right_and_saves_the_figure() -> None:
     command = SHELL[0].splitlines()[0]
     assert command.startswith("make ask")
     # What is installed here is what is tested, whatever the time stamps of a fresh checkout say.
-    output = run("make -o pyproject.toml -o .venv/pyvenv.cfg -o .venv/installed ask")
-    assert "What color is the ball?" in output
+    output = run("make -s -o pyproject.toml -o .venv/pyvenv.cfg -o .venv/installed ask")
+    question, _, answer = next(line for line in output.splitlines() if line).partition("  ")
+    truth = json.loads((ROOT / "examples/questions.jsonl").read_text().splitlines()[0])
+    assert (truth["image"], truth["question"]) == ("scene.png", question)
+    assert answer == truth["answer"]
     assert Path("answer.png").stat().st_size > 10_000
 
 

@@ -53,14 +53,14 @@ def make_picture(split: str, index: int, *, seed: int) -> Picture:
     layout = sample_layout(generator)
     origin = np.array(layout.camera.position, dtype=np.float32)[:, None]
     hits = trace(layout.objects, origin, pixel_rays(layout))
-    kept = _well_visible(hits)
+    kept = well_visible(hits)
     objects = tuple(layout.objects[number] for number in kept)
     hits = hits.keep(kept)
     pixels = render(replace(layout, objects=objects), hits, generator)
-    return Picture(pixels, _look(objects, hits))
+    return Picture(pixels, look(objects, hits))
 
 
-def _well_visible(hits: Hits) -> list[int]:
+def well_visible(hits: Hits) -> list[int]:
     """Choose the objects that stay: the least visible one goes until all are seen well enough."""
     kept = list(range(len(hits.depths)))
     outlines = np.isfinite(hits.depths).sum(1)
@@ -80,7 +80,7 @@ def _count_visible(hits: Hits) -> npt.NDArray[np.int64]:
     return np.bincount(first + 1, minlength=len(hits.depths) + 1)[1:]
 
 
-def _look(objects: tuple[SceneObject, ...], hits: Hits) -> tuple[VisibleObject, ...]:
+def look(objects: tuple[SceneObject, ...], hits: Hits) -> tuple[VisibleObject, ...]:
     """Label what is visible of each object."""
     first = hits.nearest()[0].reshape(SIZE, SIZE)
     outlines = np.isfinite(hits.depths).sum(1)

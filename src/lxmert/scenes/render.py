@@ -72,7 +72,8 @@ def trace(objects: tuple[SceneObject, ...], origins: FloatArray, directions: Flo
         ) / np.float32(thing.scale)
         best = np.full(len(near), np.inf, dtype=np.float32)
         for number, part in enumerate(SHAPES[thing.name].parts):
-            distances = part.solid.distances(local_origins, local_directions)
+            with np.errstate(invalid="ignore"):  # a miss is infinite; times 0 it lies nowhere
+                distances = part.solid.distances(local_origins, local_directions)
             closer = distances < best
             best[closer] = distances[closer]
             parts[index, near[closer]] = number

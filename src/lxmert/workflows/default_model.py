@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
-from lxmert.scenes.language import FAMILIES
 from lxmert.schema import Example
 from lxmert.tasks.metrics import best_answer
 
@@ -30,7 +30,9 @@ MODEL_FILES = (
     "eyes/config.json",
     "eyes/model.safetensors",
 )
+FIGURE = Path("docs/answer.png")
 NUM_SCENES, QUESTIONS_PER_SCENE = 6, 4
+BALL_QUESTION = "What color is the ball?"
 
 _OBJECTIVES = {
     "mask_lm": "masked words",
@@ -65,6 +67,7 @@ unlike its world, and for words that it has never read, it answers with a warnin
 detector (`recipes/scenes-detector.toml`), extract regions, pretrain with all five objectives
 (`recipes/scenes-pretraining.toml`), fine-tune (`recipes/scenes-answering.toml`), evaluate.
 Training, validation and test scenes share no picture; the test scenes guided no choice.
+One run, seed {seed}, commit {commit}, on {cores} cores without a GPU.
 
 ## Answers on unseen scenes
 
@@ -122,7 +125,7 @@ counted.
 
 
 def build(run: Path) -> None:
-    """Copy the finished model into the package and write its card and the examples.
+    """Copy the finished model into the package; write its card, the examples and the figure.
 
     Args:
         run: folder of `make default-model`.
@@ -133,6 +136,10 @@ def build(run: Path) -> None:
         shutil.copyfile(run / "answering" / name, target)
     (MODEL_FOLDER / "README.md").write_text(write_card(run), encoding="utf-8")
     write_examples(run / "scenes" / "test", EXAMPLES_FOLDER)
+    explanation = LxmertPipeline.from_pretrained().explain(
+        EXAMPLES_FOLDER / "scene.png", BALL_QUESTION
+    )
+    explanation.draw().save(FIGURE)
 
 
 def write_card(run: Path) -> str:
@@ -143,10 +150,13 @@ def write_card(run: Path) -> str:
     pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
     extractor = pipeline.processor.extractor
     timing = _read_json(run / "timing.json")
+    recipe = tomllib.loads((run / "answering" / "recipe.toml").read_text(encoding="utf-8"))
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
     return _CARD.format(
         run=run,
         cores=os.cpu_count(),
+        seed=recipe["seed"],
+        commit=(_read_json(run / "answering" / "versions.json")["commit"] or "unknown")[:10],
         cold=timing["ask_cold"],
         warm=timing["ask_warm"],
         help=timing["help"] - timing["python"],
@@ -193,46 +203,53 @@ def write_examples(scenes: Path, folder: Path) -> None:
     Questions are drawn without a look at what the model answers; `questions.jsonl` has the truth.
     """
     generator = np.random.default_rng(24)
-    examples = read_questions(scenes / "questions.jsonl")
     by_image: dict[str, list[Example]] = {}
-    for example in examples:
+    for example in read_questions(scenes / "questions.jsonl"):
         by_image.setdefault(example.image_ids[0], []).append(example)
-    first = _with_one_ball(scenes)
+    first, ball_color = _find_one_ball(scenes)
     others = [image for image in by_image if image != first]
     chosen = [first, *generator.choice(others, size=NUM_SCENES - 1, replace=False).tolist()]
+    asked = {image: _draw_questions(by_image[image], generator) for image in chosen}
+    ball = Example("ball", BALL_QUESTION, (first,), {ball_color: 1.0}, "color")
+    asked[first] = [ball, *(e for e in asked[first] if e.family != "color")]
     folder.mkdir(exist_ok=True)
     rows = []
     for number, image in enumerate(chosen):
         name = "scene.png" if number == 0 else f"scene-{number}.png"
         shutil.copyfile(scenes / "images" / image, folder / name)
-        for example in _draw_questions(by_image[image], generator):
+        for example in asked[image][:QUESTIONS_PER_SCENE]:
             answer = best_answer(example.answers)
             row = {"image": name, "question": example.text, "answer": answer}
             rows.append(json.dumps(row | {"family": example.family}))
     (folder / "questions.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def _with_one_ball(scenes: Path) -> str:
-    """Return the first picture with exactly one ball and five or more objects, none much hidden."""
+def _find_one_ball(scenes: Path) -> tuple[str, str]:
+    """Find the first picture with one ball among five or more objects, none of them much hidden.
+
+    Returns:
+        The picture's name and the color of the ball.
+    """
     content = _read_json(scenes / "objects.json")
     ball = next(c["id"] for c in content["categories"] if c["name"] == "ball")
     for image in content["images"]:
         objects = [o for o in content["annotations"] if o["image_id"] == image["id"]]
         balls = [o for o in objects if o["category_id"] == ball]
         if len(balls) == 1 and len(objects) >= 5 and min(o["visible"] for o in objects) > 0.7:
-            return str(image["file_name"])
+            colors = content["attribute_groups"]["color"]
+            return image["file_name"], next(a for a in balls[0]["attributes"] if a in colors)
     raise ValueError(f"no scene in {scenes} has exactly one ball: make more scenes")
 
 
 def _draw_questions(examples: Sequence[Example], generator: np.random.Generator) -> list[Example]:
-    """Draw questions of different families about one picture."""
-    families = generator.permutation(list(FAMILIES))
-    drawn: list[Example] = []
-    for family in families:
-        options = [example for example in examples if example.family == family]
-        if options and len(drawn) < QUESTIONS_PER_SCENE:
-            drawn.append(options[int(generator.integers(len(options)))])
-    return drawn
+    """Draw one question of each family about a picture, the families in random order."""
+    by_family: dict[str, list[Example]] = {}
+    for example in examples:
+        by_family.setdefault(example.family, []).append(example)
+    return [
+        by_family[family][int(generator.integers(len(by_family[family])))]
+        for family in generator.permutation(sorted(by_family))
+    ]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
