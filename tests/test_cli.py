@@ -88,11 +88,15 @@ def test_a_bad_picture_is_one_line_with_exit_code_2(
         ([QUESTION, "--figure", "answer"], "no ending of a picture: try answer.png"),
         ([QUESTION, "--figure", "nowhere/a.png"], "there is no folder nowhere"),
         ([QUESTION, "--model", "no such model!"], "no model 'no such model!'"),
+        ([QUESTION, "--model", "nobody/nothing"], "no model 'nobody/nothing'"),
+        ([QUESTION, "--figure", "answer.psd"], "no ending of a picture"),
+        ([QUESTION, "--figure", "."], "no ending of a picture"),
     ],
 )
 def test_a_bad_argument_is_one_line_with_exit_code_2(
-    lxmert: Command, arguments: list[object], message: str
+    lxmert: Command, arguments: list[object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     result = lxmert("ask", SCENE, *arguments)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert message in result.err
@@ -123,6 +127,42 @@ def test_a_model_folder_that_lacks_a_file_is_refused(
     result = lxmert("ask", SCENE, QUESTION, "--model", model)
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert f"no {Path(name).name}" in result.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "preprocessor_config.json",
+        "eyes/config.json",
+        "eyes/model.safetensors",
+    ],
+)
+def test_a_damaged_file_of_a_model_is_named(lxmert: Command, model: Path, name: str) -> None:
+    """A file that a copy had cut short was a traceback, or a message that named no file."""
+    (model / name).write_bytes((model / name).read_bytes()[:30])
+    result = lxmert("ask", SCENE, QUESTION, "--model", model)
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert "damaged" in result.err
+    assert Path(name).name in result.err
+
+
+def test_a_tokenizer_of_another_model_is_refused(lxmert: Command, model: Path) -> None:
+    from lxmert.data.tokenizer import build_tokenizer
+
+    build_tokenizer(["what is this?"]).save_pretrained(model)
+    result = lxmert("ask", SCENE, QUESTION, "--model", model)
+    assert result.code == 2
+    assert "take all files from the same model" in result.err
+
+
+def test_brackets_in_a_question_are_text(lxmert: Command) -> None:
+    """They were read as markup of the terminal library: a traceback, or a lost word."""
+    result = lxmert("ask", SCENE, "Is there a [/] [red] ball?")
+    assert result.code == 0
+    assert "Is there a [/] [red] ball?" in result.out
 
 
 @pytest.mark.parametrize("name", ["config.json", "eyes/config.json"])

@@ -1,24 +1,38 @@
 """The wheel carries all that `pip install` and `lxmert ask` need, and nothing else."""
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import pytest
 from conftest import ROOT
 
 from lxmert.workflows.default_model import MODEL_FILES
 
+BUILD = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
 
-def test_the_wheel_carries_the_bundled_model(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="needs the extra dev: pip install lxmert[dev]")
-    build = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True)
+
+def test_the_wheel_answers_from_an_empty_folder(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    expected = {f"lxmert/default/{name}" for name in (*MODEL_FILES, "README.md")}
-    assert expected <= set(names)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "installed")
+    assert {f"lxmert/default/{name}" for name in (*MODEL_FILES, "README.md")} <= names
     assert "lxmert/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"lxmert"}
     assert wheel.stat().st_size < 25e6
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = [sys.executable, "-m", "lxmert", "ask", ROOT / "examples/scene.png", "What is this?"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    code = "import lxmert; print(lxmert.__file__)"
+    source = [sys.executable, "-c", code]
+    for arguments in (source, command):
+        finished = subprocess.run(
+            arguments, cwd=empty, env=environment, capture_output=True, text=True, check=True
+        )
+        assert finished.stdout.strip()
+        if arguments is source:
+            assert finished.stdout.startswith(str(tmp_path))

@@ -13,6 +13,7 @@ from lxmert.model.outputs import (
     LxmertForPreTrainingOutput,
     LxmertForQuestionAnsweringOutput,
     LxmertModelOutput,
+    states_and_maps,
 )
 from lxmert.model.predictions import (
     LxmertPreTrainingHeads,
@@ -290,14 +291,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         output = LxmertForQuestionAnsweringOutput(
             loss=None if labels is None else _mean(objectives.answering(answers, labels)),
             question_answering_score=answers,
-            language_hidden_states=encoded.language_hidden_states,
-            vision_hidden_states=encoded.vision_hidden_states,
-            language_attentions=encoded.language_attentions,
-            vision_attentions=encoded.vision_attentions,
-            cross_encoder_attentions=encoded.cross_encoder_attentions,
-            vision_cross_attentions=encoded.vision_cross_attentions,
-            cross_language_attentions=encoded.cross_language_attentions,
-            cross_vision_attentions=encoded.cross_vision_attentions,
+            **states_and_maps(encoded),
         )
         wants_fields = self.config.return_dict if return_dict is None else return_dict
         return output if wants_fields else output.to_tuple()
@@ -329,14 +323,7 @@ def _pretraining_output(
         prediction_logits=words,
         cross_relationship_score=matching,
         question_answering_score=answers,
-        language_hidden_states=encoded.language_hidden_states,
-        vision_hidden_states=encoded.vision_hidden_states,
-        language_attentions=encoded.language_attentions,
-        vision_attentions=encoded.vision_attentions,
-        cross_encoder_attentions=encoded.cross_encoder_attentions,
-        vision_cross_attentions=encoded.vision_cross_attentions,
-        cross_language_attentions=encoded.cross_language_attentions,
-        cross_vision_attentions=encoded.cross_vision_attentions,
+        **states_and_maps(encoded),
         object_logits=regions.get("obj"),
         attribute_logits=regions.get("attr"),
         feature_predictions=regions.get("feat"),

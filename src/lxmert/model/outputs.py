@@ -130,3 +130,16 @@ class LxmertForQuestionAnsweringOutput(NamedOutput):
     vision_cross_attentions: States = None
     cross_language_attentions: States = None
     cross_vision_attentions: States = None
+
+
+def states_and_maps(encoded: LxmertModelOutput) -> dict[str, States]:
+    """Return what every head hands on of the model below it, by field."""
+    names = (
+        "language_hidden_states",
+        "vision_hidden_states",
+        "language_attentions",
+        "vision_attentions",
+        "cross_encoder_attentions",
+        *_CROSS_LAYER_MAPS,
+    )
+    return {name: getattr(encoded, name) for name in names}
