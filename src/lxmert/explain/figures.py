@@ -16,6 +16,11 @@ _STRONG, _WEAK = (255, 196, 0), (150, 160, 175)
 _PAPER, _INK, _SOFT = (250, 250, 248), (30, 32, 36), (110, 115, 125)
 _BAR = (58, 110, 200)
 
+_PADDING = 4
+
+Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 RELEVANT = 0.1
 """Relevance from which a region is drawn as one that the answer rests on."""
 
@@ -45,7 +50,7 @@ def draw_answer(
     height, width = pixels.shape[:2]
     scale = _SIDE / max(height, width)
     picture = Image.fromarray(pixels).resize(
-        (round(width * scale), round(height * scale)), Image.Resampling.LANCZOS
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
     )
     _draw_regions(picture, boxes * scale, labels, relevance)
     canvas = Image.new("RGB", (picture.width + _PANEL, max(picture.height, 360)), _PAPER)
@@ -57,48 +62,62 @@ def draw_answer(
 def _draw_regions(
     picture: Image.Image, boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
 ) -> None:
-    """Draw boxes and labels, the most relevant last, so that they lie on top."""
+    """Draw all boxes, then all labels, the most relevant last, so that they lie on top."""
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(_FONT)
-    taken: list[tuple[float, float, float, float]] = []
-    for index in np.argsort(relevance):
-        x1, y1, x2, y2 = (float(side) for side in boxes[index])
-        strong = relevance[index] >= RELEVANT
-        color = _STRONG if strong else _WEAK
-        draw.rectangle((x1, y1, x2, y2), outline=color, width=4 if strong else 2)
-        _draw_label(draw, font, labels[index], (x1, y1, x2, y2), color, taken)
+    order = np.argsort(relevance).tolist()
+    colors = [_STRONG if score >= RELEVANT else _WEAK for score in relevance]
+    for index in order:
+        width = 4 if colors[index] == _STRONG else 2
+        draw.rectangle(tuple(boxes[index].tolist()), outline=colors[index], width=width)
+    taken: list[Rectangle] = []
+    regions = [tuple(box) for box in boxes.tolist()]
+    for index in order:
+        spot = _find_spot(draw, font, labels[index], regions[index], taken, regions)
+        taken.append(spot)
+        draw.rectangle(spot, fill=colors[index])
+        left, top, _, _ = draw.textbbox((0, 0), labels[index], font=font)
+        place = (spot[0] + _PADDING - left, spot[1] + _PADDING - top)
+        draw.text(place, labels[index], fill=_INK, font=font)
 
 
-def _draw_label(
+def _find_spot(
     draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     text: str,
-    box: tuple[float, float, float, float],
-    color: tuple[int, int, int],
-    taken: list[tuple[float, float, float, float]],
-) -> None:
-    """Put a label where it fits: above its box, below it, or inside; clear of other labels."""
+    box: Rectangle,
+    labels: Sequence[Rectangle],
+    boxes: Sequence[Rectangle],
+) -> Rectangle:
+    """Find where a label hides least: above, below or inside its box, at its left or right side.
+
+    Covering another label counts ten times as much as covering a region.
+    """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 8, bottom - top + 8
-    x = min(max(box[0], 0), draw.im.size[0] - width)
-    places = [box[1] - height, box[3], box[1] + 2, box[3] - height - 2]
-    spots = [(x, y, x + width, y + height) for y in places]
-    inside = [s for s in spots if s[1] >= 0 and s[3] <= draw.im.size[1]] or spots
-    spot = next((s for s in inside if not any(_overlap(s, t) for t in taken)), inside[0])
-    taken.append(spot)
-    draw.rectangle(spot, fill=color)
-    draw.text((spot[0] + 4 - left, spot[1] + 4 - top), text, fill=_INK, font=font)
-
-
-def _overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> bool:
-    return (
-        first[0] < second[2]
-        and second[0] < first[2]
-        and first[1] < second[3]
-        and second[1] < first[3]
+    width, height = right - left + 2 * _PADDING, bottom - top + 2 * _PADDING
+    x1, y1, x2, y2 = box
+    rightmost, lowest = draw.im.size[0] - width, draw.im.size[1] - height
+    spots = [
+        (x, y, x + width, y + height)
+        for y in (y1 - height, y2, y1 + 2, y2 - height - 2)
+        for x in (min(max(x1, 0), rightmost), max(min(x2, draw.im.size[0]) - width, 0))
+        if 0 <= y <= lowest
+    ]
+    spots = spots or [(max(min(x1, rightmost), 0), 0, max(min(x1, rightmost), 0) + width, height)]
+    return min(
+        spots,
+        key=lambda spot: (
+            10 * sum(_overlap(spot, label) for label in labels)
+            + sum(_overlap(spot, region) for region in boxes)
+        ),
     )
+
+
+def _overlap(first: Rectangle, second: Rectangle) -> float:
+    """Return the area that two rectangles share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
 
 
 def _draw_panel(canvas: Image.Image, x: int, question: str, answers: Sequence[Answer]) -> None:
@@ -129,7 +148,7 @@ def _draw_panel(canvas: Image.Image, x: int, question: str, answers: Sequence[An
 def _wrap(
     draw: ImageDraw.ImageDraw,
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     width: float,
 ) -> list[str]:
     """Break a text into lines of at most `width` pixels."""
