@@ -235,7 +235,10 @@ def test_new_models_are_initialised_as_published():
     model = tiny.MODELS["LxmertForPreTraining"][0](tiny.config(hidden_size=64))
     assert len(list(model.parameters())) > 100
     for key, parameter in model.named_parameters():
-        if key.endswith("bias"):
+        if key.endswith("visn_fc.visn_fc.bias"):
+            # Not as published: test_masked_regions_do_not_swamp_the_gradient tells why.
+            assert 0.07 < parameter.std() < 0.13, key
+        elif key.endswith("bias"):
             assert (parameter == 0).all(), key
         elif "norm" in key.lower() or key.endswith("logit_fc.2.weight"):
             assert (parameter == 1).all(), key
