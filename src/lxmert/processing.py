@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from lxmert import boxes
-from lxmert.data.collate import collate_regions, collate_text
+from lxmert.data.collate import collate_inputs
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.tokenizer import LxmertTokenizer, encode
 from lxmert.schema import IntArray, Regions
@@ -96,9 +96,9 @@ class LxmertProcessor:
             self._check_regions(found)
         token_ids = [self._tokenize(text) for text in texts]
         normalized = [boxes.normalize(found.boxes, found.image_size) for found in regions]
-        return collate_text(token_ids, pad_id=self.tokenizer.pad_token_id) | collate_regions(
-            [found.features for found in regions], normalized
-        )
+        features = [found.features for found in regions]
+        pad_id = self.tokenizer.pad_token_id
+        return collate_inputs(token_ids, features, normalized, pad_id=pad_id)
 
     def _check_regions(self, regions: Regions) -> None:
         """Warn if the picture is unlike anything that the extractor knows."""

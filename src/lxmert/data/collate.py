@@ -10,6 +10,20 @@ from torch import Tensor
 from lxmert.schema import FloatArray, IntArray
 
 
+def collate_inputs(
+    sentences: Sequence[IntArray],
+    features: Sequence[FloatArray],
+    boxes: Sequence[FloatArray],
+    *,
+    pad_id: int,
+) -> dict[str, Tensor]:
+    """Join both sides of several examples to the keyword arguments of the model's forward.
+
+    Arguments and results are those of `collate_text` and `collate_regions`.
+    """
+    return collate_text(sentences, pad_id=pad_id) | collate_regions(features, boxes)
+
+
 def collate_text(sentences: Sequence[IntArray], *, pad_id: int) -> dict[str, Tensor]:
     """Pad token ids to the longest sentence.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.collate import collate_regions, collate_text
+from lxmert.data.collate import collate_inputs
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_questions
 from lxmert.data.store import RegionStore
@@ -167,9 +167,12 @@ class AnsweringTask:
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join questions: `inputs` are the model's keyword arguments, `targets` the answers."""
-        inputs = collate_text(
-            [item.input_ids for item in examples], pad_id=self.tokenizer.pad_token_id
-        ) | collate_regions([item.features for item in examples], [i.boxes for i in examples])
+        inputs = collate_inputs(
+            [item.input_ids for item in examples],
+            [item.features for item in examples],
+            [item.boxes for item in examples],
+            pad_id=self.tokenizer.pad_token_id,
+        )
         targets = [torch.as_tensor(item.target) for item in examples]
         return {"inputs": inputs, "targets": torch.stack(targets)}
 

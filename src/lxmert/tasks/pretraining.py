@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.collate import collate_regions, collate_text, pad
+from lxmert.data.collate import collate_inputs, pad
 from lxmert.data.masking import mask_regions, mask_words
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_captions, read_questions
@@ -214,9 +214,12 @@ class PretrainingTask:
             `attribute_ids` and `attribute_scores` `[batch, regions]`; `matched` and `answers`
             `[batch]`.
         """
-        inputs = collate_text(
-            [item.input_ids for item in examples], pad_id=self.tokenizer.pad_token_id
-        ) | collate_regions([item.features for item in examples], [i.boxes for i in examples])
+        inputs = collate_inputs(
+            [item.input_ids for item in examples],
+            [item.features for item in examples],
+            [item.boxes for item in examples],
+            pad_id=self.tokenizer.pad_token_id,
+        )
         chosen = [item.chosen for item in examples]
         return {
             "inputs": inputs,

@@ -52,7 +52,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Score the model on the validation split (its first `limit` examples)."""
+        """Score the model on the validation split, on at most `limit` of its examples."""
         ...
 
     def save(self, folder: Path) -> None:
