@@ -25,16 +25,17 @@ ARROWS: dict[str, set[str]] = {
     "explain": LEAVES | {"model"},
     "pipeline": LEAVES | {"processing", "model", "vision", "data", "explain"},
     "serve": {"schema", "pipeline"},
+    "terminal": {"pipeline"},
     "scale": {"schema", "data", "pipeline", "workflows"},
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-ARROWS["workflows"] = set(ARROWS) - {"serve", "scale"}
+ARROWS["workflows"] = set(ARROWS) - {"serve", "scale", "terminal"}
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}
 ARROWS["__init__"] = set(ARROWS) - {"cli", "__main__"}  # public names, loaded lazily
 
-LAZY = {"__init__", "cli"}
+LAZY = {"__init__", "cli", "terminal"}
 """Rooms that import other rooms inside functions only, so that `lxmert --help` loads no torch."""
 
 Sources = dict[str, str]

@@ -1,0 +1,125 @@
+"""What the command line shows: tables, progress, warnings; and checks of files to be written."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxmert.pipeline import Explanation
+
+
+def check_figure(path: Path) -> None:
+    """Refuse a figure that could not be saved, before anything is computed for it."""
+    from PIL import Image
+
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"--figure {path} has no ending of a picture: try {path.stem or 'out'}.png"
+        )
+    check_output(path, "--figure")
+
+
+def check_output(path: Path, option: str) -> None:
+    """Refuse a file that could not be written, before anything is computed for it."""
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder: name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
+    for name in ("httpx", "huggingface_hub", "torch.distributed", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def hide_weight_bars() -> None:
+    """Keep transformers from drawing a bar each time that weights are read or written."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line beside the output proper."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True, highlight=False).print(f"[bold yellow]Warning:[/] {escape(str(message))}")
+
+
+@contextmanager
+def show_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with speed and time left, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
+
+
+def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
+    """Print answers and regions as two tables."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    best = explanation.answers[0].answer
+    question = (explanation.question, "bold")
+    console.print(Text.assemble("\n", question, "  ", (best, "bold green"), "\n"))
+    answers = Table(box=None, pad_edge=False)
+    for title, side in (("answer", "left"), ("probability", "right"), ("", "left")):
+        answers.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for answer in explanation.answers:
+        answers.add_row(Text(answer.answer), f"{answer.score:.1%}", "█" * round(30 * answer.score))
+    console.print(answers)
+    regions = Table(box=None, pad_edge=False)
+    for title, side in (("region", "left"), ("seen with", "right"), ("answer rests on it", "left")):
+        regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
+        score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
+        bar = "█" * round(30 * max(0.0, relevance))
+        regions.add_row(Text(explanation.labels[index]), f"{score:.0%}", f"{relevance:+.0%} {bar}")
+    console.print()
+    console.print(regions)
+    console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
+    if figure is not None:
+        console.print(Text(f"picture with the regions: {figure}", style="dim"))
+
+
+def show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:
+    """Print accuracy by family beside the blind guess."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("family", header_style="dim")
+    table.add_column("accuracy", justify="right", header_style="dim")
+    if blind:
+        table.add_column("blind guess", justify="right", header_style="dim")
+    for family, score in accuracy.items():
+        row = [family, f"{score:.1%}"]
+        table.add_row(Text(row[0]), *row[1:], *([f"{blind[family]:.1%}"] if blind else []))
+    console = Console()
+    console.print(table)
+    console.print(f"{count} questions")
