@@ -10,14 +10,23 @@ if TYPE_CHECKING:
     from lxmert.data.store import RegionStore
     from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
     from lxmert.model.configuration import LxmertConfig
-    from lxmert.model.heads import LxmertForPreTraining, LxmertForQuestionAnswering
-    from lxmert.model.layers import LxmertEncoder, LxmertVisualFeatureEncoder, LxmertXLayer
+    from lxmert.model.encoder import LxmertEncoder
+    from lxmert.model.heads import (
+        LxmertForImageAndTextRetrieval,
+        LxmertForImagesAndTextClassification,
+        LxmertForQuestionAnswering,
+    )
+    from lxmert.model.layers import LxmertVisualFeatureEncoder, LxmertXLayer
     from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
     from lxmert.model.outputs import (
+        LxmertClassificationOutput,
+        LxmertEncodedStream,
         LxmertForPreTrainingOutput,
         LxmertForQuestionAnsweringOutput,
         LxmertModelOutput,
     )
+    from lxmert.model.predictions import LxmertVisualAnswerHead
+    from lxmert.model.pretraining import LxmertForPreTraining
     from lxmert.pipeline import LxmertPipeline
     from lxmert.processing import LxmertProcessor
     from lxmert.schema import Answer, Example, Regions
@@ -30,8 +39,12 @@ _PUBLIC = {
     "Example": "lxmert.schema",
     "Regions": "lxmert.schema",
     "LxmertConfig": "lxmert.model.configuration",
-    "LxmertEncoder": "lxmert.model.layers",
-    "LxmertForPreTraining": "lxmert.model.heads",
+    "LxmertClassificationOutput": "lxmert.model.outputs",
+    "LxmertEncodedStream": "lxmert.model.outputs",
+    "LxmertEncoder": "lxmert.model.encoder",
+    "LxmertForImageAndTextRetrieval": "lxmert.model.heads",
+    "LxmertForImagesAndTextClassification": "lxmert.model.heads",
+    "LxmertForPreTraining": "lxmert.model.pretraining",
     "LxmertForPreTrainingOutput": "lxmert.model.outputs",
     "LxmertForQuestionAnsweringOutput": "lxmert.model.outputs",
     "LxmertModelOutput": "lxmert.model.outputs",
@@ -42,6 +55,7 @@ _PUBLIC = {
     "LxmertProcessor": "lxmert.processing",
     "LxmertTokenizer": "lxmert.data.tokenizer",
     "LxmertTokenizerFast": "lxmert.data.tokenizer",
+    "LxmertVisualAnswerHead": "lxmert.model.predictions",
     "LxmertVisualFeatureEncoder": "lxmert.model.layers",
     "LxmertXLayer": "lxmert.model.layers",
     "RegionExtractor": "lxmert.vision.extract",
@@ -52,8 +66,12 @@ __all__ = [  # written out, as type checkers read it
     "Answer",
     "DetectorConfig",
     "Example",
+    "LxmertClassificationOutput",
     "LxmertConfig",
+    "LxmertEncodedStream",
     "LxmertEncoder",
+    "LxmertForImageAndTextRetrieval",
+    "LxmertForImagesAndTextClassification",
     "LxmertForPreTraining",
     "LxmertForPreTrainingOutput",
     "LxmertForQuestionAnswering",
@@ -65,6 +83,7 @@ __all__ = [  # written out, as type checkers read it
     "LxmertProcessor",
     "LxmertTokenizer",
     "LxmertTokenizerFast",
+    "LxmertVisualAnswerHead",
     "LxmertVisualFeatureEncoder",
     "LxmertXLayer",
     "RegionExtractor",

@@ -45,13 +45,13 @@ def with_changes(**changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"input_ids": None}, "Neither input_ids nor inputs_embeds"),
-        ({"inputs_embeds": torch.ones(3, 7, 32)}, "Both input_ids and inputs_embeds"),
+        ({"input_ids": None}, "No text is given; pass exactly one"),
+        ({"inputs_embeds": torch.ones(3, 7, 32)}, "input_ids and inputs_embeds are given"),
         ({"visual_feats": None}, r"visual_feats is None.*\[batch, regions, 9\]"),
         ({"visual_pos": None}, r"visual_pos is None.*\[batch, regions, 5\]"),
-        ({"visual_feats": torch.ones(3, 5, 8)}, r"\[3, 5, 8\], expected \[3, 5, 9\]"),
-        ({"visual_feats": torch.ones(2, 5, 9)}, r"\[2, 5, 9\], expected \[3, 5, 9\]"),
-        ({"visual_feats": torch.ones(5, 9)}, r"\[5, 9\], expected \[3, regions, 9\]"),
+        ({"visual_feats": torch.ones(3, 5, 8)}, r"\[3, 5, 8\], expected \[batch, regions, 9\]"),
+        ({"visual_feats": torch.ones(2, 5, 9)}, "visual_pos has shape .*expected .2, 5, 5"),
+        ({"visual_feats": torch.ones(5, 9)}, r"\[5, 9\], expected \[batch, regions, 9\]"),
         ({"visual_pos": torch.ones(3, 5, 4)}, r"visual_pos.*\[3, 5, 4\], expected \[3, 5, 5\]"),
         ({"visual_pos": torch.ones(3, 6, 5)}, r"visual_pos.*\[3, 6, 5\], expected \[3, 5, 5\]"),
         ({"input_ids": torch.ones(7).long()}, r"\[7\], expected \[batch, text_len\]"),

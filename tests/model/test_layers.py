@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lxmert.model.heads import LxmertForPreTraining
-from lxmert.model.layers import LxmertEmbeddings, LxmertEncoder, LxmertVisualFeatureEncoder
+from lxmert.model.encoder import LxmertEncoder
+from lxmert.model.layers import LxmertEmbeddings, LxmertVisualFeatureEncoder
 from lxmert.model.modeling import LxmertModel
+from lxmert.model.pretraining import LxmertForPreTraining
 
 from . import tiny
 

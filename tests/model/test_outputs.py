@@ -61,7 +61,7 @@ def test_further_maps_are_those_that_the_layers_computed():
 
 
 def test_predictions_and_losses_have_a_name_only():
-    output = output_of("LxmertForPreTraining")
+    output = output_of("LxmertForPreTraining", output_predictions=True)
     assert len(output.to_tuple()) == 9
     assert output[0] is output.loss
     assert output.object_logits.shape == (tiny.BATCH, tiny.REGIONS, 11)

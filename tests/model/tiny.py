@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import LxmertConfig as ReferenceConfig
 from transformers.models.lxmert import modeling_lxmert as reference
 
-from lxmert.model import heads, modeling
+from lxmert.model import heads, modeling, pretraining
 from lxmert.model.configuration import LxmertConfig
 
 SIZES = {
@@ -28,11 +28,16 @@ SIZES = {
 }
 MODELS = {
     "LxmertModel": (modeling.LxmertModel, reference.LxmertModel),
-    "LxmertForPreTraining": (heads.LxmertForPreTraining, reference.LxmertForPreTraining),
+    "LxmertForPreTraining": (pretraining.LxmertForPreTraining, reference.LxmertForPreTraining),
     "LxmertForQuestionAnswering": (
         heads.LxmertForQuestionAnswering,
         reference.LxmertForQuestionAnswering,
     ),
+}
+PAIRS, MATCHING = "LxmertForImagesAndTextClassification", "LxmertForImageAndTextRetrieval"
+OURS = {name: ours for name, (ours, _) in MODELS.items()} | {
+    PAIRS: heads.LxmertForImagesAndTextClassification,
+    MATCHING: heads.LxmertForImageAndTextRetrieval,
 }
 BATCH, TEXT_LEN, REGIONS = 3, 7, 5
 
@@ -56,8 +61,7 @@ def randomize(model: nn.Module, seed: int = 8) -> nn.Module:
 
 def build(name: str, *, attention: str = "eager", **changes: object) -> nn.Module:
     """Return our model of that name, randomised and in eval mode."""
-    ours, _ = MODELS[name]
-    model = ours._from_config(config(**changes), attn_implementation=attention)
+    model = OURS[name]._from_config(config(**changes), attn_implementation=attention)
     return randomize(model)
 
 
@@ -99,6 +103,19 @@ def inputs(*, masked: bool = True, seed: int = 9, dtype: torch.dtype = torch.flo
     return given
 
 
+def inputs_for(name: str, **changes: object):
+    """Return the keyword arguments that the model of that name reads; some read two images."""
+    given = inputs(**changes)
+    if name != PAIRS:
+        return given
+    other = inputs(**changes | {"seed": 11})
+    return given | {
+        key: torch.stack([value, other[key].flip(0)], dim=1)
+        for key, value in given.items()
+        if key.startswith("visual")
+    }
+
+
 def mask(length: int, lengths: list[int]) -> Tensor:
     """Return `[batch, length]`, 1 for the first positions of each row."""
     return (torch.arange(length)[None] < torch.tensor(lengths)[:, None]).long()
@@ -127,4 +144,6 @@ def labels_for(name: str, **changes: object) -> dict[str, object]:
     """Return the labels that the model of that name takes."""
     if name == "LxmertForPreTraining":
         return labels(**changes)
+    if name in (PAIRS, MATCHING):
+        return {"labels": torch.tensor([1, 0, 1])}
     return {"labels": torch.tensor([4, 0, 12])} if name == "LxmertForQuestionAnswering" else {}

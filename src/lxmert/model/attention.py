@@ -95,6 +95,19 @@ def stream_mask(given: Tensor | None, hidden_states: Tensor) -> StreamMask:
     return StreamMask(additive_mask(readable, dtype), additive_mask(read_by_any, dtype))
 
 
+def as_stream_mask(mask: StreamMask | Tensor | None) -> StreamMask:
+    """Use a mask that is not prepared by stream for both kinds of readers."""
+    return mask if isinstance(mask, StreamMask) else StreamMask(mask, mask)
+
+
+def rows_of_first_query(mask: AttentionMask | Tensor | None) -> AttentionMask | Tensor | None:
+    """Cut a mask `[..., queries, keys]` down to what the first query may read."""
+    if isinstance(mask, AttentionMask):
+        has_key = None if mask.has_key is None else mask.has_key[..., :1, :]
+        return AttentionMask(mask.bias[..., :1, :], has_key)
+    return None if mask is None else mask[..., :1, :]
+
+
 def attend_eagerly(
     query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask | None, *, dropout: float
 ) -> tuple[Tensor, Tensor]:
@@ -199,7 +212,11 @@ class LxmertAttention(nn.Module):
         dropout: float,
     ) -> Tensor:
         """Attend by the implementation that the configuration names."""
-        implementation = self.config._attn_implementation
+        implementation = str(self.config._attn_implementation)
+        if mask is not None and implementation.startswith("flash"):
+            # transformers' flash attention takes no mask by query, and unpads queries by the mask
+            # of the keys, which is wrong where text reads regions.
+            implementation = "sdpa"
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, attend_eagerly)
         bias = None if mask is None else mask.bias
         if bias is not None and implementation == "flex_attention":

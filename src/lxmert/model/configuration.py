@@ -13,6 +13,7 @@ _POSITIVE_FIELDS = (
     "hidden_size",
     "num_attention_heads",
     "num_qa_labels",
+    "num_images",
     "num_object_labels",
     "num_attr_labels",
     "intermediate_size",
@@ -38,6 +39,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         hidden_size: width of every hidden state; a multiple of `num_attention_heads`.
         num_attention_heads: heads of each attention layer.
         num_qa_labels: number of answers to choose from.
+        num_images: images that a model of several images reads beside each text.
         num_object_labels: number of object classes that the pretraining head predicts.
         num_attr_labels: number of attribute classes that the pretraining head predicts.
         intermediate_size: inner width of the feed-forward layers.
@@ -54,6 +56,8 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         visual_feat_dim: width of a region's feature.
         visual_pos_dim: numbers that give a region's place; 4 for normalised `(x1, y1, x2, y2)`.
         visual_loss_normalizer: weight of each region loss; 1 / 0.15 in the original.
+        visual_loss_masked_only: whether the losses of objects and attributes count masked regions
+            only, as the paper says; the published code counts them all.
         task_matched: whether the matching loss is added.
         task_mask_lm: whether the loss of masked words is added.
         task_obj_predict: whether the model has a region head and adds its losses.
@@ -71,6 +75,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     # Evaluation in a Trainer gathers every other output of the whole data set in memory.
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "losses",
+        "loss_terms",
         "object_logits",
         "attribute_logits",
         "feature_predictions",
@@ -80,6 +85,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     hidden_size: int = 768
     num_attention_heads: int = 12
     num_qa_labels: int = 9500
+    num_images: int = 2
     num_object_labels: int = 1600
     num_attr_labels: int = 400
     intermediate_size: int = 3072
@@ -96,6 +102,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     visual_feat_dim: int = 2048
     visual_pos_dim: int = 4
     visual_loss_normalizer: float | int = 6.67
+    visual_loss_masked_only: bool = False
     task_matched: bool = True
     task_mask_lm: bool = True
     task_obj_predict: bool = True

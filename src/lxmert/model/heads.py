@@ -1,28 +1,19 @@
-"""The LXMERT models with heads: pretraining, and answering questions about images."""
-
-from collections.abc import Callable
+"""LXMERT with heads on the pooled pair: answers, truth of statements about images, matching."""
 
 import torch
 from torch import Tensor, nn
 
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.inputs import check_keywords
+from lxmert.model.inputs import check_keywords, check_several_images
 from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.outputs import (
-    LxmertForPreTrainingOutput,
+    LxmertClassificationOutput,
+    LxmertEncodedStream,
     LxmertForQuestionAnsweringOutput,
-    LxmertModelOutput,
     states_and_maps,
 )
-from lxmert.model.predictions import (
-    LxmertPreTrainingHeads,
-    LxmertVisualAnswerHead,
-    LxmertVisualObjHead,
-)
-
-RegionLabels = dict[str, tuple[Tensor, Tensor]]
-"""Target and weight of each region by objective; see `LxmertForPreTraining.forward`."""
+from lxmert.model.predictions import LxmertMatchingHead, LxmertVisualAnswerHead
 
 
 class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
@@ -73,158 +64,6 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
         return resized
 
 
-class LxmertForPreTraining(LxmertAnsweringModel):
-    """LXMERT with the heads of its five pretraining objectives."""
-
-    _tied_weights_keys = {  # noqa: RUF012 - declared by the base class, which forbids ClassVar
-        "cls.predictions.decoder.weight": "lxmert.embeddings.word_embeddings.weight"
-    }
-
-    def __init__(self, config: LxmertConfig) -> None:
-        super().__init__(config)
-        self.num_qa_labels = config.num_qa_labels
-        self.visual_loss_normalizer = config.visual_loss_normalizer
-        self.task_mask_lm = config.task_mask_lm
-        self.task_obj_predict = config.task_obj_predict
-        self.task_matched = config.task_matched
-        self.task_qa = config.task_qa
-        self.lxmert = LxmertModel(config)
-        self.cls = LxmertPreTrainingHeads(config)
-        if self.task_obj_predict:
-            self.obj_predict_head = LxmertVisualObjHead(config)
-        if self.task_qa:
-            self.answer_head = LxmertVisualAnswerHead(config, self.num_qa_labels)
-        self.post_init()  # type: ignore[no-untyped-call]
-
-    def get_output_embeddings(self) -> nn.Linear:
-        """Return the decoder of words, by which its resizing finds it."""
-        return self.cls.predictions.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the decoder of words, whose bias takes over its size."""
-        self.cls.predictions.set_decoder(new_embeddings)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        visual_feats: Tensor | None = None,
-        visual_pos: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        visual_attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        obj_labels: RegionLabels | None = None,
-        matched_label: Tensor | None = None,
-        ans: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        *,
-        output_predictions: bool = False,
-        **kwargs: object,
-    ) -> LxmertForPreTrainingOutput | tuple[object, ...]:
-        """Predict masked words, matching, regions and answers; score them against labels.
-
-        Args:
-            input_ids: `[batch, text_len]` word pieces; this and what follows up to
-                `inputs_embeds` as in `LxmertModel.forward`.
-            visual_feats: `[batch, regions, visual_feat_dim]`.
-            visual_pos: `[batch, regions, visual_pos_dim]`.
-            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
-            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
-            token_type_ids: `[batch, text_len]`.
-            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
-            labels: `[batch, text_len]` word pieces to predict; -100 or -1 is not counted.
-            obj_labels: any of `obj` and `attr`, class ids and weights, both `[batch, regions]`,
-                and `feat`, features `[batch, regions, visual_feat_dim]` and weights.
-            matched_label: `[batch]`, 1 where the text describes the image, else 0.
-            ans: `[batch]` answer ids, -100 or -1 where there is none, or `[batch, answers]`
-                one-hot or soft scores in `[0, 1]`, rows of -100 where there is none.
-            output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            output_predictions: whether to predict regions even without labels for them.
-            **kwargs: only those that libraries add to every call.
-
-        Returns:
-            Predictions by name. `loss` is the sum of `losses`: means over labelled words, pairs
-            and questions, and over all regions times `visual_loss_normalizer`.
-
-        Raises:
-            ValueError: if an input is missing or has the wrong shape.
-            TypeError: if a keyword is unknown.
-        """
-        check_keywords(kwargs, type(self).forward)
-        encoded = self.lxmert(
-            input_ids,
-            visual_feats,
-            visual_pos,
-            attention_mask,
-            visual_attention_mask,
-            token_type_ids,
-            inputs_embeds,
-            output_attentions,
-            output_hidden_states,
-            return_dict=True,
-        )
-        # Without an answer head some number has to hold the place in the documented tuple.
-        pooled = encoded.pooled_output
-        answers = self.answer_head(pooled) if self.task_qa else pooled[0, 0]
-        words, matching = self.cls(encoded.language_output, pooled)
-        regions: dict[str, Tensor] = {}
-        if self.task_obj_predict and (output_predictions or obj_labels is not None):
-            regions = self.obj_predict_head(encoded.vision_output)
-        pairs = {
-            "mask_lm": (words, labels),
-            "matched": (matching, matched_label),
-            "qa": (answers, ans),
-        }
-        output = _pretraining_output(
-            encoded,
-            scores=(words, matching, answers),
-            regions=regions,
-            losses=self._losses(pairs, regions, obj_labels),
-        )
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
-
-    def _losses(
-        self,
-        pairs: dict[str, tuple[Tensor, Tensor | None]],
-        regions: dict[str, Tensor],
-        obj_labels: RegionLabels | None,
-    ) -> dict[str, Tensor] | None:
-        """Score what was predicted against the labels that were given; None without labels."""
-        if obj_labels is None and all(target is None for _, target in pairs.values()):
-            return None
-        enabled = {"mask_lm": self.task_mask_lm, "matched": self.task_matched, "qa": self.task_qa}
-        losses = {
-            name: _mean(_OBJECTIVES[name](prediction, target))
-            for name, (prediction, target) in pairs.items()
-            if target is not None and enabled[name]
-        }
-        return losses | self._region_losses(regions, obj_labels or {})
-
-    def _region_losses(
-        self, predicted: dict[str, Tensor], labels: RegionLabels
-    ) -> dict[str, Tensor]:
-        """Average the losses that have both prediction and labels over all regions, and weigh."""
-        unknown = labels.keys() - _REGION_OBJECTIVES.keys()
-        if unknown:
-            raise ValueError(
-                f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}."
-            )
-        losses = {}
-        for name, prediction in predicted.items():
-            if name in labels:
-                target, weight = labels[name]
-                loss_sum, _ = _REGION_OBJECTIVES[name](prediction, target, weight)
-                mean = loss_sum / max(weight.numel(), 1)
-                losses[name] = mean * self.visual_loss_normalizer
-        return losses
-
-
 class LxmertForQuestionAnswering(LxmertAnsweringModel):
     """LXMERT that chooses the answer to a question about an image."""
 
@@ -234,6 +73,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         self.visual_loss_normalizer = config.visual_loss_normalizer
         self.lxmert = LxmertModel(config)
         self.answer_head = LxmertVisualAnswerHead(config, self.num_qa_labels)
+        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -249,6 +89,9 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        *,
+        encoded_text: LxmertEncodedStream | None = None,
+        encoded_image: LxmertEncodedStream | None = None,
         **kwargs: object,
     ) -> LxmertForQuestionAnsweringOutput | tuple[object, ...]:
         """Score every answer, and the scores against labels.
@@ -268,6 +111,8 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
             output_attentions: whether to return attention maps; None means as configured.
             output_hidden_states: whether to return the states of all layers; None: as configured.
             return_dict: whether to return named fields, not a tuple; None means as configured.
+            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
+            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
             **kwargs: only those that libraries add to every call.
 
         Raises:
@@ -286,10 +131,13 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
             output_attentions,
             output_hidden_states,
             return_dict=True,
+            encoded_text=encoded_text,
+            encoded_image=encoded_image,
+            only_pooled=True,
         )
         answers = self.answer_head(encoded.pooled_output)
         output = LxmertForQuestionAnsweringOutput(
-            loss=None if labels is None else _mean(objectives.answering(answers, labels)),
+            loss=None if labels is None else objectives.mean(objectives.answering(answers, labels)),
             question_answering_score=answers,
             **states_and_maps(encoded),
         )
@@ -297,49 +145,194 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         return output if wants_fields else output.to_tuple()
 
 
-_OBJECTIVES: dict[str, Callable[[Tensor, Tensor], objectives.Terms]] = {
-    "mask_lm": objectives.masked_language_modelling,
-    "matched": objectives.matching,
-    "qa": objectives.answering,
-}
-_REGION_OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], objectives.Terms]] = {
-    "obj": objectives.region_classification,
-    "attr": objectives.region_classification,
-    "feat": objectives.feature_regression,
-}
+class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
+    """LXMERT that says whether a text describes an image, by the head of its pretraining."""
+
+    # The other heads of a pretraining file.
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 - declared by the base class
+        r"^cls\.predictions",
+        r"^obj_predict_head",
+        r"^answer_head",
+    ]
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config)
+        self.lxmert = LxmertModel(config)
+        self.cls = LxmertMatchingHead(config)
+        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        visual_feats: Tensor | None = None,
+        visual_pos: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        encoded_text: LxmertEncodedStream | None = None,
+        encoded_image: LxmertEncodedStream | None = None,
+        **kwargs: object,
+    ) -> LxmertClassificationOutput | tuple[object, ...]:
+        """Score whether each text matches its image; index 1 of `logits` is a match.
+
+        Args:
+            input_ids: `[batch, text_len]` word pieces; this and all but `labels` as in
+                `LxmertModel.forward`.
+            visual_feats: `[batch, regions, visual_feat_dim]`.
+            visual_pos: `[batch, regions, visual_pos_dim]`.
+            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
+            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
+            token_type_ids: `[batch, text_len]`.
+            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
+            labels: `[batch]`, 1 where the text describes the image, else 0; -100 is not counted.
+            output_attentions: whether to return attention maps; None means as configured.
+            output_hidden_states: whether to return the states of all layers; None: as configured.
+            return_dict: whether to return named fields, not a tuple; None means as configured.
+            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
+            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
+            **kwargs: only those that libraries add to every call.
+
+        Raises:
+            ValueError: if an input is missing or has the wrong shape.
+            TypeError: if a keyword is unknown.
+        """
+        check_keywords(kwargs, type(self).forward)
+        encoded = self.lxmert(
+            input_ids,
+            visual_feats,
+            visual_pos,
+            attention_mask,
+            visual_attention_mask,
+            token_type_ids,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            encoded_text=encoded_text,
+            encoded_image=encoded_image,
+            only_pooled=True,
+        )
+        logits = self.cls(encoded.pooled_output)
+        output = LxmertClassificationOutput(
+            loss=None if labels is None else objectives.mean(objectives.matching(logits, labels)),
+            logits=logits,
+            **states_and_maps(encoded),
+        )
+        wants_fields = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_fields else output.to_tuple()
 
 
-def _pretraining_output(
-    encoded: LxmertModelOutput,
-    *,
-    scores: tuple[Tensor, Tensor, Tensor],
-    regions: dict[str, Tensor],
-    losses: dict[str, Tensor] | None,
-) -> LxmertForPreTrainingOutput:
-    """Join what was encoded, predicted (words, matching, answers; regions) and lost."""
-    words, matching, answers = scores
-    return LxmertForPreTrainingOutput(
-        loss=None if losses is None else _total(losses, like=words),
-        prediction_logits=words,
-        cross_relationship_score=matching,
-        question_answering_score=answers,
-        **states_and_maps(encoded),
-        object_logits=regions.get("obj"),
-        attribute_logits=regions.get("attr"),
-        feature_predictions=regions.get("feat"),
-        losses=losses,
-    )
+class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
+    """LXMERT that judges a statement about several images, as NLVR2's about two.
+
+    Each image is read together with the text; the head reads their pooled outputs side by side
+    (paper, appendix on NLVR2).
+    """
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config)
+        self.lxmert = LxmertModel(config)
+        self.classifier = LxmertVisualAnswerHead(
+            config, int(config.num_labels or 0), num_images=config.num_images
+        )
+        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        visual_feats: Tensor | None = None,
+        visual_pos: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        encoded_text: LxmertEncodedStream | None = None,
+        encoded_image: LxmertEncodedStream | None = None,
+        **kwargs: object,
+    ) -> LxmertClassificationOutput | tuple[object, ...]:
+        """Score every class for a text and its images.
+
+        States and maps have `batch * images` rows: the images of the first text, of the second ...
+
+        Args:
+            input_ids: `[batch, text_len]` word pieces; this and all that is not said otherwise
+                as in `LxmertModel.forward`.
+            visual_feats: `[batch, images, regions, visual_feat_dim]`, where `images` is the
+                configuration's `num_images`.
+            visual_pos: `[batch, images, regions, visual_pos_dim]`.
+            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
+            visual_attention_mask: `[batch, images, regions]`, 1 for a region, 0 for padding.
+            token_type_ids: `[batch, text_len]`.
+            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
+            labels: `[batch]` class ids, in NLVR2 1 where the statement is true; -100 is not
+                counted.
+            output_attentions: whether to return attention maps; None means as configured.
+            output_hidden_states: whether to return the states of all layers; None: as configured.
+            return_dict: whether to return named fields, not a tuple; None means as configured.
+            encoded_text: what `LxmertModel.encode_text` returned for the batch of texts.
+            encoded_image: what `LxmertModel.encode_image` returned for `batch * images` images.
+            **kwargs: only those that libraries add to every call.
+
+        Raises:
+            ValueError: if an input is missing or has the wrong shape.
+            TypeError: if a keyword is unknown.
+        """
+        check_keywords(kwargs, type(self).forward)
+        flags = {
+            "output_attentions": output_attentions,
+            "output_hidden_states": output_hidden_states,
+        }
+        num_images = self.config.num_images
+        check_several_images(visual_feats, visual_pos, visual_attention_mask, self.config)
+        if encoded_text is None:
+            encoded_text = self.lxmert.encode_text(
+                input_ids, attention_mask, token_type_ids, inputs_embeds, **flags
+            )
+        texts = torch.arange(encoded_text.last_hidden_state.shape[0])
+        # [batch, images, ...] -> [batch * images, ...]
+        features, places, mask = (
+            None if given is None else given.flatten(0, 1)
+            for given in (visual_feats, visual_pos, visual_attention_mask)
+        )
+        encoded = self.lxmert(
+            visual_feats=features,
+            visual_pos=places,
+            visual_attention_mask=mask,
+            **flags,
+            return_dict=True,
+            encoded_text=encoded_text.take(texts.repeat_interleave(num_images)),
+            encoded_image=encoded_image,
+            only_pooled=True,
+        )
+        # [batch * images, hidden] -> [batch, images * hidden]
+        logits = self.classifier(encoded.pooled_output.unflatten(0, (-1, num_images)).flatten(1))
+        loss = None
+        if labels is not None:
+            loss = objectives.mean(objectives.classification(logits, labels))
+        output = LxmertClassificationOutput(loss=loss, logits=logits, **states_and_maps(encoded))
+        wants_fields = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_fields else output.to_tuple()
 
 
-def _mean(terms: objectives.Terms) -> Tensor:
-    """Divide a sum by its count; 0, still with a gradient, where nothing is counted."""
-    loss_sum, count = terms
-    return loss_sum / count.clamp(min=1)
+def unseen_parameters(model: LxmertPreTrainedModel) -> list[str]:
+    """Name what no loss on the pooled output reaches: the end of the region stream.
 
-
-def _total(losses: dict[str, Tensor], *, like: Tensor) -> Tensor:
-    """Add the losses up; 0 where the configuration leaves none of them on."""
-    total = torch.zeros((), device=like.device)
-    for loss in losses.values():
-        total = total + loss
-    return total
+    Plain `DistributedDataParallel`, which waits for a gradient of every parameter, leaves out those
+    that a model lists in its `_ddp_params_and_buffers_to_ignore`.
+    """
+    last = f"lxmert.encoder.x_layers.{model.config.x_layers - 1}."
+    unseen = tuple(last + name for name in ("visn_self_att.", "visn_inter.", "visn_output."))
+    return [name for name, _ in model.named_parameters() if name.startswith(unseen)]

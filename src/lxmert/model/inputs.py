@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lxmert.model.configuration import LxmertConfig
+from lxmert.model.outputs import LxmertEncodedStream
 
 PASSED_BY_LIBRARIES = frozenset({"num_items_in_batch", "return_loss", "use_cache"})
 """Keywords that trainers and wrappers add to every model's call and that mean nothing here."""
@@ -16,13 +17,15 @@ PASSED_BY_LIBRARIES = frozenset({"num_items_in_batch", "return_loss", "use_cache
 class Inputs(NamedTuple):
     """What every LXMERT model reads; shapes as in `LxmertModel.forward`."""
 
-    input_ids: Tensor | None
-    visual_feats: Tensor | None
-    visual_pos: Tensor | None
-    attention_mask: Tensor | None
-    visual_attention_mask: Tensor | None
-    token_type_ids: Tensor | None
-    inputs_embeds: Tensor | None
+    input_ids: Tensor | None = None
+    visual_feats: Tensor | None = None
+    visual_pos: Tensor | None = None
+    attention_mask: Tensor | None = None
+    visual_attention_mask: Tensor | None = None
+    token_type_ids: Tensor | None = None
+    inputs_embeds: Tensor | None = None
+    encoded_text: LxmertEncodedStream | None = None
+    encoded_image: LxmertEncodedStream | None = None
 
 
 def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) -> None:
@@ -44,52 +47,34 @@ def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) 
         )
 
 
-def check_inputs(inputs: Inputs, config: LxmertConfig) -> tuple[Tensor, Tensor]:
-    """Refuse inputs whose shapes do not fit the model or each other.
-
-    Returns:
-        `visual_feats` and `visual_pos`, which are known to be given.
+def check_inputs(inputs: Inputs, config: LxmertConfig) -> None:
+    """Refuse inputs of a pair whose shapes do not fit the model or each other.
 
     Raises:
         ValueError: if something is missing, given twice or has the wrong shape.
     """
-    batch_size, text_len = _check_text(inputs, config)
-    features, places = inputs.visual_feats, inputs.visual_pos
-    if features is None or places is None:
-        missing = "visual_feats" if features is None else "visual_pos"
+    text_batch, image_batch = check_text(inputs, config), check_image(inputs, config)
+    if text_batch != image_batch:
         raise ValueError(
-            f"{missing} is None, but the model reads images: pass visual_feats, region features "
-            f"[batch, regions, {config.visual_feat_dim}], and visual_pos, their boxes "
-            f"[batch, regions, {config.visual_pos_dim}]."
+            f"The batch has {text_batch} texts and {image_batch} images, expected as many; repeat "
+            "what several pairs share, an encoded side with its method take(rows)."
         )
-    num_regions = features.shape[1] if features.dim() == 3 else "regions"
-    _check_shape("visual_feats", features, (batch_size, num_regions, config.visual_feat_dim))
-    _check_shape("visual_pos", places, (batch_size, num_regions, config.visual_pos_dim))
-    heads = config.num_attention_heads
-    _check_mask("attention_mask", inputs.attention_mask, batch_size, text_len, heads)
-    _check_mask(
-        "visual_attention_mask",
-        inputs.visual_attention_mask,
-        batch_size,
-        features.shape[1],
-        heads,
-    )
-    return features, places
 
 
-def _check_text(inputs: Inputs, config: LxmertConfig) -> tuple[int, int]:
-    """Check ids or embeddings and segments; return batch size and text length."""
-    input_ids, inputs_embeds = inputs.input_ids, inputs.inputs_embeds
-    if input_ids is not None and inputs_embeds is not None:
-        raise ValueError("Both input_ids and inputs_embeds are given; pass only one of them.")
-    if input_ids is not None:
-        name, text = "input_ids", input_ids
-        _check_shape(name, text, ("batch", "text_len"))
-    elif inputs_embeds is not None:
-        name, text = "inputs_embeds", inputs_embeds
-        _check_shape(name, text, ("batch", "text_len", config.hidden_size))
-    else:
-        raise ValueError("Neither input_ids nor inputs_embeds is given; pass one of them.")
+def check_text(inputs: Inputs, config: LxmertConfig) -> int:
+    """Check the text side of `check_inputs`; return its batch size."""
+    choices = ("input_ids", "inputs_embeds", "encoded_text")
+    given = [name for name in choices if getattr(inputs, name) is not None]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} are given" if given else "No text is given"
+        raise ValueError(f"{what}; pass exactly one of input_ids, inputs_embeds and encoded_text.")
+    if inputs.encoded_text is not None:
+        _refuse_beside(inputs, "encoded_text", ("attention_mask", "token_type_ids"))
+        return _check_stream("encoded_text", inputs.encoded_text, config)
+    (name,) = given
+    text: Tensor = getattr(inputs, name)
+    width = () if name == "input_ids" else (config.hidden_size,)
+    _check_shape(name, text, ("batch", "text_len", *width))
     batch_size, text_len = text.shape[:2]
     if text_len > config.max_position_embeddings:
         raise ValueError(
@@ -99,7 +84,62 @@ def _check_text(inputs: Inputs, config: LxmertConfig) -> tuple[int, int]:
         )
     if inputs.token_type_ids is not None:
         _check_shape("token_type_ids", inputs.token_type_ids, (batch_size, text_len))
-    return batch_size, text_len
+    _check_mask("attention_mask", inputs.attention_mask, (batch_size, text_len), config)
+    return batch_size
+
+
+def check_image(inputs: Inputs, config: LxmertConfig) -> int:
+    """Check the image side of `check_inputs`; return its batch size."""
+    if inputs.encoded_image is not None:
+        others = ("visual_feats", "visual_pos", "visual_attention_mask")
+        _refuse_beside(inputs, "encoded_image", others)
+        return _check_stream("encoded_image", inputs.encoded_image, config)
+    features, places = inputs.visual_feats, inputs.visual_pos
+    if features is None or places is None:
+        missing = "visual_feats" if features is None else "visual_pos"
+        raise ValueError(
+            f"{missing} is None, but the model reads images: pass visual_feats, region features "
+            f"[batch, regions, {config.visual_feat_dim}], and visual_pos, their boxes "
+            f"[batch, regions, {config.visual_pos_dim}]; or encoded_image instead of both."
+        )
+    _check_shape("visual_feats", features, ("batch", "regions", config.visual_feat_dim))
+    size = (features.shape[0], features.shape[1])
+    _check_shape("visual_pos", places, (*size, config.visual_pos_dim))
+    _check_mask("visual_attention_mask", inputs.visual_attention_mask, size, config)
+    return size[0]
+
+
+def check_several_images(
+    features: Tensor | None, places: Tensor | None, mask: Tensor | None, config: LxmertConfig
+) -> None:
+    """Refuse images that are not as many as the model reads with each text; None is not checked.
+
+    Raises:
+        ValueError: if one of them has not `num_images` images in its second place.
+    """
+    shape = ("batch", config.num_images, "regions")
+    if features is not None:
+        _check_shape("visual_feats", features, (*shape, config.visual_feat_dim))
+    if places is not None:
+        _check_shape("visual_pos", places, (*shape, config.visual_pos_dim))
+    if mask is not None:
+        _check_shape("visual_attention_mask", mask, shape)
+
+
+def _refuse_beside(inputs: Inputs, encoded: str, others: tuple[str, ...]) -> None:
+    """Refuse what an encoded side already holds."""
+    twice = [name for name in others if getattr(inputs, name) is not None]
+    if twice:
+        raise ValueError(
+            f"{' and '.join(twice)} given beside {encoded}, which holds its own; leave them out."
+        )
+
+
+def _check_stream(name: str, stream: LxmertEncodedStream, config: LxmertConfig) -> int:
+    """Check that an encoded side is as wide as the model; return its batch size."""
+    state = stream.last_hidden_state
+    _check_shape(f"{name}.last_hidden_state", state, ("batch", "length", config.hidden_size))
+    return state.shape[0]
 
 
 def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> None:
@@ -114,11 +154,12 @@ def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> N
 
 
 def _check_mask(
-    name: str, mask: Tensor | None, batch_size: int, length: int, num_heads: int
+    name: str, mask: Tensor | None, size: tuple[int, int], config: LxmertConfig
 ) -> None:
     """Check that a mask is one of the three forms, and one whose 1 certainly means real."""
     if mask is None:
         return
+    (batch_size, length), num_heads = size, config.num_attention_heads
     forms = {
         2: ((batch_size,), (length,)),
         3: ((batch_size,), (1, length), (length,)),

@@ -1,10 +1,8 @@
-"""The layers of LXMERT: embeddings of both streams, the three encoders, the pooler.
+"""The layers of LXMERT: embeddings of both streams, their layers, cross layers, the pooler.
 
 Shapes: batch B, text length T, regions R, hidden width. Attribute names are those of the published
 weights and therefore of the files; `visn` is vision, `lang` language, `layer` the text encoder's.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +14,10 @@ from lxmert.model.attention import (
     LxmertCrossAttentionLayer,
     LxmertSelfAttentionLayer,
     StreamMask,
+    as_stream_mask,
+    rows_of_first_query,
 )
 from lxmert.model.configuration import LxmertConfig
-
-Maps = tuple[Tensor, ...] | None
-"""Attention maps of consecutive layers, each `[batch, heads, queries, keys]`; None if not asked."""
 
 
 class LxmertEmbeddings(nn.Module):
@@ -176,7 +173,8 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual_feats: Tensor,
         visual_attention_mask: StreamMask | Tensor | None,
         output_attentions: bool = False,
-    ) -> tuple[Tensor, ...]:
+        only_first_word: bool = False,
+    ) -> tuple[Tensor | None, ...]:
         """Exchange what text and regions know.
 
         Args:
@@ -185,13 +183,18 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
             visual_feats: `[batch, regions, hidden]`.
             visual_attention_mask: which regions may be read; None means all.
             output_attentions: whether the maps are returned.
+            only_first_word: whether to compute nothing but the state of the first word, which is
+                all that a pooler reads; then without maps.
 
         Returns:
             Both streams, and if asked for the maps text over regions, regions over text,
-            text over text, regions over regions.
+            text over text, regions over regions. For the first word only: its state
+            `[batch, 1, hidden]`, and None.
         """
-        lang_mask = _as_stream_mask(lang_attention_mask)
-        visual_mask = _as_stream_mask(visual_attention_mask)
+        lang_mask = as_stream_mask(lang_attention_mask)
+        visual_mask = as_stream_mask(visual_attention_mask)
+        if only_first_word:
+            return self._first_word(lang_feats, lang_mask, visual_feats, visual_mask), None
         # Both directions read the streams as they came in: neither sees what the other read.
         lang, lang_cross = self.visual_attention(
             lang_feats, visual_feats, visual_mask.across, output_attentions
@@ -207,108 +210,20 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
             return lang, visual
         return lang, visual, lang_cross, visual_cross, lang_self, visual_self
 
-
-class EncoderOutput(NamedTuple):
-    """What the three encoders return; the first three items have the published order.
-
-    Attributes:
-        vision: states and attention maps of the region stream; the states are those after each
-            layer if they were asked for, else only the last one.
-        language: states and attention maps of the text stream, in the same way.
-        cross_encoder_attentions: of each cross layer, text over regions.
-        vision_cross_attentions: of each cross layer, regions over text.
-        cross_language_attentions: of each cross layer, text over text.
-        cross_vision_attentions: of each cross layer, regions over regions.
-        language_output: `[batch, text_len, hidden]`, the last state.
-        vision_output: `[batch, regions, hidden]`, the last state.
-    """
-
-    vision: tuple[tuple[Tensor, ...], Maps]
-    language: tuple[tuple[Tensor, ...], Maps]
-    cross_encoder_attentions: Maps
-    vision_cross_attentions: Maps
-    cross_language_attentions: Maps
-    cross_vision_attentions: Maps
-    language_output: Tensor
-    vision_output: Tensor
-
-
-class LxmertEncoder(nn.Module):
-    """The region embedding and the language, relationship and cross-modality encoders."""
-
-    def __init__(self, config: LxmertConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.visn_fc = LxmertVisualFeatureEncoder(config)
-        self.layer = nn.ModuleList([LxmertLayer(config) for _ in range(config.l_layers)])
-        self.x_layers = nn.ModuleList([LxmertXLayer(config) for _ in range(config.x_layers)])
-        self.r_layers = nn.ModuleList([LxmertLayer(config) for _ in range(config.r_layers)])
-
-    def forward(
+    def _first_word(
         self,
         lang_feats: Tensor,
-        lang_attention_mask: StreamMask | Tensor | None,
+        lang_mask: StreamMask,
         visual_feats: Tensor,
-        visual_pos: Tensor,
-        visual_attention_mask: StreamMask | Tensor | None = None,
-        output_attentions: bool | None = None,
-        *,
-        output_hidden_states: bool = True,
-    ) -> EncoderOutput:
-        """Run both streams through their own layers, then through the cross layers.
-
-        Args:
-            lang_feats: `[batch, text_len, hidden]`, the embedded text.
-            lang_attention_mask: which words may be read; None means all.
-            visual_feats: `[batch, regions, visual_feat_dim]`.
-            visual_pos: `[batch, regions, visual_pos_dim]`.
-            visual_attention_mask: which regions may be read; None means all.
-            output_attentions: whether maps are returned; None means as configured.
-            output_hidden_states: whether the state after each layer is kept, or only the last.
-        """
-        if output_attentions is None:
-            output_attentions = bool(self.config.output_attentions)
-        lang_mask = _as_stream_mask(lang_attention_mask)
-        visual_mask = _as_stream_mask(visual_attention_mask)
-        lang, visual = lang_feats, self.visn_fc(visual_feats, visual_pos)
-
-        # Tensors that nobody asked for are dropped as soon as the next layer has read them.
-        lang_states, lang_maps = [], []
-        for layer in self.layer:
-            lang, *maps = layer(lang, lang_mask.within, output_attentions)
-            lang_maps += maps
-            lang_states += [lang] if output_hidden_states else []
-        visual_states, visual_maps = [], []
-        for layer in self.r_layers:
-            visual, *maps = layer(visual, visual_mask.within, output_attentions)
-            visual_maps += maps
-            visual_states += [visual] if output_hidden_states else []
-        cross_maps = []
-        for layer in self.x_layers:
-            lang, visual, *maps = layer(lang, lang_mask, visual, visual_mask, output_attentions)
-            cross_maps.append(maps)
-            lang_states += [lang] if output_hidden_states else []
-            visual_states += [visual] if output_hidden_states else []
-
-        by_kind: list[Maps] = [None] * 4
-        if output_attentions:
-            by_kind = [tuple(maps[kind] for maps in cross_maps) for kind in range(4)]
-        return EncoderOutput(
-            vision=(
-                tuple(visual_states) if output_hidden_states else (visual,),
-                tuple(visual_maps) if output_attentions else None,
-            ),
-            language=(
-                tuple(lang_states) if output_hidden_states else (lang,),
-                tuple(lang_maps) if output_attentions else None,
-            ),
-            cross_encoder_attentions=by_kind[0],
-            vision_cross_attentions=by_kind[1],
-            cross_language_attentions=by_kind[2],
-            cross_vision_attentions=by_kind[3],
-            language_output=lang,
-            vision_output=visual,
-        )
+        visual_mask: StreamMask,
+    ) -> Tensor:
+        """Compute what the state of the first word needs: no region, and no other word's state."""
+        lang, _ = self.visual_attention(lang_feats, visual_feats, visual_mask.across)
+        first = lang[:, :1]
+        read, _ = self.lang_self_att.self(first, lang, rows_of_first_query(lang_mask.within))
+        first = self.lang_self_att.output(read, first)
+        state: Tensor = self.lang_output(self.lang_inter(first), first)
+        return state
 
 
 class LxmertPooler(nn.Module):
@@ -323,8 +238,3 @@ class LxmertPooler(nn.Module):
         """Turn `[batch, text_len, hidden]` into `[batch, hidden]`."""
         pooled: Tensor = self.activation(self.dense(hidden_states[:, 0]))
         return pooled
-
-
-def _as_stream_mask(mask: StreamMask | Tensor | None) -> StreamMask:
-    """Use a mask that is not prepared by stream for both kinds of readers."""
-    return mask if isinstance(mask, StreamMask) else StreamMask(mask, mask)

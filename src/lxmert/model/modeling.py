@@ -7,14 +7,10 @@ from transformers.modeling_utils import PreTrainedModel
 
 from lxmert.model.attention import stream_mask
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.inputs import Inputs, check_inputs, check_keywords
-from lxmert.model.layers import (
-    LxmertEmbeddings,
-    LxmertEncoder,
-    LxmertFeatureProjection,
-    LxmertPooler,
-)
-from lxmert.model.outputs import LxmertModelOutput
+from lxmert.model.encoder import EncoderOutput, LxmertEncoder, Stream
+from lxmert.model.inputs import Inputs, check_image, check_inputs, check_keywords, check_text
+from lxmert.model.layers import LxmertEmbeddings, LxmertFeatureProjection, LxmertPooler
+from lxmert.model.outputs import LxmertEncodedStream, LxmertModelOutput
 from lxmert.model.predictions import LxmertLMPredictionHead
 
 # No `from __future__ import annotations` here: transformers reads the class of the configuration
@@ -34,9 +30,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
     # A tuple, as users of the documented class compare it.
     input_modalities = ("image", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
-    # Flash attention is missing on purpose: transformers unpads queries by the mask of the keys,
-    # which is wrong where text reads regions.
     _supports_sdpa = True
+    _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _input_embed_layer = "word_embeddings"
@@ -90,6 +85,10 @@ class LxmertModel(LxmertPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        *,
+        encoded_text: LxmertEncodedStream | None = None,
+        encoded_image: LxmertEncodedStream | None = None,
+        only_pooled: bool = False,
         **kwargs: object,
     ) -> LxmertModelOutput | tuple[object, ...]:
         """Encode texts together with the regions of their images.
@@ -108,6 +107,11 @@ class LxmertModel(LxmertPreTrainedModel):
             output_attentions: whether to return attention maps; None means as configured.
             output_hidden_states: whether to return the states of all layers; None: as configured.
             return_dict: whether to return named fields, not a tuple; None means as configured.
+            encoded_text: what `encode_text` returned, in place of all that describes the text.
+            encoded_image: what `encode_image` returned, in place of all that describes the image.
+            only_pooled: whether only `pooled_output` is needed. Unless states or maps are asked
+                for as well, the last cross layer then computes nothing that it cannot see, and
+                `language_output` and `vision_output` are None.
             **kwargs: only those that libraries add to every call.
 
         Raises:
@@ -123,37 +127,153 @@ class LxmertModel(LxmertPreTrainedModel):
             visual_attention_mask,
             token_type_ids,
             inputs_embeds,
+            encoded_text,
+            encoded_image,
         )
-        visual_feats, visual_pos = check_inputs(inputs, self.config)
-        if output_attentions is None:
-            output_attentions = bool(self.config.output_attentions)
-        if output_hidden_states is None:
-            output_hidden_states = bool(self.config.output_hidden_states)
-        if input_ids is not None:
-            self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)  # type: ignore[no-untyped-call]
-
-        embedded = self.embeddings(input_ids, token_type_ids, inputs_embeds)
+        check_inputs(inputs, self.config)
+        maps, states = self._wanted(output_attentions, output_hidden_states)
+        text: Tensor | Stream
+        image: Tensor | Stream
+        if encoded_text is None:
+            text = embedded = self._embed(inputs)
+        else:
+            text = _as_stream("encoded_text", encoded_text, maps=maps, states=states)
+            embedded, attention_mask = text.state, encoded_text.attention_mask
+        if encoded_image is None:
+            assert visual_feats is not None
+            image = visual_feats
+        else:
+            image = _as_stream("encoded_image", encoded_image, maps=maps, states=states)
+            visual_attention_mask = encoded_image.attention_mask
         encoded = self.encoder(
-            embedded,
+            text,
             stream_mask(attention_mask, embedded),
-            visual_feats,
+            image,
             visual_pos,
             stream_mask(visual_attention_mask, embedded),
-            output_attentions,
-            output_hidden_states=output_hidden_states,
+            maps,
+            output_hidden_states=states,
+            only_first_word=only_pooled and not (maps or states),
         )
-        output = LxmertModelOutput(
-            language_output=encoded.language_output,
-            vision_output=encoded.vision_output,
-            pooled_output=self.pooler(encoded.language_output),
-            language_hidden_states=encoded.language[0] if output_hidden_states else None,
-            vision_hidden_states=encoded.vision[0] if output_hidden_states else None,
-            language_attentions=encoded.language[1],
-            vision_attentions=encoded.vision[1],
-            cross_encoder_attentions=encoded.cross_encoder_attentions,
-            vision_cross_attentions=encoded.vision_cross_attentions,
-            cross_language_attentions=encoded.cross_language_attentions,
-            cross_vision_attentions=encoded.cross_vision_attentions,
-        )
+        output = _model_output(encoded, self.pooler(encoded.language_output), states=states)
         wants_fields = self.config.return_dict if return_dict is None else return_dict
         return output if wants_fields else output.to_tuple()
+
+    def encode_text(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> LxmertEncodedStream:
+        """Run texts through the language layers, to be paired with any number of images.
+
+        Arguments and errors are those of `forward`; pass the result as its `encoded_text`.
+        """
+        inputs = Inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            inputs_embeds=inputs_embeds,
+        )
+        check_text(inputs, self.config)
+        wanted = self._wanted(output_attentions, output_hidden_states)
+        embedded = self._embed(inputs)
+        stream = self.encoder.encode_text(embedded, stream_mask(attention_mask, embedded), *wanted)
+        return _as_encoded(stream, attention_mask)
+
+    def encode_image(
+        self,
+        visual_feats: Tensor | None = None,
+        visual_pos: Tensor | None = None,
+        visual_attention_mask: Tensor | None = None,
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> LxmertEncodedStream:
+        """Run regions through the relationship layers, to be paired with any number of texts.
+
+        Arguments and errors are those of `forward`; pass the result as its `encoded_image`.
+        """
+        inputs = Inputs(
+            visual_feats=visual_feats,
+            visual_pos=visual_pos,
+            visual_attention_mask=visual_attention_mask,
+        )
+        check_image(inputs, self.config)
+        assert visual_feats is not None
+        assert visual_pos is not None
+        wanted = self._wanted(output_attentions, output_hidden_states)
+        # The mask is added to scores of the model's own type, whatever that of the features is.
+        like = visual_feats.to(self.pooler.dense.weight.dtype)
+        mask = stream_mask(visual_attention_mask, like)
+        stream = self.encoder.encode_image(visual_feats, visual_pos, mask, *wanted)
+        return _as_encoded(stream, visual_attention_mask)
+
+    def _wanted(self, attentions: bool | None, hidden_states: bool | None) -> tuple[bool, bool]:
+        """Return whether maps and states are returned; None means as configured."""
+        if attentions is None:
+            attentions = bool(self.config.output_attentions)
+        if hidden_states is None:
+            hidden_states = bool(self.config.output_hidden_states)
+        return attentions, hidden_states
+
+    def _embed(self, inputs: Inputs) -> Tensor:
+        """Embed a text `[batch, text_len, hidden]`, whose padding should be masked."""
+        if inputs.input_ids is not None:
+            self.warn_if_padding_and_no_attention_mask(inputs.input_ids, inputs.attention_mask)  # type: ignore[no-untyped-call]
+        embedded: Tensor = self.embeddings(
+            inputs.input_ids, inputs.token_type_ids, inputs.inputs_embeds
+        )
+        return embedded
+
+
+def _as_encoded(stream: Stream, mask: Tensor | None) -> LxmertEncodedStream:
+    """Return one encoded side as users keep it."""
+    return LxmertEncodedStream(
+        last_hidden_state=stream.state,
+        attention_mask=mask,
+        hidden_states=stream.states or None,
+        attentions=stream.maps,
+    )
+
+
+def _as_stream(name: str, encoded: LxmertEncodedStream, *, maps: bool, states: bool) -> Stream:
+    """Return an encoded side as the cross layers read it, with what else was asked for."""
+    for wanted, kept, flag in (
+        (maps, encoded.attentions, "output_attentions"),
+        (states, encoded.hidden_states, "output_hidden_states"),
+    ):
+        if wanted and kept is None:
+            raise ValueError(
+                f"{name} was encoded without {flag}=True, which this call asks for: encode it "
+                "again with it."
+            )
+    return Stream(
+        encoded.last_hidden_state,
+        encoded.hidden_states or () if states else (),
+        encoded.attentions if maps else None,
+    )
+
+
+def _model_output(encoded: EncoderOutput, pooled: Tensor, *, states: bool) -> LxmertModelOutput:
+    """Name what was encoded; the last state of `[CLS]` alone is no output of the text."""
+    whole = encoded.vision_output is not None
+    return LxmertModelOutput(
+        language_output=encoded.language_output if whole else None,
+        vision_output=encoded.vision_output,
+        pooled_output=pooled,
+        language_hidden_states=encoded.language[0] if states else None,
+        vision_hidden_states=encoded.vision[0] if states else None,
+        language_attentions=encoded.language[1],
+        vision_attentions=encoded.vision[1],
+        cross_encoder_attentions=encoded.cross_encoder_attentions,
+        vision_cross_attentions=encoded.vision_cross_attentions,
+        cross_language_attentions=encoded.cross_language_attentions,
+        cross_vision_attentions=encoded.cross_vision_attentions,
+        language_encoder_state=encoded.language_encoder_state,
+        vision_encoder_state=encoded.vision_encoder_state,
+    )

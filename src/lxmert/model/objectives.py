@@ -16,6 +16,12 @@ Terms = tuple[Tensor, Tensor]
 """Summed loss and number of targets, both scalars."""
 
 
+def mean(terms: Terms) -> Tensor:
+    """Divide a sum by its count; 0, still with a gradient, where nothing is counted."""
+    loss_sum, count = terms
+    return loss_sum / count.clamp(min=1)
+
+
 def classification(logits: Tensor, labels: Tensor) -> Terms:
     """Sum the cross-entropy of labelled targets.
 

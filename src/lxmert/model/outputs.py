@@ -1,7 +1,7 @@
 """What the models return: the documented fields, and further ones that only have a name."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
@@ -24,9 +24,49 @@ class NamedOutput(ModelOutput):
         return tuple(value for name, value in self.items() if name not in self.name_only)
 
 
-_CROSS_LAYER_MAPS = frozenset(
-    {"vision_cross_attentions", "cross_language_attentions", "cross_vision_attentions"}
+_NAME_ONLY = frozenset(
+    {
+        "vision_cross_attentions",
+        "cross_language_attentions",
+        "cross_vision_attentions",
+        "language_encoder_state",
+        "vision_encoder_state",
+    }
 )
+
+
+@dataclass
+class LxmertEncodedStream(ModelOutput):
+    """One side of a pair, encoded once, to be passed to any model in place of its inputs.
+
+    Attributes:
+        last_hidden_state: `[batch, length, hidden]`, after the layers of this side alone.
+        attention_mask: the mask that it was encoded with; None if all of it may be read.
+        hidden_states: after each layer, where they were asked for.
+        attentions: map of each layer, `[batch, heads, length, length]`, where asked for.
+    """
+
+    last_hidden_state: Tensor
+    attention_mask: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+    def take(self, rows: Tensor) -> "LxmertEncodedStream":
+        """Return some rows, such as one image several times, once for each of its questions.
+
+        Args:
+            rows: `[new batch]` integers; the row of this batch that each new one is.
+        """
+
+        def pick(kept: States) -> States:
+            return None if kept is None else tuple(tensor[rows] for tensor in kept)
+
+        return LxmertEncodedStream(
+            last_hidden_state=self.last_hidden_state[rows],
+            attention_mask=None if self.attention_mask is None else self.attention_mask[rows],
+            hidden_states=pick(self.hidden_states),
+            attentions=pick(self.attentions),
+        )
 
 
 @dataclass
@@ -47,9 +87,12 @@ class LxmertModelOutput(NamedOutput):
             `[batch, heads, regions, text_len]`. By name only, as what follows.
         cross_language_attentions: of each cross layer, text over itself.
         cross_vision_attentions: of each cross layer, regions over themselves.
+        language_encoder_state: `[batch, text_len, hidden]`, the text before the cross layers,
+            where it knows nothing of the image; returned with the states of all layers.
+        vision_encoder_state: `[batch, regions, hidden]`, the regions before the cross layers.
     """
 
-    name_only: ClassVar[frozenset[str]] = _CROSS_LAYER_MAPS
+    name_only: ClassVar[frozenset[str]] = _NAME_ONLY
 
     language_output: Tensor | None = None
     vision_output: Tensor | None = None
@@ -62,6 +105,8 @@ class LxmertModelOutput(NamedOutput):
     vision_cross_attentions: States = None
     cross_language_attentions: States = None
     cross_vision_attentions: States = None
+    language_encoder_state: Tensor | None = None
+    vision_encoder_state: Tensor | None = None
 
 
 @dataclass
@@ -80,13 +125,16 @@ class LxmertForPreTrainingOutput(NamedOutput):
         attribute_logits: `[batch, regions, num_attr_labels]`.
         feature_predictions: `[batch, regions, visual_feat_dim]`.
         losses: weighted loss by objective: mask_lm, matched, obj, attr, feat, qa.
+        loss_terms: sum and count by objective, before anything is divided or weighted, to be
+            added up over micro-batches and devices.
     """
 
-    name_only: ClassVar[frozenset[str]] = _CROSS_LAYER_MAPS | {
+    name_only: ClassVar[frozenset[str]] = _NAME_ONLY | {
         "object_logits",
         "attribute_logits",
         "feature_predictions",
         "losses",
+        "loss_terms",
     }
 
     loss: Tensor | None = None
@@ -101,10 +149,13 @@ class LxmertForPreTrainingOutput(NamedOutput):
     vision_cross_attentions: States = None
     cross_language_attentions: States = None
     cross_vision_attentions: States = None
+    language_encoder_state: Tensor | None = None
+    vision_encoder_state: Tensor | None = None
     object_logits: Tensor | None = None
     attribute_logits: Tensor | None = None
     feature_predictions: Tensor | None = None
     losses: dict[str, Tensor] | None = None
+    loss_terms: dict[str, tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass
@@ -118,7 +169,7 @@ class LxmertForQuestionAnsweringOutput(NamedOutput):
         question_answering_score: `[batch, num_qa_labels]`, before softmax or sigmoid.
     """
 
-    name_only: ClassVar[frozenset[str]] = _CROSS_LAYER_MAPS
+    name_only: ClassVar[frozenset[str]] = _NAME_ONLY
 
     loss: Tensor | None = None
     question_answering_score: Tensor | None = None
@@ -130,9 +181,38 @@ class LxmertForQuestionAnsweringOutput(NamedOutput):
     vision_cross_attentions: States = None
     cross_language_attentions: States = None
     cross_vision_attentions: States = None
+    language_encoder_state: Tensor | None = None
+    vision_encoder_state: Tensor | None = None
 
 
-def states_and_maps(encoded: LxmertModelOutput) -> dict[str, States]:
+@dataclass
+class LxmertClassificationOutput(NamedOutput):
+    """Scores of classes that are no answers: match or no match, true or false.
+
+    States and maps are those of `LxmertModelOutput`.
+
+    Attributes:
+        loss: cross-entropy; None without labels.
+        logits: `[batch, classes]`, before softmax.
+    """
+
+    name_only: ClassVar[frozenset[str]] = _NAME_ONLY
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    language_hidden_states: States = None
+    vision_hidden_states: States = None
+    language_attentions: States = None
+    vision_attentions: States = None
+    cross_encoder_attentions: States = None
+    vision_cross_attentions: States = None
+    cross_language_attentions: States = None
+    cross_vision_attentions: States = None
+    language_encoder_state: Tensor | None = None
+    vision_encoder_state: Tensor | None = None
+
+
+def states_and_maps(encoded: LxmertModelOutput) -> dict[str, Any]:
     """Return what every head hands on of the model below it, by field."""
     names = (
         "language_hidden_states",
@@ -140,6 +220,6 @@ def states_and_maps(encoded: LxmertModelOutput) -> dict[str, States]:
         "language_attentions",
         "vision_attentions",
         "cross_encoder_attentions",
-        *_CROSS_LAYER_MAPS,
+        *_NAME_ONLY,
     )
     return {name: getattr(encoded, name) for name in names}

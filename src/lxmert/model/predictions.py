@@ -52,21 +52,21 @@ class LxmertLMPredictionHead(nn.Module):
 
 
 class LxmertVisualAnswerHead(nn.Module):
-    """Scores of the answers to a question about an image."""
+    """Scores of the answers to a question about an image, or of classes for several images."""
 
-    def __init__(self, config: LxmertConfig, num_labels: int) -> None:
+    def __init__(self, config: LxmertConfig, num_labels: int, *, num_images: int = 1) -> None:
         super().__init__()
         width = config.hidden_size * 2
         # GELU whatever `hidden_act` is: so were the published heads trained.
         self.logit_fc = nn.Sequential(
-            nn.Linear(config.hidden_size, width),
+            nn.Linear(config.hidden_size * num_images, width),
             nn.GELU(),
             nn.LayerNorm(width, eps=config.layer_norm_eps),
             nn.Linear(width, num_labels),
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[batch, hidden]` into `[batch, num_labels]`."""
+        """Turn `[batch, num_images * hidden]` into `[batch, num_labels]`."""
         scores: Tensor = self.logit_fc(hidden_states)
         return scores
 
@@ -102,6 +102,19 @@ class LxmertVisualObjHead(nn.Module):
         """
         hidden_states = self.transform(hidden_states)
         return {name: decoder(hidden_states) for name, decoder in self.decoder_dict.items()}
+
+
+class LxmertMatchingHead(nn.Module):
+    """Scores of whether text and image match, named as within the heads of pretraining."""
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__()
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, pooled_output: Tensor) -> Tensor:
+        """Turn `[batch, hidden]` into `[batch, 2]`; index 1 is a match."""
+        scores: Tensor = self.seq_relationship(pooled_output)
+        return scores
 
 
 class LxmertPreTrainingHeads(nn.Module):

@@ -22,8 +22,7 @@ from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import build_tokenizer
-from lxmert.model import objectives
-from lxmert.model.heads import LxmertForPreTraining
+from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
@@ -249,26 +248,20 @@ class PretrainingTask:
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model on masked pairs; sums over the targets that `counts` counts."""
-        output = model(**batch["inputs"], output_predictions=True)
         chosen = batch["chosen"]
-        sums = {
-            "mask_lm": objectives.masked_language_modelling(
-                output.prediction_logits, batch["labels"]
-            ),
-            "matched": objectives.matching(output.cross_relationship_score, batch["matched"]),
-            "obj": objectives.region_classification(
-                output.object_logits, batch["object_ids"], chosen * batch["object_scores"]
-            ),
-            "feat": objectives.feature_regression(
-                output.feature_predictions, batch["true_features"], chosen
-            ),
-            "qa": objectives.answering(output.question_answering_score, batch["answers"]),
-        }
-        if "attr" in self.loss_weights:
-            sums["attr"] = objectives.region_classification(
-                output.attribute_logits, batch["attribute_ids"], chosen * batch["attribute_scores"]
-            )
-        return {name: sums[name][0] for name in self.loss_weights}
+        output = model(
+            **batch["inputs"],
+            labels=batch["labels"],
+            matched_label=batch["matched"],
+            ans=batch["answers"],
+            obj_labels={
+                "obj": (batch["object_ids"], chosen * batch["object_scores"]),
+                "attr": (batch["attribute_ids"], chosen * batch["attribute_scores"]),
+                "feat": (batch["true_features"], chosen),
+            },
+            output_predictions=False,
+        )
+        return {name: output.loss_terms[name][0] for name in self.loss_weights}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
         """Score each objective on validation pairs with fixed masks, beside what chance reaches.

@@ -1,0 +1,252 @@
+"""LXMERT with the heads and losses of its five pretraining objectives (paper, section 3.1)."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lxmert.model import objectives
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import LxmertAnsweringModel
+from lxmert.model.inputs import check_keywords
+from lxmert.model.modeling import LxmertModel
+from lxmert.model.outputs import (
+    LxmertEncodedStream,
+    LxmertForPreTrainingOutput,
+    states_and_maps,
+)
+from lxmert.model.predictions import (
+    LxmertPreTrainingHeads,
+    LxmertVisualAnswerHead,
+    LxmertVisualObjHead,
+)
+from lxmert.schema import IGNORE_INDEX
+
+RegionLabels = Mapping[str, tuple[Tensor, Tensor]]
+"""Target and weight of each region by objective; see `LxmertForPreTraining.forward`."""
+
+
+class LxmertForPreTraining(LxmertAnsweringModel):
+    """LXMERT with the heads of its five pretraining objectives."""
+
+    _tied_weights_keys = {  # noqa: RUF012 - declared by the base class, which forbids ClassVar
+        "cls.predictions.decoder.weight": "lxmert.embeddings.word_embeddings.weight"
+    }
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config)
+        self.num_qa_labels = config.num_qa_labels
+        self.visual_loss_normalizer = config.visual_loss_normalizer
+        self.task_mask_lm = config.task_mask_lm
+        self.task_obj_predict = config.task_obj_predict
+        self.task_matched = config.task_matched
+        self.task_qa = config.task_qa
+        self.lxmert = LxmertModel(config)
+        self.cls = LxmertPreTrainingHeads(config)
+        if self.task_obj_predict:
+            self.obj_predict_head = LxmertVisualObjHead(config)
+        if self.task_qa:
+            self.answer_head = LxmertVisualAnswerHead(config, self.num_qa_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Return the decoder of words, by which its resizing finds it."""
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the decoder of words, whose bias takes over its size."""
+        self.cls.predictions.set_decoder(new_embeddings)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        visual_feats: Tensor | None = None,
+        visual_pos: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        obj_labels: RegionLabels | None = None,
+        matched_label: Tensor | None = None,
+        ans: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        encoded_text: LxmertEncodedStream | None = None,
+        encoded_image: LxmertEncodedStream | None = None,
+        output_predictions: bool | None = None,
+        **kwargs: object,
+    ) -> LxmertForPreTrainingOutput | tuple[object, ...]:
+        """Predict masked words, matching, regions and answers; score them against labels.
+
+        Args:
+            input_ids: `[batch, text_len]` word pieces; this and what follows up to
+                `inputs_embeds` as in `LxmertModel.forward`.
+            visual_feats: `[batch, regions, visual_feat_dim]`.
+            visual_pos: `[batch, regions, visual_pos_dim]`.
+            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
+            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
+            token_type_ids: `[batch, text_len]`.
+            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
+            labels: `[batch, text_len]` word pieces to predict; -100 or -1 is not counted.
+            obj_labels: any of `obj` and `attr`, class ids and weights, both `[batch, regions]`,
+                and `feat`, features `[batch, regions, visual_feat_dim]` and weights.
+            matched_label: `[batch]`, 1 where the text describes the image, else 0.
+            ans: `[batch]` answer ids, -100 or -1 where there is none, or `[batch, answers]`
+                one-hot or soft scores in `[0, 1]`, rows of -100 where there is none.
+            output_attentions: whether to return attention maps; None means as configured.
+            output_hidden_states: whether to return the states of all layers; None: as configured.
+            return_dict: whether to return named fields, not a tuple; None means as configured.
+            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
+            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
+            output_predictions: True also returns predictions for all regions; False returns
+                none, so that words and regions without a label cost nothing; None returns those
+                documented, of which the words are the dear ones.
+            **kwargs: only those that libraries add to every call.
+
+        Returns:
+            Predictions by name. `loss` is the sum of `losses`: means over labelled words, pairs
+            and questions, and over all regions times `visual_loss_normalizer`. With the
+            configuration's `visual_loss_masked_only`, objects and attributes count only where
+            the weight of `feat` is above 0.
+
+        Raises:
+            ValueError: if an input is missing or has the wrong shape, or a label is unknown.
+            TypeError: if a keyword is unknown.
+        """
+        check_keywords(kwargs, type(self).forward)
+        encoded = self.lxmert(
+            input_ids,
+            visual_feats,
+            visual_pos,
+            attention_mask,
+            visual_attention_mask,
+            token_type_ids,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            encoded_text=encoded_text,
+            encoded_image=encoded_image,
+        )
+        states, pooled = encoded.language_output, encoded.pooled_output
+        word_labels = labels
+        if output_predictions is False:
+            states, word_labels = _labelled_words(states, labels)
+        words, matching = self.cls(states, pooled)
+        # Without an answer head some number has to hold the place in the documented tuple.
+        answers = self.answer_head(pooled) if self.task_qa else pooled[0, 0]
+        regions: dict[str, Tensor] = {}
+        if self.task_obj_predict and output_predictions:
+            regions = self.obj_predict_head(encoded.vision_output)
+
+        terms: dict[str, objectives.Terms] = {}
+        if word_labels is not None and self.task_mask_lm:
+            terms["mask_lm"] = objectives.masked_language_modelling(words, word_labels)
+        if matched_label is not None and self.task_matched:
+            terms["matched"] = objectives.matching(matching, matched_label)
+        if obj_labels is not None and self.task_obj_predict:
+            terms |= self._region_terms(encoded.vision_output, regions, obj_labels)
+        if ans is not None and self.task_qa:
+            terms["qa"] = objectives.answering(answers, ans)
+        losses = None
+        if any(given is not None for given in (labels, obj_labels, matched_label, ans)):
+            losses = self._losses(terms, obj_labels or {})
+        output = LxmertForPreTrainingOutput(
+            loss=None if losses is None else _total(losses, like=words),
+            prediction_logits=None if output_predictions is False else words,
+            cross_relationship_score=matching,
+            question_answering_score=answers,
+            **states_and_maps(encoded),
+            object_logits=regions.get("obj"),
+            attribute_logits=regions.get("attr"),
+            feature_predictions=regions.get("feat"),
+            losses=losses,
+            loss_terms=None if losses is None else terms,
+        )
+        wants_fields = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_fields else output.to_tuple()
+
+    def _region_terms(
+        self, states: Tensor, predicted: dict[str, Tensor], labels: RegionLabels
+    ) -> dict[str, objectives.Terms]:
+        """Score regions `[batch, regions, hidden]`, predicting those that have a label if not yet.
+
+        A region that weighs nothing has none.
+        """
+        unknown = labels.keys() - _REGION_OBJECTIVES.keys()
+        if unknown:
+            raise ValueError(
+                f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}."
+            )
+        targets = {name: labels[name][0] for name in labels}
+        weights = {name: labels[name][1].reshape(states.shape[:2]) for name in labels}
+        if self.config.visual_loss_masked_only:
+            weights = _where_masked(weights)
+        if not predicted:
+            chosen = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
+            for weight in weights.values():
+                chosen = chosen | (weight > 0)
+            rows = _rows(chosen)
+            predicted = self.obj_predict_head(states[rows])
+            targets = {name: target[rows] for name, target in targets.items()}
+            weights = {name: weight[rows] for name, weight in weights.items()}
+        return {
+            name: _REGION_OBJECTIVES[name](prediction, targets[name], weights[name])
+            for name, prediction in predicted.items()
+            if name in labels
+        }
+
+    def _losses(
+        self, terms: dict[str, objectives.Terms], region_labels: RegionLabels
+    ) -> dict[str, Tensor]:
+        """Divide each sum by its count, those of regions by all regions, and weigh them."""
+        losses = {}
+        for name, (loss_sum, count) in terms.items():
+            if name in region_labels:
+                mean = loss_sum / max(region_labels[name][1].numel(), 1)
+                losses[name] = mean * self.visual_loss_normalizer
+            else:
+                losses[name] = objectives.mean((loss_sum, count))
+        return losses
+
+
+_REGION_OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], objectives.Terms]] = {
+    "obj": objectives.region_classification,
+    "attr": objectives.region_classification,
+    "feat": objectives.feature_regression,
+}
+
+
+def _labelled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Cut `[batch, text_len, hidden]` and labels down to the words that have a label."""
+    if labels is None:
+        return states[:, :0], None
+    rows = _rows((labels != IGNORE_INDEX) & (labels != -1))
+    return states[rows], labels[rows]
+
+
+def _rows(chosen: Tensor) -> Tensor | tuple[slice, ...]:
+    """Return an index of the chosen positions; of all where sizes must not depend on values."""
+    return (slice(None),) if torch.compiler.is_compiling() else chosen
+
+
+def _where_masked(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let objects and attributes weigh nothing where the feature was not masked."""
+    if "feat" not in weights:
+        raise ValueError(
+            "obj_labels has no 'feat', whose weight says which regions are masked, as the "
+            "configuration's visual_loss_masked_only needs: add it, or switch that off."
+        )
+    masked = weights["feat"] > 0
+    return {name: weight * masked for name, weight in weights.items()}
+
+
+def _total(losses: dict[str, Tensor], *, like: Tensor) -> Tensor:
+    """Add the losses up; 0 where the configuration leaves none of them on."""
+    total = torch.zeros((), device=like.device)
+    for loss in losses.values():
+        total = total + loss
+    return total
