@@ -65,7 +65,30 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
 
 
 class LxmertForQuestionAnswering(LxmertAnsweringModel):
-    """LXMERT that chooses the answer to a question about an image."""
+    """LXMERT that chooses the answer to a question about an image.
+
+    Example:
+        The bundled model, on a picture whose regions its own eyes find:
+
+        >>> from lxmert import LxmertForQuestionAnswering, LxmertProcessor
+        >>> from lxmert.pipeline import find_model
+        >>> processor = LxmertProcessor.from_pretrained(find_model(None))
+        >>> model = LxmertForQuestionAnswering.from_pretrained(find_model(None))
+        >>> inputs = processor(["examples/scene.png"], ["What color is the ball?"])
+        >>> scores = model(**inputs).question_answering_score
+        >>> model.config.id2label[scores.argmax(-1).item()]
+        'black'
+
+        Its loss, for an answer by its id or for several with their scores:
+
+        >>> import torch
+        >>> answer = model.config.label2id["black"]
+        >>> loss = model(**inputs, labels=torch.tensor([answer])).loss
+        >>> soft = torch.zeros(1, model.config.num_qa_labels)
+        >>> soft[0, answer] = 0.9
+        >>> model(**inputs, labels=soft).loss > loss
+        tensor(True)
+    """
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__(config)
@@ -146,7 +169,21 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
 
 
 class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """LXMERT that says whether a text describes an image, by the head of its pretraining."""
+    """LXMERT that says whether a text describes an image, by the head of its pretraining.
+
+    Example:
+        >>> import torch
+        >>> from lxmert import LxmertConfig, LxmertForImageAndTextRetrieval
+        >>> config = LxmertConfig(
+        ...     hidden_size=48, num_attention_heads=4, l_layers=1, x_layers=1, r_layers=1
+        ... )
+        >>> model = LxmertForImageAndTextRetrieval(config).eval()
+        >>> image = model.lxmert.encode_image(torch.rand(1, 36, 2048), torch.rand(1, 36, 4))
+        >>> captions = torch.randint(1000, 30000, (3, 8))
+        >>> output = model(captions, encoded_image=image.take(torch.tensor([0, 0, 0])))
+        >>> output.logits.softmax(-1)[:, 1].shape  # how probable a match is, by caption
+        torch.Size([3])
+    """
 
     # The other heads of a pretraining file.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 - declared by the base class
@@ -234,6 +271,22 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
 
     Each image is read together with the text; the head reads their pooled outputs side by side
     (paper, appendix on NLVR2).
+
+    Example:
+        >>> import torch
+        >>> from lxmert import LxmertConfig, LxmertForImagesAndTextClassification
+        >>> config = LxmertConfig(
+        ...     hidden_size=48, num_attention_heads=4, l_layers=1, x_layers=1, r_layers=1
+        ... )
+        >>> model = LxmertForImagesAndTextClassification(config).eval()
+        >>> output = model(
+        ...     input_ids=torch.randint(1000, 30000, (3, 8)),
+        ...     visual_feats=torch.rand(3, 2, 36, 2048),  # two images a statement
+        ...     visual_pos=torch.rand(3, 2, 36, 4),
+        ...     labels=torch.tensor([1, 0, 1]),  # 1: the statement is true
+        ... )
+        >>> output.logits.shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, config: LxmertConfig) -> None:

@@ -1,11 +1,16 @@
 """The LXMERT encoder as a model of transformers: loading, initialising and running it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization
 from transformers.modeling_utils import PreTrainedModel
 
 from lxmert.model.attention import stream_mask
+from lxmert.model.bert import bert_config, fill_from_bert
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.encoder import EncoderOutput, LxmertEncoder, Stream
 from lxmert.model.inputs import Inputs, check_image, check_inputs, check_keywords, check_text
@@ -62,9 +67,66 @@ class LxmertPreTrainedModel(PreTrainedModel):
             std = _MASKED_REGION_SCALE * self.config.initializer_range
             initialization.normal_(module.bias, mean=0.0, std=std)
 
+    @classmethod
+    def from_bert(
+        cls,
+        name_or_path: str | Path,
+        config: LxmertConfig | None = None,
+        *,
+        allow: Sequence[str] = (),
+        **overrides: object,
+    ) -> Self:
+        """Make a model whose text side starts from BERT, and the rest from random weights.
+
+        Embeddings, the first `l_layers` layers and the pooler are BERT's; with the heads of
+        pretraining also transform and bias of the word head and the next-sentence classifier.
+
+        Args:
+            name_or_path: folder of a BERT, or its name on the Hugging Face hub.
+            config: the configuration; None takes over what BERT's own says.
+            allow: names, or beginnings of names up to a dot, of weights that may be left over in
+                BERT's file, or be missing there and so start at random.
+            **overrides: settings that replace those of the configuration, such as `l_layers=6`.
+
+        Raises:
+            FileNotFoundError: if there is no such BERT.
+            TypeError: if an override is no setting.
+            ValueError: if BERT has too few layers, other sizes, or lacks a weight.
+        """
+        model = cls(bert_config(name_or_path, config, overrides))
+        fill_from_bert(model, model.config, name_or_path, allow=allow)
+        return model.eval()
+
 
 class LxmertModel(LxmertPreTrainedModel):
-    """The two streams and the cross-modality encoder, without a head."""
+    """The two streams and the cross-modality encoder, without a head.
+
+    Example:
+        >>> import torch
+        >>> from lxmert import LxmertConfig, LxmertModel
+        >>> config = LxmertConfig(
+        ...     hidden_size=48, num_attention_heads=4, l_layers=2, x_layers=3, r_layers=1
+        ... )
+        >>> model = LxmertModel(config).eval()
+        >>> text = {"input_ids": torch.tensor([[101, 2054, 3609, 2003, 2009, 102]])}
+        >>> image = {"visual_feats": torch.rand(1, 36, 2048), "visual_pos": torch.rand(1, 36, 4)}
+        >>> output = model(**text, **image, output_hidden_states=True, output_attentions=True)
+        >>> output.pooled_output.shape  # one vector for the pair
+        torch.Size([1, 48])
+        >>> len(output.language_hidden_states)  # after each of 2 language and 3 cross layers
+        5
+        >>> output.cross_encoder_attentions[-1].shape  # text over regions: batch, heads, 6, 36
+        torch.Size([1, 4, 6, 36])
+        >>> output.vision_cross_attentions[-1].shape  # and back, by name only
+        torch.Size([1, 4, 36, 6])
+
+        The image is encoded once for several questions:
+
+        >>> encoded = model.encode_image(**image)
+        >>> again = model(**text, encoded_image=encoded).pooled_output
+        >>> torch.allclose(again, output.pooled_output, atol=1e-5)
+        True
+    """
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__(config)

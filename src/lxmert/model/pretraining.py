@@ -27,7 +27,32 @@ RegionLabels = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class LxmertForPreTraining(LxmertAnsweringModel):
-    """LXMERT with the heads of its five pretraining objectives."""
+    """LXMERT with the heads of its five pretraining objectives.
+
+    Example:
+        >>> import torch
+        >>> from lxmert import LxmertConfig, LxmertForPreTraining
+        >>> config = LxmertConfig(
+        ...     hidden_size=48, num_attention_heads=4, l_layers=1, x_layers=1, r_layers=1
+        ... )
+        >>> model = LxmertForPreTraining(config)
+        >>> features = torch.rand(2, 36, 2048)
+        >>> masked = (torch.rand(2, 36) < 0.15).float()  # which regions are hidden
+        >>> objects, confidence = torch.randint(0, 1600, (2, 36)), torch.rand(2, 36)
+        >>> output = model(
+        ...     input_ids=torch.tensor([[101, 2054, 103, 2003, 102], [101, 1037, 103, 3608, 102]]),
+        ...     visual_feats=features * (1 - masked)[:, :, None],
+        ...     visual_pos=torch.rand(2, 36, 4),
+        ...     labels=torch.tensor([2 * [-100] + [3609] + 2 * [-100]] * 2),
+        ...     matched_label=torch.tensor([1, 0]),  # 1: the text describes the image
+        ...     ans=torch.tensor([9471, -100]),  # the second text is no question
+        ...     obj_labels={"obj": (objects, confidence), "feat": (features, masked)},
+        ... )
+        >>> sorted(output.losses)
+        ['feat', 'mask_lm', 'matched', 'obj', 'qa']
+        >>> torch.allclose(output.loss, sum(output.losses.values()))
+        True
+    """
 
     _tied_weights_keys = {  # noqa: RUF012 - declared by the base class, which forbids ClassVar
         "cls.predictions.decoder.weight": "lxmert.embeddings.word_embeddings.weight"
