@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxmert.data.store import RegionStore
     from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
+    from lxmert.model.answers import carry_answers
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.encoder import LxmertEncoder
     from lxmert.model.heads import (
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         LxmertForQuestionAnswering,
     )
     from lxmert.model.layers import LxmertVisualFeatureEncoder, LxmertXLayer
+    from lxmert.model.loading import load_folder, load_original, save_original
     from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
     from lxmert.model.outputs import (
         LxmertClassificationOutput,
@@ -60,6 +62,10 @@ _PUBLIC = {
     "LxmertXLayer": "lxmert.model.layers",
     "RegionExtractor": "lxmert.vision.extract",
     "RegionStore": "lxmert.data.store",
+    "carry_answers": "lxmert.model.answers",
+    "load_folder": "lxmert.model.loading",
+    "load_original": "lxmert.model.loading",
+    "save_original": "lxmert.model.loading",
 }
 
 __all__ = [  # written out, as type checkers read it
@@ -89,6 +95,10 @@ __all__ = [  # written out, as type checkers read it
     "RegionExtractor",
     "RegionStore",
     "Regions",
+    "carry_answers",
+    "load_folder",
+    "load_original",
+    "save_original",
 ]
 __version__ = "0.1.0"
 

@@ -24,3 +24,12 @@ def test_docstring_examples(module, classes, monkeypatch):
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for test in tests:
         assert runner.run(test).failed == 0, test.name
+
+
+def test_documentation_examples(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    failed, attempted = doctest.testfile(
+        str(ROOT / "docs" / "model.md"), module_relative=False, optionflags=FLAGS
+    )
+    assert failed == 0
+    assert attempted > 20

@@ -95,7 +95,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
         """
         model = cls(bert_config(name_or_path, config, overrides))
         fill_from_bert(model, model.config, name_or_path, allow=allow)
-        return model.eval()
+        model.train(mode=False)
+        return model
 
 
 class LxmertModel(LxmertPreTrainedModel):

@@ -1,0 +1,181 @@
+"""BERT's weights as a start: text embeddings, language layers, pooler and the heads of words.
+
+Only weights are read; the other layers and heads start at random.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils.hub import cached_file
+
+from lxmert.model.checkpoints import WEIGHT_FILES, State, check_fit, read_folder, read_weights
+from lxmert.model.configuration import LxmertConfig
+
+_SHARED_SETTINGS = (
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+)
+"""Settings of a BERT that mean the same here."""
+
+_SIZES = {
+    "vocab_size": ("embeddings.word_embeddings.weight", 0),
+    "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
+    "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
+    "hidden_size": ("embeddings.word_embeddings.weight", 1),
+    "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
+}
+_TEXT = ("embeddings.", "encoder.layer.", "pooler.")
+_HEADS = (
+    "cls.predictions.transform.",
+    "cls.predictions.bias",
+    "cls.seq_relationship.",
+)
+_SPARE = (
+    "embeddings.position_ids",
+    "cls.predictions.decoder.weight",
+    "cls.predictions.decoder.bias",
+)
+"""What files hold although it follows from the rest."""
+
+
+def bert_config(
+    name_or_path: str | Path, config: LxmertConfig | None, overrides: Mapping[str, object]
+) -> LxmertConfig:
+    """Return the configuration of an LXMERT that starts from a BERT.
+
+    Args:
+        name_or_path: folder of the BERT, or its name on the Hugging Face hub.
+        config: the configuration to use; None takes over what BERT's own says.
+        overrides: settings that replace those of either.
+
+    Raises:
+        FileNotFoundError: if there is no such BERT.
+        TypeError: if an override is no setting.
+    """
+    known = [field.name for field in fields(LxmertConfig)]
+    for name in overrides:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise TypeError(f"LxmertConfig has no setting {name!r}; did you mean {nearest!r}?")
+    if config is not None:
+        return LxmertConfig(**{**config.to_dict(), **overrides})
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(name_or_path)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(_not_found(name_or_path, "config.json", error)) from error
+    if not found:
+        raise FileNotFoundError(_not_found(name_or_path, "config.json", "no such file"))
+    shared = {name: found[name] for name in _SHARED_SETTINGS if name in found}
+    return LxmertConfig(**{**shared, **overrides})
+
+
+def fill_from_bert(
+    model: nn.Module,
+    config: LxmertConfig,
+    name_or_path: str | Path,
+    *,
+    allow: Sequence[str] = (),
+) -> None:
+    """Copy the weights of a BERT into a model, whose other weights stay as they are.
+
+    BERT's first `l_layers` layers become the language layers; embeddings and pooler keep their
+    place. A pretraining model also takes the transform and the bias of the word head and the
+    next-sentence classifier, whose two classes then learn to mean mismatch and match. Source: the
+    initialisation of the original pretraining code.
+
+    Args:
+        model: an LXMERT model of any class; changed in place.
+        config: its configuration.
+        name_or_path: folder of the BERT, or its name on the Hugging Face hub; safetensors or
+            `.bin`, names with or without `bert.`, layer norms with `weight` or with `gamma`.
+        allow: names, or beginnings of names up to a dot, that may be left over in BERT's file, or
+            be missing there and so stay random, such as `("pooler",)`.
+
+    Raises:
+        FileNotFoundError: if there is no such BERT.
+        ValueError: if it has too few layers, other sizes, or lacks a weight; if a file holds code.
+    """
+    bert = {_plain(name): value for name, value in _read(name_or_path).items()}
+    _check_sizes(bert, config, name_or_path)
+    own = {_below(name): parameter for name, parameter in model.named_parameters()}
+    expected = {name: value for name, value in own.items() if name.startswith((*_TEXT, *_HEADS))}
+    offered = {name: value for name, value in bert.items() if not _is_left(name, config, expected)}
+    fitting = check_fit(name_or_path, offered, expected, tied={}, allow=allow)
+    with torch.no_grad():
+        for name, value in fitting.items():
+            own[name].copy_(value)
+
+
+def _read(name_or_path: str | Path) -> State:
+    """Read the weights of a folder, or fetch them from the hub."""
+    if Path(name_or_path).is_dir():
+        return read_folder(name_or_path)
+    for name in WEIGHT_FILES:
+        try:
+            path = cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(_not_found(name_or_path, name, error)) from error
+        if path is not None:
+            return read_weights(path)
+    raise FileNotFoundError(_not_found(name_or_path, " or ".join(WEIGHT_FILES), "no such file"))
+
+
+def _plain(name: str) -> str:
+    """Return the name of a BERT weight without prefix, in today's words."""
+    name = name.removeprefix("bert.")
+    name = re.sub(r"\.gamma$", ".weight", name)
+    return re.sub(r"\.beta$", ".bias", name)
+
+
+def _below(name: str) -> str:
+    return name.removeprefix("lxmert.")
+
+
+def _is_left(name: str, config: LxmertConfig, expected: Mapping[str, Tensor]) -> bool:
+    """Tell whether BERT has a weight for which LXMERT has no use."""
+    layer = re.match(r"encoder\.layer\.(\d+)\.", name)
+    if layer is not None:
+        return int(layer[1]) >= config.l_layers
+    return name in _SPARE or (name.startswith(_HEADS) and name not in expected)
+
+
+def _check_sizes(bert: Mapping[str, Tensor], config: LxmertConfig, source: str | Path) -> None:
+    """Refuse a BERT of other sizes in the words of the configuration."""
+    for setting, (name, axis) in _SIZES.items():
+        wanted = getattr(config, setting)
+        if name in bert and bert[name].shape[axis] != wanted:
+            size = bert[name].shape[axis]
+            raise ValueError(
+                f"{source} has {setting} {size}, but the configuration has {wanted}: set "
+                f"{setting}={size}, or take another BERT"
+            )
+    layers = {match[1] for name in bert if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
+    if len(layers) < config.l_layers:
+        raise ValueError(
+            f"{source} has {len(layers)} layers, but the configuration has l_layers "
+            f"{config.l_layers}: set l_layers={len(layers)} or fewer, or take a deeper BERT"
+        )
+
+
+def _not_found(name_or_path: str | Path, file: str, reason: object) -> str:
+    first = str(reason).strip().split("\n")[0]
+    return (
+        f"no {file} of a BERT in {str(name_or_path)!r} ({first}): name a folder, or a model on the "
+        "Hugging Face hub such as google-bert/bert-base-uncased"
+    )

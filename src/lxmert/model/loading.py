@@ -1,0 +1,159 @@
+"""Models from files and back: Hugging Face folders, and the parameter files of 2019."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lxmert.model.checkpoints import check_fit, read_folder
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import (
+    LxmertForImageAndTextRetrieval,
+    LxmertForImagesAndTextClassification,
+    LxmertForQuestionAnswering,
+)
+from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
+from lxmert.model.original import read_original, to_original
+from lxmert.model.pretraining import LxmertForPreTraining
+
+MODELS: dict[str, type[LxmertPreTrainedModel]] = {
+    "encoder": LxmertModel,
+    "pretraining": LxmertForPreTraining,
+    "answering": LxmertForQuestionAnswering,
+    "pairs": LxmertForImagesAndTextClassification,
+    "retrieval": LxmertForImageAndTextRetrieval,
+}
+"""Kind of weights -> the model that they fill; all but the last are kinds of files of 2019 too."""
+
+_MARKS = {
+    "cls.predictions.": "pretraining",
+    "cls.seq_relationship.": "retrieval",
+    "classifier.": "pairs",
+    "answer_head.": "answering",
+}
+"""Beginning of a name that tells the kind, the first that is found."""
+
+
+def load_original(
+    path: str | Path,
+    *,
+    num_attention_heads: int | None = None,
+    allow: Sequence[str] = (),
+) -> LxmertPreTrainedModel:
+    """Load a file that the code of 2019 wrote; its shapes tell the configuration.
+
+    `model_LXRT.pth` and `EpochNN_LXRT.pth` become an `LxmertForPreTraining`; `BEST.pth` and
+    `LAST.pth` of VQA or GQA an `LxmertForQuestionAnswering`, those of NLVR2 an
+    `LxmertForImagesAndTextClassification`. No file says what its answers are: give them to
+    `lxmert.model.answers.name_answers`.
+
+    Args:
+        path: the file.
+        num_attention_heads: which the file does not tell; None means one for each 64 of the width,
+            as in every published model.
+        allow: names, or beginnings of names up to a dot, that may be left over in the file, or
+            be missing and so stay random: `("cls.predictions",)` for all of the word head. Names
+            that are left over are those of the file, missing ones those of the model.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such file, is damaged, holds code, or does not fill the model.
+    """
+    original = read_original(path, num_attention_heads=num_attention_heads)
+    return _build(
+        path, original.kind, original.config, original.state, unknown=original.unknown, allow=allow
+    )
+
+
+def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTrainedModel:
+    """Load a Hugging Face folder, whichever model it holds, from safetensors or `.bin`.
+
+    Unlike `from_pretrained` it finds the class by the names of the weights, and every weight must
+    be there.
+
+    Args:
+        folder: holds `config.json` and weights.
+        allow: as in `load_original`.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if the folder lacks configuration or weights.
+        ValueError: if they are damaged, hold code, or do not fit each other.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
+    state = read_folder(folder)
+    config = LxmertConfig.from_pretrained(folder)
+    kind = find_kind(state)
+    if kind == "encoder":
+        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
+    return _build(folder, kind, config, state, allow=allow)
+
+
+def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
+    """Write a model as the code of 2019 reads it, which keeps the weights and nothing else.
+
+    Raises:
+        FileExistsError: if there is such a file already.
+        ValueError: if the code of 2019 had no such model.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: name another file")
+    kind = next((kind for kind, known in MODELS.items() if type(model) is known), "")
+    if kind in ("", "retrieval"):
+        raise ValueError(
+            f"the code of 2019 has no file for a {type(model).__name__}: save it as a folder"
+        )
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(to_original(kind, model.state_dict()), part)
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def find_kind(state: Mapping[str, Tensor]) -> str:
+    """Tell by the names of weights in the Hugging Face layout which row of `MODELS` they fill."""
+    return next(
+        (kind for mark, kind in _MARKS.items() if any(name.startswith(mark) for name in state)),
+        "encoder",
+    )
+
+
+def outline(kind: str, config: LxmertConfig) -> LxmertPreTrainedModel:
+    """Return a model of a kind without values, which costs no memory: for names and shapes."""
+    with torch.device("meta"):
+        return MODELS[kind](config)
+
+
+def _build(
+    source: str | Path,
+    kind: str,
+    config: LxmertConfig,
+    state: Mapping[str, Tensor],
+    *,
+    unknown: Sequence[str] = (),
+    allow: Sequence[str] = (),
+) -> LxmertPreTrainedModel:
+    """Make the model of a kind and fill it with weights, which keep their type."""
+    empty = outline(kind, config)
+    fitting = check_fit(
+        source,
+        state,
+        empty.state_dict(),
+        tied=empty.all_tied_weights_keys,
+        unknown=unknown,
+        allow=allow,
+    )
+    dtype = next((value.dtype for value in fitting.values()), torch.float32)
+    model = MODELS[kind].from_pretrained(None, config=config, state_dict=fitting, dtype=dtype)
+    assert isinstance(model, LxmertPreTrainedModel)
+    return model

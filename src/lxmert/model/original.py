@@ -1,0 +1,287 @@
+"""The parameter files of 2019: their names, and the sizes that their shapes tell.
+
+A file holds tensors by name and nothing else. Pretraining wrote `bert.*` with the heads `cls.*`,
+`obj_predict_head.*` and `answer_head.*`; fine-tuning wrote `lxrt_encoder.model.bert.*` with
+`logit_fc.*`. Several GPUs put `module.` in front, or in the middle.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lxmert.model.checkpoints import State, read_weights
+from lxmert.model.configuration import LxmertConfig
+
+HEAD_WIDTH = 64
+"""Width of one attention head in every published model; shapes do not tell it."""
+
+_EMBEDDINGS = tuple(
+    f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type")
+)
+_SELF_ATTENTION = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+_LAYER = (
+    *(f"attention.{name}" for name in _SELF_ATTENTION),
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
+_CROSS_LAYER = (
+    "visual_attention.att.query",
+    "visual_attention.att.key",
+    "visual_attention.att.value",
+    "visual_attention.output.dense",
+    "visual_attention.output.LayerNorm",
+    *(f"{side}_self_att.{name}" for side in ("lang", "visn") for name in _SELF_ATTENTION),
+    *(f"{side}_inter.dense" for side in ("lang", "visn")),
+    *(f"{side}_output.{name}" for side in ("lang", "visn") for name in ("dense", "LayerNorm")),
+)
+_BACKBONE_MODULES = (
+    "embeddings.LayerNorm",
+    *(
+        f"encoder.visn_fc.{name}"
+        for name in ("visn_fc", "visn_layer_norm", "box_fc", "box_layer_norm")
+    ),
+    *(f"encoder.layer.{{}}.{name}" for name in _LAYER),
+    *(f"encoder.r_layers.{{}}.{name}" for name in _LAYER),
+    *(f"encoder.x_layers.{{}}.{name}" for name in _CROSS_LAYER),
+    "pooler.dense",
+)
+_ANSWER_MODULES = ("logit_fc.0", "logit_fc.2", "logit_fc.3")
+_HEAD_MODULES = (
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+    "cls.seq_relationship",
+    "obj_predict_head.transform.dense",
+    "obj_predict_head.transform.LayerNorm",
+    *(f"obj_predict_head.decoder_dict.{name}" for name in ("obj", "attr", "feat")),
+    *(f"answer_head.{name}" for name in _ANSWER_MODULES),
+)
+
+
+def _tensors(*modules: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{kind}" for module in modules for kind in ("weight", "bias"))
+
+
+_BACKBONE = (*_EMBEDDINGS, *_tensors(*_BACKBONE_MODULES))
+_HEADS = ("cls.predictions.bias", "cls.predictions.decoder.weight", *_tensors(*_HEAD_MODULES))
+_ANSWERS = _tensors(*_ANSWER_MODULES)
+_FINE_TUNED = "lxrt_encoder.model."
+
+NAMES: dict[str, dict[str, str]] = {
+    "encoder": {f"bert.{name}": name for name in _BACKBONE},
+    "pretraining": {f"bert.{name}": f"lxmert.{name}" for name in _BACKBONE}
+    | {name: name for name in _HEADS},
+    "answering": {f"{_FINE_TUNED}bert.{name}": f"lxmert.{name}" for name in _BACKBONE}
+    | {name: f"answer_head.{name}" for name in _ANSWERS},
+    "pairs": {f"{_FINE_TUNED}bert.{name}": f"lxmert.{name}" for name in _BACKBONE}
+    | {name: f"classifier.{name}" for name in _ANSWERS},
+}
+"""Kind of file -> name in it -> name in the Hugging Face layout; `{}` is the number of a layer."""
+
+_SIZES: dict[str, tuple[str, int]] = {
+    "vocab_size": ("embeddings.word_embeddings.weight", 0),
+    "hidden_size": ("embeddings.word_embeddings.weight", 1),
+    "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
+    "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
+    "visual_feat_dim": ("encoder.visn_fc.visn_fc.weight", 1),
+    "visual_pos_dim": ("encoder.visn_fc.box_fc.weight", 1),
+    "num_qa_labels": ("answer_head.logit_fc.3.weight", 0),
+    "num_object_labels": ("obj_predict_head.decoder_dict.obj.weight", 0),
+    "num_attr_labels": ("obj_predict_head.decoder_dict.attr.weight", 0),
+    "num_labels": ("classifier.logit_fc.3.weight", 0),
+}
+"""Setting -> the tensor and the axis of it that have this size."""
+
+_INNER_LAYERS = (
+    "encoder.layer.0.intermediate.dense.weight",
+    "encoder.r_layers.0.intermediate.dense.weight",
+    "encoder.x_layers.0.lang_inter.dense.weight",
+)
+_LAYER_LISTS = {"l_layers": "layer", "r_layers": "r_layers", "x_layers": "x_layers"}
+_SWITCHES = {
+    "task_qa": "answer_head.",
+    "task_obj_predict": "obj_predict_head.",
+    "visual_obj_loss": "obj_predict_head.decoder_dict.obj.",
+    "visual_attr_loss": "obj_predict_head.decoder_dict.attr.",
+    "visual_feat_loss": "obj_predict_head.decoder_dict.feat.",
+}
+
+
+@dataclass(frozen=True)
+class Original:
+    """What a file of 2019 holds, in the Hugging Face layout.
+
+    Attributes:
+        kind: a row of `NAMES`.
+        config: the sizes that the shapes tell.
+        state: tensors by the names of the model of that kind.
+        unknown: names in the file that no model has.
+    """
+
+    kind: str
+    config: LxmertConfig
+    state: State
+    unknown: tuple[str, ...]
+
+
+def read_original(path: str | Path, *, num_attention_heads: int | None = None) -> Original:
+    """Read a file that the code of 2019 wrote, such as `model_LXRT.pth` or `BEST.pth`.
+
+    Args:
+        path: the file.
+        num_attention_heads: which the file does not tell; None means one for each 64 of the width,
+            as in every published model.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such file, is damaged or holds code; see `read_weights`.
+    """
+    return from_original(read_weights(path), source=path, num_attention_heads=num_attention_heads)
+
+
+def from_original(
+    state: Mapping[str, Tensor],
+    *,
+    source: str | Path = "the state dict",
+    num_attention_heads: int | None = None,
+) -> Original:
+    """Bring tensors with the names of 2019 into the Hugging Face layout.
+
+    Args:
+        state: tensors by name, with or without `module.`; those on `meta` will do.
+        source: where they come from, for messages.
+        num_attention_heads: as in `read_original`.
+
+    Raises:
+        ValueError: if these are no weights of LXMERT in the layout of 2019.
+    """
+    cleaned: dict[str, str] = {}
+    for name in state:
+        plain = _plain(name)
+        if plain in cleaned:
+            raise ValueError(f"{source} has two tensors for {plain}: {cleaned[plain]} and {name}")
+        cleaned[plain] = name
+    kind = _find_kind({plain: state[name] for plain, name in cleaned.items()}, source)
+    renamed = {name: rename(plain, NAMES[kind]) for plain, name in cleaned.items()}
+    arranged = {new: state[name] for name, new in renamed.items() if new is not None}
+    return Original(
+        kind,
+        infer_config(arranged, source=source, num_attention_heads=num_attention_heads),
+        arranged,
+        tuple(name for name, new in renamed.items() if new is None),
+    )
+
+
+def to_original(kind: str, state: Mapping[str, Tensor]) -> State:
+    """Bring the tensors of a model back to the names of 2019, without `module.`.
+
+    Args:
+        kind: a row of `NAMES`.
+        state: the state dict of the model.
+
+    Raises:
+        ValueError: if a tensor has no name in that layout.
+    """
+    table = {new: old for old, new in NAMES[kind].items()}
+    renamed = {name: rename(name, table) for name in state}
+    nameless = sorted(name for name, old in renamed.items() if old is None)
+    if nameless:
+        raise ValueError(f"the layout of 2019 has no name for {', '.join(nameless)}")
+    return {old: state[name] for name, old in renamed.items() if old is not None}
+
+
+def rename(name: str, table: Mapping[str, str]) -> str | None:
+    """Look a name up in a table in which `{}` is the number of a layer; None if it is not there."""
+    if name in table:
+        return table[name]
+    match = re.search(r"\.(\d+)\.", name)
+    if match is None:
+        return None
+    pattern = f"{name[: match.start()]}.{{}}.{name[match.end() :]}"
+    return table[pattern].format(match[1]) if pattern in table else None
+
+
+def infer_config(
+    state: Mapping[str, Tensor],
+    *,
+    source: str | Path = "the state dict",
+    num_attention_heads: int | None = None,
+) -> LxmertConfig:
+    """Read the sizes of a model off the shapes of its tensors.
+
+    What no shape tells has its default value: dropouts, activation, weights of the losses.
+
+    Args:
+        state: tensors in the Hugging Face layout, with or without `lxmert.` in front.
+        source: where they come from, for messages.
+        num_attention_heads: as in `read_original`.
+
+    Raises:
+        ValueError: if the width is no multiple of 64 and the number of heads is not given.
+    """
+    shapes = {name.removeprefix("lxmert."): value.shape for name, value in state.items()}
+    sizes = {
+        setting: shapes[name][axis]
+        for setting, (name, axis) in _SIZES.items()
+        if len(shapes.get(name, ())) > axis
+    }
+    sizes |= {setting: _count_layers(shapes, part) for setting, part in _LAYER_LISTS.items()}
+    inner = [shapes[name][0] for name in _INNER_LAYERS if shapes.get(name)]
+    if inner:
+        sizes["intermediate_size"] = inner[0]
+    width = sizes.get("hidden_size", LxmertConfig.hidden_size)
+    if num_attention_heads is None and width % HEAD_WIDTH:
+        raise ValueError(
+            f"{source} has states of width {width}, which is no multiple of {HEAD_WIDTH}, so that "
+            "its number of attention heads is unknown: give num_attention_heads=N or --heads N"
+        )
+    sizes["num_attention_heads"] = num_attention_heads or width // HEAD_WIDTH
+    if "classifier.logit_fc.0.weight" in shapes:
+        sizes["num_images"] = shapes["classifier.logit_fc.0.weight"][1] // width
+    switches = {}
+    if any(name.startswith("cls.predictions.") for name in shapes):
+        switches = {
+            switch: any(name.startswith(prefix) for name in shapes)
+            for switch, prefix in _SWITCHES.items()
+        }
+    return LxmertConfig(**sizes, **switches)  # type: ignore[arg-type]
+
+
+def _plain(name: str) -> str:
+    """Take `module.` away, and the names that layer norms had in older BERT files."""
+    name = name.removeprefix("module.").replace(f"{_FINE_TUNED}module.", _FINE_TUNED, 1)
+    name = re.sub(r"\.gamma$", ".weight", name)
+    return re.sub(r"\.beta$", ".bias", name)
+
+
+def _find_kind(state: Mapping[str, Tensor], source: str | Path) -> str:
+    """Tell by names and shapes which program of 2019 wrote a file."""
+    backbone = {name.removeprefix(_FINE_TUNED) for name in state}
+    if not any(name.startswith(("bert.encoder.visn_fc.", "bert.encoder.x_")) for name in backbone):
+        raise ValueError(f"{source} holds no LXMERT in the layout of 2019: {_explain(state)}")
+    if not any(name.startswith(_FINE_TUNED) for name in state):
+        heads = any(not name.startswith("bert.") for name in state)
+        return "pretraining" if heads else "encoder"
+    # The head of an answer reads one pooled vector, that of a pair one for each of two images.
+    first = state.get("logit_fc.0.weight")
+    pairs = first is not None and first.dim() == 2 and first.shape[0] <= first.shape[1]
+    return "pairs" if pairs else "answering"
+
+
+def _explain(state: Mapping[str, Tensor]) -> str:
+    """Say what a foreign file seems to be, and what to do with it."""
+    if any(name.startswith("lxmert.encoder.") for name in state):
+        return "it has the Hugging Face layout: name the folder that it lies in"
+    if any(name.removeprefix("bert.").startswith("encoder.layer.0.") for name in state):
+        return "it looks like BERT: start from it with LxmertModel.from_bert(FOLDER)"
+    return f"its names are like {next(iter(sorted(state)), 'none at all')!r}"
+
+
+def _count_layers(shapes: Mapping[str, tuple[int, ...]], part: str) -> int:
+    """Return one more than the highest number of a layer."""
+    pattern = re.compile(rf"encoder\.{part}\.(\d+)\.")
+    numbers = [int(match[1]) for name in shapes if (match := pattern.match(name))]
+    return max(numbers, default=-1) + 1
