@@ -226,3 +226,58 @@ def test_most_examples_are_answered_right() -> None:
         for row in rows
     ]
     assert sum(right) >= 22
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """A fine-tuned file of 2019 with two answers."""
+    from model import published, tiny
+
+    sizes = {"hidden_size": 128, "num_attention_heads": 2, "num_qa_labels": 2}
+    model = tiny.build_reference("LxmertForQuestionAnswering", **sizes)
+    return published.write(tmp_path / "BEST.pth", published.state_of_2019(model))
+
+
+def test_a_file_of_2019_is_converted_and_described(
+    lxmert: Command, original: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "answers.txt").write_text("no\nyes\n")
+    result = lxmert("convert", original, tmp_path / "out", "--answers", tmp_path / "answers.txt")
+    assert (result.code, result.err) == (0, "")
+    assert "converted from" in result.out
+    assert "note: it has 2 attention heads" in result.out
+    shown = lxmert("info", tmp_path / "out")
+    assert (shown.code, shown.err) == (0, "")
+    for text in ("model folder", "LxmertForQuestionAnswering", "2: no, yes", "language layers"):
+        assert text in shown.out
+    report = json.loads(lxmert("info", tmp_path / "out", "--json").out)
+    assert report["facts"]["answers"] == ["no", "yes"]
+    assert f"{report['num_parameters']:,}" in shown.out
+    assert lxmert("convert", tmp_path / "out", tmp_path / "back.pth").code == 0
+    again = json.loads(lxmert("info", tmp_path / "back.pth", "--json").out)
+    assert again["parameters"] == report["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "BEST.pth", "BEST.pth"], "cannot become"),
+        (["convert", "BEST.pth", "notes.txt"], "notes.txt is there already"),
+        (["convert", "notes.txt", "out"], "notes.txt is nothing that is known here"),
+        (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "Got 1 answers for a model"),
+        (["info", "nowhere"], "there is no nowhere"),
+    ],
+)
+def test_a_mistake_in_converting_is_one_line(
+    lxmert: Command,
+    original: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(original.parent)
+    Path("notes.txt").write_text("no weights")
+    result = lxmert(*arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert message in result.err
+    assert {path.name for path in original.parent.iterdir()} == {"BEST.pth", "notes.txt"}

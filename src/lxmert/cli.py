@@ -15,7 +15,9 @@ from lxmert.terminal import (
     hide_weight_bars,
     quiet_libraries,
     show_explanation,
+    show_official_scores,
     show_progress,
+    show_report,
     show_scores,
     show_warning,
 )
@@ -109,13 +111,20 @@ def extract(
     print(f"{output}: regions of {len(store)} images")
 
 
+def _file(text: str) -> typer.models.OptionInfo:
+    """Return an option for an official file."""
+    option: typer.models.OptionInfo = typer.Option(help=text, rich_help_panel="With --metric")
+    return option
+
+
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    model: Annotated[str | None, typer.Argument(help="Model folder or hub name.")] = None,
     data: Annotated[
-        Path, typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON.")
-    ],
-    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+        Path | None,
+        typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON."),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
     training: Annotated[
         Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
     ] = None,
@@ -123,8 +132,76 @@ def evaluate(
         int | None, typer.Option(help="Only so many questions, drawn at random.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="vqa, gqa or nlvr2: score files of results, without a model.")
+    ] = None,
+    questions: Annotated[Path | None, _file("Official questions (vqa, gqa).")] = None,
+    annotations: Annotated[Path | None, _file("Official annotations (vqa).")] = None,
+    results: Annotated[Path | None, _file("Your results (vqa).")] = None,
+    predictions: Annotated[Path | None, _file("Your predictions (gqa, nlvr2).")] = None,
+    choices: Annotated[Path | None, _file("Official choices, for validity (gqa).")] = None,
+    scene_graphs: Annotated[Path | None, _file("Scene graphs, for grounding (gqa).")] = None,
+    attentions: Annotated[Path | None, _file("Your attention, for grounding (gqa).")] = None,
+    examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel="With --metric")
+    ] = False,
 ) -> None:
-    """Score a model on questions about pictures, from pixels, by family; or eyes on boxes."""
+    """Score a model on questions about pictures, from pixels, by family; or eyes on boxes.
+
+    With --metric: score anybody's files of results by the official rules, without a model.
+    """
+    files = {
+        "questions": questions,
+        "annotations": annotations,
+        "results": results,
+        "predictions": predictions,
+        "choices": choices,
+        "scene_graphs": scene_graphs,
+        "attentions": attentions,
+        "examples": examples,
+    }
+    paths = {name: path for name, path in files.items() if path is not None}
+    if metric is not None:
+        if any(given is not None for given in (model, data, images, training, limit)):
+            raise ValueError("--metric scores files without a model: leave out model and --data")
+        _score_files(metric, paths, output, as_json=as_json)
+        return
+    if model is None or data is None or images is None:
+        raise ValueError("name a model with --data and --images, or a --metric with its files")
+    if paths or as_json:
+        raise ValueError("files of results and --json need --metric vqa, gqa or nlvr2")
+    _evaluate_model(model, data, images, training=training, limit=limit, output=output)
+
+
+def _score_files(
+    metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
+) -> None:
+    """Score files of results by official rules."""
+    from lxmert.workflows.scoring import score
+
+    if output is not None:
+        check_output(output, "-o")
+    scores = score(metric, **paths)
+    if output is not None:
+        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(scores))
+    else:
+        names = " with ".join(path.name for path in paths.values())
+        show_official_scores(f"{metric}: {names}", scores)
+
+
+def _evaluate_model(
+    model: str,
+    data: Path,
+    images: Path,
+    *,
+    training: Path | None,
+    limit: int | None,
+    output: Path | None,
+) -> None:
+    """Score a model from pixels."""
     from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
 
     hide_weight_bars()
@@ -150,6 +227,51 @@ def evaluate(
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     show_scores(report["accuracy"], report["blind"], report["count"])
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A parameter file of 2019, or a model folder.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write, or FILE.pth for 2019's form.")],
+    answers: Annotated[
+        Path | None, typer.Option(help="List of the model's answers, which travel with it then.")
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads; left out: one for each 64 of the width.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Weights that may be left over or stay random, such as cls.predictions."),
+    ] = None,
+) -> None:
+    """Convert weights: files of 2019, Hugging Face folders; what they are, their content tells."""
+    from lxmert.workflows.conversion import Choices
+    from lxmert.workflows.conversion import convert as run
+
+    hide_weight_bars()
+    notes = run(source, target, Choices(answers, heads, tuple(allow or ())))
+    print(f"{target}: converted from {source}")
+    for note in notes:
+        print(f"note: {note}")
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="Model, parameter file, detector, region store or tokenizer.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what a file or folder is and what is in it; nothing of it is run."""
+    from lxmert.workflows.inspection import inspect
+
+    report = inspect(path)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+        return
+    show_report(f"{report.path}: {report.kind}", report.facts, report.parameters)
+    for note in report.notes:
+        print(f"\nnote: {note}")
 
 
 @scenes.command("make")

@@ -1,7 +1,7 @@
 """What the command line shows: tables, progress, warnings; and checks of files to be written."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,3 +123,58 @@ def show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int)
     console = Console()
     console.print(table)
     console.print(f"{count} questions")
+
+
+def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
+    """Print official scores as a table, those by type, steps or length below."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("score", header_style="dim")
+    table.add_column("", justify="right")
+    for name, value in scores.items():
+        parts = value if isinstance(value, Mapping) else {"": value}
+        for part, number in parts.items():
+            shown = f"{number:.4g}" if isinstance(number, float) else "not computed"
+            table.add_row(Text(f"{name}: {part}" if part != "" else name), shown)
+    console = Console(highlight=False)
+    console.print(Text(title))
+    console.print(table)
+
+
+def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str, int]) -> None:
+    """Print what a file or folder is, what is known of it, and its parameters by group."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Text(f"\n{kind}\n", style="bold"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, fact in facts.items():
+        table.add_row(Text(name), Text(_shorten(fact)))
+    console.print(table)
+    if not parameters:
+        return
+    groups = Table(box=None, pad_edge=False)
+    groups.add_column("layers", header_style="dim")
+    groups.add_column("parameters", justify="right", header_style="dim")
+    for name, count in parameters.items():
+        groups.add_row(Text(name), f"{count:,}")
+    groups.add_row(Text("in all", style="bold"), Text(f"{sum(parameters.values()):,}", "bold"))
+    console.print()
+    console.print(groups)
+
+
+def _shorten(fact: object) -> str:
+    """Write a fact out; of a long list its length and its beginning."""
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, list):
+        shown = ", ".join(repr(entry) if entry == "" else str(entry) for entry in fact[:8])
+        return f"{len(fact):,}: {shown}{', ...' if len(fact) > 8 else ''}"
+    return f"{fact:,}" if isinstance(fact, int) else str(fact)

@@ -1,0 +1,110 @@
+"""GQA's grounding: how much attention lies on the regions that a question and its answer name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.metrics.fields import Record, number_field, record_field, text_field
+from lxmert.metrics.files import collect, read_list, read_mapping
+from lxmert.metrics.gqa import GqaQuestion
+
+Box = tuple[float, float, float, float]
+Attention = npt.NDArray[np.float64]
+
+_WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]:
+    """Return the boxes of the objects that a question and its full answer name.
+
+    Args:
+        question: an object that is named twice is there twice, as in the official script.
+        objects: boxes of its image by object id, `(x1, y1, x2, y2)` as fractions of the image.
+
+    Returns:
+        The boxes, and the whole image if the program refers to the scene.
+
+    Raises:
+        ValueError: if the scene graph lacks an object.
+    """
+    missing = [key for key in question.object_ids if key not in objects]
+    if missing:
+        raise ValueError(
+            f"the scene graph of image {question.image_id} lacks the object {missing[0]!r}, which "
+            "a question names: are scene graphs and questions of the same split?"
+        )
+    regions = [objects[key] for key in question.object_ids]
+    return [*regions, _WHOLE_IMAGE] if question.whole_image else regions
+
+
+def grounding_score(attention: Attention, regions: Sequence[Box]) -> float:
+    """Sum the attention on each region, a cell by the share of it that lies inside.
+
+    Args:
+        attention: `[cells, cells]`, 7 x 7 in the official setting; the first index counts from
+            left to right and the second from top to bottom, as in the official script.
+        regions: `(x1, y1, x2, y2)` as fractions of the image; overlapping ones count again.
+
+    Source: the grid branch of GQA's evaluation script.
+    """
+    edges = np.arange(len(attention) + 1) / len(attention)
+    return sum(
+        float(_shares(edges, x1, x2) @ attention @ _shares(edges, y1, y2))
+        for x1, y1, x2, y2 in regions
+    )
+
+
+def read_scene_graphs(path: Path) -> dict[str, dict[str, Box]]:
+    """Return the objects' boxes of every image in an official file, as fractions of the image.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the byte or the image that is wrong.
+    """
+    return collect(read_mapping(path, _objects), path)
+
+
+def read_attentions(path: Path) -> Iterator[tuple[str, Attention]]:
+    """Yield question ids with attention on a grid; errors as for the scene graphs.
+
+    The file is a list of `{"questionId": str, "attention": [cells][cells] numbers}`.
+    """
+    return read_list(path, _attention)
+
+
+def _shares(edges: Attention, start: float, end: float) -> Attention:
+    """Return which part of each cell's side lies between start and end."""
+    overlap = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
+    shares: Attention = np.maximum(overlap, 0.0) * (len(edges) - 1)
+    return shares
+
+
+def _objects(entry: Record) -> dict[str, Box]:
+    width, height = number_field(entry, "width"), number_field(entry, "height")
+    if not (width > 0 and height > 0):
+        raise ValueError(f"'width' and 'height' must be positive, got {width} and {height}")
+    objects = record_field(entry, "objects")
+    return {key: _box(record_field(objects, key), width, height) for key in objects}
+
+
+def _box(entry: Record, width: float, height: float) -> Box:
+    x, y, w, h = (number_field(entry, key) for key in ("x", "y", "w", "h"))
+    return x / width, y / height, (x + w) / width, (y + h) / height
+
+
+def _attention(entry: Record) -> tuple[str, Attention]:
+    key = text_field(entry, "questionId")
+    try:
+        attention = np.array(entry.get("attention"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"'attention' of question {key} is no grid of numbers") from error
+    if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or not attention.size:
+        raise ValueError(
+            f"'attention' of question {key} has the shape {attention.shape}, expected a square "
+            "grid such as 7 x 7; attention on objects is not scored"
+        )
+    if not np.isfinite(attention).all():
+        raise ValueError(f"'attention' of question {key} holds numbers that are not finite")
+    return key, attention

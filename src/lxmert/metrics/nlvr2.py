@@ -1,0 +1,107 @@
+"""The official scores of NLVR2: accuracy, and consistency over the pictures of a sentence."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from lxmert.metrics.fields import text_field
+from lxmert.metrics.files import collect, read_lines
+
+TRUTHS = {"true": True, "false": False}
+"""Labels and predictions in lower case: the official script ignores case."""
+
+
+class Nlvr2Scores(TypedDict):
+    """Shares in `[0, 1]`.
+
+    Attributes:
+        accuracy: of the examples.
+        consistency: of the sentences, all of whose examples are right.
+    """
+
+    accuracy: float
+    consistency: float
+
+
+def read_nlvr2_labels(path: Path) -> dict[str, bool]:
+    """Return the labels in an official file, one JSON object a line, by identifier.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the line that is wrong, or the identifier that is there twice.
+    """
+    return collect(_labels(path), path)
+
+
+def read_nlvr2_predictions(path: Path) -> dict[str, bool]:
+    """Return the predictions in a file of lines `identifier,True|False`; errors as for labels."""
+    return collect(_predictions(path), path)
+
+
+def score_nlvr2(labels: Mapping[str, bool], predictions: Mapping[str, bool]) -> Nlvr2Scores:
+    """Score a prediction for every example.
+
+    Args:
+        labels: by identifier; at least one.
+        predictions: one for each of them.
+
+    Source: the NLVR2 script of lil-lab/nlvr.
+    """
+    right = {key: predictions[key] == label for key, label in labels.items()}
+    sentences: dict[str, bool] = {}
+    for key, hit in right.items():
+        sentence = sentence_key(key)
+        sentences[sentence] = sentences.get(sentence, True) and hit
+    return {
+        "accuracy": sum(right.values()) / len(right),
+        "consistency": sum(sentences.values()) / len(sentences),
+    }
+
+
+def sentence_key(identifier: str) -> str:
+    """Return what the examples of one sentence share: the identifier without the pair's number.
+
+    Raises:
+        ValueError: if the identifier is not of the form split-set-pair-sentence.
+    """
+    parts = identifier.split("-")
+    if len(parts) != 4:
+        raise ValueError(
+            f"the identifier {identifier!r} is not of the form split-set-pair-sentence, such as "
+            "dev-850-0-1"
+        )
+    return "-".join((*parts[:2], "", parts[3]))
+
+
+def _labels(path: Path) -> Iterator[tuple[str, bool]]:
+    for number, line in read_lines(path):
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError(f"expected an object, got {line[:60]}")
+            key = text_field(entry, "identifier")
+            sentence_key(key)
+            yield key, _truth(text_field(entry, "label"))
+        except ValueError as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
+
+
+def _predictions(path: Path) -> Iterator[tuple[str, bool]]:
+    for number, line in read_lines(path):
+        parts = line.split(",")
+        if len(parts) != 2:
+            raise ValueError(
+                f"{path} line {number} is {line[:60]!r}, expected identifier,True or "
+                "identifier,False"
+            )
+        try:
+            yield parts[0], _truth(parts[1])
+        except ValueError as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in TRUTHS:
+        raise ValueError(f"got {text!r}, expected True or False")
+    return TRUTHS[text.lower()]

@@ -1,0 +1,158 @@
+"""The official score of VQA v2: leave-one-out agreement with the ten annotators."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+from lxmert.metrics.fields import Record, int_field, records_field, text_field
+from lxmert.metrics.files import collect, distinct, read_list
+from lxmert.metrics.vqa_answers import clean_answer, strip_answer
+
+
+class VqaAnswer(NamedTuple):
+    """What one annotator answered; two records are the same where all three fields are.
+
+    Attributes:
+        answer: the answer as written.
+        confidence: "yes", "maybe" or "no"; None where the file has none.
+        answer_id: number of the annotator; None where the file has none.
+    """
+
+    answer: str
+    confidence: str | None
+    answer_id: int | None
+
+
+class VqaAnnotation(NamedTuple):
+    """What is known about one question."""
+
+    question_id: int
+    question_type: str
+    answer_type: str
+    answers: tuple[VqaAnswer, ...]
+
+
+class VqaScores(TypedDict):
+    """Mean accuracy in percent with two decimals.
+
+    Attributes:
+        overall: over all questions.
+        per_answer_type: over those of an answer type (yes/no, number, other).
+        per_question_type: over those that begin alike ("how many", "is the", ...).
+    """
+
+    overall: float
+    per_answer_type: dict[str, float]
+    per_question_type: dict[str, float]
+
+
+def read_vqa_questions(path: Path) -> list[int]:
+    """Return the ids in an official file of questions, in its order.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the byte or the entry that is wrong, or the id that is there twice.
+    """
+    pairs = read_list(path, lambda entry: (int_field(entry, "question_id"), ""), member="questions")
+    return list(collect(pairs, path))
+
+
+def read_vqa_annotations(path: Path) -> Iterator[tuple[int, VqaAnnotation]]:
+    """Yield question ids with annotations of an official file; errors as for the questions."""
+    return distinct(read_list(path, _annotation, member="annotations"), path)
+
+
+def read_vqa_results(path: Path) -> dict[int, str]:
+    """Return the answers in a results file, by question id; errors as for the questions.
+
+    The file is a list of `{"question_id": int, "answer": str}`.
+    """
+    pairs = read_list(
+        path, lambda entry: (int_field(entry, "question_id"), text_field(entry, "answer"))
+    )
+    return collect(pairs, path)
+
+
+def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
+    """Score one predicted answer.
+
+    Leaving out one annotator at a time, three of the others who gave the answer make it right: the
+    score is the mean of `min(1, matches / 3)`. Answers are cleaned only where the annotators
+    disagree.
+
+    Args:
+        prediction: the answer.
+        annotators: at least one; ten in the official files.
+
+    Returns:
+        The score in `[0, 1]`: 0.3, 0.6, 0.9 and 1 for one, two, three and more of ten.
+
+    Source: GT-Vision-Lab's `vqaEval`, quirks included.
+    """
+    prediction = strip_answer(prediction)
+    answers = [strip_answer(annotator.answer) for annotator in annotators]
+    if len(set(answers)) > 1:
+        prediction = clean_answer(prediction)
+        answers = [clean_answer(answer) for answer in answers]
+    matches = answers.count(prediction)
+    if not matches:
+        return 0.0
+    # Equal records leave together, as the official code compares them whole, confidence and id
+    # included; it also adds in this order.
+    records = [
+        (answer, *annotator[1:]) for answer, annotator in zip(answers, annotators, strict=True)
+    ]
+    others = [
+        matches - records.count(record) if record[0] == prediction else matches
+        for record in records
+    ]
+    return sum(min(1.0, count / 3) for count in others) / len(others)
+
+
+def score_vqa(annotations: Iterable[VqaAnnotation], results: Mapping[int, str]) -> VqaScores:
+    """Score an answer for every question.
+
+    Args:
+        annotations: one for each question; at least one.
+        results: an answer for each of them, by question id.
+    """
+    overall: list[float] = []
+    answer_types: dict[str, list[float]] = defaultdict(list)
+    question_types: dict[str, list[float]] = defaultdict(list)
+    for annotation in annotations:
+        accuracy = answer_accuracy(results[annotation.question_id], annotation.answers)
+        overall.append(accuracy)
+        answer_types[annotation.answer_type].append(accuracy)
+        question_types[annotation.question_type].append(accuracy)
+    return {
+        "overall": _percent(overall),
+        "per_answer_type": {name: _percent(answer_types[name]) for name in sorted(answer_types)},
+        "per_question_type": {
+            name: _percent(question_types[name]) for name in sorted(question_types)
+        },
+    }
+
+
+def _annotation(entry: Record) -> tuple[int, VqaAnnotation]:
+    answers = tuple(
+        VqaAnswer(
+            text_field(answer, "answer"),
+            text_field(answer, "answer_confidence") if "answer_confidence" in answer else None,
+            int_field(answer, "answer_id") if "answer_id" in answer else None,
+        )
+        for answer in records_field(entry, "answers")
+    )
+    if not answers:
+        raise ValueError("'answers' is empty, expected those of ten annotators")
+    question_id = int_field(entry, "question_id")
+    types = (text_field(entry, "question_type"), text_field(entry, "answer_type"))
+    return question_id, VqaAnnotation(question_id, *types, answers)
+
+
+def _result(entry: Record) -> tuple[int, str]:
+    return int_field(entry, "question_id"), text_field(entry, "answer")
+
+
+def _percent(scores: Sequence[float]) -> float:
+    return round(100 * sum(scores) / len(scores), 2)

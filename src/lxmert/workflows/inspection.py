@@ -1,0 +1,311 @@
+"""What a file or folder is, and what is in it; nothing of it is ever run."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.store import describe_store
+from lxmert.data.store_layout import HEADER, UNFINISHED
+from lxmert.model.answers import answers_of
+from lxmert.model.checkpoints import check_fit, read_folder, read_weights
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.loading import MODELS, find_kind, outline
+from lxmert.model.original import HEAD_WIDTH, Original, from_original
+from lxmert.vision.configuration import CONFIG_NAME, MODEL_TYPE
+from lxmert.vision.extract import RegionExtractor
+
+_GROUPS = {
+    "embeddings.": "text embeddings",
+    "encoder.visn_fc.": "region embedding",
+    "encoder.layer.": "language layers",
+    "encoder.r_layers.": "region layers",
+    "encoder.x_layers.": "cross-modality layers",
+    "pooler.": "pooler",
+    "cls.": "word and matching heads",
+    "obj_predict_head.": "region heads",
+    "answer_head.": "answer head",
+    "classifier.": "classifier of image sets",
+}
+_OBJECTIVES = {
+    "task_mask_lm": "masked words",
+    "task_matched": "matching",
+    "visual_obj_loss": "objects",
+    "visual_attr_loss": "attributes",
+    "visual_feat_loss": "features",
+    "task_qa": "answers",
+}
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a file or folder.
+
+    Attributes:
+        path: where it is.
+        kind: what it is; a row of `INSPECTORS`.
+        facts: what is to be said of it, by name, the important first.
+        parameters: how many numbers its weights are, by group; shared ones are counted once.
+        notes: what is wrong with it or lacks.
+    """
+
+    path: str
+    kind: str
+    facts: dict[str, object]
+    parameters: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON values, with `num_parameters`, the sum, beside them."""
+        return {**asdict(self), "num_parameters": sum(self.parameters.values())}
+
+
+def inspect(path: str | Path) -> Report:
+    """Find out what a file or folder is and what is in it.
+
+    Args:
+        path: model folder, parameter file of 2019, detector folder, region store or tokenizer.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is none of these, or damaged.
+    """
+    path = Path(path)
+    return INSPECTORS[recognise(path)](path)
+
+
+def recognise(path: Path) -> str:
+    """Tell by its content what a file or folder is.
+
+    Returns:
+        A row of `INSPECTORS`.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is nothing that is known.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}: check the path")
+    if path.is_dir():
+        return _recognise_folder(path)
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        raise ValueError(f"{path} is one file of a model: name the folder that it lies in")
+    # A zip archive or a pickle: the two forms that torch has written.
+    if not start.startswith((b"PK", b"\x80")):
+        raise ValueError(f"{path} is {_EXPECTED}")
+    _read_original(path)
+    return "file of 2019"
+
+
+_EXPECTED = (
+    "nothing that is known here: expected a model folder, a parameter file of 2019 such as "
+    "model_LXRT.pth, a detector folder, a region store or a tokenizer"
+)
+
+
+def _recognise_folder(folder: Path) -> str:
+    if any((folder / name).is_file() for name in (HEADER, UNFINISHED)):
+        return "region store"
+    if (folder / CONFIG_NAME).is_file():
+        model_type = _read_json(folder / CONFIG_NAME).get("model_type")
+        kind = {LxmertConfig.model_type: "model folder", MODEL_TYPE: "detector folder"}.get(
+            str(model_type)
+        )
+        if kind is None:
+            raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
+        return kind
+    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return "tokenizer"
+    raise ValueError(f"{folder} is {_EXPECTED}")
+
+
+def _inspect_original(path: Path) -> Report:
+    original = _read_original(path)
+    facts, notes = _describe_model(original.kind, original.config, original.state)
+    width = original.config.hidden_size
+    facts["attention heads"] = f"{width // HEAD_WIDTH}, by the width; the file does not tell"
+    if width % HEAD_WIDTH:
+        facts["attention heads"] = "unknown: convert it with --heads N"
+    notes += _find_misfit(path, original.kind, original.config, original.state, original.unknown)
+    return Report(str(path), "file of 2019", facts, _count(original.config, original.state), notes)
+
+
+def _inspect_model(folder: Path) -> Report:
+    state = read_folder(folder, device="meta")
+    config = LxmertConfig.from_pretrained(folder)
+    kind = find_kind(state)
+    facts, notes = _describe_model(kind, config, state)
+    if kind == "encoder":
+        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
+    notes += _find_misfit(folder, kind, config, state, ())
+    eyes, eyes_notes = _describe_eyes(folder)
+    facts["eyes"] = eyes
+    facts["tokenizer"] = _describe_tokenizer(folder)
+    return Report(str(folder), "model folder", facts, _count(config, state), notes + eyes_notes)
+
+
+def _inspect_detector(folder: Path) -> Report:
+    extractor = RegionExtractor.from_pretrained(folder)
+    config = extractor.detector.config
+    parameters: dict[str, int] = {}
+    for name, parameter in extractor.detector.named_parameters():
+        group = name.split(".")[0]
+        parameters[group] = parameters.get(group, 0) + parameter.numel()
+    facts: dict[str, object] = {
+        "fingerprint": extractor.fingerprint,
+        "objects": list(extractor.object_names),
+        "attributes": list(extractor.attribute_names),
+        "region feature": config.feature_dim,
+        "regions at most": config.num_regions,
+        "picture": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
+    }
+    return Report(str(folder), "detector folder", facts, parameters)
+
+
+def _inspect_store(folder: Path) -> Report:
+    described = describe_store(folder)
+    notes = () if described["complete"] else ("it is not finished: extract again to go on",)
+    size = described.pop("bytes")
+    facts = {name.replace("_", " "): value for name, value in described.items()}
+    assert isinstance(size, int)
+    return Report(str(folder), "region store", facts | {"size": _megabytes(size)}, notes=notes)
+
+
+def _inspect_tokenizer(folder: Path) -> Report:
+    return Report(str(folder), "tokenizer", {"vocabulary": _describe_tokenizer(folder)})
+
+
+INSPECTORS: dict[str, Callable[[Path], Report]] = {
+    "file of 2019": _inspect_original,
+    "model folder": _inspect_model,
+    "detector folder": _inspect_detector,
+    "region store": _inspect_store,
+    "tokenizer": _inspect_tokenizer,
+}
+"""Kind of file or folder -> what reports on it."""
+
+
+def _read_original(path: Path) -> Original:
+    """Read names and shapes of a file of 2019; its number of heads is left open."""
+    return from_original(read_weights(path, device="meta"), source=path, num_attention_heads=1)
+
+
+def _describe_model(
+    kind: str, config: LxmertConfig, state: Mapping[str, Tensor]
+) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return facts and notes of an LXMERT."""
+    types = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
+    size = sum(value.numel() * value.element_size() for value in _unshared(config, state).values())
+    facts: dict[str, object] = {
+        "model": MODELS[kind].__name__,
+        "layers": f"{config.l_layers} language, {config.r_layers} region, "
+        f"{config.x_layers} cross-modality",
+        "width": config.hidden_size,
+        "attention heads": config.num_attention_heads,
+        "text": f"{config.vocab_size} word pieces, {config.max_position_embeddings} at once",
+        "region": f"feature of {config.visual_feat_dim}, position of {config.visual_pos_dim}",
+        "weights": f"{', '.join(types)}, {_megabytes(size)}",
+    }
+    notes: tuple[str, ...] = ()
+    if kind == "pretraining":
+        facts["objectives"] = [
+            name for switch, name in _OBJECTIVES.items() if _is_on(config, switch)
+        ]
+    if any(name.startswith("answer_head.") for name in state):
+        answers = answers_of(config)
+        facts["answers"] = config.num_qa_labels if answers is None else list(answers)
+        if answers is None:
+            notes = (
+                f"the {config.num_qa_labels} answers have no names: "
+                "`lxmert convert ... --answers LIST` writes them into the model",
+            )
+    if kind == "pairs":
+        facts["images at once"] = config.num_images
+    return facts, notes
+
+
+def _is_on(config: LxmertConfig, switch: str) -> bool:
+    on: bool = getattr(config, switch)
+    return on and (config.task_obj_predict or not switch.startswith("visual_"))
+
+
+def _find_misfit(
+    source: Path,
+    kind: str,
+    config: LxmertConfig,
+    state: Mapping[str, Tensor],
+    unknown: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Return what keeps weights from filling their model, as a note."""
+    empty = outline(kind, config)
+    tied = empty.all_tied_weights_keys
+    try:
+        check_fit(source, state, empty.state_dict(), tied=tied, unknown=unknown)
+    except ValueError as error:
+        return (str(error),)
+    return ()
+
+
+def _describe_eyes(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the fingerprint that a model expects, and what is wrong with the eyes beside it."""
+    if not (folder / FILE_NAME).is_file():
+        return "not named in this folder", ()
+    expected = PreprocessorConfig.load(folder).extractor
+    if not (folder / EYES_FOLDER).is_dir():
+        return f"{expected}, not in this folder", ()
+    found = RegionExtractor.from_pretrained(folder / EYES_FOLDER).fingerprint
+    if found == expected:
+        return f"{expected}, in {EYES_FOLDER}", ()
+    note = f"{folder / EYES_FOLDER} holds the eyes {found}, but the model expects {expected}"
+    return expected, (note,)
+
+
+def _describe_tokenizer(folder: Path) -> str:
+    """Return how many word pieces a tokenizer knows."""
+    rich, plain = (folder / name for name in _TOKENIZER_FILES)
+    if rich.is_file():
+        model = _read_json(rich).get("model")
+        words = model.get("vocab") if isinstance(model, dict) else None
+        if not isinstance(words, dict | list):
+            raise ValueError(f"{rich} is no tokenizer: it has no vocabulary")
+        return f"{len(words)} word pieces"
+    if plain.is_file():
+        return f"{len(plain.read_text(encoding='utf-8').splitlines())} word pieces"
+    return "not in this folder"
+
+
+def _count(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Add up the parameters by group."""
+    counts = dict.fromkeys([*_GROUPS.values(), "other"], 0)
+    for name, value in _unshared(config, state).items():
+        name = name.removeprefix("lxmert.")
+        group = next((title for start, title in _GROUPS.items() if name.startswith(start)), "other")
+        counts[group] += math.prod(value.shape)
+    return {group: count for group, count in counts.items() if count}
+
+
+def _unshared(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the decoder of words where it is the embedding once more."""
+    shared = {"cls.predictions.decoder.weight"} if config.tie_word_embeddings else set()
+    return {name: value for name, value in state.items() if name not in shared}
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content

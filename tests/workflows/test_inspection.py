@@ -1,0 +1,180 @@
+"""What `lxmert info` finds out, on models of every kind with known sizes."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from model import published, tiny
+
+from lxmert.model.answers import name_answers
+from lxmert.model.loading import outline
+from lxmert.model.original import to_original
+from lxmert.workflows.inspection import inspect
+
+DEFAULT = ROOT / "src/lxmert/default"
+
+
+def test_a_file_of_2019_is_described_by_its_shapes(tmp_path):
+    path = tmp_path / "model_LXRT.pth"
+    model = tiny.build_reference("LxmertForPreTraining")
+    published.write(path, published.state_of_2019(model, outer="module."))
+    report = inspect(path)
+    assert (report.kind, report.facts["model"]) == ("file of 2019", "LxmertForPreTraining")
+    assert report.facts["layers"] == "2 language, 1 region, 3 cross-modality"
+    assert report.facts["attention heads"] == "unknown: convert it with --heads N"
+    assert report.facts["answers"] == 13
+    expected = ["masked words", "matching", "objects", "attributes", "features", "answers"]
+    assert report.facts["objectives"] == expected
+    assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
+    assert report.parameters["pooler"] == 33 * 32
+    assert len(report.notes) == 1
+    assert "13 answers have no names" in report.notes[0]
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [("pairs", 210_303_746), ("encoder", 207_936_768)])
+def test_full_size_is_described_without_being_read(kind, parameters, tmp_path):
+    """A file with the outline of the tensors takes the same path as one with their values."""
+    state = to_original(kind, outline(kind, tiny.LxmertConfig()).state_dict())
+    # One number, spread over each shape: a file of kilobytes with the shapes of gigabytes.
+    small = {name: torch.zeros(1).expand(value.shape) for name, value in state.items()}
+    report = inspect(published.write(tmp_path / "BEST.pth", small, zipped=True))
+    assert sum(report.parameters.values()) == parameters
+    assert report.facts["attention heads"] == "12, by the width; the file does not tell"
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("name", tiny.OURS)
+def test_a_model_folder_is_described(name, tmp_path):
+    model = tiny.build(name)
+    if hasattr(model, "answer_head"):
+        name_answers(model.config, [*"abcdefghijklm"])
+    model.save_pretrained(tmp_path)
+    report = inspect(tmp_path)
+    assert (report.kind, report.facts["model"]) == ("model folder", name)
+    assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
+    assert "other" not in report.parameters
+    assert report.notes == ()
+    if hasattr(model, "answer_head"):
+        assert report.facts["answers"] == [*"abcdefghijklm"]
+    assert report.facts["tokenizer"] == "not in this folder"
+    assert report.facts["eyes"] == "not named in this folder"
+
+
+def test_the_published_bin_counts_its_shared_weight_once(tmp_path):
+    model = tiny.build_reference("LxmertForPreTraining")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    report = inspect(tmp_path)
+    assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_misfit_is_a_note(tmp_path):
+    tiny.build("LxmertForQuestionAnswering").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"x_layers": 4}))
+    notes = [note for note in inspect(tmp_path).notes if "does not fill" in note]
+    assert len(notes) == 1
+    assert "tensors 42 missing: lxmert.encoder.x_layers.3.lang_inter.dense.bias, " in notes[0]
+
+
+def test_the_bundled_model_is_described_with_its_eyes(tmp_path):
+    report = inspect(DEFAULT)
+    prepared = json.loads((DEFAULT / "preprocessor_config.json").read_text())
+    assert report.facts["eyes"] == f"{prepared['extractor']}, in eyes"
+    assert len(report.facts["answers"]) == 39
+    assert report.facts["tokenizer"] == "100 word pieces"
+    assert report.notes == ()
+    eyes = inspect(DEFAULT / "eyes")
+    assert (eyes.kind, eyes.facts["fingerprint"]) == ("detector folder", prepared["extractor"])
+    assert len(eyes.facts["objects"]) == 16
+    other = tmp_path / "model"
+    shutil.copytree(DEFAULT, other)
+    (other / "preprocessor_config.json").write_text(json.dumps(prepared | {"extractor": "8" * 16}))
+    assert f"expects {'8' * 16}" in inspect(other).notes[0]
+    shutil.rmtree(other / "eyes")
+    assert inspect(other).facts["eyes"] == f"{'8' * 16}, not in this folder"
+
+
+def test_a_tokenizer_is_described(tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(DEFAULT / name, tmp_path)
+    report = inspect(tmp_path)
+    assert (report.kind, report.facts) == ("tokenizer", {"vocabulary": "100 word pieces"})
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nred\n")
+    assert inspect(tmp_path).facts == {"vocabulary": "3 word pieces"}
+
+
+def test_a_region_store_is_described(tmp_path):
+    import numpy as np
+
+    from lxmert.data.store import RegionStore, StoreHeader
+    from lxmert.schema import Regions
+
+    regions = Regions(
+        boxes=np.array([[1, 2, 3, 4], [2, 2, 5, 6]], np.float32),
+        features=np.ones((2, 3), np.float32),
+        image_size=(9, 8),
+        object_ids=np.array([1, 0]),
+        object_scores=np.array([0.5, 0.25], np.float32),
+        attribute_ids=np.array([[0], [0]]),
+        attribute_scores=np.array([[0.5], [0.25]], np.float32),
+    )
+    header = StoreHeader("8" * 16, 3, "float16", "fp32", ("ball", "mug"), ("red",))
+    names = ["a.png", "b.png"]
+    RegionStore.write(tmp_path / "s", names, lambda rest: ((i, regions) for i in rest), header)
+    report = inspect(tmp_path / "s")
+    assert report.kind == "region store"
+    found = [report.facts[name] for name in ("images", "regions", "extractor", "feature dim")]
+    assert found == [2, 4, "8" * 16, 3]
+
+
+def test_a_report_is_json(tmp_path):
+    values = json.loads(json.dumps(inspect(DEFAULT).to_dict()))
+    assert values.keys() == {"path", "kind", "facts", "parameters", "notes", "num_parameters"}
+    assert values["num_parameters"] == sum(values["parameters"].values()) > 2_000_000
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["BEST.pth", "model/pytorch_model.bin"])
+def test_code_in_a_file_is_never_run(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    tiny.config().save_pretrained(path.parent)
+    torch.save({"a": Payload(tmp_path / "proof")}, path)
+    with pytest.raises(ValueError, match="nothing was run"):
+        inspect(path if name == "BEST.pth" else path.parent)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
+    for name, content in [("a.txt", b"hello"), ("b.zip", b"PK\x03\x04"), ("c.pth", b"")]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            inspect(tmp_path / name)
+    with pytest.raises(ValueError, match="expected a model folder, a parameter file of 2019"):
+        inspect(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere"):
+        inspect(tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="a model of type 'bert'"):
+        inspect(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        inspect(tmp_path)
+    with pytest.raises(ValueError, match="one file of a model: name the folder"):
+        inspect(DEFAULT / "model.safetensors")
+    torch.save({"lxmert.encoder.visn_fc.box_fc.bias": torch.zeros(2)}, Path(tmp_path / "d.bin"))
+    with pytest.raises(ValueError, match="name the folder that it lies in"):
+        inspect(tmp_path / "d.bin")

@@ -1,0 +1,240 @@
+"""Files of results -> official scores, in Python and at the command line."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+from official_files import (
+    gqa_question,
+    vqa_annotation,
+    write_gqa,
+    write_json,
+    write_nlvr2,
+    write_vqa,
+)
+
+from lxmert.metrics.gqa import GqaScores
+from lxmert.metrics.nlvr2 import Nlvr2Scores
+from lxmert.metrics.vqa import VqaScores
+from lxmert.workflows.scoring import METRICS, score
+
+
+@pytest.fixture
+def vqa(tmp_path: Path) -> dict[str, Path]:
+    annotations = [
+        vqa_annotation(9, ["2"] * 5 + ["two"] * 5, question_type="how many", answer_type="number"),
+        vqa_annotation(4, ["red"] + ["blue"] * 9),
+        vqa_annotation(5, ["red"] * 10),
+    ]
+    return write_vqa(tmp_path, annotations, {4: "Red", 5: "Red", 9: "two"})
+
+
+@pytest.fixture
+def gqa(tmp_path: Path) -> dict[str, Path]:
+    questions = {
+        "07": gqa_question("red", entailed=["8", "9"]),
+        "8": gqa_question("yes", structural="verify", isBalanced=False),
+        "9": gqa_question("no", structural="verify", isBalanced=False),
+        "10": gqa_question("left", structural="choose", semantic_type="rel"),
+    }
+    files = write_gqa(tmp_path, questions, {"07": "red", "8": "yes", "9": "yes", "10": "right"})
+    sensible = {"valid": ["red", "right"], "plausible": ["red"]}
+    bag = {"name": "bag", "x": 0, "y": 0, "w": 50, "h": 40, "attributes": [], "relations": []}
+    graphs = {"2354786": {"width": 100, "height": 80, "objects": {"7": bag}}}
+    maps = [
+        {"questionId": "07", "attention": [[0.5, 0.25], [0.125, 0.125]]},
+        {"questionId": "10", "attention": [[0.25, 0.25], [0.25, 0.25]]},
+    ]
+    return {
+        **files,
+        "choices": write_json(tmp_path / "choices.json", {"07": sensible, "10": sensible}),
+        "scene_graphs": write_json(tmp_path / "graphs.json", graphs),
+        "attentions": write_json(tmp_path / "attentions.json", maps),
+    }
+
+
+@pytest.fixture
+def nlvr2(tmp_path: Path) -> dict[str, Path]:
+    labels = {"dev-1-0-0": True, "dev-1-1-0": False, "dev-2-0-0": True, "dev-2-0-1": True}
+    return write_nlvr2(
+        tmp_path, labels, "dev-1-0-0,True\ndev-1-1-0,True\ndev-2-0-0,True\ndev-2-0-1,true\n"
+    )
+
+
+def options(paths: dict[str, Path]) -> list[object]:
+    return [part for name, path in paths.items() for part in ("--" + name.replace("_", "-"), path)]
+
+
+def test_vqa_at_the_command_line(lxmert: Command, vqa: dict[str, Path]) -> None:
+    result = lxmert("evaluate", "--metric", "vqa", *options(vqa), "--json")
+    assert (result.code, result.err) == (0, "")
+    # 0.3 for "Red", cleaned; 0 for "Red" where all say "red"; 1 for "two" among "2" and "two".
+    assert json.loads(result.out) == {
+        "overall": 43.33,
+        "per_answer_type": {"number": 100.0, "other": 15.0},
+        "per_question_type": {"how many": 100.0, "what is": 15.0},
+    }
+    assert set(json.loads(result.out)) == set(VqaScores.__annotations__)
+
+
+def test_gqa_at_the_command_line(lxmert: Command, gqa: dict[str, Path]) -> None:
+    result = lxmert("evaluate", "--metric", "gqa", *options(gqa), "--json")
+    assert (result.code, result.err) == (0, "")
+    scores = json.loads(result.out)
+    assert set(scores) == set(GqaScores.__annotations__)
+    assert scores == {
+        "accuracy": 50.0,
+        "binary": 0.0,
+        "open": 100.0,
+        "consistency": 50.0,
+        "validity": 100.0,
+        "plausibility": 50.0,
+        # The bag covers the first cell, and is named by the question and by its answer.
+        "grounding": pytest.approx(100 * (2 * 0.5 + 2 * 0.25) / 2),
+        # One group of two gold answers, one of them missed.
+        "distribution": pytest.approx(0.01),
+        "per_structural_type": {"choose": 0.0, "query": 100.0},
+        "per_semantic_type": {"attr": 100.0, "rel": 0.0},
+        "per_steps": {"2": 50.0},
+        "per_length": {"5": 50.0},
+    }
+
+
+def test_what_cannot_be_computed_is_null(lxmert: Command, gqa: dict[str, Path]) -> None:
+    """The official script prints 0 for validity where there are no choices."""
+    paths = {name: gqa[name] for name in ("questions", "predictions")}
+    arguments = ("evaluate", "--metric", "gqa", *options(paths))
+    scores = json.loads(lxmert(*arguments, "--json").out)
+    assert [name for name, value in scores.items() if value is None] == [
+        "validity",
+        "plausibility",
+        "grounding",
+    ]
+    shown = lxmert(*arguments).out
+    assert "questions.json with predictions.json" in shown
+    assert shown.count("not computed") == 3
+    assert "per_structural_type: query" in shown
+
+
+def test_nlvr2_at_the_command_line(lxmert: Command, nlvr2: dict[str, Path], tmp_path: Path) -> None:
+    saved = tmp_path / "scores.json"
+    result = lxmert("evaluate", "--metric", "nlvr2", *options(nlvr2), "--json", "-o", saved)
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(result.out) == {"accuracy": 0.75, "consistency": pytest.approx(2 / 3)}
+    assert set(json.loads(result.out)) == set(Nlvr2Scores.__annotations__)
+    assert json.loads(saved.read_text()) == json.loads(result.out)
+
+
+def test_consistency_is_null_where_predictions_are_for_balanced_questions_only(
+    gqa: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_json(
+        gqa["predictions"],
+        [{"questionId": "07", "prediction": "red"}, {"questionId": "10", "prediction": "left"}],
+    )
+    scores: Any = score("gqa", questions=gqa["questions"], predictions=gqa["predictions"])
+    assert scores["consistency"] is None
+    assert scores["accuracy"] == 100
+    assert "not there: 2 (first: '8', '9')" in caplog.text
+
+
+def test_predictions_for_other_questions_are_passed_over_and_counted(
+    gqa: dict[str, Path], nlvr2: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = json.loads(gqa["predictions"].read_text())
+    entries += [{"questionId": "77", "prediction": "red"}]
+    extended = gqa["predictions"].with_name("more.json")
+    before = score("gqa", **gqa)
+    assert score("gqa", **{**gqa, "predictions": write_json(extended, entries)}) == before
+    assert "more.json: passed over" in caplog.text
+    assert "1 (first: '77')" in caplog.text
+    before = score("nlvr2", **nlvr2)
+    with nlvr2["predictions"].open("a") as file:
+        file.write("test1-7-0-0,True\n")
+    assert score("nlvr2", **nlvr2) == before
+    assert "1 (first: 'test1-7-0-0')" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_vqa_wants_the_whole_split_and_nothing_else(vqa: dict[str, Path]) -> None:
+    entries = json.loads(vqa["results"].read_text())
+    write_json(vqa["results"], [*entries[1:], {"question_id": 77, "answer": "red"}])
+    with pytest.raises(
+        ValueError, match=r"results\.json must be about the 3 ids .* lacks"
+    ) as error:
+        score("vqa", **vqa)
+    assert "lacks 1 (first: 4) and has 1 (first: 77) that are not there" in str(error.value)
+
+
+def test_annotations_and_questions_of_different_splits_are_refused(vqa: dict[str, Path]) -> None:
+    write_json(vqa["questions"], {"questions": [{"question_id": 5}, {"question_id": 6}]})
+    answers = [{"question_id": 5, "answer": "red"}, {"question_id": 6, "answer": "red"}]
+    write_json(vqa["results"], answers)
+    with pytest.raises(ValueError, match=r"annotations\.json must be about the 2 ids") as error:
+        score("vqa", **vqa)
+    assert "lacks 1 (first: 6) and has 2 (first: 9, 4)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "content", "message"),
+    [
+        ("gqa", "predictions", [], r"2 ids that are scored in .* lacks 2 \(first: '07', '10'\)"),
+        ("gqa", "questions", {}, "has no balanced question"),
+        ("gqa", "choices", {"07": {"valid": [], "plausible": []}}, r"lacks 1 \(first: '10'\)"),
+        ("gqa", "attentions", [], r"lacks 2 \(first: '07', '10'\)"),
+        ("gqa", "scene_graphs", {}, r"lacks 1 \(first: '2354786'\)"),
+        ("nlvr2", "predictions", None, "lacks 4"),
+        ("nlvr2", "examples", None, "has no example"),
+        ("vqa", "results", [], "lacks 3"),
+    ],
+)
+def test_incomplete_files_are_refused(
+    request: pytest.FixtureRequest, metric: str, name: str, content: object, message: str
+) -> None:
+    paths: dict[str, Path] = request.getfixturevalue(metric)
+    paths[name].write_text("" if content is None else json.dumps(content))
+    with pytest.raises(ValueError, match=message) as error:
+        score(metric, **paths)
+    assert str(paths[name]) in str(error.value)
+
+
+def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
+    entry = '"07": {"valid": [], "plausible": []}'
+    gqa["choices"].write_text(f"{{{entry}, {entry}}}")
+    with pytest.raises(ValueError, match="'07' more than once"):
+        score("gqa", **gqa)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--metric", "bleu"), "the metric is 'bleu', expected one of vqa, gqa, nlvr2"),
+        (("--metric", "vqa", "--questions", "q"), "also needs --annotations, --results"),
+        (
+            ("--metric", "gqa", "--questions", "q", "--predictions", "p", "--scene-graphs", "s"),
+            "also needs --attentions",
+        ),
+        (
+            ("--metric", "nlvr2", "--examples", "e", "--predictions", "p", "--choices", "c"),
+            "nlvr2 does not take --choices",
+        ),
+        (("--metric", "nlvr2", "--examples", "no.json", "--predictions", "p"), "no file no.json"),
+        (("model", "--metric", "vqa"), "leave out model and --data"),
+        (("--questions", "q"), "name a model with --data and --images, or a --metric"),
+        (("model", "--data", "d", "--images", "i", "--json"), "--json need --metric"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_one_line(
+    lxmert: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    result = lxmert("evaluate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_every_metric_is_tested() -> None:
+    assert set(METRICS) == {"vqa", "gqa", "nlvr2"}
