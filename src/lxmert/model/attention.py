@@ -12,19 +12,25 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.import_utils import is_tracing
 
 from lxmert.model.configuration import LxmertConfig
+from lxmert.model.packing import Packing, find_packing
 
 
 class AttentionMask(NamedTuple):
     """Which keys each query may read, in the form that attention adds to its scores.
 
     Attributes:
-        bias: `[batch, 1 or heads, 1 or queries, keys]`, 0 for a readable key, else hugely negative.
+        bias: `[batch, 1 or heads, 1 or queries, keys]`, 0 for a readable key, else hugely negative;
+            None if all may be read.
         has_key: `[batch, 1 or heads, 1 or queries, 1]`, 1 where a query may read any key at all,
             else 0; None if every query may.
+        queries: how the queries are packed; None if they are padded.
+        keys: how the keys are packed; None if they are padded.
     """
 
-    bias: Tensor
+    bias: Tensor | None
     has_key: Tensor | None
+    queries: Packing | None = None
+    keys: Packing | None = None
 
 
 class StreamMask(NamedTuple):
@@ -33,16 +39,32 @@ class StreamMask(NamedTuple):
     Attributes:
         within: for the queries of the stream itself; None means all may be read.
         across: for the queries of the other stream, by which this one is read.
+        packing: how the stream is packed; None if it is padded.
     """
 
     within: AttentionMask | Tensor | None
     across: AttentionMask | Tensor | None
+    packing: Packing | None = None
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Leave the padding of `[batch, length, width]` out, if the stream is packed."""
+        return padded if self.packing is None else self.packing.pack(padded)
+
+    def read_by(self, other: "StreamMask") -> AttentionMask | Tensor | None:
+        """Return `across` for the queries of another stream, packed as that one is."""
+        if other.packing is None:
+            return self.across
+        mask = self.across
+        if not isinstance(mask, AttentionMask):
+            mask = AttentionMask(mask, None)
+        return mask._replace(queries=other.packing)
 
 
 def attention_dtype(hidden_states: Tensor) -> torch.dtype:
     """Return the dtype in which attention on `hidden_states` computes its scores."""
     device_type = hidden_states.device.type
-    if torch.is_autocast_enabled(device_type):
+    # A model without memory, on the meta device, knows no autocast.
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return hidden_states.dtype
 
@@ -72,7 +94,7 @@ def additive_mask(readable: Tensor, dtype: torch.dtype) -> AttentionMask | None:
     return AttentionMask(bias, has_key.to(dtype))
 
 
-def stream_mask(given: Tensor | None, hidden_states: Tensor) -> StreamMask:
+def stream_mask(given: Tensor | None, hidden_states: Tensor, *, pack: bool = False) -> StreamMask:
     """Prepare the mask of one stream for all of its readers.
 
     Args:
@@ -80,6 +102,7 @@ def stream_mask(given: Tensor | None, hidden_states: Tensor) -> StreamMask:
             `[batch, 1 or heads, 1 or length, length]`, 1 where a position may be read; None means
             everywhere. A position that none of its own stream may read is hidden from the other.
         hidden_states: `[batch, length, hidden]`, the embedded stream.
+        pack: whether the padding may be left out, where that pays.
     """
     if given is None:
         return StreamMask(None, None)
@@ -87,7 +110,11 @@ def stream_mask(given: Tensor | None, hidden_states: Tensor) -> StreamMask:
     readable = given.to(device=hidden_states.device, dtype=torch.bool)
     if readable.dim() == 2:
         mask = additive_mask(readable[:, None, None, :], dtype)
-        return StreamMask(mask, mask)
+        packing = find_packing(readable) if pack else None
+        if packing is None or mask is None:
+            return StreamMask(mask, mask)
+        across = mask._replace(keys=packing)
+        return StreamMask(across._replace(queries=packing), across, packing)
     if readable.dim() == 3:
         readable = readable[:, None]
     # [batch, heads, queries, keys] -> [batch, 1, 1, keys]
@@ -103,8 +130,9 @@ def as_stream_mask(mask: StreamMask | Tensor | None) -> StreamMask:
 def rows_of_first_query(mask: AttentionMask | Tensor | None) -> AttentionMask | Tensor | None:
     """Cut a mask `[..., queries, keys]` down to what the first query may read."""
     if isinstance(mask, AttentionMask):
+        bias = None if mask.bias is None else mask.bias[..., :1, :]
         has_key = None if mask.has_key is None else mask.has_key[..., :1, :]
-        return AttentionMask(mask.bias[..., :1, :], has_key)
+        return AttentionMask(bias, has_key, queries=None, keys=mask.keys)
     return None if mask is None else mask[..., :1, :]
 
 
@@ -125,7 +153,7 @@ def attend_eagerly(
         `[batch, heads, queries, keys]`: rows sum to 1, or to 0 where there is no key to read.
     """
     scores = torch.matmul(query, key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5)
-    if mask is not None:
+    if mask is not None and mask.bias is not None:
         scores = scores.add_(mask.bias)
     probabilities = scores.softmax(dim=-1)
     if mask is not None and mask.has_key is not None:
@@ -161,42 +189,50 @@ class LxmertAttention(nn.Module):
         """Let each position of `hidden_states` read from `context`.
 
         Args:
-            hidden_states: `[batch, queries, hidden]`.
-            context: `[batch, keys, hidden]`.
-            attention_mask: which keys may be read; a plain tensor is added to the scores as it is.
+            hidden_states: `[batch, queries, hidden]`, or packed `[tokens, hidden]`.
+            context: `[batch, keys, hidden]`, or packed `[tokens, hidden]`.
+            attention_mask: which keys may be read, and how either side is packed; a plain tensor
+                is added to the scores as it is.
             output_attentions: whether the map is needed; a fused implementation has none to give,
                 so this call then computes step by step.
 
         Returns:
-            What was read, `[batch, queries, hidden]`, and the map before dropout,
+            What was read, in the form of `hidden_states`, and the map before dropout,
             `[batch, heads, queries, keys]`, or None.
         """
-        query = self._split_heads(self.query(hidden_states))
-        key = self._split_heads(self.key(context))
-        value = self._split_heads(self.value(context))
         if isinstance(attention_mask, Tensor):
             attention_mask = AttentionMask(attention_mask, None)
+        queries = None if attention_mask is None else attention_mask.queries
+        keys = None if attention_mask is None else attention_mask.keys
+        query = self._split_heads(self.query(hidden_states), queries)
+        key = self._split_heads(self.key(context), keys)
+        value = self._split_heads(self.value(context), keys)
+        if attention_mask is not None and attention_mask.bias is None:
+            attention_mask = None
         dropout = self.dropout.p if self.training else 0.0
 
         attention_map = None
-        if output_attentions or self._must_be_eager(attention_mask):
+        if output_attentions or self._must_be_eager(query, attention_mask):
             read, attention_map = attend_eagerly(query, key, value, attention_mask, dropout=dropout)
         else:
             read = self._attend_fused(query, key, value, attention_mask, dropout)
         # [batch, queries, heads, head_dim] -> [batch, queries, hidden]
-        return read.flatten(2), attention_map if output_attentions else None
+        read = read.flatten(2) if queries is None else queries.pack(read.flatten(2))
+        return read, attention_map if output_attentions else None
 
-    def _must_be_eager(self, mask: AttentionMask | None) -> bool:
+    def _must_be_eager(self, query: Tensor, mask: AttentionMask | None) -> bool:
         """Tell whether only the step by step computation is configured or can be trusted."""
         implementation = self.config._attn_implementation
-        if implementation == "flex_attention" and mask is not None:
-            # On CPUs, flex attention that reads a tensor in its score function corrupts the heap
-            # (seen with torch 2.15).
-            return mask.bias.device.type == "cpu"
+        if implementation == "flex_attention" and query.device.type == "cpu":
+            # On CPUs, flex attention has no gradient, and where it reads a tensor in its score
+            # function it corrupts the heap (seen with torch 2.15).
+            return mask is not None or query.requires_grad
         return implementation in (None, "eager")
 
-    def _split_heads(self, projected: Tensor) -> Tensor:
-        """Turn `[batch, length, hidden]` into `[batch, heads, length, head_dim]`."""
+    def _split_heads(self, projected: Tensor, packing: Packing | None) -> Tensor:
+        """Turn `[batch, length, hidden]`, or packed, into `[batch, heads, length, head_dim]`."""
+        if packing is not None:
+            projected = packing.unpack(projected)
         batch_size, length, _ = projected.shape
         heads = projected.view(
             batch_size, length, self.num_attention_heads, self.attention_head_size
@@ -213,9 +249,7 @@ class LxmertAttention(nn.Module):
     ) -> Tensor:
         """Attend by the implementation that the configuration names."""
         implementation = str(self.config._attn_implementation)
-        if mask is not None and implementation.startswith("flash"):
-            # transformers' flash attention takes no mask by query, and unpads queries by the mask
-            # of the keys, which is wrong where text reads regions.
+        if mask is not None and not _can_read(implementation, mask):
             implementation = "sdpa"
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, attend_eagerly)
         bias = None if mask is None else mask.bias
@@ -228,6 +262,16 @@ class LxmertAttention(nn.Module):
             # [batch, heads, queries, 1] -> [batch, queries, heads, 1]
             read = read * mask.has_key.transpose(1, 2)
         return read
+
+
+def _can_read(implementation: str, mask: AttentionMask) -> bool:
+    """Tell whether an implementation of transformers reads a mask right."""
+    if implementation == "flex_attention":
+        # It reads the mask of the first head for all of them.
+        return mask.bias is None or mask.bias.shape[1] == 1
+    # Flash attention takes no mask by query, and unpads queries by the mask of the keys, which is
+    # wrong where text reads regions.
+    return not implementation.startswith("flash")
 
 
 class LxmertAttentionOutput(nn.Module):

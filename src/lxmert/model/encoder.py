@@ -93,7 +93,8 @@ class LxmertEncoder(nn.Module):
 
         Args:
             lang_feats: `[batch, text_len, hidden]`, the embedded text; or its `encode_text`.
-            lang_attention_mask: which words may be read; None means all.
+            lang_attention_mask: which words may be read; None means all. Streams whose masks are
+                packed are computed without their padding, which only `only_first_word` can return.
             visual_feats: `[batch, regions, visual_feat_dim]`; or their `encode_image`.
             visual_pos: `[batch, regions, visual_pos_dim]`; unread if the image is encoded.
             visual_attention_mask: which regions may be read; None means all.
@@ -109,9 +110,13 @@ class LxmertEncoder(nn.Module):
         text, image = lang_feats, visual_feats
         if isinstance(text, Tensor):
             text = self.encode_text(text, lang_mask, *wanted)
+        else:
+            text = text._replace(state=lang_mask.pack(text.state))
         if isinstance(image, Tensor):
             assert visual_pos is not None
             image = self.encode_image(image, visual_pos, visual_mask, *wanted)
+        else:
+            image = image._replace(state=visual_mask.pack(image.state))
         lang, lang_states, lang_maps = text.state, [*text.states], text.maps
         visual, visual_states, visual_maps = image.state, [*image.states], image.maps
         before = (lang, visual) if output_hidden_states else (None, None)
@@ -153,7 +158,8 @@ class LxmertEncoder(nn.Module):
         output_hidden_states: bool = False,
     ) -> Stream:
         """Run the embedded text `[batch, text_len, hidden]` through the language layers."""
-        return _run(self.layer, lang_feats, mask, output_attentions, output_hidden_states)
+        packed = mask.pack(lang_feats)
+        return _run(self.layer, packed, mask, output_attentions, output_hidden_states)
 
     def encode_image(
         self,
@@ -164,7 +170,7 @@ class LxmertEncoder(nn.Module):
         output_hidden_states: bool = False,
     ) -> Stream:
         """Embed regions and run them through the relationship layers."""
-        embedded = self.visn_fc(visual_feats, visual_pos)
+        embedded = self.visn_fc(mask.pack(visual_feats), mask.pack(visual_pos))
         return _run(self.r_layers, embedded, mask, output_attentions, output_hidden_states)
 
 

@@ -197,10 +197,10 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
             return self._first_word(lang_feats, lang_mask, visual_feats, visual_mask), None
         # Both directions read the streams as they came in: neither sees what the other read.
         lang, lang_cross = self.visual_attention(
-            lang_feats, visual_feats, visual_mask.across, output_attentions
+            lang_feats, visual_feats, visual_mask.read_by(lang_mask), output_attentions
         )
         visual, visual_cross = self.visual_attention(
-            visual_feats, lang_feats, lang_mask.across, output_attentions
+            visual_feats, lang_feats, lang_mask.read_by(visual_mask), output_attentions
         )
         lang, lang_self = self.lang_self_att(lang, lang_mask.within, output_attentions)
         visual, visual_self = self.visn_self_att(visual, visual_mask.within, output_attentions)
@@ -218,8 +218,10 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual_mask: StreamMask,
     ) -> Tensor:
         """Compute what the state of the first word needs: no region, and no other word's state."""
-        lang, _ = self.visual_attention(lang_feats, visual_feats, visual_mask.across)
-        first = lang[:, :1]
+        across = visual_mask.read_by(lang_mask)
+        lang, _ = self.visual_attention(lang_feats, visual_feats, across)
+        packing = lang_mask.packing
+        first = lang[:, :1] if packing is None else lang[packing.firsts][:, None]
         read, _ = self.lang_self_att.self(first, lang, rows_of_first_query(lang_mask.within))
         first = self.lang_self_att.output(read, first)
         state: Tensor = self.lang_output(self.lang_inter(first), first)

@@ -195,6 +195,7 @@ class LxmertModel(LxmertPreTrainedModel):
         )
         check_inputs(inputs, self.config)
         maps, states = self._wanted(output_attentions, output_hidden_states)
+        only_first_word = only_pooled and not (maps or states) and self.config.x_layers > 0
         text: Tensor | Stream
         image: Tensor | Stream
         if encoded_text is None:
@@ -210,13 +211,13 @@ class LxmertModel(LxmertPreTrainedModel):
             visual_attention_mask = encoded_image.attention_mask
         encoded = self.encoder(
             text,
-            stream_mask(attention_mask, embedded),
+            stream_mask(attention_mask, embedded, pack=only_first_word),
             image,
             visual_pos,
-            stream_mask(visual_attention_mask, embedded),
+            stream_mask(visual_attention_mask, embedded, pack=only_first_word),
             maps,
             output_hidden_states=states,
-            only_first_word=only_pooled and not (maps or states),
+            only_first_word=only_first_word,
         )
         output = _model_output(encoded, self.pooler(encoded.language_output), states=states)
         wants_fields = self.config.return_dict if return_dict is None else return_dict

@@ -1,0 +1,58 @@
+"""Batches without their padding: dense layers then compute real positions only.
+
+Attention still runs on padded batches: a packed one is copied before and after it.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.utils.import_utils import is_tracing
+
+
+class Packing(NamedTuple):
+    """Which positions of a padded batch are real.
+
+    Attributes:
+        rows: `[tokens]`, ascending indices of the real positions among `batch * length`.
+        firsts: `[batch]`, where in `rows` each sequence begins.
+        size: batch and length.
+    """
+
+    rows: Tensor
+    firsts: Tensor
+    size: tuple[int, int]
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Turn `[batch, length, width]` into `[tokens, width]`."""
+        return padded.flatten(0, 1)[self.rows]
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Turn `[tokens, width]` into `[batch, length, width]`, 0 at padding."""
+        batch_size, length = self.size
+        padded = packed.new_zeros(batch_size * length, packed.shape[-1])
+        padded = padded.index_copy(0, self.rows, packed)
+        return padded.view(batch_size, length, -1)
+
+
+def find_packing(mask: Tensor | None) -> Packing | None:
+    """Find the real positions of a batch, where leaving the others out pays.
+
+    Args:
+        mask: `[batch, length]`, 1 for a real position; None or another form packs nothing.
+
+    Returns:
+        None also where sizes must not depend on values (traced), where asking for them means to
+        wait (not on a CPU), where nothing is hidden, or where a first position is.
+    """
+    if mask is None or mask.dim() != 2 or mask.device.type != "cpu" or is_tracing(mask):
+        return None
+    real = mask.bool()
+    if bool(real.all()) or not bool(real[:, :1].all()):
+        return None
+    counts = real.sum(dim=1)
+    return Packing(
+        rows=torch.nonzero(real.flatten()).flatten(),
+        firsts=counts.cumsum(0) - counts,
+        size=(mask.shape[0], mask.shape[1]),
+    )
