@@ -43,6 +43,19 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An image that has no regions.
+
+    Attributes:
+        image_id: the image; where even that is unknown, the place where it should be.
+        reason: one sentence: what was found, what was expected.
+    """
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One text about one image (two for pair tasks), with what is known about it.
 

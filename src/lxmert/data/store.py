@@ -1,242 +1,337 @@
 """The region store: regions of many images on disk, memory-mapped, shared by all workers.
 
-A store is a folder: `features.bin`, all region features one after the other; `index.npz`, which
-rows belong to which image, with boxes, labels and confidences; `ids.json`, the image ids in order;
-`header.json`, written last, which says what made the features. A folder without header is
-unfinished; writing to it again takes up where it stopped.
+`store_layout` says which files there are and what is in them.
 """
 
-import json
-import os
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from lxmert.schema import Regions
+from lxmert.data.store_layout import (
+    FEATURES,
+    HEADER,
+    IDS,
+    IMAGE_RECORD,
+    IMAGES,
+    LOOKUP,
+    REGIONS,
+    UNFINISHED,
+    ImageRecord,
+    StoreHeader,
+    decode_id,
+    encode_id,
+    file_checksum,
+    load_header,
+    map_file,
+    map_parts,
+    read_failures,
+    region_record,
+)
+from lxmert.data.store_writing import Extracted, StoreWriter
+from lxmert.schema import Failure, IntArray, Regions
 
-FORMAT = 1
-
-_ROWS = "rows.partial.jsonl"
+__all__ = ["Damage", "RegionStore", "StoreHeader", "describe_store"]
 
 
-@dataclass(frozen=True)
-class StoreHeader:
-    """What is known of all regions of a store.
+class Damage(NamedTuple):
+    """Something in a store that is not as it was written.
 
     Attributes:
-        extractor: fingerprint of the extractor that made the features.
-        feature_dim: width of a feature row.
-        dtype: of the stored features, `float16` or `float32`.
-        precision: in which the extractor computed them, `fp32` or `bf16`.
-        object_names: names by object id.
-        attribute_names: names by attribute id.
-        format: version of this layout.
+        file: name of the file.
+        image_id: whose part of it; empty where the file is no list of images.
+        problem: what is wrong.
     """
 
-    extractor: str
-    feature_dim: int
-    dtype: str
-    precision: str
-    object_names: tuple[str, ...]
-    attribute_names: tuple[str, ...]
-    format: int = FORMAT
+    file: str
+    image_id: str
+    problem: str
 
 
 class RegionStore:
-    """Read access to the regions of many images by image id."""
+    """Read access to the regions of many images by image id; it is pickled as its path.
+
+    Attributes:
+        folder: where it is.
+        header: what is known of all regions.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a finished store.
+        """Open a finished store; the time and the memory do not grow with its size.
 
         Raises:
             FileNotFoundError: if the folder holds no finished store.
-            ValueError: if its files do not belong together.
+            ValueError: if a file is missing or has another size than the header says, or the store
+                is of another version.
         """
         self.folder = Path(folder)
-        if not (self.folder / "header.json").is_file():
+        if not (self.folder / HEADER).is_file():
+            begun = (self.folder / UNFINISHED).is_file()
+            remedy = "go on with the same command" if begun else "make one"
             raise FileNotFoundError(
-                f"{folder} is no finished region store (it has no header.json): "
-                "make one with `lxmert extract IMAGES --eyes EYES -o STORE`"
+                f"{folder} is no finished region store (it has no {HEADER}): {remedy}, "
+                "`lxmert extract IMAGES --eyes EYES -o STORE` or `lxmert convert FILE.tsv STORE`"
             )
-        header = json.loads((self.folder / "header.json").read_text(encoding="utf-8"))
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{folder} has store format {header.get('format')}, expected {FORMAT}")
-        header["object_names"] = tuple(header["object_names"])
-        header["attribute_names"] = tuple(header["attribute_names"])
-        self.header = StoreHeader(**header)
-        self.image_ids: list[str] = json.loads(
-            (self.folder / "ids.json").read_text(encoding="utf-8")
-        )
-        with np.load(self.folder / "index.npz") as index:
-            self._index = {name: index[name] for name in index.files}
-        self._rows = {image_id: row for row, image_id in enumerate(self.image_ids)}
+        self.header, contents = load_header(self.folder / HEADER)
+        if contents is None:
+            raise ValueError(
+                f"{self.folder / HEADER} is the header of an unfinished store: "
+                f"rename it to {UNFINISHED} and go on with the same command"
+            )
+        self._contents = contents
+        self._check_sizes()
+        self._images = map_file(self.folder / IMAGES, IMAGE_RECORD)
+        self._files = map_parts(self.folder)
+        self._ids = self._files[IDS].data
+        lookup = map_file(self.folder / LOOKUP, "<u4")
+        self._checksums, self._rows = lookup[: len(self)], lookup[len(self) :]
         self._features = self._map_features()
 
-    def _map_features(self) -> npt.NDArray[Any]:
-        """Map the feature file into memory after a check of its size."""
-        path, dtype = self.folder / "features.bin", np.dtype(self.header.dtype)
-        shape = (int(self._index["offsets"][-1]), self.header.feature_dim)
-        expected = shape[0] * shape[1] * dtype.itemsize
-        if path.stat().st_size != expected:
-            raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, but its index expects {expected}: "
-                "the store is damaged; extract it again"
-            )
-        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+    def _check_sizes(self) -> None:
+        """Refuse a store whose files are not as long as they were; name the first image lost."""
+        for name, expected in self._contents.sizes.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise ValueError(f"{path} is missing: the store is damaged; make it again")
+            size = path.stat().st_size
+            if size != expected:
+                lost = f", from image {self._lost_from(size)!r} on" if name == FEATURES else ""
+                raise ValueError(
+                    f"{path} has {size} bytes, but its header says {expected}: the store is "
+                    f"damaged{lost if size < expected else ''}; make it again"
+                )
+
+    def _lost_from(self, size: int) -> str:
+        """Return the first image whose features do not fit into so many bytes."""
+        images = map_file(self.folder / IMAGES, IMAGE_RECORD)
+        ends = (images["first_region"] + images["num_regions"]) * self.header.row_bytes
+        record = ImageRecord(*images[int((ends > size).argmax())].item())
+        ids = map_file(self.folder / IDS, np.uint8)
+        return decode_id(ids[record.id_start : record.id_start + record.id_bytes].tobytes())
+
+    def _map_features(self) -> Tensor:
+        """Map the features; torch converts them ten times as fast as numpy."""
+        values = self._files[FEATURES].view(self.header.dtype)
+        with warnings.catch_warnings():
+            # The tensor must not be written to; it never leaves this class.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(values).view(self._contents.regions, self.header.feature_dim)
+
+    def __reduce__(self) -> tuple[type["RegionStore"], tuple[Path]]:
+        return RegionStore, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return self._contents.images
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._rows
+        return self._find([image_id]) != [None]
 
     def __getitem__(self, image_id: str) -> Regions:
-        """Return the regions of an image.
+        """Return the regions of an image; its arrays are copies.
 
         Raises:
             KeyError: naming the image and the store, if it is not there.
+            ValueError: if the store is so damaged that the image cannot be found in its files.
         """
-        if image_id not in self._rows:
-            raise KeyError(f"image {image_id!r} is not in the region store {self.folder}")
-        row = self._rows[image_id]
-        index = self._index
-        span = slice(int(index["offsets"][row]), int(index["offsets"][row + 1]))
-        height, width = index["sizes"][row]
+        record = self._record(int(self.rows([image_id])[0]))
+        start, size, _ = record.spans(self.header)[REGIONS]
+        records = self._files[REGIONS][start : start + size].view(region_record(record.num_groups))
+        stored = self._features[record.first_region :][: record.num_regions]
         return Regions(
-            boxes=index["boxes"][span],
-            features=np.asarray(self._features[span], dtype=np.float32),
-            image_size=(int(height), int(width)),
-            object_ids=index["object_ids"][span],
-            object_scores=index["object_scores"][span],
-            attribute_ids=index["attribute_ids"][span],
-            attribute_scores=index["attribute_scores"][span],
-            found=bool(index["found"][row]),
+            boxes=np.ascontiguousarray(records["box"]),
+            features=stored.to(torch.float32, copy=True).numpy(),
+            image_size=(record.height, record.width),
+            object_ids=records["object_id"].astype(np.int64),
+            object_scores=np.ascontiguousarray(records["object_score"]),
+            attribute_ids=records["attribute_ids"].astype(np.int64),
+            attribute_scores=np.ascontiguousarray(records["attribute_scores"]),
+            found=bool(record.found),
+        )
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The ids of all images in the order of rows, read anew each time."""
+        stored = self._files[IDS].tobytes()
+        starts, sizes = self._images["id_start"].tolist(), self._images["id_bytes"].tolist()
+        return [decode_id(stored[i : i + n]) for i, n in zip(starts, sizes, strict=True)]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The images that have no regions, with the reason, read anew each time."""
+        return read_failures(self.folder)
+
+    def rows(self, image_ids: Iterable[str]) -> IntArray:
+        """Return the row of each image, by which `features` reads.
+
+        Raises:
+            KeyError: naming the first image that is not there.
+        """
+        image_ids = list(image_ids)
+        rows = self._find(image_ids)
+        if None in rows:
+            image_id = image_ids[rows.index(None)]
+            raise KeyError(f"image {image_id!r} is not in the region store {self.folder}")
+        return np.asarray(rows, dtype=np.int64)
+
+    def features(self, rows: Sequence[int] | IntArray) -> Tensor:
+        """Read the features of a batch of images.
+
+        Args:
+            rows: of the images, as `rows` returns them; at least one.
+
+        Returns:
+            `[batch, regions, feature_dim]` float32; an image with fewer regions than another is
+            filled up with zeros.
+        """
+        images = self._images[np.asarray(rows)]
+        counts, starts = images["num_regions"].tolist(), images["first_region"].tolist()
+        longest = max(counts)
+        shape = (len(counts), longest, self.header.feature_dim)
+        batch = torch.zeros(shape) if min(counts) < longest else torch.empty(shape)
+        if max(starts) + longest > len(self._features):
+            for row in rows:
+                self._record(int(row))  # names the image that is damaged
+        flat = batch.view(-1, self.header.feature_dim)
+        for index, (start, count) in enumerate(zip(starts, counts, strict=True)):
+            first = index * longest
+            flat[first : first + count].copy_(self._features[start : start + count])
+        return batch
+
+    def verify(self) -> list[Damage]:
+        """Read everything and compare it with the checksums.
+
+        Returns:
+            What is damaged, file by file, and image by image within a file; empty for a sound
+            store.
+        """
+        damages = [
+            Damage(name, "", "its content does not have the checksum in the header")
+            for name, checksum in self._contents.checksums.items()
+            if file_checksum(self.folder / name) != checksum
+        ]
+        for row, values in enumerate(self._images):
+            record = ImageRecord(*values.item())
+            name = record.damage(self.header, self._files)
+            if name:
+                stored = self._files[IDS][record.id_start :][: max(0, record.id_bytes)].tobytes()
+                problem = f"image {row} of {len(self)} is not as it was written"
+                damages.append(Damage(name, decode_id(stored), problem))
+        return damages
+
+    def _find(self, image_ids: Sequence[str]) -> list[int | None]:
+        """Return the row of each image; None for one that is not there."""
+        keys = [encode_id(image_id) for image_id in image_ids]
+        checksums = np.array([zlib.crc32(key) for key in keys], dtype=np.uint32)
+        places = self._checksums.searchsorted(checksums).tolist()
+        return [self._match(key, place) for key, place in zip(keys, places, strict=True)]
+
+    def _match(self, key: bytes, place: int) -> int | None:
+        """Return the row whose id is `key`, from the first place with its checksum on."""
+        checksum = zlib.crc32(key)
+        while place < len(self) and self._checksums.item(place) == checksum:
+            row: int = self._rows.item(place)
+            record = self._record(row)
+            if self._ids[record.id_start : record.id_start + record.id_bytes] == key:
+                return row
+            place += 1  # another id with the same checksum
+        return None
+
+    def _record(self, row: int) -> ImageRecord:
+        """Return what is known of an image, if the files can hold it."""
+        if row < len(self):
+            record = ImageRecord(*self._images[row].item())
+            if record.fits(self.header, self._files):
+                return record
+        raise ValueError(
+            f"the region store {self.folder} is damaged at image {row} of {len(self)}: its "
+            f"{LOOKUP} and {IMAGES} do not fit its other files; make it again"
         )
 
     @staticmethod
     def write(
         folder: str | Path,
         image_ids: Sequence[str],
-        extract: Callable[[Sequence[str]], Iterable[tuple[str, Regions]]],
+        extract: Callable[[Sequence[str]], Iterable[Extracted]],
         header: StoreHeader,
     ) -> "RegionStore":
         """Fill a store, taking up an unfinished one where it stopped.
 
+        A finished store that lacks some of the images, because they failed or are new, is opened
+        again for these.
+
         Args:
-            folder: the store; an unfinished one must have been begun with the same header.
+            folder: the store; one that is there must have been begun with the same header.
             image_ids: the images, in order.
-            extract: yields the regions of the images that it is given, in that order.
+            extract: yields the regions of the images that it is given, in that order; a `Failure`
+                for one that has none.
             header: what is known of all of them.
 
         Raises:
-            FileExistsError: if a finished store is there.
-            ValueError: if an unfinished store was begun by another extractor or with images that
-                are not wanted now.
+            FileExistsError: if a finished store with all of the images is there, or the folder
+                holds something else.
+            ValueError: if the store was begun with another header or with images that are not
+                wanted now.
         """
-        folder = Path(folder)
-        if (folder / "header.json").exists():
-            raise FileExistsError(f"{folder} is a finished region store: name another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = _begin(folder, header)
-        done = {row["image_id"] for row in rows}
-        gone = done - set(image_ids)
-        if gone:
-            raise ValueError(
-                f"{folder} was begun with {len(gone)} images that are not there any more, such as "
-                f"{min(gone)!r}: put them back, or remove the folder first"
-            )
-        remaining = [image_id for image_id in image_ids if image_id not in done]
-        with (
-            (folder / "features.bin").open("ab") as features,
-            (folder / _ROWS).open("a", encoding="utf-8") as lines,
-        ):
-            for image_id, regions in extract(remaining):
-                rows.append(_append(features, lines, image_id, regions, header))
-        _finish(folder, rows, header)
+        with StoreWriter(folder, header) as writer:
+            gone = writer.done - set(image_ids)
+            if gone:
+                raise ValueError(
+                    f"{folder} was begun with {len(gone)} images that are not there any more, such "
+                    f"as {min(gone)!r}: put them back, or remove the folder first"
+                )
+            remaining = [image_id for image_id in image_ids if image_id not in writer.done]
+            if not remaining and (Path(folder) / HEADER).exists():
+                raise FileExistsError(f"{folder} is a finished region store: name another folder")
+            for item in extract(remaining):
+                writer.add(item)
+            writer.finish()
         return RegionStore(folder)
 
 
-def _begin(folder: Path, header: StoreHeader) -> list[dict[str, Any]]:
-    """Read what an interrupted run wrote, and cut off what it had half written."""
-    path = folder / _ROWS
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = text.split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
-    if not rows:
-        path.write_text(json.dumps(asdict(header)) + "\n", encoding="utf-8")
-        (folder / "features.bin").write_bytes(b"")
-        return []
-    begun, rows = rows[0], rows[1:]
-    if begun != json.loads(json.dumps(asdict(header))):
-        raise ValueError(
-            f"{folder} was begun by extractor {begun['extractor']} in {begun['precision']}, not by "
-            f"{header.extractor} in {header.precision}: name another folder or remove it first"
-        )
-    row_bytes = header.feature_dim * np.dtype(header.dtype).itemsize
-    ends = np.cumsum([len(row["boxes"]) * row_bytes for row in rows])
-    # Features may lie in a cache that a power failure took, although their line was written.
-    complete = int(np.searchsorted(ends, (folder / "features.bin").stat().st_size, side="right"))
-    rows, lines = rows[:complete], lines[: complete + 1]
-    os.truncate(path, len("".join(line + "\n" for line in lines).encode()))
-    os.truncate(folder / "features.bin", int(ends[complete - 1]) if complete else 0)
-    return rows
+def describe_store(folder: str | Path) -> dict[str, object]:
+    """Describe a store, finished or not.
 
+    Returns:
+        `complete` (whether it is finished), `images`, `failed` (images without regions),
+        `regions` (in all), `regions_min`, `regions_mean`, `regions_max` (by image; 0 without
+        images), `feature_dim`, `dtype`, `extractor` (fingerprint), `precision`, `objects` and
+        `attributes` (number of names), `bytes` (on disk, all files together).
 
-def _append(
-    features: BinaryIO, lines: TextIO, image_id: str, regions: Regions, header: StoreHeader
-) -> dict[str, Any]:
-    """Write one image: features first, so that a complete line vouches for them."""
-    if regions.features.shape[1] != header.feature_dim:
-        raise ValueError(
-            f"image {image_id!r} has features of width {regions.features.shape[1]}, "
-            f"the store expects {header.feature_dim}"
+    Raises:
+        FileNotFoundError: if the folder holds no store.
+        ValueError: if its header is damaged or of another version.
+    """
+    folder = Path(folder)
+    complete = (folder / HEADER).is_file()
+    if complete:
+        header = RegionStore(folder).header
+    elif (folder / UNFINISHED).is_file():
+        header = load_header(folder / UNFINISHED)[0]
+    else:
+        raise FileNotFoundError(
+            f"{folder} is no region store (it has neither {HEADER} nor {UNFINISHED}): check the "
+            "path"
         )
-    features.write(np.ascontiguousarray(regions.features, dtype=header.dtype).tobytes())
-    features.flush()
-    row = {
-        "image_id": image_id,
-        "size": list(regions.image_size),
-        "boxes": regions.boxes.tolist(),
-        "object_ids": regions.object_ids.tolist(),
-        "object_scores": regions.object_scores.tolist(),
-        "attribute_ids": regions.attribute_ids.tolist(),
-        "attribute_scores": regions.attribute_scores.tolist(),
-        "found": regions.found,
+    path = folder / IMAGES
+    counts = map_file(path, IMAGE_RECORD)["num_regions"] if path.exists() else np.zeros(0, int)
+    return {
+        "complete": complete,
+        "images": len(counts),
+        "failed": len(read_failures(folder)),
+        "regions": int(counts.sum()),
+        "regions_min": int(counts.min()) if len(counts) else 0,
+        "regions_mean": float(counts.mean()) if len(counts) else 0.0,
+        "regions_max": int(counts.max(initial=0)),
+        "feature_dim": header.feature_dim,
+        "dtype": header.dtype,
+        "extractor": header.extractor,
+        "precision": header.precision,
+        "objects": len(header.object_names),
+        "attributes": len(header.attribute_names),
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
-    lines.write(json.dumps(row) + "\n")
-    lines.flush()
-    return row
-
-
-def _finish(folder: Path, rows: list[dict[str, Any]], header: StoreHeader) -> None:
-    """Turn the rows into the index; the header comes last and makes the store valid."""
-
-    def join(name: str, dtype: type, *width: int) -> npt.NDArray[Any]:
-        parts: list[npt.NDArray[Any]] = [
-            np.asarray(row[name], dtype).reshape(len(row["boxes"]), *width) for row in rows
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, *width), dtype)
-
-    groups = len(rows[0]["attribute_ids"][0]) if rows else 0
-    counts = [len(row["boxes"]) for row in rows]
-    np.savez(
-        folder / "index.npz",
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        sizes=np.asarray([row["size"] for row in rows], np.int32).reshape(-1, 2),
-        boxes=join("boxes", np.float32, 4),
-        object_ids=join("object_ids", np.int64),
-        object_scores=join("object_scores", np.float32),
-        attribute_ids=join("attribute_ids", np.int64, groups),
-        attribute_scores=join("attribute_scores", np.float32, groups),
-        found=np.asarray([row["found"] for row in rows], bool),
-    )
-    ids = json.dumps([row["image_id"] for row in rows])
-    (folder / "ids.json").write_text(ids, encoding="utf-8")
-    partial = folder / "header.partial.json"
-    partial.write_text(json.dumps(asdict(header), indent=1), encoding="utf-8")
-    partial.rename(folder / "header.json")
-    (folder / _ROWS).unlink()

@@ -1,12 +1,14 @@
 """From a folder of pictures to a region store."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lxmert.data.store import RegionStore, StoreHeader
-from lxmert.schema import Regions
+from lxmert.data.store_writing import Extracted
+from lxmert.schema import Failure
 from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.preprocess import Pixels, load_image
 
 IMAGE_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -21,6 +23,8 @@ def extract_folder(
 ) -> RegionStore:
     """Extract the regions of all pictures below a folder; an interrupted run is taken up again.
 
+    Files that are no pictures are among the store's `failures`, and are tried again next time.
+
     Args:
         images: folder of pictures; an image id is the path below it.
         output: the store.
@@ -30,7 +34,7 @@ def extract_folder(
 
     Raises:
         FileNotFoundError: if the folder holds no picture.
-        FileExistsError: if the store is finished already.
+        FileExistsError: if the store is finished already, and no picture is missing from it.
     """
     image_ids = find_images(images)
     extractor = RegionExtractor.from_pretrained(eyes, precision=precision)
@@ -43,12 +47,12 @@ def extract_folder(
         attribute_names=extractor.attribute_names,
     )
 
-    def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
+    def extract(remaining: Sequence[str]) -> Iterator[Extracted]:
         done = len(image_ids) - len(remaining)
-        for pair in extractor.stream(_locate(images, remaining)):
+        for item in _stream(extractor, images, remaining):
             done += 1
             progress(done, len(image_ids))
-            yield pair
+            yield item
 
     return RegionStore.write(output, image_ids, extract, header)
 
@@ -66,5 +70,21 @@ def find_images(folder: Path) -> list[str]:
     return found
 
 
-def _locate(folder: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    return ((image_id, folder / image_id) for image_id in image_ids)
+def _stream(
+    extractor: RegionExtractor, folder: Path, image_ids: Sequence[str]
+) -> Iterator[Extracted]:
+    """Yield the regions of each picture; what cannot be read follows the batch it was met in."""
+    failures: list[Failure] = []
+
+    def load() -> Iterator[tuple[str, Pixels]]:
+        for image_id in image_ids:
+            try:
+                yield image_id, load_image(folder / image_id)
+            except (OSError, ValueError) as error:
+                failures.append(Failure(image_id, str(error)))
+
+    for pair in extractor.stream(load()):
+        yield pair
+        while failures:
+            yield failures.pop(0)
+    yield from failures

@@ -1,0 +1,211 @@
+"""How fast and how small the region store is, beside plain ways to keep features.
+
+Run it as `python benchmarks/store.py`; it needs 2 GB of temporary disk space. Rounds are
+interleaved, files are in the page cache, and every way returns the same float32 batch.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from store_baselines import BASELINES, Features, Read
+
+from lxmert.data.store import RegionStore, StoreHeader
+from lxmert.data.store_layout import (
+    FAILED,
+    FEATURES,
+    HEADER,
+    IDS,
+    IMAGE_RECORD,
+    IMAGES,
+    LOOKUP,
+    REGION_BYTES,
+    REGIONS,
+    Contents,
+    build_lookup,
+    encode_id,
+    file_checksum,
+    save_header,
+)
+from lxmert.data.tsv import import_tsv, read_tsv, write_tsv
+from lxmert.schema import Regions
+
+IMAGES_HELD, REGIONS_HELD, DIM, BATCH, ROUNDS = 1000, 36, 2048, 32, 60
+HEADER_FIELDS = StoreHeader("benchmark", DIM, "float16", "fp32", ("thing",), ())
+
+OPENING = """
+import sys, time
+import torch
+from lxmert.data.store import RegionStore
+def private():
+    # Mapped pages are the page cache's, shared by all processes that read the store.
+    lines = open("/proc/self/status").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+before, started = private(), time.perf_counter()
+store = RegionStore(sys.argv[1])
+seconds = time.perf_counter() - started
+generator = torch.Generator().manual_seed(7)
+for _ in range(30):
+    rows = torch.randint(len(store), (32,), generator=generator).tolist()
+    store.features(rows)
+    store.rows([f"COCO_train2014_{row:012d}" for row in rows])
+print(seconds, private() - before)
+"""
+
+
+def make_regions(features: Features) -> Regions:
+    """Return regions around given features."""
+    count = len(features)
+    return Regions(
+        boxes=np.tile(np.array([2, 3, 50, 60], np.float32), (count, 1)),
+        features=features.astype(np.float32),
+        image_size=(100, 120),
+        object_ids=np.zeros(count, np.int64),
+        object_scores=np.full(count, 0.75, np.float32),
+        attribute_ids=np.zeros((count, 1), np.int64),
+        attribute_scores=np.full((count, 1), 0.25, np.float32),
+    )
+
+
+def make_store(folder: Path, features: Features) -> RegionStore:
+    """Write a store with the given features, `[images, regions, dim]`."""
+    image_ids = [f"COCO_train2014_{row:012d}" for row in range(len(features))]
+
+    def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
+        return ((name, make_regions(features[int(name[-12:])])) for name in remaining)
+
+    return RegionStore.write(folder, image_ids, extract, HEADER_FIELDS)
+
+
+def make_sparse_store(folder: Path, num_images: int) -> None:
+    """Write a store of 36 x 2048 features in float16 whose features and regions are holes."""
+    folder.mkdir(parents=True)
+    names = [encode_id(f"COCO_train2014_{row:012d}") for row in range(num_images)]
+    (folder / IDS).write_bytes(b"".join(names))
+    images = np.zeros(num_images, IMAGE_RECORD)
+    rows = np.arange(num_images)
+    images["first_region"] = rows * REGIONS_HELD
+    images["first_byte"] = rows * REGIONS_HELD * REGION_BYTES
+    images["id_start"] = rows * len(names[0])
+    images["num_regions"] = REGIONS_HELD
+    images["id_bytes"] = len(names[0])
+    images["height"] = images["width"] = 100
+    images["id_checksum"] = [zlib.crc32(name) for name in names]
+    images.tofile(folder / IMAGES)
+    (folder / LOOKUP).write_bytes(build_lookup(images["id_checksum"]))
+    (folder / FAILED).touch()
+    regions = num_images * REGIONS_HELD
+    for name, size in ((FEATURES, HEADER_FIELDS.row_bytes), (REGIONS, REGION_BYTES)):
+        with (folder / name).open("wb") as file:
+            file.truncate(regions * size)
+    names_of_files = (FEATURES, REGIONS, IDS, IMAGES, LOOKUP, FAILED)
+    contents = Contents(
+        images=num_images,
+        regions=regions,
+        failed=0,
+        sizes={name: (folder / name).stat().st_size for name in names_of_files},
+        checksums={name: file_checksum(folder / name) for name in (IMAGES, LOOKUP, FAILED)},
+    )
+    save_header(folder / HEADER, HEADER_FIELDS, contents)
+
+
+def measure_batches(ways: dict[str, Read], reference: str, num_images: int) -> None:
+    """Print the images per second of each way, and the ratio to the reference by round."""
+    generator = np.random.default_rng(7)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for read in ways.values():  # every page is mapped once before it counts
+        for start in range(0, num_images, BATCH):
+            read(range(start, min(start + BATCH, num_images)))
+    for _ in range(ROUNDS):
+        rows = generator.integers(num_images, size=BATCH).tolist()
+        for name, read in ways.items():
+            started = time.perf_counter()
+            read(rows)
+            times[name].append(time.perf_counter() - started)
+    print(f"\n{BATCH} random images of {REGIONS_HELD} x {DIM} as float32, {ROUNDS} rounds")
+    for name, seconds in times.items():
+        ratios = [b / a for a, b in zip(seconds, times[reference], strict=True)]
+        median, best = BATCH / statistics.median(seconds), BATCH / min(seconds)
+        ratio = statistics.median(ratios)
+        print(f"{name:32} {median:9.0f} images/s, best {best:9.0f}, {ratio:5.2f} x {reference}")
+
+
+def measure_opening(folder: Path, num_images: int) -> None:
+    """Print how long a fresh process takes to open a large store, and the memory it adds."""
+    make_sparse_store(folder, num_images)
+    command = [sys.executable, "-c", OPENING, str(folder)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    seconds, megabytes = map(float, output.split())
+    print(f"opening {num_images:,} images: {seconds * 1000:.1f} ms, then 960 images read: "
+          f"{megabytes:.1f} MB private memory above torch")  # fmt: skip
+
+
+def measure_tsv(folder: Path, store: RegionStore, features: Features) -> None:
+    """Print how fast a TSV file is written, read and imported."""
+    path = folder / "regions.tsv"
+    started = time.perf_counter()
+    write_tsv(path, store)
+    size = path.stat().st_size / 1e6
+    print(f"TSV written: {size / (time.perf_counter() - started):.0f} MB/s")
+    started = time.perf_counter()
+    count = sum(1 for _ in read_tsv(path))
+    seconds = time.perf_counter() - started
+    print(f"TSV read and checked: {size / seconds:.0f} MB/s, {count / seconds:.0f} images/s")
+    for dtype in ("float32", "float16"):
+        started = time.perf_counter()
+        import_tsv(path, folder / dtype, dtype=dtype)
+        print(f"TSV imported in {dtype}: {size / (time.perf_counter() - started):.0f} MB/s")
+    assert len(features) == count
+
+
+def main() -> None:
+    """Measure and print everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where to put temporary files")
+    arguments = parser.parse_args()
+    generator = np.random.default_rng(3)
+    shape = (IMAGES_HELD, REGIONS_HELD, DIM)
+    features = generator.random(shape, dtype=np.float32).astype(np.float16)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+        folder = Path(temporary)
+        started = time.perf_counter()
+        store = make_store(folder / "store", features)
+        print(f"store written: {IMAGES_HELD / (time.perf_counter() - started):.0f} images/s")
+        size = sum(path.stat().st_size for path in store.folder.iterdir())
+        print(f"size: {size / len(store) / 1000:.1f} kB an image")
+        started = time.perf_counter()
+        assert store.verify() == []
+        print(f"verified: {size / 1e6 / (time.perf_counter() - started):.0f} MB/s")
+        names = store.image_ids
+        ways: dict[str, Read] = {
+            "store.features(rows)": store.features,
+            "store.features(store.rows(ids))": lambda rows: store.features(
+                store.rows([names[row] for row in rows])
+            ),
+            "stack of store[id].features": lambda rows: torch.stack(
+                [torch.from_numpy(store[names[row]].features) for row in rows]
+            ),
+        }
+        for name, make in BASELINES.items():
+            (folder / name).mkdir()
+            started = time.perf_counter()
+            ways[name] = make(features, folder / name)
+            print(f"{name}: written and opened in {time.perf_counter() - started:.1f} s")
+        expected = torch.from_numpy(features[[5, 9]].astype(np.float32))
+        assert all(torch.equal(read([5, 9]), expected) for read in ways.values())
+        measure_batches(ways, "memmap float16, numpy astype", IMAGES_HELD)
+        measure_opening(folder / "sparse", 100_000)
+        measure_tsv(folder, store, features)
+
+
+if __name__ == "__main__":
+    main()

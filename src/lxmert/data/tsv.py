@@ -1,0 +1,359 @@
+"""The TSV format in which the original system publishes its regions: read, written, imported.
+
+One line an image, no header, ten columns with a tab between them. Numbers are text; arrays are
+base64 of little-endian bytes: ids int64, the rest float32. Boxes are in pixels of the image.
+"""
+
+import binascii
+from collections.abc import Callable, Container, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.data.store import RegionStore
+from lxmert.data.store_layout import HEADER, StoreHeader
+from lxmert.data.store_writing import Extracted, StoreWriter
+from lxmert.schema import Failure, Regions
+
+COLUMNS = (
+    "img_id",
+    "img_h",
+    "img_w",
+    "objects_id",
+    "objects_conf",
+    "attrs_id",
+    "attrs_conf",
+    "num_boxes",
+    "boxes",
+    "features",
+)
+
+PUBLISHED_EXTRACTOR = "bottom-up-attention/caffe-36"
+"""Fingerprint of the extractor behind the published files, whose weights no one can hash."""
+
+FEATURE_DIM, OBJECTS, ATTRIBUTES = 2048, 1600, 400
+"""Width of the published features, and how many classes and attributes its extractor knows."""
+
+TOLERANCE = 1e-5
+"""How far a box may lie outside of its image, as a share of the image; as in the original code."""
+
+LONGEST_LINE = 64 << 20
+"""Bytes of a line at most: about 6,000 regions. A file without line ends is no TSV file."""
+
+Progress = Callable[[int, int], None]
+"""Called with the amounts done and in all."""
+
+
+class TsvFormat(NamedTuple):
+    """What the numbers of a file must be.
+
+    Attributes:
+        feature_dim: width of a feature row.
+        num_objects: object ids are below it.
+        num_attributes: attribute ids are below it.
+    """
+
+    feature_dim: int = FEATURE_DIM
+    num_objects: int = OBJECTS
+    num_attributes: int = ATTRIBUTES
+
+
+PUBLISHED_FORMAT = TsvFormat()
+
+
+def read_tsv(
+    path: str | Path, *, expected: TsvFormat = PUBLISHED_FORMAT
+) -> Iterator[tuple[str, Regions]]:
+    """Yield image id and regions of one line after the other; the file is never held in memory.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming line and column of the first thing that is wrong.
+    """
+    for _, item in scan_tsv(path, expected=expected):
+        if isinstance(item, Failure):
+            raise ValueError(f"{path} {item.reason}")
+        yield item
+
+
+def scan_tsv(
+    path: str | Path, *, expected: TsvFormat = PUBLISHED_FORMAT, skip: Container[str] = ()
+) -> Iterator[tuple[int, Extracted]]:
+    """Read on where a line is wrong.
+
+    Args:
+        path: the file.
+        expected: what its numbers must be.
+        skip: images that are not wanted; their arrays are not decoded.
+
+    Yields:
+        The bytes read so far, with the regions of an image, or with a `Failure` that names the
+        line and the column.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line has no end.
+    """
+    _check_file(path)
+    lines: dict[str, int] = {}
+    position = 0
+    with Path(path).open("rb", buffering=1 << 20) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(
+                    f"{path} line {number} has {LONGEST_LINE} bytes or more: no TSV file of "
+                    "regions has such lines; check what the file is"
+                )
+            position += len(line)
+            image_id = f"line {number}"
+            try:
+                fields = _split(line)
+                image_id = _image_id(fields[0])
+                if image_id in lines:
+                    raise _ColumnError(
+                        "img_id", f"is {image_id!r}, which line {lines[image_id]} has already"
+                    )
+                lines[image_id] = number
+                if image_id not in skip:
+                    yield position, (image_id, _to_regions(fields, expected))
+            except _ColumnError as error:
+                end = "" if line.endswith(b"\n") else "; the file ends within the line: cut off?"
+                yield position, Failure(image_id, f"line {number}, {error}{end}")
+
+
+def import_tsv(
+    path: str | Path,
+    folder: str | Path,
+    *,
+    dtype: str = "float32",
+    feature_dim: int = FEATURE_DIM,
+    extractor: str = PUBLISHED_EXTRACTOR,
+    object_names: Sequence[str] | None = None,
+    attribute_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> RegionStore:
+    """Turn a TSV file into a region store, in one pass; an interrupted one is taken up again.
+
+    Lines with a fault are left out, and are among the store's `failures`. Memory is bounded: one
+    line, and about 300 bytes for each image, by which its id is known again.
+
+    Args:
+        path: the file.
+        folder: the store to write.
+        dtype: of the stored features, `float32`, or `float16` for half the space.
+        feature_dim: width of a feature row.
+        extractor: what made the regions, for the header: models refuse regions of another one.
+        object_names: names by object id; absent: 1,600 numbers, as many as are published.
+        attribute_names: names by attribute id; absent: 400 numbers.
+        progress: called with the bytes read and the bytes of the file.
+
+    Raises:
+        FileExistsError: if a finished store without failures is there.
+        FileNotFoundError: if there is no such file.
+        ValueError: if no line is good; naming the first fault.
+    """
+    _check_file(path)
+    objects = _names(object_names, "object", OBJECTS)
+    attributes = _names(attribute_names, "attribute", ATTRIBUTES)
+    header = StoreHeader(extractor, feature_dim, dtype, "fp32", objects, attributes)
+    expected = TsvFormat(feature_dim, len(objects), len(attributes))
+    if (Path(folder) / HEADER).exists() and not RegionStore(folder).failures:
+        raise FileExistsError(f"{folder} is a finished region store: name another folder")
+    with StoreWriter(folder, header) as writer:
+        first: Failure | None = None
+        for position, item in scan_tsv(path, expected=expected, skip=frozenset(writer.done)):
+            writer.add(item)
+            first = first or (item if isinstance(item, Failure) else None)
+            if progress is not None:
+                progress(position, Path(path).stat().st_size)
+        if not writer.done:
+            problem = first.reason if first else "is empty"
+            raise ValueError(f"{path} has no good line: {problem}: check that it is a TSV file")
+        writer.finish()
+    return RegionStore(folder)
+
+
+def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None = None) -> None:
+    """Write a store as a TSV file, in the order of its rows, under a temporary name until whole.
+
+    The format has one attribute for each region. Of several attribute groups the surest is
+    written; where there are none, attribute 0 with confidence 0. That a picture had no region of
+    its own (`found`) has no column, and is lost.
+
+    Args:
+        path: the file.
+        store: the regions; float32 gives back the bytes that were imported.
+        progress: called with the numbers of images done and in all.
+
+    Raises:
+        ValueError: if an image id has a tab, a quote or a line end, which the format cannot hold.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb", buffering=1 << 20) as file:
+        for done, image_id in enumerate(store.image_ids, start=1):
+            file.write(_to_line(image_id, store[image_id]))
+            if progress is not None:
+                progress(done, len(store))
+    partial.replace(path)
+
+
+def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tuple[str, str]:
+    """Look for numbers that no regions can have.
+
+    Returns:
+        The field of `Regions` and what is wrong with it; two empty strings if nothing is.
+    """
+    height, width = regions.image_size
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    places = regions.boxes / limits
+    inside = ((places >= -TOLERANCE) & (places <= 1 + TOLERANCE)).all(axis=1)
+    upright = (regions.boxes[:, 2:] >= regions.boxes[:, :2]).all(axis=1)
+    if not (inside & upright).all():
+        index = int((~(inside & upright)).argmax())
+        return "boxes", (
+            f"has box {index} at {regions.boxes[index].tolist()}, expected x1 <= x2 and y1 <= y2 "
+            f"within the image of {width} x {height} pixels"
+        )
+    for name, limit in (("object_ids", num_objects), ("attribute_ids", num_attributes)):
+        ids = getattr(regions, name)
+        if ids.size and not 0 <= ids.min() <= ids.max() < limit:
+            worst = ids.min() if ids.min() < 0 else ids.max()
+            return name, f"has the id {worst}, expected 0 to {limit - 1}"
+    for name in ("object_scores", "attribute_scores"):
+        scores = getattr(regions, name)
+        if scores.size and not (scores.min() >= -TOLERANCE and scores.max() <= 1 + TOLERANCE):
+            return name, f"has the values {scores.min()} to {scores.max()}, expected 0 to 1"
+    if not np.isfinite(regions.features).all():
+        index = int((~np.isfinite(regions.features)).any(axis=1).argmax())
+        return "features", f"has a value in row {index} that is no finite number"
+    return "", ""
+
+
+_COLUMN_OF = {
+    "boxes": "boxes",
+    "features": "features",
+    "object_ids": "objects_id",
+    "object_scores": "objects_conf",
+    "attribute_ids": "attrs_id",
+    "attribute_scores": "attrs_conf",
+}
+
+
+class _ColumnError(ValueError):
+    """What is wrong with a line."""
+
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(f"column {column}: it {problem}")
+
+
+def _check_file(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}: a TSV file of regions is needed")
+
+
+def _split(line: bytes) -> list[bytes]:
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if len(fields) != len(COLUMNS):
+        last = COLUMNS[min(len(fields), len(COLUMNS)) - 1]
+        raise _ColumnError(
+            last, f"is number {len(fields)} of the line, expected {len(COLUMNS)} in all"
+        )
+    return fields
+
+
+def _image_id(field: bytes) -> str:
+    try:
+        image_id = field.decode()
+    except UnicodeDecodeError as error:
+        raise _ColumnError("img_id", f"is {field[:40]!r}, expected text in UTF-8") from error
+    if not image_id:
+        raise _ColumnError("img_id", "is empty, expected the name of an image")
+    return image_id
+
+
+def _to_regions(fields: Sequence[bytes], expected: TsvFormat) -> Regions:
+    columns = dict(zip(COLUMNS, fields, strict=True))
+    height, width = _number(columns, "img_h", least=1), _number(columns, "img_w", least=1)
+    count = _number(columns, "num_boxes", least=0)
+    regions = Regions(
+        boxes=_array(columns, "boxes", np.float32, (count, 4)),
+        features=_array(columns, "features", np.float32, (count, expected.feature_dim)),
+        image_size=(height, width),
+        object_ids=_array(columns, "objects_id", np.int64, (count,)),
+        object_scores=_array(columns, "objects_conf", np.float32, (count,)),
+        attribute_ids=_array(columns, "attrs_id", np.int64, (count, 1)),
+        attribute_scores=_array(columns, "attrs_conf", np.float32, (count, 1)),
+    )
+    name, problem = find_fault(
+        regions, num_objects=expected.num_objects, num_attributes=expected.num_attributes
+    )
+    if name:
+        raise _ColumnError(_COLUMN_OF[name], problem)
+    return regions
+
+
+def _number(columns: dict[str, bytes], name: str, *, least: int) -> int:
+    field = columns[name]
+    if not (field.isdigit() and len(field) <= 9 and int(field) >= least):
+        raise _ColumnError(name, f"is {field[:40]!r}, expected a whole number from {least} on")
+    return int(field)
+
+
+def _array(
+    columns: dict[str, bytes], name: str, dtype: type[np.generic], shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    try:
+        data = binascii.a2b_base64(columns[name], strict_mode=True)
+    except binascii.Error as error:
+        raise _ColumnError(name, f"is no base64 text ({error})") from error
+    little = np.dtype(dtype).newbyteorder("<")
+    size = int(np.prod(shape)) * little.itemsize
+    if len(data) != size:
+        form = " x ".join(map(str, shape))
+        raise _ColumnError(
+            name, f"holds {len(data)} bytes, expected {size} for {form} {little.name}"
+        )
+    return np.frombuffer(data, little).reshape(shape)
+
+
+def _to_line(image_id: str, regions: Regions) -> bytes:
+    if any(mark in image_id for mark in '\t\r\n"'):
+        raise ValueError(
+            f"image {image_id!r} has a tab, a quote or a line end in its id, which a TSV file "
+            "cannot hold: give it another name"
+        )
+    ids, scores = _surest_attributes(regions)
+    fields = (
+        image_id.encode(),
+        b"%d" % regions.image_size[0],
+        b"%d" % regions.image_size[1],
+        _base64(regions.object_ids, "<i8"),
+        _base64(regions.object_scores, "<f4"),
+        _base64(ids, "<i8"),
+        _base64(scores, "<f4"),
+        b"%d" % len(regions),
+        _base64(regions.boxes, "<f4"),
+        _base64(regions.features, "<f4"),
+    )
+    # The original was written with Python's csv module, which ends lines like this.
+    return b"\t".join(fields) + b"\r\n"
+
+
+def _surest_attributes(regions: Regions) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if not regions.attribute_ids.shape[1]:
+        return np.zeros(len(regions), np.int64), np.zeros(len(regions), np.float32)
+    best = regions.attribute_scores.argmax(axis=1, keepdims=True)
+    pair = (regions.attribute_ids, regions.attribute_scores)
+    ids, scores = (np.take_along_axis(values, best, axis=1) for values in pair)
+    return ids, scores
+
+
+def _base64(values: npt.NDArray[Any], dtype: str) -> bytes:
+    return binascii.b2a_base64(np.ascontiguousarray(values, dtype).data, newline=False)
+
+
+def _names(names: Sequence[str] | None, kind: str, count: int) -> tuple[str, ...]:
+    return tuple(names) if names is not None else tuple(f"{kind} {i}" for i in range(count))

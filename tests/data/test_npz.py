@@ -1,0 +1,118 @@
+"""Folders of .npz files: published forms are read, Python objects are not, faults are reported."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lxmert.data.npz import import_npz, read_npz_folder
+from lxmert.schema import Failure, Regions
+
+BOXES = np.array([[2, 3, 20, 30], [40, 30, 70.5, 50]], np.float32)
+FEATURES = np.arange(10, dtype=np.float32).reshape(2, 5) / 8
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def save(path: Path, **changes: object) -> None:
+    """Write a file as the extractors of MILVLG do, but for some keys; None leaves one out."""
+    content = {"x": FEATURES, "bbox": BOXES, "num_bbox": 2, "image_h": 60, "image_w": 80}
+    kept = {name: value for name, value in {**content, **changes}.items() if value is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **kept)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"x": FEATURES.T},
+        {"x": None, "features": FEATURES},
+        {"bbox": None, "boxes": BOXES.astype(np.float64)},
+        {"image_h": None, "image_w": None, "img_h": np.array([60]), "img_w": np.array([80])},
+    ],
+)
+def test_published_forms_are_read(tmp_path: Path, changes: dict[str, object]) -> None:
+    save(tmp_path / "files" / "train" / "000.jpg.npz", **changes)
+    store = import_npz(tmp_path / "files", tmp_path / "store", extractor="eyes", feature_dim=5)
+    assert store.image_ids == ["train/000.jpg"]
+    regions = store["train/000.jpg"]
+    assert np.array_equal(regions.boxes, BOXES)
+    assert np.array_equal(regions.features, FEATURES)
+    assert regions.image_size == (60, 80)
+    assert regions.object_scores.tolist() == [0, 0]
+    assert regions.attribute_ids.shape == (2, 0)
+    assert (store.header.extractor, store.header.object_names) == ("eyes", ("unknown",))
+
+
+def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
+    info = np.array({"objects_id": Hostile(tmp_path / "executed")}, dtype=object)
+    save(tmp_path / "a.npz", info=info)
+    save(tmp_path / "b.npz", info=info, image_h=None)
+    save(tmp_path / "c.npz", x=np.array([Hostile(tmp_path / "executed")], dtype=object))
+    good, hidden, object_array = read_npz_folder(tmp_path, feature_dim=5)
+    assert isinstance(good, tuple)
+    assert isinstance(good[1], Regions)
+    assert isinstance(hidden, Failure)
+    assert "no image_h or img_h" in hidden.reason
+    assert "`info` may hold it, but is a Python object, which is not read" in hidden.reason
+    assert isinstance(object_array, Failure)
+    assert "allow_pickle" in object_array.reason
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"x": FEATURES[:, :4]}, r"features \[2, 4\], expected"),
+        ({"bbox": BOXES[:, :3]}, r"boxes \[2, 3\]"),
+        ({"bbox": np.float32(3.25)}, "boxes"),
+        ({"image_w": 0}, "its width is 0"),
+        ({"image_w": 70}, "boxes has box 1 at .* within the image of 70 x 60 pixels"),
+        ({"x": np.where(FEATURES == 1, np.nan, FEATURES)}, "no finite number"),
+        ({"x": None}, r"it has no x or features, only \['bbox', 'image_h'"),
+    ],
+)
+def test_a_file_with_a_fault_is_reported_and_the_others_are_kept(
+    tmp_path: Path, changes: dict[str, object], problem: str
+) -> None:
+    for name in "abc":
+        save(tmp_path / "files" / f"{name}.npz", **(changes if name == "b" else {}))
+    seen = []
+    store = import_npz(
+        tmp_path / "files",
+        tmp_path / "store",
+        extractor="eyes",
+        feature_dim=5,
+        progress=lambda done, count: seen.append((done, count)),
+    )
+    assert store.image_ids == ["a", "c"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    ((image_id, reason),) = [(f.image_id, f.reason) for f in store.failures]
+    assert image_id == "b"
+    assert re.search(problem, reason)
+
+
+def test_files_that_are_cut_short_are_reported(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, x=FEATURES, bbox=BOXES, image_h=60, image_w=80)
+    content = buffer.getvalue()
+    for place in range(0, len(content), 97):
+        (tmp_path / "a.npz").write_bytes(content[:place])
+        (item,) = read_npz_folder(tmp_path, feature_dim=5)
+        assert isinstance(item, Failure)
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected one \.npz file for each image"):
+        import_npz(tmp_path, tmp_path / "store", extractor="eyes")

@@ -1,0 +1,340 @@
+"""TSV files: real rows keep their bytes, faults are named by line and column, memory is bounded."""
+
+import base64
+import csv
+import sys
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lxmert.data.store import RegionStore, StoreHeader, describe_store
+from lxmert.data.tsv import (
+    COLUMNS,
+    TsvFormat,
+    import_tsv,
+    read_tsv,
+    scan_tsv,
+    write_tsv,
+)
+from lxmert.schema import Failure, Regions
+
+ROWS = Path(__file__).parents[3] / "shared" / "data" / "coco_obj36" / "train2014_obj36.tsv"
+TINY = TsvFormat(feature_dim=3, num_objects=7, num_attributes=5)
+
+published = pytest.mark.skipif(not ROWS.is_file(), reason="needs ten published rows in ../shared")
+
+
+def make_regions(generator: np.random.Generator, count: int, dim: int = 3) -> Regions:
+    corners = np.sort(generator.uniform(0, 60, size=(count, 2, 2)), axis=1)
+    return Regions(
+        boxes=corners.reshape(count, 4).astype(np.float32),
+        features=generator.normal(size=(count, dim)).astype(np.float32),
+        image_size=(60, 80),
+        object_ids=generator.integers(7, size=count),
+        object_scores=generator.random(count).astype(np.float32),
+        attribute_ids=generator.integers(5, size=(count, 1)),
+        attribute_scores=generator.random((count, 1)).astype(np.float32),
+    )
+
+
+def encode(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(values.astype(dtype).tobytes()).decode()
+
+
+def to_fields(image_id: str, regions: Regions) -> list[str]:
+    """Write a line as the original does, with the standard library's base64."""
+    return [
+        image_id,
+        str(regions.image_size[0]),
+        str(regions.image_size[1]),
+        encode(regions.object_ids, "<i8"),
+        encode(regions.object_scores, "<f4"),
+        encode(regions.attribute_ids, "<i8"),
+        encode(regions.attribute_scores, "<f4"),
+        str(len(regions)),
+        encode(regions.boxes, "<f4"),
+        encode(regions.features, "<f4"),
+    ]
+
+
+def write_lines(path: Path, lines: Sequence[Sequence[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter="\t").writerows(lines)
+    return path
+
+
+def import_tiny(path: Path, folder: Path) -> RegionStore:
+    objects, attributes = [f"thing {i}" for i in range(7)], [f"trait {i}" for i in range(5)]
+    return import_tsv(path, folder, feature_dim=3, object_names=objects, attribute_names=attributes)
+
+
+def assert_equal(found: Regions, expected: Regions) -> None:
+    for name, value in vars(expected).items():
+        assert np.array_equal(getattr(found, name), value), name
+
+
+# Real rows
+
+
+@published
+def test_ten_published_rows_keep_their_bytes(tmp_path: Path) -> None:
+    store = import_tsv(ROWS, tmp_path / "store")
+    write_tsv(tmp_path / "back.tsv", store)
+    assert (tmp_path / "back.tsv").read_bytes() == ROWS.read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+    assert (len(store), store.failures, store.verify()) == (10, [], [])
+    assert store.header.extractor == "bottom-up-attention/caffe-36"
+    assert (len(store.header.object_names), len(store.header.attribute_names)) == (1600, 400)
+
+
+@published
+def test_published_rows_are_read_as_the_original_reads_them() -> None:
+    csv.field_size_limit(sys.maxsize)
+    with ROWS.open(newline="") as file:
+        rows = list(csv.DictReader(file, COLUMNS, delimiter="\t"))
+    found = list(read_tsv(ROWS))
+    assert len(found) == len(rows) == 10
+    for (image_id, regions), row in zip(found, rows, strict=True):
+
+        def decode(column: str, dtype: type, row: dict[str, str] = row) -> np.ndarray:
+            return np.frombuffer(base64.b64decode(row[column]), dtype)
+
+        assert image_id == row["img_id"]
+        assert regions.image_size == (int(row["img_h"]), int(row["img_w"]))
+        assert np.array_equal(regions.object_ids, decode("objects_id", np.int64))
+        assert np.array_equal(regions.object_scores, decode("objects_conf", np.float32))
+        assert np.array_equal(regions.attribute_ids[:, 0], decode("attrs_id", np.int64))
+        assert np.array_equal(regions.attribute_scores[:, 0], decode("attrs_conf", np.float32))
+        assert np.array_equal(regions.boxes, decode("boxes", np.float32).reshape(36, 4))
+        assert np.array_equal(regions.features, decode("features", np.float32).reshape(36, 2048))
+
+
+@published
+def test_half_precision_keeps_three_digits_of_published_features(tmp_path: Path) -> None:
+    store = import_tsv(ROWS, tmp_path / "store", dtype="float16")
+    for image_id, regions in read_tsv(ROWS):
+        np.testing.assert_allclose(
+            store[image_id].features, regions.features, rtol=2**-11, atol=2**-25
+        )
+
+
+# Any rows
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_rows_keep_their_bytes(tmp_path: Path, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    images = {
+        f"{'äß漢🦊/ .'[i % 7]}{i}": make_regions(generator, int(generator.integers(51)))
+        for i in range(20)
+    }
+    images["none"] = make_regions(generator, 0)
+    path = write_lines(tmp_path / "a.tsv", [to_fields(*item) for item in images.items()])
+    store = import_tiny(path, tmp_path / "store")
+    assert store.image_ids == list(images)
+    for image_id, regions in images.items():
+        assert_equal(store[image_id], regions)
+    write_tsv(tmp_path / "b.tsv", store)
+    assert (tmp_path / "b.tsv").read_bytes() == path.read_bytes()
+
+
+def test_lines_may_end_as_on_unix_and_the_last_one_not_at_all(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["\t".join(to_fields(name, make_regions(generator, 4))) for name in "abc"]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(lines), newline="")
+    assert [image_id for image_id, _ in read_tsv(path, expected=TINY)] == ["a", "b", "c"]
+
+
+def test_of_several_attributes_the_surest_is_written(tmp_path: Path) -> None:
+    regions = replace(
+        make_regions(np.random.default_rng(0), 2),
+        attribute_ids=np.array([[4, 1, 2], [3, 0, 2]]),
+        attribute_scores=np.array([[0.25, 0.5, 0.125], [0.75, 0.5, 0.5]], np.float32),
+    )
+    header = StoreHeader("x", 3, "float32", "fp32", ("a",) * 7, ("b",) * 5)
+    store = RegionStore.write(tmp_path / "store", ["i"], lambda ids: [("i", regions)], header)
+    write_tsv(tmp_path / "a.tsv", store)
+    ((_, found),) = read_tsv(tmp_path / "a.tsv", expected=TINY)
+    assert found.attribute_ids.tolist() == [[1], [3]]
+    assert found.attribute_scores.tolist() == [[0.5], [0.75]]
+
+
+def test_ids_that_the_format_cannot_hold_are_refused(tmp_path: Path) -> None:
+    regions = make_regions(np.random.default_rng(0), 2)
+    header = StoreHeader("x", 3, "float32", "fp32", ("a",) * 7, ("b",) * 5)
+    store = RegionStore.write(tmp_path / "store", ["a\tb"], lambda i: [(i[0], regions)], header)
+    (tmp_path / "a.tsv").write_text("older")
+    with pytest.raises(ValueError, match=r"'a\\tb' has a tab, a quote or a line end"):
+        write_tsv(tmp_path / "a.tsv", store)
+    assert (tmp_path / "a.tsv").read_text() == "older"
+
+
+# Faults
+
+
+def changed(column: str, value: object) -> list[str]:
+    """Return the fields of a good line with one column changed; arrays are encoded."""
+    regions = make_regions(np.random.default_rng(3), 2)
+    fields = to_fields("bad", regions)
+    if isinstance(value, tuple):
+        index, number = value
+        dtype = "<i8" if column.endswith("_id") else "<f4"
+        array = np.frombuffer(base64.b64decode(fields[COLUMNS.index(column)]), dtype).copy()
+        array[index] = number
+        value = encode(array, dtype)
+    fields[COLUMNS.index(column)] = str(value)
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("img_id", "", "it is empty"),
+        ("img_id", "good 1", "'good 1', which line 1 has already"),
+        ("img_h", "-60", "it is b'-60', expected a whole number from 1"),
+        ("img_w", "0", "expected a whole number from 1"),
+        ("img_h", "6e1", "expected a whole number"),
+        ("num_boxes", "-2", "expected a whole number from 0"),
+        ("num_boxes", "3", None),
+        ("objects_id", "AAAA AAA=", "no base64 text"),
+        ("objects_conf", "AAAAAAAAAAA", "no base64 text"),
+        ("attrs_conf", "AAAAAAA=", "holds 5 bytes, expected 8 for 2 x 1 float32"),
+        ("boxes", "", "holds 0 bytes, expected 32 for 2 x 4 float32"),
+        ("objects_id", (1, 7), "has the id 7, expected 0 to 6"),
+        ("attrs_id", (0, -9), "has the id -9, expected 0 to 4"),
+        ("objects_conf", (0, 1.25), "expected 0 to 1"),
+        ("attrs_conf", (1, np.nan), "expected 0 to 1"),
+        ("boxes", (2, 80.01), r"has box 0 at .*within the image of 80 x 60 pixels"),
+        ("boxes", (5, -0.01), "has box 1 at"),
+        ("boxes", (0, np.inf), "has box 0 at"),
+        ("boxes", (4, 79.9), "x1 <= x2"),
+        ("features", (4, np.nan), "has a value in row 1 that is no finite number"),
+        ("features", (2, -np.inf), "has a value in row 0"),
+    ],
+)
+def test_faults_are_named_by_line_and_column(
+    tmp_path: Path, column: str, value: object, problem: str | None
+) -> None:
+    generator = np.random.default_rng(1)
+    good = [to_fields(f"good {i}", make_regions(generator, 2)) for i in (1, 2, 3)]
+    path = write_lines(tmp_path / "a.tsv", [*good[:2], changed(column, value), good[2]])
+    column = column if problem else "boxes"  # the first array that is not as long as num_boxes says
+    message = f"line 3, column {column}: .*{problem or 'holds 32 bytes, expected 48'}"
+    with pytest.raises(ValueError, match=message):
+        list(read_tsv(path, expected=TINY))
+    store = import_tiny(path, tmp_path / "store")
+    assert store.image_ids == ["good 1", "good 2", "good 3"]
+    assert len(store.failures) == 1
+    assert f"line 3, column {column}: " in store.failures[0].reason
+
+
+def test_a_box_may_lie_outside_by_rounding(tmp_path: Path) -> None:
+    """The original allows 1e-5 of the image; its files need it."""
+    path = write_lines(tmp_path / "a.tsv", [changed("boxes", (2, 80.0005))])
+    assert len(list(read_tsv(path, expected=TINY))) == 1
+
+
+def test_a_file_cut_off_anywhere_is_noticed(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    lines = [to_fields(name, make_regions(generator, 5)) for name in ("first", "second")]
+    content = write_lines(tmp_path / "whole.tsv", lines).read_bytes()
+    start = content.index(b"\n") + 1
+    whole = len(content) - len(b"\r\n")
+    places = [*range(start + 1, start + 40), *range(start + 40, whole, 7), whole - 1]
+    for place in places:
+        (tmp_path / "cut.tsv").write_bytes(content[:place])
+        items = [item for _, item in scan_tsv(tmp_path / "cut.tsv", expected=TINY)]
+        assert len(items) == 2
+        assert isinstance(items[1], Failure)
+        assert "the file ends within the line" in items[1].reason
+    for place in (start, whole, whole + 1, len(content)):
+        (tmp_path / "cut.tsv").write_bytes(content[:place])
+        count = 1 if place == start else 2
+        assert len(list(read_tsv(tmp_path / "cut.tsv", expected=TINY))) == count
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no good line: is empty"),
+        (b"\x89PNG\r\n\x1a\n" * 3, "has no good line: line 1, column img_id: .*expected 10 in all"),
+        (b"a\tb\n", "line 1, column img_h: it is number 2 of the line, expected 10"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.tsv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        import_tiny(tmp_path / "a.tsv", tmp_path / "store")
+    with pytest.raises(FileNotFoundError, match=r"no file .*b\.tsv"):
+        import_tiny(tmp_path / "b.tsv", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+# Long files
+
+
+def test_an_interrupted_import_is_taken_up_again(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    images = {f"{i}.png": make_regions(generator, 3) for i in range(9)}
+    lines = [to_fields(*item) for item in images.items()]
+    path = write_lines(tmp_path / "a.tsv", [*lines[:2], changed("boxes", (0, -9)), *lines[2:]])
+
+    def stop(done: int, size: int) -> None:
+        assert 0 < done < size == path.stat().st_size
+        if done > size // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_tsv(path, tmp_path / "s", feature_dim=3, progress=stop)
+    begun = describe_store(tmp_path / "s")
+    assert not begun["complete"]
+    seen = []
+    store = import_tsv(
+        path, tmp_path / "s", feature_dim=3, progress=lambda done, _: seen.append(done)
+    )
+    assert len(seen) == 10 - int(str(begun["images"]))
+    assert store.image_ids == list(images)
+    for image_id, regions in images.items():
+        assert_equal(store[image_id], regions)
+    assert [failure.image_id for failure in store.failures] == ["bad"]
+
+
+def test_mended_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
+    good, bad = to_fields("good", make_regions(np.random.default_rng(1), 2)), changed("img_h", 0)
+    path = write_lines(tmp_path / "a.tsv", [good, bad])
+    assert import_tiny(path, tmp_path / "store").image_ids == ["good"]
+    write_lines(path, [good, changed("img_h", 60)])
+    store = import_tiny(path, tmp_path / "store")
+    assert (store.image_ids, store.failures, store.verify()) == (["good", "bad"], [], [])
+    with pytest.raises(FileExistsError, match="finished region store"):
+        import_tiny(path, tmp_path / "store")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """The original holds all rows: 40 KB each here, so that 350 more would be 14 MB."""
+    peaks = []
+    for count in (50, 400):
+        generator = np.random.default_rng(1)
+        path = write_lines(
+            tmp_path / f"{count}.tsv",
+            [to_fields(f"{i}", make_regions(generator, 10, 1000)) for i in range(count)],
+        )
+        tracemalloc.start()
+        store = import_tsv(path, tmp_path / f"{count}", feature_dim=1000)
+        write_tsv(tmp_path / "back.tsv", store)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 350 * 1000
+    assert peaks[1] < 5_000_000
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.tsv").open("wb") as file:
+        file.truncate(70 << 20)
+    with pytest.raises(ValueError, match="line 1 has 67108864 bytes or more"):
+        list(read_tsv(tmp_path / "a.tsv"))
