@@ -1,0 +1,128 @@
+"""Every attention map of the three encoders by name, and the gradients of an answer at each."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lxmert.explain.inputs import Inputs, check_answers, check_explainable
+from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.model.outputs import LxmertForQuestionAnsweringOutput
+
+Layers = tuple[Tensor, ...]
+"""One `[batch, heads, queries, keys]` for each layer of one kind, the first layer first."""
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """All maps of one forward pass, or the gradients at them; rows of maps sum to 1.
+
+    Attributes:
+        language: of each language layer, `[batch, heads, text_len, text_len]`.
+        relationship: of each relationship layer, `[batch, heads, regions, regions]`.
+        text_over_regions: of each cross layer, what each word reads of the regions,
+            `[batch, heads, text_len, regions]`.
+        regions_over_text: of each cross layer, what each region reads of the words,
+            `[batch, heads, regions, text_len]`.
+        text_over_text: of each cross layer, `[batch, heads, text_len, text_len]`.
+        regions_over_regions: of each cross layer, `[batch, heads, regions, regions]`.
+    """
+
+    language: Layers
+    relationship: Layers
+    text_over_regions: Layers
+    regions_over_text: Layers
+    text_over_text: Layers
+    regions_over_regions: Layers
+
+    def kinds(self) -> dict[str, Layers]:
+        """Return the maps of each kind by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def named(self) -> dict[str, Tensor]:
+        """Return each map by its name, such as `language.0` or `text_over_regions.4`."""
+        return {
+            f"{kind}.{index}": layer
+            for kind, layers in self.kinds().items()
+            for index, layer in enumerate(layers)
+        }
+
+
+def attention_maps(model: LxmertForQuestionAnswering, inputs: Inputs) -> AttentionMaps:
+    """Return all attention maps of a batch, without gradients.
+
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of questions; a map gives zero to padding as a key, but has rows for it.
+
+    Raises:
+        ValueError: if model or inputs cannot be explained.
+    """
+    check_explainable(model, inputs)
+    with torch.no_grad():
+        output = model(**inputs, output_attentions=True, return_dict=True)
+    assert isinstance(output, LxmertForQuestionAnsweringOutput)
+    return _collect(output)
+
+
+def maps_and_gradients(
+    model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
+) -> tuple[AttentionMaps, AttentionMaps]:
+    """Return all attention maps, and how the score of an answer changes with every entry of each.
+
+    One forward and one backward pass serve all maps of all examples. Neither the parameters nor
+    the state of the model change, parameters may be frozen, and callers may have gradients off.
+
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of questions.
+        answer_ids: `[batch]`, the answer of each whose score (before softmax) is differentiated.
+
+    Returns:
+        The maps and the gradients, which are zero where an answer does not depend on a map: in the
+        last cross layer, both maps of which the regions are queries.
+
+    Raises:
+        ValueError: if model, inputs or answers cannot be explained.
+    """
+    check_explainable(model, inputs)
+    check_answers(model, inputs, answer_ids)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        output = model(**_differentiable(model, inputs), output_attentions=True, return_dict=True)
+        assert isinstance(output, LxmertForQuestionAnsweringOutput)
+        assert output.question_answering_score is not None
+        # Examples do not read each other: the gradient of the sum holds that of each.
+        score = output.question_answering_score.gather(1, answer_ids.clone()[:, None]).sum()
+        maps = _collect(output)
+        found = torch.autograd.grad(
+            score, list(maps.named().values()), allow_unused=True, materialize_grads=True
+        )
+    gradients = iter(found)
+    return (
+        AttentionMaps(**{k: tuple(m.detach() for m in v) for k, v in maps.kinds().items()}),
+        AttentionMaps(**{k: tuple(next(gradients) for _ in v) for k, v in maps.kinds().items()}),
+    )
+
+
+def _differentiable(model: LxmertForQuestionAnswering, inputs: Inputs) -> dict[str, Tensor]:
+    """Copy the inputs so that all maps depend on a leaf, even if every parameter is frozen."""
+    copies = {name: value.detach().clone() for name, value in inputs.items()}
+    embedding: Any = model.get_input_embeddings()
+    with torch.no_grad():
+        copies["inputs_embeds"] = embedding(copies.pop("input_ids"))
+    for name in ("inputs_embeds", "visual_feats"):
+        copies[name].requires_grad_()
+    return copies
+
+
+def _collect(output: LxmertForQuestionAnsweringOutput) -> AttentionMaps:
+    """Name the maps of an output."""
+    return AttentionMaps(
+        language=output.language_attentions or (),
+        relationship=output.vision_attentions or (),
+        text_over_regions=output.cross_encoder_attentions or (),
+        regions_over_text=output.vision_cross_attentions or (),
+        text_over_text=output.cross_language_attentions or (),
+        regions_over_regions=output.cross_vision_attentions or (),
+    )

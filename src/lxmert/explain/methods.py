@@ -1,0 +1,140 @@
+"""The methods that score words and regions for an answer, by name, with one signature.
+
+Each takes a model in evaluation mode, a batch of questions and one answer id for each, and returns
+scores for every word piece and region. `[CLS]`, from which the answer is read, and padding get
+exactly 0. `[SEP]` gets what flows through it, but where words are left out or replaced, 0: it
+stays. Scores of the methods on attention are at least 0; the others tell for from against.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lxmert.explain.inputs import Inputs, check_answers, real_regions, real_words
+from lxmert.explain.integrated_gradients import integrated_gradients
+from lxmert.explain.maps import attention_maps, maps_and_gradients
+from lxmert.explain.occlusion import occlusion
+from lxmert.explain.relevance import Relevance, propagate
+from lxmert.model.heads import LxmertForQuestionAnswering
+
+Method = Callable[[LxmertForQuestionAnswering, Inputs, Tensor], Relevance]
+"""Model, inputs, `answer_ids` `[batch]` -> relevance."""
+
+
+def attention(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
+    """Return what `[CLS]` reads in the last cross layer, the mean of all heads.
+
+    This is attention, not importance: it is the same for every answer, and cannot tell what speaks
+    for one from what speaks against it.
+    """
+    maps = attention_maps(model, inputs)
+    check_answers(model, inputs, answer_ids)
+    return _first_row(
+        inputs, maps.text_over_text[-1].mean(dim=1), maps.text_over_regions[-1].mean(dim=1)
+    )
+
+
+def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
+    """Return what reaches `[CLS]` if attention were all that moves information.
+
+    Heads are averaged, half of each map is replaced by the identity, and the maps of each stream
+    are multiplied; the last map of text over regions joins both. The same for every answer.
+
+    Source: Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020).
+    """
+    maps = attention_maps(model, inputs)
+    check_answers(model, inputs, answer_ids)
+    words, regions = real_words(inputs), real_regions(inputs)
+    text = multiply([_of_real(m, words) for m in (*maps.language, *maps.text_over_text)])
+    # What regions read in the last cross layer comes too late for the text.
+    images = (*maps.relationship, *maps.regions_over_regions[:-1])
+    across = text.transpose(1, 2) @ _of_real(maps.text_over_regions[-1], words)
+    if images:
+        across = across @ multiply([_of_real(m, regions) for m in images])
+    return _first_row(inputs, text, across)
+
+
+def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
+    """Return what `[CLS]` reads in the last cross layer, heads weighted by their mean gradient.
+
+    Where the answer is safe, the mean gradient of every head is often negative, and nothing is
+    relevant at all.
+
+    Source: Selvaraju et al., Grad-CAM (ICCV 2017), with heads in the place of channels.
+    """
+    maps, gradients = maps_and_gradients(model, inputs, answer_ids)
+    words, regions = real_words(inputs), real_regions(inputs)
+    return _first_row(
+        inputs,
+        weigh_heads(maps.text_over_text[-1], gradients.text_over_text[-1], words, words),
+        weigh_heads(maps.text_over_regions[-1], gradients.text_over_regions[-1], words, regions),
+    )
+
+
+def propagation(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
+    """Return the relevance that is propagated through all layers, as `relevance.py` does."""
+    words, regions = propagate(*maps_and_gradients(model, inputs, answer_ids))
+    return _real(inputs, words, regions)
+
+
+METHODS: dict[str, Method] = {
+    "propagation": propagation,
+    "attention": attention,
+    "rollout": rollout,
+    "gradcam": gradcam,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+}
+"""Name -> function; the first is the default."""
+
+
+def multiply(maps: Sequence[Tensor]) -> Tensor:
+    """Multiply the maps of consecutive layers, each mixed with the identity.
+
+    Args:
+        maps: each `[batch, length, length]`, whose rows add up to 1, or to 0 for padding.
+
+    Returns:
+        `[batch, length, length]`; row i says what position i holds of each first position.
+    """
+    product = identity = torch.eye(maps[0].shape[-1], device=maps[0].device)
+    for layer in maps:
+        mixed = layer + identity
+        product = (mixed / mixed.sum(dim=-1, keepdim=True)) @ product
+    return product
+
+
+def weigh_heads(attention_map: Tensor, gradient: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """Average heads, each weighted by the mean of its gradient, and keep what is positive.
+
+    Args:
+        attention_map: `[batch, heads, queries, keys]`.
+        gradient: at the map, of the same shape.
+        queries: `[batch, queries]`, True where real; means are over pairs of real positions.
+        keys: `[batch, keys]`, in the same way.
+    """
+    pairs = (queries[:, :, None] & keys[:, None, :])[:, None]
+    count = pairs.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    weight = gradient.float().masked_fill(~pairs, 0).sum(dim=(2, 3), keepdim=True) / count
+    return (attention_map.float() * weight).mean(dim=1).clamp(min=0)
+
+
+def _of_real(attention_map: Tensor, queries: Tensor) -> Tensor:
+    """Average the heads of a map, `[batch, queries, keys]`, and let padding read nothing."""
+    return attention_map.float().mean(dim=1).masked_fill(~queries[..., None], 0)
+
+
+def _first_row(inputs: Inputs, words: Tensor, regions: Tensor) -> Relevance:
+    """Return the row of `[CLS]` of two matrices, but what it holds of itself."""
+    first = words[:, 0].clone()
+    first[:, 0] = 0
+    return _real(inputs, first, regions[:, 0])
+
+
+def _real(inputs: Inputs, words: Tensor, regions: Tensor) -> Relevance:
+    """Return scores in float32 that are exactly zero for padding."""
+    return Relevance(
+        words.float().masked_fill(~real_words(inputs), 0),
+        regions.float().masked_fill(~real_regions(inputs), 0),
+    )

@@ -1,0 +1,138 @@
+"""Relevance propagated through two streams, as pure functions of matrices.
+
+Source: Chefer, Gur, Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and
+Encoder-Decoder Transformers (ICCV 2021), whose equations the docstrings name.
+
+Shapes: batch B; stream s of S positions, the other stream q of Q positions. `R_sq` says how
+relevant each position of q has become for each of s. All matrices are `[batch, rows, columns]`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lxmert.explain.maps import AttentionMaps
+
+
+class Relevance(NamedTuple):
+    """How much an answer rests on each word and region; exactly 0 for `[CLS]` and for padding.
+
+    Scores of one method and one modality can be compared, others cannot: units differ.
+
+    Attributes:
+        words: `[batch, text_len]` float32, of each word piece.
+        regions: `[batch, regions]` float32.
+    """
+
+    words: Tensor
+    regions: Tensor
+
+
+def mean_positive(attention_map: Tensor, gradient: Tensor) -> Tensor:
+    """Average heads, each entry weighted by what it does for the answer, if that is good (eq. 5).
+
+    Args:
+        attention_map: `[batch, heads, queries, keys]`.
+        gradient: of the answer's score with respect to the map, of the same shape.
+
+    Returns:
+        `[batch, queries, keys]` float64, at least 0.
+    """
+    # In float32, one plus a small relevance, minus one again, would lose most of its digits.
+    return (attention_map.double() * gradient.double()).clamp(min=0).mean(dim=1)
+
+
+def update_self(own: Tensor, other: Tensor, mean_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Update a stream that attends to itself (eq. 6, 7).
+
+    Args:
+        own: `R_ss`, `[batch, S, S]`.
+        other: `R_sq`, `[batch, S, Q]`.
+        mean_map: `[batch, S, S]`, from `mean_positive`.
+
+    Returns:
+        The new `R_ss` and `R_sq`.
+    """
+    return own + mean_map @ own, other + mean_map @ other
+
+
+def update_cross(
+    own: Tensor, other: Tensor, *, theirs: Tensor, back: Tensor, mean_map: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Update a stream that attends to the other one (eq. 10, 11).
+
+    Args:
+        own: `R_ss`, `[batch, S, S]`.
+        other: `R_sq`, `[batch, S, Q]`.
+        theirs: `R_qq`, `[batch, Q, Q]`.
+        back: `R_qs`, `[batch, Q, S]`.
+        mean_map: `[batch, S, Q]`, from `mean_positive`.
+
+    Returns:
+        The new `R_ss` and `R_sq`.
+    """
+    read = normalize(own).transpose(1, 2) @ mean_map @ normalize(theirs)
+    return own + mean_map @ back, other + read
+
+
+def normalize(own: Tensor) -> Tensor:
+    """Let what each position has gathered weigh as much as the position itself (eq. 8, 9).
+
+    Args:
+        own: `R_ss`, `[batch, S, S]`, of at least the identity.
+
+    Returns:
+        The identity plus the rest, each of whose rows adds up to 1; or to 0 where nothing was
+        gathered, which in the published code is 0 / 0.
+    """
+    identity = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device)
+    gathered = own - identity
+    total = gathered.sum(dim=-1, keepdim=True)
+    return gathered / torch.where(total > 0, total, 1) + identity
+
+
+def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
+    """Propagate relevance through all layers (section 3.1).
+
+    In the last cross layer, where the published code leaves the region side out, its gradients are
+    zero and change nothing.
+
+    Args:
+        maps: of every encoder.
+        gradients: of an answer's score at them.
+
+    Returns:
+        The rows of `[CLS]`: what it gathered from words and from regions.
+    """
+    means = {
+        kind: [mean_positive(*pair) for pair in zip(layers, gradients.kinds()[kind], strict=True)]
+        for kind, layers in maps.kinds().items()
+    }
+    batch, _, text_len, regions = maps.text_over_regions[0].shape
+    like = means["text_over_regions"][0]
+    words = torch.eye(text_len, dtype=like.dtype, device=like.device).expand(batch, -1, -1)
+    images = torch.eye(regions, dtype=like.dtype, device=like.device).expand(batch, -1, -1)
+    across, back = torch.zeros_like(like), torch.zeros_like(like).transpose(1, 2)
+    for mean_map in means["language"]:
+        words, across = update_self(words, across, mean_map)
+    for mean_map in means["relationship"]:
+        images, back = update_self(images, back, mean_map)
+    for reads, is_read, text_map, region_map in zip(
+        means["text_over_regions"],
+        means["regions_over_text"],
+        means["text_over_text"],
+        means["regions_over_regions"],
+        strict=True,
+    ):
+        # Both directions read the matrices from before the layer.
+        (words, across), (images, back) = (
+            update_cross(words, across, theirs=images, back=back, mean_map=reads),
+            update_cross(images, back, theirs=words, back=across, mean_map=is_read),
+        )
+        words, across = update_self(words, across, text_map)
+        images, back = update_self(images, back, region_map)
+    # [CLS] is not relevant for itself: its entry is the identity that it started with.
+    first = words[:, 0].clone()
+    first[:, 0] = 0
+    return Relevance(first.float(), across[:, 0].float())

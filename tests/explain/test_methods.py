@@ -1,0 +1,224 @@
+"""The contract of all methods, and what each of the plain ones computes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from model import tiny
+from torch import Tensor
+
+from lxmert.explain import integrated_gradients
+from lxmert.explain.maps import attention_maps, maps_and_gradients
+from lxmert.explain.methods import METHODS, multiply, weigh_heads
+from lxmert.explain.relevance import propagate
+
+ANSWERS = torch.tensor([4, 0, 12])
+WORDS, REGIONS = [4, 7, 5], [5, 2, 3]
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract holds for any number of steps."""
+    monkeypatch.setattr(integrated_gradients, "STEPS", 8)
+
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def model(**changes: object):  # type: ignore[no-untyped-def]
+    return tiny.build("LxmertForQuestionAnswering", **changes).double()
+
+
+def inputs(**changes: object) -> dict[str, Tensor]:
+    return tiny.inputs(dtype=torch.float64, **changes)
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def row(given: dict[str, Tensor], index: int, *, cut: bool) -> dict[str, Tensor]:
+    """Return one example, perhaps without its padding."""
+    alone = {name: value[index : index + 1] for name, value in given.items()}
+    if not cut:
+        return alone
+    lengths = {True: REGIONS[index], False: WORDS[index]}
+    return {n: value[:, : lengths[n.startswith("visual")]] for n, value in alone.items()}
+
+
+def test_the_default_comes_first_and_all_methods_are_there() -> None:
+    names = ["propagation", "attention", "rollout", "gradcam", "integrated_gradients", "occlusion"]
+    assert list(METHODS) == names
+
+
+@every_method
+def test_scores_are_finite_and_exactly_zero_for_padding_and_the_first_word(name: str) -> None:
+    found = METHODS[name](model(), inputs(), ANSWERS)
+    assert found.words.shape == (3, tiny.TEXT_LEN)
+    assert found.regions.shape == (3, tiny.REGIONS)
+    for scores, lengths in ((found.words, WORDS), (found.regions, REGIONS)):
+        assert scores.dtype == torch.float32
+        assert not scores.requires_grad
+        assert scores.isfinite().all()
+        real = tiny.mask(scores.shape[1], lengths).bool()
+        assert bool((scores[~real] == 0).all())
+        assert bool((scores[real] != 0).any())
+    assert bool((found.words[:, 0] == 0).all())
+
+
+@every_method
+def test_batch_of_one_is_batch_of_many_and_padding_changes_nothing(name: str) -> None:
+    network, given = model(), inputs()
+    together = METHODS[name](network, given, ANSWERS)
+    for index in range(tiny.BATCH):
+        for cut in (False, True):
+            alone = METHODS[name](network, row(given, index, cut=cut), ANSWERS[index : index + 1])
+            close(alone.words[0], together.words[index, : alone.words.shape[1]])
+            close(alone.regions[0], together.regions[index, : alone.regions.shape[1]])
+
+
+@every_method
+def test_what_lies_in_padding_changes_nothing(name: str) -> None:
+    network, given = model(), inputs()
+    expected = METHODS[name](network, given, ANSWERS)
+    words, regions = (~given[m].bool() for m in ("attention_mask", "visual_attention_mask"))
+    given["input_ids"] = given["input_ids"].masked_fill(words, 17)
+    for field in ("visual_feats", "visual_pos"):
+        given[field] = given[field].masked_fill(regions[..., None], 3.25)
+    actual = METHODS[name](network, given, ANSWERS)
+    close(actual.words, expected.words)
+    close(actual.regions, expected.regions)
+
+
+@every_method
+def test_permuting_regions_permutes_their_relevance_and_keeps_that_of_words(name: str) -> None:
+    network, given = model(), inputs()
+    expected = METHODS[name](network, given, ANSWERS)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    for field in ("visual_feats", "visual_pos", "visual_attention_mask"):
+        given[field] = given[field][:, order]
+    actual = METHODS[name](network, given, ANSWERS)
+    close(actual.words, expected.words)
+    close(actual.regions, expected.regions[:, order])
+
+
+@every_method
+def test_smallest_inputs_and_no_image_at_all_never_give_nan(name: str) -> None:
+    """One word and one region; no word; no region that may be read."""
+    network = model()
+    for words, regions, seen in ((3, 1, 1), (2, 1, 1), (3, 2, 0), (2, 1, 0)):
+        given = {
+            k: v[:1, : regions if k.startswith("visual") else words] for k, v in inputs().items()
+        }
+        given["attention_mask"] = torch.ones(1, words, dtype=torch.long)
+        given["visual_attention_mask"] = tiny.mask(regions, [seen])
+        found = METHODS[name](network, given, ANSWERS[:1])
+        assert found.words.isfinite().all()
+        assert found.regions.isfinite().all()
+        assert found.regions.count_nonzero() <= seen
+
+
+@every_method
+def test_inputs_without_masks_are_inputs_whose_masks_are_full(name: str) -> None:
+    network, given = model(), inputs(masked=False)
+    actual = METHODS[name](network, given, ANSWERS)
+    full = {
+        "attention_mask": torch.ones(3, tiny.TEXT_LEN, dtype=torch.long),
+        "visual_attention_mask": torch.ones(3, tiny.REGIONS, dtype=torch.long),
+    }
+    expected = METHODS[name](network, given | full, ANSWERS)
+    close(actual.words, expected.words)
+    close(actual.regions, expected.regions)
+
+
+@every_method
+def test_other_answers_get_other_explanations_unless_only_attention_is_shown(name: str) -> None:
+    network, given = model(), inputs()
+    found = [METHODS[name](network, given, ids).regions for ids in (ANSWERS, (ANSWERS + 5) % 13)]
+    assert torch.equal(*found) == (name in ("attention", "rollout"))
+
+
+@every_method
+def test_a_model_of_half_precision_without_gradients_can_be_explained(name: str) -> None:
+    """Callers answer in inference mode, and load models in bfloat16."""
+    network, given = model().bfloat16(), tiny.inputs()
+    with torch.inference_mode():
+        found = METHODS[name](network, given, ANSWERS)
+    assert found.regions.dtype == torch.float32
+    assert found.regions.isfinite().all()
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@every_method
+def test_an_answer_that_is_none_of_the_model_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="answer id -8 is not in the model's vocabulary"):
+        METHODS[name](model(), inputs(), torch.tensor([4, -8, 12]))
+
+
+def test_attention_is_the_mean_row_of_the_first_word_in_the_last_layer() -> None:
+    network, given = model(), inputs()
+    found = METHODS["attention"](network, given, ANSWERS)
+    output = network(**given, output_attentions=True)
+    close(found.regions, output.cross_encoder_attentions[-1].mean(1)[:, 0].float())
+    expected = output.cross_language_attentions[-1].mean(1)[:, 0].float()
+    close(found.words[:, 1:], expected[:, 1:])
+
+
+def test_rollout_multiplies_half_maps_and_half_identities() -> None:
+    """Two layers of two positions by hand: [[.75, .25], [0, 1]] after [[.5, .5], [.25, .75]]."""
+    first = torch.tensor([[[0.0, 1], [0.5, 0.5]]])
+    second = torch.tensor([[[0.5, 0.5], [0, 1]]])
+    close(multiply([first, second]), torch.tensor([[[0.4375, 0.5625], [0.25, 0.75]]]))
+    padded = torch.tensor([[[1.0, 0], [0, 0]]])
+    close(multiply([padded]), torch.eye(2)[None])
+
+
+def test_rollout_joins_both_streams_by_the_last_map_across() -> None:
+    """Against the formula without padding, each stream's layers multiplied in order."""
+    network, given = model(), inputs(masked=False)
+    maps = attention_maps(network, given)
+
+    def flow(layers, index: int):  # type: ignore[no-untyped-def]
+        mixed = [0.5 * (m[index].mean(0) + torch.eye(m.shape[-1])) for m in layers]
+        result = mixed[0]
+        for each in mixed[1:]:
+            result = each @ result
+        return result
+
+    found = METHODS["rollout"](network, given, ANSWERS)
+    for index in range(3):
+        text = flow([*maps.language, *maps.text_over_text], index)
+        images = flow([*maps.relationship, *maps.regions_over_regions[:2]], index)
+        across = text.T @ maps.text_over_regions[-1][index].mean(0) @ images
+        close(found.words[index, 1:], text[0, 1:].float())
+        close(found.regions[index], across[0].float())
+
+
+def test_gradcam_weighs_heads_by_their_mean_gradient_over_real_pairs() -> None:
+    """By hand: weights of the heads are (1 + 3) / 2 = 2 and -1; key 3 and query 2 are padding."""
+    maps = torch.tensor([[[[0.5, 0.5, 0], [9, 9, 9]], [[0.25, 2, 0], [9, 9, 9]]]])
+    gradient = torch.tensor([[[[1.0, 3, 99], [99, 99, 99]], [[-3, 1, 99], [99, 99, 99]]]])
+    queries, keys = torch.tensor([[True, False]]), torch.tensor([[True, True, False]])
+    found = weigh_heads(maps, gradient, queries, keys)
+    # head 1: 2 * [.5, .5], head 2: -1 * [.25, 2]; the mean is [.375, -.5 -> 0]
+    close(found[:, 0], torch.tensor([[0.375, 0, 0]]))
+
+
+def test_propagation_is_the_propagation_of_the_model_s_maps() -> None:
+    network, given = model(), inputs()
+    found = METHODS["propagation"](network, given, ANSWERS)
+    maps, gradients = maps_and_gradients(network, given, ANSWERS)
+    expected = propagate(maps, gradients)
+    assert torch.equal(found.words, expected.words), "padding was relevant before it was cleared"
+    assert torch.equal(found.regions, expected.regions)
+    # Half of the pairs of map and gradient swapped away: without language layers, other words.
+    without = replace(gradients, language=tuple(g * 0 for g in gradients.language))
+    assert not torch.equal(propagate(maps, without).words, expected.words)
+
+
+@pytest.mark.parametrize("changes", [{"r_layers": 0}, {"l_layers": 0}, {"x_layers": 1}])
+@every_method
+def test_models_without_layers_of_a_kind_can_be_explained(name: str, changes: dict) -> None:  # type: ignore[type-arg]
+    found = METHODS[name](model(**changes), inputs(), ANSWERS)
+    assert found.words.isfinite().all()
+    assert found.regions.isfinite().all()

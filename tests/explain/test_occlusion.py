@@ -1,0 +1,70 @@
+"""Leaving out is compared with examples that really lack the word or the region."""
+
+import pytest
+import torch
+from model import tiny
+from torch import Tensor
+
+from lxmert.explain import deletion
+from lxmert.explain.occlusion import occlusion, region_relevance
+
+ANSWERS = torch.tensor([4, 0, 12])
+WORDS, REGIONS = [4, 7, 5], [5, 2, 3]
+
+
+def probability(network, given: dict[str, Tensor], answer: int) -> float:  # type: ignore[no-untyped-def]
+    with torch.no_grad():
+        return network(**given).question_answering_score.softmax(-1)[0, answer].item()
+
+
+def without(
+    given: dict[str, Tensor], row: int, side: str, left_out: int | None
+) -> dict[str, Tensor]:
+    """Return one example without padding, masks, and one of its words or regions."""
+    lengths = {"text": WORDS[row], "image": REGIONS[row]}
+    alone = {}
+    for name, value in given.items():
+        if "mask" in name:
+            continue
+        part = "image" if name.startswith("visual") else "text"
+        kept = [i for i in range(lengths[part]) if part != side or i != left_out]
+        alone[name] = value[row : row + 1, kept]
+    return alone
+
+
+@pytest.mark.parametrize("chunk", [64, 3])
+def test_scores_are_what_really_leaving_out_costs(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "CHUNK", chunk)
+    network = tiny.build("LxmertForQuestionAnswering").double()
+    given = tiny.inputs(dtype=torch.float64)
+    found = occlusion(network, given, ANSWERS)
+    for row, answer in enumerate(ANSWERS.tolist()):
+        whole = probability(network, without(given, row, "text", None), answer)
+        for index in range(REGIONS[row]):
+            expected = whole - probability(network, without(given, row, "image", index), answer)
+            assert found.regions[row, index].item() == pytest.approx(expected, abs=1e-6)
+        for index in range(1, WORDS[row] - 1):
+            expected = whole - probability(network, without(given, row, "text", index), answer)
+            assert found.words[row, index].item() == pytest.approx(expected, abs=1e-6)
+        assert found.words[row, WORDS[row] - 1] == 0, "[SEP] was left out"
+
+
+def test_regions_of_one_example_are_those_of_its_batch() -> None:
+    network, given = tiny.build("LxmertForQuestionAnswering"), tiny.inputs()
+    expected = occlusion(network, given, ANSWERS).regions
+    for row, answer in enumerate(ANSWERS.tolist()):
+        alone = {name: value[row : row + 1] for name, value in given.items()}
+        torch.testing.assert_close(region_relevance(network, alone, answer), expected[row])
+
+
+def test_a_single_region_is_left_out_by_blindness() -> None:
+    network = tiny.build("LxmertForQuestionAnswering")
+    given = {
+        name: value[:1, :1] if "visual" in name else value[:1]
+        for name, value in tiny.inputs().items()
+    }
+    blind = given | {"visual_attention_mask": torch.zeros(1, 1)}
+    expected = probability(network, given, 4) - probability(network, blind, 4)
+    assert region_relevance(network, given, 4).tolist() == [pytest.approx(expected, abs=1e-6)]
