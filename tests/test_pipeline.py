@@ -1,12 +1,20 @@
 """The object for users, with the bundled model."""
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from lxmert import LxmertPipeline
-from lxmert.pipeline import find_model
+from lxmert import (
+    LxmertForImageAndTextRetrieval,
+    LxmertForQuestionAnswering,
+    LxmertModel,
+    LxmertPipeline,
+)
+from lxmert.hub import find_model
 
 SCENE = ROOT / "examples/scene.png"
 QUESTIONS = ("What color is the ball?", "How many books are there?", "Is there a purple hat?")
@@ -86,3 +94,56 @@ def test_the_bundled_model_lies_inside_the_package_and_is_small() -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     for text in ("blind guess", "make default-model", "masked words", "IoU 0.5", "after loading"):
         assert text in card
+
+
+def test_a_picture_is_encoded_once_for_many_questions(
+    pipeline: LxmertPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = LxmertModel.encode_image
+
+    def count(self: LxmertModel, features: torch.Tensor, *rest: torch.Tensor) -> object:
+        encoded.append(len(features))
+        return encode(self, features, *rest)
+
+    regions = pipeline.regions(SCENE)
+    monkeypatch.setattr(LxmertModel, "encode_image", count)
+    questions = [QUESTIONS[index % 3] for index in range(150)]
+    answers = pipeline.ask_regions(regions, questions, top_k=2)
+    assert encoded == [1]
+    assert len(answers) == 150
+    for index, found in enumerate(answers):
+        assert [a.answer for a in found] == [a.answer for a in answers[index % 3]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda pipe: pipe.match(SCENE, ["a mug"]), "no matching head, it can only answer: name"),
+        (lambda pipe: pipe.match(SCENE, "a mug"), r"captions is the one text 'a mug': write \["),
+        (lambda pipe: pipe.match(SCENE, []), "captions is an empty list"),
+        (lambda pipe: pipe.ask(SCENE, "What?", top_k=0), "top_k is 0"),
+        (lambda pipe: pipe.ask_regions(None, []), "questions is an empty list"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_computed(
+    pipeline: LxmertPipeline, call: Callable[[LxmertPipeline], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(pipeline)
+
+
+def test_a_model_that_only_matches_says_that_it_cannot_answer(pipeline: LxmertPipeline) -> None:
+    matcher = LxmertForImageAndTextRetrieval(pipeline.model.config)
+    only = LxmertPipeline(matcher, pipeline.processor)
+    assert 0 < only.match(SCENE, ["a red mug"])[0] < 1
+    with pytest.raises(ValueError, match="no answer head, it can only match captions"):
+        only.ask(SCENE, QUESTIONS[0])
+
+
+def test_a_model_whose_answers_have_no_names_says_so(pipeline: LxmertPipeline) -> None:
+    config = copy.deepcopy(pipeline.model.config)
+    config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    nameless = LxmertPipeline(LxmertForQuestionAnswering(config), pipeline.processor)
+    with pytest.raises(ValueError, match="without the list of its 39 answers"):
+        nameless.ask(SCENE, QUESTIONS[0])

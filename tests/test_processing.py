@@ -1,16 +1,25 @@
 """From images and texts to the model's arguments, with the bundled model's own two sides."""
 
+import doctest
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from web_server import Pictures, Server, serve
 
+from lxmert import processing
 from lxmert.processing import InputWarning, LxmertProcessor
+from lxmert.vision.extract import RegionExtractor
 
 SCENE = ROOT / "examples/scene.png"
+OTHERS = sorted((ROOT / "examples").glob("*.png"))
+TEXTS = ["What color is the ball?", "Is there a mug?"]
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +43,20 @@ def test_the_batch_holds_exactly_the_arguments_of_forward(processor: LxmertProce
     assert inputs["attention_mask"].tolist() == [[1] * 8, [1] * 7 + [0]]
 
 
-def test_every_kind_of_image_gives_the_same_batch(processor: LxmertProcessor) -> None:
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(Pictures(SCENE.read_bytes())) as running:
+        yield running
+
+
+def test_every_kind_of_image_gives_the_same_batch(
+    processor: LxmertProcessor, server: Server
+) -> None:
     picture = Image.open(SCENE).convert("RGB")
     array = np.asarray(picture)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    kinds = [SCENE, str(SCENE), SCENE.read_bytes(), picture, array, tensor]
+    address = f"{server.url}/moved.png"
+    kinds = [SCENE, str(SCENE), address, SCENE.read_bytes(), picture, array, tensor]
     batch = processor(kinds, ["Is there a mug?"] * len(kinds))
     for values in batch.values():
         for row in values[1:]:
@@ -65,3 +83,103 @@ def test_what_is_cut_is_what_the_warning_says(processor: LxmertProcessor) -> Non
         inputs = processor([SCENE], [text])
     assert inputs["input_ids"].shape == (1, longest)
     assert inputs["input_ids"][0, -1] == processor.tokenizer.sep_token_id
+
+
+def equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    assert list(found) == list(expected)
+    return all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_one_image_goes_with_every_text_and_one_text_with_every_image(
+    processor: LxmertProcessor,
+) -> None:
+    array = np.asarray(Image.open(SCENE).convert("RGB"))
+    assert equal(processor(array, TEXTS), processor([array, array], TEXTS))
+    assert equal(processor(SCENE, TEXTS[0]), processor([SCENE], [TEXTS[0]]))
+    assert equal(processor(OTHERS[:2], TEXTS[0]), processor(OTHERS[:2], [TEXTS[0]] * 2))
+
+
+def test_one_image_is_looked_at_once(
+    processor: LxmertProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    look = RegionExtractor.__call__
+
+    def count(self: RegionExtractor, images: list[object]) -> object:
+        seen.append(len(images))
+        return look(self, images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RegionExtractor, "__call__", count)
+    processor(SCENE, TEXTS * 4)
+    assert seen == [1]
+
+
+def test_lists_of_images_are_those_of_a_model_of_several_images(
+    processor: LxmertProcessor,
+) -> None:
+    from lxmert import LxmertConfig, LxmertForImagesAndTextClassification
+
+    pairs = [[OTHERS[0], OTHERS[1]], [OTHERS[2], OTHERS[0]]]
+    inputs = processor(pairs, TEXTS)
+    flat = processor([*pairs[0], *pairs[1]], TEXTS[0])
+    for name in ("visual_feats", "visual_pos", "visual_attention_mask"):
+        assert inputs[name].shape[:2] == (2, 2)
+        assert torch.equal(inputs[name].flatten(0, 1), flat[name])
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "visual_feat_dim": 256}
+    model = LxmertForImagesAndTextClassification(
+        LxmertConfig(**sizes, intermediate_size=8, l_layers=1, x_layers=1, r_layers=1)
+    )
+    assert model.eval()(**inputs).logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "message"),
+    [
+        ([SCENE] * 3, TEXTS, "3 images and 2 texts"),
+        ([], [], "0 images and 0 texts: give at least one"),
+        (SCENE, [], "1 images and 0 texts"),
+        ([[SCENE, SCENE], [SCENE]], TEXTS, "2, 1 images in their lists"),
+        ([[SCENE, SCENE], SCENE], TEXTS, "2, 0 images in their lists"),
+        ([[], []], TEXTS, "0, 0 images in their lists"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_an_error(
+    processor: LxmertProcessor, images: object, texts: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor(images, texts)  # type: ignore[arg-type]
+
+
+def test_what_was_saved_is_loaded_again(processor: LxmertProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path / "model")
+    again = LxmertProcessor.from_pretrained(tmp_path / "model")
+    assert equal(again(SCENE, TEXTS), processor(SCENE, TEXTS))
+    assert again.config == processor.config
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+
+
+def test_regions_of_another_size_of_the_image_are_refused(processor: LxmertProcessor) -> None:
+    (regions,) = processor.extractor([SCENE])
+    with pytest.raises(ValueError, match=r"image 1, region \d+: the box is"):
+        processor.inputs([regions, replace(regions, image_size=(40, 40))], TEXTS)
+
+
+def test_the_example_runs_and_warns_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        assert doctest.testmod(processing) == (0, 4)
+
+
+def test_a_warning_points_at_the_line_that_called(processor: LxmertProcessor) -> None:
+    with pytest.warns(InputWarning) as caught:
+        processor(SCENE, "What color is the zebra?")
+    assert caught[0].filename == __file__
+
+
+def test_features_that_are_not_finite_are_refused(processor: LxmertProcessor) -> None:
+    (regions,) = processor.extractor([SCENE])
+    features = regions.features.copy()
+    features[0, 8] = np.nan
+    with pytest.raises(ValueError, match="example 0 of the batch, region 0: the feature at 8"):
+        processor.inputs([replace(regions, features=features)], TEXTS[:1])

@@ -15,6 +15,7 @@ from lxmert.terminal import (
     hide_weight_bars,
     quiet_libraries,
     show_explanation,
+    show_matches,
     show_official_scores,
     show_progress,
     show_report,
@@ -36,13 +37,26 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="Model folder or hub name; left out: the bundled model."),
 ]
+Eyes = Annotated[
+    Path | None,
+    typer.Option(
+        "--eyes",
+        help="Detector of a model that comes without: folder or published file; remembered.",
+    ),
+]
+Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or web address.")]
 
 
 @app.command()
 def ask(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Picture,
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     model: Model = None,
+    eyes: Eyes = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="List of the answers of a model that does not name them; remembered."),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     figure: Annotated[
@@ -59,7 +73,7 @@ def ask(
     from lxmert.pipeline import LxmertPipeline
 
     hide_weight_bars()
-    pipeline = LxmertPipeline.from_pretrained(model)
+    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes, answers=answers)
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k)
     seconds = time.perf_counter() - started
@@ -69,6 +83,37 @@ def ask(
         show_explanation(explanation, seconds, figure)
     if figure is not None:
         explanation.draw().save(figure)
+
+
+@app.command()
+def match(
+    image: Picture,
+    captions: Annotated[
+        list[str], typer.Argument(metavar="CAPTION...", help="What it may show; one or more.")
+    ],
+    model: Model = None,
+    eyes: Eyes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Rank captions by how probable it is that they describe a picture.
+
+    Needs weights of a pretraining, named with --model; the bundled model can only answer.
+    """
+    import time
+
+    from lxmert.pipeline import LxmertPipeline
+
+    hide_weight_bars()
+    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes)
+    started = time.perf_counter()
+    scores = pipeline.match(image, captions)
+    seconds = time.perf_counter() - started
+    ranked = sorted(zip(captions, scores, strict=True), key=lambda pair: -pair[1])
+    if as_json:
+        rows = [{"caption": caption, "score": round(score, 6)} for caption, score in ranked]
+        print(json.dumps({"captions": rows, "seconds": round(seconds, 4)}))
+    else:
+        show_matches(ranked, seconds)
 
 
 @app.command()

@@ -1,26 +1,31 @@
-"""One object for users: ask a question about a picture, and see why it was answered so."""
+"""One object for users: ask about a picture, see why it was answered so, match captions to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
-from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.answer_lists import read_answers
+from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.explain.figures import draw_answer
 from lxmert.explain.occlusion import region_relevance
-from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.hub import Parts, find_model, find_parts, missing_parts, model_name, remember_parts
+from lxmert.model.answers import answers_of, name_answers
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
+from lxmert.model.loading import load_heads, read_config
 from lxmert.processing import LxmertProcessor
 from lxmert.schema import Answer, Regions
 from lxmert.vision.preprocess import ImageInput, load_image
 
 _WHOLE = "whole image"
+
+_TEXTS_AT_ONCE = 64
+"""Texts about one picture that are computed together, so that memory does not grow with them."""
 
 
 @dataclass(frozen=True)
@@ -87,47 +92,121 @@ class Explanation:
 
 
 class LxmertPipeline:
-    """Eyes, tokenizer and question-answering model, from one folder."""
+    """Eyes, tokenizer and model, from one folder."""
 
-    def __init__(self, model: LxmertForQuestionAnswering, processor: LxmertProcessor) -> None:
-        """Join a model and the processor that it was trained with."""
+    def __init__(
+        self,
+        model: LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval,
+        processor: LxmertProcessor,
+        *,
+        matcher: LxmertForImageAndTextRetrieval | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Join models and the processor that they were trained with.
+
+        Args:
+            model: answers questions, or matches captions.
+            processor: reads pictures and texts for it.
+            matcher: matches captions, beside a model that answers.
+            folder: where the model comes from, for messages.
+
+        Raises:
+            ValueError: if they do not belong together.
+        """
         self.model = model
         self.model.train(mode=False)
+        self.answering = model if isinstance(model, LxmertForQuestionAnswering) else None
+        self.matcher = model if isinstance(model, LxmertForImageAndTextRetrieval) else matcher
+        if self.matcher is not None:
+            self.matcher.train(mode=False)
         self.processor = processor
         self.device = model.device
-        self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {}).answers
-        sizes = (len(processor.tokenizer), len(self.answers))
-        expected = (model.config.vocab_size, model.config.num_qa_labels)
-        if sizes != expected:
+        self.answers = (answers_of(model.config) if self.answering else None) or ()
+        self._folder = folder
+        words, expected = len(processor.tokenizer), model.config.vocab_size
+        if words != expected:
             raise ValueError(
-                f"tokenizer and id2label have {sizes[0]} words and {sizes[1]} answers, the model "
-                f"has {expected[0]} and {expected[1]}: take all files from the same model"
+                f"the tokenizer has {words} words, the model {expected}: take all files from the "
+                "same model"
+            )
+        width, wanted = (
+            processor.extractor.detector.config.feature_dim,
+            model.config.visual_feat_dim,
+        )
+        if width != wanted:
+            raise ValueError(
+                f"the eyes give features of width {width}, the model reads {wanted}: name the "
+                "detector that the model was trained with"
             )
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path | None = None, *, device: str = "cpu"
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        eyes: str | Path | None = None,
+        answers: str | Path | None = None,
+        device: str = "cpu",
+        memory: str | Path | None = None,
     ) -> "LxmertPipeline":
         """Load a model with its eyes.
+
+        Published models come without eyes and answers. Both are named once and then remembered;
+        the weights of a pretraining run answer and match alike.
 
         Args:
             name_or_path: model folder, or name on the Hugging Face hub; absent: the bundled
                 default, which knows the miniature world of `lxmert.scenes`.
+            eyes: the detector that the model was trained with, for a model that comes without:
+                its folder, or a file of the published detector.
+            answers: file that lists the model's answers, for a model that does not name them; the
+                forms are those of `lxmert.data.answer_lists.read_answers`.
             device: where to compute.
+            memory: file in which named eyes and answers are remembered; absent: that of the user.
 
         Raises:
             FileNotFoundError: if there is no such model, or it lacks a file.
-            ValueError: if its files do not belong together.
+            ValueError: if its files do not belong together, or a part is missing; the message says
+                where it is to be had and how it is named.
         """
         folder = find_model(name_or_path)
-        processor = LxmertProcessor.from_pretrained(folder, device=device)
-        return cls(_load_model(folder).to(device), processor)  # type: ignore[arg-type]
+        given = Parts(
+            eyes=None if eyes is None else Path(eyes),
+            answers=None if answers is None else Path(answers),
+        )
+        config = read_config(folder)
+        own = (folder / EYES_FOLDER).is_dir()
+        parts = find_parts(folder, given, memory=memory)
+        nameless = parts.answers is None and answers_of(config) is None
+        if parts.eyes is None and not own:
+            number = config.num_qa_labels if nameless else None
+            raise missing_parts(folder, eyes=True, num_answers=number)
+        processor = LxmertProcessor.from_folder(
+            folder, given.eyes if own else parts.eyes, device=device
+        )
+        answering, matcher = load_heads(folder)
+        if answering is not None and parts.answers is not None:
+            _name_answers(answering.config, parts.answers, folder)
+        elif answering is not None and nameless and matcher is None:
+            raise missing_parts(folder, eyes=False, num_answers=config.num_qa_labels)
+        model = answering or matcher
+        if model is None:
+            raise ValueError(
+                f"{folder} can neither answer questions nor match captions: fine-tune it with an "
+                "answering recipe first"
+            )
+        model.to(device)  # type: ignore[arg-type]
+        if matcher is not None:
+            matcher.to(device)  # type: ignore[arg-type]
+        pipeline = cls(model, processor, matcher=matcher, folder=folder)
+        remember_parts(folder, replace(given, eyes=None) if own else given, memory=memory)
+        return pipeline
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
         """Answer a question about a picture.
 
         Args:
-            image: path, bytes, PIL image, or uint8 RGB array or tensor.
+            image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
             question: in plain words.
             top_k: number of answers, at least 1.
 
@@ -139,10 +218,34 @@ class LxmertPipeline:
 
         Raises:
             FileNotFoundError: if a path names no file.
-            ValueError: if the picture cannot be read, the question is empty, or top_k < 1.
+            ValueError: if the picture cannot be read, the question is empty, top_k < 1, or the
+                model cannot answer.
         """
         _check_top_k(top_k)
+        self._answering_model()
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
+
+    def match(self, image: ImageInput, captions: Sequence[str]) -> list[float]:
+        """Tell how probable it is of each caption that it describes a picture.
+
+        Args:
+            image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
+            captions: any number of sentences; the picture is looked at once.
+
+        Returns:
+            One probability for each caption, in their order; they do not add up to 1.
+
+        Warns:
+            InputWarning: if picture or caption are unlike what the model was trained on.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if the picture cannot be read, a caption is empty, or the model has no
+                matching head.
+        """
+        _check_list("captions", captions)
+        self._matching_model()
+        return self.match_regions(self.regions(image), captions)
 
     def regions(self, image: ImageInput) -> Regions:
         """Return what the eyes see in a picture."""
@@ -151,9 +254,20 @@ class LxmertPipeline:
     def ask_regions(
         self, regions: Regions, questions: Sequence[str], *, top_k: int = 5
     ) -> list[list[Answer]]:
-        """Answer several questions about one picture whose regions are known."""
-        inputs = self._inputs(regions, questions)
-        return [self._rank(row, top_k) for row in self._probabilities(inputs)]
+        """Answer several questions about one picture whose regions are known.
+
+        The picture is encoded once. Errors are those of `ask`.
+        """
+        _check_top_k(top_k)
+        _check_list("questions", questions)
+        logits = self._scores(self._answering_model(), regions, questions)
+        return [self._rank(row, top_k) for row in logits.softmax(-1)]
+
+    def match_regions(self, regions: Regions, captions: Sequence[str]) -> list[float]:
+        """Do as `match` for a picture whose regions are known."""
+        _check_list("captions", captions)
+        logits = self._scores(self._matching_model(), regions, captions)
+        return [float(score) for score in logits.softmax(-1)[:, 1]]
 
     def explain(self, image: ImageInput, question: str, *, top_k: int = 5) -> Explanation:
         """Answer a question and find out which regions the best answer rests on.
@@ -161,10 +275,13 @@ class LxmertPipeline:
         Arguments and errors are those of `ask`.
         """
         _check_top_k(top_k)
+        model = self._answering_model()
         pixels = load_image(image)
         regions = self.regions(pixels)
-        inputs = self._inputs(regions, [question])
-        answers = self._rank(self._probabilities(inputs)[0], top_k)
+        inputs = self._to_device(self.processor.inputs([regions], [question]))
+        with torch.inference_mode():
+            logits = model(**inputs).question_answering_score
+        answers = self._rank(logits[0].float().softmax(-1), top_k)
         best = self.answers.index(answers[0].answer)
         return Explanation(
             image=pixels,
@@ -173,7 +290,7 @@ class LxmertPipeline:
             regions=regions,
             objects=self.objects(regions),
             labels=self.labels(regions),
-            relevance=region_relevance(self.model, inputs, best).tolist(),
+            relevance=region_relevance(model, inputs, best).tolist(),
         )
 
     def objects(self, regions: Regions) -> list[str]:
@@ -192,15 +309,62 @@ class LxmertPipeline:
             for name, attributes in zip(self.objects(regions), regions.attribute_ids, strict=True)
         ]
 
-    def _inputs(self, regions: Regions, questions: Sequence[str]) -> dict[str, Tensor]:
-        inputs = self.processor.inputs([regions] * len(questions), questions)
-        return {name: value.to(self.device) for name, value in inputs.items()}
+    def _answering_model(self) -> LxmertForQuestionAnswering:
+        """Return the model that answers, whose answers have names."""
+        if self.answering is None:
+            raise ValueError(
+                f"{self._name()} has no answer head, it can only match captions: name a "
+                "question-answering model, or leave it out for the bundled one"
+            )
+        if not self.answers:
+            number = self.answering.config.num_qa_labels
+            raise missing_parts(self._folder or Path(self._name()), eyes=False, num_answers=number)
+        return self.answering
+
+    def _matching_model(self) -> LxmertForImageAndTextRetrieval:
+        """Return the model that matches."""
+        if self.matcher is None:
+            raise ValueError(
+                f"{self._name()} has no matching head, it can only answer: name weights of a "
+                "pretraining with --model (in Python from_pretrained(...)), such as "
+                "unc-nlp/lxmert-base-uncased or a folder that a pretraining recipe wrote"
+            )
+        return self.matcher
+
+    def _name(self) -> str:
+        """Return what messages call the model."""
+        if self._folder is None:
+            return f"this {type(self.model).__name__}"
+        bundled = self._folder == find_model(None)
+        return "the bundled model" if bundled else model_name(self._folder)
 
     @torch.inference_mode()
-    def _probabilities(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return `[batch, answers]`, each row adding up to 1."""
-        logits = self.model(**inputs).question_answering_score
-        return torch.as_tensor(logits.float().softmax(-1))
+    def _scores(
+        self,
+        model: LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval,
+        regions: Regions,
+        texts: Sequence[str],
+    ) -> Tensor:
+        """Return `[texts, classes]` for several texts about one picture, which is encoded once."""
+        text = self._to_device(self.processor.text_inputs(texts))
+        seen = self._to_device(self.processor.image_inputs([regions]))
+        image = model.lxmert.encode_image(
+            seen["visual_feats"], seen["visual_pos"], seen["visual_attention_mask"]
+        )
+        scores = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = {name: value[start : start + _TEXTS_AT_ONCE] for name, value in text.items()}
+            rows = torch.zeros(len(part["input_ids"]), dtype=torch.long, device=self.device)
+            output = model(**part, encoded_image=image.take(rows))
+            scores.append(
+                output.question_answering_score
+                if isinstance(model, LxmertForQuestionAnswering)
+                else output.logits
+            )
+        return torch.cat(scores).float()
+
+    def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in inputs.items()}
 
     def _rank(self, probabilities: Tensor, top_k: int) -> list[Answer]:
         scores, indices = probabilities.topk(min(top_k, len(self.answers)))
@@ -208,74 +372,32 @@ class LxmertPipeline:
         return [Answer(self.answers[index], score) for index, score in pairs]
 
 
-def find_model(name_or_path: str | Path | None) -> Path:
-    """Return the folder of a model: bundled, local, or fetched from the Hugging Face hub.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if name_or_path is None:
-        return Path(__file__).parent / "default"
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        patterns = ["*.json", "*.safetensors"]
-        return Path(snapshot_download(str(name_or_path), allow_patterns=patterns))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise FileNotFoundError(
-            f"no model {str(name_or_path)!r}: it is no folder, and the Hugging Face hub did not "
-            f"give it ({reason}); name a folder that `lxmert train` wrote, or leave it out for "
-            "the bundled model"
-        ) from error
-
-
-def _load_model(folder: Path) -> LxmertForQuestionAnswering:
-    """Load weights that must all be there and fit.
-
-    Raises:
-        FileNotFoundError: if configuration or weights are missing.
-        ValueError: if weights are missing, left over, or of the wrong shape.
-    """
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"model folder {folder} has no {name}: copy the whole folder that "
-                "`lxmert train` wrote"
-            )
-    try:
-        loaded: Any = LxmertForQuestionAnswering.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True
+def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
+    """Write a list of answers into a configuration, unless it knows others."""
+    answers, known = read_answers(path).answers, answers_of(config)
+    if known is not None and known != answers:
+        differing = next(
+            (pair for pair in zip(known, answers, strict=False) if pair[0] != pair[1]),
+            (f"{len(known)} answers", f"{len(answers)}"),
         )
-    except (SafetensorError, StrictDataclassError, OSError, TypeError) as error:
         raise ValueError(
-            f"config.json or model.safetensors in {folder} is damaged ({error}): copy the folder "
-            "again from where the model was trained"
-        ) from error
-    model, info = loaded
-    if info["mismatched_keys"]:
-        name, saved, wanted = min(info["mismatched_keys"])
-        raise ValueError(
-            f"the weights in {folder} do not fit its config.json: {name} is {list(saved)}, but the "
-            f"configuration expects {list(wanted)}; take both files from the same model"
+            f"{path} is not the list of {model_name(folder)}, which names its answers itself "
+            f"({differing[0]!r} where the list has {differing[1]!r}): leave the list out"
         )
-    wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
-    if wrong:
-        raise ValueError(
-            f"{folder} does not hold a question-answering model: {wrong}; fine-tune it with an "
-            "answering recipe first"
-        )
-    assert isinstance(model, LxmertForQuestionAnswering)
-    return model
+    name_answers(config, answers)
 
 
 def _check_top_k(top_k: int) -> None:
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}: ask for at least 1 answer")
+
+
+def _check_list(name: str, texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts: one text would be taken for its letters."""
+    if isinstance(texts, str):
+        raise ValueError(f"{name} is the one text {texts!r}: write [{texts!r}] for a list of one")
+    if not texts:
+        raise ValueError(f"{name} is an empty list: give at least one")
 
 
 def _adjective_order(groups: Sequence[str]) -> list[int]:

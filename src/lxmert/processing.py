@@ -2,15 +2,19 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TypeGuard
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 from transformers import BertTokenizer
 
-from lxmert import boxes
-from lxmert.data.collate import collate_inputs
-from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
+from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
+from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.tokenizer import LxmertTokenizer, encode
+from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
 from lxmert.vision.extract import RegionExtractor
 from lxmert.vision.preprocess import ImageInput
@@ -18,13 +22,27 @@ from lxmert.vision.preprocess import ImageInput
 CONFIDENT = 0.5
 """Object score from which a region counts as recognised."""
 
+ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
+"""One image for all texts, one for each text, or several for each text."""
+
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt")
+_MANY_NAMES = 200
+
 
 class InputWarning(UserWarning):
     """The input is answered, but it is not like what the model was trained on."""
 
 
 class LxmertProcessor:
-    """The image side and the text side of a model, as they were when it was trained."""
+    """The image side and the text side of a model, as they were when it was trained.
+
+    Example:
+        >>> from lxmert import LxmertProcessor
+        >>> processor = LxmertProcessor.from_pretrained(None)  # of the bundled model
+        >>> inputs = processor("examples/scene.png", ["What color is the ball?", "Is there a mug?"])
+        >>> inputs["visual_feats"].shape == (2, inputs["visual_pos"].shape[1], 256)
+        True
+    """
 
     def __init__(
         self, extractor: RegionExtractor, tokenizer: BertTokenizer, config: PreprocessorConfig
@@ -44,88 +62,166 @@ class LxmertProcessor:
         self.config = config
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, device: str = "cpu") -> "LxmertProcessor":
-        """Load both sides from a model folder.
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None,
+        *,
+        eyes: str | Path | None = None,
+        device: str = "cpu",
+        memory: str | Path | None = None,
+    ) -> "LxmertProcessor":
+        """Load both sides of a model.
+
+        Args:
+            name_or_path: model folder, name on the Hugging Face hub, or None for the bundled one.
+            eyes: the detector that the model was trained with, for a model that comes without:
+                its folder, or a file of the published detector. None means the model's own, or
+                those that were named for it before.
+            device: where the eyes compute.
+            memory: file in which named eyes are remembered; None means that of the user.
 
         Raises:
             FileNotFoundError: naming the file that the folder lacks.
-            ValueError: if its files do not belong together.
+            ValueError: if its files do not belong together, or the eyes are missing.
+        """
+        folder = find_model(name_or_path)
+        given = Parts(eyes=None if eyes is None else Path(eyes))
+        own = (folder / EYES_FOLDER).is_dir()
+        found = given if own else find_parts(folder, given, memory=memory)
+        if found.eyes is None and not own:
+            raise missing_parts(folder, eyes=True, num_answers=None)
+        processor = cls.from_folder(folder, found.eyes, device=device)
+        if not own:
+            remember_parts(folder, given, memory=memory)
+        return processor
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, eyes: Path | None = None, *, device: str = "cpu"
+    ) -> "LxmertProcessor":
+        """Do as `from_pretrained` for a folder, with no look at what is remembered; nor is this."""
+        # Published models do not say which eyes they need: those that the user names.
+        unsaid = eyes is not None and not (folder / FILE_NAME).is_file()
+        config = None if unsaid else PreprocessorConfig.load(folder)
+        tokenizer = _load_tokenizer(folder)
+        extractor = RegionExtractor.from_pretrained(eyes or folder / EYES_FOLDER, device=device)
+        return cls(extractor, tokenizer, config or PreprocessorConfig(extractor.fingerprint))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what `from_pretrained` reads into a model folder: tokenizer, eyes, configuration.
+
+        The configuration is last, so that an interrupted folder is not taken for a whole one.
         """
         folder = Path(folder)
-        config = PreprocessorConfig.load(folder)
-        if not (folder / "tokenizer.json").is_file():
-            raise FileNotFoundError(
-                f"model folder {folder} has no tokenizer.json: copy it from where the model was "
-                "trained, or train again with `lxmert train`"
-            )
-        if not (folder / EYES_FOLDER).is_dir():
-            raise FileNotFoundError(
-                f"model folder {folder} has no folder {EYES_FOLDER}: name the detector as "
-                "data.eyes in the recipe, so that it is saved with the model"
-            )
-        extractor = RegionExtractor.from_pretrained(folder / EYES_FOLDER, device=device)
-        try:
-            tokenizer = LxmertTokenizer.from_pretrained(folder)
-        except Exception as error:  # the library has no type of its own for a damaged file
-            raise ValueError(
-                f"{folder / 'tokenizer.json'} is damaged ({error}): copy it again from where the "
-                "model was trained"
-            ) from error
-        return cls(extractor, tokenizer, config)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(folder)
+        self.extractor.save_pretrained(folder / EYES_FOLDER)
+        self.config.save(folder)
 
-    def __call__(self, images: Sequence[ImageInput], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Prepare one text for each image.
+    def __call__(self, images: ImageInputs, texts: str | Sequence[str]) -> dict[str, Tensor]:
+        """Prepare texts with their images.
+
+        Args:
+            images: one image, which goes with every text; or a list with one image for each text;
+                or a list with a list of images for each text, as many for every text, for
+                `LxmertForImagesAndTextClassification`. An image is a path, a web address, bytes, a
+                PIL image, or a uint8 RGB array or tensor.
+            texts: one text, which goes with every image; or a list.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
-            `visual_attention_mask`, padded to the longest text and the most regions.
+            `visual_attention_mask`, padded to the longest text and the most regions. With a list
+            of images for each text the last three are `[batch, images, regions, ...]`.
 
         Warns:
             InputWarning: if a text is cut, a word is unknown, or nothing was recognised.
 
         Raises:
+            FileNotFoundError: if a path names no file.
             ValueError: if their numbers differ, a text is empty, or an image cannot be read.
         """
-        if len(images) != len(texts):
-            raise ValueError(f"{len(images)} images and {len(texts)} texts: one text an image")
-        return self.inputs(self.extractor(images), texts)
+        rows = [images] if _is_image(images) else list(images)  # type: ignore[arg-type]
+        sentences = [texts] if isinstance(texts, str) else list(texts)
+        if isinstance(texts, str):
+            sentences *= len(rows)
+        elif not _is_image(images) and len(rows) != len(sentences):
+            raise ValueError(
+                f"{len(rows)} images and {len(sentences)} texts: give one text an image, or one "
+                "image alone, outside of a list, for all texts"
+            )
+        if not rows or not sentences:
+            raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
+        text = self.text_inputs(sentences)
+        if not all(map(_is_image, rows)):
+            return text | self._several_images(rows)  # type: ignore[arg-type]
+        regions = self.extractor(rows)
+        if _is_image(images):
+            regions *= len(sentences)
+        return text | self.image_inputs(regions)
 
     def inputs(self, regions: Sequence[Regions], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Prepare texts for images whose regions are known; else as `__call__`."""
-        for found in regions:
-            self._check_regions(found)
-        token_ids = [self._tokenize(text) for text in texts]
-        normalized = [boxes.normalize(found.boxes, found.image_size) for found in regions]
-        features = [found.features for found in regions]
-        pad_id = self.tokenizer.pad_token_id
-        return collate_inputs(token_ids, features, normalized, pad_id=pad_id)
+        """Prepare one text for each image whose regions are known; else as `__call__`."""
+        if len(regions) != len(texts):
+            raise ValueError(f"regions of {len(regions)} images and {len(texts)} texts: as many")
+        return self.text_inputs(texts) | self.image_inputs(regions)
 
-    def _check_regions(self, regions: Regions) -> None:
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Prepare texts alone, as `LxmertModel.encode_text` reads them; else as `__call__`."""
+        token_ids = list(map(self._tokenize, texts))
+        return collate_text(token_ids, pad_id=self.tokenizer.pad_token_id)
+
+    def image_inputs(self, regions: Sequence[Regions]) -> dict[str, Tensor]:
+        """Prepare images whose regions are known, as `LxmertModel.encode_image` reads them.
+
+        Warns:
+            InputWarning: if nothing was recognised in an image.
+
+        Raises:
+            ValueError: if a feature is not finite, or a box turned inside out or outside.
+        """
+        for found in {id(found): found for found in regions}.values():
+            self._check_recognised(found)
+        boxes = [
+            normalize_boxes(found, name=f"image {index}") for index, found in enumerate(regions)
+        ]
+        return collate_regions([found.features for found in regions], boxes)
+
+    def _several_images(self, rows: Sequence[Sequence[ImageInput]]) -> dict[str, Tensor]:
+        """Prepare several images for each text; shapes as in `__call__`."""
+        counts = [0 if _is_image(row) else len(row) for row in rows]
+        if min(counts) < 1 or min(counts) != max(counts):
+            raise ValueError(
+                f"the texts have {', '.join(map(str, counts))} images in their lists; expected a "
+                "list of as many for each, such as [[left, right], [left, right]]"
+            )
+        flat = self.image_inputs(self.extractor(list(chain.from_iterable(rows))))
+        return {
+            name: values.reshape(-1, counts[0], *values.shape[1:]) for name, values in flat.items()
+        }
+
+    def _check_recognised(self, regions: Regions) -> None:
         """Warn if the picture is unlike anything that the extractor knows."""
         if regions.found and regions.object_scores.max() >= CONFIDENT:
             return
-        names = ", ".join(self.extractor.object_names)
-        warnings.warn(
+        names = self.extractor.object_names
+        known = ", ".join(names) if len(names) <= _MANY_NAMES else f"{len(names)} kinds of object"
+        _warn(
             "nothing in this picture was recognised with confidence, so the answer is a guess: "
-            f"the eyes know {names}",
-            InputWarning,
-            stacklevel=4,
+            f"the eyes know {known}"
         )
 
     def _tokenize(self, text: str) -> IntArray:
         """Tokenise one text; warn of unknown words and of what is cut."""
         if not text.strip():
-            raise ValueError("the question is empty: ask something, such as 'What is this?'")
+            raise ValueError("the text is empty: write a question, such as 'What is this?'")
         encoded = encode(self.tokenizer, text, longest=self.config.max_text_length)
         if encoded.unknown:
-            warnings.warn(self._unknown_message(encoded.unknown), InputWarning, stacklevel=4)
+            _warn(self._unknown_message(encoded.unknown))
         if encoded.lost:
             lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
-            warnings.warn(
-                f"the question is longer than the model reads: its last {lost} words were cut, "
-                f"what was read is '{encoded.kept}'",
-                InputWarning,
-                stacklevel=4,
+            _warn(
+                f"the text is longer than the model reads: its last {lost} words were cut, "
+                f"what was read is '{encoded.kept}'"
             )
         return encoded.token_ids
 
@@ -135,6 +231,39 @@ class LxmertProcessor:
         known = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
         words = ", ".join(repr(word) for word in unknown)
         message = f"the model has never read {words}, so the answer is a guess"
-        if len(known) <= 200:
+        if len(known) <= _MANY_NAMES:
             message += f"; the words it knows are {' '.join(known)}"
         return message
+
+
+def _is_image(images: object) -> TypeGuard[ImageInput]:
+    """Tell one image from a list of them."""
+    return isinstance(images, str | Path | bytes | Image.Image | np.ndarray | Tensor)
+
+
+def _warn(message: str) -> None:
+    """Warn of an input, where the processor was called."""
+    warnings.warn(message, InputWarning, stacklevel=5)
+
+
+def _load_tokenizer(folder: Path) -> BertTokenizer:
+    """Load the tokenizer of a model folder, from whichever of its two files there is.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged.
+    """
+    names = [name for name in _VOCABULARY_FILES if (folder / name).is_file()]
+    if not names:
+        raise FileNotFoundError(
+            f"model folder {folder} has no {' and no '.join(_VOCABULARY_FILES)}: copy one from "
+            "where the model was trained, or train again with `lxmert train`"
+        )
+    try:
+        tokenizer: BertTokenizer = LxmertTokenizer.from_pretrained(folder)
+    except Exception as error:  # the library has no type of its own for a damaged file
+        raise ValueError(
+            f"{folder / names[0]} is damaged ({error}): copy it again from where the model was "
+            "trained"
+        ) from error
+    return tokenizer

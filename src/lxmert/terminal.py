@@ -1,7 +1,7 @@
 """What the command line shows: tables, progress, warnings; and checks of files to be written."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +104,23 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
         console.print(Text(f"picture with the regions: {figure}", style="dim"))
+
+
+def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
+    """Print captions with the probabilities that they match, in the given order."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for title, side in (("caption", "left"), ("matches", "right"), ("", "left")):
+        table.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for caption, score in ranked:
+        table.add_row(Text(caption), f"{score:.1%}", "█" * round(30 * score))
+    console = Console()
+    console.print()
+    console.print(table)
+    console.print(f"\n[dim]matched in {seconds:.2f} s[/]")
 
 
 def show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:

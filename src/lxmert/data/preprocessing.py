@@ -42,7 +42,8 @@ class PreprocessorConfig:
         if not path.is_file():
             raise FileNotFoundError(
                 f"model folder {folder} has no {FILE_NAME}, so it is unknown which regions the "
-                "model expects: train it with `lxmert train`, which writes the file"
+                "model expects: train it with `lxmert train`, which writes the file, or name the "
+                "eyes that it was trained with (--eyes, in Python eyes=...)"
             )
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         The bundled model, on a picture whose regions its own eyes find:
 
         >>> from lxmert import LxmertForQuestionAnswering, LxmertProcessor
-        >>> from lxmert.pipeline import find_model
+        >>> from lxmert.hub import find_model
         >>> processor = LxmertProcessor.from_pretrained(find_model(None))
         >>> model = LxmertForQuestionAnswering.from_pretrained(find_model(None))
         >>> inputs = processor(["examples/scene.png"], ["What color is the ball?"])

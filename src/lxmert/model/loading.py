@@ -3,8 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from lxmert.model.checkpoints import check_fit, read_folder
@@ -34,6 +36,24 @@ _MARKS = {
     "answer_head.": "answering",
 }
 """Beginning of a name that tells the kind, the first that is found."""
+
+_OTHER_HEADS = {
+    "answering": ("cls", "obj_predict_head"),
+    "retrieval": ("cls.predictions", "obj_predict_head", "answer_head"),
+}
+"""Kind of model -> what a pretraining file holds beyond it."""
+
+
+class Heads(NamedTuple):
+    """What a folder can do; both heads share one body.
+
+    Attributes:
+        answering: answers questions; None where there is no such head.
+        matching: matches captions; None where there is no such head, or it was not trained.
+    """
+
+    answering: LxmertForQuestionAnswering | None
+    matching: LxmertForImageAndTextRetrieval | None
 
 
 def load_original(
@@ -65,7 +85,7 @@ def load_original(
         ValueError: if it is no such file, is damaged, holds code, or does not fill the model.
     """
     original = read_original(path, num_attention_heads=num_attention_heads)
-    return _build(
+    return fill_model(
         path, original.kind, original.config, original.state, unknown=original.unknown, allow=allow
     )
 
@@ -87,14 +107,61 @@ def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTr
         FileNotFoundError: if the folder lacks configuration or weights.
         ValueError: if they are damaged, hold code, or do not fit each other.
     """
-    if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
-    state = read_folder(folder)
-    config = LxmertConfig.from_pretrained(folder)
+    config, state = read_config(folder), read_folder(folder)
     kind = find_kind(state)
     if kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
-    return _build(folder, kind, config, state, allow=allow)
+    return fill_model(folder, kind, config, state, allow=allow)
+
+
+def load_heads(folder: str | Path) -> Heads:
+    """Load what answers and what matches from a folder, fine-tuned or pretrained.
+
+    Raises:
+        FileNotFoundError: if the folder lacks configuration or weights.
+        ValueError: if they are damaged, hold code, or do not fit each other.
+    """
+    config, state = read_config(folder), read_folder(folder)
+    kinds = []
+    if any(name.startswith("answer_head.") for name in state):
+        kinds.append("answering")
+    if config.task_matched and any(name.startswith("cls.seq_relationship.") for name in state):
+        kinds.append("retrieval")
+    models = {}
+    for kind in kinds:
+        try:
+            models[kind] = fill_model(
+                folder, kind, read_config(folder), state, allow=_OTHER_HEADS[kind]
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"the weights in {folder} do not fit its config.json, take both from the same "
+                f"model: {error}"
+            ) from error
+    answering, matching = models.get("answering"), models.get("retrieval")
+    assert isinstance(answering, LxmertForQuestionAnswering | None)
+    assert isinstance(matching, LxmertForImageAndTextRetrieval | None)
+    if answering is not None and matching is not None:
+        matching.lxmert = answering.lxmert
+    return Heads(answering, matching)
+
+
+def read_config(folder: str | Path) -> LxmertConfig:
+    """Read the configuration of a model folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
+    try:
+        return LxmertConfig.from_pretrained(folder)
+    except (StrictDataclassError, OSError, TypeError) as error:
+        raise ValueError(
+            f"config.json in {folder} is damaged ({error}): copy it again from where the weights "
+            "are"
+        ) from error
 
 
 def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
@@ -134,7 +201,7 @@ def outline(kind: str, config: LxmertConfig) -> LxmertPreTrainedModel:
         return MODELS[kind](config)
 
 
-def _build(
+def fill_model(
     source: str | Path,
     kind: str,
     config: LxmertConfig,
@@ -143,7 +210,22 @@ def _build(
     unknown: Sequence[str] = (),
     allow: Sequence[str] = (),
 ) -> LxmertPreTrainedModel:
-    """Make the model of a kind and fill it with weights, which keep their type."""
+    """Make the model of a kind and fill it with weights, which keep their type.
+
+    Args:
+        source: where the weights come from, for the message.
+        kind: row of `MODELS`.
+        config: of the model.
+        state: tensors by the names of the model.
+        unknown: names in the source that mean nothing here.
+        allow: as in `load_original`.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ValueError: if the weights do not fill the model.
+    """
     empty = outline(kind, config)
     fitting = check_fit(
         source,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.collate import collate_inputs
+from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_questions
 from lxmert.data.store import RegionStore
@@ -173,8 +173,9 @@ class AnsweringTask:
             [item.boxes for item in examples],
             pad_id=self.tokenizer.pad_token_id,
         )
-        targets = [torch.as_tensor(item.target) for item in examples]
-        return {"inputs": inputs, "targets": torch.stack(targets)}
+        targets = torch.stack([torch.as_tensor(item.target) for item in examples])
+        check_labels(targets, len(self.answers), name="the answer")
+        return {"inputs": inputs, "targets": targets}
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the questions; with single targets, those whose answer is in the list."""

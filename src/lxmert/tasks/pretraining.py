@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.collate import collate_inputs, pad
+from lxmert.data.collate import check_labels, collate_inputs, pad
 from lxmert.data.masking import mask_regions, mask_words
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_captions, read_questions
@@ -220,14 +220,19 @@ class PretrainingTask:
             pad_id=self.tokenizer.pad_token_id,
         )
         chosen = [item.chosen for item in examples]
+        object_ids = torch.from_numpy(pad([item.object_ids for item in examples]))
+        attribute_ids = torch.from_numpy(pad([item.attribute_ids for item in examples]))
+        header = self.training.store.header
+        check_labels(object_ids, len(header.object_names), name="the object")
+        check_labels(attribute_ids, max(1, len(header.attribute_names)), name="the attribute")
         return {
             "inputs": inputs,
             "labels": torch.from_numpy(pad([i.labels for i in examples], value=IGNORE_INDEX)),
             "true_features": torch.from_numpy(pad([item.true_features for item in examples])),
             "chosen": torch.from_numpy(pad(chosen)),
-            "object_ids": torch.from_numpy(pad([item.object_ids for item in examples])),
+            "object_ids": object_ids,
             "object_scores": torch.from_numpy(pad([item.object_scores for item in examples])),
-            "attribute_ids": torch.from_numpy(pad([item.attribute_ids for item in examples])),
+            "attribute_ids": attribute_ids,
             "attribute_scores": torch.from_numpy(pad([i.attribute_scores for i in examples])),
             "matched": torch.tensor([item.matched for item in examples]),
             "answers": torch.tensor([item.answer for item in examples]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import BertTokenizer, PreTrainedModel
 
-from lxmert import boxes
+from lxmert.data.collate import normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import cut
@@ -92,8 +92,9 @@ class TextCorpus:
 
     def regions(self, index: int) -> tuple[Regions, FloatArray]:
         """Return the regions of an example's image with their normalised boxes."""
-        regions = self.store[self.examples[index].image_ids[0]]
-        return regions, boxes.normalize(regions.boxes, regions.image_size)
+        image_id = self.examples[index].image_ids[0]
+        regions = self.store[image_id]
+        return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 
 
 def new_config(

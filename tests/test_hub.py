@@ -1,0 +1,372 @@
+"""Published models: fetched by name, with eyes and answers named once; from a server of our own."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import published
+import pytest
+import torch
+from conftest import ROOT, Command
+from web_server import COMMIT, Hub, Server, serve
+
+from lxmert import LxmertPipeline, LxmertProcessor, RegionExtractor
+from lxmert.hub import Parts, default_memory, find_model, find_parts, remember_parts
+
+SCENE = ROOT / "examples/scene.png"
+EYES = ROOT / "src/lxmert/default/eyes"
+QUESTION = "What color is the ball?"
+CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]
+VQA, BASE, TENSORS = "unc-nlp/lxmert-vqa-uncased", "unc-nlp/lxmert-base-uncased", "some/tensors"
+
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("repositories")
+    answering = published.build()
+    pretrained = published.build("LxmertForPreTraining")
+    return {
+        VQA: published.write(folder / "vqa", answering),
+        BASE: published.write(folder / "base", pretrained),
+        TENSORS: published.write(folder / "tensors", answering, safetensors=True),
+    }
+
+
+@pytest.fixture
+def hub(
+    repositories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """Let the hub's own client talk to a server of ours, with an empty cache."""
+    with serve(Hub(repositories)) as server:
+        constants = huggingface_hub.constants
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        yield server
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "trainval_label2ans.json"
+    path.write_text(json.dumps(published.ANSWERS))
+    return path
+
+
+def expected_inputs() -> dict[str, torch.Tensor]:
+    """Return what the question and the picture become, made by hand."""
+    (regions,) = RegionExtractor.from_pretrained(EYES)([SCENE])
+    words = ["[CLS]", "what", "color", "is", "the", "ball", "?", "[SEP]"]
+    height, width = regions.image_size
+    return {
+        "input_ids": torch.tensor([[published.WORDS.index(word) for word in words]]),
+        "visual_feats": torch.from_numpy(regions.features)[None],
+        "visual_pos": torch.from_numpy(regions.boxes / np.float32([width, height] * 2))[None],
+    }
+
+
+@pytest.mark.parametrize("name", [VQA, BASE, TENSORS])
+def test_a_published_model_answers_as_transformers_own_does(
+    hub: Server, answers: Path, tmp_path: Path, name: str
+) -> None:
+    kind = "LxmertForPreTraining" if name == BASE else "LxmertForQuestionAnswering"
+    pipeline = LxmertPipeline.from_pretrained(
+        name, eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+    )
+    with torch.no_grad():
+        logits = published.build(kind)(**expected_inputs()).question_answering_score[0]
+    expected = dict(zip(published.ANSWERS, logits.softmax(-1).tolist(), strict=True))
+    found = {a.answer: a.score for a in pipeline.ask(SCENE, QUESTION, top_k=13)}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_what_is_read_is_fetched(hub: Server) -> None:
+    find_model(VQA)
+    fetched = {Path(path).name for path in hub.paths("GET") if "/resolve/" in path}
+    assert fetched | {"pytorch_model.bin"} == {
+        "config.json",
+        "pytorch_model.bin",
+        "tokenizer_config.json",
+        "vocab.txt",
+    }
+    assert any(path.endswith("cdn/" + COMMIT + "/pytorch_model.bin") for path in hub.paths("GET"))
+    assert not any("tf_model" in path for path in hub.paths("GET"))
+    hub.requests.clear()
+    find_model(TENSORS)
+    assert not any(path.endswith(".bin") for path in hub.paths("GET"))
+
+
+def test_what_was_named_once_is_remembered_without_a_network(
+    hub: Server, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = LxmertPipeline.from_pretrained(VQA, eyes=EYES, answers=answers).ask(SCENE, QUESTION)
+    memory = json.loads(default_memory().read_text())
+    assert memory == {f"{VQA}@{COMMIT}": {"eyes": str(EYES), "answers": str(answers)}}
+    hub.requests.clear()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert LxmertPipeline.from_pretrained(VQA).ask(SCENE, QUESTION) == first
+    assert hub.requests == []
+
+
+def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmert: Command) -> None:
+    result = lxmert("ask", SCENE, QUESTION, "--model", VQA)
+    assert (result.code, result.out) == (2, "")
+    message = result.err.splitlines()[-1]
+    for text in (
+        f"{VQA} comes without the detector that was its eyes and the list of its 13 answers",
+        f"`lxmert ask IMAGE QUESTION --model {VQA} --eyes DETECTOR --answers LIST`",
+        "data/vqa/trainval_label2ans.json",
+        "of airsplay/lxmert",
+        "faster_rcnn_from_caffe_attr.pkl",
+    ):
+        assert text in message
+    result = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--eyes", EYES)
+    message = result.err.splitlines()[-1]
+    assert "without the list of its 13 answers:" in message
+    assert f"--model {VQA} --answers LIST`" in message
+
+
+def test_the_command_answers_and_later_needs_the_model_alone(
+    hub: Server, answers: Path, lxmert: Command
+) -> None:
+    first = lxmert(
+        *("ask", SCENE, QUESTION, "--model", VQA, "--eyes", EYES, "--answers", answers, "--json")
+    )
+    assert first.code == 0, first.err
+    again = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--json")
+    assert json.loads(again.out)["answers"] == json.loads(first.out)["answers"]
+    assert json.loads(again.out)["answers"][0]["answer"] in published.ANSWERS
+
+
+def test_what_was_remembered_and_is_gone_is_named(hub: Server, answers: Path) -> None:
+    LxmertPipeline.from_pretrained(VQA, eyes=EYES, answers=answers)
+    answers.unlink()
+    with pytest.raises(FileNotFoundError, match=r"label2ans.json, which was named .* is gone"):
+        LxmertPipeline.from_pretrained(VQA)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(12, "Got 12 answers for a model with 13"), (14, "Got 14 answers")]
+)
+def test_a_list_of_another_length_is_refused_and_not_remembered(
+    repositories: dict[str, Path], tmp_path: Path, count: int, message: str
+) -> None:
+    path, memory = tmp_path / "answers.txt", tmp_path / "memory.json"
+    path.write_text("\n".join(f"answer {index}" for index in range(count)))
+    with pytest.raises(ValueError, match=message):
+        LxmertPipeline.from_pretrained(repositories[VQA], eyes=EYES, answers=path, memory=memory)
+    assert not memory.exists()
+
+
+def test_eyes_of_another_width_are_refused_naming_both(tmp_path: Path, answers: Path) -> None:
+    folder = published.write(tmp_path / "model", published.build(visual_feat_dim=9))
+    memory = tmp_path / "memory.json"
+    with pytest.raises(ValueError, match="features of width 256, the model reads 9"):
+        LxmertPipeline.from_pretrained(folder, eyes=EYES, answers=answers, memory=memory)
+    assert not memory.exists()
+
+
+def test_a_list_beside_answers_that_the_model_names_itself_must_be_the_same(
+    answers: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"names its answers itself \('0' where the list has"):
+        LxmertPipeline.from_pretrained(None, answers=answers, memory=tmp_path / "memory.json")
+
+
+def test_an_unknown_repository_is_one_sentence(hub: Server) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no model 'no/such': .*401") as error:
+        find_model("no/such")
+    assert "\n" not in str(error.value)
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(
+    hub: Server, repositories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.answer.cut = {"pytorch_model.bin": [5000, 9000]}
+    fetched = find_model(VQA) / "pytorch_model.bin"
+    assert fetched.read_bytes() == (repositories[VQA] / "pytorch_model.bin").read_bytes()
+    ranges = [asked for _, path, asked in hub.requests if path.endswith(".bin") and asked]
+    assert ranges == ["bytes=5000-", "bytes=9000-"]
+
+
+def test_a_download_that_cannot_be_finished_is_one_sentence_and_the_next_one_works(
+    hub: Server, repositories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The HTTP library's own error came through as a traceback."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    hub.answer.cut = {"pytorch_model.bin": [5000] * 20}
+    with pytest.raises(FileNotFoundError, match=f"no model '{VQA}'") as error:
+        find_model(VQA)
+    assert "\n" not in str(error.value)
+    hub.answer.cut = {}
+    assert (find_model(VQA) / "pytorch_model.bin").stat().st_size > 5000
+
+
+def test_without_a_network_what_was_never_fetched_is_one_sentence(
+    hub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=f"no model '{VQA}'"):
+        find_model(VQA)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', '{"'])
+def test_a_damaged_memory_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "memory.json").write_text(content)
+    with pytest.raises(ValueError, match=r"memory.json is damaged .* remove it"):
+        find_parts(tmp_path, Parts(), memory=tmp_path / "memory.json")
+
+
+def test_parts_are_remembered_by_model_and_one_by_one(tmp_path: Path) -> None:
+    memory = tmp_path / "deep" / "memory.json"
+    one, other = tmp_path / "one", tmp_path / "other"
+    remember_parts(one, Parts(eyes=one.parent), memory=memory)
+    remember_parts(one, Parts(answers=ROOT), memory=memory)
+    assert find_parts(one, Parts(), memory=memory) == Parts(eyes=one.parent, answers=ROOT)
+    assert find_parts(one, Parts(eyes=EYES), memory=memory) == Parts(eyes=EYES, answers=ROOT)
+    assert find_parts(other, Parts(), memory=memory) == Parts()
+    assert [path.name for path in memory.parent.iterdir()] == ["memory.json"]
+
+
+def test_a_memory_that_cannot_be_written_costs_a_warning_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    remember_parts(tmp_path, Parts(eyes=EYES), memory=tmp_path / "file" / "memory.json")
+    assert "is not remembered" in caplog.text
+
+
+def test_pretraining_weights_match_as_transformers_own_do(
+    repositories: dict[str, Path], tmp_path: Path
+) -> None:
+    pipeline = LxmertPipeline.from_pretrained(
+        repositories[BASE], eyes=EYES, memory=tmp_path / "memory.json"
+    )
+    inputs = LxmertProcessor.from_pretrained(
+        repositories[BASE], eyes=EYES, memory=tmp_path / "memory.json"
+    )([SCENE] * 3, CAPTIONS)
+    with torch.no_grad():
+        output = published.build("LxmertForPreTraining")(**inputs)
+    expected = output.cross_relationship_score.softmax(-1)[:, 1].tolist()
+    assert pipeline.match(SCENE, CAPTIONS) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ValueError, match="comes without the list of its 13 answers"):
+        pipeline.ask(SCENE, QUESTION)
+
+
+def test_both_heads_of_a_pretraining_share_one_body(
+    repositories: dict[str, Path], answers: Path, tmp_path: Path
+) -> None:
+    pipeline = LxmertPipeline.from_pretrained(
+        repositories[BASE], eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+    )
+    assert pipeline.answering is pipeline.model
+    assert pipeline.matcher.lxmert is pipeline.answering.lxmert
+    assert len(pipeline.match(SCENE, CAPTIONS)) == 3
+    assert len(pipeline.ask(SCENE, QUESTION)) == 5
+
+
+def test_the_match_command_ranks_captions(
+    repositories: dict[str, Path],
+    tmp_path: Path,
+    lxmert: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    options = ("--model", repositories[BASE], "--eyes", EYES)
+    result = lxmert("match", SCENE, *CAPTIONS, *options, "--json")
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["captions"]
+    assert sorted(row["caption"] for row in rows) == sorted(CAPTIONS)
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    shown = lxmert("match", SCENE, *CAPTIONS, "--model", repositories[BASE]).out
+    places = [shown.index(row["caption"]) for row in rows]
+    assert places == sorted(places)
+    assert f"{scores[0]:.1%}" in shown
+
+
+def test_the_bundled_model_says_that_it_cannot_match(lxmert: Command) -> None:
+    result = lxmert("match", SCENE, CAPTIONS[0])
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "the bundled model has no matching head" in result.err
+    assert "--model" in result.err
+
+
+def test_a_file_with_code_in_it_is_refused_and_not_run(
+    repositories: dict[str, Path], answers: Path, tmp_path: Path
+) -> None:
+    class Dangerous:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "it ran",))
+
+    folder = tmp_path / "model"
+    shutil.copytree(repositories[VQA], folder)
+    torch.save({"lxmert": Dangerous()}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="nothing was run"):
+        LxmertPipeline.from_pretrained(
+            folder, eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+        )
+    assert not (tmp_path / "it ran").exists()
+
+
+@pytest.mark.slow
+def test_a_published_model_of_full_size_answers_and_matches(
+    hub: Server, repositories: dict[str, Path], tmp_path: Path
+) -> None:
+    """228 million random weights, the decoder twice, from the server to answers and scores."""
+    from lxmert import DetectorConfig
+    from lxmert.vision.detector import Detector
+
+    sizes = {
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "num_qa_labels": 9500,
+        "num_object_labels": 1600,
+        "num_attr_labels": 400,
+        "max_position_embeddings": 512,
+        "l_layers": 9,
+        "x_layers": 5,
+        "r_layers": 5,
+        "visual_feat_dim": 2048,
+    }
+    model = published.build("LxmertForPreTraining", **sizes)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 228_051_752
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter *= 0.1  # as large as trained ones, that logits stay in range
+    repositories = repositories | {"unc-nlp/full": published.write(tmp_path / "full", model)}
+    assert (tmp_path / "full/pytorch_model.bin").stat().st_size > 1e9
+    hub.answer.repositories = repositories
+    bundled = json.loads((EYES / "config.json").read_text())
+    config = DetectorConfig.from_dict(bundled | {"feature_dim": 2048, "score_threshold": 0.0})
+    torch.manual_seed(8)
+    RegionExtractor(Detector(config)).save_pretrained(tmp_path / "eyes")
+    (tmp_path / "all_ans.json").write_text(
+        json.dumps([{"ans": f"answer {index}", "dsets": ["vqa"]} for index in range(9500)])
+    )
+    pipeline = LxmertPipeline.from_pretrained(
+        "unc-nlp/full", eyes=tmp_path / "eyes", answers=tmp_path / "all_ans.json"
+    )
+    regions = pipeline.regions(SCENE)
+    inputs = pipeline.processor.inputs([regions] * 3, CAPTIONS)
+    with torch.no_grad():
+        output = model(**inputs)
+    expected = output.cross_relationship_score.softmax(-1)[:, 1].tolist()
+    assert pipeline.match_regions(regions, CAPTIONS) == pytest.approx(expected, abs=1e-4)
+    best = pipeline.ask_regions(regions, CAPTIONS, top_k=1)
+    ids = output.question_answering_score.argmax(-1).tolist()
+    assert [ranked[0].answer for ranked in best] == [f"answer {index}" for index in ids]
