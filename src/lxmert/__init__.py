@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lxmert.data.store import RegionStore
     from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
     from lxmert.model.answers import carry_answers
+    from lxmert.model.auto import register_auto_classes
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.encoder import LxmertEncoder
     from lxmert.model.heads import (
@@ -62,6 +63,7 @@ _PUBLIC = {
     "LxmertXLayer": "lxmert.model.layers",
     "RegionExtractor": "lxmert.vision.extract",
     "RegionStore": "lxmert.data.store",
+    "register_auto_classes": "lxmert.model.auto",
     "carry_answers": "lxmert.model.answers",
     "load_folder": "lxmert.model.loading",
     "load_original": "lxmert.model.loading",
@@ -98,6 +100,7 @@ __all__ = [  # written out, as type checkers read it
     "carry_answers",
     "load_folder",
     "load_original",
+    "register_auto_classes",
     "save_original",
 ]
 __version__ = "0.1.0"

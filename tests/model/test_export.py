@@ -58,9 +58,7 @@ def exported(name, *, strict=False):
     model = tiny.build(name, attention="sdpa", **SHALLOW)
     given = inputs(name, 3, 7, 5)
     with torch.no_grad():
-        program = torch.export.export(
-            model, (), given, dynamic_shapes=sizes(given), strict=strict
-        )
+        program = torch.export.export(model, (), given, dynamic_shapes=sizes(given), strict=strict)
     return model, program
 
 
@@ -132,12 +130,15 @@ def arrays(given):
     return {key: value.numpy() for key, value in given.items()}
 
 
-def check_outputs(found, expected, *, rtol, atol):
-    """Compare a runtime's outputs, which have no names of ours, in their order."""
-    assert len(found) == len(expected)
+def check_outputs(found, expected, *, error=1e-5):
+    """Compare a runtime's outputs, which have no names of ours, in their order.
+
+    `error` is relative to the largest number of each output.
+    """
     for array, (key, value) in zip(found, expected.items(), strict=True):
         assert np.isfinite(array).all(), key
-        assert_close(torch.from_numpy(array), value.detach(), rtol=rtol, atol=atol)
+        scale = value.abs().max().item()
+        assert_close(torch.from_numpy(array), value.detach(), rtol=0, atol=error * scale)
 
 
 def check_in_onnxruntime(name):
@@ -146,10 +147,10 @@ def check_in_onnxruntime(name):
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch in BATCHES:
         given = inputs(name, *batch)
-        check_outputs(session.run(None, arrays(given)), model(**given), **CLOSE)
+        check_outputs(session.run(None, arrays(given)), model(**given))
 
 
-def check_in_openvino(name, precision, *, atol):
+def check_in_openvino(name, precision, *, error):
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -162,25 +163,25 @@ def check_in_openvino(name, precision, *, atol):
     for batch in BATCHES:
         given = inputs(name, *batch)
         found = list(compiled(arrays(given)).values())
-        check_outputs(found, model(**given), rtol=0, atol=atol)
+        check_outputs(found, model(**given), error=error)
 
 
 def test_onnx_file_answers_in_onnxruntime():
     check_in_onnxruntime(QA)
 
 
-@pytest.mark.parametrize(("precision", "atol"), [("f32", 1e-5), ("bf16", 0.25)])
-def test_onnx_file_answers_in_openvino(precision, atol):
+@pytest.mark.parametrize(("precision", "error"), [("f32", 1e-5), ("bf16", 0.05)])
+def test_onnx_file_answers_in_openvino(precision, error):
     """Half of the smallest float32 is a finite bfloat16 too, so that no mask becomes NaN."""
-    check_in_openvino(QA, precision, atol=atol)
+    check_in_openvino(QA, precision, error=error)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_onnx_file_runs(name):
     check_in_onnxruntime(name)
-    check_in_openvino(name, "f32", atol=1e-5)
-    check_in_openvino(name, "bf16", atol=0.25)
+    check_in_openvino(name, "f32", error=1e-5)
+    check_in_openvino(name, "bf16", error=0.05)
 
 
 @pytest.mark.slow
@@ -192,7 +193,7 @@ def test_exported_program_runs_in_openvino():
     for batch in BATCHES:
         given = inputs(QA, *batch)
         found = list(compiled(arrays(given)).values())
-        check_outputs(found, model(**given), **CLOSE)
+        check_outputs(found, model(**given))
 
 
 @pytest.mark.slow
@@ -203,4 +204,4 @@ def test_half_precision_onnx_file_masks_without_nan():
     for batch in BATCHES:
         given = half_inputs(inputs(QA, *batch))
         found = session.run(None, arrays(given))
-        check_outputs(found, model(**given), rtol=0, atol=0.03)
+        check_outputs(found, model(**given), error=0.02)

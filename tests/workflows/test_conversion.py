@@ -82,6 +82,7 @@ def test_a_bin_folder_becomes_a_safetensors_folder_with_all_that_lies_in_it(tmp_
     convert(source, target)
     found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert found == {
+        "README.md",
         "config.json",
         "model.safetensors",
         "vocab.txt",

@@ -1,16 +1,19 @@
 """The LXMERT encoder as a model of transformers: loading, initialising and running it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
+from huggingface_hub import ModelCard, file_exists
 from torch import Tensor, nn
 from transformers import initialization
 from transformers.modeling_utils import PreTrainedModel
 
 from lxmert.model.attention import stream_mask
 from lxmert.model.bert import bert_config, fill_from_bert
+from lxmert.model.card import CARD_NAME, CardDetails, refresh_model_card, write_model_card
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.encoder import EncoderOutput, LxmertEncoder, Stream
 from lxmert.model.inputs import Inputs, check_image, check_inputs, check_keywords, check_text
@@ -66,6 +69,49 @@ class LxmertPreTrainedModel(PreTrainedModel):
         if isinstance(module, LxmertFeatureProjection):
             std = _MASKED_REGION_SCALE * self.config.initializer_range
             initialization.normal_(module.bias, mean=0.0, std=std)
+
+    def save_pretrained(  # type: ignore[override]  # the others are in kwargs
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save weights, configuration and a card, for `from_pretrained` and for readers.
+
+        A card that somebody has written is left alone; `lxmert.model.card` writes one that says
+        more.
+
+        Args:
+            save_directory: the folder; made if it is not there.
+            is_main_process: whether this process is the one that writes.
+            state_dict: the weights, if not all of the model's own.
+            push_to_hub: whether to upload the folder as well.
+            **kwargs: those of transformers' `PreTrainedModel.save_pretrained`.
+        """
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
+        if is_main_process and not push_to_hub:
+            refresh_model_card(self, save_directory)
+
+    def _upload_modified_files(  # type: ignore[override]  # the others are in kwargs
+        self,
+        working_dir: str | os.PathLike[str],
+        repo_id: str,
+        files_timestamps: dict[str, float],
+        token: bool | str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Upload a saved model, with our card where the repository has none yet.
+
+        The base class, whose step this is, has by now put an empty card of its own into the folder.
+        """
+        if not file_exists(repo_id, CARD_NAME, token=token):
+            tags = ModelCard.load(Path(working_dir) / CARD_NAME).data.tags or []
+            write_model_card(self, working_dir, name=repo_id, details=CardDetails(tags=tags))
+        return super()._upload_modified_files(
+            working_dir, repo_id, files_timestamps, token=token, **kwargs
+        )
 
     @classmethod
     def from_bert(

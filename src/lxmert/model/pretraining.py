@@ -29,6 +29,10 @@ RegionLabels = Mapping[str, tuple[Tensor, Tensor]]
 class LxmertForPreTraining(LxmertAnsweringModel):
     """LXMERT with the heads of its five pretraining objectives.
 
+    transformers' `Trainer` takes arguments with "label" in their names for labels, so not `ans`,
+    and evaluates a loss only where all of them are given. Name those that the data have:
+    `TrainingArguments(label_names=["labels", "obj_labels", "matched_label", "ans"])`, or fewer.
+
     Example:
         >>> import torch
         >>> from lxmert import LxmertConfig, LxmertForPreTraining
