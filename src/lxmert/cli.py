@@ -134,7 +134,7 @@ def train(
 
     hide_weight_bars()
     settings = read_recipe(recipe, TASKS, overrides=override or ())
-    task = build_task(settings.task, settings.settings, seed=settings.seed)
+    task = build_task(settings.task, settings.settings, seed=settings.seed, folder=output)
     run(settings, task, output)
 
 

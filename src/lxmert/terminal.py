@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxmert.pipeline import Explanation
@@ -185,6 +185,24 @@ def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str,
     groups.add_row(Text("in all", style="bold"), Text(f"{sum(parameters.values()):,}", "bold"))
     console.print()
     console.print(groups)
+
+
+def show_findings(
+    summary: Sequence[str], findings: Sequence[Mapping[str, Any]], *, cases: int = 3
+) -> None:
+    """Print what the check of a data set found; `Report` gives both arguments."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    colors = {"stop": "bold red", "warn": "bold yellow", "note": "dim"}
+    console = Console(highlight=False, soft_wrap=True)  # a broken path cannot be copied
+    for finding in findings:
+        color = colors[finding["severity"]]
+        console.print(f"[{color}]{finding['severity']}[/] {escape(finding['text'])}")
+        for case in finding["cases"][:cases]:
+            place = f"{case['file']}:{case['line']}" if case["line"] else case["file"]
+            console.print(f"     {escape(f'{place}: ' if place else '')}{escape(case['detail'])}")
+    console.print(escape("\n".join(summary)))
 
 
 def _shorten(fact: object) -> str:

@@ -1,15 +1,23 @@
 """Question and caption files, tidy and untidy."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lxmert.data.lines import MAX_LINE_BYTES, scan_lines
 from lxmert.data.readers import read_captions, read_questions
+from lxmert.data.records import read_rows
 
 
 def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
     path.write_text("\n".join(lines) + "\n", encoding=encoding)
     return path
+
+
+def question(**fields: object) -> str:
+    return json.dumps({"image": "a.png", "question": "What?", **fields})
 
 
 def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
@@ -21,19 +29,73 @@ def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
         ' "question_id": 7}',
         '{"image": "b.png", "question": "Why?", "answers": {"so": 0.3, "because": 1}}',
         '{"image": "b.png", "question": "When?"}',
+        '{"image": "b.png", "question": "Where?", "answers": [{"answer": "here", '
+        '"answer_confidence": "maybe"}, {"answer": "there"}, {"answer": "here"}, "here"]}',
+        '{"image": "b.png", "question": "How?", "answers": []}',
     )
-    first, second, third, fourth = read_questions(path)
+    first, second, third, fourth, fifth, sixth = read_questions(path)
     assert (first.example_id, first.image_ids, first.family) == ("1", ("a.png",), "what")
     assert first.answers == {"mug": 1.0}
     assert (second.example_id, second.answers) == ("7", {"he": 0.75, "she": 0.25})
     assert third.answers == {"so": 0.3, "because": 1.0}
-    assert fourth.answers == {}
+    assert fourth.answers == sixth.answers == {}
+    assert fifth.answers == {"here": 0.75, "there": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "kind"),
+    [
+        (3, "3", "number_answer"),
+        (3.0, "3", "number_answer"),
+        (-3.25, "-3.25", "number_answer"),
+        (True, "yes", "boolean_answer"),
+        (False, "no", "boolean_answer"),
+        (" red ", "red", "answer_spaces"),
+    ],
+)
+def test_harmless_answers_become_texts_and_are_told(
+    tmp_path: Path, value: object, text: str, kind: str
+) -> None:
+    path = write(tmp_path / "q.jsonl", question(answer=value), question(answers=[value, "x"]))
+    first, second = read_rows(path)
+    assert first.example is not None
+    assert second.example is not None
+    assert first.example.answers == {text: 1.0}
+    assert second.example.answers == {text: 0.5, "x": 0.5}
+    assert [problem.kind for problem in first.problems] == [kind]
+
+
+def test_an_annotator_who_did_not_answer_is_not_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", question(answers=["a", "", "a", "b", "  "]))
+    assert read_questions(path)[0].answers == {"a": 2 / 3, "b": 1 / 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "split"),
+    [("train", "train"), ("Training", "train"), (" val ", "valid"), ("validation", "valid"),
+     ("dev", "valid"), ("TEST", "test"), (None, ""), ("", "")],
+)  # fmt: skip
+def test_splits_have_several_spellings(tmp_path: Path, given: str | None, split: str) -> None:
+    (row,) = read_rows(write(tmp_path / "q.jsonl", question(split=given)))
+    assert (row.split, row.problems) == (split, [])
+
+
+def test_a_pair_has_two_images_and_two_lists_of_boxes(tmp_path: Path) -> None:
+    boxes = [[[2, 3, 5, 7]], [[1, 2, 3, 4], [0, 0, 9.5, 8]]]
+    line = {"images": ["l.png", "r.png"], "question": "Same?", "boxes": boxes}
+    (row,) = read_rows(write(tmp_path / "q.jsonl", json.dumps(line)))
+    assert row.example is not None
+    assert row.example.image_ids == ("l.png", "r.png")
+    assert [found.tolist() for found in row.boxes] == boxes
+    (row,) = read_rows(write(tmp_path / "q.jsonl", question(boxes=boxes[1])))
+    assert [found.tolist() for found in row.boxes] == [boxes[1]]
 
 
 def test_captions_are_examples_without_answers(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", '{"image": "a.png", "caption": "A mug."}')
     (example,) = read_captions(path)
     assert (example.text, example.image_ids, example.answers) == ("A mug.", ("a.png",), {})
+    assert example.example_id == "c-1"
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
@@ -41,18 +103,43 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     assert read_questions(path)[0].text == "é?"
 
 
+def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    line = '{"image": "a", "question": "\u2028 x\x0b\x85?"}'.replace("\x0b", "\\u000b")
+    path.write_bytes("\r\n".join([line, "", "  ", line, ""]).encode())
+    assert [row.line for row in read_rows(path)] == [1, 4]
+    assert read_questions(path)[1].text == "\u2028 x\x0b\x85?"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("image,question,answer", "line 2 is not JSON"),
-        ('["a.png", "What?"]', "line 2 is not a JSON object"),
-        ('{"image": "a.png"}', "line 2: 'question' must be a text, got None"),
+        ("image,question,answer", "line 2: it is not JSON"),
+        ('["a.png", "What?"]', "line 2: it is not a JSON object"),
+        ("[" * 100_000, "line 2: it is not JSON"),
+        ('{"image": "a.png"}', "line 2: 'question' must be a text, it is not there"),
         ('{"image": "a.png", "question": "  "}', "line 2: 'question' must be a text"),
+        (r'{"image": "a", "question": "\ud83d"}', "line 2: 'question' must be a text"),
         ('{"image": 3, "question": "What?"}', "line 2: 'image' must be a text, got 3"),
-        ('{"image": "a", "question": "What?", "answer": 3}', "line 2: 'answer' must be a text"),
-        ('{"image": "a", "question": "?", "answers": {"b": null}}', "line 2: 'answers' must be"),
-        ('{"image": "a", "question": "?", "answers": {"b": 3}}', "line 2: 'answers' must be"),
-        ('{"image": "a", "question": "What?", "answers": [3]}', "line 2: 'answers' must be a list"),
+        ('{"images": [], "question": "What?"}', "line 2: 'images' must be a list of one or two"),
+        ('{"images": ["a", 2], "question": "What?"}', "line 2: 'images' must be"),
+        ('{"images": ["a"], "image": "b", "question": "?"}', "'image' and 'images' name different"),
+        (question(answer=None), "line 2: 'answer' must be a text, got None"),
+        (question(answer=["a"]), "line 2: 'answer' must be a text"),
+        (question(answer=" "), "line 2: 'answer' is empty"),
+        (question(answer=float("nan")), "line 2: 'answer' must be a text, got nan"),
+        (question(answers={"b": None}), "line 2: 'answers' must have scores in .* for 'b'"),
+        (question(answers={"b": 3}), "line 2: 'answers' must have"),
+        (question(answers={"b": True}), "line 2: 'answers' must have"),
+        (question(answers=[None]), "line 2: an entry of 'answers' must be a text, got None"),
+        (question(answers="yes"), "line 2: 'answers' must be a list"),
+        (question(answers=["", ""]), "line 2: all entries of 'answers' are empty"),
+        (question(split="fold 3"), "line 2: 'split' is 'fold 3'; expected train, val or test"),
+        (question(boxes=[[1, 2, 3]]), "line 2: 'boxes' must be a list of"),
+        (question(boxes=[[5, 2, 3, 9]]), "line 2: 'boxes' must be a list of"),
+        (question(boxes=[]), "line 2: 'boxes' must be a list of"),
+        (question(boxes=[["a", 2, 3, 4], 7]), "line 2: 'boxes' must be a list of"),
+        (question(question_id=[3]), "line 2: 'question_id' must be a text or a number"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -61,6 +148,81 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         read_questions(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "kind", "remedy"),
+    [
+        (b"", "empty_file", "one JSON object a line"),
+        (b"image,question,answer\na.png,What?,mug\n", "csv", "python -c"),
+        (b"image\tquestion\na.png\tWhat?\n", "csv", r"delimiter=chr\(9\)"),
+        (b'[{"image": "a", "question": "b"}]', "json_array", "python -c"),
+        (b'{\n "image": "a"\n}', "json_array", "one object a line"),
+        (b'{"info": 3, "questions": [{"image": "a"}]}', "json_array", "one object a line"),
+        ('{"image": "a"}'.encode("utf-16"), "wrong_encoding", "iconv -f UTF-16 -t UTF-8"),
+        ('{"image": "a"}'.encode("utf-16-le"), "wrong_encoding", "iconv -f UTF-16LE"),
+        ('{"image": "a"}'.encode("utf-32"), "wrong_encoding", "iconv -f UTF-32 -t"),
+        (b"\x1f\x8b\x08\x00\x01\x02", "binary_file", "unpack it first"),
+    ],
+)
+def test_a_file_of_another_kind_is_recognised(
+    tmp_path: Path, content: bytes, kind: str, remedy: str
+) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(content)
+    (line,) = scan_lines(path)
+    assert (line.number, line.record, line.problems[0].kind) == (1, None, kind)
+    with pytest.raises(ValueError, match=remedy):
+        read_questions(path)
+
+
+@pytest.mark.parametrize("table", ["image,question,answer", "image\tquestion\tanswer"])
+def test_the_command_that_converts_a_table_works(tmp_path: Path, table: str) -> None:
+    import subprocess
+    import sys
+
+    mark = "," if "," in table else "\t"
+    path = tmp_path / "q.csv"
+    path.write_text(f'{table}\n"a.png"{mark}"What, é?"{mark}mug\n', encoding="utf-8")
+    ((problem,),) = (line.problems for line in scan_lines(path))
+    command = problem.detail.split("`")[1].replace("python ", f"{sys.executable} ", 1)
+    subprocess.run(command, shell=True, check=True)
+    (example,) = read_questions(tmp_path / "q.jsonl")
+    assert (example.text, example.answers) == ("What, é?", {"mug": 1.0})
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(question().encode() + b"\n" + b"x" * (2 * MAX_LINE_BYTES))
+    good, bad = scan_lines(path)
+    assert good.record is not None
+    assert "or more" in bad.problems[0].detail
+
+
+def test_latin_1_is_refused_with_the_column(tmp_path: Path) -> None:
+    line = '{"image": "a", "question": "é?"}'
+    path = write(tmp_path / "q.jsonl", question(), line, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"line 2: byte 0xe9 at column 29 is not UTF-8.*iconv"):
+        read_questions(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*c\.jsonl"):
         read_captions(tmp_path / "c.jsonl")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_line_stops_the_reader_or_is_lost(tmp_path: Path, seed: int) -> None:
+    """Whatever bytes a line is made of, it is a row: with an example, or with a reason."""
+    generator = np.random.default_rng(seed)
+    good = question(answer="é").encode()
+    lines = []
+    for _ in range(300):
+        line = bytearray(good)
+        for place in generator.integers(len(line), size=generator.integers(4)):
+            line[place] = generator.integers(256)
+        lines.append(bytes(line).replace(b"\n", b"?").replace(b"\0", b"?"))
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(good + b"\n" + b"\n".join(lines))
+    rows = list(read_rows(path))
+    assert [row.line for row in rows] == list(range(1, 302))
+    for row in rows:
+        assert (row.example is None) == any(problem.refused for problem in row.problems)

@@ -159,8 +159,13 @@ def test_detector_learns_a_handful_of_pictures(data, tmp_path):
         "attribute_size",
         "num_regions",
         "mean_score",
+        "map_50",
+        "map_50_95",
     }
     assert before["mean_score"] < 0.5
+    assert before["map_50"] < 0.1
+    assert metrics["map_50"] > 0.3
+    assert metrics["map_50"] > metrics["map_50_95"] > 0.1
     assert metrics["recall"] > 0.9
     assert metrics["recall_all"] >= metrics["recall"]
     assert metrics["object"] > 0.9

@@ -48,15 +48,22 @@ def test_attribute_groups_are_independent_questions():
     logits[0, 0, 1] = LOG3  # first group (3 attributes): 1/5, 3/5, 1/5
     logits[0, 1, 3] = LOG3  # second group (2 attributes): 3/4, 1/4
     ids = torch.tensor([[[1, -1], [0, 4], [-1, -1]]])
-    loss, count = attribute_loss(logits, ids, group_sizes=(3, 2))
+    loss, count = attribute_loss(logits.split((3, 2), dim=-1), ids, group_sizes=(3, 2))
     first = (-math.log(3 / 5) + math.log(3)) / 2  # two objects with known color
     assert loss.item() == pytest.approx(first + math.log(4))
     assert count == 1
 
 
+def test_a_last_class_none_takes_its_share_of_the_probability():
+    logits = [torch.zeros(1, 1, 4), torch.zeros(1, 1, 3)]  # groups of 3 and 2, and "none" in each
+    loss, _ = attribute_loss(logits, torch.tensor([[[2, 3]]]), group_sizes=(3, 2))
+    assert loss.item() == pytest.approx(math.log(4) + math.log(3))
+
+
 def test_images_without_anything_known_cost_nothing():
     logits = torch.randn(2, 3, 5, requires_grad=True)
-    loss, _ = attribute_loss(logits, torch.full((2, 3, 2), -1), group_sizes=(3, 2))
+    groups = logits.split((3, 2), dim=-1)
+    loss, _ = attribute_loss(groups, torch.full((2, 3, 2), -1), group_sizes=(3, 2))
     assert loss.item() == 0
     loss.backward()
     assert (logits.grad == 0).all()

@@ -1,6 +1,8 @@
 """A picture means the same however it is handed in, and is resized by its true scale."""
 
+import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ import torch
 from PIL import Image
 
 from lxmert.vision.configuration import DetectorConfig
-from lxmert.vision.preprocess import choose_scale, group_by_size, load_image, pad_batch, prepare
+from lxmert.vision.preprocess import (
+    choose_scale,
+    choose_size,
+    load_image,
+    pad_batch,
+    plan_batches,
+    prepare,
+)
 
 CONFIG = DetectorConfig(object_names=("cup",))
 
@@ -177,7 +186,127 @@ def test_batch_is_padded_below_and_on_the_right():
     assert pixel_values.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_groups_hold_pictures_of_one_size_in_order():
-    sizes = [(160, 160), (160, 240), (80, 80), (80, 120)]  # the latter two are enlarged
+def test_batches_hold_pictures_of_similar_size_and_each_picture_once():
+    sizes = [(160, 160), (160, 240), (80, 80), (80, 120), (160, 164), (320, 160)]
     pictures = [prepare(np.zeros((*size, 3), np.uint8), CONFIG) for size in sizes]
-    assert group_by_size(pictures) == [[0, 2], [1, 3]]
+    batches = plan_batches(pictures)
+    assert batches == [[0, 2, 4], [1, 3], [5]]
+    assert plan_batches([]) == []
+
+
+def test_batches_are_limited_whatever_the_number_and_size_of_pictures():
+    config = dataclasses.replace(CONFIG, shorter_side=1000, longer_side=1000)
+    picture = prepare(np.zeros((10, 10, 3), np.uint8), config)
+    assert [len(batch) for batch in plan_batches([picture] * 5)] == [2, 2, 1]
+    wide = dataclasses.replace(CONFIG, shorter_side=2000, longer_side=2000)
+    huge = prepare(np.zeros((10, 10, 3), np.uint8), wide)
+    assert plan_batches([huge, huge]) == [[0], [1]]
+
+
+def draw(height, width):
+    """A picture of plain arithmetic, so that the stored numbers need no stored picture."""
+    y, x, c = np.ogrid[:height, :width, :3]
+    return ((x * 37 + y * 101 + (x * y) % 251 + c * 53) % 256).astype(np.uint8)
+
+
+def published(name):
+    return DetectorConfig.preset(name, object_names=("cup",))
+
+
+STORED = np.load(Path(__file__).with_name("cv2_resize.npz"))
+STORED_SIZES = sorted({name.split(".")[0] for name in STORED.files})
+
+
+def test_all_stored_pictures_are_tested():
+    assert len(STORED_SIZES) == 8
+
+
+@pytest.mark.parametrize("name", STORED_SIZES)
+def test_resize_of_the_original_is_that_of_opencv(name):
+    """The file holds what OpenCV 4.10 and 5.0 gave for `resize(fx=scale, fy=scale)`."""
+    height, width = map(int, name.split("x"))
+    config = published("caffe")
+    prepared = prepare(draw(height, width), config)
+    assert prepared.scaled_size == tuple(STORED[f"{name}.size"])
+    grey = prepared.pixel_values.flip(0).permute(1, 2, 0) + torch.tensor(config.pixel_mean).flip(0)
+    rows, columns = torch.from_numpy(STORED[f"{name}.places"].astype(np.int64))
+    expected = torch.from_numpy(STORED[f"{name}.values"])
+    torch.testing.assert_close(grey[rows, columns], expected, atol=0.001, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "caffe", "ports"),
+    [
+        ((480, 640), (600, 800), (800, 1067)),
+        ((640, 407), (943, 600), (1258, 800)),
+        ((500, 333), (901, 600), (1201, 800)),  # 1201.2 and 900.9
+        ((1920, 2560), (600, 800), (800, 1067)),
+        ((90, 1200), (75, 1000), (100, 1333)),  # 99.975
+        ((2400, 4001), (600, 1000), (800, 1333)),  # 1000.25 rounds to what is allowed
+        ((1, 1), (600, 600), (800, 800)),
+        ((1, 20000), (1, 1000), (1, 1333)),
+        ((20000, 3), (1000, 1), (1333, 1)),
+    ],
+)
+def test_size_rules_of_the_programs(size, caffe, ports):
+    for name, expected in (("caffe", caffe), ("detectron2", ports), ("hf", ports)):
+        config = published(name)
+        assert choose_size(size, choose_scale(size, config), config) == expected
+
+
+def test_halves_are_rounded_as_the_program_does():
+    config = dataclasses.replace(CONFIG, shorter_side=1, longer_side=1000)  # scale 1 / shorter side
+    pixels = np.zeros((2, 5, 3), np.uint8)  # 2.5 wide
+    assert prepare(pixels, config).scaled_size == (1, 2)
+    up = dataclasses.replace(config, size_rounding="half_up")
+    assert prepare(pixels, up).scaled_size == (1, 3)
+
+
+def test_resize_rules_of_the_ports():
+    pixels = draw(41, 67)
+    small = {"shorter_side": 30, "longer_side": 50}
+    hf = dataclasses.replace(published("hf"), **small)
+    prepared = prepare(pixels, hf)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1).float()
+    expected = torch.nn.functional.interpolate(
+        planes[None], size=prepared.scaled_size, mode="bilinear"
+    )[0] - torch.tensor(hf.pixel_mean).view(3, 1, 1)  # red, green, blue minus blue, green, red
+    torch.testing.assert_close(prepared.pixel_values, expected)
+    detectron2 = dataclasses.replace(published("detectron2"), **small)
+    prepared = prepare(pixels, detectron2)
+    height, width = prepared.scaled_size
+    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.BILINEAR))
+    expected = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)
+    torch.testing.assert_close(
+        prepared.pixel_values + torch.tensor(detectron2.pixel_mean).view(3, 1, 1),
+        expected.float(),
+    )
+
+
+@pytest.mark.parametrize("name", ["caffe", "detectron2", "hf"])
+def test_boxes_are_scaled_as_the_pixels_are(name):
+    prepared = prepare(draw(333, 500), published(name))
+    height, width = prepared.scaled_size
+    exact = [width / 500, height / 333] * 2
+    expected = [prepared.scale] * 4 if name == "caffe" else exact
+    np.testing.assert_allclose(prepared.box_scale, expected, rtol=1e-6)
+    assert np.abs(prepared.box_scale - prepared.scale).max() < 0.01
+
+
+def test_opaque_colors_survive_every_mode_and_file():
+    """Red must come out as red from whatever file or mode it went into."""
+    red = np.zeros((9, 8, 3), np.uint8)
+    red[..., 0] = 255
+    for mode in ("RGB", "RGBA", "P", "CMYK"):
+        image = Image.fromarray(red).convert(mode)
+        np.testing.assert_array_equal(load_image(image), red)
+        for kind in {"CMYK": ("TIFF",)}.get(mode, ("PNG", "TIFF")):
+            buffer = io.BytesIO()
+            image.save(buffer, format=kind)
+            np.testing.assert_array_equal(load_image(buffer.getvalue()), red)
+
+
+def test_very_wide_picture_is_read_and_resized():
+    wide = np.random.default_rng(1).integers(0, 256, (3, 20000, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(load_image(png(Image.fromarray(wide))), wide)
+    assert prepare(wide, CONFIG).scaled_size == (1, 320)

@@ -1,5 +1,6 @@
-"""Anchors, box coding, matching and sampling, against formulas and plain loops."""
+"""Matching, sampling and the choice of proposals, against plain loops."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,67 +9,14 @@ import torch
 from torchvision.ops import box_iou
 
 from lxmert.vision import proposals as rpn
+from lxmert.vision.anchors import make_anchors, make_cell_anchors
+from lxmert.vision.box_coding import clip_boxes, decode_boxes
 from lxmert.vision.configuration import DetectorConfig
 
 
 def random_boxes(*shape, side=100.0):
     corners = torch.rand(*shape, 2) * side
     return torch.cat([corners, corners + 1 + torch.rand(*shape, 2) * side / 2], dim=-1)
-
-
-def test_cell_anchors_have_the_area_and_ratio_asked_for():
-    anchors = rpn.make_cell_anchors((13.0, 20.0), (0.5, 1.0, 2.0))
-    sides = anchors[:, 2:] - anchors[:, :2]
-    assert sides.prod(1).sqrt().tolist() == pytest.approx([13.0] * 3 + [20.0] * 3)
-    assert (sides[:, 1] / sides[:, 0]).tolist() == pytest.approx([0.5, 1.0, 2.0] * 2)
-    torch.testing.assert_close(anchors[:, :2], -anchors[:, 2:])
-
-
-def test_anchors_stand_in_the_middle_of_their_cells_row_by_row():
-    cell = torch.tensor([[-1.0, -2.0, 1.0, 2.0], [-3.0, -3.0, 3.0, 3.0]])
-    anchors = rpn.make_anchors(cell, 2, 3, 8)
-    expected = [
-        (column * 8 + 4 + x, row * 8 + 4 + y)
-        for row in range(2)
-        for column in range(3)
-        for x, y in ((-1, -2), (-3, -3))
-    ]
-    assert [tuple(anchor) for anchor in anchors[:, :2].tolist()] == expected
-
-
-def test_deltas_follow_the_formulas():
-    box, reference = torch.tensor([10.0, 20.0, 30.0, 80.0]), torch.tensor([0.0, 10.0, 10.0, 30.0])
-    deltas = rpn.encode_boxes(box, reference, (10.0, 10.0, 5.0, 5.0))
-    expected = [10 * 15 / 10, 10 * 30 / 20, 5 * math.log(2), 5 * math.log(3)]
-    assert deltas.tolist() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("weights", [rpn.ANCHOR_WEIGHTS, rpn.REGION_WEIGHTS])
-def test_decoding_undoes_encoding(weights):
-    torch.manual_seed(1)
-    boxes, references = random_boxes(5, 300), random_boxes(5, 300)
-    deltas = rpn.encode_boxes(boxes, references, weights)
-    torch.testing.assert_close(
-        rpn.decode_boxes(deltas, references, weights), boxes, atol=1e-3, rtol=1e-5
-    )
-
-
-def test_wild_deltas_give_finite_boxes():
-    deltas = torch.tensor([[0.0, 0.0, 500.0, 500.0]])
-    assert rpn.decode_boxes(deltas, random_boxes(1), rpn.ANCHOR_WEIGHTS).isfinite().all()
-
-
-def test_clipping_uses_each_images_own_size():
-    boxes = torch.tensor([-5.0, -6.0, 70.0, 90.0]).expand(2, 1, 4)
-    clipped = rpn.clip_boxes(boxes, torch.tensor([[40, 60], [80, 100]]))
-    assert clipped[:, 0].tolist() == [[0, 0, 60, 40], [0, 0, 70, 80]]
-
-
-def test_iou_is_torchvisions():
-    torch.manual_seed(2)
-    first, second = random_boxes(40), random_boxes(3, 7)
-    expected = torch.stack([box_iou(first, part) for part in second])
-    torch.testing.assert_close(rpn.pairwise_iou(first, second), expected)
 
 
 def match_slowly(anchors, boxes):
@@ -90,8 +38,8 @@ def match_slowly(anchors, boxes):
 
 def test_matching_is_the_slow_one_and_ignores_padding():
     torch.manual_seed(3)
-    cell = rpn.make_cell_anchors((13.0, 20.0, 32.0), (0.5, 1.0, 2.0))
-    anchors = rpn.make_anchors(cell, 12, 12, 8)
+    cell = make_cell_anchors((13.0, 20.0, 32.0), (0.5, 1.0, 2.0))
+    anchors = make_anchors(cell, 12, 12, 8)
     boxes = random_boxes(6, 5, side=60.0)
     boxes[:, 3:] = torch.tensor([0.0, 0.0, 96.0, 96.0])  # padding must not attract anything
     real = torch.tensor([True, True, True, False, False]).expand(6, 5)
@@ -104,14 +52,14 @@ def test_matching_is_the_slow_one_and_ignores_padding():
 
 
 def test_every_object_gets_an_anchor_however_small():
-    anchors = rpn.make_anchors(rpn.make_cell_anchors((32.0,), (1.0,)), 4, 4, 8)
+    anchors = make_anchors(make_cell_anchors((32.0,), (1.0,)), 4, 4, 8)
     boxes = torch.tensor([[[3.0, 3.0, 5.0, 5.0]]])
     labels, _ = rpn.match_anchors(anchors, boxes, torch.ones(1, 1, dtype=torch.bool))
     assert (labels == 1).any()
 
 
 def test_without_objects_all_is_background():
-    anchors = rpn.make_anchors(rpn.make_cell_anchors((16.0,), (1.0,)), 4, 4, 8)
+    anchors = make_anchors(make_cell_anchors((16.0,), (1.0,)), 4, 4, 8)
     real = torch.zeros(2, 1, dtype=torch.bool)
     labels, _ = rpn.match_anchors(anchors, torch.zeros(2, 1, 4), real)
     assert (labels == 0).all()
@@ -147,26 +95,119 @@ def test_sampling_follows_the_global_seed_and_reaches_every_candidate():
     )
 
 
-def test_proposals_are_the_best_anchors_after_nms():
-    torch.manual_seed(7)
-    config = DetectorConfig(object_names=("cup",), stage_widths=(8, 8, 8), proposals=10)
+def make_generator(seed=7, **settings):
+    torch.manual_seed(seed)
+    config = DetectorConfig(
+        object_names=("cup",), stage_widths=(8, 8, 8), **({"proposals": 10} | settings)
+    )
     generator = rpn.ProposalGenerator(config)
     for layer in (generator.rpn_head.objectness_logits, generator.rpn_head.anchor_deltas):
         torch.nn.init.normal_(layer.weight, std=0.5)
-    feature_map, sizes = torch.randn(3, 8, 6, 7), torch.tensor([[48, 56], [40, 56], [48, 30]])
-    found = generator(feature_map, sizes, None)
-    logits, deltas = generator.rpn_head(feature_map)
-    anchors = rpn.make_anchors(generator.cell_anchors, 6, 7, 8)
+    return generator
+
+
+CAFFE = {
+    "min_side_unit": "original",
+    "min_side_when": "before",
+    "proposal_min_side": 9.0,
+    "nms_ties": "drop",
+    "side_offset": 1.0,
+    "clip_margin": 1.0,
+    "max_log_scale": None,
+    "proposal_candidates": 45,
+}
+
+
+def propose_slowly(generator, feature_map, image, size, scale):
+    """Follow the published steps for one image, box by box."""
+    config = generator.config
+    logits, deltas = (part[image] for part in generator.rpn_head(feature_map))
+    anchors = make_anchors(generator.anchor_generator.cell_anchors.get_buffer("0"), 6, 7, 8)
+    boxes = decode_boxes(deltas, anchors, (1, 1, 1, 1), max_log_scale=config.max_log_scale)
+    boxes = clip_boxes(boxes[None], torch.tensor([size]), margin=config.clip_margin)[0]
+    smallest = config.proposal_min_side * (scale if config.min_side_unit == "original" else 1)
+    sides = boxes[:, 2:] - boxes[:, :2] + config.side_offset
+    large = (sides >= smallest).all(dim=1) & (sides > 0).all(dim=1)
+    order = logits.argsort(descending=True).tolist()
+    most = config.proposal_candidates or 6 * config.proposals
+    if config.min_side_when == "before":
+        order = [index for index in order if large[index]][:most]
+    else:
+        order = [index for index in order[:most] if large[index]]
+    kept = []
+    for index in order:
+        box = boxes[index] + torch.tensor([0, 0, 1, 1]) * config.side_offset
+        others = [boxes[j] + torch.tensor([0, 0, 1, 1]) * config.side_offset for j in kept]
+        overlaps = [box_iou(box[None], other[None]).item() for other in others]
+        if all(overlap <= config.proposal_nms_threshold for overlap in overlaps):
+            kept.append(index)
+    return boxes[kept[: config.proposals]].detach()
+
+
+@pytest.mark.parametrize("settings", [{}, CAFFE, {"proposal_min_side": 0.0}])
+@pytest.mark.parametrize("seed", range(2))
+def test_proposals_are_the_best_anchors_after_nms(settings, seed):
+    generator = make_generator(seed, **settings)
+    feature_map = torch.randn(3, 8, 6, 7)
+    sizes, scales = [(48, 56), (40, 56), (48, 30)], [0.5, 1.0, 2.25]
+    found = generator(feature_map, torch.tensor(sizes), None, scales=torch.tensor(scales))
     assert found.losses == {}
     for image in range(3):
-        kept: list[torch.Tensor] = []
-        for index in logits[image].argsort(descending=True)[: 10 * rpn.CANDIDATES_PER_PROPOSAL]:
-            box = rpn.decode_boxes(deltas[image, index], anchors[index], rpn.ANCHOR_WEIGHTS)
-            box = rpn.clip_boxes(box[None, None], sizes[[image]])[0]
-            large = ((box[:, 2:] - box[:, :2]) >= rpn.SMALLEST_SIDE).all()
-            if large and all(box_iou(box, other).item() <= rpn.PROPOSAL_NMS for other in kept):
-                kept.append(box)
-        count = int(found.mask[image].sum())
-        assert count == min(10, len(kept))
-        torch.testing.assert_close(found.boxes[image, :count], torch.cat(kept[:10]).detach())
-        assert (found.boxes[image, count:] == 0).all()
+        expected = propose_slowly(generator, feature_map, image, sizes[image], scales[image])
+        assert int(found.mask[image].sum()) == len(expected)
+        torch.testing.assert_close(found.boxes[image, : len(expected)], expected)
+        assert (found.boxes[image, len(expected) :] == 0).all()
+
+
+def test_settings_of_the_original_change_the_proposals():
+    """Without this the parameters above could be ignored on both sides."""
+    torch.manual_seed(8)
+    feature_map, sizes = torch.randn(1, 8, 6, 7), torch.tensor([[48, 56]])
+    scales = torch.tensor([2.25])
+    caffe = make_generator(**CAFFE)
+    reference = caffe(feature_map, sizes, None, scales=scales).boxes
+    assert (reference.amax(dim=(0, 1))[2:] <= torch.tensor([55, 47])).all()
+    for name in ("min_side_unit", "min_side_when", "side_offset", "clip_margin"):
+        changed = {key: value for key, value in CAFFE.items() if key != name}
+        other = make_generator(**changed)(feature_map, sizes, None, scales=scales).boxes
+        assert not torch.equal(other, reference), name
+
+
+def test_anchors_in_the_padding_of_a_map_propose_nothing():
+    generator = make_generator(proposals=400)
+    feature_map = torch.randn(1, 8, 6, 7)
+    generator.rpn_head.anchor_deltas.weight.data.zero_()  # so that anchors stay in their cells
+    found = generator(feature_map, torch.tensor([[48, 56]]), None, map_sizes=torch.tensor([[3, 4]]))
+    boxes = found.boxes[found.mask]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert 0 < len(boxes) <= 3 * 4 * 9
+    assert (centers[:, 0] < 4 * 8).all()
+    assert (centers[:, 1] < 3 * 8).all()
+
+
+def test_an_overlap_of_exactly_the_threshold_is_a_tie():
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 2.0]])  # IoU 0.5
+    scores = torch.tensor([0.75, 0.5])
+    assert rpn.nms(boxes, scores, rpn.strict_threshold(0.5, "keep")).tolist() == [0, 1]
+    assert rpn.nms(boxes, scores, rpn.strict_threshold(0.5, "drop")).tolist() == [0]
+
+
+def test_more_anchors_than_candidates_or_fewer_is_no_difference_of_kind():
+    for candidates in (1, 6 * 7 * 9, 5000):
+        generator = make_generator(proposal_candidates=candidates)
+        found = generator(torch.randn(2, 8, 6, 7), torch.tensor([[48, 56]] * 2), None)
+        assert found.boxes.shape == (2, 10, 4)
+        assert (found.mask.sum(dim=1) >= 1).all()
+
+
+def test_no_proposal_is_a_result():
+    generator = make_generator(proposal_min_side=1e6)
+    found = generator(torch.randn(2, 8, 6, 7), torch.tensor([[48, 56]] * 2), None)
+    assert not found.mask.any()
+
+
+def test_head_may_be_narrower_than_the_map():
+    config = dataclasses.replace(DetectorConfig(object_names=("cup",)), proposal_width=5)
+    head = rpn.ProposalGenerator(config).rpn_head
+    assert head.conv.weight.shape == (5, 128, 3, 3)
+    assert math.prod(head.anchor_deltas.weight.shape) == 4 * 9 * 5

@@ -1,5 +1,6 @@
-"""A picture of an answer: the image with its regions drawn on it, and what was asked and said."""
+"""Pictures of regions, and of an answer: what was asked and said, and what it rests on."""
 
+import colorsys
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ _PAPER, _INK, _SOFT = (250, 250, 248), (30, 32, 36), (110, 115, 125)
 _BAR = (58, 110, 200)
 
 _PADDING = 4
+
+_LARGE_SIDE, _SMALL_FONT, _SMALL_PADDING = 1200, 14, 2
+"""Of the drawing of all regions, which are many."""
 
 Rectangle = tuple[float, float, float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -160,3 +164,90 @@ def _wrap(
         else:
             lines.append(word)
     return lines
+
+
+def draw_regions(
+    pixels: npt.NDArray[np.uint8], boxes: FloatArray, *, labels: Sequence[str]
+) -> Image.Image:
+    """Draw regions that overlap as much as they like, each with its label in its own color.
+
+    Args:
+        pixels: `[height, width, 3]` uint8 RGB.
+        boxes: `[regions, 4]` in pixels of the image, the most important first.
+        labels: name of each region.
+
+    Returns:
+        The drawing, 1,200 pixels on its longer side.
+    """
+    height, width = pixels.shape[:2]
+    scale = _LARGE_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(_SMALL_FONT)
+    rectangles: list[Rectangle] = [tuple(box) for box in (boxes * scale).tolist()]
+    colors = [_color(index) for index in range(len(rectangles))]
+    # The less important first, so that the others lie on top, and the smaller on the larger.
+    for index in sorted(range(len(boxes)), key=lambda index: -_area(rectangles[index])):
+        draw.rectangle(rectangles[index], outline=_INK, width=4)
+        draw.rectangle(_shrink(rectangles[index]), outline=colors[index], width=2)
+    tags: list[Rectangle] = []
+    for index, label in enumerate(labels):
+        tag = _find_edge(picture.size, _measure(draw, font, label), rectangles[index], tags)
+        tags.append(tag)
+        draw.rectangle(tag, fill=colors[index], outline=_INK)
+        left, top, _, _ = draw.textbbox((0, 0), label, font=font)
+        place = (tag[0] + _SMALL_PADDING - left, tag[1] + _SMALL_PADDING - top)
+        draw.text(place, label, fill=_contrast(colors[index]), font=font)
+    return picture
+
+
+def _contrast(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return ink or paper, whichever can be read on a color."""
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return _INK if luminance > 125 else _PAPER
+
+
+def _color(index: int) -> tuple[int, int, int]:
+    """Return a light color that differs from those of the indices before."""
+    hue = index * 0.618034 % 1.0  # the golden section: each falls into the widest gap
+    light = colorsys.hls_to_rgb(hue, 0.68 if index % 2 else 0.58, 0.95)
+    red, green, blue = (round(255 * part) for part in light)
+    return (red, green, blue)
+
+
+def _shrink(box: Rectangle) -> Rectangle:
+    """Return the box one pixel further in, if it has an inside."""
+    x1, y1, x2, y2 = box
+    inset = 1.0 if min(x2 - x1, y2 - y1) > 4 else 0.0
+    return (x1 + inset, y1 + inset, x2 - inset, y2 - inset)
+
+
+def _area(box: Rectangle) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _measure(draw: ImageDraw.ImageDraw, font: Font, text: str) -> tuple[float, float]:
+    """Return width and height of a tag with this text."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    return right - left + 2 * _SMALL_PADDING, bottom - top + 2 * _SMALL_PADDING
+
+
+def _find_edge(
+    size: tuple[int, int], tag: tuple[float, float], box: Rectangle, tags: Sequence[Rectangle]
+) -> Rectangle:
+    """Find where on the edge of its box a tag covers the least of the tags before it.
+
+    Of equally good places the first is taken, from the upper left corner on.
+    """
+    (width, height), (x1, y1, x2, y2) = tag, box
+    across = [x1 + (x2 - width - x1) * step / 8 for step in range(9)] if x2 - width > x1 else [x1]
+    down = [y1 + (y2 - height - y1) * step / 8 for step in range(9)] if y2 - height > y1 else [y1]
+    spots = [(x, y) for y in (y1 - height, y1, y2 - height, y2) for x in across]
+    spots += [(x, y) for y in down for x in (x1, x2 - width, x1 - width, x2)]
+    rightmost, lowest = max(0.0, size[0] - 1 - width), max(0.0, size[1] - 1 - height)
+    rectangles = []
+    for left, top in spots:
+        x, y = min(max(left, 0.0), rightmost), min(max(top, 0.0), lowest)
+        rectangles.append((x, y, x + width, y + height))
+    return min(rectangles, key=lambda spot: sum(_overlap(spot, other) for other in tags))

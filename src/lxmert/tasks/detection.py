@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lxmert import boxes as box_arithmetic
 from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
 from lxmert.schema import FloatArray
+from lxmert.tasks.average_precision import Found, PrecisionMeter, Truth
 from lxmert.tasks.task import Batch
 from lxmert.vision.configuration import DetectorConfig
 from lxmert.vision.detector import LOSSES, Detections, Detector
@@ -21,9 +22,9 @@ from lxmert.vision.extract import save_detector
 from lxmert.vision.preprocess import (
     Pixels,
     Prepared,
-    group_by_size,
     load_image,
     pad_batch,
+    plan_batches,
     prepare,
 )
 
@@ -140,7 +141,7 @@ class DetectionTask:
         picture = prepare(pixels, self.config)
         return DetectionExample(
             picture=picture,
-            boxes=torch.from_numpy(boxes * np.float32(picture.scale)),
+            boxes=torch.from_numpy(boxes * picture.box_scale),
             object_ids=torch.from_numpy(record.object_ids),
             attribute_ids=torch.from_numpy(record.attribute_ids),
         )
@@ -186,11 +187,26 @@ class DetectionTask:
 
 
 def score_detector(
-    detector: Detector, records: Sequence[DetectionRecord], *, device: str
+    detector: Detector,
+    records: Sequence[DetectionRecord],
+    *,
+    device: str,
+    by_class: bool = False,
 ) -> dict[str, float]:
     """Compare what a detector finds with the true objects of images.
 
+    Args:
+        detector: it is put into evaluation mode.
+        records: the images.
+        device: where to compute.
+        by_class: whether the average precision of each class is returned as well.
+
     Returns:
+        map_50: mean over the classes of the average precision at IoU 0.5, by COCO's rules, of all
+            regions without score threshold, each with the class and the score that it is handed
+            over with. Classes without an object are left out.
+        map_50_95: the same as a mean over the IoU 0.5, 0.55 .. 0.95.
+        ap_50 (class): the average precision of one class at IoU 0.5, if asked for.
         recall: of objects, by the regions that are handed over, at IoU 0.5.
         recall_all: the same without the score threshold.
         object: accuracy of the class of the region that is nearest to each object.
@@ -204,7 +220,7 @@ def score_detector(
         part = records[start : start + EVALUATION_BATCH]
         for record, found in zip(part, _detect(detector, part, device), strict=True):
             tally.add(record, found)
-    return tally.result()
+    return tally.result(by_class=by_class)
 
 
 @torch.inference_mode()
@@ -214,13 +230,17 @@ def _detect(
     """Return regions without score threshold, and their boxes in each image's own pixels."""
     pictures = [prepare(_load(record), detector.config) for record in records]
     found: dict[int, tuple[Detections, FloatArray]] = {}
-    for indices in group_by_size(pictures):
+    for indices in plan_batches(pictures):
         pixel_values, image_sizes = pad_batch([pictures[index] for index in indices])
+        scales = torch.tensor([pictures[index].scale for index in indices])
         detections = detector.detect(
-            pixel_values.to(device), image_sizes.to(device), score_threshold=0.0
+            pixel_values.to(device),
+            image_sizes.to(device),
+            scales=scales.to(device),
+            score_threshold=0.0,
         )
         for index, detected in zip(indices, detections, strict=True):
-            boxes = detected.boxes / pictures[index].scale
+            boxes = detected.boxes / torch.from_numpy(pictures[index].box_scale).to(device)
             found[index] = (detected, boxes.cpu().numpy())
     return [found[index] for index in range(len(records))]
 
@@ -234,6 +254,7 @@ class _Tally:
         self.asked: Counter[str] = Counter()
         self.images = 0
         self.regions = 0
+        self.precision = PrecisionMeter(len(config.object_names))
 
     def add(self, record: DetectionRecord, found: tuple[Detections, FloatArray]) -> None:
         """Compare the regions of one image, and their boxes in its pixels, with its objects."""
@@ -242,6 +263,7 @@ class _Tally:
         self.images += 1
         self.regions += max(1, int(handed_over.sum()))  # at least the whole image
         asked = record.visible >= ENOUGH_VISIBLE
+        self._add_precision(record, ~asked, found)
         iou = box_arithmetic.iou(record.boxes[asked], boxes)
         self._count("recall_all", (iou > FOUND_IOU).any(axis=1))
         iou = iou * handed_over
@@ -255,14 +277,43 @@ class _Tally:
             named = description.attribute_ids[:, group].cpu().numpy()[nearest]
             self._count(f"attribute_{name}", (overlaps & (named == wanted))[wanted >= 0])
 
-    def result(self) -> dict[str, float]:
+    def _add_precision(
+        self,
+        record: DetectionRecord,
+        optional: npt.NDArray[np.bool_],
+        found: tuple[Detections, FloatArray],
+    ) -> None:
+        """Note which regions of one image are objects; where nothing was found there is none."""
+        detections, boxes = found
+        regions = slice(None) if detections.found else slice(0)
+        ids = detections.description.object_ids.cpu().numpy()[regions]
+        scores = detections.description.object_scores.cpu().numpy()[regions]
+        self.precision.add(
+            Truth(record.boxes, record.object_ids, optional), Found(boxes[regions], ids, scores)
+        )
+
+    def result(self, *, by_class: bool) -> dict[str, float]:
         """Return the rates by name."""
         rates = {name: self.right[name] / max(1, asked) for name, asked in self.asked.items()}
         scores = [rate for name, rate in rates.items() if name != "recall_all"]
-        return rates | {
+        rates |= {
             "num_regions": self.regions / max(1, self.images),
             "mean_score": sum(scores) / max(1, len(scores)),
         }
+        return rates | self._precisions(by_class=by_class)
+
+    def _precisions(self, *, by_class: bool) -> dict[str, float]:
+        """Return the average precisions by name."""
+        precisions = self.precision.result()
+        known = ~np.isnan(precisions[0])
+        means = precisions[:, known].mean(axis=1) if known.any() else np.zeros(len(precisions))
+        names = self.config.object_names if by_class else ()
+        each = {
+            f"ap_50 {name}": float(value)
+            for name, value in zip(names, precisions[0], strict=False)
+            if not np.isnan(value)
+        }
+        return {"map_50": float(means[0]), "map_50_95": float(means.mean()), **each}
 
     def _count(self, name: str, right: npt.ArrayLike) -> None:
         self.right[name] += int(np.sum(right))

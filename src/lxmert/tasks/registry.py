@@ -1,20 +1,33 @@
 """The tasks that a recipe may name."""
 
+from pathlib import Path
+
 import torch
 
 from lxmert.tasks.answering import AnsweringTask
 from lxmert.tasks.detection import DetectionTask
+from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "answering": AnsweringTask,
     "detection": DetectionTask,
+    "own-data": OwnDataTask,
     "pretraining": PretrainingTask,
 }
 
 
-def build_task(name: str, settings: object, *, seed: int) -> Task:
-    """Make a task from its settings; the same seed gives the same first weights."""
+def build_task(name: str, settings: object, *, seed: int, folder: Path) -> Task:
+    """Make a task from its settings; the same seed gives the same first weights.
+
+    Args:
+        name: key of `TASKS`.
+        settings: its `settings_type`.
+        seed: of its first weights and whatever else it draws.
+        folder: of the run, where a task may keep what it prepares.
+    """
     torch.manual_seed(seed)
+    if isinstance(settings, OwnDataSettings):
+        return OwnDataTask(settings, seed=seed, folder=folder)
     return TASKS[name](settings, seed=seed)  # type: ignore[call-arg]

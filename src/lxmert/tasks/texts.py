@@ -8,9 +8,10 @@ from pathlib import Path
 from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert.data.collate import normalize_boxes
+from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import cut
+from lxmert.data.tokens import Tokens
 from lxmert.model.configuration import LxmertConfig
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.vision.extract import RegionExtractor
@@ -49,7 +50,13 @@ class ModelSettings:
 
 
 class TextCorpus:
-    """Examples whose texts are tokenised once and whose regions come from a store."""
+    """Examples whose texts are tokenised once and whose regions come from a store.
+
+    Attributes:
+        examples: in flat arrays.
+        store: the regions of their images.
+        token_ids: of each text.
+    """
 
     def __init__(
         self,
@@ -66,33 +73,31 @@ class TextCorpus:
         """
         if not examples:
             raise ValueError("the data set holds no example: at least one is needed")
-        missing = {image for example in examples for image in example.image_ids} - set(
-            store.image_ids
-        )
+        self.examples = examples if isinstance(examples, Corpus) else Corpus.of(examples)
+        self.store = store
+        names = self.examples.image_names
+        used = (names[image] for image in self.examples.used_images)
+        missing = [name for name in used if name not in store]
         if missing:
             raise ValueError(
                 f"{len(missing)} images of the data set are not in the region store "
                 f"{store.folder}, such as {min(missing)!r}: extract their regions first"
             )
-        self.examples = examples
-        self.store = store
-        lengths = tokenizer([example.text for example in examples], verbose=False)["input_ids"]
-        too_long = sum(len(ids) > max_text_length for ids in lengths)
-        if too_long:
+        self.token_ids = Tokens(self.examples.texts(), tokenizer, longest=max_text_length)
+        if self.token_ids.num_cut:
             _logger.warning(
                 "%d of %d texts have more than %d tokens and are cut: raise max_text_length",
-                too_long,
+                self.token_ids.num_cut,
                 len(examples),
                 max_text_length,
             )
-        self.token_ids = [cut(ids, max_text_length) for ids in lengths]
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def regions(self, index: int) -> tuple[Regions, FloatArray]:
         """Return the regions of an example's image with their normalised boxes."""
-        image_id = self.examples[index].image_ids[0]
+        image_id = self.examples.image_ids(index)[0]
         regions = self.store[image_id]
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 

@@ -18,7 +18,7 @@ def num_steps(optim: OptimSettings, num_examples: int) -> int:
     if optim.steps is not None:
         return optim.steps
     assert optim.epochs is not None
-    return math.ceil(optim.epochs * num_examples / optim.batch_size)
+    return max(optim.min_steps, math.ceil(optim.epochs * num_examples / optim.batch_size))
 
 
 def learning_rate(step: int, optim: OptimSettings, total_steps: int) -> float:

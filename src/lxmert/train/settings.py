@@ -36,6 +36,9 @@ class OptimSettings:
     epochs: float | None = None
     """Passes over the training examples, rounded up to whole steps; give either this or `steps`."""
 
+    min_steps: int = 0
+    """Fewest steps of a run that is given in `epochs`, for small data sets."""
+
     weight_decay: float = 0.01
     """Decoupled weight decay; of matrices only, never of biases and of normalisation scales."""
 

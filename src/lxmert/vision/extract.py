@@ -1,92 +1,93 @@
 """Pictures in, regions out: the trained detector with its preprocessing, as one object."""
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lxmert.schema import Regions
+from lxmert.vision.batching import check_list, stream_regions
 from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
-from lxmert.vision.detector import Description, Detections, Detector
+from lxmert.vision.detector import Detections, Detector
+from lxmert.vision.folders import (
+    WEIGHTS_NAME,
+    fingerprint_of,
+    load_weights,
+    read_config,
+    save_folder,
+)
+from lxmert.vision.heads import Description
+from lxmert.vision.inference import Precision, computing, make_fast
 from lxmert.vision.preprocess import (
     ImageInput,
     Prepared,
-    group_by_size,
     load_image,
     pad_batch,
+    plan_batches,
     prepare,
 )
+from lxmert.vision.published import PUBLISHED_NAMES, load_published_detector
 from lxmert.vision.selection import whole_image
-
-WEIGHTS_NAME = "model.safetensors"
 
 
 class RegionExtractor:
     """Finds and describes the regions of pictures.
 
     Args:
-        detector: the trained detector; it is put into evaluation mode.
+        detector: the trained detector; it is put into evaluation mode, and its weights are read
+            now: training it further needs another extractor.
         device: where to compute, such as "cpu" or "cuda".
-        precision: "fp32", or "bf16" for convolutions in half the time with features that differ
-            by about 1 %. Boxes and probabilities are float32 either way.
+        precision: "fp32"; "bf16" for convolutions in half the time with features that differ by
+            about 1 %; "exact" for the same bits in any batch. Boxes and probabilities are float32
+            in each.
     """
+
+    recognises = True
 
     def __init__(
         self,
         detector: Detector,
         *,
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         self.detector = detector.eval().to(device=device)
-        self.detector.to(memory_format=torch.channels_last)
+        self.detector.to(
+            memory_format=torch.contiguous_format if precision == "exact" else torch.channels_last
+        )
+        self._fast = make_fast(self.detector, precision)
         self.device = torch.device(device)
         self.precision = precision
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        path: str | Path,
         *,
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
     ) -> "RegionExtractor":
-        """Load a folder that `save_pretrained` or a detection run wrote.
+        """Load a folder that `save_pretrained` or a detection run wrote, or the published detector.
+
+        Args:
+            path: the folder; or a file or folder of the published detector, which is then run with
+                the preset "caffe" and the names that `load_published_detector` finds.
+            device: as for the class.
+            precision: as for the class.
 
         Raises:
             FileNotFoundError: if `config.json` or `model.safetensors` is missing.
-            ValueError: if the weights do not fit the configuration.
+            ValueError: if the weights are damaged or do not fit the configuration.
         """
-        folder = Path(folder)
-        for name in (CONFIG_NAME, WEIGHTS_NAME):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"Got the folder {str(folder)!r}, which has no {name}; expected a detector: "
-                    "train one with `lxmert train` and a detection recipe, or check the path."
-                )
-        detector = Detector(DetectorConfig.from_json(folder / CONFIG_NAME))
-        try:
-            detector.load_state_dict(load_file(folder / WEIGHTS_NAME))
-        except SafetensorError as error:
-            raise ValueError(
-                f"{str(folder / WEIGHTS_NAME)!r} is damaged ({error}); expected safetensors: copy "
-                "it again from where the detector was trained."
-            ) from error
-        except RuntimeError as error:
-            raise ValueError(
-                f"The weights in {str(folder / WEIGHTS_NAME)!r} do not fit the {CONFIG_NAME} "
-                f"beside them; expected both from one `save_pretrained`: {error}"
-            ) from error
+        folder = find_folder(Path(path))
+        if folder is None:
+            detector = load_published_detector(path)
+        else:
+            detector = Detector(DetectorConfig.from_dict(read_config(folder)))
+            load_weights(folder, detector)
         return cls(detector, device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -104,19 +105,26 @@ class RegionExtractor:
         return self.detector.config.attribute_names
 
     @property
+    def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The attributes by group."""
+        return self.detector.config.attribute_groups
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a region's feature."""
+        return self.detector.config.feature_dim
+
+    @property
     def fingerprint(self) -> str:
         """Hash of configuration and weights: equal for extractors that see the same."""
-        digest = hashlib.sha256(json.dumps(self.detector.config.to_dict()).encode())
-        for name, values in sorted(_weights(self.detector).items()):
-            digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
-            digest.update(values.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.detector.config.to_dict(), self.detector)
 
     def __call__(
         self,
         images: Sequence[ImageInput],
         *,
         boxes: Sequence[npt.ArrayLike] | None = None,
+        num_regions: int | tuple[int, int] | None = None,
     ) -> list[Regions]:
         """Return the regions of each picture.
 
@@ -124,16 +132,16 @@ class RegionExtractor:
             images: pictures of any kind that `load_image` reads, of any sizes.
             boxes: `[boxes, 4]` for each picture, `(x1, y1, x2, y2)` in its pixels: describe
                 these, in this order, instead of looking for regions. Absent: look for them.
+            num_regions: how many regions to look for, or the fewest and the most; there are fewer
+                where the detector proposes fewer. Absent: as its configuration says.
 
         Raises:
             FileNotFoundError: if a path names no file.
-            ValueError: if a picture cannot be read, or boxes are missing, empty or outside.
+            ValueError: if a picture cannot be read, boxes are missing, empty or outside, or there
+                cannot be so many regions.
         """
-        if isinstance(images, str | bytes | Path):
-            raise ValueError(
-                f"Got one {type(images).__name__}; expected a list of pictures: write "
-                "extractor([picture])[0]."
-            )
+        limits = self._check_limits(num_regions)
+        check_list(images)
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(
                 f"Got {len(images)} pictures and boxes for {len(boxes)}; expected one array of "
@@ -149,10 +157,10 @@ class RegionExtractor:
             ]
         )
         regions: dict[int, Regions] = {}
-        for indices in group_by_size(pictures):
+        for indices in plan_batches(pictures):
             group = [pictures[index] for index in indices]
             found = (
-                self._find(group)
+                self._find(group, limits)
                 if given is None
                 else self._describe(group, [given[index] for index in indices])
             )
@@ -160,27 +168,32 @@ class RegionExtractor:
         return [regions[index] for index in range(len(pictures))]
 
     def stream(
-        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
+        self,
+        images: Iterable[tuple[str, ImageInput]],
+        *,
+        batch_size: int = 16,
+        num_regions: int | tuple[int, int] | None = None,
     ) -> Iterator[tuple[str, Regions]]:
         """Yield the regions of one picture after the other, in order.
 
         Args:
             images: pairs of image id and picture; read lazily.
-            batch_size: pictures that are computed together; changes nothing but the speed.
+            batch_size: pictures that are held at a time; changes nothing but the speed.
+            num_regions: as for a call.
         """
-        pairs = iter(images)
-        while batch := list(islice(pairs, batch_size)):
-            found = self([image for _, image in batch])
-            for (image_id, _), regions in zip(batch, found, strict=True):
-                yield image_id, regions
+        return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
 
     @torch.inference_mode()
-    def _find(self, pictures: Sequence[Prepared]) -> list[Regions]:
-        """Look for the regions of pictures of one size."""
+    def _find(self, pictures: Sequence[Prepared], limits: tuple[int, int] | None) -> list[Regions]:
+        """Look for the regions of pictures that fit into a batch."""
         pixel_values, image_sizes = pad_batch(pictures)
-        with self._autocast():
-            detections = self.detector.detect(
-                pixel_values.to(self.device), image_sizes.to(self.device)
+        scales = torch.tensor([picture.scale for picture in pictures])
+        with computing(self.precision):
+            detections = self._fast.detect(
+                pixel_values.to(self.device),
+                image_sizes.to(self.device),
+                scales=scales.to(self.device),
+                num_regions=limits,
             )
         return [
             _to_regions(_unscale(found, picture), found.description, picture, found.found)
@@ -191,42 +204,48 @@ class RegionExtractor:
     def _describe(
         self, pictures: Sequence[Prepared], boxes: Sequence[npt.NDArray[np.float32]]
     ) -> list[Regions]:
-        """Describe given boxes of pictures of one size."""
-        pixel_values, _ = pad_batch(pictures)
+        """Describe given boxes of pictures that fit into a batch."""
+        pixel_values, image_sizes = pad_batch(pictures)
         scaled = [
-            torch.from_numpy(part * np.float32(picture.scale)).to(self.device)
+            torch.from_numpy(part * picture.box_scale).to(self.device)
             for part, picture in zip(boxes, pictures, strict=True)
         ]
-        with self._autocast():
-            descriptions = self.detector.describe(pixel_values.to(self.device), scaled)
+        with computing(self.precision):
+            descriptions = self._fast.describe(
+                pixel_values.to(self.device), scaled, image_sizes.to(self.device)
+            )
         return [
             _to_regions(part, description, picture, True)
             for part, description, picture in zip(boxes, descriptions, pictures, strict=True)
         ]
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
-        )
+    def _check_limits(self, num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return the fewest and the most regions, if they are given."""
+        if num_regions is None:
+            return None
+        limits = (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
+        most = self.detector.config.proposals
+        if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
+            raise ValueError(
+                f"Got num_regions={num_regions}; expected a number from 1 to {most}, how many the "
+                f"detector proposes, or (fewest, most) such as (10, {most})."
+            )
+        return limits
 
 
 def save_detector(detector: Detector, folder: Path) -> None:
     """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
-    save_file(_weights(detector), temporary)
-    temporary.replace(folder / WEIGHTS_NAME)
-    temporary = folder / f".{CONFIG_NAME}.{os.getpid()}"
-    text = json.dumps(detector.config.to_dict(), indent=2)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder / CONFIG_NAME)
+    save_folder(folder, detector.config.to_dict(), detector)
 
 
-def _weights(detector: Detector) -> dict[str, Tensor]:
-    """Return the weights in the layout of files: on the CPU, contiguous."""
-    return {
-        name: values.detach().cpu().contiguous() for name, values in detector.state_dict().items()
-    }
+def find_folder(path: Path) -> Path | None:
+    """Return the folder of an extractor of ours; None for files of the published detector."""
+    if path.name in (WEIGHTS_NAME, CONFIG_NAME):
+        return path.parent
+    published = not (path / CONFIG_NAME).is_file() and any(
+        (path / name).is_file() for name in PUBLISHED_NAMES
+    )
+    return None if path.is_file() or published else path
 
 
 def _check_boxes(boxes: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -255,7 +274,7 @@ def _unscale(detections: Detections, picture: Prepared) -> npt.NDArray[np.float3
     whole = np.array([whole_image(picture.image_size)], dtype=np.float32)
     if not detections.found:
         return whole
-    boxes = detections.boxes.float().cpu().numpy() / np.float32(picture.scale)
+    boxes = detections.boxes.float().cpu().numpy() / picture.box_scale
     return np.minimum(boxes, np.tile(whole[:, 2:], 2))
 
 

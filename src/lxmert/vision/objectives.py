@@ -69,32 +69,32 @@ def object_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 
 
 def attribute_loss(
-    logits: Tensor, attribute_ids: Tensor, *, group_sizes: Sequence[int]
+    logits: Sequence[Tensor], attribute_ids: Tensor, *, group_sizes: Sequence[int]
 ) -> tuple[Tensor, int]:
     """Compare attribute scores with attributes, group by group.
 
     Args:
-        logits: `[batch, samples, attributes]`, the groups one after the other.
+        logits: `[batch, samples, attributes]` of each group, perhaps with one more for "none".
         attribute_ids: `[batch, samples, groups]`, in the list of all attributes; -1 unknown.
         group_sizes: number of attributes of each group.
 
     Returns:
         The sum over images and groups of the mean cross-entropy, and the number of images.
     """
-    total = logits.new_zeros((), dtype=torch.float32)
+    total = attribute_ids.new_zeros((), dtype=torch.float32)
     start = 0
-    for group, size in enumerate(group_sizes):
+    for group, (values, size) in enumerate(zip(logits, group_sizes, strict=True)):
         ids = attribute_ids[..., group]
         known = ids != EMPTY
         losses = functional.cross_entropy(
-            logits[..., start : start + size].float().flatten(0, 1),
+            values.float().flatten(0, 1),
             torch.where(known, ids - start, EMPTY).flatten(),
             ignore_index=EMPTY,
             reduction="none",
         )
         total = total + _sum_of_means(losses.view_as(ids), known)
         start += size
-    return total, len(logits)
+    return total, len(attribute_ids)
 
 
 def _sum_of_means(losses: Tensor, mask: Tensor) -> Tensor:

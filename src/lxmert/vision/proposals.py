@@ -1,4 +1,4 @@
-"""Where objects may be: anchors, box coding, matching, sampling and the proposal network.
+"""Where objects may be: matching, sampling and the proposal network.
 
 Legend: `anchors` = rows x columns x shapes, in this order; `objects` = true objects of an image,
 padded to the most in the batch. Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized
@@ -6,7 +6,6 @@ image. Knows nothing of classes.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,83 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import nms  # type: ignore[import-untyped]
 
+from lxmert.vision.anchors import AnchorGenerator
+from lxmert.vision.backbone import own_cells
+from lxmert.vision.box_coding import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    extend_boxes,
+    pairwise_iou,
+    strict_threshold,
+)
 from lxmert.vision.configuration import DetectorConfig
 from lxmert.vision.objectives import EMPTY, box_loss, objectness_loss
 
 ANCHOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's: deltas of unit variance
-MAX_LOG_SCALE = math.log(1000.0 / 16)  # a delta beyond this would overflow exp
 
 # Faster R-CNN's rule is 0.7 / 0.3. With objects of two cells no anchor may reach 0.7.
 ANCHOR_IS_OBJECT = 0.6
 ANCHOR_IS_BACKGROUND = 0.3
 REGION_IS_OBJECT = 0.5
 CANDIDATES_PER_PROPOSAL = 6  # boxes that enter NMS for each one that may leave it
-PROPOSAL_NMS = 0.7
-SMALLEST_SIDE = 2.0  # pixels; a proposal thinner than this shows nothing
-
-
-def make_cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """Return `[sizes x ratios, 4]` anchors around the origin; size outer, ratio inner."""
-    shapes = [
-        (size / math.sqrt(ratio), size * math.sqrt(ratio)) for size in sizes for ratio in ratios
-    ]
-    return torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in shapes])
-
-
-def make_anchors(cell_anchors: Tensor, rows: int, columns: int, stride: int) -> Tensor:
-    """Shift the cell anchors to the centre of every cell: `[rows x columns x shapes, 4]`."""
-    device = cell_anchors.device
-    y, x = torch.meshgrid(
-        (torch.arange(rows, device=device) + 0.5) * stride,
-        (torch.arange(columns, device=device) + 0.5) * stride,
-        indexing="ij",
-    )
-    shifts = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)  # [cells, 1, 4]
-    return (shifts + cell_anchors).reshape(-1, 4)
-
-
-def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Write boxes as deltas from reference boxes (Girshick et al. 2014, appendix C).
-
-    Args:
-        boxes: `[..., 4]`.
-        references: `[..., 4]`, none of them empty.
-        weights: factors of the deltas `(x, y, width, height)`.
-
-    Returns:
-        `[..., 4]` deltas; `decode_boxes` is the way back.
-    """
-    centers, sides = _to_centers(boxes)
-    reference_centers, reference_sides = _to_centers(references)
-    shifts = (centers - reference_centers) / reference_sides
-    scales = torch.log(sides.clamp(min=1e-3) / reference_sides)
-    return torch.cat([shifts, scales], dim=-1) * boxes.new_tensor(weights)
-
-
-def decode_boxes(deltas: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Apply deltas `[..., 4]` to reference boxes `[..., 4]`: the inverse of `encode_boxes`."""
-    deltas = deltas.float() / references.new_tensor(weights)
-    centers, sides = _to_centers(references)
-    centers = centers + deltas[..., :2] * sides
-    sides = sides * torch.exp(deltas[..., 2:].clamp(max=MAX_LOG_SCALE))
-    return torch.cat([centers - sides / 2, centers + sides / 2], dim=-1)
-
-
-def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Cut `[batch, boxes, 4]` at the borders of images of `[batch, 2]` (height, width) pixels."""
-    limits = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)  # [batch, 1, 4]
-    return torch.minimum(boxes.clamp(min=0), limits)
-
-
-def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Return the IoU of each pair: `[..., n, 4]`, `[batch, m, 4]` -> `[batch, n, m]`."""
-    first, second = first.unsqueeze(-2), second.unsqueeze(-3)
-    top_left = torch.maximum(first[..., :2], second[..., :2])
-    bottom_right = torch.minimum(first[..., 2:], second[..., 2:])
-    overlap = (bottom_right - top_left).clamp(min=0).prod(-1)
-    area = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1)
-    return overlap / (area - overlap).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,18 +108,18 @@ class Proposals:
 class ProposalHead(nn.Module):
     """Scores and moves the anchors of every cell."""
 
-    def __init__(self, width: int, num_shapes: int) -> None:
+    def __init__(self, width: int, hidden_width: int, num_shapes: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.objectness_logits = nn.Conv2d(width, num_shapes, 1)
-        self.anchor_deltas = nn.Conv2d(width, num_shapes * 4, 1)
+        self.conv = nn.Conv2d(width, hidden_width, 3, padding=1)
+        self.objectness_logits = nn.Conv2d(hidden_width, num_shapes, 1)
+        self.anchor_deltas = nn.Conv2d(hidden_width, num_shapes * 4, 1)
         for layer in (self.conv, self.objectness_logits, self.anchor_deltas):
             nn.init.normal_(layer.weight, std=0.01)  # Faster R-CNN, section 3.1.3
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[batch, width, rows, columns]` to `[batch, anchors]`, `[batch, anchors, 4]`."""
-        hidden = functional.relu(self.conv(feature_map), inplace=True)
+        hidden = functional.relu(self.conv(feature_map.to(self.conv.weight.dtype)), inplace=True)
         logits = self.objectness_logits(hidden).permute(
             0, 2, 3, 1
         )  # [batch, rows, columns, shapes]
@@ -187,19 +130,23 @@ class ProposalHead(nn.Module):
 class ProposalGenerator(nn.Module):
     """The region proposal network of Faster R-CNN."""
 
-    cell_anchors: Tensor
-
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        cell_anchors = make_cell_anchors(config.anchor_sizes, config.anchor_ratios)
-        self.register_buffer("cell_anchors", cell_anchors, persistent=False)
-        self.rpn_head = ProposalHead(config.stage_widths[-1], len(cell_anchors))
-        self.stride = config.stride
-        self.num_proposals = config.proposals
-        self.num_samples = config.anchor_samples
+        self.config = config
+        self.anchor_generator = AnchorGenerator(config)
+        width = config.stage_widths[-1]
+        self.rpn_head = ProposalHead(
+            width, config.proposal_width or width, self.anchor_generator.num_shapes
+        )
 
     def forward(
-        self, feature_map: Tensor, image_sizes: Tensor, targets: dict[str, Tensor] | None
+        self,
+        feature_map: Tensor,
+        image_sizes: Tensor,
+        targets: dict[str, Tensor] | None,
+        *,
+        map_sizes: Tensor | None = None,
+        scales: Tensor | None = None,
     ) -> Proposals:
         """Propose boxes, and compare them with the objects if these are given.
 
@@ -207,44 +154,95 @@ class ProposalGenerator(nn.Module):
             feature_map: `[batch, width, rows, columns]`.
             image_sizes: `[batch, 2]`, (height, width) of each image without its padding.
             targets: as for `Detector.forward`.
+            map_sizes: `[batch, 2]`, rows and columns of each image's own part of the map; absent:
+                the whole map.
+            scales: `[batch]`, resized pixels per original pixel; absent: 1.
         """
         logits, deltas = self.rpn_head(feature_map)
+        batch, _, rows, columns = feature_map.shape
         with torch.autocast(feature_map.device.type, enabled=False):
-            anchors = make_anchors(
-                self.cell_anchors, feature_map.shape[2], feature_map.shape[3], self.stride
-            )
+            anchors = self.anchor_generator(rows, columns)
+            if map_sizes is None:
+                map_sizes = image_sizes.new_tensor([(rows, columns)]).expand(batch, -1)
+            own = own_cells(map_sizes, rows, columns).flatten(1)
+            own = own.repeat_interleave(self.anchor_generator.num_shapes, dim=1)
+            if scales is None:
+                scales = logits.new_ones(batch)
             with torch.no_grad():
-                boxes, mask = self._propose(logits, deltas, anchors, image_sizes)
-            losses = {} if targets is None else self._losses(logits, deltas, anchors, targets)
+                boxes, mask = self._propose(logits, deltas, anchors, own, image_sizes, scales)
+            losses = {} if targets is None else self._losses(logits, deltas, anchors, own, targets)
         return Proposals(boxes, mask, losses)
 
     def _propose(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, image_sizes: Tensor
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        own: Tensor,
+        image_sizes: Tensor,
+        scales: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Decode the best anchors, drop empty and doubled boxes, pad to `num_proposals`."""
-        num_candidates = min(self.num_proposals * CANDIDATES_PER_PROPOSAL, len(anchors))
-        scores, best = logits.topk(num_candidates, dim=1)
-        deltas = deltas.gather(1, best[..., None].expand(-1, -1, 4))
-        boxes = clip_boxes(decode_boxes(deltas, anchors[best], ANCHOR_WEIGHTS), image_sizes)
-        large = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST_SIDE).all(dim=2)
-        proposals = boxes.new_zeros(len(boxes), self.num_proposals, 4)
-        mask = large.new_zeros(len(boxes), self.num_proposals)
+        """Decode the best anchors, drop empty and doubled boxes, pad to `proposals`."""
+        config = self.config
+        wanted = config.proposal_candidates or CANDIDATES_PER_PROPOSAL * config.proposals
+        references = anchors.expand(len(logits), -1, -1)
+        usable = own
+        if config.min_side_when == "before":
+            boxes = self._decode(deltas, references, image_sizes)
+            usable = usable & self._is_large(boxes, scales)
+        scores = logits.masked_fill(~usable, -math.inf)
+        # Of equal scores the first wins, so that padding cannot change the choice.
+        scores, best = (
+            part[:, :wanted] for part in scores.sort(dim=1, descending=True, stable=True)
+        )
+        if config.min_side_when == "before":
+            boxes = gather_rows(boxes, best)
+        else:
+            boxes = self._decode(
+                gather_rows(deltas, best), gather_rows(references, best), image_sizes
+            )
+            scores = scores.masked_fill(~self._is_large(boxes, scales), -math.inf)
+        threshold = strict_threshold(config.proposal_nms_threshold, config.nms_ties)
+        proposals = boxes.new_zeros(len(boxes), config.proposals, 4)
+        mask = own.new_zeros(len(boxes), config.proposals)
         for image in range(len(boxes)):
-            candidates = boxes[image][large[image]]
-            kept = nms(candidates, scores[image][large[image]], PROPOSAL_NMS)
-            kept = kept[: self.num_proposals]
+            real = scores[image] > -math.inf
+            candidates = boxes[image][real]
+            extended = extend_boxes(candidates, config.side_offset)
+            kept = nms(extended, scores[image][real], threshold)[: config.proposals]
             proposals[image, : len(kept)] = candidates[kept]
             mask[image, : len(kept)] = True
         return proposals, mask
 
+    def _decode(self, deltas: Tensor, references: Tensor, image_sizes: Tensor) -> Tensor:
+        """Return `[batch, boxes, 4]` cut at the borders of the images."""
+        boxes = decode_boxes(
+            deltas, references, ANCHOR_WEIGHTS, max_log_scale=self.config.max_log_scale
+        )
+        return clip_boxes(boxes, image_sizes, margin=self.config.clip_margin)
+
+    def _is_large(self, boxes: Tensor, scales: Tensor) -> Tensor:
+        """Return a boolean `[batch, boxes]`: neither side is too short."""
+        smallest = torch.full_like(scales, self.config.proposal_min_side)
+        if self.config.min_side_unit == "original":
+            smallest = smallest * scales
+        sides = boxes[..., 2:] - boxes[..., :2] + self.config.side_offset
+        return ((sides >= smallest[:, None, None]) & (sides > 0)).all(dim=2)
+
     def _losses(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: dict[str, Tensor]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        own: Tensor,
+        targets: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         """Return the sums of `rpn_objectness` and `rpn_box`."""
         with torch.no_grad():
             real = targets["object_ids"] >= 0
             labels, matched = match_anchors(anchors, targets["boxes"], real)
-            indices, labels = sample(labels, self.num_samples)
+            labels = labels.masked_fill(~own, EMPTY)
+            indices, labels = sample(labels, self.config.anchor_samples)
             boxes = gather_rows(targets["boxes"], matched.gather(1, indices))
             wanted = encode_boxes(boxes, anchors[indices], ANCHOR_WEIGHTS)
         objectness, _ = objectness_loss(logits.gather(1, indices), labels)
@@ -257,11 +255,6 @@ class ProposalGenerator(nn.Module):
 def gather_rows(values: Tensor, indices: Tensor) -> Tensor:
     """Take rows `[batch, samples]` of `[batch, rows, width]`: `[batch, samples, width]`."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[2]))
-
-
-def _to_centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Split `[..., 4]` corners into centres `[..., 2]` and sides `[..., 2]`."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 def _iou_with_objects(boxes: Tensor, objects: Tensor, real: Tensor) -> Tensor:

@@ -1,0 +1,327 @@
+"""All examples of a data set in a few flat arrays, read in bounded memory.
+
+An example as a Python object takes kilobytes; here it takes about a hundred bytes, which are
+mapped from a temporary file and shared by all workers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.columns import ColumnWriter, Ragged, RaggedWriter, Texts, TextWriter, in_batches
+from lxmert.data.records import SPLITS, Row, read_rows
+from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+
+_ANSWER = np.dtype([("name", "<i4"), ("score", "<f8")])
+
+_NO_SPLIT = -1
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is known of each example of a data set, and the names that the numbers stand for."""
+
+    example_ids: Texts
+    texts: Texts
+    images: npt.NDArray[np.int32]  # [examples, 2], -1 where there is no second one
+    families: npt.NDArray[np.int32]
+    splits: npt.NDArray[np.int8]
+    answers: Ragged  # of _ANSWER
+    image_names: Texts
+    answer_names: Texts
+    family_names: Texts
+
+    @property
+    def nbytes(self) -> int:
+        texts = [self.example_ids, self.texts, self.image_names, self.answer_names]
+        arrays: list[npt.NDArray[Any]] = [self.images, self.families, self.splits, *self.answers]
+        return sum(column.nbytes for column in texts) + sum(array.nbytes for array in arrays)
+
+
+class Corpus(Sequence[Example]):
+    """Examples by number, made when they are asked for; a slice is a view of the same arrays.
+
+    Attributes:
+        left_out: examples that were not taken, by the reason: a kind of problem of `report.KINDS`,
+            `missing_image` where an image of the example cannot be used.
+    """
+
+    def __init__(
+        self, columns: _Columns, rows: range | IntArray, left_out: Counter[str] | None = None
+    ) -> None:
+        """Use `read` or `from_rows`."""
+        self._columns = columns
+        self._rows = rows
+        self.left_out: Counter[str] = Counter() if left_out is None else left_out
+
+    @classmethod
+    def read(
+        cls,
+        questions: Iterable[str | Path],
+        *,
+        captions: Iterable[str | Path] = (),
+        resolve: Callable[[str], str | None] = lambda name: name,
+    ) -> Corpus:
+        """Read the examples of all files; what cannot be used is counted in `left_out`.
+
+        Args:
+            questions: JSONL files; one that is listed twice counts twice.
+            captions: JSONL files of captions, which follow the questions.
+            resolve: gives the image id to use for the name in the file; None: it has no image.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+
+        def rows() -> Iterator[Row]:
+            for path in questions:
+                yield from read_rows(path)
+            for path in captions:
+                yield from read_rows(path, text_key="caption")
+
+        return cls.from_rows(rows(), resolve=resolve)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[Row], *, resolve: Callable[[str], str | None] = lambda name: name
+    ) -> Corpus:
+        """Take the examples of rows; arguments are those of `read`."""
+        writer = _Writer(resolve)
+        for batch in in_batches(rows):
+            writer.add(batch)
+        columns = writer.finish()
+        return cls(columns, range(len(columns.splits)), writer.left_out)
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Corpus:
+        """Take examples that are made elsewhere, such as captions of a scene."""
+        return cls.from_rows(Row(0, example, "", (), []) for example in examples)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Corpus: ...
+    def __getitem__(self, index: int | slice) -> Example | Corpus:
+        if isinstance(index, slice):
+            return Corpus(self._columns, self._rows[index])
+        return Example(
+            example_id=self.example_id(index),
+            text=self.text(index),
+            image_ids=self.image_ids(index),
+            answers=self.answers(index),
+            family=self.family(index),
+        )
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    def select(self, indices: IntArray) -> Corpus:
+        """Return a view of some of the examples, in the given order."""
+        return Corpus(self._columns, np.asarray(self._rows, dtype=np.int64)[indices])
+
+    def example_id(self, index: int) -> str:
+        """Return an example's id."""
+        return str(self._columns.example_ids[self._rows[index]])
+
+    def text(self, index: int) -> str:
+        """Return an example's text."""
+        return str(self._columns.texts[self._rows[index]])
+
+    def texts(self) -> Iterator[str]:
+        """Yield the texts of all examples."""
+        return (self.text(index) for index in range(len(self)))
+
+    def family(self, index: int) -> str:
+        """Return an example's type of question; empty where unknown."""
+        columns = self._columns
+        return str(columns.family_names[columns.families.item(self._rows[index])])
+
+    def images(self, index: int) -> list[int]:
+        """Return the place in `image_names` of an example's image or of its two images."""
+        first, second = self._columns.images[self._rows[index]].tolist()
+        return [first] if second < 0 else [first, second]
+
+    def image_ids(self, index: int) -> tuple[str, ...]:
+        """Return the ids of an example's image or of its two images."""
+        return tuple(self._columns.image_names[image] for image in self.images(index))
+
+    @property
+    def image_names(self) -> Texts:
+        """The ids of all images of the data set; a view has those of the whole."""
+        return self._columns.image_names
+
+    @property
+    def image_pairs(self) -> npt.NDArray[np.int32]:
+        """Places in `image_names` for all examples, `[examples, 2]`; -1: no second image."""
+        pairs: npt.NDArray[np.int32] = self._columns.images[np.asarray(self._rows, dtype=np.int64)]
+        return pairs
+
+    @property
+    def used_images(self) -> IntArray:
+        """The places in `image_names` of the images that an example is about, sorted."""
+        used = np.unique(self.image_pairs)
+        return used[used >= 0].astype(np.int64)
+
+    def answers(self, index: int) -> dict[str, float]:
+        """Return the acceptable answers with their scores in `[0, 1]`."""
+        names, given = self._columns.answer_names, self._columns.answers.row(self._rows[index])
+        return {names[name]: score for name, score in given.tolist()}
+
+    @property
+    def answer_names(self) -> Texts:
+        """All answers of the data set; a view has those of the whole."""
+        return self._columns.answer_names
+
+    def answer_ids(self, index: int) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Return the places in `answer_names` of the acceptable answers, and their scores."""
+        given = self._columns.answers.row(self._rows[index])
+        return given["name"].astype(np.int64), given["score"]
+
+    def answer_counts(self) -> IntArray:
+        """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
+        counts = np.zeros(len(self.answer_names), np.int64)
+        stored = self._columns.answers
+        if isinstance(self._rows, range) and len(self) == len(self._columns.splits):
+            return counts + np.bincount(stored.values["name"], minlength=len(counts))
+        for index in range(len(self)):
+            counts[stored.row(self._rows[index])["name"]] += 1
+        return counts
+
+    def vocabulary(self, *, min_count: int = 1) -> AnswerVocabulary:
+        """Return the answers that at least `min_count` examples accept, sorted by text.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        chosen = np.flatnonzero(self.answer_counts() >= min_count)
+        return AnswerVocabulary(sorted(self.answer_names[place] for place in chosen))
+
+    def split_rows(self) -> dict[str, IntArray]:
+        """Return the examples by the split that their line names; without one they are training.
+
+        Splits without an example are not there.
+        """
+        splits = self._columns.splits[np.asarray(self._rows, dtype=np.int64)]
+        splits = np.where(splits == _NO_SPLIT, SPLITS.index("train"), splits)
+        rows = {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
+        return {name: found for name, found in rows.items() if len(found)}
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole data set in bytes; mapped from a file, not held."""
+        return self._columns.nbytes
+
+
+class Targets:
+    """What an answering model is trained for, from the arrays of a corpus."""
+
+    def __init__(self, corpus: Corpus, vocabulary: AnswerVocabulary) -> None:
+        """Look up the class of every answer once."""
+        self._corpus = corpus
+        self._num_classes = len(vocabulary)
+        names = ({name: 1.0} for name in corpus.answer_names)
+        found = (vocabulary.best_id(name) for name in names)
+        self._classes = np.fromiter(found, np.int64, len(corpus.answer_names))
+
+    def best_id(self, index: int) -> int:
+        """Return the class of an example's best known answer; `IGNORE_INDEX` where none is."""
+        names, scores = self._corpus.answer_ids(index)
+        classes = self._classes[names]
+        known = classes != IGNORE_INDEX
+        if not known.any():
+            return IGNORE_INDEX
+        return int(classes[known][scores[known].argmax()])
+
+    def scores(self, index: int) -> FloatArray:
+        """Return the score of every class, `[classes]` in `[0, 1]`; unknown answers are dropped."""
+        names, given = self._corpus.answer_ids(index)
+        classes = self._classes[names]
+        known = classes != IGNORE_INDEX
+        scores = np.zeros(self._num_classes, dtype=np.float32)
+        scores[classes[known]] = given[known]
+        return scores
+
+    def count_unknown(self) -> int:
+        """Count the examples that have no answer in the vocabulary."""
+        return sum(self.best_id(index) == IGNORE_INDEX for index in range(len(self._corpus)))
+
+
+class _Names:
+    """Numbers names in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, name: str) -> int:
+        return self._places.setdefault(name, len(self._places))
+
+    def finish(self) -> Texts:
+        writer = TextWriter()
+        for batch in in_batches(self._places):
+            writer.add(batch)
+        return writer.finish()
+
+
+class _Writer:
+    """Appends examples to columns."""
+
+    def __init__(self, resolve: Callable[[str], str | None]) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._resolve = resolve
+        self._example_ids, self._texts = TextWriter(), TextWriter()
+        self._images, self._families = ColumnWriter(np.int32), ColumnWriter(np.int32)
+        self._splits, self._answers = ColumnWriter(np.int8), RaggedWriter(_ANSWER)
+        self._image_names, self._answer_names, self._family_names = _Names(), _Names(), _Names()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append the rows that can be used."""
+        used = [(row, images) for row in rows if (images := self._take(row))]
+        examples = [row.example for row, _ in used if row.example is not None]
+        self._example_ids.add(example.example_id for example in examples)
+        self._texts.add(example.text for example in examples)
+        self._images.add([place for _, images in used for place in (*images, -1)[:2]])
+        self._families.add([self._family_names.place(example.family) for example in examples])
+        self._splits.add([SPLITS.index(row.split) if row.split else _NO_SPLIT for row, _ in used])
+        self._answers.add(
+            [
+                [(self._answer_names.place(name), score) for name, score in e.answers.items()]
+                for e in examples
+            ]
+        )
+
+    def _take(self, row: Row) -> tuple[int, ...]:
+        """Return the images of a row that can be used; nothing, and count it, for another."""
+        if row.example is None:
+            self.left_out[next(problem.kind for problem in row.problems if problem.refused)] += 1
+            return ()
+        names = [self._resolve(name) for name in row.example.image_ids]
+        found = [name for name in names if name is not None]
+        if len(found) < len(names):
+            self.left_out["missing_image"] += 1
+            return ()
+        return tuple(self._image_names.place(name) for name in found)
+
+    def finish(self) -> _Columns:
+        """Map everything."""
+        return _Columns(
+            example_ids=self._example_ids.finish(),
+            texts=self._texts.finish(),
+            images=self._images.finish().reshape(-1, 2),
+            families=self._families.finish(),
+            splits=self._splits.finish(),
+            answers=self._answers.finish(),
+            image_names=self._image_names.finish(),
+            answer_names=self._answer_names.finish(),
+            family_names=self._family_names.finish(),
+        )

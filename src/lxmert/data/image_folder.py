@@ -1,0 +1,205 @@
+"""The files of an image folder: which one a name means, and whether it is a picture."""
+
+import os
+import warnings
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from lxmert.data.columns import in_batches
+
+IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_THREADS = 8
+_CHUNK = 1 << 20
+
+
+class Match(NamedTuple):
+    """What a name in a data set means.
+
+    Attributes:
+        name: path below the folder; None where there is no such file, or more than one.
+        how: `exact`, `renamed`, `ambiguous` or `missing`.
+        detail: for a person, where it is not exact.
+    """
+
+    name: str | None
+    how: str
+    detail: str
+
+
+class ImageFolder:
+    """The files below a folder, listed once.
+
+    Attributes:
+        folder: as given.
+        names: paths of all pictures below it, in the form in which a data set names them.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """List the folder.
+
+        Raises:
+            FileNotFoundError: if there is no such folder.
+        """
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}: a folder of pictures is needed")
+        self.names = frozenset(_walk(self.folder))
+        self._by_lower: dict[str, list[str]] | None = None
+
+    def match(self, name: str) -> Match:
+        """Return the file that a name means.
+
+        A name may be written with another case, with backslashes, as an absolute path, without the
+        ending, or without the folders in between, as long as a single file can be meant.
+        """
+        if name in self.names:
+            return Match(name, "exact", "")
+        if name.startswith(("http://", "https://")):
+            return Match(None, "missing", f"{name!r} is a web address: download it first")
+        found = self._candidates(name)
+        if len(found) == 1:
+            detail = f"{name!r} is {found[0]!r} below {self.folder}{self._why(name, found[0])}"
+            return Match(found[0], "renamed", detail)
+        if found:
+            several = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
+            return Match(None, "ambiguous", f"{name!r} may be {several} below {self.folder}")
+        if (self.folder / name).is_file():  # with an ending of its own
+            return Match(name, "exact", "")
+        return Match(None, "missing", f"{name!r} is not below {self.folder}")
+
+    def _candidates(self, name: str) -> list[str]:
+        """Return the files that a name may mean, by the most careful rule that finds any."""
+        path = PurePosixPath(name.strip().replace("\\", "/"))
+        parts = [part for part in path.parts if part not in ("/", ".")]
+        folder = PurePosixPath(Path(os.path.abspath(self.folder)).as_posix())
+        if path.is_absolute() and path.is_relative_to(folder):
+            parts = list(path.relative_to(folder).parts)
+        # Of a path from elsewhere, its last parts say which file it is: first as many as possible.
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            if tail in self.names:
+                return [tail]
+            known = self._lower.get(parts[-1].lower(), [])
+            suffix = f"/{tail.lower()}"
+            found = [other for other in known if f"/{other.lower()}".endswith(suffix)]
+            if found:
+                exact = [other for other in found if f"/{other}".endswith(f"/{tail}")]
+                return exact or found
+        return self._lower.get(f"{parts[-1].lower()}.", []) if parts else []
+
+    @property
+    def _lower(self) -> dict[str, list[str]]:
+        """Names by the last part in lower case, and by that without ending but a full stop."""
+        if self._by_lower is None:
+            self._by_lower = defaultdict(list)
+            for name in sorted(self.names):
+                last = PurePosixPath(name.lower())
+                self._by_lower[last.name].append(name)
+                self._by_lower[f"{last.stem}."].append(name)
+        return self._by_lower
+
+    @staticmethod
+    def _why(name: str, found: str) -> str:
+        """Say how a name differs from the right one."""
+        simple = name.strip().replace("\\", "/")
+        if simple.startswith("/") or simple[1:3] == ":/":
+            return ": names must be relative to the folder"
+        if simple.removeprefix("./") == found:
+            return ""
+        if simple.lower() == found.lower():
+            return ": upper and lower case differ"
+        if found.lower().endswith(f"/{simple.lower()}"):
+            return ": the sub-folder is missing"
+        if found.lower().startswith(f"{simple.lower()}."):
+            return ": the ending is missing"
+        return ""
+
+    def same(self, names: Iterable[str]) -> dict[str, str]:
+        """Find copies among pictures: files of the same size and the same checksum.
+
+        Returns:
+            The first name, in sorted order, of the same content, for each that is not the first.
+        """
+        by_size: dict[int, list[str]] = defaultdict(list)
+        for name in sorted(set(names)):
+            by_size[(self.folder / name).stat().st_size].append(name)
+        copies = {}
+        for group in by_size.values():
+            first: dict[int, str] = {}
+            for name in group if len(group) > 1 else ():
+                original = first.setdefault(_checksum(self.folder / name), name)
+                if original != name:
+                    copies[name] = original
+        return copies
+
+    def open_all(
+        self,
+        names: Sequence[str],
+        *,
+        decode: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+    ) -> Iterator[tuple[str, tuple[int, int] | str]]:
+        """Open pictures in several threads.
+
+        Args:
+            names: paths below the folder.
+            decode: whether to read all of each picture; else its header only, which does not
+                notice a file that was cut short.
+            progress: called with the numbers of pictures done and in all.
+
+        Yields:
+            The name, and `(height, width)` or why it is no picture, in the order of the names.
+        """
+        done = 0
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for batch in in_batches(names, 512):
+                paths = [self.folder / name for name in batch]
+                with warnings.catch_warnings():
+                    # Such pictures are refused by the eyes, whose limit is PIL's warning.
+                    warnings.simplefilter("error", Image.DecompressionBombWarning)
+                    results = list(threads.map(partial(_open, decode=decode), paths))
+                yield from zip(batch, results, strict=True)
+                done += len(batch)
+                progress(done, len(names))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the paths of all pictures below a folder."""
+    for parent, _, files in os.walk(folder, followlinks=True):
+        below = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for file in files:
+            if os.path.splitext(file)[1].lower() in IMAGE_ENDINGS:
+                yield prefix + file
+
+
+def _open(path: Path, *, decode: bool) -> tuple[int, int] | str:
+    """Return height and width, or why there are none."""
+    try:
+        if path.stat().st_size == 0:
+            return "the file is empty"
+        with Image.open(path) as picture:
+            if decode:
+                picture.load()
+            return picture.height, picture.width
+    except UnidentifiedImageError:
+        return "the file is no picture"
+    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+        return str(error)
+
+
+def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,0 +1,184 @@
+"""The physical lines of a JSONL file -> JSON objects, with what is wrong in each."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+MAX_LINE_BYTES = 1 << 24
+"""Longer lines are no questions; reading on would fill the memory."""
+
+_HEAD_BYTES = 1 << 16
+
+_WIDE_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""Byte-order marks of encodings that are not UTF-8; the longer ones first, as one begins so."""
+
+_TABLE_NAMES = {"image", "image_id", "question", "answer", "label", "text", "caption", "filename"}
+
+_FROM_ARRAY = (
+    'python -c "import json, sys; [print(json.dumps(row)) for row in '
+    "json.load(open(sys.argv[1], encoding='utf-8-sig'))]\" {old} > {new}"
+)
+_FROM_TABLE = (
+    'python -c "import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader('
+    "open(sys.argv[1], newline='', encoding='utf-8-sig'), delimiter={mark})]\" {old} > {new}"
+)
+
+
+class Problem(NamedTuple):
+    """Something untidy in a line.
+
+    Attributes:
+        kind: one of `report.KINDS`.
+        detail: what was given and what was expected, to be read after file and line.
+        refused: whether the line cannot be used because of it.
+        about: the value or the key it is about, by which repetitions are known; may be empty.
+    """
+
+    kind: str
+    detail: str
+    refused: bool = False
+    about: str = ""
+
+
+class Line(NamedTuple):
+    """A line that is not blank.
+
+    Attributes:
+        number: from 1.
+        record: the JSON object; None where there is none to use.
+        problems: what is untidy.
+    """
+
+    number: int
+    record: dict[str, Any] | None
+    problems: tuple[Problem, ...]
+
+
+def scan_lines(path: str | Path) -> Iterator[Line]:
+    """Yield every line that is not blank, good or not, in bounded memory.
+
+    A file of another kind (CSV, a JSON array, UTF-16) gives a single line without record, whose
+    problem says how to convert it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: a JSONL file, one JSON object a line, is needed")
+    with path.open("rb") as file:
+        other = _recognise(path, file.read(_HEAD_BYTES))
+        if other is not None:
+            yield Line(1, None, (other,))
+            return
+        file.seek(0)
+        yield from _scan(file)
+
+
+def _scan(file: BinaryIO) -> Iterator[Line]:
+    """Yield the lines of a file that is not of another kind."""
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES):
+        number += 1
+        marks: tuple[Problem, ...] = ()
+        if number == 1 and raw.startswith(codecs.BOM_UTF8):
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+            marks = (Problem("byte_order_mark", "a byte-order mark stands before the text"),)
+        if raw.endswith(b"\r\n"):
+            marks = (*marks, Problem("windows_line_end", "the line ends with CR LF", about="crlf"))
+        if not raw.strip():
+            continue
+        if len(raw) == MAX_LINE_BYTES:
+            detail = f"the line has {MAX_LINE_BYTES} bytes or more; expected one question a line"
+            yield Line(number, None, (*marks, Problem("not_json", detail, refused=True)))
+            return
+        record = _parse(raw)
+        if isinstance(record, Problem):
+            yield Line(number, None, (*marks, record))
+        else:
+            yield Line(number, record, marks)
+
+
+def _parse(raw: bytes) -> dict[str, Any] | Problem:
+    """Return the JSON object of a line, or why there is none."""
+    try:
+        record = json.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        detail = (
+            f"byte {raw[error.start]:#04x} at column {error.start + 1} is not UTF-8; if the file "
+            "is in Latin-1, convert it with `iconv -f LATIN1 -t UTF-8`"
+        )
+        return Problem("not_utf8", detail, refused=True)
+    except json.JSONDecodeError as error:
+        detail = f"it is not JSON: {error.msg} at column {error.colno}"
+        return Problem("not_json", detail, refused=True)
+    except (ValueError, RecursionError) as error:  # a number or a nesting of absurd length
+        return Problem("not_json", f"it is not JSON: {error}", refused=True)
+    if not isinstance(record, dict):
+        start = raw.decode().strip()[:60]
+        return Problem("not_json", f"it is not a JSON object: {start}", refused=True)
+    return record
+
+
+def _recognise(path: Path, head: bytes) -> Problem | None:
+    """Return what a file is instead of JSONL in UTF-8; None if it may be that."""
+    wide = next((name for mark, name in _WIDE_MARKS.items() if head.startswith(mark)), None)
+    if wide is None and head[1:200:2].count(0) > len(head[1:200:2]) // 2:
+        wide = "UTF-16LE"
+    if wide is not None:
+        command = f"iconv -f {wide} -t UTF-8 {path} > {path.stem}-utf8{path.suffix}"
+        return _other("wrong_encoding", f"the file is in {wide}, expected UTF-8: `{command}`")
+    if b"\0" in head or head.startswith(b"\x1f\x8b"):
+        return _other("binary_file", "the file is no text; if it is packed, unpack it first")
+    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
+    first = text.split("\n", 1)[0].strip()
+    new = path.with_suffix(".jsonl") if path.suffix != ".jsonl" else f"{path.stem}-lines.jsonl"
+    if not text:
+        return _other("empty_file", "the file is empty; expected one JSON object a line")
+    if text.startswith("["):
+        command = _FROM_ARRAY.format(old=path, new=new)
+        return _other("json_array", f"the file is a JSON array; expected JSONL: `{command}`")
+    if _is_document(first):
+        return _other(
+            "json_array",
+            "the file is one JSON document; expected JSONL, one object a line: write each entry "
+            "of its list of questions to a line of its own",
+        )
+    mark = next((mark for mark in ",;\t|" if _is_table_head(first, mark)), None)
+    if mark is not None:
+        command = _FROM_TABLE.format(old=path, new=new, mark=f"chr({ord(mark)})")
+        return _other("csv", f"the file is a table (CSV or TSV); expected JSONL: `{command}`")
+    return None
+
+
+def _is_document(first: str) -> bool:
+    """Return whether the first line opens a document that holds all questions."""
+    if first in ("{", "{}"):
+        return first == "{"
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(record, dict) or {"image", "images", "question"} & set(record):
+        return False
+    return any(
+        isinstance(value, list) and value and isinstance(value[0], dict)
+        for value in record.values()
+    )
+
+
+def _is_table_head(first: str, mark: str) -> bool:
+    """Return whether the first line names columns."""
+    names = {name.strip().strip("\"'").lower() for name in first.split(mark)}
+    return not first.startswith("{") and len(names) > 1 and bool(names & _TABLE_NAMES)
+
+
+def _other(kind: str, detail: str) -> Problem:
+    return Problem(kind, detail, refused=True)

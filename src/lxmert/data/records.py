@@ -1,0 +1,287 @@
+"""A line of a question or caption file -> an example, with everything that is untidy in it.
+
+What is harmless is put right and told: numbers and booleans become texts, spaces around answers
+go. What is not makes the line refused: readers raise, the check of a data set counts.
+"""
+
+import contextlib
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lxmert.data.lines import Line, Problem, scan_lines
+from lxmert.schema import Example, FloatArray
+
+SPLITS = ("train", "valid", "test")
+
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+
+KEYS = (
+    "image", "images", "question", "answer", "answers", "question_id", "family", "split", "boxes",
+)  # fmt: skip
+"""What a line may say; `caption` stands for `question` in a caption file."""
+
+_KNOWN = {
+    "question": frozenset(KEYS),
+    "caption": frozenset({*KEYS, "caption"} - {"question"}),
+}
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("img", "image_id", "image_path", "file_name", "filename", "path"), "image"),
+    **dict.fromkeys(("text", "query", "sentence", "q"), "question"),
+    **dict.fromkeys(("label", "target", "a", "multiple_choice_answer"), "answer"),
+    **dict.fromkeys(("id", "qid", "uid"), "question_id"),
+    **dict.fromkeys(("type", "question_type", "category"), "family"),
+    **dict.fromkeys(("bbox", "bboxes", "box"), "boxes"),
+}
+"""What others call these keys: they are not read, but the message names the key that is."""
+
+
+class Row(NamedTuple):
+    """What a line says.
+
+    Attributes:
+        line: its number, from 1.
+        example: the example; None where the line cannot be used.
+        split: `train`, `valid`, `test`, or empty where the line does not say.
+        boxes: by image `[boxes, 4]`, `(x1, y1, x2, y2)` in pixels; empty where not given.
+        problems: what is untidy; one of them is `refused` where there is no example.
+        has_id: whether the line gives the example's id; else it is the line's number.
+    """
+
+    line: int
+    example: Example | None
+    split: str
+    boxes: tuple[FloatArray, ...]
+    problems: list[Problem]
+    has_id: bool = False
+
+
+def read_rows(path: str | Path, *, text_key: str = "question") -> Iterator[Row]:
+    """Yield what every line of a file says that is not blank, good or not.
+
+    Args:
+        path: JSONL file.
+        text_key: `question` or `caption`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    prefix = "" if text_key == "question" else f"{Path(path).stem}-"
+    for line in scan_lines(path):
+        yield parse(line, default_id=f"{prefix}{line.number}", text_key=text_key)
+
+
+def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
+    """Read what a line says.
+
+    Args:
+        line: as `scan_lines` yields it.
+        default_id: the example's id where the line has no `question_id`.
+        text_key: `question` or `caption`.
+    """
+    problems = list(line.problems)
+    record = line.record
+    if record is None:
+        return Row(line.number, None, "", (), problems)
+    _report_unknown(record, text_key, problems)
+    text = _text(record, text_key, problems)
+    image_ids = _image_ids(record, problems)
+    answers = _answers(record, problems)
+    split = _split(record, problems)
+    boxes = _boxes(record, len(image_ids), problems)
+    example_id = _label(record, "question_id", default_id, problems)
+    family = _label(record, "family", "", problems)
+    if any(problem.refused for problem in problems):
+        return Row(line.number, None, split, (), problems)
+    example = Example(example_id, text, image_ids, answers, family)
+    has_id = record.get("question_id") is not None
+    return Row(line.number, example, split, boxes, problems, has_id)
+
+
+def _report_unknown(record: Mapping[str, Any], text_key: str, problems: list[Problem]) -> None:
+    """Name the keys that are not read, and the key that may be meant."""
+    for key in sorted(record.keys() - _KNOWN[text_key]):
+        simple = key.strip().lower()
+        close = difflib.get_close_matches(simple, KEYS, n=1, cutoff=0.8)
+        meant = _OTHER_NAMES.get(simple) or (close[0] if close else "")
+        if meant and meant not in record:
+            detail = f"unknown key {key!r}: rename it to {meant!r} if that is meant"
+            problems.append(Problem("misspelt_key", detail, about=key))
+        else:
+            problems.append(Problem("unknown_key", f"{key!r} is not read", about=key))
+
+
+def _text(record: Mapping[str, Any], key: str, problems: list[Problem]) -> str:
+    """Return a text field, which must be there and must not be blank."""
+    value = record.get(key)
+    if isinstance(value, str) and value.strip() and _is_whole(value):
+        return value
+    kind = "no_image" if key == "image" else "no_question"
+    given = f"got {_show(value)}" if key in record else "it is not there"
+    problems.append(Problem(kind, f"{key!r} must be a text, {given}", refused=True))
+    return ""
+
+
+def _image_ids(record: Mapping[str, Any], problems: list[Problem]) -> tuple[str, ...]:
+    """Return the image, or the two images of a pair."""
+    if "images" not in record:
+        return (_text(record, "image", problems),)
+    images = record["images"]
+    detail = f"'images' must be a list of one or two texts, got {_show(images)}"
+    texts = isinstance(images, list) and all(
+        isinstance(name, str) and name.strip() and _is_whole(name) for name in images
+    )
+    if texts and len(images) in (1, 2):
+        if record.get("image", images[0]) == images[0]:
+            return tuple(images)
+        detail = "'image' and 'images' name different images: keep one of the two keys"
+    problems.append(Problem("no_image", detail, refused=True))
+    return ()
+
+
+def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
+    """Return answers with scores; several annotators share one point as often as they agree."""
+    if "answers" not in record:
+        given = "answer" in record
+        answer = _answer(record["answer"], "'answer'", problems) if given else ""
+        return {answer: 1.0} if answer else {}
+    answers = record["answers"]
+    if isinstance(answers, Mapping):
+        return _scores(answers, problems)
+    if not isinstance(answers, list):
+        detail = (
+            "'answers' must be a list of texts, or a mapping from text to score in [0, 1], "
+            f"got {_show(answers)}"
+        )
+        problems.append(Problem("wrong_answer", detail, refused=True))
+        return {}
+    counts: Counter[str] = Counter()
+    for entry in answers:
+        named = isinstance(entry, Mapping) and "answer" in entry
+        value = entry["answer"] if named else entry
+        counts[_answer(value, "an entry of 'answers'", problems, several=True)] += 1
+    del counts[""]  # who did not answer is not counted
+    if answers and not counts:
+        problems.append(Problem("empty_answer", "all entries of 'answers' are empty", refused=True))
+    return {answer: count / counts.total() for answer, count in counts.items()}
+
+
+def _scores(answers: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
+    """Return answers that come with scores."""
+    scores: dict[str, float] = {}
+    for answer, score in answers.items():
+        name = _answer(answer, "a key of 'answers'", problems)
+        number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not number or not 0 <= score <= 1:
+            detail = f"'answers' must have scores in [0, 1], got {_show(score)} for {answer!r}"
+            problems.append(Problem("wrong_answer", detail, refused=True))
+        else:
+            scores[name] = max(float(score), scores.get(name, 0.0))
+    return scores
+
+
+def _answer(value: object, what: str, problems: list[Problem], *, several: bool = False) -> str:
+    """Return an answer as text; empty where there is none.
+
+    One of `several` may be empty: an annotator did not answer.
+    """
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+        detail = f"{what} is {str(value).lower()} and is read as {text!r}"
+        problems.append(Problem("boolean_answer", detail, about=text))
+        return text
+    if isinstance(value, int | float) and math.isfinite(value):
+        text = str(int(value)) if float(value).is_integer() else str(value)
+        detail = f"{what} is the number {value} and is read as {text!r}"
+        problems.append(Problem("number_answer", detail, about=text))
+        return text
+    if not isinstance(value, str) or not _is_whole(value):
+        detail = f"{what} must be a text, got {_show(value)}"
+        problems.append(Problem("wrong_answer", detail, refused=True))
+        return ""
+    text = value.strip()
+    if not text:
+        problems.append(Problem("empty_answer", f"{what} is empty", refused=not several))
+    elif text != value:
+        detail = f"{what} is {value!r} and is read as {text!r}"
+        problems.append(Problem("answer_spaces", detail, about=text))
+    return text
+
+
+def _split(record: Mapping[str, Any], problems: list[Problem]) -> str:
+    """Return the split by the name that we use for it."""
+    value = record.get("split")
+    if value is None or value == "":
+        return ""
+    split = _SPLIT_NAMES.get(value.strip().lower(), "") if isinstance(value, str) else ""
+    if not split:
+        detail = f"'split' is {_show(value)}; expected train, val or test"
+        problems.append(Problem("unknown_split", detail, refused=True))
+    return split
+
+
+def _boxes(
+    record: Mapping[str, Any], num_images: int, problems: list[Problem]
+) -> tuple[FloatArray, ...]:
+    """Return the boxes of each image; of a pair, a list of two lists."""
+    given = record.get("boxes")
+    if given is None:
+        return ()
+    lists = [given] if num_images < 2 else given
+    arrays = []
+    with contextlib.suppress(TypeError, ValueError):  # not numbers, or not of one length
+        arrays = [np.array(boxes, dtype=np.float32) for boxes in lists]
+    if not arrays or len(arrays) != max(1, num_images) or not all(map(_are_boxes, arrays)):
+        detail = (
+            "'boxes' must be a list of [x1, y1, x2, y2] in pixels with 0 <= x1 < x2 and "
+            f"0 <= y1 < y2 (for two images a list of two such lists), got {_show(given)}"
+        )
+        problems.append(Problem("wrong_boxes", detail, refused=True))
+        return ()
+    return tuple(arrays)
+
+
+def _are_boxes(boxes: FloatArray) -> bool:
+    """Return whether this is `[boxes, 4]` with at least one box, all of them the right way out."""
+    return (
+        boxes.ndim == 2
+        and boxes.shape[1] == 4
+        and len(boxes) > 0
+        and bool(np.isfinite(boxes).all())
+        and bool((boxes[:, :2] >= 0).all() and (boxes[:, 2:] > boxes[:, :2]).all())
+    )
+
+
+def _label(record: Mapping[str, Any], key: str, default: str, problems: list[Problem]) -> str:
+    """Return an id or a name, which may be a number."""
+    value = record.get(key)
+    if value is None:
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and _is_whole(str(value)):
+        return str(value)
+    detail = f"{key!r} must be a text or a number, got {_show(value)}"
+    problems.append(Problem("wrong_label", detail, refused=True))
+    return default
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether there is no half of a surrogate pair, which JSON's escapes can write."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _show(value: object) -> str:
+    """Write a value of any size briefly."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

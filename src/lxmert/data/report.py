@@ -1,0 +1,277 @@
+"""What the check of a data set found, by kind and severity, and how it is told."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Severity = Literal["stop", "warn", "note"]
+"""`stop`: training would be senseless; `warn`: something is left out or read otherwise than it is
+written; `note`: harmless."""
+
+SEVERITIES: tuple[Severity, ...] = ("stop", "warn", "note")
+
+MAX_CASES = 20
+"""Cases of a finding that are kept."""
+
+
+class Kind(NamedTuple):
+    """A kind of finding.
+
+    Attributes:
+        severity: of all findings of the kind.
+        title: what was counted, to be read before the number.
+        remedy: what happens with it, or what to do.
+    """
+
+    severity: Severity
+    title: str
+    remedy: str
+
+
+_LEFT_OUT = "left out: correct the lines"
+
+KINDS = {
+    # whole files
+    "missing_file": Kind("stop", "files that are not there", "check the path"),
+    "empty_file": Kind("stop", "empty files", "write one JSON object a line"),
+    "csv": Kind("stop", "tables (CSV or TSV) given for JSONL", "convert them"),
+    "json_array": Kind("stop", "JSON documents given for JSONL", "convert them"),
+    "wrong_encoding": Kind("stop", "files that are not in UTF-8", "convert them"),
+    "binary_file": Kind("stop", "files that are no text", "unpack or export them"),
+    # whole data sets
+    "no_image_folder": Kind("stop", "image folders that are not there", "check the path"),
+    "no_example": Kind("stop", "splits without a usable question", "see the other findings"),
+    "mostly_left_out": Kind("stop", "splits that lose more than half", "see the other findings"),
+    "no_answers": Kind("stop", "training splits without an answer", "add 'answer' to the lines"),
+    "one_class": Kind("stop", "training splits with one answer only", "nothing can be learned"),
+    # lines that are left out
+    "not_json": Kind("warn", "lines that are no JSON object", _LEFT_OUT),
+    "not_utf8": Kind("warn", "lines that are not in UTF-8", _LEFT_OUT),
+    "no_image": Kind("warn", "lines without a usable image name", _LEFT_OUT),
+    "no_question": Kind("warn", "lines without a usable question", _LEFT_OUT),
+    "empty_answer": Kind("warn", "empty answers", "left out: give an answer or remove the key"),
+    "wrong_answer": Kind("warn", "answers that are no text", _LEFT_OUT),
+    "wrong_label": Kind("warn", "ids or families that are no text", _LEFT_OUT),
+    "unknown_split": Kind("warn", "unknown names of splits", _LEFT_OUT),
+    "wrong_boxes": Kind("warn", "unusable boxes", _LEFT_OUT),
+    "missing_image": Kind("warn", "images that are not there", "their questions are left out"),
+    "broken_image": Kind("warn", "images that cannot be read", "their questions are left out"),
+    "ambiguous_image": Kind(
+        "warn", "image names that several files may mean", "their questions are left out"
+    ),
+    # lines that are read otherwise than they are written
+    "renamed_image": Kind("warn", "images found under another name", "used: correct the names"),
+    "number_answer": Kind("warn", "answers that are numbers", "read as text: write them so"),
+    "boolean_answer": Kind("warn", "answers true or false", "read as yes or no: write them so"),
+    "mixed_types": Kind("warn", "answers given in several types", "read as one: write it one way"),
+    "answer_case": Kind("warn", "answers that differ in case only", "kept apart: write it one way"),
+    "misspelt_key": Kind("warn", "keys that may be misspelt", "not read: rename them"),
+    "long_question": Kind("warn", "texts longer than the model reads", "cut: raise the length"),
+    "partly_split": Kind("warn", "lines without 'split' beside lines with one", "taken to train"),
+    # what training and its scores suffer from
+    "no_answer": Kind("warn", "questions without an answer", "they teach nothing"),
+    "outside_vocabulary": Kind(
+        "warn", "questions whose answers the model cannot give", "they teach nothing"
+    ),
+    "unseen_answer": Kind(
+        "warn", "questions of other splits whose answers are not in training", "always wrong"
+    ),
+    "duplicate_id": Kind("warn", "question ids that are there already", "make them unique"),
+    "conflict": Kind("warn", "questions asked again with another answer", "decide for one"),
+    "shared_image": Kind(
+        "warn", "images that several splits share", "scores will be too good: split by image"
+    ),
+    "same_picture": Kind(
+        "warn", "images of other splits that are copies", "scores will be too good: remove them"
+    ),
+    "box_outside": Kind("warn", "boxes that leave their image", "are they in pixels of the file?"),
+    # harmless
+    "byte_order_mark": Kind("note", "byte-order marks", "passed over"),
+    "windows_line_end": Kind("note", "Windows line ends", "passed over"),
+    "unknown_key": Kind("note", "unknown keys", "not read"),
+    "answer_spaces": Kind("note", "answers with spaces around them", "taken off"),
+    "repeated_question": Kind("note", "questions asked again with the same answer", "used"),
+    "unused_image": Kind("note", "images that no question is about", "not used"),
+}
+
+
+class Case(NamedTuple):
+    """Where something was found.
+
+    Attributes:
+        file: path as given; a folder, or empty, where it is in no file.
+        line: from 1; 0 where it is in no line.
+        detail: what was given, and what was expected.
+    """
+
+    file: str
+    line: int
+    detail: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.detail}" if place else self.detail
+
+
+@dataclass
+class Finding:
+    """All cases of one kind.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        severity: `stop`, `warn` or `note`.
+        count: number of cases.
+        cases: the first of them, at most `MAX_CASES`; one for each value or key they are about.
+        share: of what it could have been, in `[0, 1]`; None where this says nothing.
+    """
+
+    kind: str
+    severity: Severity
+    count: int = 0
+    cases: list[Case] = field(default_factory=list)
+    share: float | None = None
+
+    def __str__(self) -> str:
+        kind = KINDS[self.kind]
+        share = "" if self.share is None else f" ({self.share:.1%})"
+        return f"{kind.title}: {self.count:,}{share}; {kind.remedy}"
+
+
+class SplitFacts(NamedTuple):
+    """What a split holds.
+
+    Attributes:
+        lines: that are not blank.
+        questions: that can be used.
+        images: that these are about.
+        answers: different best answers in the lines that can be read.
+        majority: the most frequent best answer in these.
+        majority_share: its share of the answered questions, which a blind guess reaches.
+        left_out: lines that cannot be used, by kind.
+    """
+
+    lines: int
+    questions: int
+    images: int
+    answers: int
+    majority: str
+    majority_share: float
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a data set.
+
+    Attributes:
+        findings: the most severe first.
+        splits: what each split holds.
+        image_names: the file that an image name means, where it is another; None where it cannot
+            be used.
+    """
+
+    findings: list[Finding]
+    splits: dict[str, SplitFacts]
+    image_names: dict[str, str | None] = field(default_factory=dict)
+
+    def resolve(self, name: str) -> str | None:
+        """Return the path below the image folder of an image; None where it cannot be used."""
+        return self.image_names.get(name, name)
+
+    def stops(self, *, strict: bool = False) -> bool:
+        """Return whether training should not begin; if strict, for warnings as well."""
+        severe = {"stop", "warn"} if strict else {"stop"}
+        return any(finding.severity in severe for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it.
+
+        Returns:
+            `findings`: a list of `kind`, `severity`, `count`, `share` (absent: null), `text` and
+            `cases` (a list of `file`, `line`, `detail`). `splits`: the fields of `SplitFacts` by
+            split.
+        """
+        return {
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "severity": finding.severity,
+                    "count": finding.count,
+                    "share": finding.share,
+                    "text": str(finding),
+                    "cases": [case._asdict() for case in finding.cases],
+                }
+                for finding in self.findings
+            ],
+            "splits": {name: facts._asdict() for name, facts in self.splits.items()},
+        }
+
+    def lines(self, *, cases: int = 3) -> list[str]:
+        """Return the report as lines of text, with so many cases of each finding."""
+        lines = self.summary()
+        for finding in self.findings:
+            lines.append(f"{finding.severity}: {finding}")
+            lines += [f"    {case}" for case in finding.cases[:cases]]
+            if finding.count > cases < len(finding.cases):
+                lines.append(f"    ... and {finding.count - cases:,} more")
+        return lines
+
+    def summary(self) -> list[str]:
+        """Return one line for each split, and one that counts the findings."""
+        lines = [_tell(name, facts) for name, facts in self.splits.items()]
+        counts = Counter(finding.severity for finding in self.findings)
+        told = [f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]]
+        return [*lines, f"findings: {', '.join(told) or 'none'}"]
+
+
+class Findings:
+    """Collects cases while a data set is looked at; the memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._findings: dict[str, Finding] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def add(self, kind: str, case: Case, *, about: str = "", count: int = 1) -> None:
+        """Count a case, and keep it if it is one of the first.
+
+        Args:
+            kind: a key of `KINDS`.
+            case: where it is.
+            about: value or key that the case is about; of each one case is kept.
+            count: how many it stands for.
+        """
+        severity = KINDS[kind].severity
+        finding = self._findings.setdefault(kind, Finding(kind, severity))
+        finding.count += count
+        if len(finding.cases) == MAX_CASES or (about and (kind, about) in self._told):
+            return
+        finding.cases.append(case)
+        self._told.add((kind, about))
+
+    def share(self, kind: str, of: int) -> None:
+        """Tell of how many the cases of a kind, if there is one, are a share."""
+        if kind in self._findings:
+            self._findings[kind].share = self._findings[kind].count / max(1, of)
+
+    def report(
+        self, splits: Mapping[str, SplitFacts], image_names: Mapping[str, str | None]
+    ) -> Report:
+        """Return all of it."""
+        order = list(KINDS)
+        found = sorted(self._findings.values(), key=lambda finding: order.index(finding.kind))
+        found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+        return Report(found, dict(splits), dict(image_names))
+
+
+def _tell(name: str, facts: SplitFacts) -> str:
+    """Describe a split in a line."""
+    text = f"{name}: {facts.questions:,} questions about {facts.images:,} images"
+    if facts.answers:
+        text += f", {facts.answers:,} answers"
+        text += f", the most frequent is {facts.majority!r} ({facts.majority_share:.1%})"
+    lost = sum(facts.left_out.values())
+    if lost:
+        reasons = ", ".join(f"{count:,} {kind}" for kind, count in facts.left_out.items())
+        text += f"; {lost:,} of {facts.lines:,} lines left out ({reasons})"
+    return text

@@ -1,0 +1,62 @@
+"""The token ids of many texts in two flat arrays."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from transformers import BertTokenizer
+
+from lxmert.data.columns import RaggedWriter, in_batches
+from lxmert.schema import IntArray
+
+
+class Tokens:
+    """Texts as the model reads them, tokenised once.
+
+    Attributes:
+        num_cut: texts that were longer than the model reads.
+        num_unknown: texts with a word that the tokenizer does not know.
+    """
+
+    def __init__(self, texts: Iterable[str], tokenizer: BertTokenizer, *, longest: int) -> None:
+        """Tokenise all texts in bounded memory.
+
+        Args:
+            texts: in the order in which they are asked for.
+            tokenizer: any BERT tokenizer.
+            longest: tokens of a text at most, `[CLS]` and `[SEP]` included.
+        """
+        writer = RaggedWriter(np.min_scalar_type(len(tokenizer)))
+        self.num_cut = self.num_unknown = 0
+        for batch in in_batches(texts):
+            rows = token_ids(batch, tokenizer)
+            for index, row in enumerate(rows):
+                self.num_unknown += tokenizer.unk_token_id in row
+                if len(row) > longest:
+                    self.num_cut += 1
+                    rows[index] = [*row[: longest - 1], row[-1]]
+            writer.add(rows)
+        self._rows = writer.finish()
+
+    def __len__(self) -> int:
+        return len(self._rows.bounds) - 1
+
+    def __getitem__(self, index: int) -> IntArray:
+        """Return the token ids of a text, `[length]`, from `[CLS]` to `[SEP]`."""
+        return self._rows.row(index).astype(np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self._rows.bounds.nbytes + self._rows.values.nbytes
+
+
+def token_ids(texts: Iterable[str], tokenizer: BertTokenizer) -> list[list[int]]:
+    """Return the uncut token ids of a batch of texts.
+
+    The backend is asked directly: the tokenizer's own call spends most of its time on masks that
+    are made anew for each batch anyway.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]

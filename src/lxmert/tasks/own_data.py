@@ -1,0 +1,349 @@
+"""A folder of pictures and a file of questions -> a model that answers, its eyes included.
+
+The eyes are a grid of cells, trained with the answers, so that neither boxes nor weights are
+needed. What is trained on at once is a picture with some of its questions, seen once for all.
+"""
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.check import check_data
+from lxmert.data.collate import collate_text
+from lxmert.data.corpus import Corpus, Targets
+from lxmert.data.image_folder import ImageFolder
+from lxmert.data.pixels import Pixels, PixelStore
+from lxmert.data.preprocessing import PreprocessorConfig
+from lxmert.data.report import Report
+from lxmert.data.splits import split_by_image
+from lxmert.data.tokenizer import build_tokenizer
+from lxmert.data.tokens import Tokens
+from lxmert.model import objectives
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.metrics import OVERALL, accuracy_by_family, blind_guesses
+from lxmert.tasks.task import Batch
+from lxmert.tasks.texts import ModelSettings, save_model
+from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes, shrink
+
+_SHARES = {"train": 0.9, "valid": 0.1}
+_VALIDATION_BATCH = 64
+_TYPICAL = 200
+"""Pictures whose sizes decide how large pictures are made for the eyes."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The user's files.
+
+    Attributes:
+        train: JSONL file of questions: `image`, `question`, `answer`.
+        images: folder of the pictures.
+        valid: JSONL file of validation questions; absent: the lines whose `split` says so, else
+            those of a tenth of the images.
+        targets: `soft` trains the score of every answer (binary cross-entropy, as published),
+            `single` the best one (cross-entropy); `auto`: single where each question has one.
+        limit_images: so many training images only, drawn at random; absent: all.
+        strict: whether warnings of the check stop the run as well.
+    """
+
+    train: str
+    images: str
+    valid: str | None = None
+    targets: Literal["auto", "soft", "single"] = "auto"
+    limit_images: int | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class EyesSettings:
+    """How the eyes are trained.
+
+    Attributes:
+        shift: pictures are moved at random by up to this share of their side, so that few
+            pictures show more.
+        questions: at most so many questions are asked about a picture at once.
+    """
+
+    shift: float = 0.0625
+    questions: int = 8
+
+
+@dataclass(frozen=True)
+class OwnDataSettings:
+    """The task's tables in a recipe: `[data]`, `[model]`, `[eyes]`."""
+
+    data: OwnData
+    model: ModelSettings = field(default_factory=ModelSettings)
+    eyes: EyesSettings = field(default_factory=EyesSettings)
+
+
+class Item(NamedTuple):
+    """One picture with some questions about it.
+
+    Attributes:
+        pixels: `[side, side, 3]` uint8 RGB.
+        questions: token ids of each.
+        targets: class id of each question, or the score of each of its answers.
+    """
+
+    pixels: Pixels
+    questions: list[IntArray]
+    targets: Sequence[int | FloatArray]
+
+
+class SeeingModel(nn.Module):
+    """Eyes in front of a model, trained together."""
+
+    def __init__(self, eyes: GridEyes, model: LxmertForQuestionAnswering) -> None:
+        super().__init__()
+        self.eyes = eyes
+        self.model = model
+
+    def forward(self, pixels: Tensor, owners: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        """Score the answers of all questions.
+
+        Args:
+            pixels: `[pictures, side, side, 3]` uint8 RGB.
+            owners: `[questions]`, the picture that each question is about.
+            text: the text's keyword arguments of the model's forward.
+
+        Returns:
+            `[questions, answers]`.
+        """
+        image = self.model.lxmert.encode_image(*self.eyes(pixels))
+        scores: Tensor = self.model(**text, encoded_image=image.take(owners))[0]
+        return scores
+
+
+class OwnDataTask:
+    """Learn to answer from the user's own pictures and questions, and nothing else."""
+
+    settings_type: ClassVar[type] = OwnDataSettings
+    best_metric = OVERALL
+
+    def __init__(self, settings: OwnDataSettings, *, seed: int, folder: Path) -> None:
+        """Check the data set, split it, prepare its pictures, and make a new model.
+
+        Args:
+            settings: the tables of the recipe.
+            seed: of splits and random shifts.
+            folder: of the run, where the report and the prepared pictures are kept.
+
+        Raises:
+            ValueError: if the data set cannot be trained on; the message says why.
+        """
+        if settings.model.start is not None:
+            raise ValueError(
+                "model.start names a model, but own data with trained eyes start from nothing: "
+                "leave it out, or extract regions and use an answering recipe"
+            )
+        self.settings, self.seed = settings, seed
+        self.loss_weights: Mapping[str, float] = {"qa": 1.0}
+        data = settings.data
+        report = _check(data, folder)
+        self.training, self.validation = _read(data, report, seed)
+        length = settings.model.max_text_length
+        self.tokenizer = build_tokenizer(self.training.texts())
+        self.tokens = [
+            Tokens(corpus.texts(), self.tokenizer, longest=length)
+            for corpus in (self.training, self.validation)
+        ]
+        self.answers = self.training.vocabulary()
+        self.single = _is_single(data.targets, self.training)
+        self.targets = Targets(self.training, self.answers)
+        self.pictures = _prepare_pictures(data, (self.training, self.validation), folder)
+        self.groups = _group(self.training, settings.eyes.questions)
+        eyes = GridEyes(GridConfig.for_pictures(self.pictures.side))
+        model = LxmertForQuestionAnswering(
+            _new_config(settings.model, len(self.tokenizer), eyes.config, self.answers)
+        )
+        self.model: nn.Module = SeeingModel(eyes, model)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def example(self, index: int, epoch: int) -> Item:
+        """Return a picture, shifted at random, with some of its questions."""
+        generator = np.random.default_rng([self.seed, epoch, index])
+        rows = self.groups[index]
+        pixels = _shift(
+            self.pictures[self.training.image_ids(rows[0])[0]], generator, self.settings.eyes.shift
+        )
+        target = self.targets.best_id if self.single else self.targets.scores
+        return Item(pixels, [self.tokens[0][row] for row in rows], [target(row) for row in rows])
+
+    def collate(self, examples: Sequence[Item]) -> Batch:
+        """Join pictures and their questions.
+
+        Returns:
+            `pixels` `[pictures, side, side, 3]`, `owners` `[questions]`, `text` as keyword
+            arguments of the model, and `targets` `[questions]` or `[questions, answers]`.
+        """
+        counts = torch.tensor([len(item.questions) for item in examples])
+        questions = [question for item in examples for question in item.questions]
+        targets = [torch.as_tensor(target) for item in examples for target in item.targets]
+        return {
+            "pixels": torch.from_numpy(np.stack([item.pixels for item in examples])),
+            "owners": torch.arange(len(examples)).repeat_interleave(counts),
+            "text": collate_text(questions, pad_id=self.tokenizer.pad_token_id),
+            "targets": torch.stack(targets),
+        }
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the questions that have an answer in the list."""
+        targets = batch["targets"]
+        return {"qa": float((targets != IGNORE_INDEX).sum() if self.single else len(targets))}
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Look, answer, and sum the loss over the questions."""
+        scores = model(batch["pixels"], batch["owners"], batch["text"])
+        return {"qa": objectives.answering(scores, batch["targets"])[0]}
+
+    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+        """Return the accuracy on validation questions, `overall` and by family, and blind's."""
+        groups = _group(self.validation, self.settings.eyes.questions)[:limit]
+        rows = [row for group in groups for row in group]
+        predictions: list[str] = []
+        for start in range(0, len(groups), _VALIDATION_BATCH):
+            part = groups[start : start + _VALIDATION_BATCH]
+            batch = self.collate([self._seen(group) for group in part])
+            text = {name: value.to(device) for name, value in batch["text"].items()}
+            with torch.inference_mode():
+                scores = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
+            predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
+        examples = [self.validation[row] for row in rows]
+        blind = accuracy_by_family(examples, blind_guesses(self.training, examples))
+        return accuracy_by_family(examples, predictions) | {"blind": blind[OVERALL]}
+
+    def _seen(self, rows: Sequence[int]) -> Item:
+        """Return a validation picture as it is, with its questions."""
+        picture = self.pictures[self.validation.image_ids(rows[0])[0]]
+        return Item(picture, [self.tokens[1][row] for row in rows], [0] * len(rows))
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder, with the eyes as they are now."""
+        assert isinstance(self.model, SeeingModel)
+        eyes = GridExtractor(copy.deepcopy(self.model.eyes))
+        preprocessor = PreprocessorConfig(
+            eyes.fingerprint, max_text_length=self.settings.model.max_text_length
+        )
+        save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes)
+
+
+def _check(data: OwnData, folder: Path) -> Report:
+    """Look at the whole data set first; tell and keep what was found."""
+    files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
+    report = check_data(files, images=data.images)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "data-report.json.partial"
+    partial.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "data-report.json")
+    for line in report.lines():
+        _logger.info("%s", line)
+    if report.stops(strict=data.strict):
+        raise ValueError(
+            f"the data set cannot be trained on as it is: see above, and {folder}/data-report.json"
+            + (" (data.strict stops at warnings too)" if not report.stops() else "")
+        )
+    return report
+
+
+def _read(data: OwnData, report: Report, seed: int) -> tuple[Corpus, Corpus]:
+    """Return training and validation questions, by file, by their `split`, or by image."""
+    corpus = Corpus.read([data.train], resolve=report.resolve)
+    if data.valid is not None:
+        parts = corpus, Corpus.read([data.valid], resolve=report.resolve)
+    else:
+        rows = corpus.split_rows()
+        if not {"train", "valid"} <= rows.keys():
+            copies = ImageFolder(data.images).same(corpus.image_names)
+            rows = split_by_image(corpus, seed=seed, shares=_SHARES, copies=copies).rows
+        parts = corpus.select(rows["train"]), corpus.select(rows["valid"])
+    if data.limit_images is None:
+        return parts
+    images = parts[0].used_images
+    chosen = np.random.default_rng(seed).permutation(images)[: data.limit_images]
+    kept = np.flatnonzero(np.isin(parts[0].image_pairs[:, 0], chosen))
+    return parts[0].select(kept), parts[1]
+
+
+def _is_single(targets: str, corpus: Corpus) -> bool:
+    """Tell whether to train one answer a question."""
+    if targets != "auto":
+        return targets == "single"
+    return all(len(corpus.answer_ids(row)[0]) <= 1 for row in range(len(corpus)))
+
+
+def _prepare_pictures(data: OwnData, corpora: Sequence[Corpus], folder: Path) -> PixelStore:
+    """Resize all pictures once, to a size that suits them."""
+    images = Path(data.images)
+    names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
+    sides = []
+    for name in names[:: max(1, len(names) // _TYPICAL)]:
+        with Image.open(images / name) as picture:
+            sides.append(min(picture.size))
+    side = GridConfig.for_pictures(median(sides)).side
+    return PixelStore.write(
+        folder / "pictures", names, lambda name: shrink(images / name, side), side=side
+    )
+
+
+def _group(corpus: Corpus, most: int) -> list[list[int]]:
+    """Return the rows of each image's questions, at most so many at once, in the order read."""
+    by_image: dict[int, list[list[int]]] = {}
+    for row, image in enumerate(corpus.image_pairs[:, 0].tolist()):
+        groups = by_image.setdefault(image, [[]])
+        if len(groups[-1]) == most:
+            groups.append([])
+        groups[-1].append(row)
+    return [group for groups in by_image.values() for group in groups]
+
+
+def _shift(pixels: Pixels, generator: np.random.Generator, share: float) -> Pixels:
+    """Move a picture at random; what comes in at the edges repeats them."""
+    most = round(share * len(pixels))
+    if not most:
+        return pixels
+    padded = np.pad(pixels, ((most, most), (most, most), (0, 0)), mode="edge")
+    top, left = generator.integers(0, 2 * most + 1, size=2)
+    return padded[top : top + len(pixels), left : left + len(pixels)]
+
+
+def _new_config(
+    sizes: ModelSettings, vocab_size: int, eyes: GridConfig, answers: AnswerVocabulary
+) -> LxmertConfig:
+    """Return the configuration of a new model."""
+    names = answers.answers
+    return LxmertConfig(
+        vocab_size=vocab_size,
+        hidden_size=sizes.hidden_size,
+        num_attention_heads=sizes.num_attention_heads,
+        intermediate_size=sizes.intermediate_size,
+        l_layers=sizes.l_layers,
+        x_layers=sizes.x_layers,
+        r_layers=sizes.r_layers,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
+        initializer_range=sizes.initializer_range,
+        max_position_embeddings=max(64, sizes.max_text_length),
+        num_qa_labels=len(names),
+        visual_feat_dim=eyes.feature_dim,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        pad_token_id=0,
+    )

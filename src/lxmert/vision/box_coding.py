@@ -1,0 +1,87 @@
+"""Arithmetic on boxes in tensors: box coding, clipping and overlaps.
+
+Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized image.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
+    """Write boxes as deltas from reference boxes (Girshick et al. 2014, appendix C).
+
+    Args:
+        boxes: `[..., 4]`.
+        references: `[..., 4]`, none of them empty.
+        weights: factors of the deltas `(x, y, width, height)`.
+
+    Returns:
+        `[..., 4]` deltas; `decode_boxes` is the way back.
+    """
+    centers, sides = _to_centers(boxes)
+    reference_centers, reference_sides = _to_centers(references)
+    shifts = (centers - reference_centers) / reference_sides
+    scales = torch.log(sides.clamp(min=1e-3) / reference_sides)
+    return torch.cat([shifts, scales], dim=-1) * boxes.new_tensor(weights)
+
+
+def decode_boxes(
+    deltas: Tensor, references: Tensor, weights: Sequence[float], *, max_log_scale: float | None
+) -> Tensor:
+    """Apply deltas to reference boxes: the inverse of `encode_boxes`.
+
+    Args:
+        deltas: `[..., 4]`.
+        references: `[..., 4]`.
+        weights: as for `encode_boxes`.
+        max_log_scale: limit of the logarithm of the growth; absent: none.
+
+    Returns:
+        `[..., 4]` boxes.
+    """
+    deltas = deltas.float() / references.new_tensor(weights)
+    centers, sides = _to_centers(references)
+    centers = centers + deltas[..., :2] * sides
+    limit = math.inf if max_log_scale is None else max_log_scale
+    sides = sides * torch.exp(deltas[..., 2:].clamp(max=limit))
+    return torch.cat([centers - sides / 2, centers + sides / 2], dim=-1)
+
+
+def clip_boxes(boxes: Tensor, image_sizes: Tensor, *, margin: float = 0.0) -> Tensor:
+    """Cut boxes at the borders of their images.
+
+    Args:
+        boxes: `[batch, boxes, 4]`.
+        image_sizes: `[batch, 2]`, (height, width) in pixels.
+        margin: distance of the cut from the right and the lower border.
+    """
+    limits = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype) - margin  # [batch, 1, 4]
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def extend_boxes(boxes: Tensor, offset: Tensor | float) -> Tensor:
+    """Move the right and lower side of boxes `[..., 4]`, so that a side is x2 - x1 + offset."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + offset], dim=-1)
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return the IoU of each pair: `[..., n, 4]`, `[batch, m, 4]` -> `[batch, n, m]`."""
+    first, second = first.unsqueeze(-2), second.unsqueeze(-3)
+    top_left = torch.maximum(first[..., :2], second[..., :2])
+    bottom_right = torch.minimum(first[..., 2:], second[..., 2:])
+    overlap = (bottom_right - top_left).clamp(min=0).prod(-1)
+    area = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1)
+    return overlap / (area - overlap).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def strict_threshold(threshold: float, ties: str) -> float:
+    """Return the threshold for "more than" that means "at least" if ties are to be dropped."""
+    return math.nextafter(threshold, 0.0) if ties == "drop" else threshold
+
+
+def _to_centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Split `[..., 4]` corners into centres `[..., 2]` and sides `[..., 2]`."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]

@@ -1,0 +1,324 @@
+"""Opens the published files of the bottom-up-attention detector, whichever format they have.
+
+A file is recognised by what is in it, never by its name, and is read in full or refused: each of
+its tensors must be known, each tensor of the detector must be there in its shape.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+import yaml  # type: ignore[import-untyped]
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lxmert.vision.assembly import assemble, list_names
+from lxmert.vision.caffemodel import read_caffemodel
+from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
+from lxmert.vision.layouts import (
+    CELL_ANCHORS,
+    PREDICTOR,
+    Layout,
+    Shape,
+    State,
+    caffe_anchors,
+    caffe_layout,
+    canonical_layout,
+    milvlg_layout,
+    published_shapes,
+)
+from lxmert.vision.pickles import read_pickle
+
+WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""What is looked for in a folder, in this order."""
+
+YAML_NAME = "config.yaml"
+
+# First bytes. torch wrote a pickle of a magic number before it wrote zip files.
+ZIP_START = b"PK\x03\x04"
+TORCH_STARTS = (ZIP_START, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
+PICKLE_STARTS = (b"\x80",)
+CAFFE_STARTS = (b"\x0a", b"\x12", b"\x1a", b"\xa2\x06")  # name, layers, input, layer
+
+# What detectron2 writes beside the weights.
+ORIGIN_KEYS = {"__author__", "matching_heuristics"}
+TRAINING_KEYS = {"optimizer", "scheduler", "iteration"}
+
+TORCH_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+    struct.error,
+)
+
+GEOMETRY: dict[tuple[str, str], object] = {
+    ("model", "max_pool"): True,
+    ("anchor_generator", "offset"): 0,
+    ("resnets", "depth"): 101,
+    ("resnets", "stride_in_1x1"): True,
+    ("roi_box_head", "res5halve"): False,
+    ("roi_box_head", "pooler_resolution"): 14,
+    ("roi_box_head", "bbox_reg_weights"): [10, 10, 5, 5],
+    ("roi_box_head", "cls_agnostic_bbox_reg"): False,
+    ("roi_box_head", "attr"): True,
+}
+"""What a `config.yaml` must say: it changes the features and, mostly, no tensor's shape."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published detector, ready for the detector's `load_state_dict`.
+
+    Attributes:
+        state: canonical name -> float32 tensor; see `lxmert.vision.layouts`.
+        format: "caffemodel", "detectron2", "huggingface", "milvlg" or "safetensors".
+        norms: Euclidean norms of the weights `cls_score` and `bbox_pred` to 5 digits. Equal for
+            the same model in every format, different for the 36-box and the 10-100-box model.
+        notes: what a user should know: what was left out, whose anchors these are.
+    """
+
+    state: State
+    format: str
+    norms: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def load_published(path: str | Path, *, shapes: Mapping[str, Shape] | None = None) -> Published:
+    """Load a published detector.
+
+    Args:
+        path: a `.caffemodel`, a detectron2 pickle, a torch file of Hugging Face (with its
+            `config.yaml` beside it, if there is one) or MILVLG, a `model.safetensors` with our
+            `config.json`, or a folder with one of the latter.
+        shapes: shape of each canonical tensor, for a detector with the published structure and
+            other widths. Absent: the published ResNet-101.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, hostile, of another kind, or does not fit. The
+            message counts and names the tensors that are missing, unknown or of another shape.
+    """
+    path = _find_file(Path(path))
+    shapes = published_shapes() if shapes is None else shapes
+    container = _recognize(path)
+    tensors, notes = READERS[container](path)
+    name, layout = _choose_layout(container, tensors, shapes)
+    state, left_out = assemble(path, tensors, layout)
+    notes += left_out
+    if name == "huggingface":
+        notes += _check_yaml(path.with_name(YAML_NAME), shapes)
+    elif name == "safetensors":
+        _check_config(path.with_name(CONFIG_NAME))
+    notes += _anchor_note(state[CELL_ANCHORS])
+    norms = {
+        part: _norm(state[f"{PREDICTOR}.{part}.weight"]) for part in ("cls_score", "bbox_pred")
+    }
+    return Published(state, name, norms, tuple(notes))
+
+
+def _find_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in WEIGHTS_NAMES:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(
+        f"Got {str(path)!r}, which is neither a file nor a folder with "
+        f"{' or '.join(WEIGHTS_NAMES)}; expected the weights of a detector: check the path."
+    )
+
+
+def _recognize(path: Path) -> str:
+    """Tell from the first bytes who wrote the file."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head[4:9] == b"\0\0\0\0{":  # the length of a JSON header in 8 bytes, and the header
+        return "safetensors"
+    for name, starts in (
+        ("torch", TORCH_STARTS),
+        ("pickle", PICKLE_STARTS),
+        ("caffe", CAFFE_STARTS),
+    ):
+        if head.startswith(starts):
+            return name
+    raise ValueError(
+        f"{path} starts with {head.hex(' ') or 'nothing'}, which is no format of weights; expected "
+        "a .caffemodel, a pickle of arrays, a torch file or safetensors: check the download."
+    )
+
+
+def _read_caffe(path: Path) -> tuple[State, list[str]]:
+    return {
+        f"{layer}[{index}]": torch.from_numpy(np.array(blob, dtype=np.float32))
+        for layer, blobs in read_caffemodel(path).items()
+        for index, blob in enumerate(blobs)
+    }, []
+
+
+def _read_pickled(path: Path) -> tuple[State, list[str]]:
+    content = read_pickle(path)
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise ValueError(
+            f"{path} is a pickle with {list_names(sorted(content))}; expected detectron2's, with "
+            "the arrays under 'model'."
+        )
+    notes = _check_extras(path, content)
+    for name, value in model.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(
+                f"{name!r} in {path} is a {type(value).__name__}; expected arrays only."
+            )
+    return {
+        name: torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+        for name, value in model.items()
+    }, notes
+
+
+def _read_torch(path: Path) -> tuple[State, list[str]]:
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP_START)) == ZIP_START  # only these can be mapped
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except TORCH_DAMAGE as error:
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{path} is refused: it asks for the global {asked[1]}, and weights need tensors "
+                "only. Nothing in it was run; get the weights from where they were published."
+            ) from error
+        # torch's own message recommends an unsafe way of loading.
+        lines = [line for line in str(error).splitlines() if line and "weights_only" not in line]
+        raise ValueError(
+            f"{path} is damaged ({lines[0] if lines else 'cut off'}); expected a whole torch file: "
+            "copy it again from where it was published."
+        ) from error
+    notes: list[str] = []
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        notes = _check_extras(path, content)
+        content = content["model"]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected tensors by name.")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name!r} in {path} is a {type(value).__name__}; expected tensors by name."
+            )
+    return dict(content), notes
+
+
+def _read_safetensors(path: Path) -> tuple[State, list[str]]:
+    try:
+        return load_file(path), []
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); expected safetensors: copy it again."
+        ) from error
+
+
+READERS: dict[str, Callable[[Path], tuple[State, list[str]]]] = {
+    "caffe": _read_caffe,
+    "pickle": _read_pickled,
+    "torch": _read_torch,
+    "safetensors": _read_safetensors,
+}
+
+
+def _check_extras(path: Path, content: Mapping[str, object]) -> list[str]:
+    """Allow what training leaves beside the weights, and say so."""
+    extras = {str(key) for key in content} - {"model"} - ORIGIN_KEYS
+    if unknown := sorted(extras - TRAINING_KEYS):
+        raise ValueError(
+            f"{path} has {list_names(unknown)} beside 'model'; expected nothing but the weights "
+            "and the state of training."
+        )
+    return [f"Left out the state of training: {list_names(sorted(extras))}."] if extras else []
+
+
+def _choose_layout(
+    container: str, tensors: State, shapes: Mapping[str, Shape]
+) -> tuple[str, Layout]:
+    """Tell the format from the container and from the names in it."""
+    if container == "caffe":
+        return "caffemodel", caffe_layout(shapes)
+    if container == "pickle":
+        return "detectron2", canonical_layout(shapes)
+    if container == "safetensors":
+        return "safetensors", canonical_layout(shapes)
+    marks = (f"{PREDICTOR}.cls_embed.", f"{PREDICTOR}.attr_linear")
+    if any(name.startswith(marks) for name in tensors):
+        return "milvlg", milvlg_layout(shapes)
+    return "huggingface", canonical_layout(shapes)
+
+
+def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
+    """Refuse a configuration under which the same tensors would see something else."""
+    if not path.is_file():
+        return [f"There is no {YAML_NAME} beside the weights; the published one is assumed."]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); expected YAML: copy it again, or remove it."
+        ) from error
+    sections = _lower_keys(content)
+    expected = GEOMETRY | {
+        ("roi_heads", "num_classes"): shapes[f"{PREDICTOR}.cls_score.bias"][0] - 1,
+        ("roi_box_head", "num_attrs"): shapes[f"{PREDICTOR}.attr_score.bias"][0] - 1,
+    }
+    wrong = []
+    for (section, key), value in expected.items():
+        given = sections.get(section, {}).get(key, "absent")
+        if given != value:
+            wrong.append(f"{section}.{key} is {given}, not {value}")
+    if wrong:
+        raise ValueError(
+            f"{path} describes another detector: {'; '.join(wrong)}. Its weights would give other "
+            "features: get the weights and the configuration that were published together."
+        )
+    return []
+
+
+def _lower_keys(content: object) -> dict[str, dict[str, object]]:
+    """Lower the keys of both levels: the file's own reader disregards case."""
+    if not isinstance(content, dict):
+        return {}
+    return {
+        str(section).lower(): {str(key).lower(): value for key, value in settings.items()}
+        for section, settings in content.items()
+        if isinstance(settings, dict)
+    }
+
+
+def _check_config(path: Path) -> None:
+    """Read the configuration beside our own weights, which says that they are ours."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {CONFIG_NAME} beside the weights in {str(path.parent)!r}; expected both "
+            "from one `save_pretrained`."
+        )
+    DetectorConfig.from_json(path)
+
+
+def _norm(weight: Tensor) -> float:
+    return float(f"{weight.double().norm().item():.5g}")
+
+
+def _anchor_note(anchors: Tensor) -> list[str]:
+    """Tell whether the file's anchors are those that the original was trained with."""
+    expected = caffe_anchors()
+    if anchors.shape == expected.shape and torch.allclose(anchors, expected, atol=0.01):
+        return []
+    return ["The file brings its own anchors, which are not Caffe's; they are used."]

@@ -1,0 +1,203 @@
+"""Eyes for people with neither boxes nor weights: a small network whose cells are the regions.
+
+They are trained together with the model that reads them. Legend: `side` pixels of the resized
+picture, `cells` of the last feature map, row by row.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lxmert.schema import Regions
+from lxmert.vision.batching import check_list, stream_regions
+from lxmert.vision.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.vision.folders import fingerprint_of, load_weights, read_config, save_folder
+from lxmert.vision.preprocess import ImageInput, load_image
+
+GRID_TYPE = "lxmert-grid"
+_GROUPS = 8
+"""Channels are normalised in so many groups, of one picture: no picture changes another's."""
+
+_CELLS = 6
+_WIDTHS = (16, 16, 32, 64, 128, 128)
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """Everything but the weights of a grid; saved as `config.json` beside them.
+
+    Attributes:
+        side: pictures are resized to this height and width; a multiple of the stride.
+        widths: channels after each stage, each of which halves height and width.
+        feature_dim: length of a cell's feature.
+    """
+
+    side: int = 96
+    widths: tuple[int, ...] = (32, 64, 128, 128)
+    feature_dim: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.widths or any(width % _GROUPS for width in self.widths):
+            raise ValueError(f"widths is {self.widths}; expected multiples of {_GROUPS}.")
+        if self.side <= 0 or self.side % self.stride:
+            raise ValueError(f"side is {self.side}; expected a multiple of {self.stride}.")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell."""
+        return int(2 ** len(self.widths))
+
+    @property
+    def cells_per_side(self) -> int:
+        """Cells in each row and each column."""
+        return self.side // self.stride
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values, with the type of model in front."""
+        return {"model_type": GRID_TYPE, **dataclasses.asdict(self), "widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "GridConfig":
+        """Build a configuration from `to_dict`'s result.
+
+        Raises:
+            ValueError: for another type of model or other keys.
+        """
+        expected = cls().to_dict().keys()
+        if values.get("model_type") != GRID_TYPE or values.keys() != expected:
+            raise ValueError(
+                f"Got a configuration with {sorted(values)}; expected {list(expected)}."
+            )
+        return cls(
+            side=values["side"],
+            widths=tuple(values["widths"]),
+            feature_dim=values["feature_dim"],
+        )
+
+    @classmethod
+    def for_pictures(cls, typical_side: float) -> "GridConfig":
+        """Choose a grid of 6 x 6 cells, as many as published models have regions.
+
+        Args:
+            typical_side: in pixels, of the pictures that it will read; what one cell covers
+                follows from it.
+        """
+        stages = min(6, max(4, round(math.log2(max(typical_side, 1) / _CELLS))))
+        return cls(side=_CELLS * 2**stages, widths=_WIDTHS[-stages:])
+
+
+class GridEyes(nn.Module):
+    """A few convolutions; what is left of the map are the regions."""
+
+    def __init__(self, config: GridConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (3, *config.widths)
+        self.stages = nn.Sequential(*(_stage(before, after) for before, after in pairwise(widths)))
+        self.project = nn.Conv2d(widths[-1], config.feature_dim, 1)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn pictures into regions.
+
+        Args:
+            pixels: `[batch, side, side, 3]` uint8 RGB.
+
+        Returns:
+            Features `[batch, cells, feature_dim]`, and the cells `(x1, y1, x2, y2)` in `[0, 1]`,
+            `[batch, cells, 4]`.
+        """
+        values = pixels.permute(0, 3, 1, 2).to(self.project.weight.dtype) / 127.5 - 1
+        feature_map = self.project(self.stages(values))
+        # [batch, channels, rows, columns] -> [batch, cells, channels]
+        features = feature_map.flatten(2).transpose(1, 2)
+        return features, self.cells(pixels.device).expand(len(pixels), -1, -1)
+
+    def cells(self, device: torch.device | None = None) -> Tensor:
+        """Return the boxes of all cells, `[cells, 4]` in `[0, 1]`, row by row."""
+        count = self.config.cells_per_side
+        return cell_boxes(count, count, device)
+
+
+def _stage(before: int, after: int) -> nn.Sequential:
+    """Halve the map, then look once more."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+        nn.GroupNorm(_GROUPS, after),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(after, after, 3, padding=1, bias=False),
+        nn.GroupNorm(_GROUPS, after),
+        nn.ReLU(inplace=True),
+    )
+
+
+def shrink(image: ImageInput, side: int) -> npt.NDArray[np.uint8]:
+    """Read a picture and resize it to `[side, side, 3]` uint8 RGB, whatever its shape."""
+    picture = Image.fromarray(load_image(image))
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+
+
+class GridExtractor:
+    """Trained grid eyes as an extractor: pictures in, one region for each cell out."""
+
+    recognises = False
+    object_names: tuple[str, ...] = CELL_NAMES
+    attribute_names: tuple[str, ...] = ()
+    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    precision = "fp32"
+
+    def __init__(self, eyes: GridEyes, *, device: str = "cpu") -> None:
+        self.eyes = eyes.eval().to(device)
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "GridExtractor":
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if configuration or weights are of something else.
+        """
+        eyes = GridEyes(GridConfig.from_dict(read_config(Path(path))))
+        load_weights(Path(path), eyes)
+        return cls(eyes, device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        save_folder(Path(folder), self.eyes.config.to_dict(), self.eyes)
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a cell's feature."""
+        return self.eyes.config.feature_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of configuration and weights: equal for extractors that see the same."""
+        return fingerprint_of(self.eyes.config.to_dict(), self.eyes)
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the cells of each picture as its regions, all of them, row by row.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if a picture cannot be read.
+        """
+        check_list(images)
+        return [self._look(load_image(image)) for image in images]
+
+    def stream(
+        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 64
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the regions of one picture after the other, in order, from (id, picture) pairs."""
+        return stream_regions(self, images, batch_size)

@@ -1,0 +1,233 @@
+"""How the published files of the bottom-up-attention detector name, order and scale its tensors.
+
+The canonical form has detectron2's names, the background class and "no attribute" last, one
+objectness logit (object minus background) per anchor, and box deltas for weights (10, 10, 5, 5).
+The weights are the same in every layout; `Layout.to_canonical` only renames and rearranges them.
+Knows nothing of files.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+State = dict[str, Tensor]
+
+HEAD = "proposal_generator.rpn_head"
+CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
+PREDICTOR = "roi_heads.box_predictor"
+
+STAGES = (("backbone.res2", 3), ("backbone.res3", 4), ("backbone.res4", 23), ("roi_heads.res5", 3))
+NUM_ANCHORS, NUM_CLASSES, NUM_ATTRIBUTES = 12, 1600, 400
+
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's, by which the canonical deltas are divided
+
+# py-faster-rcnn, generate_anchors: ratio outer, scale inner.
+ANCHOR_BASE = 16
+ANCHOR_RATIOS = (0.5, 1.0, 2.0)
+ANCHOR_SCALES = (4, 8, 16, 32)
+
+CAFFE_HEADS = {
+    f"{HEAD}.conv": "rpn_conv/3x3",
+    f"{HEAD}.objectness_logits": "rpn_cls_score",
+    f"{HEAD}.anchor_deltas": "rpn_bbox_pred",
+    f"{PREDICTOR}.cls_score": "cls_score",
+    f"{PREDICTOR}.bbox_pred": "bbox_pred",
+    f"{PREDICTOR}.cls_embedding": "cls_embedding",
+    f"{PREDICTOR}.fc_attr": "fc_attr",
+    f"{PREDICTOR}.attr_score": "attr_score",
+}
+CAFFE_BRANCHES = {
+    "shortcut": "branch1",
+    "conv1": "branch2a",
+    "conv2": "branch2b",
+    "conv3": "branch2c",
+}
+CAFFE_NORMS = {
+    "norm.running_mean": ("bn", 0),
+    "norm.running_var": ("bn", 1),
+    "norm.factor": ("bn", 2),  # no tensor of ours: what the two others must be divided by
+    "norm.weight": ("scale", 0),
+    "norm.bias": ("scale", 1),
+}
+CAFFE_UNUSED = re.compile(r"(heatmap_|fc_rel1|fc_subject|fc_object|rel_).*")  # its relation layers
+
+MILVLG_HEADS = {
+    "cls_embedding": "cls_embed",
+    "fc_attr": "attr_linear1",
+    "attr_score": "attr_linear2",
+}
+TORCH_UNUSED = re.compile(r".*\.norm\.num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of storing the detector.
+
+    Attributes:
+        names: name of each tensor in the file -> its canonical name.
+        shapes: name of each tensor in the file -> its shape there.
+        unused: names that may be in the file and say nothing about the detector.
+        to_canonical: rearranges tensors that have their canonical names already.
+    """
+
+    names: Mapping[str, str]
+    shapes: Mapping[str, Shape]
+    unused: re.Pattern[str]
+    to_canonical: Callable[[State], State]
+
+
+def published_shapes() -> dict[str, Shape]:
+    """Return the shape of each of the 536 canonical tensors of the published ResNet-101."""
+    shapes = _normed("backbone.stem.conv1", 64, 3, kernel=7)
+    in_width = 64
+    for stage, (prefix, depth) in enumerate(STAGES):
+        inner, width = 64 << stage, 256 << stage
+        for block in range(depth):
+            name = f"{prefix}.{block}"
+            if block == 0:
+                shapes |= _normed(f"{name}.shortcut", width, in_width, kernel=1)
+            shapes |= _normed(f"{name}.conv1", inner, in_width, kernel=1)
+            shapes |= _normed(f"{name}.conv2", inner, inner, kernel=3)
+            shapes |= _normed(f"{name}.conv3", width, inner, kernel=1)
+            in_width = width
+    biased: dict[str, Shape] = {
+        f"{HEAD}.conv": (512, 1024, 3, 3),
+        f"{HEAD}.objectness_logits": (NUM_ANCHORS, 512, 1, 1),
+        f"{HEAD}.anchor_deltas": (4 * NUM_ANCHORS, 512, 1, 1),
+        f"{PREDICTOR}.cls_score": (NUM_CLASSES + 1, 2048),
+        f"{PREDICTOR}.bbox_pred": (4 * NUM_CLASSES, 2048),
+        f"{PREDICTOR}.fc_attr": (512, 2048 + 256),
+        f"{PREDICTOR}.attr_score": (NUM_ATTRIBUTES + 1, 512),
+    }
+    for name, shape in biased.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    shapes[f"{PREDICTOR}.cls_embedding.weight"] = (NUM_CLASSES + 1, 256)
+    shapes[CELL_ANCHORS] = (NUM_ANCHORS, 4)
+    return shapes
+
+
+def caffe_anchors() -> Tensor:
+    """Return Caffe's anchors `[12, 4]` (x1, y1, x2, y2) of the cell at the origin, in pixels.
+
+    Caffe's corners are pixels and its widths x2 - x1 + 1. Here x2 and y2 are one larger, so that
+    the centre and the size x2 - x1 are Caffe's.
+    """
+    anchors = []
+    for ratio in ANCHOR_RATIOS:
+        width = round((ANCHOR_BASE**2 / ratio) ** 0.5)
+        height = round(width * ratio)
+        for scale in ANCHOR_SCALES:
+            x, y = width * scale / 2, height * scale / 2
+            center = ANCHOR_BASE / 2
+            anchors.append((center - x, center - y, center + x, center + y))
+    return torch.tensor(anchors)
+
+
+def canonical_layout(shapes: Mapping[str, Shape]) -> Layout:
+    """Return the layout of detectron2's pickle, the Hugging Face file and our own."""
+    return Layout({name: name for name in shapes}, shapes, TORCH_UNUSED, dict)
+
+
+def milvlg_layout(shapes: Mapping[str, Shape]) -> Layout:
+    """Return the layout of MILVLG's files: Caffe's order under names much like the canonical."""
+    names = {}
+    for name in shapes:
+        module, _, parameter = name.removeprefix(f"{PREDICTOR}.").partition(".")
+        is_renamed = name.startswith(PREDICTOR) and module in MILVLG_HEADS
+        names[f"{PREDICTOR}.{MILVLG_HEADS[module]}.{parameter}" if is_renamed else name] = name
+    stored = _background_first_shapes(shapes)
+    return Layout(
+        names, {name: stored[target] for name, target in names.items()}, TORCH_UNUSED, _from_milvlg
+    )
+
+
+def caffe_layout(shapes: Mapping[str, Shape]) -> Layout:
+    """Return the layout of a caffemodel whose tensors are named `layer[index of the blob]`."""
+    stored = _background_first_shapes(shapes)
+    del stored[CELL_ANCHORS]  # implied
+    stored |= {
+        name.replace("running_mean", "factor"): (1,) for name in shapes if "running_mean" in name
+    }
+    names = {_caffe_name(name): name for name in stored}
+    return Layout(
+        names, {name: stored[target] for name, target in names.items()}, CAFFE_UNUSED, _from_caffe
+    )
+
+
+def _normed(name: str, width: int, in_width: int, *, kernel: int) -> dict[str, Shape]:
+    """Return the shapes of a convolution without bias and of its norm."""
+    shapes: dict[str, Shape] = {f"{name}.weight": (width, in_width, kernel, kernel)}
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        shapes[f"{name}.norm.{part}"] = (width,)
+    return shapes
+
+
+def _caffe_name(name: str) -> str:
+    """Translate a canonical name: `backbone.res4.7.conv2.weight` is `res4b7_branch2b[0]`."""
+    if name.startswith("backbone.stem.conv1."):
+        part = name.removeprefix("backbone.stem.conv1.")
+        kind, index = CAFFE_NORMS.get(part, ("", 0))
+        return f"{kind}_conv1[{index}]" if kind else "conv1[0]"
+    found = re.fullmatch(r"\w+\.res(\d)\.(\d+)\.(\w+)\.(.+)", name)
+    if found is None:
+        module, _, part = name.rpartition(".")
+        return f"{CAFFE_HEADS[module]}[{int(part == 'bias')}]"
+    stage, block, convolution, part = found.groups()
+    letter = chr(ord("a") + int(block))
+    if stage in "34" and block != "0":  # res3a, res3b1, res3b2 ..., but res2a, res2b, res2c
+        letter = f"b{block}"
+    kind, index = CAFFE_NORMS.get(part, ("res", 0))
+    return f"{kind}{stage}{letter}_{CAFFE_BRANCHES[convolution]}[{index}]"
+
+
+def _background_first_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes with two objectness logits per anchor and with deltas of the background."""
+    stored = dict(shapes)
+    for part in ("weight", "bias"):
+        rows, *rest = stored[f"{HEAD}.objectness_logits.{part}"]
+        stored[f"{HEAD}.objectness_logits.{part}"] = (2 * rows, *rest)
+        rows, *rest = stored[f"{PREDICTOR}.bbox_pred.{part}"]
+        stored[f"{PREDICTOR}.bbox_pred.{part}"] = (rows + 4, *rest)
+    return stored
+
+
+def _from_background_first(state: State) -> State:
+    """Rearrange Caffe's rows: background first, objectness in pairs, deltas unscaled."""
+    state = dict(state)
+    for part in ("weight", "bias"):
+        background, objectness = state[f"{HEAD}.objectness_logits.{part}"].chunk(2)
+        state[f"{HEAD}.objectness_logits.{part}"] = objectness - background
+        deltas = state[f"{PREDICTOR}.bbox_pred.{part}"][4:]
+        weights = deltas.new_tensor(DELTA_WEIGHTS).repeat(len(deltas) // 4)
+        column = weights.view(-1, *[1] * (deltas.dim() - 1))
+        state[f"{PREDICTOR}.bbox_pred.{part}"] = deltas * column
+    for name in ("cls_score.weight", "cls_score.bias", "attr_score.weight", "attr_score.bias"):
+        state[f"{PREDICTOR}.{name}"] = state[f"{PREDICTOR}.{name}"].roll(-1, 0)
+    embedding = f"{PREDICTOR}.cls_embedding.weight"
+    state[embedding] = state[embedding].roll(-1, 0)
+    return state
+
+
+def _from_milvlg(state: State) -> State:
+    """MILVLG decodes with widths of x2 - x1 + 1, the canonical form with x2 - x1."""
+    state = _from_background_first(state)
+    state[CELL_ANCHORS] = state[CELL_ANCHORS] + state[CELL_ANCHORS].new_tensor([0, 0, 1, 1])
+    return state
+
+
+def _from_caffe(state: State) -> State:
+    """Divide the statistics by their factors, and write down the anchors."""
+    state = _from_background_first(state)
+    for name in [name for name in state if name.endswith(".norm.factor")]:
+        factor = state.pop(name)
+        if factor.item() == 0:
+            raise ValueError(f"{_caffe_name(name)} is 0, which no trained norm has")
+        for part in ("running_mean", "running_var"):
+            statistic = name.replace("factor", part)
+            state[statistic] = state[statistic] / factor
+    state[CELL_ANCHORS] = caffe_anchors()
+    return state

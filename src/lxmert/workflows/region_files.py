@@ -1,0 +1,104 @@
+"""Region files of other programs, as far as their first image tells: which they are, how wide."""
+
+import binascii
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from lxmert.data.npz import KEYS, find_npz
+from lxmert.data.tsv import COLUMNS, FEATURE_DIM, LONGEST_LINE
+
+_START = 1 << 16
+
+
+def is_tsv(path: Path) -> bool:
+    """Return whether a file looks like text with tabs; what is wrong with it is told later."""
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return b"\t" in start and b"\0" not in start
+
+
+def tsv_feature_dim(path: Path) -> int:
+    """Return the width of the features in the first line; the published one if it has a fault."""
+    columns = _first_line(path)
+    try:
+        size = len(binascii.a2b_base64(columns["features"]))
+        width, rest = divmod(size, 4 * int(columns["num_boxes"]))
+    except (KeyError, ValueError, ZeroDivisionError):
+        return FEATURE_DIM
+    return FEATURE_DIM if rest or not width else width
+
+
+def describe_tsv(path: Path) -> dict[str, object]:
+    """Return what the first line says, and the size of the file."""
+    columns = _first_line(path)
+    count = columns.get("num_boxes", b"").decode("utf-8", "replace") or "unknown"
+    return {
+        "first image": columns.get("img_id", b"").decode("utf-8", "replace"),
+        "its regions": count,
+        "region feature": tsv_feature_dim(path),
+        "size": f"{path.stat().st_size / 1e6:,.1f} MB",
+    }
+
+
+def find_first_npz(folder: Path) -> Path | None:
+    """Return some .npz file below a folder, found without listing all."""
+    return next(iter(islice(folder.rglob("*.npz"), 1)), None)
+
+
+def npz_feature_dim(folder: Path) -> int:
+    """Return the width of the features in the first file; the published one if it has a fault.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+    """
+    path = folder / f"{find_npz(folder)[0]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            features, boxes = (
+                next(content[key] for key in KEYS[what] if key in content)
+                for what in ("features", "boxes")
+            )
+    except (StopIteration, RuntimeError, ValueError, OSError, EOFError):
+        return FEATURE_DIM
+    if features.ndim != 2:
+        return FEATURE_DIM
+    widths = [side for side in features.shape if side != len(boxes)]
+    return int(widths[0]) if len(widths) == 1 else int(features.shape[1])
+
+
+def describe_npz(folder: Path) -> dict[str, object]:
+    """Return how many files there are, and what the first one holds."""
+    names = find_npz(folder)
+    return {
+        "files": len(names),
+        "first image": names[0],
+        "region feature": npz_feature_dim(folder),
+    }
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a list of names, one a line; of several that a comma separates, the first.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no text, or a line is empty.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: a list of names is needed, one a line")
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text ({error}): expected names, one a line") from error
+    names = tuple(line.split(",")[0].strip() for line in lines)
+    if "" in names:
+        number = names.index("") + 1
+        raise ValueError(f"{path} line {number} is empty: expected a name on each line")
+    return names
+
+
+def _first_line(path: Path) -> dict[str, bytes]:
+    with path.open("rb") as file:
+        fields = file.readline(LONGEST_LINE).rstrip(b"\r\n").split(b"\t")
+    return dict(zip(COLUMNS, fields, strict=False))

@@ -1,0 +1,202 @@
+"""The flat corpus holds what the plain reader gives."""
+
+import json
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.columns import RaggedWriter, TextWriter
+from lxmert.data.corpus import Corpus, Targets
+from lxmert.data.readers import read_captions, read_questions
+from lxmert.data.tokenizer import build_tokenizer, cut
+from lxmert.data.tokens import Tokens
+from lxmert.schema import IGNORE_INDEX
+from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+
+WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
+
+
+def write_random(path: Path, seed: int, count: int = 60) -> Path:
+    """Write questions of all forms with text of all kinds."""
+    generator = np.random.default_rng(seed)
+
+    def words(most: int) -> str:
+        return " ".join(generator.choice(WORDS, size=generator.integers(1, most)).tolist())
+
+    lines = []
+    for number in range(count):
+        line: dict[str, object] = {"question": words(12)}
+        names = [f"{words(2)}/{generator.integers(9)}.png" for _ in range(2)]
+        line |= {"image": names[0]} if generator.random() < 0.6 else {"images": names}
+        form = generator.integers(4)
+        if form == 0:
+            line["answer"] = words(3)
+        elif form == 1:
+            line["answers"] = [words(2) for _ in range(generator.integers(1, 6))]
+        elif form == 2:
+            line["answers"] = {words(2): float(generator.random()) for _ in range(3)}
+        if generator.random() < 0.5:
+            line["question_id"] = f"Nr {number}é"
+        if generator.random() < 0.5:
+            line["family"] = words(2)
+        if generator.random() < 0.7:
+            line["split"] = str(generator.choice(["train", "val", "test"]))
+        lines.append(json.dumps(line, ensure_ascii=bool(generator.integers(2))))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_example_is_that_of_the_plain_reader(tmp_path: Path, seed: int) -> None:
+    path = write_random(tmp_path / "q.jsonl", seed)
+    expected, corpus = read_questions(path), Corpus.read([path])
+    assert len(corpus) == len(expected) == 60
+    assert list(corpus) == expected
+    order = np.random.default_rng(seed).permutation(60)
+    assert list(corpus.select(order)) == [expected[index] for index in order]
+    assert list(corpus.select(order)[7:31:3]) == [expected[index] for index in order[7:31:3]]
+    assert corpus[-8] == expected[-8]
+    for index, example in enumerate(expected):
+        assert corpus.text(index) == example.text
+        assert corpus.answers(index) == example.answers
+        assert list(corpus.answers(index)) == list(example.answers)  # ties go to the first
+        assert corpus.image_ids(index) == example.image_ids
+        names, scores = corpus.answer_ids(index)
+        assert [corpus.answer_names[name] for name in names] == list(example.answers)
+        assert scores.tolist() == list(example.answers.values())
+    used = {name for example in expected for name in example.image_ids}
+    assert sorted(used) == sorted(corpus.image_names)
+    assert {corpus.image_names[image] for image in corpus.used_images} == used
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_targets_and_vocabulary_are_those_of_the_answer_list(tmp_path: Path, seed: int) -> None:
+    path = write_random(tmp_path / "q.jsonl", seed)
+    expected, corpus = read_questions(path), Corpus.read([path])
+    for least in (1, 3):
+        vocabulary = AnswerVocabulary.build([e.answers for e in expected], min_count=least)
+        assert corpus.vocabulary(min_count=least).answers == vocabulary.answers
+        half = np.arange(0, 60, 2)
+        known = AnswerVocabulary.build([expected[index].answers for index in half])
+        assert corpus.select(half).vocabulary().answers == known.answers
+        targets = Targets(corpus, vocabulary)
+        best = [targets.best_id(index) for index in range(60)]
+        assert best == [vocabulary.best_id(example.answers) for example in expected]
+        assert targets.count_unknown() == best.count(IGNORE_INDEX)
+        for index, example in enumerate(expected):
+            assert np.array_equal(targets.scores(index), vocabulary.scores(example.answers))
+
+
+def test_blind_guesses_work_from_it(tmp_path: Path) -> None:
+    path = write_random(tmp_path / "q.jsonl", 3)
+    expected, corpus = read_questions(path), Corpus.read([path])
+    guesses = blind_guesses(expected[:40], expected[40:])
+    assert blind_guesses(corpus[:40], corpus[40:]) == guesses
+    assert accuracy_by_family(corpus[40:], guesses) == accuracy_by_family(expected[40:], guesses)
+
+
+def test_captions_follow_the_questions_and_a_file_may_count_twice(tmp_path: Path) -> None:
+    path = write_random(tmp_path / "q.jsonl", 1, count=4)
+    captions = tmp_path / "c.jsonl"
+    captions.write_text('{"image": "a", "caption": "A mug."}\n')
+    corpus = Corpus.read([path, path], captions=[captions])
+    assert list(corpus) == 2 * read_questions(path) + read_captions(captions)
+    assert list(Corpus.of(read_questions(path))) == read_questions(path)
+
+
+def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"image": "a", "question": "1?"}\n'
+        "nonsense\n"
+        '{"image": "gone", "question": "3?"}\n'
+        '{"images": ["a", "gone"], "question": "4?"}\n'
+        '{"image": "B", "question": "5?", "answer": null}\n'
+        '{"image": "B", "question": "6?"}\n'
+    )
+    names = {"a": "a", "B": "sub/b"}
+    corpus = Corpus.read([path], resolve=names.get)
+    assert [example.text for example in corpus] == ["1?", "6?"]
+    assert corpus.image_ids(1) == ("sub/b",)
+    assert corpus.left_out == {"not_json": 1, "missing_image": 2, "wrong_answer": 1}
+
+
+def test_splits_of_the_lines_are_kept_and_others_are_training(tmp_path: Path) -> None:
+    lines = [{"image": "a", "question": "?"} | split for split in
+             ({"split": "val"}, {}, {"split": "train"}, {"split": "dev"})]  # fmt: skip
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    rows = Corpus.read([path]).split_rows()
+    assert {name: found.tolist() for name, found in rows.items()} == {
+        "train": [1, 2], "valid": [0, 3],
+    }  # fmt: skip
+
+
+def test_a_corpus_may_be_empty(tmp_path: Path) -> None:
+    corpus = Corpus.of([])
+    assert (len(corpus), list(corpus), corpus.split_rows()) == (0, [], {})
+
+
+def test_a_worker_gets_the_same_values_by_pickling(tmp_path: Path) -> None:
+    corpus = Corpus.read([write_random(tmp_path / "q.jsonl", 2)])
+    view = corpus.select(np.array([9, 3, 31]))
+    assert list(pickle.loads(pickle.dumps(view))) == list(view)
+    assert list(pickle.loads(pickle.dumps(corpus))) == list(corpus)
+
+
+@pytest.mark.parametrize("longest", [5, 20])
+def test_tokens_are_those_of_the_tokenizer(tmp_path: Path, longest: int) -> None:
+    corpus = Corpus.read([write_random(tmp_path / "q.jsonl", 4)])
+    tokenizer = build_tokenizer(corpus[:30].texts())
+    tokenizer("x", truncation=True, max_length=3, padding="max_length")  # leaves its mark behind
+    tokens = Tokens(corpus.texts(), tokenizer, longest=longest)
+    expected = tokenizer([example.text for example in corpus], verbose=False)["input_ids"]
+    assert len(tokens) == len(expected) == 60
+    for index, ids in enumerate(expected):
+        assert np.array_equal(tokens[index], cut(ids, longest))
+    assert tokens[0].dtype == np.int64
+    assert tokens.num_cut == sum(len(ids) > longest for ids in expected) > 0
+    assert tokens.num_unknown == sum(tokenizer.unk_token_id in ids for ids in expected)
+
+
+def test_the_memory_of_python_does_not_grow_with_the_examples(tmp_path: Path) -> None:
+    """As objects, 15,000 more questions would be 15 MB."""
+    peaks = []
+    for count in (5_000, 20_000):
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            for row in range(count):
+                text = f"what is number {row} of all of these?"
+                line = {"image": f"{row % 99}.png", "question": text, "answer": str(row % 7)}
+                file.write(json.dumps(line) + "\n")
+        tracemalloc.start()
+        corpus = Corpus.read([path])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(corpus) == count
+        assert corpus.nbytes / count < 100
+    assert peaks[1] < 1.1 * peaks[0] + 100_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ragged_rows_and_texts_come_back(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = [generator.integers(-9, 99, size=generator.integers(5)).tolist() for _ in range(50)]
+    writer = RaggedWriter(np.int32)
+    for start in range(0, 50, 7):
+        writer.add(rows[start : start + 7])
+    ragged = writer.finish()
+    assert [ragged.row(index).tolist() for index in range(50)] == rows
+    texts = ["".join(generator.choice(WORDS, size=len(row)).tolist()) for row in rows]
+    names = TextWriter()
+    names.add(texts[:20])
+    names.add(texts[20:])
+    found = names.finish()
+    assert list(found) == found[:] == texts
+    assert [found[-1], found[3]] == [texts[-1], texts[3]]
+    with pytest.raises(IndexError, match="text 50 of 50"):
+        found[50]
