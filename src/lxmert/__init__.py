@@ -33,13 +33,21 @@ if TYPE_CHECKING:
     from lxmert.pipeline import LxmertPipeline
     from lxmert.processing import LxmertProcessor
     from lxmert.schema import Answer, Example, Regions
+    from lxmert.vision.backbone_grid import BackboneGridExtractor
     from lxmert.vision.configuration import DetectorConfig
     from lxmert.vision.extract import RegionExtractor
+    from lxmert.vision.eyes import Eyes, open_eyes
+    from lxmert.vision.grid import GridExtractor
+    from lxmert.vision.published import load_published_detector
+    from lxmert.vision.torchvision_detector import TorchvisionExtractor
 
 _PUBLIC = {
     "Answer": "lxmert.schema",
+    "BackboneGridExtractor": "lxmert.vision.backbone_grid",
     "DetectorConfig": "lxmert.vision.configuration",
     "Example": "lxmert.schema",
+    "Eyes": "lxmert.vision.eyes",
+    "GridExtractor": "lxmert.vision.grid",
     "Regions": "lxmert.schema",
     "LxmertConfig": "lxmert.model.configuration",
     "LxmertClassificationOutput": "lxmert.model.outputs",
@@ -63,17 +71,23 @@ _PUBLIC = {
     "LxmertXLayer": "lxmert.model.layers",
     "RegionExtractor": "lxmert.vision.extract",
     "RegionStore": "lxmert.data.store",
+    "TorchvisionExtractor": "lxmert.vision.torchvision_detector",
     "register_auto_classes": "lxmert.model.auto",
     "carry_answers": "lxmert.model.answers",
     "load_folder": "lxmert.model.loading",
     "load_original": "lxmert.model.loading",
+    "load_published_detector": "lxmert.vision.published",
+    "open_eyes": "lxmert.vision.eyes",
     "save_original": "lxmert.model.loading",
 }
 
 __all__ = [  # written out, as type checkers read it
     "Answer",
+    "BackboneGridExtractor",
     "DetectorConfig",
     "Example",
+    "Eyes",
+    "GridExtractor",
     "LxmertClassificationOutput",
     "LxmertConfig",
     "LxmertEncodedStream",
@@ -97,9 +111,12 @@ __all__ = [  # written out, as type checkers read it
     "RegionExtractor",
     "RegionStore",
     "Regions",
+    "TorchvisionExtractor",
     "carry_answers",
     "load_folder",
     "load_original",
+    "load_published_detector",
+    "open_eyes",
     "register_auto_classes",
     "save_original",
 ]

@@ -15,11 +15,13 @@ from lxmert.terminal import (
     hide_weight_bars,
     quiet_libraries,
     show_explanation,
+    show_failures,
     show_matches,
     show_official_scores,
     show_progress,
     show_report,
     show_scores,
+    show_verdict,
     show_warning,
 )
 
@@ -140,20 +142,70 @@ def train(
 
 @app.command()
 def extract(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    images: Annotated[Path, typer.Argument(help="Folder of pictures; those below it count too.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
-    eyes: Annotated[Path, typer.Option(help="Folder of a trained detector.")],
+    eyes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of trained eyes, or a published detector; left out: the bundled eyes."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="Of the stored features.")
+    ] = "float16",
+    num_regions: Annotated[
+        str | None,
+        typer.Option(help="Regions of each picture, such as 36 or 10-100; left out: as trained."),
+    ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="fp32, or bf16 for half the time at 1 % other features."),
+        Literal["fp32", "bf16", "exact"],
+        typer.Option(
+            help="fp32; bf16 for half the time at 1 % other features; exact for the same bits "
+            "beside any other pictures."
+        ),
     ] = "fp32",
+    workers: Annotated[int, typer.Option(help="Threads that read pictures.")] = 2,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to draw each picture with its regions into.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Ways of a published detector: caffe (if left out), detectron2 or hf."),
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="Its objects' names, one a line, if not beside its file.")
+    ] = None,
+    attributes: Annotated[
+        Path | None, typer.Option(help="Its attributes' names, one a line.")
+    ] = None,
 ) -> None:
-    """Find the regions of all pictures in a folder; run it again to go on after an interruption."""
-    from lxmert.workflows.extraction import extract_folder
+    """Find the regions of all pictures in a folder; run it again to go on after an interruption.
 
-    with show_progress("regions") as progress:
-        store = extract_folder(images, output, eyes, precision=precision, progress=progress)
+    Exit code 3: some pictures have no regions; which and why is told at the end and in the store.
+    """
+    from lxmert.workflows.extraction import (
+        ExtractionSettings,
+        extract_folder,
+        load_eyes,
+        parse_num_regions,
+    )
+
+    number = None if num_regions is None else parse_num_regions(num_regions)
+    settings = ExtractionSettings(dtype, number, workers, figures)
+    found = load_eyes(
+        eyes, precision=precision, preset=preset, objects=objects, attributes=attributes
+    )
+    with show_progress("pictures") as progress:
+        store = extract_folder(images, output, found, settings, progress=progress)
     print(f"{output}: regions of {len(store)} images")
+    _report_failures([failure.reason for failure in store.failures], "have no regions")
+
+
+def _report_failures(reasons: list[str], outcome: str) -> None:
+    """Show what failed while the rest was done, and end with exit code 3 if anything did."""
+    if reasons:
+        show_failures(reasons, outcome)
+        raise typer.Exit(3)
 
 
 def _file(text: str) -> typer.models.OptionInfo:
@@ -263,7 +315,7 @@ def _evaluate_model(
         if output is not None:
             output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         for name, score in scores.items():
-            print(f"{name:20} {score:.3f}")
+            print(f"{name:24} {score:.3f}")
         return
     with show_progress("questions") as progress:
         report = evaluate_answers(
@@ -276,8 +328,17 @@ def _evaluate_model(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A parameter file of 2019, or a model folder.")],
-    target: Annotated[Path, typer.Argument(help="Folder to write, or FILE.pth for 2019's form.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Weights: a parameter file of 2019 or a model folder. Regions: a TSV file, a "
+            "folder of .npz files or a region store."
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(help="Folder or store to write; FILE.pth for 2019's form; FILE.tsv."),
+    ],
     answers: Annotated[
         Path | None, typer.Option(help="List of the model's answers, which travel with it then.")
     ] = None,
@@ -288,22 +349,84 @@ def convert(
         list[str] | None,
         typer.Option(help="Weights that may be left over or stay random, such as cls.predictions."),
     ] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(help="Of a store's features; left out: float32."),
+    ] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="What made the regions: models refuse those of another.")
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="Names of the objects of a TSV file, one a line.")
+    ] = None,
+    attributes: Annotated[
+        Path | None, typer.Option(help="Names of its attributes, one a line.")
+    ] = None,
 ) -> None:
-    """Convert weights: files of 2019, Hugging Face folders; what they are, their content tells."""
+    """Convert weights or regions from one format to another; what they are, their content tells.
+
+    Exit code 3: some lines or files of regions are damaged; the rest was converted.
+    """
     from lxmert.workflows.conversion import Choices
     from lxmert.workflows.conversion import convert as run
 
     hide_weight_bars()
-    notes = run(source, target, Choices(answers, heads, tuple(allow or ())))
+    choices = Choices(answers, heads, tuple(allow or ()), dtype, extractor, objects, attributes)
+    with show_progress("converted") as progress:
+        converted = run(source, target, choices, progress=progress)
     print(f"{target}: converted from {source}")
-    for note in notes:
+    for note in converted.notes:
         print(f"note: {note}")
+    _report_failures([failure.reason for failure in converted.failures], "were left out")
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="Region store, model or detector.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Photos with published regions, for a detector.")
+    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="Their published rows, a TSV file.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Ways of a published detector: caffe (if left out), detectron2 or hf."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Check that a store or weights are whole; with photos, that eyes see what was published.
+
+    Exit code 1: something is damaged, or the eyes see otherwise.
+    """
+    from dataclasses import asdict
+
+    from lxmert.workflows import verification
+
+    if (images is None) != (rows is None):
+        raise ValueError("--images and --rows belong together: give both or neither")
+    with show_progress("images") as progress:
+        verdict = verification.verify(path, progress=progress)
+    report = asdict(verdict)
+    problems = list(verdict.problems)
+    if images is not None and rows is not None and not problems:
+        with show_progress("photos") as progress:
+            report |= verification.verify_rows(path, images, rows, preset, progress=progress)
+        problems += report["problems"]
+        report["problems"] = problems
+    if as_json:
+        print(json.dumps(report))
+    else:
+        show_verdict(report)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
 def info(
     path: Annotated[
-        Path, typer.Argument(help="Model, parameter file, detector, region store or tokenizer.")
+        Path,
+        typer.Argument(
+            help="Model, parameter file, detector, region store, TSV file, .npz files or tokenizer"
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:

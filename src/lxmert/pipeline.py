@@ -20,6 +20,7 @@ from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestion
 from lxmert.model.loading import load_heads, read_config
 from lxmert.processing import LxmertProcessor
 from lxmert.schema import Answer, Regions
+from lxmert.vision.cells import cell_labels
 from lxmert.vision.preprocess import ImageInput, load_image
 
 _WHOLE = "whole image"
@@ -129,10 +130,7 @@ class LxmertPipeline:
                 f"the tokenizer has {words} words, the model {expected}: take all files from the "
                 "same model"
             )
-        width, wanted = (
-            processor.extractor.detector.config.feature_dim,
-            model.config.visual_feat_dim,
-        )
+        width, wanted = processor.extractor.feature_dim, model.config.visual_feat_dim
         if width != wanted:
             raise ValueError(
                 f"the eyes give features of width {width}, the model reads {wanted}: name the "
@@ -294,7 +292,12 @@ class LxmertPipeline:
         )
 
     def objects(self, regions: Regions) -> list[str]:
-        """Name the object class of every region; `whole image` where nothing was found."""
+        """Name the object class of every region; `whole image` where nothing was found.
+
+        Cells of a grid, in which nothing is recognised, are named by row and column: `cell 3,5`.
+        """
+        if not self.processor.extractor.recognises:
+            return cell_labels(regions.boxes)
         names = self.processor.extractor.object_names
         return [names[i] if regions.found else _WHOLE for i in regions.object_ids]
 
@@ -303,7 +306,7 @@ class LxmertPipeline:
         extractor = self.processor.extractor
         if not regions.found:
             return self.objects(regions)
-        order = _adjective_order(list(extractor.detector.config.attribute_groups))
+        order = _adjective_order(list(extractor.attribute_groups))
         return [
             " ".join([*(extractor.attribute_names[attributes[group]] for group in order), name])
             for name, attributes in zip(self.objects(regions), regions.attribute_ids, strict=True)

@@ -13,10 +13,11 @@ from transformers import BertTokenizer
 
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import LxmertTokenizer, encode
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
-from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.eyes import Eyes, open_eyes
 from lxmert.vision.preprocess import ImageInput
 
 CONFIDENT = 0.5
@@ -45,7 +46,7 @@ class LxmertProcessor:
     """
 
     def __init__(
-        self, extractor: RegionExtractor, tokenizer: BertTokenizer, config: PreprocessorConfig
+        self, extractor: Eyes, tokenizer: BertTokenizer, config: PreprocessorConfig
     ) -> None:
         """Join the two sides.
 
@@ -104,7 +105,7 @@ class LxmertProcessor:
         unsaid = eyes is not None and not (folder / FILE_NAME).is_file()
         config = None if unsaid else PreprocessorConfig.load(folder)
         tokenizer = _load_tokenizer(folder)
-        extractor = RegionExtractor.from_pretrained(eyes or folder / EYES_FOLDER, device=device)
+        extractor = open_eyes(eyes or folder / EYES_FOLDER, device=device)
         return cls(extractor, tokenizer, config or PreprocessorConfig(extractor.fingerprint))
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -159,6 +160,22 @@ class LxmertProcessor:
             regions *= len(sentences)
         return text | self.image_inputs(regions)
 
+    def open_store(self, folder: str | Path) -> RegionStore:
+        """Open a store whose regions the model knows.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if another extractor made it.
+        """
+        store = RegionStore(folder)
+        if store.header.extractor != self.config.extractor:
+            raise ValueError(
+                f"the region store {folder} was made by extractor {store.header.extractor}, but "
+                f"the model was trained on regions of extractor {self.config.extractor}: extract "
+                "the regions again with the eyes of the model"
+            )
+        return store
+
     def inputs(self, regions: Sequence[Regions], texts: Sequence[str]) -> dict[str, Tensor]:
         """Prepare one text for each image whose regions are known; else as `__call__`."""
         if len(regions) != len(texts):
@@ -201,6 +218,8 @@ class LxmertProcessor:
 
     def _check_recognised(self, regions: Regions) -> None:
         """Warn if the picture is unlike anything that the extractor knows."""
+        if not self.extractor.recognises:
+            return
         if regions.found and regions.object_scores.max() >= CONFIDENT:
             return
         names = self.extractor.object_names

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from lxmert.pipeline import Explanation
 
 
+_SHOWN = 10
+"""Failures that are told one by one."""
+
+
 def check_figure(path: Path) -> None:
     """Refuse a figure that could not be saved, before anything is computed for it."""
     from PIL import Image
@@ -203,6 +207,52 @@ def show_findings(
             place = f"{case['file']}:{case['line']}" if case["line"] else case["file"]
             console.print(f"     {escape(f'{place}: ' if place else '')}{escape(case['detail'])}")
     console.print(escape("\n".join(summary)))
+
+
+def show_failures(reasons: Sequence[str], outcome: str) -> None:
+    """Print how much failed, and the first ten reasons, beside the output proper."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold yellow]{len(reasons)} {outcome}:[/]")
+    for reason in reasons[:_SHOWN]:
+        console.print(f"  {escape(reason)}")
+    if len(reasons) > _SHOWN:
+        console.print(f"  and {len(reasons) - _SHOWN} more, which `lxmert info` counts")
+
+
+def show_verdict(report: Mapping[str, Any]) -> None:
+    """Print what was looked at, how far photos agree, and what is wrong."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    show_report(f"{report['path']}: {report['kind']}", report["facts"], {})
+    console = Console(highlight=False, soft_wrap=True)
+    if "photos" in report:
+        _show_agreement([*report["photos"], report["mean"], report["expected"]])
+    for problem in report["problems"]:
+        console.print(f"[bold red]wrong:[/] {escape(problem)}")
+    if not report["problems"]:
+        console.print("\n[bold green]nothing is wrong[/]")
+
+
+def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a row for each photo, the mean and what is expected."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(rows[0]):
+        side: Any = "right" if number else "left"
+        table.add_column(name.replace("_", " "), justify=side, header_style="dim")
+    for row in rows:
+        cells = ("" if value is None else value for value in row.values())
+        table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else cell) for cell in cells))
+    console = Console(highlight=False)
+    console.print()
+    console.print(table)
 
 
 def _shorten(fact: object) -> str:

@@ -159,18 +159,18 @@ def test_proposals_are_the_best_anchors_after_nms(settings, seed):
         assert (found.boxes[image, len(expected) :] == 0).all()
 
 
-def test_settings_of_the_original_change_the_proposals():
-    """Without this the parameters above could be ignored on both sides."""
-    torch.manual_seed(8)
-    feature_map, sizes = torch.randn(1, 8, 6, 7), torch.tensor([[48, 56]])
-    scales = torch.tensor([2.25])
-    caffe = make_generator(**CAFFE)
-    reference = caffe(feature_map, sizes, None, scales=scales).boxes
+@pytest.mark.parametrize(
+    "name", ["min_side_unit", "min_side_when", "side_offset", "clip_margin", "proposal_min_side"]
+)
+def test_each_setting_of_the_original_changes_the_proposals(name):
+    """Without this a setting could be ignored by both sides of the comparison above."""
+    feature_map = torch.randn(4, 8, 6, 7, generator=torch.Generator().manual_seed(8))
+    sizes, scales = torch.tensor([[48, 56]] * 4), torch.tensor([2.25] * 4)
+    reference = make_generator(**CAFFE)(feature_map, sizes, None, scales=scales).boxes
     assert (reference.amax(dim=(0, 1))[2:] <= torch.tensor([55, 47])).all()
-    for name in ("min_side_unit", "min_side_when", "side_offset", "clip_margin"):
-        changed = {key: value for key, value in CAFFE.items() if key != name}
-        other = make_generator(**changed)(feature_map, sizes, None, scales=scales).boxes
-        assert not torch.equal(other, reference), name
+    changed = {key: value for key, value in CAFFE.items() if key != name}
+    other = make_generator(**changed)(feature_map, sizes, None, scales=scales).boxes
+    assert not torch.equal(other, reference)
 
 
 def test_anchors_in_the_padding_of_a_map_propose_nothing():

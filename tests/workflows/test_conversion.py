@@ -36,7 +36,7 @@ def write_answers(path: Path, count: int = 13) -> Path:
 
 def test_a_file_of_2019_becomes_a_folder_for_transformers_too(best, tmp_path):
     path, theirs = best
-    notes = convert(path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json")))
+    notes, _ = convert(path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json")))
     folder = tmp_path / "out"
     assert {"config.json", "model.safetensors"} <= {file.name for file in folder.iterdir()}
     loaded, found = type(theirs).from_pretrained(folder, output_loading_info=True)
@@ -63,10 +63,10 @@ def test_the_way_back_gives_the_same_bits(best, tmp_path):
 
 
 def test_without_answers_a_note_says_what_to_do(best, tmp_path):
-    notes = convert(best[0], tmp_path / "out")
+    notes, _ = convert(best[0], tmp_path / "out")
     assert "its 13 answers have no names: convert again with --answers LIST" in notes[0]
     named = Choices(answers=write_answers(tmp_path / "list.json"))
-    assert convert(tmp_path / "out", tmp_path / "named", named) == []
+    assert convert(tmp_path / "out", tmp_path / "named", named) == ([], [])
     assert answers_of(LxmertConfig.from_pretrained(tmp_path / "named"))[12] == "answer 12"
 
 
@@ -162,7 +162,7 @@ def test_a_file_of_2019_that_should_stay_one_is_refused_with_what_it_can_become(
 
 
 def test_every_conversion_starts_from_a_kind_that_is_recognised():
-    assert len(CONVERSIONS) >= 3
+    assert len(CONVERSIONS) >= 6
     for (kind, form), conversion in CONVERSIONS.items():
         assert kind in INSPECTORS
         assert form == "folder" or form.startswith(".")

@@ -1,46 +1,263 @@
 """A folder of pictures becomes a store; what is no picture is reported, and tried again."""
 
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from lxmert.data.store import RegionStore
+from lxmert.schema import Failure
 from lxmert.vision.extract import RegionExtractor
-from lxmert.workflows.extraction import extract_folder
+from lxmert.workflows import extraction
+from lxmert.workflows.extraction import (
+    ExtractionSettings,
+    extract_folder,
+    find_images,
+    load_ahead,
+    load_eyes,
+    name_regions,
+    parse_num_regions,
+)
 
 ROOT = Path(__file__).parents[2]
-EYES = ROOT / "src" / "lxmert" / "default" / "eyes"
 SCENES = sorted((ROOT / "examples").rglob("*.png"))
 
 
-def test_pictures_that_cannot_be_read_are_reported_and_the_run_goes_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def eyes():
+    return load_eyes(None)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two pictures, one of them in a sub-folder, and three files that are none."""
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    for name, scene in (("b.png", SCENES[0]), ("more/d.png", SCENES[1])):
+        shutil.copy(scene, folder / name)
+    (folder / "a.png").write_bytes(SCENES[0].read_bytes()[:200])
+    (folder / "c.jpg").write_text("no picture")
+    (folder / "more" / "e.png").write_bytes(b"")
+    return folder
+
+
+def ignore(done, total):
+    pass
+
+
+def test_pictures_that_cannot_be_read_are_reported_and_the_run_goes_on(eyes, images, tmp_path):
     """One broken file ended the extraction of a whole folder."""
-    assert SCENES
-    images, store_path = tmp_path / "images", tmp_path / "store"
-    (images / "more").mkdir(parents=True)
-    for name in ("b.png", "more/d.png"):
-        shutil.copy(SCENES[0], images / name)
-    (images / "a.png").write_bytes(SCENES[0].read_bytes()[:200])
-    (images / "c.jpg").write_text("no picture")
-    (images / "more" / "e.png").write_bytes(b"")
     seen: list[tuple[int, int]] = []
+    store_path = tmp_path / "store"
     store = extract_folder(
-        images, store_path, EYES, progress=lambda done, count: seen.append((done, count))
+        images, store_path, eyes, progress=lambda done, count: seen.append((done, count))
     )
     assert store.image_ids == ["b.png", "more/d.png"]
     assert sorted(f.image_id for f in store.failures) == ["a.png", "c.jpg", "more/e.png"]
     assert all(failure.image_id in failure.reason for failure in store.failures)
-    assert seen == [(done, 5) for done in (1, 2, 3, 4, 5)]
-    (expected,) = RegionExtractor.from_pretrained(EYES)([SCENES[0]])
+    assert (seen[0], seen[-1]) == ((0, 5), (5, 5))
+    (expected,) = eyes([SCENES[0]])
     np.testing.assert_array_equal(store["b.png"].boxes, expected.boxes)
     np.testing.assert_allclose(store["b.png"].features, expected.features, rtol=2e-3, atol=1e-4)
 
     shutil.copy(SCENES[0], images / "a.png")
-    store = extract_folder(images, store_path, EYES, progress=lambda done, count: None)
+    store = extract_folder(images, store_path, eyes, progress=ignore)
     assert store.image_ids == ["b.png", "more/d.png", "a.png"]
     assert len(store.failures) == 2
     for name in ("c.jpg", "more/e.png"):
         (images / name).unlink()
     with pytest.raises(FileExistsError, match="finished region store"):
-        extract_folder(images, store_path, EYES, progress=lambda done, count: None)
+        extract_folder(images, store_path, eyes, progress=ignore)
+
+
+def test_the_bundled_eyes_are_those_of_the_bundled_model(eyes):
+    beside = RegionExtractor.from_pretrained(ROOT / "src/lxmert/default/eyes")
+    assert eyes.fingerprint == beside.fingerprint
+
+
+class Refusing(RegionExtractor):
+    """Eyes that refuse a picture which is brighter than 250, and overflow on a black one."""
+
+    def __call__(self, images, *, boxes=None, num_regions=None):
+        for pixels in images:
+            if pixels.mean() > 250:
+                raise ValueError("too bright to look at")
+        found = super().__call__(images, boxes=boxes, num_regions=num_regions)
+        return [
+            replace(regions, features=regions.features + (1e6 if pixels.max() == 0 else 0))
+            for regions, pixels in zip(found, images, strict=True)
+        ]
+
+
+def test_a_picture_that_the_eyes_refuse_fails_alone(eyes, images, tmp_path):
+    """One picture at which the extractor raised ended the run for its whole batch."""
+    Image.new("RGB", (40, 50), "white").save(images / "bright.png")
+    Image.new("RGB", (40, 50), "black").save(images / "dark.png")
+    store = extract_folder(images, tmp_path / "store", Refusing(eyes.detector), progress=ignore)
+    assert store.image_ids == ["b.png", "more/d.png"]
+    reasons = {failure.image_id: failure.reason for failure in store.failures}
+    assert reasons["bright.png"] == "bright.png: too bright to look at"
+    assert "dark.png: it has features up to 1000" in reasons["dark.png"]
+    assert "float16 cannot hold" in reasons["dark.png"]
+
+
+def test_other_errors_of_the_eyes_are_not_hidden(eyes, images, tmp_path):
+    class Broken(RegionExtractor):
+        def __call__(self, images, **_):
+            raise RuntimeError("a bug of ours")
+
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        extract_folder(images, tmp_path / "store", Broken(eyes.detector), progress=ignore)
+
+
+def test_an_interrupted_run_goes_on_with_nothing_lost_and_nothing_twice(
+    eyes, images, tmp_path, monkeypatch
+):
+    for index in range(7):
+        shutil.copy(SCENES[index % len(SCENES)], images / f"s{index}.png")
+    monkeypatch.setattr(extraction, "BATCH", 2)
+    whole = extract_folder(images, tmp_path / "whole", eyes, progress=ignore)
+
+    def stop_at(limit):
+        def progress(done, total):
+            if done >= limit:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for limit in (2, 5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            extract_folder(images, tmp_path / "store", eyes, progress=stop_at(limit))
+    store = extract_folder(images, tmp_path / "store", eyes, progress=ignore)
+    assert store.image_ids == whole.image_ids
+    assert len(store.failures) == 3
+    for image_id in whole.image_ids:
+        np.testing.assert_allclose(
+            store[image_id].features, whole[image_id].features, rtol=2e-3, atol=1e-3
+        )
+
+
+def test_the_number_of_regions_and_the_type_are_kept_and_not_mixed(eyes, images, tmp_path):
+    settings = ExtractionSettings(dtype="float32", num_regions=(2, 3))
+    store = extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+    assert store.header.dtype == "float32"
+    assert store.header.num_regions == (2, 3)
+    assert [len(store[image_id]) for image_id in store.image_ids] == [3, 3]
+    (expected,) = eyes([SCENES[0]], num_regions=(2, 3))
+    np.testing.assert_allclose(store["b.png"].features, expected.features, rtol=1e-4, atol=1e-4)
+    for other in (ExtractionSettings("float32"), ExtractionSettings("float32", 3)):
+        with pytest.raises(ValueError, match=r"begun with the num_regions \(2, 3\)"):
+            extract_folder(images, tmp_path / "store", eyes, other, progress=ignore)
+
+
+def test_a_number_that_cannot_be_is_refused_before_the_first_picture(eyes, images, tmp_path):
+    """It would have been a failure of each picture."""
+    settings = ExtractionSettings(num_regions=8000)
+    with pytest.raises(ValueError, match="num_regions=8000; expected a number from 1 to 64"):
+        extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(("text", "number"), [("36", 36), ("10-100", (10, 100))])
+def test_numbers_of_regions_are_parsed(text, number):
+    assert parse_num_regions(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "many", "10-", "-3", "1-2-3", "3.5"])
+def test_what_is_no_number_of_regions_is_refused(text):
+    with pytest.raises(ValueError, match="expected a number, or a range like 10-100"):
+        parse_num_regions(text)
+
+
+def test_figures_are_drawn_for_each_picture_that_has_regions(eyes, images, tmp_path):
+    settings = ExtractionSettings(figures=tmp_path / "drawn")
+    extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+    drawn = sorted(path.relative_to(tmp_path / "drawn") for path in (tmp_path / "drawn").rglob("*"))
+    assert list(map(str, drawn)) == ["b.png.png", "more", "more/d.png.png"]
+    with Image.open(tmp_path / "drawn" / "b.png.png") as figure:
+        assert max(figure.size) == 1200
+    with pytest.raises(ValueError, match="lies among the pictures"):
+        extract_folder(
+            images,
+            tmp_path / "other",
+            eyes,
+            ExtractionSettings(figures=images / "drawn"),
+            progress=ignore,
+        )
+
+
+def test_regions_are_named_by_their_surest_attribute(eyes):
+    (regions,) = eyes([SCENES[0]])
+    labels = name_regions(eyes, regions)
+    assert len(labels) == len(regions)
+    for label, object_id, ids, scores in zip(
+        labels, regions.object_ids, regions.attribute_ids, regions.attribute_scores, strict=True
+    ):
+        surest = max(range(len(ids)), key=lambda group: scores[group])
+        expected = f"{eyes.attribute_names[ids[surest]]} {eyes.object_names[object_id]}"
+        assert label == expected
+    assert name_regions(eyes, replace(regions, found=False)) == ["whole image"] * len(regions)
+
+
+def test_pictures_are_read_ahead_in_order_and_within_bounds(tmp_path, monkeypatch):
+    names = [f"{index}.png" for index in range(40)]
+    for index, name in enumerate(names):
+        Image.new("RGB", (10 + index, 9)).save(tmp_path / name)
+    monkeypatch.setattr(extraction, "MOST_AHEAD", 5)
+    begun = []
+    load = extraction._load
+    monkeypatch.setattr(extraction, "_load", lambda *args: begun.append(args) or load(*args))
+    loaded = load_ahead(tmp_path, [*names[:20], "none.png", *names[20:]], workers=3)
+    first = [next(loaded) for _ in range(3)]
+    assert len(begun) <= 8
+    items = [*first, *loaded]
+    assert isinstance(items[20], Failure)
+    assert "none.png" in items[20].reason
+    del items[20]
+    assert [name for name, _ in items] == names
+    assert [pixels.shape[1] for _, pixels in items] == [10 + index for index in range(40)]
+
+
+def test_large_pictures_are_not_read_far_ahead(tmp_path, monkeypatch):
+    """Memory must not depend on how large the pictures of a folder are."""
+    names = [f"{index}.png" for index in range(12)]
+    for name in names:
+        Image.new("RGB", (100, 100)).save(tmp_path / name)
+    monkeypatch.setattr(extraction, "MOST_BYTES", 60_000)  # two pictures
+    begun, held = [], threading.Lock()
+    load = extraction._load
+
+    def count(*args):
+        with held:
+            begun.append(args)
+        return load(*args)
+
+    monkeypatch.setattr(extraction, "_load", count)
+    loaded = load_ahead(tmp_path, names, workers=1)
+    taken = 0
+    for _ in loaded:
+        taken += 1
+        assert len(begun) <= taken + extraction.MOST_AHEAD
+    assert taken == len(names)
+    batches = extraction._batches(load_ahead(tmp_path, names, workers=1))
+    assert [len(batch) for batch in batches] == [2] * 6
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(FileNotFoundError, match=r"no picture below .*expected files ending in"):
+        find_images(tmp_path)
+
+
+def test_names_for_eyes_that_know_their_own_are_refused():
+    with pytest.raises(ValueError, match="--preset, --objects and --attributes are for files of"):
+        load_eyes(None, preset="caffe")
+
+
+def test_without_a_reader_nothing_is_read():
+    with pytest.raises(ValueError, match="--workers is 0"):
+        ExtractionSettings(workers=0)

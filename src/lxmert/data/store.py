@@ -202,8 +202,15 @@ class RegionStore:
             flat[first : first + count].copy_(self._features[start : start + count])
         return batch
 
-    def verify(self) -> list[Damage]:
+    def verify(
+        self,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+    ) -> list[Damage]:
         """Read everything and compare it with the checksums.
+
+        Args:
+            progress: called with the numbers of images read and in all.
 
         Returns:
             What is damaged, file by file, and image by image within a file; empty for a sound
@@ -221,6 +228,7 @@ class RegionStore:
                 stored = self._files[IDS][record.id_start :][: max(0, record.id_bytes)].tobytes()
                 problem = f"image {row} of {len(self)} is not as it was written"
                 damages.append(Damage(name, decode_id(stored), problem))
+            progress(row + 1, len(self))
         return damages
 
     def _find(self, image_ids: Sequence[str]) -> list[int | None]:

@@ -144,6 +144,8 @@ class StoreHeader:
         object_names: names by object id.
         attribute_names: names by attribute id.
         format: version of this layout.
+        num_regions: the fewest and the most regions that were asked for; None: as many as the
+            extractor is made for. Says nothing about features, and so does not bind a model.
     """
 
     extractor: str
@@ -153,6 +155,7 @@ class StoreHeader:
     object_names: tuple[str, ...]
     attribute_names: tuple[str, ...]
     format: int = FORMAT
+    num_regions: tuple[int, int] | None = None
 
     @cached_property
     def row_bytes(self) -> int:
@@ -230,8 +233,9 @@ def load_header(path: Path) -> tuple[StoreHeader, Contents | None]:
             f"names: {_remedy(path.parent)}"
         )
     contents = record.pop("contents", None)
-    for name in ("object_names", "attribute_names"):
-        record[name] = tuple(record[name])
+    for name in ("object_names", "attribute_names", "num_regions"):
+        if isinstance(record.get(name), list):
+            record[name] = tuple(record[name])
     return StoreHeader(**record), None if contents is None else Contents(**contents)
 
 

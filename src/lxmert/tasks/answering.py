@@ -27,9 +27,9 @@ from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     check_extractor,
+    check_same_extractor,
     load_eyes,
     new_config,
-    prefer_plain_attention,
     save_model,
 )
 
@@ -94,6 +94,7 @@ class AnsweringTask:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
@@ -107,7 +108,6 @@ class AnsweringTask:
             model = LxmertForQuestionAnswering(config)
         else:
             model = self._start(settings.model.start, store)
-        prefer_plain_attention(model)
         self.model: nn.Module = model
         self._report_unknown(training)
         length = self.preprocessor.max_text_length

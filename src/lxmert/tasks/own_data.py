@@ -266,14 +266,25 @@ def _check(data: OwnData, folder: Path) -> Report:
 def _read(data: OwnData, report: Report, seed: int) -> tuple[Corpus, Corpus]:
     """Return training and validation questions, by file, by their `split`, or by image."""
     corpus = Corpus.read([data.train], resolve=report.resolve)
+    rows = corpus.split_rows()
+    if "train" not in rows:
+        raise ValueError(
+            f"{data.train} has no question to train on, only of the splits {sorted(rows)}: leave "
+            "'split' out, or give some lines the split train"
+        )
+    train = corpus.select(rows["train"])
     if data.valid is not None:
-        parts = corpus, Corpus.read([data.valid], resolve=report.resolve)
+        parts = train, Corpus.read([data.valid], resolve=report.resolve)
+    elif "valid" in rows:
+        parts = train, corpus.select(rows["valid"])
     else:
-        rows = corpus.split_rows()
-        if not {"train", "valid"} <= rows.keys():
-            copies = ImageFolder(data.images).same(corpus.image_names)
-            rows = split_by_image(corpus, seed=seed, shares=_SHARES, copies=copies).rows
-        parts = corpus.select(rows["train"]), corpus.select(rows["valid"])
+        copies = ImageFolder(data.images).same(corpus.image_names)
+        split = split_by_image(train, seed=seed, shares=_SHARES, copies=copies)
+        parts = train.select(split.rows["train"]), train.select(split.rows["valid"])
+        _logger.info("%d questions are kept for validation, by image", len(parts[1]))
+        if split.unseen:
+            unseen = ", ".join(map(repr, list(split.unseen)[:5]))
+            _logger.warning("answers of the validation questions only: %s", unseen)
     if data.limit_images is None:
         return parts
     images = parts[0].used_images

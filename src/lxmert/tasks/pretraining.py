@@ -28,9 +28,9 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
+    check_same_extractor,
     load_eyes,
     new_config,
-    prefer_plain_attention,
     save_model,
 )
 
@@ -143,6 +143,7 @@ class PretrainingTask:
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
+        check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
         training = _read(data.questions, data.captions)
         self.tokenizer = build_tokenizer(example.text for example in training)
@@ -160,7 +161,6 @@ class PretrainingTask:
         model = LxmertForPreTraining(
             new_config(settings.model, self.tokenizer, store, self.answers.answers)
         )
-        prefer_plain_attention(model)
         self.model: nn.Module = model
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.tokens import Tokens
 from lxmert.model.configuration import LxmertConfig
 from lxmert.schema import Example, FloatArray, Regions
-from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
 
@@ -133,12 +133,7 @@ def new_config(
     )
 
 
-def prefer_plain_attention(model: PreTrainedModel) -> None:
-    """Train with plain matrix products: for short sequences fused attention is the slower one."""
-    model.set_attn_implementation("eager")
-
-
-def load_eyes(folder: str | None, store: RegionStore) -> RegionExtractor | None:
+def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:
     """Load the extractor that made a store, to be saved with the model; None where none is named.
 
     Raises:
@@ -146,7 +141,7 @@ def load_eyes(folder: str | None, store: RegionStore) -> RegionExtractor | None:
     """
     if folder is None:
         return None
-    eyes = RegionExtractor.from_pretrained(folder)
+    eyes = open_eyes(folder)
     check_extractor(store, eyes.fingerprint, f"the eyes in {folder}")
     return eyes
 
@@ -160,12 +155,18 @@ def check_extractor(store: RegionStore, fingerprint: str, owner: str) -> None:
         )
 
 
+def check_same_extractor(store: RegionStore, valid_store: RegionStore) -> None:
+    """Refuse to validate on regions that the eyes of the training images did not make."""
+    owner = f"the maker of the training store {store.folder}"
+    check_extractor(valid_store, store.header.extractor, owner)
+
+
 def save_model(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: BertTokenizer,
     preprocessor: PreprocessorConfig,
-    eyes: RegionExtractor | None,
+    eyes: Eyes | None,
 ) -> None:
     """Write everything that inference needs into one folder."""
     model.save_pretrained(folder)

@@ -129,6 +129,21 @@ def load_published(path: str | Path, *, shapes: Mapping[str, Shape] | None = Non
     return Published(state, name, norms, tuple(notes))
 
 
+def read_tensors(path: str | Path) -> State:
+    """Read a torch file or safetensors with tensors by name; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, hostile, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Got {str(path)!r}, which is no file; expected weights: check the path."
+        )
+    return READERS[_recognize(path)](path)[0]
+
+
 def _find_file(path: Path) -> Path:
     if path.is_file():
         return path

@@ -85,9 +85,7 @@ EXTRACTORS: dict[str, _Loader] = {
 """`model_type` in an extractor's `config.json` -> its class."""
 
 
-def open_eyes(
-    path: str | Path, *, device: str = "cpu", precision: Precision = "fp32"
-) -> Eyes:
+def open_eyes(path: str | Path, *, device: str = "cpu", precision: Precision = "fp32") -> Eyes:
     """Load an extractor of any kind.
 
     Args:

@@ -201,3 +201,10 @@ class GridExtractor:
     ) -> Iterator[tuple[str, Regions]]:
         """Yield the regions of one picture after the other, in order, from (id, picture) pairs."""
         return stream_regions(self, images, batch_size)
+
+    @torch.inference_mode()
+    def _look(self, picture: npt.NDArray[np.uint8]) -> Regions:
+        """Return the regions of one picture; alone, as a batch would change the last bits."""
+        pixels = torch.tensor(shrink(picture, self.eyes.config.side)[None])
+        features, cells = self.eyes(pixels.to(self.device))
+        return cell_regions(features[0], cells[0], picture.shape[:2])

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lxmert.data.answer_lists import read_answers
+from lxmert.data.npz import import_npz
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME
+from lxmert.data.store import RegionStore
+from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_folder, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
-from lxmert.workflows.inspection import recognise
+from lxmert.schema import Failure
+from lxmert.vision.published import read_names
+from lxmert.workflows.inspection import NPZ, STORE, TSV, recognise
+from lxmert.workflows.region_files import npz_feature_dim, tsv_feature_dim
 
 _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".safetensors")
 
@@ -26,60 +32,106 @@ class Choices:
         answers: list of the model's answers, in any form that `read_answers` knows.
         heads: number of attention heads, which a file of 2019 does not tell.
         allow: names of weights that may be left over or stay random; see `load_original`.
+        dtype: of stored features, `float32` or `float16`; absent: `float32`.
+        extractor: name of what made the regions: a model refuses those of another. Absent: that
+            of the published files, where the features are as wide as theirs.
+        objects: list of the names of objects by id, one a line.
+        attributes: the same for attributes.
     """
 
     answers: Path | None = None
     heads: int | None = None
     allow: tuple[str, ...] = ()
+    dtype: str | None = None
+    extractor: str | None = None
+    objects: Path | None = None
+    attributes: Path | None = None
+
+
+class Converted(NamedTuple):
+    """What became of a conversion.
+
+    Attributes:
+        notes: what the user should know, one sentence each.
+        failures: what could not be converted, while the rest was.
+    """
+
+    notes: list[str]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a conversion is given; the arguments of `convert`."""
+
+    source: Path
+    target: Path
+    choices: Choices
+    progress: Progress
 
 
 class Conversion(NamedTuple):
     """A way from one kind of file to another.
 
     Attributes:
-        run: reads the source, writes the target, and returns what its user should know.
+        run: reads the source and writes the target.
         choices: the fields of `Choices` that it reads.
+        resumes: whether it takes up a target that is there, where it was interrupted.
     """
 
-    run: Callable[[Path, Path, Choices], list[str]]
+    run: Callable[[Job], Converted]
     choices: tuple[str, ...]
+    resumes: bool = False
 
 
-def convert(source: str | Path, target: str | Path, choices: Choices | None = None) -> list[str]:
+def convert(
+    source: str | Path,
+    target: str | Path,
+    choices: Choices | None = None,
+    *,
+    progress: Progress = lambda done, total: None,  # noqa: ARG005
+) -> Converted:
     """Convert a file or folder; what the source is, its content tells.
 
-    The target is written under a temporary name and renamed when it is whole.
+    The target is written under a temporary name and renamed when it is whole; but a region store
+    is there at once, and finished when it is whole.
 
     Args:
-        source: a parameter file of 2019, or a model folder.
-        target: file or folder to write. One that ends in `.pth` becomes a file of 2019, any other
-            one a model folder with safetensors.
+        source: weights: a parameter file of 2019, or a model folder; regions: a TSV file, a folder
+            of .npz files, or a region store.
+        target: file or folder to write. One that ends in `.pth` becomes a file of 2019, one that
+            ends in `.tsv` a TSV file, any other one a model folder with safetensors or a region
+            store.
         choices: absent: nothing is said beyond that.
+        progress: called with what of the source is done and in all, for regions only.
 
     Returns:
-        What the user should know of the result, one sentence each.
+        What the user should know of the result, and what failed.
 
     Raises:
         FileNotFoundError: if the source is not there.
-        FileExistsError: if the target is there already.
+        FileExistsError: if the target is there already; a store, if it is finished and nothing
+            failed.
         ValueError: if the source cannot be read or converted, or a choice does not apply.
     """
     source, target = Path(source), Path(target)
     choices = choices or Choices()
     conversion = _find(source, target, choices)
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: name another target, or remove it first")
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: make it first")
+    if conversion.resumes:
+        return conversion.run(Job(source, target, choices, progress))
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: name another target, or remove it first")
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        notes = conversion.run(source, part, choices)
+        converted = conversion.run(Job(source, part, choices, progress))
         part.rename(target)
     finally:
         if part.is_dir():
             shutil.rmtree(part)
         part.unlink(missing_ok=True)
-    return notes
+    return converted
 
 
 def _find(source: Path, target: Path, choices: Choices) -> Conversion:
@@ -105,10 +157,11 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
     return conversion
 
 
-def _original_to_folder(source: Path, target: Path, choices: Choices) -> list[str]:
-    model = load_original(source, num_attention_heads=choices.heads, allow=choices.allow)
+def _original_to_folder(job: Job) -> Converted:
+    choices = job.choices
+    model = load_original(job.source, num_attention_heads=choices.heads, allow=choices.allow)
     notes = _name_answers(model, choices.answers)
-    model.save_pretrained(target)
+    model.save_pretrained(job.target)
     heads = model.config.num_attention_heads
     if choices.heads is None:
         notes.append(f"it has {heads} attention heads, by its width; the file does not tell")
@@ -116,12 +169,13 @@ def _original_to_folder(source: Path, target: Path, choices: Choices) -> list[st
         "tokenizer and eyes were not in the file: to ask it, add the tokenizer's files and a "
         f"{FILE_NAME} that names the eyes"
     )
-    return notes
+    return Converted(notes, [])
 
 
-def _folder_to_folder(source: Path, target: Path, choices: Choices) -> list[str]:
-    model = load_folder(source, allow=choices.allow)
-    notes = _name_answers(model, choices.answers)
+def _folder_to_folder(job: Job) -> Converted:
+    source, target = job.source, job.target
+    model = load_folder(source, allow=job.choices.allow)
+    notes = _name_answers(model, job.choices.answers)
     target.mkdir()
     for path in sorted(source.iterdir()):
         weights = any(ending in path.suffixes for ending in _OTHER_WEIGHTS)
@@ -130,19 +184,86 @@ def _folder_to_folder(source: Path, target: Path, choices: Choices) -> list[str]
     if (source / EYES_FOLDER).is_dir():
         shutil.copytree(source / EYES_FOLDER, target / EYES_FOLDER)
     model.save_pretrained(target)
-    return notes
+    return Converted(notes, [])
 
 
-def _folder_to_original(source: Path, target: Path, choices: Choices) -> list[str]:
-    model = load_folder(source, allow=choices.allow)
-    save_original(model, target)
-    return ["the file holds the weights alone: keep answers, tokenizer and eyes beside it"]
+def _folder_to_original(job: Job) -> Converted:
+    model = load_folder(job.source, allow=job.choices.allow)
+    save_original(model, job.target)
+    note = "the file holds the weights alone: keep answers, tokenizer and eyes beside it"
+    return Converted([note], [])
+
+
+def _tsv_to_store(job: Job) -> Converted:
+    choices = job.choices
+    feature_dim = tsv_feature_dim(job.source)
+    notes = []
+    extractor = choices.extractor
+    if extractor is None:
+        if feature_dim != FEATURE_DIM:
+            raise ValueError(
+                f"{job.source} has features of {feature_dim} numbers, not the {FEATURE_DIM} of the "
+                "published files: say with --extractor NAME what made them"
+            )
+        extractor = PUBLISHED_EXTRACTOR
+        notes.append(f"taken for regions of {extractor}: say with --extractor if others made them")
+    store = import_tsv(
+        job.source,
+        job.target,
+        dtype=_dtype(choices),
+        feature_dim=feature_dim,
+        extractor=extractor,
+        object_names=None if choices.objects is None else read_names(choices.objects),
+        attribute_names=None if choices.attributes is None else read_names(choices.attributes),
+        progress=job.progress,
+    )
+    return Converted(notes, store.failures)
+
+
+def _npz_to_store(job: Job) -> Converted:
+    if job.choices.extractor is None:
+        raise ValueError(
+            f"the files in {job.source} do not say what made their regions: say it with "
+            "--extractor NAME"
+        )
+    store = import_npz(
+        job.source,
+        job.target,
+        extractor=job.choices.extractor,
+        dtype=_dtype(job.choices),
+        feature_dim=npz_feature_dim(job.source),
+        progress=job.progress,
+    )
+    return Converted(["the regions have no names: such files hold none"], store.failures)
+
+
+def _store_to_tsv(job: Job) -> Converted:
+    store = RegionStore(job.source)
+    write_tsv(job.target, store, progress=job.progress)
+    notes = []
+    if store.header.dtype != "float32":
+        notes.append(f"the features were {store.header.dtype}, and stay as coarse in float32")
+    if store.failures:
+        notes.append(f"{len(store.failures)} images have no regions, and no line")
+    return Converted(notes, [])
+
+
+def _dtype(choices: Choices) -> str:
+    dtype = choices.dtype or "float32"
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"--dtype is {dtype!r}: expected float16 or float32")
+    return dtype
 
 
 CONVERSIONS: dict[tuple[str, str], Conversion] = {
     ("file of 2019", "folder"): Conversion(_original_to_folder, ("answers", "heads", "allow")),
     ("model folder", "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
     ("model folder", ".pth"): Conversion(_folder_to_original, ("allow",)),
+    (TSV, "folder"): Conversion(
+        _tsv_to_store, ("dtype", "extractor", "objects", "attributes"), resumes=True
+    ),
+    (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "extractor"), resumes=True),
+    (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(kind of the source as `recognise` names it, ending of the target or `folder`) -> the way."""
 

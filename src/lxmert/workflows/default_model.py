@@ -18,6 +18,7 @@ from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Example
 from lxmert.tasks.metrics import best_answer
+from lxmert.vision.extract import RegionExtractor
 
 MODEL_FOLDER = Path("src/lxmert/default")
 EXAMPLES_FOLDER = Path("examples")
@@ -149,6 +150,7 @@ def write_card(run: Path) -> str:
     eyes = _read_json(run / "eyes-evaluation.json")
     pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
     extractor = pipeline.processor.extractor
+    assert isinstance(extractor, RegionExtractor)
     timing = _read_json(run / "timing.json")
     recipe = tomllib.loads((run / "answering" / "recipe.toml").read_text(encoding="utf-8"))
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)

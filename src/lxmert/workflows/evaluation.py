@@ -72,7 +72,8 @@ def evaluate_answers(
 def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:
     """Score a detector on boxes in COCO's format; `score_detector` says what the scores are."""
     detector = RegionExtractor.from_pretrained(eyes).detector
-    return score_detector(detector, read_coco(data, image_folder=images).records, device="cpu")
+    records = read_coco(data, image_folder=images).records
+    return score_detector(detector, records, device="cpu", by_class=True)
 
 
 def predict(

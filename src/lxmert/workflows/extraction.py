@@ -12,12 +12,17 @@ import numpy as np
 from PIL import Image
 
 from lxmert.data.image_folder import IMAGE_ENDINGS, ImageFolder
+from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions
+from lxmert.hub import find_model
 from lxmert.schema import Failure, Regions
-from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.extract import RegionExtractor, find_folder
+from lxmert.vision.eyes import Eyes, open_eyes
+from lxmert.vision.inference import Precision
 from lxmert.vision.preprocess import Pixels, load_image
+from lxmert.vision.published import load_published_detector, read_names
 
 BATCH = 16
 """Pictures that the extractor is given at a time; it joins those of similar size."""
@@ -56,7 +61,7 @@ class ExtractionSettings:
 def extract_folder(
     images: Path,
     output: Path,
-    extractor: RegionExtractor,
+    eyes: Eyes,
     settings: ExtractionSettings | None = None,
     *,
     progress: Callable[[int, int], None],
@@ -70,7 +75,7 @@ def extract_folder(
     Args:
         images: folder of pictures; an image id is the path below it.
         output: the store.
-        extractor: the eyes.
+        eyes: any extractor; `load_eyes` loads one.
         settings: absent: `ExtractionSettings()`.
         progress: called with the numbers of pictures done and in all.
 
@@ -80,21 +85,23 @@ def extract_folder(
     """
     settings = settings or ExtractionSettings()
     _check_apart(images, settings.figures)
+    _check_number(eyes, settings.num_regions)
     image_ids = find_images(images)
     header = StoreHeader(
-        extractor=extractor.fingerprint,
-        feature_dim=extractor.detector.config.feature_dim,
+        extractor=eyes.fingerprint,
+        feature_dim=eyes.feature_dim,
         dtype=settings.dtype,
-        precision=extractor.precision,
-        object_names=extractor.object_names,
-        attribute_names=extractor.attribute_names,
+        precision=eyes.precision,
+        object_names=eyes.object_names,
+        attribute_names=eyes.attribute_names,
+        num_regions=_limits(settings.num_regions),
     )
 
     def extract(remaining: Sequence[str]) -> Iterator[Extracted]:
         done = len(image_ids) - len(remaining)
         progress(done, len(image_ids))
         for batch in _batches(load_ahead(images, remaining, workers=settings.workers)):
-            yield from _look(extractor, batch, settings)
+            yield from _look(eyes, batch, settings)
             done += len(batch)
             progress(done, len(image_ids))
 
@@ -102,6 +109,44 @@ def extract_folder(
         # Reading a picture sets this filter for a moment. Threads would undo that for one another.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return RegionStore.write(output, image_ids, extract, header)
+
+
+def load_eyes(
+    path: Path | None,
+    *,
+    precision: Precision = "fp32",
+    preset: str | None = None,
+    objects: Path | None = None,
+    attributes: Path | None = None,
+) -> Eyes:
+    """Load eyes to extract with.
+
+    Args:
+        path: what `open_eyes` reads; absent: those of the bundled model.
+        precision: as for `open_eyes`.
+        preset: program whose ways the published detector follows; absent: "caffe".
+        objects: list of the names of its objects, one a line; absent: the one beside its file.
+        attributes: the same for its attributes.
+
+    Raises:
+        ValueError: if eyes that know all this themselves are told.
+    """
+    if path is None:
+        path = find_model(None) / EYES_FOLDER
+    if preset is None and objects is None and attributes is None:
+        return open_eyes(path, precision=precision)
+    if find_folder(path) is not None:
+        raise ValueError(
+            f"{path} says in its configuration how it looks and what it names: --preset, --objects "
+            "and --attributes are for files of the published detector"
+        )
+    detector = load_published_detector(
+        path,
+        preset=preset or "caffe",
+        object_names=None if objects is None else read_names(objects),
+        attribute_names=None if attributes is None else read_names(attributes),
+    )
+    return RegionExtractor(detector, precision=precision)
 
 
 def find_images(folder: Path) -> list[str]:
@@ -171,12 +216,10 @@ def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def _look(
-    extractor: RegionExtractor, batch: Sequence[Loaded], settings: ExtractionSettings
-) -> Iterator[Extracted]:
+def _look(eyes: Eyes, batch: Sequence[Loaded], settings: ExtractionSettings) -> Iterator[Extracted]:
     """Yield the regions of each picture of a batch, in order; draw them first."""
     pictures = [item for item in batch if not isinstance(item, Failure)]
-    found = iter(_find(extractor, [pixels for _, pixels in pictures], settings))
+    found = iter(_find(eyes, [pixels for _, pixels in pictures], settings))
     for item in batch:
         if isinstance(item, Failure):
             yield item
@@ -187,23 +230,26 @@ def _look(
             yield Failure(image_id, f"{image_id}: {regions}")
             continue
         if settings.figures is not None:
-            _draw(settings.figures / f"{image_id}.png", pixels, regions, name_regions(extractor, regions))
+            labels = name_regions(eyes, regions)
+            _draw(settings.figures / f"{image_id}.png", pixels, regions, labels)
         yield image_id, regions
 
 
-def _find(
-    extractor: RegionExtractor, pictures: list[Pixels], settings: ExtractionSettings
-) -> list[Regions | str]:
+def _find(eyes: Eyes, pictures: list[Pixels], settings: ExtractionSettings) -> list[Regions | str]:
     """Return the regions of each picture, or why there are none."""
     if not pictures:
         return []
     try:
-        found = extractor(pictures, num_regions=settings.num_regions)
+        found = (
+            eyes(pictures, num_regions=settings.num_regions)
+            if isinstance(eyes, RegionExtractor)
+            else eyes(pictures)
+        )
     except ValueError as error:
         if len(pictures) == 1:
             return [str(error)]
         # One of them is to blame: the others must not suffer.
-        return [item for picture in pictures for item in _find(extractor, [picture], settings)]
+        return [item for picture in pictures for item in _find(eyes, [picture], settings)]
     return [_check_finite(regions, settings.dtype) for regions in found]
 
 
@@ -215,17 +261,17 @@ def _check_finite(regions: Regions, dtype: str) -> Regions | str:
     return f"it has features up to {largest}, which {dtype} cannot hold: store float32, or mend it"
 
 
-def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
+def name_regions(eyes: Eyes, regions: Regions) -> list[str]:
     """Name each region by its surest attribute and its object."""
     if not regions.found:
         return ["whole image"] * len(regions)
-    names = [extractor.object_names[object_id] for object_id in regions.object_ids]
+    names = [eyes.object_names[object_id] for object_id in regions.object_ids]
     if not regions.attribute_ids.shape[1]:
         return names
     best = regions.attribute_scores.argmax(axis=1)[:, None]
     attributes = np.take_along_axis(regions.attribute_ids, best, axis=1)[:, 0]
     return [
-        f"{extractor.attribute_names[attribute]} {name}"
+        f"{eyes.attribute_names[attribute]} {name}"
         for attribute, name in zip(attributes, names, strict=True)
     ]
 
@@ -236,6 +282,22 @@ def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> No
     partial = path.with_name(f".{path.name}.part")
     draw_regions(pixels, regions.boxes, labels=labels).save(partial, format="PNG")
     partial.replace(path)
+
+
+def _limits(num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
+
+
+def _check_number(eyes: Eyes, num_regions: int | tuple[int, int] | None) -> None:
+    """Refuse a number of regions that these eyes can never have, before the first picture."""
+    if num_regions is None:
+        return
+    if not isinstance(eyes, RegionExtractor):
+        raise ValueError(
+            f"--num-regions is for detectors, and a {type(eyes).__name__} looks at fixed places: "
+            "leave it out"
+        )
+    eyes([], num_regions=num_regions)
 
 
 def _check_apart(images: Path, figures: Path | None) -> None:

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import describe_store
-from lxmert.data.store_layout import HEADER, UNFINISHED
+from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import MODELS, find_kind, outline
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
-from lxmert.vision.configuration import CONFIG_NAME, MODEL_TYPE
+from lxmert.vision.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
+from lxmert.vision.configuration import CONFIG_NAME
 from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.eyes import EXTRACTORS, open_eyes
+from lxmert.workflows.region_files import describe_npz, describe_tsv, has_npz, is_tsv
 
 _GROUPS = {
     "embeddings.": "text embeddings",
@@ -39,6 +42,10 @@ _OBJECTIVES = {
     "visual_feat_loss": "features",
     "task_qa": "answers",
 }
+STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
+DETECTOR, EYES, PUBLISHED = "detector folder", "folder of eyes", "published detector"
+"""Kinds of files that others need by name."""
+
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
@@ -69,7 +76,8 @@ def inspect(path: str | Path) -> Report:
     """Find out what a file or folder is and what is in it.
 
     Args:
-        path: model folder, parameter file of 2019, detector folder, region store or tokenizer.
+        path: model folder, parameter file of 2019, a detector's folder or published file, region
+            store, TSV file or folder of .npz files with regions, or tokenizer.
 
     Raises:
         FileNotFoundError: if there is nothing.
@@ -98,31 +106,54 @@ def recognise(path: Path) -> str:
     if start[8:] == b"{":
         raise ValueError(f"{path} is one file of a model: name the folder that it lies in")
     # A zip archive or a pickle: the two forms that torch has written.
-    if not start.startswith((b"PK", b"\x80")):
-        raise ValueError(f"{path} is {_EXPECTED}")
-    _read_original(path)
-    return "file of 2019"
+    if start.startswith((b"PK", b"\x80")):
+        return _recognise_pickle(path)
+    if is_tsv(path):
+        return TSV
+    try:
+        load_published(path)
+    except ValueError as error:
+        named = path.suffix == ".caffemodel"  # then it is known what is wrong with it
+        raise ValueError(str(error) if named else f"{path} is {_EXPECTED}") from error
+    return PUBLISHED
 
 
 _EXPECTED = (
     "nothing that is known here: expected a model folder, a parameter file of 2019 such as "
-    "model_LXRT.pth, a detector folder, a region store or a tokenizer"
+    "model_LXRT.pth, a detector's folder or published file, a region store, a TSV file or a folder "
+    "of .npz files with regions, or a tokenizer"
 )
+
+
+def _recognise_pickle(path: Path) -> str:
+    """Tell LXMERT's parameters from a detector's; if it is neither, say why it is not LXMERT's."""
+    try:
+        _read_original(path)
+    except ValueError as error:
+        try:
+            load_published(path)
+        except ValueError:
+            raise error from None
+        return PUBLISHED
+    return "file of 2019"
 
 
 def _recognise_folder(folder: Path) -> str:
     if any((folder / name).is_file() for name in (HEADER, UNFINISHED)):
-        return "region store"
+        return STORE
     if (folder / CONFIG_NAME).is_file():
         model_type = _read_json(folder / CONFIG_NAME).get("model_type")
-        kind = {LxmertConfig.model_type: "model folder", MODEL_TYPE: "detector folder"}.get(
-            str(model_type)
-        )
-        if kind is None:
+        if model_type == LxmertConfig.model_type:
+            return "model folder"
+        if model_type not in EXTRACTORS:
             raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
-        return kind
+        return DETECTOR if EXTRACTORS[model_type] is RegionExtractor else EYES
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         return "tokenizer"
+    if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
+        return PUBLISHED
+    if has_npz(folder):
+        return NPZ
     raise ValueError(f"{folder} is {_EXPECTED}")
 
 
@@ -166,16 +197,54 @@ def _inspect_detector(folder: Path) -> Report:
         "regions at most": config.num_regions,
         "picture": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
-    return Report(str(folder), "detector folder", facts, parameters)
+    return Report(str(folder), DETECTOR, facts, parameters)
+
+
+def _inspect_eyes(folder: Path) -> Report:
+    eyes = open_eyes(folder)
+    facts: dict[str, object] = {
+        "eyes": type(eyes).__name__,
+        "fingerprint": eyes.fingerprint,
+        "objects": list(eyes.object_names),
+        "region feature": eyes.feature_dim,
+    }
+    return Report(str(folder), EYES, facts)
+
+
+def _inspect_published(path: Path) -> Report:
+    published = load_published(path)
+    parameters: dict[str, int] = {}
+    for name, value in published.state.items():
+        group = name.split(".")[0]
+        parameters[group] = parameters.get(group, 0) + value.numel()
+    facts: dict[str, object] = {
+        "format": published.format,
+        "tensors": len(published.state),
+        **{f"norm of {name}": norm for name, norm in published.norms.items()},
+    }
+    return Report(str(path), PUBLISHED, facts, parameters, published.notes)
+
+
+def _inspect_tsv(path: Path) -> Report:
+    return Report(str(path), TSV, describe_tsv(path))
+
+
+def _inspect_npz(folder: Path) -> Report:
+    return Report(str(folder), NPZ, describe_npz(folder))
 
 
 def _inspect_store(folder: Path) -> Report:
     described = describe_store(folder)
-    notes = () if described["complete"] else ("it is not finished: extract again to go on",)
+    notes: tuple[str, ...] = (
+        () if described["complete"] else ("it is not finished: the same command goes on",)
+    )
+    if described["failed"]:
+        first = read_failures(folder)[0].reason
+        notes += (f"{described['failed']} images have no regions, the first: {first}",)
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)
-    return Report(str(folder), "region store", facts | {"size": _megabytes(size)}, notes=notes)
+    return Report(str(folder), STORE, facts | {"size": _megabytes(size)}, notes=notes)
 
 
 def _inspect_tokenizer(folder: Path) -> Report:
@@ -185,8 +254,12 @@ def _inspect_tokenizer(folder: Path) -> Report:
 INSPECTORS: dict[str, Callable[[Path], Report]] = {
     "file of 2019": _inspect_original,
     "model folder": _inspect_model,
-    "detector folder": _inspect_detector,
-    "region store": _inspect_store,
+    DETECTOR: _inspect_detector,
+    EYES: _inspect_eyes,
+    PUBLISHED: _inspect_published,
+    STORE: _inspect_store,
+    TSV: _inspect_tsv,
+    NPZ: _inspect_npz,
     "tokenizer": _inspect_tokenizer,
 }
 """Kind of file or folder -> what reports on it."""
@@ -260,7 +333,7 @@ def _describe_eyes(folder: Path) -> tuple[str, tuple[str, ...]]:
     expected = PreprocessorConfig.load(folder).extractor
     if not (folder / EYES_FOLDER).is_dir():
         return f"{expected}, not in this folder", ()
-    found = RegionExtractor.from_pretrained(folder / EYES_FOLDER).fingerprint
+    found = open_eyes(folder / EYES_FOLDER).fingerprint
     if found == expected:
         return f"{expected}, in {EYES_FOLDER}", ()
     note = f"{folder / EYES_FOLDER} holds the eyes {found}, but the model expects {expected}"

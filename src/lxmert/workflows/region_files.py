@@ -1,7 +1,6 @@
 """Region files of other programs, as far as their first image tells: which they are, how wide."""
 
 import binascii
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +41,9 @@ def describe_tsv(path: Path) -> dict[str, object]:
     }
 
 
-def find_first_npz(folder: Path) -> Path | None:
-    """Return some .npz file below a folder, found without listing all."""
-    return next(iter(islice(folder.rglob("*.npz"), 1)), None)
+def has_npz(folder: Path) -> bool:
+    """Return whether there is an .npz file below a folder, without listing all."""
+    return next(folder.rglob("*.npz"), None) is not None
 
 
 def npz_feature_dim(folder: Path) -> int:
@@ -76,26 +75,6 @@ def describe_npz(folder: Path) -> dict[str, object]:
         "first image": names[0],
         "region feature": npz_feature_dim(folder),
     }
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Read a list of names, one a line; of several that a comma separates, the first.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no text, or a line is empty.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: a list of names is needed, one a line")
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text ({error}): expected names, one a line") from error
-    names = tuple(line.split(",")[0].strip() for line in lines)
-    if "" in names:
-        number = names.index("") + 1
-        raise ValueError(f"{path} line {number} is empty: expected a name on each line")
-    return names
 
 
 def _first_line(path: Path) -> dict[str, bytes]:
