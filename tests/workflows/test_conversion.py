@@ -36,7 +36,9 @@ def write_answers(path: Path, count: int = 13) -> Path:
 
 def test_a_file_of_2019_becomes_a_folder_for_transformers_too(best, tmp_path):
     path, theirs = best
-    notes, _ = convert(path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json")))
+    notes, _ = convert(
+        path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json"))
+    )
     folder = tmp_path / "out"
     assert {"config.json", "model.safetensors"} <= {file.name for file in folder.iterdir()}
     loaded, found = type(theirs).from_pretrained(folder, output_loading_info=True)

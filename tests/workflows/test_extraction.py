@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.data.store import RegionStore
 from lxmert.schema import Failure
 from lxmert.vision.extract import RegionExtractor
 from lxmert.workflows import extraction
@@ -203,48 +203,65 @@ def test_regions_are_named_by_their_surest_attribute(eyes):
     assert name_regions(eyes, replace(regions, found=False)) == ["whole image"] * len(regions)
 
 
-def test_pictures_are_read_ahead_in_order_and_within_bounds(tmp_path, monkeypatch):
-    names = [f"{index}.png" for index in range(40)]
-    for index, name in enumerate(names):
-        Image.new("RGB", (10 + index, 9)).save(tmp_path / name)
-    monkeypatch.setattr(extraction, "MOST_AHEAD", 5)
+@pytest.fixture
+def numbered(tmp_path):
+    """Pictures whose widths are their numbers."""
+    for index in range(1, 41):
+        Image.new("RGB", (index, 9)).save(tmp_path / f"{index}.png")
+    return tmp_path, [f"{index}.png" for index in range(1, 41)]
+
+
+def count_reads(monkeypatch):
+    """Return the list to which each read adds the name of its picture."""
     begun = []
     load = extraction._load
-    monkeypatch.setattr(extraction, "_load", lambda *args: begun.append(args) or load(*args))
-    loaded = load_ahead(tmp_path, [*names[:20], "none.png", *names[20:]], workers=3)
-    first = [next(loaded) for _ in range(3)]
-    assert len(begun) <= 8
-    items = [*first, *loaded]
+
+    def count(folder, image_id):
+        begun.append(image_id)
+        return load(folder, image_id)
+
+    monkeypatch.setattr(extraction, "_load", count)
+    return begun
+
+
+def test_pictures_are_read_ahead_in_order_and_within_bounds(numbered, monkeypatch):
+    folder, names = numbered
+    monkeypatch.setattr(extraction, "MOST_AHEAD", 5)
+    begun = count_reads(monkeypatch)
+    items = []
+    for item in load_ahead(folder, [*names[:20], "none.png", *names[20:]], workers=3):
+        items.append(item)
+        assert len(begun) <= len(items) + 5
     assert isinstance(items[20], Failure)
     assert "none.png" in items[20].reason
     del items[20]
     assert [name for name, _ in items] == names
-    assert [pixels.shape[1] for _, pixels in items] == [10 + index for index in range(40)]
+    assert [pixels.shape[1] for _, pixels in items] == list(range(1, 41))
 
 
-def test_large_pictures_are_not_read_far_ahead(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_large_pictures_are_not_read_far_ahead(numbered, monkeypatch, workers):
     """Memory must not depend on how large the pictures of a folder are."""
-    names = [f"{index}.png" for index in range(12)]
-    for name in names:
-        Image.new("RGB", (100, 100)).save(tmp_path / name)
-    monkeypatch.setattr(extraction, "MOST_BYTES", 60_000)  # two pictures
-    begun, held = [], threading.Lock()
-    load = extraction._load
+    folder, names = numbered
+    monkeypatch.setattr(extraction, "MOST_BYTES", 9 * 3 * 60)
+    begun = count_reads(monkeypatch)
+    loaded = load_ahead(folder, names[28:], workers=workers)  # two of these have enough bytes
+    for taken, _ in enumerate(loaded, start=1):
+        time.sleep(0.02)  # as long as they like
+        assert len(begun) <= taken + 3 + workers
+    assert taken == 12
+    batches = extraction._batches(load_ahead(folder, names[28:], workers=workers))
+    assert max(map(len, batches)) == 3
 
-    def count(*args):
-        with held:
-            begun.append(args)
-        return load(*args)
 
-    monkeypatch.setattr(extraction, "_load", count)
-    loaded = load_ahead(tmp_path, names, workers=1)
-    taken = 0
-    for _ in loaded:
-        taken += 1
-        assert len(begun) <= taken + extraction.MOST_AHEAD
-    assert taken == len(names)
-    batches = extraction._batches(load_ahead(tmp_path, names, workers=1))
-    assert [len(batch) for batch in batches] == [2] * 6
+def test_a_reader_that_is_left_ends_its_threads(numbered, monkeypatch):
+    folder, names = numbered
+    monkeypatch.setattr(extraction, "MOST_BYTES", 1)
+    before = threading.active_count()
+    loaded = load_ahead(folder, names, workers=2)
+    next(loaded)
+    loaded.close()
+    assert threading.active_count() == before
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 """Scores of a model on questions about pictures, from pixels."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,10 +9,10 @@ import numpy as np
 from lxmert.data.coco import read_coco
 from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
-from lxmert.schema import Example
 from lxmert.tasks.detection import score_detector
 from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
 from lxmert.vision.extract import RegionExtractor
+from lxmert.workflows.prediction import predict
 
 
 class AnswerReport(TypedDict):
@@ -58,7 +57,8 @@ def evaluate_answers(
     if limit is not None and limit < len(examples):
         chosen = np.random.default_rng(0).permutation(len(examples))[:limit]
         examples = [examples[index] for index in sorted(chosen.tolist())]
-    predictions = predict(LxmertPipeline.from_pretrained(model), examples, images, progress)
+    pipeline = LxmertPipeline.from_pretrained(model)
+    predictions = [best.answer for best in predict(pipeline, examples, images, progress)]
     blind = {}
     if training is not None:
         blind = accuracy_by_family(examples, blind_guesses(read_questions(training), examples))
@@ -74,26 +74,3 @@ def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:
     detector = RegionExtractor.from_pretrained(eyes).detector
     records = read_coco(data, image_folder=images).records
     return score_detector(detector, records, device="cpu", by_class=True)
-
-
-def predict(
-    pipeline: LxmertPipeline,
-    examples: Sequence[Example],
-    images: Path,
-    progress: Callable[[int, int], None],
-) -> list[str]:
-    """Return the best answer to each question; each picture is looked at once."""
-    by_image: dict[str, list[int]] = defaultdict(list)
-    for index, example in enumerate(examples):
-        by_image[example.image_ids[0]].append(index)
-    predictions = [""] * len(examples)
-    done = 0
-    pictures = ((image_id, images / image_id) for image_id in by_image)
-    for image_id, regions in pipeline.processor.extractor.stream(pictures):
-        rows = by_image[image_id]
-        answers = pipeline.ask_regions(regions, [examples[row].text for row in rows], top_k=1)
-        for row, ranked in zip(rows, answers, strict=True):
-            predictions[row] = ranked[0].answer
-        done += len(rows)
-        progress(done, len(examples))
-    return predictions

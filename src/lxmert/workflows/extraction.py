@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition
 
 import numpy as np
 from PIL import Image
@@ -24,14 +25,14 @@ from lxmert.vision.inference import Precision
 from lxmert.vision.preprocess import Pixels, load_image
 from lxmert.vision.published import load_published_detector, read_names
 
-BATCH = 16
+BATCH = 8
 """Pictures that the extractor is given at a time; it joins those of similar size."""
 
-MOST_AHEAD = 2 * BATCH
+MOST_AHEAD = 4 * BATCH
 """Pictures that are read before the extractor is ready for them."""
 
 MOST_BYTES = 256 << 20
-"""Of pixels that wait to be looked at, above which no further picture is begun."""
+"""Of pixels that were read ahead, from which on no further picture is begun; also of a batch."""
 
 Loaded = tuple[str, Pixels] | Failure
 
@@ -172,25 +173,57 @@ def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Itera
     Decoding leaves Python's lock, so that threads suffice; processes took longer to hand over the
     pixels than to read them.
     """
-    names = iter(image_ids)
+    reader = _Reader(folder)
     waiting: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(workers) as threads:
         try:
-            while True:
-                while _has_room(waiting) and (name := next(names, None)) is not None:
-                    waiting.append(threads.submit(_load, folder, name))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
+            for number, image_id in enumerate(image_ids):
+                waiting.append(threads.submit(reader.read, number, image_id))
+                if len(waiting) > MOST_AHEAD:
+                    yield reader.take(waiting.popleft())
+            while waiting:
+                yield reader.take(waiting.popleft())
         finally:
-            for future in waiting:
-                future.cancel()
+            reader.close()
 
 
-def _has_room(waiting: deque[Future[Loaded]]) -> bool:
-    """Return whether a further picture may be begun; one always is."""
-    held = sum(_num_bytes(future.result()) for future in waiting if future.done())
-    return len(waiting) < MOST_AHEAD and held < MOST_BYTES
+class _Reader:
+    """Reads pictures in threads that pause while many bytes wait to be taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._change = Condition()
+        self._held = 0
+        self._wanted = 0
+        self._closed = False
+
+    def read(self, number: int, image_id: str) -> Loaded:
+        """Read a picture when there is room, or when it is the next to be taken."""
+        with self._change:
+            self._change.wait_for(
+                lambda: self._closed or self._held < MOST_BYTES or number == self._wanted
+            )
+            if self._closed:
+                return Failure(image_id, "nobody waits for it any more")
+        loaded = _load(self.folder, image_id)
+        with self._change:
+            self._held += _num_bytes(loaded)
+        return loaded
+
+    def take(self, future: Future[Loaded]) -> Loaded:
+        """Return the next picture, and make room."""
+        loaded = future.result()
+        with self._change:
+            self._held -= _num_bytes(loaded)
+            self._wanted += 1
+            self._change.notify_all()
+        return loaded
+
+    def close(self) -> None:
+        """Let all threads end."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
 
 
 def _num_bytes(loaded: Loaded) -> int:

@@ -1,0 +1,69 @@
+"""Answers to a file of questions, from pixels to a file of predictions."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lxmert.data.readers import read_questions
+from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import Answer, Example
+
+Progress = Callable[[int, int], None]
+
+
+def predict_file(
+    model: str | Path, data: Path, images: Path, output: Path, *, progress: Progress
+) -> int:
+    """Answer every question of a file, whether its answer is known or not.
+
+    Each line of the output has `question_id`, `image`, `question`, `answer` and `score`, the
+    probability of the answer; the lines come in the order of the questions.
+
+    Args:
+        model: folder or hub name.
+        data: JSONL file of questions.
+        images: folder of their pictures.
+        output: JSONL file to write, under its name only when it is whole.
+        progress: called with the numbers of questions done and in all.
+
+    Returns:
+        The number of questions.
+
+    Raises:
+        ValueError: if the file holds no question, or one's picture cannot be read.
+    """
+    examples = read_questions(data)
+    if not examples:
+        raise ValueError(f"{data} holds no question: one JSON object a line is needed")
+    predictions = predict(LxmertPipeline.from_pretrained(model), examples, images, progress)
+    partial = output.with_name(f"{output.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for example, prediction in zip(examples, predictions, strict=True):
+            record = {
+                "question_id": example.example_id,
+                "image": example.image_ids[0],
+                "question": example.text,
+                "answer": prediction.answer,
+                "score": round(prediction.score, 6),
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    partial.replace(output)
+    return len(examples)
+
+
+def predict(
+    pipeline: LxmertPipeline, examples: Sequence[Example], images: Path, progress: Progress
+) -> list[Answer]:
+    """Return the best answer to each question; each picture is looked at once."""
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        by_image[example.image_ids[0]].append(index)
+    predictions: dict[int, Answer] = {}
+    pictures = ((image_id, images / image_id) for image_id in by_image)
+    for image_id, regions in pipeline.processor.extractor.stream(pictures):
+        rows = by_image[image_id]
+        answers = pipeline.ask_regions(regions, [examples[row].text for row in rows], top_k=1)
+        predictions.update((row, ranked[0]) for row, ranked in zip(rows, answers, strict=True))
+        progress(len(predictions), len(examples))
+    return [predictions[row] for row in range(len(examples))]

@@ -1,0 +1,185 @@
+"""Own data: pictures and questions become a model, with eyes that are trained along."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import IGNORE_INDEX
+from lxmert.tasks.own_data import EyesSettings, OwnData, OwnDataSettings, OwnDataTask
+from lxmert.tasks.texts import ModelSettings
+
+COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (20, 170, 40)}
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=4,
+    intermediate_size=64,
+    l_layers=1,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.05,
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Write pictures of one colored square each, with three questions."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "images").mkdir()
+    generator = np.random.default_rng(8)
+    lines = []
+    for index in range(30):
+        name = list(COLORS)[index % 3]
+        pixels = np.full((48, 64, 3), 200, np.uint8)
+        top, left = generator.integers(0, 24, size=2)
+        pixels[top : top + 20, left : left + 20] = COLORS[name]
+        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
+        image = {"image": f"{index}.png"}
+        lines.append(image | {"question": "what color is it?", "answer": name, "family": "color"})
+        lines.append(
+            image | {"question": "is it red?", "answer": "yes" if index % 3 == 0 else "no"}
+        )
+        lines.append(image | {"question": "how many?", "answer": 1})
+    write(folder / "train.jsonl", lines)
+    return folder
+
+
+def write(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def task(world, folder, *, seed=8, **data):
+    settings = OwnDataSettings(
+        OwnData(train=str(world / "train.jsonl"), images=str(world / "images"), **data),
+        SMALL,
+        EyesSettings(questions=2),
+    )
+    torch.manual_seed(seed)
+    return OwnDataTask(settings, seed=seed, folder=folder)
+
+
+def test_every_question_belongs_to_one_group_of_its_picture(world, tmp_path):
+    own = task(world, tmp_path)
+    rows = [row for group in own.groups for row in group]
+    assert sorted(rows) == list(range(len(own.training)))
+    assert Counter(len(group) for group in own.groups) == {2: 27, 1: 27}
+    for group in own.groups:
+        assert len({own.training.image_ids(row) for row in group}) == 1
+
+
+def test_splits_share_no_picture_and_lose_none(world, tmp_path):
+    own = task(world, tmp_path)
+    training, validation = (
+        {corpus.image_ids(row)[0] for row in range(len(corpus))}
+        for corpus in (own.training, own.validation)
+    )
+    assert len(training) == 27
+    assert len(validation) == 3
+    assert not training & validation
+
+
+def test_lines_may_say_their_split(world, tmp_path):
+    lines = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["split"] = ["train", "val", "test"][number // 3 % 3]
+    write(world / "marked.jsonl", lines)
+    data = OwnData(train=str(world / "marked.jsonl"), images=str(world / "images"))
+    own = OwnDataTask(OwnDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    assert (len(own.training), len(own.validation)) == (30, 30)
+    # Every third picture is of one color, so that each split knows only its own.
+    assert {own.training[row].answers.get("blue") for row in range(30)} == {None}
+
+
+def test_fewer_pictures_on_request(world, tmp_path):
+    own = task(world, tmp_path, limit_images=7)
+    assert len({own.training.image_ids(row) for row in range(len(own.training))}) == 7
+    assert len(own.training) == 21
+
+
+def test_examples_depend_on_seed_epoch_and_number_only(world, tmp_path):
+    own = task(world, tmp_path)
+    first, again = own.example(4, 2), task(world, tmp_path).example(4, 2)
+    assert (first.pixels == again.pixels).all()
+    assert any((own.example(4, epoch).pixels != first.pixels).any() for epoch in range(3, 8))
+    assert first.targets == again.targets
+
+
+def test_batches_keep_questions_with_their_pictures(world, tmp_path):
+    own = task(world, tmp_path)
+    batch = own.collate([own.example(index, 0) for index in (0, 1, 5)])
+    assert batch["owners"].tolist() == [0, 0, 1, 2]
+    assert batch["pixels"].shape == (3, 96, 96, 3)
+    assert own.counts(batch) == {"qa": 4.0}
+    whole = own.losses(own.model, batch)["qa"]
+    parts = [own.losses(own.model, own.collate([own.example(i, 0)]))["qa"] for i in (0, 1, 5)]
+    assert_close(whole, sum(parts), rtol=1e-4, atol=1e-5)
+    whole.backward()
+    assert own.model.eyes.stages[0][0].weight.grad.abs().max() > 0
+
+
+def test_unknown_answers_do_not_count(world, tmp_path):
+    own = task(world, tmp_path)
+    batch = own.collate([own.example(0, 0)])
+    batch["targets"][0] = IGNORE_INDEX
+    assert own.counts(batch) == {"qa": 1.0}
+
+
+def test_soft_targets_where_annotators_disagree(world, tmp_path):
+    lines = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answers"] = [str(line.pop("answer")), "maybe"]
+    write(world / "soft.jsonl", lines)
+    data = OwnData(train=str(world / "soft.jsonl"), images=str(world / "images"))
+    own = OwnDataTask(OwnDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    batch = own.collate([own.example(0, 0)])
+    assert batch["targets"].shape == (3, len(own.answers))
+    assert_close(batch["targets"].sum(1), torch.ones(3))
+
+
+def train(own, steps):
+    optimizer = torch.optim.AdamW(own.model.parameters(), lr=2e-3)
+    for step in range(steps):
+        batch = own.collate([own.example((step * 9 + i) % len(own), step) for i in range(9)])
+        (own.losses(own.model, batch)["qa"] / own.counts(batch)["qa"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    own.model.eval()
+
+
+def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
+    own = task(world, tmp_path)
+    train(own, 3)
+    own.save(tmp_path / "model")
+    pipeline = LxmertPipeline.from_pretrained(tmp_path / "model")
+    rows = list(range(3))  # the questions about one picture
+    batch = own.collate([own._seen(rows)])
+    with torch.inference_mode():
+        scores = own.model(batch["pixels"], batch["owners"], batch["text"]).softmax(-1)
+    picture = world / "images" / own.validation.image_ids(0)[0]
+    for row in rows:
+        for answer in pipeline.ask(picture, own.validation.text(row), top_k=3):
+            expected = scores[row, own.answers.answers.index(answer.answer)].item()
+            assert answer.score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_pictures_are_learned_to_be_seen(world, tmp_path):
+    own = task(world, tmp_path)
+    train(own, 100)
+    scores = own.evaluate(device="cpu")
+    assert scores["overall"] > scores["blind"]
+
+
+def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
+    write(world / "bad.jsonl", [{"image": "0.png", "question": "what?", "answer": ""}] * 3)
+    data = OwnData(train=str(world / "bad.jsonl"), images=str(world / "images"))
+    with pytest.raises(ValueError, match=r"cannot be trained on as it is.*data-report\.json"):
+        OwnDataTask(OwnDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    assert json.loads((tmp_path / "data-report.json").read_text())["findings"]

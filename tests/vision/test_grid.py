@@ -1,0 +1,129 @@
+"""The trainable grid: its cells, its batches, its files, and that all of it learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from lxmert import GridExtractor
+from lxmert.vision.grid import GridConfig, GridEyes, shrink
+
+CONFIG = GridConfig(side=48, widths=(8, 16, 24), feature_dim=10)
+
+
+def make_eyes(config=CONFIG, seed=0):
+    torch.manual_seed(seed)
+    return GridEyes(config)
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_features_and_cells_have_the_shapes_that_are_said():
+    features, cells = make_eyes()(torch.zeros(2, 48, 48, 3, dtype=torch.uint8))
+    assert features.shape == (2, 36, 10)
+    assert cells.shape == (2, 36, 4)
+    assert cells[0, 7].tolist() == pytest.approx([1 / 6, 1 / 6, 2 / 6, 2 / 6])
+
+
+@pytest.mark.parametrize("size", [(48, 48), (33, 47), (47, 301), (1, 1), (2, 1000)])
+def test_boxes_are_the_cells_in_pixels_of_the_picture(size):
+    (regions,) = GridExtractor(make_eyes())([picture(*size)])
+    height, width = size
+    expected = [
+        (width * x / 6, height * y / 6, width * (x + 1) / 6, height * (y + 1) / 6)
+        for y in range(6)
+        for x in range(6)
+    ]
+    np.testing.assert_allclose(regions.boxes, np.float32(expected), rtol=1e-5)
+    assert regions.image_size == size
+
+
+def test_a_cell_belongs_to_the_feature_at_its_place():
+    """What changes in one corner changes the features there most, and none far away."""
+    eyes = make_eyes(GridConfig(side=96, widths=(8, 8), feature_dim=6))
+    for stage in eyes.stages:  # norms over the picture would carry a change everywhere
+        stage[1], stage[4] = torch.nn.Identity(), torch.nn.Identity()
+    blank = np.full((96, 96, 3), 128, np.uint8)
+    marked = blank.copy()
+    marked[80:, :16] = 255
+    first, second = GridExtractor(eyes)([blank, marked])
+    change = np.abs(first.features - second.features).max(axis=1)
+    touched = first.boxes[change > 1e-6]
+    assert len(touched) >= 16
+    assert touched[:, 0].max() < 32
+    assert touched[:, 1].min() > 64
+
+
+def test_a_picture_is_seen_alike_alone_and_in_any_batch():
+    """The norms are of one picture, so that no other one can change it."""
+    pixels = torch.from_numpy(np.stack([picture(48, 48, seed) for seed in range(5)]))
+    for training in (True, False):
+        eyes = make_eyes().train(training)
+        together, _ = eyes(pixels)
+        alone = torch.cat([eyes(pixels[index : index + 1])[0] for index in range(5)])
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    extractor = GridExtractor(make_eyes())
+    pictures = [picture(20 + 9 * seed, 50, seed) for seed in range(5)]
+    for image, regions in zip(pictures, extractor(pictures), strict=True):
+        np.testing.assert_array_equal(extractor([image])[0].features, regions.features)
+
+
+def test_training_and_extraction_see_the_same():
+    image = picture(70, 90)
+    eyes = make_eyes()
+    features, _ = eyes(torch.tensor(shrink(image, 48))[None])
+    (regions,) = GridExtractor(eyes)([image])
+    np.testing.assert_allclose(regions.features, features[0].detach().numpy(), atol=1e-6)
+
+
+def test_the_gradient_reaches_all_parameters():
+    eyes = make_eyes()
+    features, _ = eyes(torch.from_numpy(picture(48, 48))[None])
+    weight = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    (features * weight).sum().backward()
+    for name, parameter in eyes.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_the_configuration_survives_its_file():
+    assert GridConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert CONFIG.to_dict() == {
+        "model_type": "lxmert-grid",
+        "side": 48,
+        "widths": [8, 16, 24],
+        "feature_dim": 10,
+    }
+
+
+@pytest.mark.parametrize("typical_side", [1, 16, 40, 96, 160, 224, 480, 640, 1000, 4000, 20000])
+def test_the_grid_for_pictures_has_few_cells_and_fits_them(typical_side):
+    config = GridConfig.for_pictures(typical_side)
+    assert 6 <= config.cells_per_side <= 12
+    assert config.cells_per_side * config.stride == config.side
+    assert config.side <= max(96, 2 * typical_side)
+    make_eyes(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"side": 50}, "side is 50; expected a multiple of 8"),
+        ({"side": 0}, "side is 0"),
+        ({"side": -8}, "side is -8"),
+        ({"widths": ()}, r"widths is \(\)"),
+        ({"widths": (8, 9)}, "expected multiples of 8"),
+    ],
+)
+def test_a_bad_configuration_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GridConfig(**{"side": 64, "widths": (8, 8, 8)} | settings)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model_type": "lxmert"}, {"bogus": -8}, {"side": None, "model_type": "x"}]
+)
+def test_a_bad_file_is_refused(change):
+    with pytest.raises(ValueError, match="Got a configuration with"):
+        GridConfig.from_dict(CONFIG.to_dict() | change)

@@ -1,0 +1,237 @@
+"""Whole or damaged, the same eyes or others: told by what was written and by rows of real photos."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from vision import published
+
+from lxmert.data.store import RegionStore
+from lxmert.data.tsv import read_tsv
+from lxmert.vision.configuration import DetectorConfig
+from lxmert.vision.detector import Detector
+from lxmert.vision.extract import RegionExtractor
+from lxmert.vision.preprocess import load_image
+from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
+from lxmert.workflows.verification import (
+    Agreement,
+    average,
+    compare,
+    compare_rows,
+    find_disagreements,
+    verify,
+    verify_rows,
+)
+
+REAL = ROOT / "../shared/data/coco_obj36"
+needs_rows = pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL} with photos and their rows")
+
+
+@pytest.fixture(scope="module")
+def eyes():
+    return load_eyes(None)
+
+
+@pytest.fixture
+def store(eyes, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for index, path in enumerate(sorted((ROOT / "examples").glob("*.png"))[:3]):
+        shutil.copy(path, images / f"{index}.png")
+    extract_folder(
+        images, tmp_path / "store", eyes, ExtractionSettings(), progress=lambda done, total: None
+    )
+    return tmp_path / "store"
+
+
+def test_a_sound_store_has_no_problem_and_all_of_it_is_read(store, eyes):
+    seen = []
+    verdict = verify(store, progress=lambda *step: seen.append(step))
+    assert (verdict.kind, verdict.problems) == ("region store", ())
+    assert verdict.facts == {"images": 3, "failed": 0, "extractor": eyes.fingerprint}
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("features.bin", "features.bin, image '1.png': image 1 of 3"),
+        ("regions.bin", "regions.bin, image '1.png': image 1 of 3"),
+        ("lookup.bin", "lookup.bin: its content does not have the checksum"),
+    ],
+)
+def test_a_flipped_bit_is_named_with_its_file_and_image(store, name, problem):
+    data = bytearray((store / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (store / name).write_bytes(data)
+    (found,) = verify(store).problems
+    assert problem in found
+
+
+def test_a_store_that_is_cut_or_unfinished_is_a_problem(store):
+    with (store / "features.bin").open("ab") as file:
+        file.truncate(1000)
+    assert "the store is damaged, from image" in verify(store).problems[0]
+    (store / "header.json").rename(store / "unfinished.json")
+    assert "not finished" in verify(store).problems[0]
+
+
+def test_models_and_detectors_are_verified(tmp_path):
+    default = ROOT / "src/lxmert/default"
+    for path, kind in ((default, "model folder"), (default / "eyes", "detector folder")):
+        verdict = verify(path)
+        assert (verdict.kind, verdict.problems) == (kind, ())
+    other = tmp_path / "model"
+    shutil.copytree(default, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"x_layers": 8}))
+    assert "does not fill" in verify(other).problems[0]
+
+
+def test_a_published_detector_of_another_size_is_refused_with_what_is_wrong(tmp_path):
+    """The small random one has the published names, and none of the published shapes."""
+    path = tmp_path / "any.caffemodel"
+    path.write_bytes(published.caffe_bytes(published.random_state()))
+    with pytest.raises(ValueError, match="of another shape or type: "):
+        verify(path)
+
+
+def small_published():
+    """The published geometry, with few channels and small pictures."""
+    torch.manual_seed(8)
+    config = DetectorConfig.preset(
+        "caffe",
+        object_names=[f"object {index}" for index in range(1600)],
+        attribute_names=[f"attribute {index}" for index in range(400)],
+    )
+    config = replace(
+        config,
+        stem_width=8,
+        stage_depths=(1, 1, 1),
+        stage_inner_widths=(4, 8, 8),
+        stage_widths=(8, 16, 24),
+        proposal_width=16,
+        head_inner_width=8,
+        feature_dim=2048,
+        embedding_dim=8,
+        attribute_dim=16,
+        shorter_side=160,
+        longer_side=260,
+        anchor_sizes=(20.0, 40.0, 80.0, 120.0),
+    )
+    return RegionExtractor(Detector(config))
+
+
+@needs_rows
+def test_random_weights_are_compared_with_real_rows_and_disagree(tmp_path):
+    rows = tmp_path / "rows.tsv"
+    lines = (REAL / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join(lines[:2]))
+    found = compare_rows(small_published(), REAL / "images", rows)
+    assert len(found) == 2
+    mean = average(found)
+    for agreement in (*found, mean):
+        for name in ("regions", "objects", "attributes"):
+            assert 0 <= getattr(agreement, name) < 0.5
+        assert np.isfinite([agreement.feature_cosine, agreement.lowest_cosine]).all()
+        assert agreement.lowest_cosine <= agreement.feature_cosine
+    assert len(find_disagreements(mean)) == 3
+
+
+def test_eyes_agree_with_what_they_wrote_themselves(tmp_path):
+    eyes = small_published()
+    scene = ROOT / "examples/scene.png"
+    (regions,) = eyes([scene], num_regions=36)
+    agreement = compare(eyes, "scene", load_image(scene), regions)
+    assert agreement.regions == 1
+    assert agreement.lowest_cosine > 0.9999
+    assert (agreement.objects, agreement.attributes) == (1, 1)
+    assert find_disagreements(average([agreement, agreement])) == []
+    moved = replace(regions, boxes=regions.boxes + np.float32([3, 0, 0, 0]))
+    assert compare(eyes, "scene", load_image(scene), moved).regions < 0.5
+
+
+@needs_rows
+def test_other_eyes_are_compared_by_their_boxes_alone(eyes, tmp_path):
+    """The bundled eyes know other objects and have other features."""
+    (name, regions) = next(read_tsv(REAL / "train2014_obj36.tsv"))
+    pixels = load_image(REAL / "images" / f"{name}.jpg")
+    agreement = compare(eyes, name, pixels, regions)
+    assert agreement == Agreement(name, regions=agreement.regions)
+    assert 0 <= agreement.regions < 0.3
+
+
+@needs_rows
+def test_a_missing_or_another_photo_is_named(eyes, tmp_path):
+    rows = REAL / "train2014_obj36.tsv"
+    shutil.copy(ROOT / "examples/scene.png", tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no photo COCO_train2014_0"):
+        compare_rows(eyes, tmp_path, rows)
+    name, _ = next(read_tsv(rows))
+    shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match="it is another photo, or was resized"):
+        compare_rows(eyes, tmp_path, rows)
+    with pytest.raises(ValueError, match="is a model folder: photos with --images and --rows are"):
+        verify_rows(
+            ROOT / "src/lxmert/default", REAL / "images", rows, progress=lambda done, total: None
+        )
+
+
+@needs_rows
+@pytest.mark.slow
+def test_published_size_runs_on_real_photos(tmp_path):
+    """With random weights, so that nothing agrees; what counts is that all of it is finite."""
+    names = {"object": 1600, "attribute": 400}
+    objects, attributes = ([f"{kind} {i}" for i in range(n)] for kind, n in names.items())
+    config = DetectorConfig.preset("caffe", object_names=objects, attribute_names=attributes)
+    torch.manual_seed(8)
+    eyes = RegionExtractor(Detector(config))
+    rows = tmp_path / "rows.tsv"
+    lines = (REAL / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)
+    rows.write_bytes(lines[0])
+    (agreement,) = compare_rows(eyes, REAL / "images", rows)
+    assert np.isfinite([agreement.regions, agreement.feature_cosine, agreement.objects]).all()
+
+
+@needs_rows
+@pytest.mark.slow
+def test_the_real_rows_give_finite_answers_at_full_size(tmp_path):
+    from lxmert.data.collate import collate_regions, normalize_boxes
+    from lxmert.data.tsv import import_tsv
+    from lxmert.model.configuration import LxmertConfig
+    from lxmert.model.heads import LxmertForQuestionAnswering
+
+    store: RegionStore = import_tsv(REAL / "train2014_obj36.tsv", tmp_path / "store")
+    regions = [store[image_id] for image_id in store.image_ids]
+    assert len(regions) == 10
+    torch.manual_seed(8)
+    model = LxmertForQuestionAnswering(LxmertConfig(num_qa_labels=3129)).eval()
+    boxes = [normalize_boxes(found, name="row") for found in regions]
+    inputs = collate_regions([found.features for found in regions], boxes)
+    with torch.inference_mode():
+        words = torch.tensor([[101, 2054, 3609, 2003, 1996, 4937, 102]] * 10)
+        scores = model(input_ids=words, **inputs).question_answering_score
+    assert scores.shape == (10, 3129)
+    assert scores.isfinite().all()
+    assert scores.std(dim=0).mean() > 1e-5, "the pictures make no difference"
+
+
+def test_the_recorded_expectation_is_that_of_the_published_weights():
+    mean = Agreement("mean", 0.96, 0.9991, 0.99, 0.985, 0.9)
+    assert find_disagreements(mean) == []
+    assert find_disagreements(replace(mean, objects=0.5)) == [
+        "objects: 0.5000, expected at least 0.98"
+    ]
+    assert find_disagreements(Agreement("mean", 0.25)) == [
+        "regions: 0.2500, expected at least 0.95"
+    ]
+
+
+def test_paths_that_hold_nothing_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        verify(Path(tmp_path / "nowhere"))
