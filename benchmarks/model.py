@@ -53,16 +53,17 @@ def labels(batch: Batch) -> Batch:
     ids = batch["input_ids"]
     size = (len(ids), REGIONS)
     hidden = (torch.rand(ids.shape, generator=generator) < 0.15) & (ids > 0)
-    regions = (torch.rand(size, generator=generator) < 0.15).float()
+    masked = (torch.rand(size, generator=generator) < 0.15).float()
+    confidence = torch.rand(size, generator=generator)  # the published code weighs all regions
     objects = torch.randint(0, 1600, size, generator=generator)
     return {
         "labels": torch.where(hidden, ids, -100),
         "matched_label": torch.randint(0, 2, (len(ids),), generator=generator),
         "ans": torch.randint(0, 9500, (len(ids),), generator=generator),
         "obj_labels": {
-            "obj": (objects, regions),
-            "attr": (objects // 4, regions),
-            "feat": (batch["visual_feats"], regions),
+            "obj": (objects, confidence),
+            "attr": (objects // 4, confidence),
+            "feat": (batch["visual_feats"], masked),
         },
     }
 

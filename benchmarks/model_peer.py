@@ -40,7 +40,7 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Run one step on inputs with labels; return the loss."""
         loss: Tensor = self.model(**batch).loss
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()

@@ -299,3 +299,140 @@ def test_a_mistake_in_converting_is_one_line(
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
     assert message in result.err
     assert {path.name for path in original.parent.iterdir()} == {"BEST.pth", "notes.txt"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with a sub-folder and twelve files that are no pictures."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    shutil.copy(SCENE, folder / "a.png")
+    shutil.copy(SCENE, folder / "more" / "b.png")
+    for number in range(12):
+        (folder / f"broken{number:02}.jpg").write_text("no picture")
+    return folder
+
+
+def test_extract_reports_what_failed_with_exit_code_3(
+    lxmert: Command, photos: Path, tmp_path: Path
+) -> None:
+    """A run with failures ended like one without, and told only in the store of them."""
+    store = tmp_path / "store"
+    result = lxmert("extract", photos, "-o", store, "--figures", tmp_path / "drawn")
+    assert result.code == 3
+    assert result.out == f"{store}: regions of 2 images\n"
+    assert "12 have no regions:" in result.err
+    assert result.err.count("which is no picture that can be read") == 10
+    assert "and 2 more" in result.err
+    assert (tmp_path / "drawn" / "more" / "b.png.png").is_file()
+    shown = lxmert("info", store)
+    assert shown.code == 0
+    for text in ("region store", "images", "float16", "failed", "12 images have no regions"):
+        assert text in " ".join(shown.out.split())
+    for path in photos.glob("broken*"):
+        path.unlink()
+    shutil.copy(SCENE, photos / "c.png")
+    result = lxmert("extract", photos, "-o", store)
+    assert (result.code, result.err) == (0, "")
+    result = lxmert("extract", photos, "-o", store)
+    assert result.code == 2
+    assert "is a finished region store" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-regions", "many"], "expected a number, or a range like 10-100"),
+        (["--num-regions", "9000"], "num_regions=9000; expected a number from 1 to"),
+        (["--workers", "0"], "--workers is 0"),
+        (["--preset", "hf"], "--preset, --objects and --attributes are for files"),
+        (["--eyes", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_in_extracting_is_one_line(
+    lxmert: Command, photos: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = lxmert("extract", photos, "-o", tmp_path / "store", *arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert message in result.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_verify_names_the_damage_with_exit_code_1(
+    lxmert: Command, photos: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    lxmert("extract", photos, "-o", store, "--num-regions", "2-3", "--dtype", "float32")
+    result = lxmert("verify", store)
+    assert (result.code, result.err) == (0, "")
+    assert "nothing is wrong" in result.out
+    data = bytearray((store / "features.bin").read_bytes())
+    data[-1] ^= 8
+    (store / "features.bin").write_bytes(data)
+    result = lxmert("verify", store)
+    assert result.code == 1
+    assert "wrong: features.bin, image 'more/b.png'" in result.out
+    report = json.loads(lxmert("verify", store, "--json").out)
+    assert set(report) == {"path", "kind", "facts", "problems"}
+    assert len(report["problems"]) == 1
+
+
+def test_verify_compares_with_rows_that_the_same_eyes_wrote(
+    lxmert: Command, photos: Path, tmp_path: Path
+) -> None:
+    """A row belongs to the photo of its name without the ending, as in the published files."""
+    lxmert("extract", photos, "-o", tmp_path / "store", "--dtype", "float32")
+    assert lxmert("convert", tmp_path / "store", tmp_path / "rows.tsv").code == 0
+    eyes = ROOT / "src/lxmert/default/eyes"
+    half = ["verify", eyes, "--images", photos]
+    assert "--images and --rows belong together" in lxmert(*half).err
+    rows = ROOT / "../shared/data/coco_obj36"
+    if not rows.is_dir():
+        pytest.skip(f"no {rows} with photos and their rows")
+    path = tmp_path / "one.tsv"
+    path.write_bytes((rows / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)[0])
+    arguments = ["verify", eyes, "--images", rows / "images", "--rows", path]
+    result = lxmert(*arguments)
+    assert result.code == 1
+    for text in ("COCO_train2014", "mean", "expected", "wrong: regions: 0.0"):
+        assert text in result.out
+    report = json.loads(lxmert(*arguments, "--json").out)
+    assert set(report) == {"path", "kind", "facts", "problems", "photos", "mean", "expected"}
+    assert report["photos"][0]["feature_cosine"] is None
+
+
+def test_convert_reports_damaged_rows_with_exit_code_3(
+    lxmert: Command, photos: Path, tmp_path: Path
+) -> None:
+    lxmert("extract", photos, "-o", tmp_path / "store", "--dtype", "float32")
+    lxmert("convert", tmp_path / "store", tmp_path / "rows.tsv")
+    rows = tmp_path / "rows.tsv"
+    good = rows.read_bytes()
+    rows.write_bytes(good + good.splitlines(keepends=True)[0])
+    result = lxmert("convert", rows, tmp_path / "again", "--extractor", "bundled")
+    assert result.code == 3
+    assert "line 3, column img_id: it is 'a.png', which line 1 has already" in result.err
+    shown = json.loads(lxmert("info", tmp_path / "again", "--json").out)
+    assert (shown["facts"]["images"], shown["facts"]["failed"]) == (2, 1)
+    assert lxmert("convert", tmp_path / "again", tmp_path / "again.tsv").code == 0
+    assert (tmp_path / "again.tsv").read_bytes() == good
+
+
+def test_evaluate_prints_the_average_precision_of_eyes(lxmert: Command, tmp_path: Path) -> None:
+    from lxmert.scenes.dataset import make_dataset
+
+    make_dataset(tmp_path / "scenes", split="test", count=3, seed=5, rounds=1, captions=1)
+    result = lxmert(
+        "evaluate",
+        ROOT / "src/lxmert/default/eyes",
+        "--data",
+        tmp_path / "scenes" / "objects.json",
+        "--images",
+        tmp_path / "scenes" / "images",
+    )
+    assert result.code == 0
+    scores = dict(line.rsplit(maxsplit=1) for line in result.out.splitlines())
+    assert 0.5 < float(scores["map_50"]) <= 1
+    assert float(scores["map_50_95"]) <= float(scores["map_50"])
+    classes = [float(score) for name, score in scores.items() if name.startswith("ap_50 ")]
+    assert float(scores["map_50"]) == pytest.approx(sum(classes) / len(classes), abs=2e-3)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,12 +67,19 @@ def model_name(folder: Path) -> str:
     return str(folder) if hub is None else hub[0]
 
 
-def find_parts(folder: Path, given: Parts, *, memory: str | Path | None = None) -> Parts:
+def find_parts(
+    folder: Path,
+    given: Parts,
+    *,
+    needed: Collection[str] = ("eyes", "answers"),
+    memory: str | Path | None = None,
+) -> Parts:
     """Return each part as it is given now, or else as it was remembered.
 
     Args:
         folder: of the model.
         given: what the user names.
+        needed: the parts that are looked up; what the folder has itself is not.
         memory: file of what is remembered; None means `default_memory()`.
 
     Raises:
@@ -83,7 +91,7 @@ def find_parts(folder: Path, given: Parts, *, memory: str | Path | None = None) 
     found: dict[str, Path | None] = {}
     for name, wanted in asdict(given).items():
         found[name] = wanted
-        if wanted is None and name in known:
+        if wanted is None and name in needed and name in known:
             found[name] = Path(known[name])
             if not Path(known[name]).exists():
                 raise FileNotFoundError(

@@ -174,7 +174,8 @@ class LxmertPipeline:
         )
         config = read_config(folder)
         own = (folder / EYES_FOLDER).is_dir()
-        parts = find_parts(folder, given, memory=memory)
+        needed = ("answers",) if own else ("eyes", "answers")
+        parts = find_parts(folder, given, needed=needed, memory=memory)
         nameless = parts.answers is None and answers_of(config) is None
         if parts.eyes is None and not own:
             number = config.num_qa_labels if nameless else None

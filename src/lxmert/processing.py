@@ -88,7 +88,7 @@ class LxmertProcessor:
         folder = find_model(name_or_path)
         given = Parts(eyes=None if eyes is None else Path(eyes))
         own = (folder / EYES_FOLDER).is_dir()
-        found = given if own else find_parts(folder, given, memory=memory)
+        found = given if own else find_parts(folder, given, needed=("eyes",), memory=memory)
         if found.eyes is None and not own:
             raise missing_parts(folder, eyes=True, num_answers=None)
         processor = cls.from_folder(folder, found.eyes, device=device)

@@ -246,7 +246,7 @@ def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(rows[0]):
         side: Any = "right" if number else "left"
-        table.add_column(name.replace("_", " "), justify=side, header_style="dim")
+        table.add_column(name.replace("_", " "), justify=side, header_style="dim", overflow="fold")
     for row in rows:
         cells = ("" if value is None else value for value in row.values())
         table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else cell) for cell in cells))

@@ -137,3 +137,18 @@ def test_a_score_out_of_range_is_named(wrong: float) -> None:
     scores[0, 1] = wrong
     with pytest.raises(ValueError, match=r"the answer at \[0, 1\] .*expected scores in \[0, 1\]"):
         check_labels(scores, 3, name="the answer")
+
+
+def test_features_and_boxes_of_unlike_numbers_are_refused():
+    """Padding hid it, and a box of zeros counted as real."""
+    features = [np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)]
+    boxes = [np.zeros((1, 4), np.float32), np.zeros((2, 4), np.float32)]
+    with pytest.raises(ValueError, match="example 0 of the batch has 2 features and 1 boxes"):
+        collate_regions(features, boxes)
+
+
+def test_features_of_several_types_lose_nothing():
+    """All were cast to the type of the first one: 1e6 became infinite."""
+    rows = [np.ones((1, 2), np.float16), np.full((1, 2), 1e6, np.float32)]
+    boxes = [np.zeros((1, 4), np.float32)] * 2
+    assert collate_regions(rows, boxes)["visual_feats"].isfinite().all()

@@ -43,3 +43,40 @@ def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]
 
 def test_nothing_relevant_and_nothing_at_all_can_be_drawn() -> None:
     assert draw([[3, 3, 9, 9]], [0.0]).shape[2] == 3
+
+
+def test_many_overlapping_regions_have_their_own_colors_and_tags_that_hide_none() -> None:
+    from lxmert.explain import figures
+
+    generator = np.random.default_rng(5)
+    corners = generator.uniform(0, 300, (36, 2))
+    boxes = np.concatenate([corners, corners + generator.uniform(20, 170, (36, 2))], axis=1)
+    boxes = np.minimum(boxes, [639, 479, 639, 479]).astype(np.float32)
+    tags: list[tuple[float, float, float, float]] = []
+    for box in (boxes * 1200 / 640).tolist():
+        tag = figures._find_edge((1200, 900), (90.0, 18.0), tuple(box), tags)
+        assert 0 <= tag[0] <= tag[2] <= 1200
+        assert 0 <= tag[1] <= tag[3] <= 900
+        tags.append(tag)
+    hidden = sum(
+        figures._overlap(one, other) for i, one in enumerate(tags) for other in tags[i + 1 :]
+    )
+    assert hidden < 0.02 * sum(figures._area(tag) for tag in tags)
+    colors = [figures._color(index) for index in range(36)]
+    assert len(set(colors)) == 36
+    drawn = figures.draw_regions(
+        np.full((480, 640, 3), 90, np.uint8), boxes, labels=["old brown thing"] * 36
+    )
+    found = {color for _, color in drawn.getcolors(1 << 21)}
+    assert set(colors) <= found
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (40, 50)])
+def test_regions_of_any_picture_can_be_drawn(shape: tuple[int, int]) -> None:
+    from lxmert.explain.figures import draw_regions
+
+    height, width = shape
+    boxes = np.array([[0, 0, width, height], [0, 0, 1, 1]], np.float32)
+    drawn = draw_regions(np.zeros((*shape, 3), np.uint8), boxes, labels=["a very long name", ""])
+    assert max(drawn.size) == 1200
+    assert draw_regions(np.zeros((*shape, 3), np.uint8), boxes[:0], labels=[]).size == drawn.size

@@ -15,7 +15,8 @@ from . import tiny
 def test_documented_defaults():
     ours, theirs = LxmertConfig().to_dict(), ReferenceConfig().to_dict()
     assert ours.pop("layer_norm_eps") == 1e-12
-    assert (ours.pop("num_images"), ours.pop("visual_loss_masked_only")) == (2, False)
+    assert (ours.pop("num_images"), ours.pop("num_classes")) == (2, 2)
+    assert ours.pop("visual_loss_masked_only") is False
     assert ours == theirs
     assert (ours["num_qa_labels"], ours["visual_loss_normalizer"]) == (9500, 6.67)
 
@@ -82,6 +83,14 @@ def test_answer_vocabulary_is_kept(tmp_path):
 
 def test_every_field_is_documented():
     fields = LxmertConfig.__annotations__.keys() - {"keys_to_ignore_at_inference"}
-    assert len(fields) == 33
+    assert len(fields) == 34
     missing = [field for field in fields if f"\n        {field}: " not in LxmertConfig.__doc__]
     assert missing == []
+
+
+def test_settings_can_be_copied_back():
+    """The derived number of layers had no setter: copying settings was an AttributeError."""
+    config = tiny.config()
+    config.update(config.to_dict())
+    config.num_hidden_layers = {"language": 99}
+    assert config.num_hidden_layers["language"] == config.l_layers

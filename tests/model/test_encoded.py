@@ -171,3 +171,21 @@ def test_pooled_heads_leave_out_the_end_of_the_region_stream(name):
     assert sorted(ran) == sorted(
         ["visual_attention"] * 2 + ["lang_inter", "visn_inter", "visn_output", "visn_self_att"]
     )
+
+
+def test_rows_may_be_any_integers():
+    """A tuple of rows indexed two dimensions at once, and a number took the batch away."""
+    model, given = tiny.build("LxmertModel"), tiny.inputs()
+    text = model.encode_text(**side(given, TEXT))
+    for rows in ((0, 2), [0, 2], torch.tensor([0, 2])):
+        assert torch.equal(text.take(rows)[0], text[0][[0, 2]])
+    assert text.take(torch.tensor(1))[0].shape == (1, tiny.TEXT_LEN, 32)
+
+
+def test_a_side_that_was_encoded_in_another_type_is_read():
+    """Features of any type were read, but what autocast had encoded was not."""
+    model, given = tiny.build("LxmertModel"), tiny.inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        image = model.encode_image(**side(given, IMAGE))
+    output = model(**side(given, TEXT), encoded_image=image)
+    assert output.pooled_output.dtype == torch.float32

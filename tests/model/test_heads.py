@@ -342,3 +342,46 @@ def test_frozen_layers_stay_frozen_when_resized():
     model.resize_num_qa_labels(17)
     model.resize_token_embeddings(60)
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_answers_are_kept_by_their_number():
+    """Names that the configuration lists in another order were exchanged."""
+    names = {index: f"answer {index}" for index in reversed(range(13))}
+    model = tiny.build(QA, id2label=names)
+    model.resize_num_qa_labels(15)
+    assert [model.config.id2label[index] for index in (0, 12, 13)] == [
+        "answer 0",
+        "answer 12",
+        "LABEL_13",
+    ]
+
+
+def test_no_answers_at_all_are_refused():
+    with pytest.raises(ValueError, match="num_labels is 0, but must be above 0"):
+        tiny.build(QA).resize_num_qa_labels(0)
+
+
+def test_scores_below_zero_do_not_unlabel_a_question():
+    """One score of -0.01 took the whole question out of the loss."""
+    model, given = tiny.build(QA), tiny.inputs()
+    targets = torch.zeros(3, 13)
+    targets[1] = -100
+    expected = model(**given, labels=targets).loss
+    targets[0, 5] = -1e-7
+    assert_close(model(**given, labels=targets).loss, expected)
+
+
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_region_labels_mean_the_same_with_and_without_predictions(wanted):
+    """Flat labels and weights below 0, which the peer takes, depended on output_predictions."""
+    model, given = tiny.build(PRETRAINING), tiny.inputs()
+    labels = tiny.labels()["obj_labels"]
+    labels["obj"] = (labels["obj"][0], labels["obj"][1] - 0.5)
+    flat = {
+        "obj": tuple(part.flatten() for part in labels["obj"]),
+        "feat": (labels["feat"][0].flatten(0, 1), labels["feat"][1].flatten()),
+    }
+    expected = tiny.build_reference(PRETRAINING, visual_attr_loss=False)
+    expected.load_state_dict(model.state_dict(), strict=False)
+    loss = expected(**given, obj_labels={name: labels[name] for name in flat}).loss
+    assert_close(model(**given, obj_labels=flat, output_predictions=wanted).loss, loss)

@@ -101,8 +101,19 @@ def test_encoder_called_alone_keeps_its_published_form():
     text = torch.randn(tiny.BATCH, tiny.TEXT_LEN, 32)
     hidden = (1 - given["attention_mask"].float())[:, None, None] * torch.finfo(torch.float).min
     arguments = (text, hidden, given["visual_feats"], given["visual_pos"], None)
-    ours, expected = encoder(*arguments, True)[:3], theirs(*arguments, True)
+    ours, expected = encoder(*arguments, True), theirs(*arguments, True)
     assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_cross_layer_called_alone_keeps_its_published_form():
+    """With all four maps in its result, users could not unpack text, regions and the map."""
+    layer = tiny.build("LxmertModel").encoder.x_layers[1]
+    theirs = tiny.build_reference("LxmertModel").encoder.x_layers[1]
+    theirs.load_state_dict(layer.state_dict())
+    text, regions = torch.randn(2, 3, 32), torch.randn(2, 4, 32)
+    for flags in ((False,), (True,)):
+        ours = layer(text, None, regions, None, *flags)
+        assert_close(ours, theirs(text, None, regions, None, *flags), rtol=1e-5, atol=1e-5)
 
 
 def test_encoder_flag_overrides_the_configuration():

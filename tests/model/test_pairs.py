@@ -61,8 +61,24 @@ def test_encoded_sides_of_several_images():
     assert_close(model(encoded_text=encoded, encoded_image=images).logits, expected, **CLOSE)
 
 
+def test_text_beside_an_encoded_text_is_refused():
+    """It was ignored without a word."""
+    model, given = tiny.build(tiny.PAIRS), tiny.inputs_for(tiny.PAIRS)
+    encoded = model.lxmert.encode_text(given["input_ids"])
+    with pytest.raises(ValueError, match="input_ids and encoded_text are given"):
+        model(**given, encoded_text=encoded)
+
+
+def test_answers_are_no_classes(tmp_path):
+    """A pretraining folder that named its answers gave the pairs as many classes."""
+    names = {index: f"answer {index}" for index in range(13)}
+    tiny.build("LxmertForPreTraining", id2label=names).save_pretrained(tmp_path)
+    model = LxmertForImagesAndTextClassification.from_pretrained(tmp_path)
+    assert model.classifier.logit_fc[-1].out_features == 2
+
+
 def test_number_of_images_is_configured():
-    model = tiny.build(tiny.PAIRS, num_images=3, num_labels=5)
+    model = tiny.build(tiny.PAIRS, num_images=3, num_classes=5)
     given = tiny.inputs()
     given |= {name: torch.stack([given[name]] * 3, dim=1) for name in IMAGE}
     assert model(**given).logits.shape == (tiny.BATCH, 5)

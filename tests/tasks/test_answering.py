@@ -1,5 +1,6 @@
 """The answering task: targets, learning, and starting from a pretrained model."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from world import COLORS, make_world
 
+from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
 from lxmert.tasks.texts import ModelSettings
+from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
 
 SMALL = ModelSettings(
     hidden_size=32,
@@ -115,3 +118,36 @@ def test_texts_that_are_too_long_are_cut_and_counted(
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]
+
+
+def of_other_eyes(folder: str, copy: Path) -> tuple[str, str]:
+    """Copy a store as if another extractor had made it; return the copy and the first maker."""
+    store = RegionStore(folder)
+    header = replace(store.header, extractor="0123456789abcdef")
+    RegionStore.write(copy, store.image_ids, lambda ids: ((i, store[i]) for i in ids), header)
+    return str(copy), store.header.extractor
+
+
+def test_validation_regions_of_other_eyes_are_refused(data: AnsweringData, tmp_path: Path) -> None:
+    """They have the right width, and would give a score that means nothing."""
+    other, maker = of_other_eyes(data.regions, tmp_path / "other")
+    both = f"{re.escape(other)} was made by extractor 0123456789abcdef, .* is extractor {maker}"
+    with pytest.raises(ValueError, match=both):
+        make(replace(data, valid_regions=other))
+    pretraining = PretrainingData(
+        regions=data.regions,
+        valid_regions=other,
+        questions=(data.train,),
+        valid_questions=(data.valid,),
+    )
+    with pytest.raises(ValueError, match=both):
+        PretrainingTask(PretrainingSettings(pretraining, SMALL), seed=5)
+
+
+def test_eyes_that_did_not_make_the_store_are_refused(data: AnsweringData, tmp_path: Path) -> None:
+    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    eyes.save_pretrained(tmp_path / "eyes")
+    maker = RegionStore(data.regions).header.extractor
+    both = f"made by extractor {maker}, but the eyes in .* is extractor {eyes.fingerprint}"
+    with pytest.raises(ValueError, match=both):
+        make(replace(data, eyes=str(tmp_path / "eyes")))

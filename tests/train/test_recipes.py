@@ -13,7 +13,7 @@ RECIPES = sorted(FOLDER.rglob("*.toml"))
 
 
 def test_the_recipes_are_found():
-    assert len(RECIPES) >= 3
+    assert len(RECIPES) >= 5
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

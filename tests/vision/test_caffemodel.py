@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from published import encode_blob, encode_net, field, varint
+from vision.published import encode_blob, encode_net, field, varint
 
 from lxmert.vision.caffemodel import read_caffemodel
 

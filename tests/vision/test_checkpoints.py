@@ -6,7 +6,9 @@ import zipfile
 import pytest
 import torch
 import torchvision
-from published import (
+from safetensors.torch import save_file
+from transformers import LxmertConfig, LxmertModel
+from vision.published import (
     ANCHORS,
     BYTES,
     HEAD,
@@ -29,8 +31,6 @@ from published import (
     write_huggingface,
     write_safetensors,
 )
-from safetensors.torch import save_file
-from transformers import LxmertConfig, LxmertModel
 
 from lxmert.vision.checkpoints import load_published
 from lxmert.vision.configuration import DetectorConfig

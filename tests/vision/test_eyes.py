@@ -359,7 +359,10 @@ def test_a_store_of_other_eyes_is_refused_and_both_are_named(eyes, kind, tmp_pat
     assert processor.open_store(tmp_path / "own").image_ids == ["a.png"]
     with pytest.raises(ValueError, match=f"{other.fingerprint}.*{eyes.fingerprint}"):
         processor.open_store(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"unfinished|other|header|begun"):
+    with pytest.raises(
+        ValueError,
+        match=f"begun with the extractor {eyes.fingerprint}, not with {other.fingerprint}",
+    ):
         make_store(tmp_path / "own", other, images | {"b.png": picture(9, 9)})
 
 

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from published import python2_array, python2_text
+from vision.published import python2_array, python2_text
 
 from lxmert.vision import pickles
 from lxmert.vision.pickles import read_pickle

@@ -1,15 +1,18 @@
 """Conversions there and back: the same outputs, the same bits, nothing overwritten."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from model import published, tiny
 from torch.testing import assert_close
 
+from lxmert.data.store import RegionStore
 from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import load_folder
@@ -169,3 +172,110 @@ def test_every_conversion_starts_from_a_kind_that_is_recognised():
         assert kind in INSPECTORS
         assert form == "folder" or form.startswith(".")
         assert set(conversion.choices) <= set(Choices.__dataclass_fields__)
+
+
+REAL = ROOT / "../shared/data/coco_obj36/train2014_obj36.tsv"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no {REAL} with rows of the original")
+def test_real_rows_become_a_store_and_the_same_bytes_again(tmp_path):
+    steps = []
+    converted = convert(REAL, tmp_path / "store", progress=lambda *step: steps.append(step))
+    assert converted.failures == []
+    assert "taken for regions of bottom-up-attention/caffe-36" in converted.notes[0]
+    assert steps[-1] == (REAL.stat().st_size,) * 2
+    assert convert(tmp_path / "store", tmp_path / "back.tsv") == ([], [])
+    assert (tmp_path / "back.tsv").read_bytes() == REAL.read_bytes()
+    half = convert(REAL, tmp_path / "half", Choices(dtype="float16"))
+    assert half.failures == []
+    assert RegionStore(tmp_path / "half").header.dtype == "float16"
+    notes = convert(tmp_path / "half", tmp_path / "half.tsv").notes
+    assert notes == ["the features were float16, and stay as coarse in float32"]
+
+
+def write_rows(path: Path, *, count: int = 3, feature_dim: int = 6) -> Path:
+    """Write rows of two regions, by the format's own rules."""
+    generator = np.random.default_rng(5)
+    lines = []
+    for row in range(count):
+        boxes = np.array([[1, 2, 30, 40], [5, 5, 9, 8.5]], "<f4")
+        parts = (
+            np.array([3, 8], "<i8"),
+            np.array([0.5, 0.25], "<f4"),
+            np.array([1, 2], "<i8"),
+            np.array([0.75, 0.125], "<f4"),
+        )
+        features = generator.normal(size=(2, feature_dim)).astype("<f4")
+        coded = [base64.b64encode(part.tobytes()).decode() for part in (*parts, boxes, features)]
+        lines.append("\t".join([f"image{row}", "50", "60", *coded[:4], "2", *coded[4:]]))
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    return path
+
+
+def test_rows_of_other_eyes_need_their_name_and_keep_their_width(tmp_path):
+    rows = write_rows(tmp_path / "rows.tsv")
+    with pytest.raises(
+        ValueError, match=r"features of 6 numbers, not the 2048 .* --extractor NAME"
+    ):
+        convert(rows, tmp_path / "store")
+    for name, count in (("objects", 9), ("attributes", 3)):
+        names = [f"{name} {index}, synonym" for index in range(count)]
+        (tmp_path / name).write_text("\n".join(names))
+    choices = Choices(
+        extractor="mine", objects=tmp_path / "objects", attributes=tmp_path / "attributes"
+    )
+    assert convert(rows, tmp_path / "store", choices) == ([], [])
+    store = RegionStore(tmp_path / "store")
+    assert (store.header.extractor, store.header.feature_dim) == ("mine", 6)
+    assert store.header.object_names[8] == "objects 8"
+    assert convert(tmp_path / "store", tmp_path / "back.tsv") == ([], [])
+    assert (tmp_path / "back.tsv").read_bytes() == rows.read_bytes()
+
+
+def test_damaged_rows_fail_alone_and_are_taken_up_when_mended(tmp_path):
+    rows = write_rows(tmp_path / "rows.tsv", count=4)
+    whole = rows.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"\t50\t", b"\tfifty\t")
+    rows.write_bytes(b"".join(lines))
+    converted = convert(rows, tmp_path / "store", Choices(extractor="mine"))
+    assert [failure.image_id for failure in converted.failures] == ["image2"]
+    assert converted.failures[0].reason.startswith("line 3, column img_h")
+    rows.write_bytes(whole)
+    assert convert(rows, tmp_path / "store", Choices(extractor="mine")) == ([], [])
+    assert len(RegionStore(tmp_path / "store")) == 4
+    with pytest.raises(FileExistsError, match="finished region store"):
+        convert(rows, tmp_path / "store", Choices(extractor="mine"))
+
+
+def test_a_folder_of_npz_files_becomes_a_store(tmp_path):
+    folder = tmp_path / "files"
+    (folder / "more").mkdir(parents=True)
+    features = np.random.default_rng(3).normal(size=(3, 7)).astype(np.float32)
+    boxes = np.array([[1, 2, 3, 4], [2, 2, 5, 6], [0, 0, 8, 9]], np.float32)
+    for name in ("a", "more/b"):
+        np.savez(folder / f"{name}.npz", x=features, bbox=boxes, image_h=9, image_w=8)
+    (folder / "c.npz").write_bytes(b"no archive")
+    with pytest.raises(
+        ValueError, match=r"do not say what made their regions: .* --extractor NAME"
+    ):
+        convert(folder, tmp_path / "store")
+    converted = convert(folder, tmp_path / "store", Choices(extractor="theirs"))
+    assert [failure.image_id for failure in converted.failures] == ["c"]
+    store = RegionStore(tmp_path / "store")
+    assert store.image_ids == ["a", "more/b"]
+    np.testing.assert_array_equal(store["a"].features, features)
+    assert store.header.extractor == "theirs"
+    with pytest.raises(ValueError, match=r"--objects does not apply to a folder of \.npz files"):
+        convert(folder, tmp_path / "other", Choices(extractor="x", objects=tmp_path))
+
+
+def test_regions_cannot_become_weights(tmp_path):
+    rows = write_rows(tmp_path / "rows.tsv")
+    with pytest.raises(ValueError, match=r"which cannot become .*: it can become a folder"):
+        convert(rows, tmp_path / "again.tsv")
+    with pytest.raises(ValueError, match="--heads does not apply to a TSV file of regions"):
+        convert(rows, tmp_path / "store", Choices(heads=3))
+    with pytest.raises(ValueError, match="--dtype is 'int8': expected float16 or float32"):
+        convert(rows, tmp_path / "store", Choices(dtype="int8", extractor="mine"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.tsv"]

@@ -1,8 +1,6 @@
 """A folder of pictures becomes a store; what is no picture is reported, and tried again."""
 
 import shutil
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.schema import Failure
 from lxmert.vision.extract import RegionExtractor
-from lxmert.workflows import extraction
+from lxmert.workflows import reading
 from lxmert.workflows.extraction import (
     ExtractionSettings,
     extract_folder,
     find_images,
-    load_ahead,
     load_eyes,
     name_regions,
     parse_num_regions,
@@ -119,7 +115,7 @@ def test_an_interrupted_run_goes_on_with_nothing_lost_and_nothing_twice(
 ):
     for index in range(7):
         shutil.copy(SCENES[index % len(SCENES)], images / f"s{index}.png")
-    monkeypatch.setattr(extraction, "BATCH", 2)
+    monkeypatch.setattr(reading, "BATCH", 2)
     whole = extract_folder(images, tmp_path / "whole", eyes, progress=ignore)
 
     def stop_at(limit):
@@ -201,67 +197,6 @@ def test_regions_are_named_by_their_surest_attribute(eyes):
         expected = f"{eyes.attribute_names[ids[surest]]} {eyes.object_names[object_id]}"
         assert label == expected
     assert name_regions(eyes, replace(regions, found=False)) == ["whole image"] * len(regions)
-
-
-@pytest.fixture
-def numbered(tmp_path):
-    """Pictures whose widths are their numbers."""
-    for index in range(1, 41):
-        Image.new("RGB", (index, 9)).save(tmp_path / f"{index}.png")
-    return tmp_path, [f"{index}.png" for index in range(1, 41)]
-
-
-def count_reads(monkeypatch):
-    """Return the list to which each read adds the name of its picture."""
-    begun = []
-    load = extraction._load
-
-    def count(folder, image_id):
-        begun.append(image_id)
-        return load(folder, image_id)
-
-    monkeypatch.setattr(extraction, "_load", count)
-    return begun
-
-
-def test_pictures_are_read_ahead_in_order_and_within_bounds(numbered, monkeypatch):
-    folder, names = numbered
-    monkeypatch.setattr(extraction, "MOST_AHEAD", 5)
-    begun = count_reads(monkeypatch)
-    items = []
-    for item in load_ahead(folder, [*names[:20], "none.png", *names[20:]], workers=3):
-        items.append(item)
-        assert len(begun) <= len(items) + 5
-    assert isinstance(items[20], Failure)
-    assert "none.png" in items[20].reason
-    del items[20]
-    assert [name for name, _ in items] == names
-    assert [pixels.shape[1] for _, pixels in items] == list(range(1, 41))
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_large_pictures_are_not_read_far_ahead(numbered, monkeypatch, workers):
-    """Memory must not depend on how large the pictures of a folder are."""
-    folder, names = numbered
-    monkeypatch.setattr(extraction, "MOST_BYTES", 9 * 3 * 60)
-    begun = count_reads(monkeypatch)
-    loaded = load_ahead(folder, names[28:], workers=workers)  # two of these have enough bytes
-    for taken, _ in enumerate(loaded, start=1):
-        time.sleep(0.02)  # as long as they like
-        assert len(begun) <= taken + 3 + workers
-    assert taken == 12
-    batches = extraction._batches(load_ahead(folder, names[28:], workers=workers))
-    assert max(map(len, batches)) == 3
-
-
-def test_a_reader_that_is_left_ends_its_threads(numbered, monkeypatch):
-    folder, names = numbered
-    monkeypatch.setattr(extraction, "MOST_BYTES", 1)
-    before = threading.active_count()
-    loaded = load_ahead(folder, names, workers=2)
-    next(loaded)
-    loaded.close()
-    assert threading.active_count() == before
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

@@ -178,3 +178,46 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
     torch.save({"lxmert.encoder.visn_fc.box_fc.bias": torch.zeros(2)}, Path(tmp_path / "d.bin"))
     with pytest.raises(ValueError, match="name the folder that it lies in"):
         inspect(tmp_path / "d.bin")
+
+
+def test_region_files_of_other_programs_are_described_by_their_first_image(tmp_path):
+    from test_conversion import write_rows
+
+    rows = write_rows(tmp_path / "rows.tsv")
+    report = inspect(rows)
+    assert report.kind == "TSV file of regions"
+    found = [report.facts[name] for name in ("first image", "its regions", "region feature")]
+    assert found == ["image0", "2", 6]
+    rows.write_text("name\tno region\n")
+    assert inspect(rows).facts["its regions"] == "unknown"
+
+    import numpy as np
+
+    (tmp_path / "files" / "more").mkdir(parents=True)
+    boxes = np.zeros((4, 4), np.float32)
+    np.savez(tmp_path / "files" / "more" / "a.npz", x=np.ones((5, 4)), bbox=boxes)
+    report = inspect(tmp_path / "files")
+    assert report.kind == "folder of .npz files"
+    assert report.facts == {"files": 1, "first image": "more/a", "region feature": 5}
+
+
+def test_eyes_of_other_kinds_are_described(tmp_path):
+    from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
+
+    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=24)))
+    eyes.save_pretrained(tmp_path)
+    report = inspect(tmp_path)
+    assert report.kind == "folder of eyes"
+    assert report.facts["fingerprint"] == eyes.fingerprint
+    assert report.facts["region feature"] == 24
+
+
+def test_failures_of_a_store_are_noted(tmp_path):
+    from lxmert.data.store import RegionStore, StoreHeader
+    from lxmert.schema import Failure
+
+    header = StoreHeader("8" * 16, 3, "float16", "fp32", ("ball",), ())
+    failure = Failure("a.png", "a.png is no picture")
+    RegionStore.write(tmp_path / "s", ["a.png"], lambda rest: [failure], header)
+    notes = inspect(tmp_path / "s").notes
+    assert notes == ("1 images have no regions, the first: a.png is no picture",)

@@ -1,4 +1,4 @@
-"""Whole or damaged, the same eyes or others: told by what was written and by rows of real photos."""
+"""Whole or damaged, the same eyes or others: told by checksums and by rows of real photos."""
 
 import json
 import shutil
@@ -101,8 +101,8 @@ def test_a_published_detector_of_another_size_is_refused_with_what_is_wrong(tmp_
         verify(path)
 
 
-def small_published():
-    """The published geometry, with few channels and small pictures."""
+def small_published(feature_dim=2048):
+    """The published geometry, with few channels, proposals and pixels."""
     torch.manual_seed(8)
     config = DetectorConfig.preset(
         "caffe",
@@ -117,7 +117,8 @@ def small_published():
         stage_widths=(8, 16, 24),
         proposal_width=16,
         head_inner_width=8,
-        feature_dim=2048,
+        feature_dim=feature_dim,
+        proposals=40,
         embedding_dim=8,
         attribute_dim=16,
         shorter_side=160,
@@ -144,7 +145,7 @@ def test_random_weights_are_compared_with_real_rows_and_disagree(tmp_path):
 
 
 def test_eyes_agree_with_what_they_wrote_themselves(tmp_path):
-    eyes = small_published()
+    eyes = small_published(feature_dim=64)
     scene = ROOT / "examples/scene.png"
     (regions,) = eyes([scene], num_regions=36)
     agreement = compare(eyes, "scene", load_image(scene), regions)

@@ -125,7 +125,8 @@ def check_labels(labels: Tensor, count: int, *, name: str) -> None:
 def pad(arrays: Sequence[npt.NDArray], *, value: float = 0) -> npt.NDArray:  # type: ignore[type-arg]
     """Stack arrays that differ in their first size, filled up with `value`."""
     longest = max(len(array) for array in arrays)
-    stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, arrays[0].dtype)
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype)
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
@@ -137,7 +138,12 @@ def lengths_mask(lengths: Sequence[int], longest: int) -> npt.NDArray[np.bool_]:
 
 
 def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> None:
-    """Check the values of one example; shapes are left to the model."""
+    """Check the values of one example; widths are left to the model."""
+    if len(features) != len(boxes):
+        raise ValueError(
+            f"{name} has {len(features)} features and {len(boxes)} boxes; expected one box for "
+            "each feature"
+        )
     if not np.isfinite(features).all():
         region, column = np.argwhere(~np.isfinite(features))[0]
         raise ValueError(

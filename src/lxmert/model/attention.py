@@ -225,8 +225,8 @@ class LxmertAttention(nn.Module):
         implementation = self.config._attn_implementation
         if implementation == "sdpa" and query.requires_grad and query.device.type == "cpu":
             # On CPUs the fused kernel knows no dropout, and its gradient in bfloat16 takes twice
-            # as long as the steps.
-            return True
+            # as long as the steps. A trace is to be the same with and without gradients.
+            return not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if implementation == "flex_attention" and query.device.type == "cpu":
             # On CPUs, flex attention has no gradient, and where it reads a tensor in its score
             # function it corrupts the heap (seen with torch 2.15).
@@ -255,6 +255,8 @@ class LxmertAttention(nn.Module):
         implementation = str(self.config._attn_implementation)
         if mask is not None and not _can_read(implementation, mask):
             implementation = "sdpa"
+        if dropout and implementation == "flex_attention":
+            implementation = "sdpa"  # which knows dropout
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, attend_eagerly)
         bias = None if mask is None else mask.bias
         if bias is not None and implementation == "flex_attention":
@@ -275,7 +277,7 @@ def _can_read(implementation: str, mask: AttentionMask) -> bool:
         return mask.bias is None or mask.bias.shape[1] == 1
     # Flash attention takes no mask by query, and unpads queries by the mask of the keys, which is
     # wrong where text reads regions.
-    return not implementation.startswith("flash")
+    return "flash" not in implementation
 
 
 class LxmertAttentionOutput(nn.Module):

@@ -180,7 +180,7 @@ def _facts(model: PreTrainedModel) -> str:
 def _answers(config: object) -> str:
     """Say how many answers there are, and name the first of them."""
     count: int = getattr(config, "num_qa_labels")  # noqa: B009 - a field of our configuration
-    named = list((getattr(config, "id2label", None) or {}).values())
+    named = [name for _, name in sorted((getattr(config, "id2label", None) or {}).items())]
     if len(named) != count or all(_UNNAMED.fullmatch(answer) for answer in named):
         return f"{count:,}, whose names the configuration does not hold (`id2label`)"
     # Published lists begin with an empty answer.

@@ -14,6 +14,7 @@ _POSITIVE_FIELDS = (
     "num_attention_heads",
     "num_qa_labels",
     "num_images",
+    "num_classes",
     "num_object_labels",
     "num_attr_labels",
     "intermediate_size",
@@ -40,6 +41,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         num_attention_heads: heads of each attention layer.
         num_qa_labels: number of answers to choose from.
         num_images: images that a model of several images reads beside each text.
+        num_classes: classes that it chooses from; 2 for true and false.
         num_object_labels: number of object classes that the pretraining head predicts.
         num_attr_labels: number of attribute classes that the pretraining head predicts.
         intermediate_size: inner width of the feed-forward layers.
@@ -86,6 +88,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     num_attention_heads: int = 12
     num_qa_labels: int = 9500
     num_images: int = 2
+    num_classes: int = 2
     num_object_labels: int = 1600
     num_attr_labels: int = 400
     intermediate_size: int = 3072
@@ -128,6 +131,10 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             "cross_encoder": self.x_layers,
             "language": self.l_layers,
         }
+
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, value: object) -> None:
+        """Leave the number to the fields; libraries that copy settings write it back."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return every value by name, `num_hidden_layers` included, as `config.json` holds them."""

@@ -88,7 +88,8 @@ class LxmertEncoder(nn.Module):
         *,
         output_hidden_states: bool = True,
         only_first_word: bool = False,
-    ) -> EncoderOutput:
+        everything: bool = False,
+    ) -> "EncoderOutput | tuple[object, ...]":
         """Run both streams through their own layers, then through the cross layers.
 
         Args:
@@ -101,6 +102,7 @@ class LxmertEncoder(nn.Module):
             output_attentions: whether maps are returned; None means as configured.
             output_hidden_states: whether the state after each layer is kept, or only the last.
             only_first_word: whether the last cross layer only computes the state of `[CLS]`.
+            everything: whether all of `EncoderOutput` is returned, and not its first three items.
         """
         if output_attentions is None:
             output_attentions = bool(self.config.output_attentions)
@@ -127,7 +129,7 @@ class LxmertEncoder(nn.Module):
         for index, layer in enumerate(self.x_layers, start=1):
             first_word = only_first_word and index == len(self.x_layers)
             lang, visual, *maps = layer(
-                lang, lang_mask, visual, visual_mask, output_attentions, first_word
+                lang, lang_mask, visual, visual_mask, output_attentions, first_word, everything
             )
             cross_maps.append(maps)
             if output_hidden_states:
@@ -136,8 +138,9 @@ class LxmertEncoder(nn.Module):
 
         by_kind: list[Maps] = [None] * 4
         if output_attentions:
-            by_kind = [tuple(maps[kind] for maps in cross_maps) for kind in range(4)]
-        return EncoderOutput(
+            kinds = 4 if everything else 1
+            by_kind[:kinds] = [tuple(maps[kind] for maps in cross_maps) for kind in range(kinds)]
+        output = EncoderOutput(
             vision=(tuple(visual_states) if output_hidden_states else (visual,), visual_maps),
             language=(tuple(lang_states) if output_hidden_states else (lang,), lang_maps),
             cross_encoder_attentions=by_kind[0],
@@ -149,6 +152,7 @@ class LxmertEncoder(nn.Module):
             language_encoder_state=before[0],
             vision_encoder_state=before[1],
         )
+        return output if everything else output[:3]
 
     def encode_text(
         self,

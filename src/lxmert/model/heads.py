@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.inputs import check_keywords, check_several_images
+from lxmert.model.inputs import Inputs, check_keywords, check_several_images, check_text
 from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.outputs import (
     LxmertClassificationOutput,
@@ -39,10 +39,15 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
 
         Returns:
             The layer with one row for each answer; None without an answer head.
+
+        Raises:
+            ValueError: if the number is below 1.
         """
         layer = self.get_qa_logit_layer()
         if layer is None or num_labels is None or num_labels == layer.out_features:
             return layer
+        if num_labels < 1:
+            raise ValueError(f"num_labels is {num_labels}, but must be above 0.")
         resized = nn.Linear(
             layer.in_features, num_labels, device=layer.weight.device, dtype=layer.weight.dtype
         )
@@ -54,7 +59,7 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
         resized.requires_grad_(layer.weight.requires_grad)
         self.answer_head.logit_fc[-1] = resized
 
-        old_names = list((self.config.id2label or {}).values())
+        old_names = [name for _, name in sorted((self.config.id2label or {}).items())]
         if len(old_names) == self.num_qa_labels:
             new_names = [f"LABEL_{index}" for index in range(len(old_names), num_labels)]
             names = dict(enumerate(old_names[:num_labels] + new_names))
@@ -293,7 +298,7 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         super().__init__(config)
         self.lxmert = LxmertModel(config)
         self.classifier = LxmertVisualAnswerHead(
-            config, int(config.num_labels or 0), num_images=config.num_images
+            config, config.num_classes, num_images=config.num_images
         )
         self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
         self.post_init()  # type: ignore[no-untyped-call]
@@ -350,11 +355,20 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         }
         num_images = self.config.num_images
         check_several_images(visual_feats, visual_pos, visual_attention_mask, self.config)
+        inputs = Inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            inputs_embeds=inputs_embeds,
+            encoded_text=encoded_text,
+        )
+        check_text(inputs, self.config)
         if encoded_text is None:
             encoded_text = self.lxmert.encode_text(
                 input_ids, attention_mask, token_type_ids, inputs_embeds, **flags
             )
-        texts = torch.arange(encoded_text.last_hidden_state.shape[0])
+        state = encoded_text.last_hidden_state
+        texts = torch.arange(state.shape[0], device=state.device)
         # [batch, images, ...] -> [batch * images, ...]
         features, places, mask = (
             None if given is None else given.flatten(0, 1)
@@ -384,8 +398,15 @@ def unseen_parameters(model: LxmertPreTrainedModel) -> list[str]:
     """Name what no loss on the pooled output reaches: the end of the region stream.
 
     Plain `DistributedDataParallel`, which waits for a gradient of every parameter, leaves out those
-    that a model lists in its `_ddp_params_and_buffers_to_ignore`.
+    that the model itself lists in `_ddp_params_and_buffers_to_ignore`. Where the model is wrapped
+    (LoRA, `torch.compile`), or a loss reads its hidden states, it needs
+    `find_unused_parameters=True` and `del model._ddp_params_and_buffers_to_ignore`.
     """
-    last = f"lxmert.encoder.x_layers.{model.config.x_layers - 1}."
-    unseen = tuple(last + name for name in ("visn_self_att.", "visn_inter.", "visn_output."))
+    last = model.config.x_layers - 1
+    unseen: tuple[str, ...]
+    if last < 0:
+        unseen = ("lxmert.encoder.visn_fc.", "lxmert.encoder.r_layers.")
+    else:
+        parts = ("visn_self_att.", "visn_inter.", "visn_output.")
+        unseen = tuple(f"lxmert.encoder.x_layers.{last}.{part}" for part in parts)
     return [name for name, _ in model.named_parameters() if name.startswith(unseen)]

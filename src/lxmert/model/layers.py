@@ -174,6 +174,7 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual_attention_mask: StreamMask | Tensor | None,
         output_attentions: bool = False,
         only_first_word: bool = False,
+        all_maps: bool = False,
     ) -> tuple[Tensor | None, ...]:
         """Exchange what text and regions know.
 
@@ -182,13 +183,14 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
             lang_attention_mask: which words may be read; None means all.
             visual_feats: `[batch, regions, hidden]`.
             visual_attention_mask: which regions may be read; None means all.
-            output_attentions: whether the maps are returned.
+            output_attentions: whether the map of text over regions is returned.
             only_first_word: whether to compute nothing but the state of the first word, which is
                 all that a pooler reads; then without maps.
+            all_maps: whether the other maps follow it: regions over text, text over text, regions
+                over regions.
 
         Returns:
-            Both streams, and if asked for the maps text over regions, regions over text,
-            text over text, regions over regions. For the first word only: its state
+            Both streams, and the maps that were asked for. For the first word only: its state
             `[batch, 1, hidden]`, and None.
         """
         lang_mask = as_stream_mask(lang_attention_mask)
@@ -208,7 +210,8 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual = self.visn_output(self.visn_inter(visual), visual)
         if not output_attentions:
             return lang, visual
-        return lang, visual, lang_cross, visual_cross, lang_self, visual_self
+        maps = (lang_cross, visual_cross, lang_self, visual_self)
+        return (lang, visual, *(maps if all_maps else maps[:1]))
 
     def _first_word(
         self,

@@ -242,18 +242,19 @@ class LxmertModel(LxmertPreTrainedModel):
         check_inputs(inputs, self.config)
         maps, states = self._wanted(output_attentions, output_hidden_states)
         only_first_word = only_pooled and not (maps or states) and self.config.x_layers > 0
+        dtype = self.pooler.dense.weight.dtype
         text: Tensor | Stream
         image: Tensor | Stream
         if encoded_text is None:
             text = embedded = self._embed(inputs)
         else:
-            text = _as_stream("encoded_text", encoded_text, maps=maps, states=states)
+            text = _as_stream("encoded_text", encoded_text, dtype, maps=maps, states=states)
             embedded, attention_mask = text.state, encoded_text.attention_mask
         if encoded_image is None:
             assert visual_feats is not None
             image = visual_feats
         else:
-            image = _as_stream("encoded_image", encoded_image, maps=maps, states=states)
+            image = _as_stream("encoded_image", encoded_image, dtype, maps=maps, states=states)
             visual_attention_mask = encoded_image.attention_mask
         encoded = self.encoder(
             text,
@@ -264,6 +265,7 @@ class LxmertModel(LxmertPreTrainedModel):
             maps,
             output_hidden_states=states,
             only_first_word=only_first_word,
+            everything=True,
         )
         output = _model_output(encoded, self.pooler(encoded.language_output), states=states)
         wants_fields = self.config.return_dict if return_dict is None else return_dict
@@ -333,7 +335,8 @@ class LxmertModel(LxmertPreTrainedModel):
 
     def _embed(self, inputs: Inputs) -> Tensor:
         """Embed a text `[batch, text_len, hidden]`, whose padding should be masked."""
-        if inputs.input_ids is not None:
+        if inputs.input_ids is not None and inputs.input_ids.device.type == "cpu":
+            # Looking at values would wait for any other device.
             self.warn_if_padding_and_no_attention_mask(inputs.input_ids, inputs.attention_mask)  # type: ignore[no-untyped-call]
         embedded: Tensor = self.embeddings(
             inputs.input_ids, inputs.token_type_ids, inputs.inputs_embeds
@@ -351,7 +354,9 @@ def _as_encoded(stream: Stream, mask: Tensor | None) -> LxmertEncodedStream:
     )
 
 
-def _as_stream(name: str, encoded: LxmertEncodedStream, *, maps: bool, states: bool) -> Stream:
+def _as_stream(
+    name: str, encoded: LxmertEncodedStream, dtype: torch.dtype, *, maps: bool, states: bool
+) -> Stream:
     """Return an encoded side as the cross layers read it, with what else was asked for."""
     for wanted, kept, flag in (
         (maps, encoded.attentions, "output_attentions"),
@@ -362,11 +367,8 @@ def _as_stream(name: str, encoded: LxmertEncodedStream, *, maps: bool, states: b
                 f"{name} was encoded without {flag}=True, which this call asks for: encode it "
                 "again with it."
             )
-    return Stream(
-        encoded.last_hidden_state,
-        encoded.hidden_states or () if states else (),
-        encoded.attentions if maps else None,
-    )
+    kept = tuple(state.to(dtype) for state in encoded.hidden_states or ()) if states else ()
+    return Stream(encoded.last_hidden_state.to(dtype), kept, encoded.attentions if maps else None)
 
 
 def _model_output(encoded: EncoderOutput, pooled: Tensor, *, states: bool) -> LxmertModelOutput:

@@ -119,7 +119,7 @@ def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
     """Sum the binary cross-entropy of labelled rows, both arguments `[batch, answers]`."""
     logits = _precise(logits)
     targets = targets.to(logits.dtype)
-    labelled = (targets >= 0).all(dim=-1)
+    labelled = (targets != IGNORE_INDEX).all(dim=-1)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return torch.where(labelled, losses.sum(dim=-1), 0).sum(), labelled.sum()
 

@@ -91,7 +91,7 @@ _SIZES: dict[str, tuple[str, int]] = {
     "num_qa_labels": ("answer_head.logit_fc.3.weight", 0),
     "num_object_labels": ("obj_predict_head.decoder_dict.obj.weight", 0),
     "num_attr_labels": ("obj_predict_head.decoder_dict.attr.weight", 0),
-    "num_labels": ("classifier.logit_fc.3.weight", 0),
+    "num_classes": ("classifier.logit_fc.3.weight", 0),
 }
 """Setting -> the tensor and the axis of it that have this size."""
 

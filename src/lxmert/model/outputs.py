@@ -1,8 +1,10 @@
 """What the models return: the documented fields, and further ones that only have a name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
@@ -51,21 +53,25 @@ class LxmertEncodedStream(ModelOutput):
     hidden_states: States = None
     attentions: States = None
 
-    def take(self, rows: Tensor) -> "LxmertEncodedStream":
+    def take(self, rows: Tensor | Sequence[int]) -> "LxmertEncodedStream":
         """Return some rows, such as one image several times, once for each of its questions.
 
         Args:
             rows: `[new batch]` integers; the row of this batch that each new one is.
         """
+        rows = torch.as_tensor(rows).reshape(-1)
 
-        def pick(kept: States) -> States:
-            return None if kept is None else tuple(tensor[rows] for tensor in kept)
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor[rows.to(tensor.device)]
+
+        def pick_all(kept: States) -> States:
+            return None if kept is None else tuple(pick(tensor) for tensor in kept)
 
         return LxmertEncodedStream(
-            last_hidden_state=self.last_hidden_state[rows],
-            attention_mask=None if self.attention_mask is None else self.attention_mask[rows],
-            hidden_states=pick(self.hidden_states),
-            attentions=pick(self.attentions),
+            last_hidden_state=pick(self.last_hidden_state),
+            attention_mask=None if self.attention_mask is None else pick(self.attention_mask),
+            hidden_states=pick_all(self.hidden_states),
+            attentions=pick_all(self.attentions),
         )
 
 

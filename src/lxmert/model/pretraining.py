@@ -210,14 +210,20 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             raise ValueError(
                 f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}."
             )
-        targets = {name: labels[name][0] for name in labels}
+        size = states.shape[:2]
+        targets = {
+            name: target.reshape(*size, target.shape[-1])
+            if name == "feat"
+            else target.reshape(size)
+            for name, (target, _) in labels.items()
+        }
         weights = {name: labels[name][1].reshape(states.shape[:2]) for name in labels}
         if self.config.visual_loss_masked_only:
             weights = _where_masked(weights)
         if not predicted:
             chosen = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
             for weight in weights.values():
-                chosen = chosen | (weight > 0)
+                chosen = chosen | (weight != 0)
             rows = _rows(chosen)
             predicted = self.obj_predict_head(states[rows])
             targets = {name: target[rows] for name, target in targets.items()}

@@ -2,12 +2,9 @@
 
 import re
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition
 
 import numpy as np
 from PIL import Image
@@ -22,19 +19,9 @@ from lxmert.schema import Failure, Regions
 from lxmert.vision.extract import RegionExtractor, find_folder
 from lxmert.vision.eyes import Eyes, open_eyes
 from lxmert.vision.inference import Precision
-from lxmert.vision.preprocess import Pixels, load_image
+from lxmert.vision.preprocess import Pixels
 from lxmert.vision.published import load_published_detector, read_names
-
-BATCH = 8
-"""Pictures that the extractor is given at a time; it joins those of similar size."""
-
-MOST_AHEAD = 4 * BATCH
-"""Pictures that are read before the extractor is ready for them."""
-
-MOST_BYTES = 256 << 20
-"""Of pixels that were read ahead, from which on no further picture is begun; also of a batch."""
-
-Loaded = tuple[str, Pixels] | Failure
+from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ def extract_folder(
     """Extract the regions of all pictures below a folder; an interrupted run is taken up again.
 
     Pictures that cannot be read, or that the extractor refuses, are among the store's `failures`,
-    and are tried again next time. Besides the extractor's own memory, `MOST_BYTES` of pixels are
+    and are tried again next time. Besides the memory of the extractor, `reading.MOST_BYTES` are
     held twice, and for each worker the picture that it reads.
 
     Args:
@@ -101,7 +88,7 @@ def extract_folder(
     def extract(remaining: Sequence[str]) -> Iterator[Extracted]:
         done = len(image_ids) - len(remaining)
         progress(done, len(image_ids))
-        for batch in _batches(load_ahead(images, remaining, workers=settings.workers)):
+        for batch in join_batches(load_ahead(images, remaining, workers=settings.workers)):
             yield from _look(eyes, batch, settings)
             done += len(batch)
             progress(done, len(image_ids))
@@ -165,88 +152,6 @@ def parse_num_regions(text: str) -> int | tuple[int, int]:
     if match is None:
         raise ValueError(f"--num-regions is {text!r}: expected a number, or a range like 10-100")
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
-
-
-def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Iterator[Loaded]:
-    """Read pictures in threads, in order; one that cannot be read is a `Failure`.
-
-    Decoding leaves Python's lock, so that threads suffice; processes took longer to hand over the
-    pixels than to read them.
-    """
-    reader = _Reader(folder)
-    waiting: deque[Future[Loaded]] = deque()
-    with ThreadPoolExecutor(workers) as threads:
-        try:
-            for number, image_id in enumerate(image_ids):
-                waiting.append(threads.submit(reader.read, number, image_id))
-                if len(waiting) > MOST_AHEAD:
-                    yield reader.take(waiting.popleft())
-            while waiting:
-                yield reader.take(waiting.popleft())
-        finally:
-            reader.close()
-
-
-class _Reader:
-    """Reads pictures in threads that pause while many bytes wait to be taken."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._change = Condition()
-        self._held = 0
-        self._wanted = 0
-        self._closed = False
-
-    def read(self, number: int, image_id: str) -> Loaded:
-        """Read a picture when there is room, or when it is the next to be taken."""
-        with self._change:
-            self._change.wait_for(
-                lambda: self._closed or self._held < MOST_BYTES or number == self._wanted
-            )
-            if self._closed:
-                return Failure(image_id, "nobody waits for it any more")
-        loaded = _load(self.folder, image_id)
-        with self._change:
-            self._held += _num_bytes(loaded)
-        return loaded
-
-    def take(self, future: Future[Loaded]) -> Loaded:
-        """Return the next picture, and make room."""
-        loaded = future.result()
-        with self._change:
-            self._held -= _num_bytes(loaded)
-            self._wanted += 1
-            self._change.notify_all()
-        return loaded
-
-    def close(self) -> None:
-        """Let all threads end."""
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
-
-
-def _num_bytes(loaded: Loaded) -> int:
-    return 0 if isinstance(loaded, Failure) else loaded[1].nbytes
-
-
-def _load(folder: Path, image_id: str) -> Loaded:
-    try:
-        return image_id, load_image(folder / image_id)
-    except (OSError, ValueError) as error:
-        return Failure(image_id, str(error))
-
-
-def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
-    """Join pictures until they are many or large."""
-    batch: list[Loaded] = []
-    for item in loaded:
-        batch.append(item)
-        if len(batch) == BATCH or sum(map(_num_bytes, batch)) >= MOST_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _look(eyes: Eyes, batch: Sequence[Loaded], settings: ExtractionSettings) -> Iterator[Extracted]:

@@ -14,7 +14,7 @@ from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.loading import MODELS, find_kind, outline
+from lxmert.model.loading import MODELS, find_kind, outline, read_config
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
 from lxmert.vision.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.vision.configuration import CONFIG_NAME
@@ -170,7 +170,7 @@ def _inspect_original(path: Path) -> Report:
 
 def _inspect_model(folder: Path) -> Report:
     state = read_folder(folder, device="meta")
-    config = LxmertConfig.from_pretrained(folder)
+    config = read_config(folder)
     kind = find_kind(state)
     facts, notes = _describe_model(kind, config, state)
     if kind == "encoder":
