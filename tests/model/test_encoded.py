@@ -27,7 +27,8 @@ def side(given, names):
 @pytest.mark.parametrize("name", ONE_IMAGE)
 def test_encoded_sides_are_the_whole_call(name, flags, masked, attention):
     """C6: an image could not be encoded once for many questions, nor a text for many images."""
-    model, given = tiny.build(name, attention=attention), tiny.inputs(masked=masked)
+    model = tiny.build(name, attention=attention).double()
+    given = tiny.inputs(masked=masked, dtype=torch.float64)
     expected = dict(model(**given, **flags))
     text, image = side(given, TEXT), side(given, IMAGE)
     encoded_text = base(model).encode_text(**text, **flags)

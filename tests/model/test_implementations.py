@@ -27,18 +27,19 @@ def register(name, calls, monkeypatch):
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, name, attend)
 
 
+@pytest.mark.parametrize("flash", [FLASH, "kernels-community/flash-attn2"])
 @pytest.mark.parametrize("name", NAMES)
-def test_flash_attention_never_gets_a_mask(name, monkeypatch):
+def test_flash_attention_never_gets_a_mask(name, flash, monkeypatch):
     """The flash attention of transformers unpads queries by the mask of the keys.
 
-    A CPU has no flash attention, so one stands in that reads no mask and notes what it is given.
+    It also comes under the names of kernels. A CPU has no flash attention, so one stands in that reads no mask and notes what it is given.
     """
     calls = []
-    register(FLASH, calls, monkeypatch)
+    register(flash, calls, monkeypatch)
     model = tiny.build(name, **SHALLOW)
     plain, masked = tiny.inputs_for(name, masked=False), tiny.inputs_for(name)
     expected, expected_masked = model(**plain), model(**masked)
-    model.config._attn_implementation = FLASH
+    model.config._attn_implementation = flash
     assert_close(dict(model(**plain)), dict(expected), **CLOSE)
     assert calls == [(None, False)] * READS.get(name, 1 + 1 + 2 * 4 - 2)
 
@@ -50,7 +51,7 @@ def test_flash_attention_never_gets_a_mask(name, monkeypatch):
     masked.pop("attention_mask")
     model.config._attn_implementation = "eager"
     expected = model(**masked)
-    model.config._attn_implementation = FLASH
+    model.config._attn_implementation = flash
     assert_close(dict(model(**masked)), dict(expected), **CLOSE)
     assert calls == [(None, False)] * (1 + 2 + (1 if name not in READS else 2))
 
