@@ -32,7 +32,8 @@ def register(name, calls, monkeypatch):
 def test_flash_attention_never_gets_a_mask(name, flash, monkeypatch):
     """The flash attention of transformers unpads queries by the mask of the keys.
 
-    It also comes under the names of kernels. A CPU has no flash attention, so one stands in that reads no mask and notes what it is given.
+    It also comes under the names of kernels. A CPU has no flash attention, so one stands in that
+    reads no mask and notes what it is given.
     """
     calls = []
     register(flash, calls, monkeypatch)
