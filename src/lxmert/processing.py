@@ -119,7 +119,7 @@ class LxmertProcessor:
         self.extractor.save_pretrained(folder / EYES_FOLDER)
         self.config.save(folder)
 
-    def __call__(self, images: ImageInputs, texts: str | Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> dict[str, Tensor]:
         """Prepare texts with their images.
 
         Args:
@@ -127,7 +127,7 @@ class LxmertProcessor:
                 or a list with a list of images for each text, as many for every text, for
                 `LxmertForImagesAndTextClassification`. An image is a path, a web address, bytes, a
                 PIL image, or a uint8 RGB array or tensor.
-            texts: one text, which goes with every image; or a list.
+            text: one text, which goes with every image; or a list.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
@@ -142,8 +142,8 @@ class LxmertProcessor:
             ValueError: if their numbers differ, a text is empty, or an image cannot be read.
         """
         rows = [images] if _is_image(images) else list(images)  # type: ignore[arg-type]
-        sentences = [texts] if isinstance(texts, str) else list(texts)
-        if isinstance(texts, str):
+        sentences = [text] if isinstance(text, str) else list(text)
+        if isinstance(text, str):
             sentences *= len(rows)
         elif not _is_image(images) and len(rows) != len(sentences):
             raise ValueError(
@@ -152,13 +152,13 @@ class LxmertProcessor:
             )
         if not rows or not sentences:
             raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
-        text = self.text_inputs(sentences)
+        words = self.text_inputs(sentences)
         if not all(map(_is_image, rows)):
-            return text | self._several_images(rows)  # type: ignore[arg-type]
+            return words | self._several_images(rows)  # type: ignore[arg-type]
         regions = self.extractor(rows)
         if _is_image(images):
             regions *= len(sentences)
-        return text | self.image_inputs(regions)
+        return words | self.image_inputs(regions)
 
     def open_store(self, folder: str | Path) -> RegionStore:
         """Open a store whose regions the model knows.

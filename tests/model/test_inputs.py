@@ -90,3 +90,23 @@ def test_padding_without_a_mask_is_noticed(monkeypatch):
     plain(**padded)
     assert len(seen) == 1
     assert "attention_mask" in seen[0]
+
+
+@pytest.mark.parametrize("wanted", [None, False])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": torch.zeros(3, 6).long()}, r"labels has shape \[3, 6\], expected \[3, 7\]"),
+        ({"matched_label": torch.ones(2).long()}, r"matched_label.*expected \[3\]"),
+        ({"obj_labels": {"obj": (torch.zeros(3, 4).long(), torch.ones(3, 5))}}, r"\['obj'\]\[0\]"),
+        ({"obj_labels": {"obj": (torch.zeros(3, 5).long(), torch.ones(3, 4))}}, r"\['obj'\]\[1\]"),
+        (
+            {"obj_labels": {"feat": (torch.ones(3, 5, 8), torch.ones(3, 5))}},
+            r"expected \[3, 5, 9\]",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(changes, message, wanted):
+    """They were bare errors of torch, and another one with each value of output_predictions."""
+    with pytest.raises(ValueError, match=message):
+        tiny.build("LxmertForPreTraining")(**tiny.inputs(), **changes, output_predictions=wanted)

@@ -5,7 +5,13 @@ from torch import Tensor, nn
 
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.inputs import Inputs, check_keywords, check_several_images, check_text
+from lxmert.model.inputs import (
+    Inputs,
+    check_keywords,
+    check_labels,
+    check_several_images,
+    check_text,
+)
 from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.outputs import (
     LxmertClassificationOutput,
@@ -262,6 +268,8 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
             only_pooled=True,
         )
         logits = self.cls(encoded.pooled_output)
+        if labels is not None:
+            check_labels("labels", labels, logits.shape[:1])
         output = LxmertClassificationOutput(
             loss=None if labels is None else objectives.mean(objectives.matching(logits, labels)),
             logits=logits,
@@ -388,6 +396,7 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         logits = self.classifier(encoded.pooled_output.unflatten(0, (-1, num_images)).flatten(1))
         loss = None
         if labels is not None:
+            check_labels("labels", labels, logits.shape[:1])
             loss = objectives.mean(objectives.classification(logits, labels))
         output = LxmertClassificationOutput(loss=loss, logits=logits, **states_and_maps(encoded))
         wants_fields = self.config.return_dict if return_dict is None else return_dict

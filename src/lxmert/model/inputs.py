@@ -1,6 +1,7 @@
 """Checks of what a model's `forward` was given, with errors that name what would have worked."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -124,6 +125,16 @@ def check_several_images(
         _check_shape("visual_pos", places, (*shape, config.visual_pos_dim))
     if mask is not None:
         _check_shape("visual_attention_mask", mask, shape)
+
+
+def check_labels(name: str, labels: Tensor, size: tuple[int, ...]) -> None:
+    """Refuse labels that are not as many as what they label; their form may be another.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if labels.numel() != math.prod(size):
+        raise ValueError(f"{name} has shape {list(labels.shape)}, expected {list(size)}.")
 
 
 def _refuse_beside(inputs: Inputs, encoded: str, others: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertAnsweringModel
-from lxmert.model.inputs import check_keywords
+from lxmert.model.inputs import check_keywords, check_labels
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.outputs import (
     LxmertEncodedStream,
@@ -161,6 +161,11 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             encoded_image=encoded_image,
         )
         states, pooled = encoded.language_output, encoded.pooled_output
+        if labels is not None:
+            check_labels("labels", labels, states.shape[:2])
+            labels = labels.reshape(states.shape[:2])
+        if matched_label is not None:
+            check_labels("matched_label", matched_label, pooled.shape[:1])
         word_labels = labels
         if output_predictions is False:
             states, word_labels = _labelled_words(states, labels)
@@ -211,6 +216,10 @@ class LxmertForPreTraining(LxmertAnsweringModel):
                 f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}."
             )
         size = states.shape[:2]
+        for name, (target, weight) in labels.items():
+            width = (self.config.visual_feat_dim,) if name == "feat" else ()
+            check_labels(f"obj_labels[{name!r}][0]", target, (*size, *width))
+            check_labels(f"obj_labels[{name!r}][1]", weight, size)
         targets = {
             name: target.reshape(*size, target.shape[-1])
             if name == "feat"
