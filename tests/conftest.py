@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lxmert.cli import main
+from lxmert.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 

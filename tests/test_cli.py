@@ -222,7 +222,7 @@ def test_a_picture_unlike_its_world_is_answered_with_a_warning(
 
 
 def test_help_loads_no_torch() -> None:
-    code = "import sys; sys.argv = ['lxmert', '--help']; import lxmert.cli as c\n"
+    code = "import sys; sys.argv = ['lxmert', '--help']; import lxmert.cli.main as c\n"
     code += "try: c.main()\nexcept SystemExit: print('torch' in sys.modules)"
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

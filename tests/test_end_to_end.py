@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
-from lxmert.cli import main
+from lxmert.cli.main import main
 from lxmert.workflows.default_model import write_card, write_examples
 
 SMALL = {

@@ -1,0 +1,47 @@
+"""The command `lxmert`: one thin function per command; heavy imports stay inside of them."""
+
+import logging
+import sys
+import warnings
+
+import typer
+
+from lxmert.cli import asking, files, regions, scenes, scoring, training
+from lxmert.terminal import quiet_libraries, show_warning
+
+app = typer.Typer(
+    name="lxmert",
+    help="Ask questions about pictures: LXMERT, from pixels to answers and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    asking.ask,
+    asking.match,
+    training.train,
+    regions.extract,
+    scoring.evaluate,
+    asking.predict,
+    files.convert,
+    files.verify,
+    files.info,
+):
+    app.command()(command)
+
+_scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
+_scenes.command()(scenes.make)
+app.add_typer(_scenes, name="scenes")
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line, with exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    quiet_libraries()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            app()
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,28 @@
+"""Options that several commands share, and how what failed is told."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lxmert.terminal import show_failures
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Model folder or hub name; left out: the bundled model."),
+]
+Eyes = Annotated[
+    Path | None,
+    typer.Option(
+        "--eyes",
+        help="Detector of a model that comes without: folder or published file; remembered.",
+    ),
+]
+Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or web address.")]
+
+
+def report_failures(reasons: list[str], outcome: str) -> None:
+    """Show what failed while the rest was done, and end with exit code 3 if anything did."""
+    if reasons:
+        show_failures(reasons, outcome)
+        raise typer.Exit(3)

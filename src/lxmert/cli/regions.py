@@ -1,0 +1,69 @@
+"""The command `extract`: pictures to regions."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lxmert.cli.options import report_failures
+from lxmert.terminal import show_progress
+
+
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures; those below it count too.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
+    eyes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of trained eyes, or a published detector; left out: the bundled eyes."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="Of the stored features.")
+    ] = "float16",
+    num_regions: Annotated[
+        str | None,
+        typer.Option(help="Regions of each picture, such as 36 or 10-100; left out: as trained."),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "exact"],
+        typer.Option(
+            help="fp32; bf16 for half the time at 1 % other features; exact for the same bits "
+            "beside any other pictures."
+        ),
+    ] = "fp32",
+    workers: Annotated[int, typer.Option(help="Threads that read pictures.")] = 2,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to draw each picture with its regions into.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Ways of a published detector: caffe (if left out), detectron2 or hf."),
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="Its objects' names, one a line, if not beside its file.")
+    ] = None,
+    attributes: Annotated[
+        Path | None, typer.Option(help="Its attributes' names, one a line.")
+    ] = None,
+) -> None:
+    """Find the regions of all pictures in a folder; run it again to go on after an interruption.
+
+    Exit code 3: some pictures have no regions; which and why is told at the end and in the store.
+    """
+    from lxmert.workflows.extraction import (
+        ExtractionSettings,
+        extract_folder,
+        load_eyes,
+        parse_num_regions,
+    )
+
+    number = None if num_regions is None else parse_num_regions(num_regions)
+    settings = ExtractionSettings(dtype, number, workers, figures)
+    found = load_eyes(
+        eyes, precision=precision, preset=preset, objects=objects, attributes=attributes
+    )
+    with show_progress("pictures") as progress:
+        store = extract_folder(images, output, found, settings, progress=progress)
+    print(f"{output}: regions of {len(store)} images")
+    report_failures([failure.reason for failure in store.failures], "have no regions")

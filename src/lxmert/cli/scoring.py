@@ -1,0 +1,132 @@
+"""The command `evaluate`: scores of models, of eyes, and of anybody's files of results."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lxmert.terminal import (
+    check_output,
+    hide_weight_bars,
+    show_official_scores,
+    show_progress,
+    show_scores,
+)
+
+
+def _file(text: str) -> typer.models.OptionInfo:
+    """Return an option for an official file."""
+    option: typer.models.OptionInfo = typer.Option(help=text, rich_help_panel="With --metric")
+    return option
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="Model folder or hub name.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON."),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many questions, drawn at random.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="vqa, gqa or nlvr2: score files of results, without a model.")
+    ] = None,
+    questions: Annotated[Path | None, _file("Official questions (vqa, gqa).")] = None,
+    annotations: Annotated[Path | None, _file("Official annotations (vqa).")] = None,
+    results: Annotated[Path | None, _file("Your results (vqa).")] = None,
+    predictions: Annotated[Path | None, _file("Your predictions (gqa, nlvr2).")] = None,
+    choices: Annotated[Path | None, _file("Official choices, for validity (gqa).")] = None,
+    scene_graphs: Annotated[Path | None, _file("Scene graphs, for grounding (gqa).")] = None,
+    attentions: Annotated[Path | None, _file("Your attention, for grounding (gqa).")] = None,
+    examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel="With --metric")
+    ] = False,
+) -> None:
+    """Score a model on questions about pictures, from pixels, by family; or eyes on boxes.
+
+    With --metric: score anybody's files of results by the official rules, without a model.
+    """
+    files = {
+        "questions": questions,
+        "annotations": annotations,
+        "results": results,
+        "predictions": predictions,
+        "choices": choices,
+        "scene_graphs": scene_graphs,
+        "attentions": attentions,
+        "examples": examples,
+    }
+    paths = {name: path for name, path in files.items() if path is not None}
+    if metric is not None:
+        if any(given is not None for given in (model, data, images, training, limit)):
+            raise ValueError("--metric scores files without a model: leave out model and --data")
+        _score_files(metric, paths, output, as_json=as_json)
+        return
+    if model is None or data is None or images is None:
+        raise ValueError("name a model with --data and --images, or a --metric with its files")
+    if paths or as_json:
+        raise ValueError("files of results and --json need --metric vqa, gqa or nlvr2")
+    _evaluate_model(model, data, images, training=training, limit=limit, output=output)
+
+
+def _score_files(
+    metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
+) -> None:
+    """Score files of results by official rules."""
+    from lxmert.workflows.scoring import score
+
+    if output is not None:
+        check_output(output, "-o")
+    scores = score(metric, **paths)
+    if output is not None:
+        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(scores))
+    else:
+        names = " with ".join(path.name for path in paths.values())
+        show_official_scores(f"{metric}: {names}", scores)
+
+
+def _evaluate_model(
+    model: str,
+    data: Path,
+    images: Path,
+    *,
+    training: Path | None,
+    limit: int | None,
+    output: Path | None,
+) -> None:
+    """Score a model from pixels."""
+    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
+
+    hide_weight_bars()
+    if output is not None:
+        check_output(output, "-o")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is {limit}: ask at least 1 question")
+    if data.suffix == ".json":
+        if training is not None or limit is not None:
+            raise ValueError(
+                "--training and --limit are for questions, not for eyes: leave them out"
+            )
+        scores = evaluate_eyes(Path(model), data, images)
+        if output is not None:
+            output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        for name, score in scores.items():
+            print(f"{name:24} {score:.3f}")
+        return
+    with show_progress("questions") as progress:
+        report = evaluate_answers(
+            model, data, images, training=training, limit=limit, progress=progress
+        )
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    show_scores(report["accuracy"], report["blind"], report["count"])
