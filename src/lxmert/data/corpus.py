@@ -44,8 +44,8 @@ class _Columns:
     @property
     def nbytes(self) -> int:
         texts = [self.example_ids, self.texts, self.image_names, self.answer_names]
-        numbers = [self.images, self.families, self.splits, self.sources]
-        arrays: list[npt.NDArray[Any]] = [*numbers, *self.answers]
+        arrays: list[npt.NDArray[Any]] = [self.images, self.families, self.splits, self.sources]
+        arrays += self.answers
         return sum(column.nbytes for column in texts) + sum(array.nbytes for array in arrays)
 
 
