@@ -1,7 +1,7 @@
 """Official downloads as small as they can be, in the schemas in which they are published.
 
-COCO has the images 9 and 25 (train2014), 42 and 73 (val2014); Visual Genome's 1 is COCO's 9, its 2 is
-COCO's 42, 3 is its own, 4 names a number that COCO does not have.
+COCO has the images 9 and 25 (train2014), 42 and 73 (val2014); Visual Genome's 1 is COCO's 9, its 2
+is COCO's 42, 3 is its own, 4 names a number that COCO does not have.
 """
 
 import json
@@ -27,7 +27,7 @@ VQA: dict[str, list[tuple[int, str, list[str]]]] = {
 }
 """Question id, question, the annotators' answers, of which the first is the majority's.
 
-Majority answers, cleaned: "yes" of 9 questions, "mug" of 18 (written "a mug" and "mug"), "2" of one.
+Majority answers, cleaned: "yes" of 9 questions, "mug" of 18 (also written "a mug"), "2" of one.
 """
 
 

@@ -92,7 +92,9 @@ def read_json_lines(path: Path, parse: Callable[[Record], Parsed]) -> Iterator[P
         try:
             value: object = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number} is cut short or no JSON: {error}") from error
+            raise ValueError(
+                f"{path} line {number}: {error}; the line is cut short or no JSON"
+            ) from error
         yield _parse(value, parse, f"{path} line {number}")
 
 
