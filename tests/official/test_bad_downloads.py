@@ -87,11 +87,11 @@ def test_another_part_of_coco_is_refused_with_both_names(source: Path) -> None:
     vqa = source / "vqa"
     val, train = (vqa / f"v2_mscoco_{part}_annotations.json" for part in ("val2014", "train2014"))
     train.write_bytes(val.read_bytes())
-    with pytest.raises(ValueError, match="train2014_annotations.* val2014, but train2014 is need"):
+    with pytest.raises(ValueError, match=r"train2014_annotations.* val2014, but train2014 is need"):
         make("vqa", source)
     coco = source / "coco-captions"
     (coco / "captions_val2014.json").write_bytes((coco / "captions_train2014.json").read_bytes())
-    with pytest.raises(ValueError, match="captions_val2014.* train2014, but val2014 is needed"):
+    with pytest.raises(ValueError, match=r"captions_val2014.* train2014, but val2014 is needed"):
         make("coco-captions", source)
 
 
@@ -117,9 +117,9 @@ def test_another_split_is_refused_with_both_names(source: Path) -> None:
         make("gqa", source)
     path = source / "nlvr2/dev.json"
     path.write_bytes((source / "nlvr2/test1.json").read_bytes())
-    with pytest.raises(ValueError, match="dev.json is of NLVR2's test1, but dev is needed"):
+    with pytest.raises(ValueError, match=r"dev.json is of NLVR2's test1, but dev is needed"):
         make("nlvr2", source)
-    with pytest.raises(ValueError, match="gqa train has 132,062 .* how many valid has and not"):
+    with pytest.raises(ValueError, match=r"gqa train has 132,062 .* how many valid has and not"):
         check_splits("gqa", {"train": 132_062})
     check_splits("gqa", {"train": 943_000, "valid": 132_062, "testdev": 3})
 
@@ -205,7 +205,7 @@ def test_a_flag_leaves_their_sentences_out_and_the_others_get_the_ids_of_the_sto
 
 def test_two_ids_of_one_image_are_refused(source: Path) -> None:
     store = write_store(source.parent / "store", ["a/3.jpg", "b/3.png"])
-    with pytest.raises(ValueError, match="'a/3.jpg' and 'b/3.png' .* both be the image '3'"):
+    with pytest.raises(ValueError, match=r"'a/3.jpg' and 'b/3.png' .* both be the image '3'"):
         make("vg-regions", source, regions=(store,))
 
 
@@ -247,5 +247,5 @@ def test_only_images_of_val2014_may_be_held_out(tmp_path: Path) -> None:
 def test_the_same_file_in_two_places_is_refused(source: Path) -> None:
     (source / "more").mkdir()
     write_json(source / "more/captions_train2014.json", {})
-    with pytest.raises(ValueError, match="are all called captions_train2014.json"):
+    with pytest.raises(ValueError, match=r"are all called captions_train2014.json"):
         make("coco-captions", source)

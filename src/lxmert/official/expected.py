@@ -2,14 +2,14 @@
 
 from typing import Literal, NamedTuple
 
-Unit = Literal["sentences", "images", "answers"]
+Unit = Literal["sentences", "images", "answers", "joined images"]
 
 
 class Published(NamedTuple):
     """A number to check against.
 
     Attributes:
-        files: the files whose numbers are added, without ending; sentences only if several.
+        files: the files whose numbers are added, without ending; none: it is of the whole.
         unit: what is counted.
         number: how many.
         source: who says so.
@@ -35,19 +35,20 @@ _VG_REGIONS = (5_400_000, "Visual Genome", 50_000)
 _VG_QA = (1_440_000, _PAPER, 10_000)
 _CAPTIONS = (616_767, "COCO captions 2014", 0)
 _BOTH = ("train", "valid")
+_JOINED = Published((), "joined images", 51_208, "Visual Genome")
 
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "vqa": (
         Published(_BOTH, "sentences", 443_757 + 214_354, _VQA),
         Published(("test",), "sentences", 447_793, _VQA),
         Published(("test",), "images", 81_434, _VQA),
-        Published(("answers",), "answers", 3_129, _ORIGINAL),
+        Published((), "answers", 3_129, _ORIGINAL),
     ),
     "gqa": (
         Published(("train",), "sentences", 943_000, _GQA),
         Published(("valid",), "sentences", 132_062, _GQA),
         Published(("testdev",), "sentences", 12_578, _GQA),
-        Published(("answers",), "answers", 1_842, _ORIGINAL),
+        Published((), "answers", 1_842, _ORIGINAL),
     ),
     "gqa-submission": (),
     "nlvr2": (
@@ -56,15 +57,16 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published(("test",), "sentences", 6_967, _NLVR2),
     ),
     "coco-captions": (Published(_BOTH, "sentences", *_CAPTIONS),),
-    "vg-regions": (Published(_BOTH, "sentences", *_VG_REGIONS),),
-    "vg-qa": (Published(_BOTH, "sentences", *_VG_QA),),
-    "visual7w": (Published(_BOTH, "sentences", 69_817 + 28_020, "Visual7W, telling"),),
+    "vg-regions": (Published(_BOTH, "sentences", *_VG_REGIONS), _JOINED),
+    "vg-qa": (Published(_BOTH, "sentences", *_VG_QA), _JOINED),
+    "visual7w": (Published(_BOTH, "sentences", 69_817 + 28_020, "Visual7W, telling"), _JOINED),
     "pretraining": (
         _pretraining("coco-captions", *_CAPTIONS),
         _pretraining("vg-regions", *_VG_REGIONS),
         _pretraining("vqa", 443_757 + 214_354, _VQA),
         _pretraining("gqa", 943_000 + 132_062, _GQA),
         _pretraining("vg-qa", *_VG_QA),
+        _JOINED,
     ),
     "original-vqa": (
         Published(("train",), "sentences", 632_117, _ORIGINAL),
@@ -75,7 +77,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published(("train",), "sentences", 943_000, _GQA),
         Published(("valid",), "sentences", 132_062, _GQA),
         Published(("testdev",), "sentences", 12_578, _GQA),
-        Published(("answers",), "answers", 1_842, _ORIGINAL),
+        Published((), "answers", 1_842, _ORIGINAL),
     ),
     "original-nlvr2": (
         Published(("train",), "sentences", 86_373, _NLVR2),

@@ -130,13 +130,14 @@ class _Making:
         self.name, self.build, self.stored, self.options = name, build, stored, options
         self.builder: Builder = BUILDERS[name]
         self.counts = AnswerCounts(normalize_answer)
+        self.partners: dict[str, str] | None = None
 
     def write(self, writer: Writer, progress: Callable[[int, int], None] | None) -> None:
         """Write all sentences."""
         total = sum(p.number for p in PUBLISHED[self.name] if p.unit == "sentences")
         sentences = self.builder.read(self.build)
         if self.builder.joined:
-            sentences = _join(sentences, self.build)
+            sentences = self._join(sentences)
         for done, sentence in enumerate(sentences):
             if progress is not None and done % _EVERY == 0:
                 progress(done, max(done, total))
@@ -163,6 +164,17 @@ class _Making:
             return
         if self.builder.mixture and sentence.split == "train" and sentence.answers:
             self.counts.add(sentence.source, sentence.answers)
+
+    def _join(self, sentences: Iterator[Sentence]) -> Iterator[Sentence]:
+        """Give shared images COCO's name, and sentences the split of their image."""
+        for sentence in sentences:
+            (image,) = sentence.images
+            if not image.startswith("COCO_"):
+                if self.partners is None:  # COCO's own sentences need no files of Visual Genome
+                    self.partners = read_partners(self.build.downloads, self.build.left_out)
+                image = self.partners.get(image, image)
+            split = "valid" if self.build.minival(image) else "train"
+            yield sentence._replace(images=(image,), split=split)
 
     def check_missing(self, folder: Path) -> None:
         """Refuse images without regions, unless that is allowed; list them in a file."""
@@ -214,27 +226,16 @@ class _Making:
             "sentences": sum(output.sentences for output in found),
             "images": sum(len(output.images) for output in found),
             "answers": len(self.build.answers or ()),
+            "joined images": len(self.partners or ()),
         }[published.unit]
+        of = f" in {' + '.join(published.files)}" if published.files else ""
         return {
-            "what": f"{' + '.join(published.files)}: {published.unit}",
+            "what": f"{published.unit}{of}",
             "found": number,
             "published": published.number,
             "source": published.source,
             "agrees": abs(number - published.number) <= published.within,
         }
-
-
-def _join(sentences: Iterator[Sentence], build: Build) -> Iterator[Sentence]:
-    """Give shared images COCO's name, and sentences the split of their image."""
-    partners: dict[str, str] | None = None
-    for sentence in sentences:
-        (image,) = sentence.images
-        if not image.startswith("COCO_"):
-            if partners is None:  # COCO's own sentences need no files of Visual Genome
-                partners = read_partners(build.downloads, build.left_out)
-            image = partners.get(image, image)
-        split = "valid" if build.minival(image) else "train"
-        yield sentence._replace(images=(image,), split=split)
 
 
 def _describe_inputs(downloads: Downloads) -> dict[str, dict[str, Any]]:
