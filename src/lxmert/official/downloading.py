@@ -125,9 +125,8 @@ def _from_mirror(
             break
         failures = 1 if part.size > before else failures + 1
         if failures >= _ATTEMPTS:
-            raise UselessMirrorError(
-                f"failed {failures} times: {getattr(reason, 'reason', reason)}"
-            )
+            why = getattr(reason, "reason", reason)  # of an URLError, without its wrapping
+            raise UselessMirrorError(f"failed {failures} times: {why}")
         time.sleep(pause * failures)
     _check(remote, part)
 
