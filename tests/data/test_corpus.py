@@ -3,6 +3,7 @@
 import json
 import pickle
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,34 @@ def test_targets_and_vocabulary_are_those_of_the_answer_list(tmp_path: Path, see
         assert targets.count_unknown() == best.count(IGNORE_INDEX)
         for index, example in enumerate(expected):
             assert np.array_equal(targets.scores(index), vocabulary.scores(example.answers))
+
+
+def test_answers_of_a_view_are_counted_as_often_as_it_shows_them(tmp_path: Path) -> None:
+    expected = read_questions(write_random(tmp_path / "q.jsonl", 6))
+    order = np.random.default_rng(6).integers(60, size=90)
+    corpus = Corpus.of(expected).select(order)
+    counts = Counter(answer for index in order for answer in expected[index].answers)
+    assert dict(zip(corpus.answer_names, corpus.answer_counts().tolist(), strict=True)) == {
+        name: counts[name] for name in corpus.answer_names
+    }
+
+
+def test_an_example_names_the_file_that_it_is_from(tmp_path: Path) -> None:
+    path = write_random(tmp_path / "gqa-train.jsonl", 1, count=3)
+    captions = tmp_path / "coco.jsonl"
+    captions.write_text('{"image": "a", "caption": "A mug."}\n')
+    corpus = Corpus.read([path, path], captions=[captions])
+    sources = [corpus.source(index) for index in range(7)]
+    assert sources == [*["gqa-train"] * 6, "coco"]
+    assert corpus.select(np.array([6, 2])).source(0) == "coco"
+
+
+def test_a_strict_reading_names_the_first_line_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"image": "a", "question": "1?"}\n{"image": "a"}\n')
+    with pytest.raises(ValueError, match=r"q.jsonl line 2: 'question' must be a text"):
+        Corpus.read([path], strict=True)
+    assert Corpus.read([path]).left_out == {"no_question": 1}
 
 
 def test_blind_guesses_work_from_it(tmp_path: Path) -> None:
