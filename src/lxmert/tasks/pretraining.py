@@ -18,19 +18,17 @@ from torch import Tensor, nn
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs, pad
 from lxmert.data.masking import mask_regions, mask_words
-from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import build_tokenizer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     check_same_extractor,
     load_eyes,
-    new_config,
     save_model,
 )
 
@@ -146,10 +144,19 @@ class PretrainingTask:
         check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
         training = _read(data.questions, data.captions)
-        self.tokenizer = build_tokenizer(example.text for example in training)
-        self.answers = AnswerVocabulary.build(example.answers for example in training)
-        length = settings.model.max_text_length
-        self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
+        begun = begin(
+            settings.model,
+            Wanted(
+                "pretraining",
+                store,
+                texts=lambda: (example.text for example in training),
+                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+            ),
+        )
+        self.model: nn.Module = begun.model
+        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
+        self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
+        length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
             _read(data.valid_questions, data.valid_captions),
@@ -158,10 +165,6 @@ class PretrainingTask:
             max_text_length=length,
         )
         _check_several_images(self.training, self.validation)
-        model = LxmertForPreTraining(
-            new_config(settings.model, self.tokenizer, store, self.answers.answers)
-        )
-        self.model: nn.Module = model
 
     def __len__(self) -> int:
         return len(self.training)

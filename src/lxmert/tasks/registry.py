@@ -7,6 +7,7 @@ import torch
 from lxmert.tasks.answering import AnsweringTask
 from lxmert.tasks.detection import DetectionTask
 from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
+from lxmert.tasks.pairs import PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.task import Task
 
@@ -14,6 +15,7 @@ TASKS: dict[str, type[Task]] = {
     "answering": AnsweringTask,
     "detection": DetectionTask,
     "own-data": OwnDataTask,
+    "pairs": PairsTask,
     "pretraining": PretrainingTask,
 }
 
