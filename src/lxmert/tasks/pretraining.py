@@ -28,7 +28,9 @@ from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     check_same_extractor,
+    check_several_images,
     load_eyes,
+    other_text,
     save_model,
 )
 
@@ -164,7 +166,7 @@ class PretrainingTask:
             self.tokenizer,
             max_text_length=length,
         )
-        _check_several_images(self.training, self.validation)
+        check_several_images(self.training, self.validation)
 
     def __len__(self) -> int:
         return len(self.training)
@@ -176,7 +178,7 @@ class PretrainingTask:
     def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> Item:
         """Hide words and regions, and perhaps exchange the text."""
         matched = generator.random() >= self.objectives.mismatch_rate
-        text = index if matched else _other_text(corpus, index, generator)
+        text = index if matched else other_text(corpus, index, generator)
         words = mask_words(
             corpus.token_ids[text],
             generator,
@@ -349,23 +351,3 @@ def _read(questions: Sequence[str], captions: Sequence[str]) -> list[Example]:
     """Read all corpora in the order of the recipe."""
     examples = [example for path in questions for example in read_questions(path)]
     return examples + [example for path in captions for example in read_captions(path)]
-
-
-def _check_several_images(*corpora: TextCorpus) -> None:
-    """Refuse corpora in which no text could be exchanged for one about another image."""
-    for corpus in corpora:
-        images = {example.image_ids for example in corpus.examples}
-        if len(images) < 2:
-            raise ValueError(
-                f"all texts are about the image {min(images)[0]!r}, but matching needs texts about "
-                "at least two images: add some to the data set"
-            )
-
-
-def _other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
-    """Draw a text about another image, uniformly from all of them."""
-    own = corpus.examples[index].image_ids
-    while True:
-        other = int(generator.integers(len(corpus)))
-        if corpus.examples[other].image_ids != own:
-            return other

@@ -9,6 +9,7 @@ from lxmert.tasks.detection import DetectionTask
 from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
 from lxmert.tasks.pairs import PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.retrieval import RetrievalTask
 from lxmert.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "own-data": OwnDataTask,
     "pairs": PairsTask,
     "pretraining": PretrainingTask,
+    "retrieval": RetrievalTask,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert.data.collate import normalize_boxes
@@ -115,6 +116,27 @@ class TextCorpus:
         image_id = self.examples.image_ids(index)[image]
         regions = self.store[image_id]
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
+
+
+def check_several_images(*corpora: TextCorpus) -> None:
+    """Refuse corpora in which no text could be exchanged for one about another image."""
+    for corpus in corpora:
+        images = np.unique(corpus.examples.image_pairs[:, 0])
+        if len(images) < 2:
+            name = corpus.examples.image_names[int(images[0])]
+            raise ValueError(
+                f"all texts are about the image {name!r}, but matching needs texts about at least "
+                "two images: add some to the data set"
+            )
+
+
+def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
+    """Draw a text about another image, uniformly from all of them."""
+    own = corpus.examples.images(index)
+    while True:
+        other = int(generator.integers(len(corpus)))
+        if corpus.examples.images(other) != own:
+            return other
 
 
 def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:
