@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "data": LEAVES,
     "scenes": LEAVES,
     "metrics": {"schema"},
+    "official": {"schema", "metrics", "data", "model"},
     "hub": set(),
     "processing": LEAVES | {"vision", "data", "hub"},
     "tasks": LEAVES | {"model", "vision", "data", "metrics"},

@@ -209,6 +209,38 @@ def show_findings(
     console.print(escape("\n".join(summary)))
 
 
+def show_made(made: Mapping[str, Any]) -> None:
+    """Print the files of a data set, its numbers beside the published ones, and what is missing."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    files, checks = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
+    for name, side in (("file", "left"), ("sentences", "right"), ("images", "right")):
+        files.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for name, file in made["files"].items():
+        files.add_row(Text(name), f"{file['sentences']:,}", f"{file['images']:,}")
+    for name, side in (("found", "right"), ("published", "right"), ("", "left"), ("of", "left")):
+        checks.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for check in made["checks"]:
+        verdict = Text("as published", "green") if check["agrees"] else Text("differs", "yellow")
+        what = f"{check['what']} ({check['source']})"
+        checks.add_row(f"{check['found']:,}", f"{check['published']:,}", verdict, Text(what))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(str(made["folder"]), style="bold"))
+    console.print(files)
+    if made["checks"]:
+        console.print()
+        console.print(checks)
+    for note in made["notes"]:
+        console.print(f"note: {escape(note)}")
+    for reason, found in made["left_out"].items():
+        cases = ", ".join(found["first"][:3])
+        count = f"{found['count']:,}"
+        console.print(f"[bold yellow]{count}[/] {escape(f'{reason} (first: {cases})')}")
+
+
 def show_failures(reasons: Sequence[str], outcome: str) -> None:
     """Print how much failed, and the first ten reasons, beside the output proper."""
     from rich.console import Console
