@@ -189,6 +189,18 @@ def test_answers_are_sampled_by_score_anew_in_each_epoch(world: World) -> None:
     assert {best.example(i, e).answer for i in range(9) for e in range(9)} == {red}
 
 
+def test_answers_that_are_the_same_in_the_list_collide(world: World) -> None:
+    """In the released code the last score won: one annotator in ten outweighed the majority."""
+    questions = with_answers(world, "same", {"red": 0.9, "The red.": 0.1, "blue": 0.3})
+    listed = Path(world["folder"]) / "two.json"
+    listed.write_text('["red", "blue"]')
+    given = {"questions": questions, "answers": str(listed)}
+    for rule, score in {"max": 0.9, "last": 0.1}.items():
+        task = build(world, data=given, mismatch_rate=0.0, colliding_answers=rule)
+        drawn = [task.example(i, e).answer for i in range(len(task)) for e in range(30)]
+        assert np.mean(np.equal(drawn, 0)) == pytest.approx(score / (score + 0.3), abs=0.03)
+
+
 def test_answers_outside_of_the_list_leave_a_text(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

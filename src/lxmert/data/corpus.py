@@ -199,6 +199,16 @@ class Corpus(Sequence[Example]):
         given = self._columns.answers.row(self._rows[index])
         return given["name"].astype(np.int64), given["score"]
 
+    @property
+    def stored_answers(self) -> tuple[Ragged, IntArray]:
+        """The answers of the whole data set by its rows, and the row of each example."""
+        return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+
+    def count_answered(self) -> int:
+        """Count the examples that have an answer."""
+        stored, rows = self.stored_answers
+        return int((stored.bounds[rows + 1] > stored.bounds[rows]).sum())
+
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
         stored, rows = self._columns.answers, np.asarray(self._rows, dtype=np.int64)
@@ -285,9 +295,16 @@ class Targets:
         scores[classes] = given
         return scores
 
+    def unknown(self) -> IntArray:
+        """Return the examples that have no answer in the vocabulary, or none at all."""
+        stored, rows = self._corpus.stored_answers
+        found = self._classes[stored.values["name"]] != IGNORE_INDEX
+        before = np.concatenate([[0], np.cumsum(found)])  # known answers up to each place
+        return np.flatnonzero(before[stored.bounds[rows + 1]] == before[stored.bounds[rows]])
+
     def count_unknown(self) -> int:
-        """Count the examples that have no answer in the vocabulary."""
-        return sum(self.best_id(index) == IGNORE_INDEX for index in range(len(self._corpus)))
+        """Count the examples that have no answer in the vocabulary, or none at all."""
+        return len(self.unknown())
 
 
 class _Names:

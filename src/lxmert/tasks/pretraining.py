@@ -6,7 +6,6 @@ object class and an attribute, so that there are six losses.
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -18,13 +17,12 @@ from torch import Tensor, nn
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs, pad
-from lxmert.data.corpus import Corpus
+from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
-from lxmert.data.readers import read_captions, stream_questions
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import open_regions
+from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.answer_targets import AnswerTargets
 from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.tally import Tally
@@ -86,14 +84,14 @@ class PretrainingTask:
         self.seed = seed
         self.objectives = settings.objectives
         data = settings.data
-        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
         names = NAMES if store.header.attribute_names else [n for n in NAMES if n != "attr"]
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
         check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
-        training = _read(data.questions, data.captions)
+        training = Corpus.read(data.questions, captions=data.captions, strict=True)
         begun = begin(
             settings.model,
             Wanted(
@@ -109,29 +107,36 @@ class PretrainingTask:
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
         length = self.preprocessor.max_text_length
+        validation = Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True)
         self.training, self.validation = (
             TextCorpus(corpus, at, self.tokenizer, max_text_length=length)
             for corpus, at in (
                 (training, store),
-                (_read(data.valid_questions, data.valid_captions), valid_store),
+                (validation, valid_store),
             )
         )
         check_several_images(self.training, self.validation)
         self.targets = self._find_answers(self.training)
         self.valid_targets = self._find_answers(self.validation)
-        asked, lost = self.targets.count()
-        if lost:
+        asked = training.count_answered()
+        known = len(training) - self.targets.count_unknown()
+        if known < asked:
             _logger.info(
                 "%d of %d questions have no answer in the list; they are texts like captions",
-                lost,
+                asked - known,
                 asked,
             )
-        answered = self.valid_targets.count()
-        self.best_metric = "qa_accuracy" if answered[0] > answered[1] else "mask_lm_accuracy"
+        answered = self.valid_targets.count_unknown() < len(self.validation)
+        self.best_metric = "qa_accuracy" if answered else "mask_lm_accuracy"
 
-    def _find_answers(self, corpus: TextCorpus) -> AnswerTargets:
-        return AnswerTargets(
-            corpus.examples, self.answers.answers, colliding=self.objectives.colliding_answers
+    def _find_answers(self, corpus: TextCorpus) -> Targets:
+        """Look up answers in the list: as they are, else in the form of the published list."""
+        listed = set(self.answers.answers)
+        return Targets(
+            corpus.examples,
+            self.answers,
+            normalize=lambda answer: answer if answer in listed else normalize_answer(answer),
+            collisions=self.objectives.colliding_answers,
         )
 
     def __len__(self) -> int:
@@ -184,10 +189,14 @@ class PretrainingTask:
     def _answer(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
         """Return the class of the answer to train; in validation always the best one."""
         if corpus is self.validation:
-            return self.valid_targets.best(index)
+            return self.valid_targets.best_id(index)
         if self.objectives.answer_choice == "best":
-            return self.targets.best(index)
-        return self.targets.draw(index, generator)
+            return self.targets.best_id(index)
+        classes, scores = self.targets.known(index)
+        # One answer takes nothing from the generator; scores of 0 only leave nothing to draw.
+        if len(classes) < 2 or not scores.any():
+            return self.targets.best_id(index)
+        return int(generator.choice(classes, p=scores / scores.sum()))
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join pairs, padded to the longest text and the most regions.
@@ -292,10 +301,3 @@ class PretrainingTask:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForPreTraining)
         save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
-
-
-def _read(questions: Sequence[str], captions: Sequence[str]) -> Corpus:
-    """Read all corpora in the order of the recipe."""
-    asked = (example for path in questions for example in stream_questions(path))
-    told = (example for path in captions for example in read_captions(path))
-    return Corpus.of(chain(asked, told))

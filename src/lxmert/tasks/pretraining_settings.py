@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lxmert.tasks.answer_targets import Colliding
-from lxmert.tasks.texts import ModelSettings
+from lxmert.tasks.texts import Files, ModelSettings
 
 NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 """The losses: the pretraining model's own names."""
@@ -20,9 +19,9 @@ class PretrainingData:
 
     Attributes:
         questions: JSONL files of questions with answers; a file that is listed twice counts twice.
-        regions: region store of all training images.
+        regions: region store of all training images, or several.
         valid_questions: JSONL files of questions for validation.
-        valid_regions: region store of all validation images.
+        valid_regions: region store of all validation images, or several.
         captions: JSONL files of captions.
         valid_captions: JSONL files of captions for validation.
         answers: list of the answers to predict, such as `all_ans.json`; questions whose answers are
@@ -32,9 +31,9 @@ class PretrainingData:
     """
 
     questions: tuple[str, ...]
-    regions: str
+    regions: Files
     valid_questions: tuple[str, ...]
-    valid_regions: str
+    valid_regions: Files
     captions: tuple[str, ...] = ()
     valid_captions: tuple[str, ...] = ()
     answers: str | None = None
@@ -61,7 +60,8 @@ class ObjectiveSettings:
             `regions`, as in the code of 2019, whose weights of 1 / 0.15 make up for it.
         answer_choice: which answer of several is trained: the `best` one, or one that is `sampled`
             anew in each epoch, in proportion to the scores.
-        colliding_answers: which score counts where two answers are the same in the list.
+        colliding_answers: which score counts where two answers are the same in the list: the
+            highest, or the last one, as in the code of 2019.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
@@ -74,7 +74,7 @@ class ObjectiveSettings:
     feature_distance: Literal["smooth_l1", "l2"] = "smooth_l1"
     region_losses_over: Literal["targets", "regions"] = "targets"
     answer_choice: Literal["sampled", "best"] = "sampled"
-    colliding_answers: Colliding = "max"
+    colliding_answers: Literal["max", "last"] = "max"
 
     def __post_init__(self) -> None:
         unknown = set(self.weights) - set(NAMES)
