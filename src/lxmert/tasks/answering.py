@@ -139,7 +139,7 @@ class AnsweringTask:
         if len(unknown) == len(training):
             raise ValueError(
                 f"none of the {len(training)} questions has an answer that the model can give, the "
-                f"first is {first}: start from a model that knows them, or list them in data.answers"
+                f"first is {first}: start from a model that knows them, or set data.answers"
             )
         _logger.warning(
             "%d of %d questions have no answer that the model can give, the first is %s",
