@@ -80,6 +80,36 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
+@contextmanager
+def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Show a bar with size, speed and time left for each file, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def begin(name: str) -> Callable[[int, int], None]:
+            row = bar.add_task(name, total=None)
+            return lambda done, total: bar.update(row, completed=done, total=total)
+
+        yield begin
+
+
 def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
     """Print answers and regions as two tables."""
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Commands about data sets: `data build`."""
+"""Commands about data sets: `fetch`, `data build`."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,46 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import show_made, show_progress
+from lxmert.terminal import show_downloads, show_made, show_progress
+
+
+def fetch(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="vqa, gqa, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, pretraining (all "
+            "that the paper uses); of the 2019 code: original-vqa, original-gqa, "
+            "original-pretraining, original-minival, original-answers, original-coco-features, "
+            "original-gqa-features, original-nlvr2-features.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", help="Folder for all downloads.")],
+    mirrors: Annotated[
+        list[str] | None,
+        typer.Option("--mirror", help="Web folder that has the files; tried first; repeatable."),
+    ] = None,
+    local: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder that has the files, instead of the web."),
+    ] = None,
+) -> None:
+    """Fetch official files of data sets; what was cut off goes on, what is whole stays."""
+    from lxmert.official import fetching
+    from lxmert.official.sources import SOURCES
+
+    for name in names:
+        fetching.check_name(name)
+    if local is not None and mirrors:
+        raise ValueError("--mirror is for the web and --from is instead of it: leave one out")
+    remotes = list(dict.fromkeys(remote for name in names for remote in SOURCES[name]))
+    with show_downloads() as progress:
+        for fetched in fetching.fetch(
+            remotes, output, mirrors=tuple(mirrors or ()), local=local, progress=progress
+        ):
+            state = f"from {fetched.origin}" if fetched.new else "is there"
+            for file, size in fetched.files.items():
+                print(f"{output / file}: {size:,} bytes, {state}")
 
 
 def build(

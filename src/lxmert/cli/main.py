@@ -23,6 +23,7 @@ for command in (
     regions.extract,
     scoring.evaluate,
     asking.predict,
+    data.fetch,
     files.convert,
     files.verify,
     files.info,

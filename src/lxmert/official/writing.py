@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 from lxmert.official.build import Sentence
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 _SPLITS = {"testdev": "valid"}
 """Our name of a split where it is not the official one: testdev has answers, so one validates."""
 
@@ -54,8 +56,7 @@ class Writer:
         Raises:
             UnicodeEncodeError: if the text has half of a surrogate pair.
         """
-        text = json.dumps(make_line(sentence, images), ensure_ascii=False) + "\n"
-        line = text.encode()
+        line = f"{_encode(make_line(sentence, images))}\n".encode()
         if name not in self.outputs:
             stream = _partial(self._folder, name).open("wb")
             self.outputs[name] = Output(self._files.enter_context(stream))
