@@ -147,6 +147,34 @@ def test_labels_that_do_not_fit_their_sentences_are_refused(tmp_path: Path) -> N
         make("original-pretraining", tmp_path / "data")
 
 
+def test_a_category_that_would_name_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
+    world.write_original(tmp_path / "data")
+    path = tmp_path / "data/lxmert/vgnococo.json"
+    change(path, lambda content: content[0]["sentf"].update({"../gqa": ["Where?"]}))
+    with pytest.raises(ValueError, match=r"\[0\]: 'sentf' has '../gqa', expected mscoco, vg,"):
+        make("original-pretraining", tmp_path / "data")
+
+
+def test_files_without_a_sentence_are_refused(source: Path) -> None:
+    write_json(source / "visual-genome/region_descriptions.json", [])
+    with pytest.raises(ValueError, match="hold no sentence that can be used"):
+        make("vg-regions", source)
+
+
+def test_files_of_an_earlier_run_go_and_those_of_others_stay(source: Path) -> None:
+    minival = source.parent / "minival.txt"
+    minival.write_text(VAL_42)
+    folder = make("vg-regions", source, minival=minival).folder
+    (folder / "mine.jsonl").write_text("{}\n")
+    assert (folder / "valid.jsonl").is_file()
+    minival.write_text(VAL_73)
+    made = make("vg-regions", source, minival=minival)
+    assert list(made.files) == ["train.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json", "mine.jsonl", "train.jsonl",
+    ]  # fmt: skip
+
+
 def test_questions_and_annotations_without_each_other_are_counted_and_listed(
     source: Path,
 ) -> None:

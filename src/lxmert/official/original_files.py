@@ -30,6 +30,9 @@ _VQA = {
     "test": ("test", "COCO_test2015"),
 }
 
+_CATEGORIES = ("mscoco", "vg", "vqa", "gqa", "visual7w")
+"""Categories of sentences in pretraining; a file is named by each."""
+
 _KEYS = {"vqa": "answer_type", "nlvr2": "identifier", "pretraining": "sentf"}
 """What tells a data set from the others, whose files have the same names."""
 
@@ -42,6 +45,9 @@ def pretraining(build: Build) -> Iterator[Sentence]:
         def parse(entry: Record) -> tuple[str, list[tuple[str, list[str], list[Record] | None]]]:
             _check_data_set(entry, "pretraining")
             sentences, labels = record_field(entry, "sentf"), record_field(entry, "labelf")
+            strange = next((name for name in sentences if name not in _CATEGORIES), None)
+            if strange is not None:
+                raise ValueError(f"'sentf' has {strange!r}, expected {', '.join(_CATEGORIES)}")
             return text_field(entry, "img_id"), [
                 (category, texts_field(sentences, category), _labels(labels, category))
                 for category in sentences

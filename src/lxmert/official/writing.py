@@ -63,17 +63,26 @@ class Writer:
         self.outputs[name].add(line, images)
 
     def publish(self, extra: Mapping[str, str], manifest: Mapping[str, object]) -> None:
-        """Give all files their names, and write the manifest last.
+        """Give all files their names, and write the manifest last; what an old one lists goes.
 
         Args:
             extra: further files of text, by name.
             manifest: what is known of them all.
+
+        Raises:
+            ValueError: if there is no sentence in any file.
         """
+        if not self.outputs:
+            raise ValueError(
+                "the official files hold no sentence that can be used: check them"
+            )
         self._files.close()
-        (self._folder / MANIFEST).unlink(missing_ok=True)
-        for stale in self._folder.glob("*.jsonl"):
-            if stale.stem not in self.outputs:
-                stale.unlink()
+        old = self._folder / MANIFEST
+        if old.is_file():
+            stale = json.loads(old.read_text(encoding="utf-8"))["outputs"]
+            old.unlink()
+            for name in stale:
+                (self._folder / Path(name).name).unlink(missing_ok=True)
         for name in self.outputs:
             _partial(self._folder, name).replace(self._folder / f"{name}.jsonl")
         for name, text in {**extra, MANIFEST: json.dumps(manifest, indent=1) + "\n"}.items():
