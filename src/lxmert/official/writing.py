@@ -73,9 +73,7 @@ class Writer:
             ValueError: if there is no sentence in any file.
         """
         if not self.outputs:
-            raise ValueError(
-                "the official files hold no sentence that can be used: check them"
-            )
+            raise ValueError("the official files hold no sentence that can be used: check them")
         self._files.close()
         old = self._folder / MANIFEST
         if old.is_file():
