@@ -31,6 +31,7 @@ for command in (
 
 _scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
 _scenes.command()(scenes.make)
+_scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")
 
 
