@@ -4,15 +4,21 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from transformers import BertTokenizer
 
 from lxmert.data.coco import read_coco
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.scenes import dataset
-from lxmert.scenes.dataset import Contents, make_dataset, thing_of
+from lxmert.scenes.captions import caption
+from lxmert.scenes.dataset import KINDS, Contents, make_dataset, thing_of
+from lxmert.scenes.questions import ask
+from lxmert.scenes.statements import make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
+from lxmert.scenes.words import SPECIAL_TOKENS
 
-from .scenes import judge, judge_pair, rows_of
+from .scenes import judge, judge_pair, make_scenes, rows_of
 
 ARGUMENTS = {"kinds": ("qa", "captions", "pairs"), "split": "valid", "count": 9, "seed": 3,
              "rounds": 1, "captions": 2, "groups": 5}  # fmt: skip
@@ -61,6 +67,45 @@ def test_every_line_is_right_by_brute_force_over_the_files(made: Path) -> None:
         row = json.loads(line)
         left, right = (rows[name] for name in row["images"])
         assert judge_pair(row["program"], left, right) == (row["answer"] == "true")
+
+
+def test_questions_about_one_object_say_where_it_is(made: Path) -> None:
+    objects = json.loads((made / "objects.json").read_text())
+    names = {image["id"]: image["file_name"] for image in objects["images"]}
+    found = set()
+    for line in (made / "questions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert ("boxes" in row) == (row["family"] in ("what", "color", "size", "material"))
+        if "boxes" in row:
+            ((x1, y1, x2, y2),) = row["boxes"]
+            (annotation,) = [
+                a
+                for a in objects["annotations"]
+                if names[a["image_id"]] == row["image"] and a["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+            ]
+            value = {"what": OBJECTS[annotation["category_id"] - 1]}.get(row["family"])
+            assert row["answer"] in ([value] if value else annotation["attributes"])
+            found.add(row["family"])
+    assert len(found) == 4
+
+
+def test_the_word_list_knows_every_word_of_every_kind(made: Path) -> None:
+    tokenizer = BertTokenizer(vocab=str(made / "vocab.txt"), do_lower_case=True)
+    texts = [
+        row.get("question") or row["caption"]
+        for file in KINDS.values()
+        for row in map(json.loads, (made / file).read_text().splitlines())
+    ]
+    generator = np.random.default_rng(5)
+    scenes = make_scenes(120)
+    texts += [q.text for scene in scenes for q in ask(scene, generator, rounds=6)]
+    texts += [caption(scene.things, generator) for scene in scenes for _ in range(3)]
+    things = [scene.things for scene in scenes]
+    texts += [make_group(things, generator)[0].text for _ in range(300)]
+    said = {token for text in texts for token in tokenizer.tokenize(text)}
+    assert "[UNK]" not in said
+    never = set(tokenizer.get_vocab()) - said - set(SPECIAL_TOKENS)
+    assert len(never) < 8, never
 
 
 def test_lines_of_a_group_share_the_statement_and_the_parts_of_its_name(made: Path) -> None:

@@ -3,13 +3,16 @@
 A data set is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO's format; and
 what is said about the pictures, a JSON object a line:
 
-questions.jsonl  `question_id`, `image`, `question`, `answer`, `family`, `program`
+questions.jsonl  `question_id`, `image`, `question`, `answer`, `family`, `program`; and where one
+                 object is singled out to ask for what it is like, its box as `boxes`
 captions.jsonl   `image`, `caption`
 pairs.jsonl      `question_id`, `images` (left, right), `question`, `answer` (`true` or `false`),
                  `family`, `program`; four lines in a row share a statement, and the first two parts
                  and the last one of their ids: `train-17-0-0` to `train-17-3-0`
 
-Images are named relative to `images/`.
+vocab.txt        every word of such texts behind BERT's special tokens: a tokenizer's word list
+
+Images are named relative to `images/`. A box is `(x1, y1, x2, y2)`, but in COCO's format.
 """
 
 import json
@@ -25,14 +28,15 @@ import numpy as np
 from PIL import Image
 
 from lxmert.scenes.captions import caption
-from lxmert.scenes.descriptions import Scene, Thing
+from lxmert.scenes.descriptions import Scene, Thing, fits
 from lxmert.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
 from lxmert.scenes.picture import SPLITS, Picture, check_objects, make_picture
-from lxmert.scenes.programs import written
+from lxmert.scenes.programs import Find, Query, Question, written
 from lxmert.scenes.questions import FAMILIES, ask
 from lxmert.scenes.render import SIZE
 from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
+from lxmert.scenes.words import SPECIAL_TOKENS, all_words
 
 Record = dict[str, Any]
 
@@ -176,9 +180,7 @@ def _write_picture(folder: Path, contents: Contents, index: int) -> Record:
     if "qa" in contents.kinds:
         generator = _generator(contents, index, 1)
         questions = ask(scene, generator, rounds=contents.rounds, families=contents.families)
-        record["questions"] = [
-            vars(question) | {"program": written(question.program)} for question in questions
-        ]
+        record["questions"] = [_as_record(question, picture) for question in questions]
     if "captions" in contents.kinds:
         generator = _generator(contents, index, 2)
         record["captions"] = [caption(scene.things, generator) for _ in range(contents.captions)]
@@ -189,6 +191,16 @@ def _generator(contents: Contents, index: int, stream: int) -> np.random.Generat
     """Return the source of one kind of texts, so that no kind depends on another being made."""
     split = list(SPLITS).index(contents.split)
     return np.random.default_rng([contents.seed, split, index, stream])
+
+
+def _as_record(question: Question, picture: Picture) -> Record:
+    """Return a question as it is kept, with the box of the only object that it is about."""
+    record: Record = vars(question) | {"program": written(question.program)}
+    program = question.program
+    if isinstance(program, Query) and isinstance(program.of, Find):
+        shown = [i for i in picture.objects if fits(i.thing, program.of.description)]
+        record["boxes"] = [item.box for item in shown]
+    return record
 
 
 def _annotations(picture: Picture) -> list[Record]:
@@ -216,6 +228,8 @@ def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -
     """Write the boxes, and a file for each kind of texts."""
     objects = _coco(records)
     (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
+    vocabulary = "\n".join([*SPECIAL_TOKENS, *all_words()]) + "\n"
+    (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
     makers: dict[str, Callable[[], Iterator[Record]]] = {
         "qa": partial(_question_rows, records),
         "captions": partial(_caption_rows, records),
@@ -255,6 +269,7 @@ def _question_rows(records: Sequence[Record]) -> Iterator[Record]:
                 "answer": question["answer"],
                 "family": question["family"],
                 "program": question["program"],
+                **({"boxes": question["boxes"]} if "boxes" in question else {}),
             }
 
 
