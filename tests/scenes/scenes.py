@@ -46,6 +46,9 @@ def judge(program: Sequence[Any], rows: Sequence[Row]) -> str:
         case ["same" | "different" as kind, aspect, first, second]:
             (a,), (b,) = select(first, rows), select(second, rows)
             return "yes" if (rows[a][aspect] == rows[b][aspect]) == (kind == "same") else "no"
+        case ["share", aspect, first, second]:
+            values = {rows[i][aspect] for i in [*select(first, rows), *select(second, rows)]}
+            return values.pop() if len(values) == 1 else "none"
         case ["compare", how, first, second]:
             more = len(select(first, rows)) - len(select(second, rows))
             return (

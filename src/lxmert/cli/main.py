@@ -20,6 +20,7 @@ for command in (
     asking.ask,
     asking.match,
     training.train,
+    training.ablate,
     regions.extract,
     scoring.evaluate,
     asking.predict,

@@ -156,6 +156,21 @@ class Different(Same):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which value of an aspect two things share."""
+
+    aspect: str
+    first: Find
+    second: Find
+
+    def answer(self, things: Sequence[Thing]) -> str:
+        """Return the value, or `none`."""
+        (first,), (second,) = self.first.select(things), self.second.select(things)
+        value: str = getattr(first, self.aspect)
+        return value if getattr(second, self.aspect) == value else "none"
+
+
+@dataclass(frozen=True)
 class Compare:
     """Whether there are `more` or `fewer` of the first things than of the second, or `equally`."""
 
@@ -170,7 +185,7 @@ class Compare:
         return _yes(outcomes[self.how])
 
 
-Program = Query | Count | Exist | Choose | Lies | Same | Compare
+Program = Query | Count | Exist | Choose | Lies | Same | Share | Compare
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from lxmert.scenes.programs import (
     Lies,
     Question,
     Same,
+    Share,
     Side,
     clear,
     lies,
@@ -55,18 +56,26 @@ LIES_FORMS = (
     "Does the {} stand {} the {}?",
     "Do you see the {} {} the {}?",
 )
-SAME_FORMS = (
-    "Are the {} and the {} the same {aspect}?",
-    "Do the {} and the {} have the same {aspect}?",
-    "Is the {} the same {aspect} as the {}?",
-    "Is the {aspect} of the {} the same as that of the {}?",
-)
-DIFFERENT_FORMS = (
-    "Do the {} and the {} have different {aspect}s?",
-    "Do the {} and the {} differ in {aspect}?",
-    "Is the {} of another {aspect} than the {}?",
-    "Is the {aspect} of the {} different from that of the {}?",
-)
+SAME_FORMS: dict[type[Same] | type[Share], tuple[str, ...]] = {
+    Same: (
+        "Are the {} and the {} the same {aspect}?",
+        "Do the {} and the {} have the same {aspect}?",
+        "Is the {} the same {aspect} as the {}?",
+        "Is the {aspect} of the {} the same as that of the {}?",
+    ),
+    Different: (
+        "Do the {} and the {} have different {aspect}s?",
+        "Do the {} and the {} differ in {aspect}?",
+        "Is the {} of another {aspect} than the {}?",
+        "Is the {aspect} of the {} different from that of the {}?",
+    ),
+    Share: (
+        "Which {aspect} do the {} and the {} share?",
+        "What {aspect} do the {} and the {} have in common?",
+        "What is the common {aspect} of the {} and the {}?",
+        "What {aspect} are both the {} and the {}?",
+    ),
+}
 SHARED = ("color", "size", "material")
 """Aspects that two things may have in common."""
 
@@ -96,7 +105,7 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
 
 
 def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask whether two things share an aspect, where both answers are possible."""
+    """Ask whether two things share an aspect, or which value, where both is possible."""
     for aspect in shuffled(generator, SHARED):
         named = nameable(scene, generator, without=aspect)
         alike: list[tuple[Named, Named]] = []
@@ -108,10 +117,12 @@ def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
         if not alike or not unlike:
             continue
         first, second = shuffled(generator, pick(generator, alike if coin(generator) else unlike))
-        kind, forms = (Same, SAME_FORMS) if coin(generator) else (Different, DIFFERENT_FORMS)
+        # A model that has found one of the two things gains nothing by it when yes and no are as
+        # likely, but much when asked for the value: that is how it learns to find both.
+        kind = pick(generator, list(SAME_FORMS))
         program = kind(aspect, Find(first[1]), Find(second[1]))
         texts = [phrase(named[1], generator) for named in (first, second)]
-        text = pick(generator, forms).format(*texts, aspect=aspect)
+        text = pick(generator, SAME_FORMS[kind]).format(*texts, aspect=aspect)
         return Question(text, program.answer(scene.things), "same", program)
     return None
 

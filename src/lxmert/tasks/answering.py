@@ -26,7 +26,9 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
+    check_limit,
     check_same_extractor,
+    draw_rows,
     load_eyes,
     save_model,
 )
@@ -50,6 +52,7 @@ class AnsweringData:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
+        limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
     train: str
@@ -59,6 +62,10 @@ class AnsweringData:
     eyes: str | None = None
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class AnsweringTask:
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
@@ -99,6 +106,8 @@ class AnsweringTask:
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = read_questions(data.train), read_questions(data.valid)
+        rows = draw_rows(len(training), data.limit, seed=seed)
+        training = [training[row] for row in rows.tolist()]
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(
             settings.model,

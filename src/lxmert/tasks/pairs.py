@@ -26,7 +26,9 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
+    check_limit,
     check_same_extractor,
+    draw_rows,
     load_eyes,
     save_model,
 )
@@ -50,6 +52,7 @@ class PairsData:
         regions: region store of the training images.
         valid_regions: region store of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
+        limit: training statements to use, drawn at random by the seed; absent: all.
     """
 
     train: str
@@ -57,6 +60,10 @@ class PairsData:
     regions: str
     valid_regions: str
     eyes: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class PairsTask:
     settings_type: ClassVar[type] = PairsSettings
     best_metric = "accuracy"
 
-    def __init__(self, settings: PairsSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: PairsSettings, *, seed: int) -> None:
         """Read the statements and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
@@ -98,6 +105,7 @@ class PairsTask:
         training, validation = (
             Corpus.of(stream_questions(path)) for path in (data.train, data.valid)
         )
+        training = training.select(draw_rows(len(training), data.limit, seed=seed))
         self.truths = [read_truths(training, data.train), read_truths(validation, data.valid)]
         begun = begin(settings.model, Wanted("pairs", store, training.texts))
         self.model: nn.Module = begun.model

@@ -13,7 +13,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.tokens import Tokens
-from lxmert.schema import Example, FloatArray, Regions
+from lxmert.schema import Example, FloatArray, IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
@@ -137,6 +137,24 @@ def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -
         other = int(generator.integers(len(corpus)))
         if corpus.examples.images(other) != own:
             return other
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of training examples with which nothing can be trained.
+
+    Raises:
+        ValueError: if it is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
+
+
+def draw_rows(count: int, limit: int | None, *, seed: int) -> IntArray:
+    """Draw at most `limit` of `count` examples, in their order; None draws them all."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    drawn = np.random.default_rng([seed, count]).permutation(count)[:limit]
+    return np.sort(drawn)
 
 
 def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:
