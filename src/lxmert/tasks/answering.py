@@ -28,7 +28,9 @@ from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     as_list,
+    check_limit,
     check_same_extractor,
+    draw_examples,
     load_eyes,
     save_model,
 )
@@ -52,6 +54,7 @@ class AnsweringData:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
+        limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
     train: Files
@@ -61,6 +64,10 @@ class AnsweringData:
     eyes: str | None = None
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class AnsweringTask:
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
@@ -103,6 +110,7 @@ class AnsweringTask:
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
+        training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(
             settings.model,

@@ -148,6 +148,24 @@ def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -
             return other
 
 
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of training examples with which nothing can be trained.
+
+    Raises:
+        ValueError: if it is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
+
+
+def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
+    """Draw at most `limit` examples by the seed, in their order; None leaves all of them."""
+    if limit is None or limit >= len(corpus):
+        return corpus
+    drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
+    return corpus.select(np.sort(drawn))
+
+
 def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
     """Load the extractor that made a store, to be saved with the model; None where none is named.
 
