@@ -65,7 +65,7 @@ def test_a_cell_belongs_to_the_feature_at_its_place():
 
 
 def test_a_picture_is_seen_alike_alone_and_in_any_batch():
-    """Once trained, the norms are those of the training, so that no other picture can change one."""
+    """Once trained, the norms are those of the training: no other picture changes one."""
     pixels = torch.from_numpy(np.stack([picture(48, 48, seed) for seed in range(5)]))
     eyes = trained_eyes().eval()
     together, _ = eyes(pixels)
