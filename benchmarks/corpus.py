@@ -113,7 +113,7 @@ def measure_index(folder: Path) -> dict[str, float]:
     order = np.random.default_rng(7).integers(len(corpus), size=BATCH * BATCHES).tolist()
     asked = time.process_time()
     for row in order:
-        corpus.images(row), tokens[row], targets.best_id(row)
+        corpus.images(row), tokens[row], targets.known(row)
     asked = time.process_time() - asked
     return {
         "sentences": len(corpus),

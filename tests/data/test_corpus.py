@@ -15,7 +15,7 @@ from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.tokenizer import build_tokenizer, cut
 from lxmert.data.tokens import Tokens
-from lxmert.schema import IGNORE_INDEX
+from lxmert.schema import IGNORE_INDEX, Example
 from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
 
 WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
@@ -100,6 +100,25 @@ def test_answers_of_a_view_are_counted_as_often_as_it_shows_them(tmp_path: Path)
     assert dict(zip(corpus.answer_names, corpus.answer_counts().tolist(), strict=True)) == {
         name: counts[name] for name in corpus.answer_names
     }
+
+
+def test_answers_that_fall_together_are_one_class() -> None:
+    answers = {"The Mug": 0.3, "cup": 0.5, "mug": 0.125, "gone": 1.0, "MUG": 0.25}
+    corpus = Corpus.of([Example("7", "What?", ("a",), answers), Example("8", "?", ("a",))])
+    vocabulary = AnswerVocabulary(["ball", "cup", "mug"])
+
+    def normalize(answer: str) -> str:
+        return answer.lower().removeprefix("the ")
+
+    found = {}
+    for rule in ("max", "last"):
+        targets = Targets(corpus, vocabulary, normalize=normalize, collisions=rule)
+        found[rule] = [values.tolist() for values in targets.known(0)]
+        assert targets.best_id(0) == 1
+        assert [len(values) for values in targets.known(1)] == [0, 0]
+        assert targets.count_unknown() == 1
+    assert found == {"max": [[2, 1], [0.3, 0.5]], "last": [[2, 1], [0.25, 0.5]]}
+    assert Targets(corpus, vocabulary).scores(0).tolist() == [0, 0.5, 0.125]
 
 
 def test_an_example_names_the_file_that_it_is_from(tmp_path: Path) -> None:

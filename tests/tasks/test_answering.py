@@ -11,7 +11,8 @@ from world import COLORS, make_world
 from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
-from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
 
@@ -114,7 +115,7 @@ def test_texts_that_are_too_long_are_cut_and_counted(
     data: AnsweringData, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make(data, replace(SMALL, max_text_length=5))
-    assert "48 of 48 texts have more than 5 tokens" in caplog.text
+    assert "48 of 48 texts (100.00 %) have more than 5 tokens" in caplog.text
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]

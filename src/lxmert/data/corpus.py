@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -199,6 +199,16 @@ class Corpus(Sequence[Example]):
         given = self._columns.answers.row(self._rows[index])
         return given["name"].astype(np.int64), given["score"]
 
+    @property
+    def stored_answers(self) -> tuple[Ragged, IntArray]:
+        """The answers of the whole data set by its rows, and the row of each example."""
+        return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+
+    def count_answered(self) -> int:
+        """Count the examples that have an answer."""
+        stored, rows = self.stored_answers
+        return int((stored.bounds[rows + 1] > stored.bounds[rows]).sum())
+
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
         stored, rows = self._columns.answers, np.asarray(self._rows, dtype=np.int64)
@@ -236,35 +246,65 @@ class Corpus(Sequence[Example]):
 class Targets:
     """What an answering model is trained for, from the arrays of a corpus."""
 
-    def __init__(self, corpus: Corpus, vocabulary: AnswerVocabulary) -> None:
-        """Look up the class of every answer once."""
+    def __init__(
+        self,
+        corpus: Corpus,
+        vocabulary: AnswerVocabulary,
+        *,
+        normalize: Callable[[str], str] = lambda answer: answer,
+        collisions: Literal["max", "last"] = "max",
+    ) -> None:
+        """Look up the class of every answer once.
+
+        Args:
+            corpus: the examples.
+            vocabulary: the answers that the model can give.
+            normalize: brings an answer of the corpus into the form of the vocabulary.
+            collisions: which score a class gets whose answers were several before they were
+                normalised: the highest, or that of the last one.
+        """
         self._corpus = corpus
         self._num_classes = len(vocabulary)
-        names = ({name: 1.0} for name in corpus.answer_names)
+        self._last = collisions == "last"
+        names = ({normalize(name): 1.0} for name in corpus.answer_names)
         found = (vocabulary.best_id(name) for name in names)
         self._classes = np.fromiter(found, np.int64, len(corpus.answer_names))
 
+    def known(self, index: int) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Return the classes of an example's known answers, each once, and their scores.
+
+        The order is that of the example's answers; both are empty where no answer is known.
+        """
+        names, given = self._corpus.answer_ids(index)
+        scores: dict[int, float] = {}
+        for place, score in zip(self._classes[names].tolist(), given.tolist(), strict=True):
+            if place != IGNORE_INDEX:
+                scores[place] = score if self._last else max(score, scores.get(place, score))
+        classes = np.fromiter(scores.keys(), np.int64, len(scores))
+        return classes, np.fromiter(scores.values(), np.float64, len(scores))
+
     def best_id(self, index: int) -> int:
         """Return the class of an example's best known answer; `IGNORE_INDEX` where none is."""
-        names, scores = self._corpus.answer_ids(index)
-        classes = self._classes[names]
-        known = classes != IGNORE_INDEX
-        if not known.any():
-            return IGNORE_INDEX
-        return int(classes[known][scores[known].argmax()])
+        classes, scores = self.known(index)
+        return int(classes[scores.argmax()]) if len(classes) else IGNORE_INDEX
 
     def scores(self, index: int) -> FloatArray:
         """Return the score of every class, `[classes]` in `[0, 1]`; unknown answers are dropped."""
-        names, given = self._corpus.answer_ids(index)
-        classes = self._classes[names]
-        known = classes != IGNORE_INDEX
+        classes, given = self.known(index)
         scores = np.zeros(self._num_classes, dtype=np.float32)
-        scores[classes[known]] = given[known]
+        scores[classes] = given
         return scores
 
+    def unknown(self) -> IntArray:
+        """Return the examples that have no answer in the vocabulary, or none at all."""
+        stored, rows = self._corpus.stored_answers
+        found = self._classes[stored.values["name"]] != IGNORE_INDEX
+        before = np.concatenate([[0], np.cumsum(found)])  # known answers up to each place
+        return np.flatnonzero(before[stored.bounds[rows + 1]] == before[stored.bounds[rows]])
+
     def count_unknown(self) -> int:
-        """Count the examples that have no answer in the vocabulary."""
-        return sum(self.best_id(index) == IGNORE_INDEX for index in range(len(self._corpus)))
+        """Count the examples that have no answer in the vocabulary, or none at all."""
+        return len(self.unknown())
 
 
 class _Names:
