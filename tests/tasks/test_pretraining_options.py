@@ -233,6 +233,17 @@ def test_question_accuracy_counts_matched_pairs_only(world: World) -> None:
     assert task.evaluate(device="cpu")["qa_accuracy"] == pytest.approx(right)
 
 
+def test_question_accuracy_is_told_by_file(world: World) -> None:
+    """As the released code told that of VQA, GQA and Visual Genome beside each other."""
+    other = with_answers(world, "vg-qa", {"blue": 1.0})
+    task = build(world, data={"valid_questions": (world["questions"], *other)}, mismatch_rate=0.0)
+    task.model.eval()
+    scores = task.evaluate(device="cpu")
+    both = [scores["qa_accuracy_questions"], scores["qa_accuracy_vg-qa"]]
+    assert scores["qa_accuracy"] == pytest.approx(np.mean(both))
+    assert {"red", "blue"} == set(task.answers.answers)
+
+
 def test_a_corpus_without_validation_answers_is_judged_by_its_words(world: World) -> None:
     """The run stopped at its first evaluation: there was no `qa_accuracy` to compare."""
     questions = with_answers(world, "other", {"purple": 1.0})
