@@ -33,6 +33,7 @@ from lxmert.tasks.texts import (
     draw_examples,
     load_eyes,
     save_model,
+    tell_splits,
 )
 
 _VALIDATION_BATCH = 256
@@ -133,6 +134,7 @@ class AnsweringTask:
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
+        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
 
     def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.

@@ -127,6 +127,19 @@ class TextCorpus:
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 
 
+def tell_splits(
+    training: TextCorpus, validation: TextCorpus, train: Sequence[str], valid: Sequence[str]
+) -> None:
+    """Say which files the scores of a run are about."""
+    _logger.info(
+        "training on %d texts of %s; validating on %d of %s",
+        len(training),
+        ", ".join(train),
+        len(validation),
+        ", ".join(valid),
+    )
+
+
 def check_several_images(*corpora: TextCorpus) -> None:
     """Refuse corpora in which no text could be exchanged for one about another image."""
     for corpus in corpora:
