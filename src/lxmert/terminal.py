@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,26 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 @contextmanager
-def show_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def show_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage of a preparation, one after the other, on a terminal only."""
+    with ExitStack() as bars:
+        shown: dict[str, Callable[[int, int | None], None]] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                bars.close()
+                shown.clear()
+                shown[stage] = bars.enter_context(show_progress(stage))
+            shown[stage](done, total or None)  # 0: nobody knows yet
+            if done == total:
+                bars.close()
+                shown.clear()
+
+        yield advance
+
+
+@contextmanager
+def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with speed and time left, on a terminal only."""
     from rich.console import Console
     from rich.progress import (

@@ -5,13 +5,11 @@ needed. What is trained on at once is a picture with some of its questions, seen
 """
 
 import copy
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.check import check_data
+from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
 from lxmert.data.corpus import Corpus, Targets
-from lxmert.data.image_folder import ImageFolder
 from lxmert.data.pixels import Pixels, PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
-from lxmert.data.report import Report
-from lxmert.data.splits import split_by_image
 from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.model import objectives
@@ -34,39 +29,14 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family, blind_guesses
+from lxmert.tasks.own_files import OwnData, open_own_files
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings, save_model
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes, shrink
 
-_SHARES = {"train": 0.9, "valid": 0.1}
 _VALIDATION_BATCH = 64
 _TYPICAL = 200
 """Pictures whose sizes decide how large pictures are made for the eyes."""
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OwnData:
-    """The user's files.
-
-    Attributes:
-        train: JSONL file of questions: `image`, `question`, `answer`.
-        images: folder of the pictures.
-        valid: JSONL file of validation questions; absent: the lines whose `split` says so, else
-            those of a tenth of the images.
-        targets: `soft` trains the score of every answer (binary cross-entropy, as published),
-            `single` the best one (cross-entropy); `auto`: single where each question has one.
-        limit_images: so many training images only, drawn at random; absent: all.
-        strict: whether warnings of the check stop the run as well.
-    """
-
-    train: str
-    images: str
-    valid: str | None = None
-    targets: Literal["auto", "soft", "single"] = "auto"
-    limit_images: int | None = None
-    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,37 +106,43 @@ class OwnDataTask:
     settings_type: ClassVar[type] = OwnDataSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: OwnDataSettings, *, seed: int, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: OwnDataSettings,
+        *,
+        seed: int,
+        folder: Path,
+        first: bool = True,
+        progress: Progress = lambda what, done, total: None,  # noqa: ARG005
+    ) -> None:
         """Check the data set, split it, prepare its pictures, and make a new model.
 
         Args:
             settings: the tables of the recipe.
             seed: of splits and random shifts.
             folder: of the run, where the report and the prepared pictures are kept.
+            first: whether this is the process that looks at the data; see `open_own_files`.
+            progress: called while files are looked at and pictures are prepared.
 
         Raises:
             ValueError: if the data set cannot be trained on; the message says why.
         """
-        if settings.model.start is not None:
-            raise ValueError(
-                "model.start names a model, but own data with trained eyes start from nothing: "
-                "leave it out, or extract regions and use an answering recipe"
-            )
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
-        data = settings.data
-        report = _check(data, folder)
-        self.training, self.validation = _read(data, report, seed)
-        length = settings.model.max_text_length
+        data, length = settings.data, settings.model.max_text_length
+        files = open_own_files(
+            data, folder, seed=seed, longest=length, first=first, progress=progress
+        )
+        self.training, self.validation = files.training, files.validation
         self.tokenizer = build_tokenizer(self.training.texts())
         self.tokens = [
             Tokens(corpus.texts(), self.tokenizer, longest=length)
             for corpus in (self.training, self.validation)
         ]
         self.answers = self.training.vocabulary()
-        self.single = _is_single(data.targets, self.training)
+        self.single = is_single(data.targets, self.training)
         self.targets = Targets(self.training, self.answers)
-        self.pictures = _prepare_pictures(data, (self.training, self.validation), folder)
+        self.pictures = _prepare_pictures(data, (self.training, self.validation), folder, progress)
         self.groups = _group(self.training, settings.eyes.questions)
         eyes = GridEyes(GridConfig.for_pictures(self.pictures.side))
         model = LxmertForQuestionAnswering(
@@ -245,62 +221,16 @@ class OwnDataTask:
         save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes)
 
 
-def _check(data: OwnData, folder: Path) -> Report:
-    """Look at the whole data set first; tell and keep what was found."""
-    files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
-    report = check_data(files, images=data.images)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "data-report.json.partial"
-    partial.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "data-report.json")
-    for line in report.lines():
-        _logger.info("%s", line)
-    if report.stops(strict=data.strict):
-        raise ValueError(
-            f"the data set cannot be trained on as it is: see above, and {folder}/data-report.json"
-            + (" (data.strict stops at warnings too)" if not report.stops() else "")
-        )
-    return report
-
-
-def _read(data: OwnData, report: Report, seed: int) -> tuple[Corpus, Corpus]:
-    """Return training and validation questions, by file, by their `split`, or by image."""
-    corpus = Corpus.read([data.train], resolve=report.resolve)
-    rows = corpus.split_rows()
-    if "train" not in rows:
-        raise ValueError(
-            f"{data.train} has no question to train on, only of the splits {sorted(rows)}: leave "
-            "'split' out, or give some lines the split train"
-        )
-    train = corpus.select(rows["train"])
-    if data.valid is not None:
-        parts = train, Corpus.read([data.valid], resolve=report.resolve)
-    elif "valid" in rows:
-        parts = train, corpus.select(rows["valid"])
-    else:
-        copies = ImageFolder(data.images).same(corpus.image_names)
-        split = split_by_image(train, seed=seed, shares=_SHARES, copies=copies)
-        parts = train.select(split.rows["train"]), train.select(split.rows["valid"])
-        _logger.info("%d questions are kept for validation, by image", len(parts[1]))
-        if split.unseen:
-            unseen = ", ".join(map(repr, list(split.unseen)[:5]))
-            _logger.warning("answers of the validation questions only: %s", unseen)
-    if data.limit_images is None:
-        return parts
-    images = parts[0].used_images
-    chosen = np.random.default_rng(seed).permutation(images)[: data.limit_images]
-    kept = np.flatnonzero(np.isin(parts[0].image_pairs[:, 0], chosen))
-    return parts[0].select(kept), parts[1]
-
-
-def _is_single(targets: str, corpus: Corpus) -> bool:
+def is_single(targets: str, corpus: Corpus) -> bool:
     """Tell whether to train one answer a question."""
     if targets != "auto":
         return targets == "single"
     return all(len(corpus.answer_ids(row)[0]) <= 1 for row in range(len(corpus)))
 
 
-def _prepare_pictures(data: OwnData, corpora: Sequence[Corpus], folder: Path) -> PixelStore:
+def _prepare_pictures(
+    data: OwnData, corpora: Sequence[Corpus], folder: Path, progress: Progress
+) -> PixelStore:
     """Resize all pictures once, to a size that suits them."""
     images = Path(data.images)
     names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
@@ -310,7 +240,11 @@ def _prepare_pictures(data: OwnData, corpora: Sequence[Corpus], folder: Path) ->
             sides.append(min(picture.size))
     side = GridConfig.for_pictures(median(sides)).side
     return PixelStore.write(
-        folder / "pictures", names, lambda name: shrink(images / name, side), side=side
+        folder / "pictures",
+        names,
+        lambda name: shrink(images / name, side),
+        side=side,
+        progress=lambda done, total: progress("pictures", done, total),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lxmert.train.tables import flatten
 
-FREE_KEYS = ("loop.workers", "loop.log_every")
+FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
 
 _RECIPE = "recipe.toml"

@@ -91,15 +91,26 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
             run that is already in the folder.
         FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
     """
-    check_folder(output, recipe_table(recipe))
-    metrics = finished_metrics(output)
+    metrics = check_finished(recipe, output)
     if metrics is not None:
-        _logger.info("%s is finished: nothing to do", output)
         return metrics
     run, random_states = _start(recipe, task, output, cpu=cpu)
     with run.report:
         _run_steps(run, random_states)
         return _finish(run)
+
+
+def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
+    """Return the metrics of a run that is finished, and say so; None for one that can go on.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or a model of another origin.
+    """
+    check_folder(output, recipe_table(recipe))
+    metrics = finished_metrics(output)
+    if metrics is not None:
+        _logger.info("%s is finished: nothing to do", output)
+    return metrics
 
 
 def _start(
