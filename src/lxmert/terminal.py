@@ -146,23 +146,25 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     console.print(f"\n[dim]matched in {seconds:.2f} s[/]")
 
 
-def show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:
-    """Print accuracy by family beside the blind guess."""
+def show_scores(report: Mapping[str, Any]) -> None:
+    """Print accuracy by family beside what guesses reach; `AnswerReport` says what is in it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
+    shown = {title: report[name] for name, title in titles.items() if report[name]}
     table = Table(box=None, pad_edge=False)
     table.add_column("family", header_style="dim")
-    table.add_column("accuracy", justify="right", header_style="dim")
-    if blind:
-        table.add_column("blind guess", justify="right", header_style="dim")
-    for family, score in accuracy.items():
-        row = [family, f"{score:.1%}"]
-        table.add_row(Text(row[0]), *row[1:], *([f"{blind[family]:.1%}"] if blind else []))
+    for title in shown:
+        table.add_column(title, justify="right", header_style="dim")
+    for family in report["accuracy"]:
+        table.add_row(Text(family), *(f"{scores[family]:.1%}" for scores in shown.values()))
     console = Console()
     console.print(table)
-    console.print(f"{count} questions")
+    console.print(f"{report['count']:,} questions, all of them scored")
+    for warning in report["warnings"]:
+        show_warning(warning)
 
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:

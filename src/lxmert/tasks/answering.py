@@ -21,6 +21,7 @@ from lxmert.data.tokenizer import LxmertTokenizer, build_tokenizer
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
@@ -110,6 +111,7 @@ class AnsweringTask:
             model = self._start(settings.model.start, store)
         self.model: nn.Module = model
         self._report_unknown(training)
+        self.blind = Blind.learn(training).to_text()
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
@@ -203,4 +205,4 @@ class AnsweringTask:
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForQuestionAnswering)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes, self.blind)

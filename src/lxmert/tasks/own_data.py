@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
+from lxmert.data.columns import Ragged
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.pixels import Pixels, PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
@@ -28,7 +29,8 @@ from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.metrics import OVERALL, accuracy_by_family, blind_guesses
+from lxmert.tasks.blind import Blind
+from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.own_files import OwnData, open_own_files
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings, save_model
@@ -142,8 +144,9 @@ class OwnDataTask:
         self.answers = self.training.vocabulary()
         self.single = is_single(data.targets, self.training)
         self.targets = Targets(self.training, self.answers)
+        self.blind = Blind.learn(self.training).to_text()  # its objects would take far more memory
         self.pictures = _prepare_pictures(data, (self.training, self.validation), folder, progress)
-        self.groups = _group(self.training, settings.eyes.questions)
+        self.groups = group_by_image(self.training, settings.eyes.questions)
         eyes = GridEyes(GridConfig.for_pictures(self.pictures.side))
         model = LxmertForQuestionAnswering(
             _new_config(settings.model, len(self.tokenizer), eyes.config, self.answers)
@@ -151,12 +154,12 @@ class OwnDataTask:
         self.model: nn.Module = SeeingModel(eyes, model)
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.groups.bounds) - 1
 
     def example(self, index: int, epoch: int) -> Item:
         """Return a picture, shifted at random, with some of its questions."""
         generator = np.random.default_rng([self.seed, epoch, index])
-        rows = self.groups[index]
+        rows = self.groups.row(index).tolist()
         pixels = _shift(
             self.pictures[self.training.image_ids(rows[0])[0]], generator, self.settings.eyes.shift
         )
@@ -191,20 +194,26 @@ class OwnDataTask:
         return {"qa": objectives.answering(scores, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, `overall` and by family, and blind's."""
-        groups = _group(self.validation, self.settings.eyes.questions)[:limit]
-        rows = [row for group in groups for row in group]
+        """Return the accuracy on validation questions, and that of guesses without a picture.
+
+        Returns:
+            `overall`, each family, and the `blind.GUESSES` overall.
+        """
+        groups = group_by_image(self.validation, self.settings.eyes.questions)
+        count = min(len(groups.bounds) - 1, limit or len(self.validation))
         predictions: list[str] = []
-        for start in range(0, len(groups), _VALIDATION_BATCH):
-            part = groups[start : start + _VALIDATION_BATCH]
-            batch = self.collate([self._seen(group) for group in part])
+        for start in range(0, count, _VALIDATION_BATCH):
+            part = range(start, min(start + _VALIDATION_BATCH, count))
+            batch = self.collate([self._seen(groups.row(group).tolist()) for group in part])
             text = {name: value.to(device) for name, value in batch["text"].items()}
             with torch.inference_mode():
                 scores = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
             predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
-        examples = [self.validation[row] for row in rows]
-        blind = accuracy_by_family(examples, blind_guesses(self.training, examples))
-        return accuracy_by_family(examples, predictions) | {"blind": blind[OVERALL]}
+        examples = self.validation.select(groups.values[: groups.bounds.item(count)])
+        blind = Blind.from_text(self.blind).scores(examples)
+        return accuracy_by_family(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in blind.items()
+        }
 
     def _seen(self, rows: Sequence[int]) -> Item:
         """Return a validation picture as it is, with its questions."""
@@ -218,7 +227,7 @@ class OwnDataTask:
         preprocessor = PreprocessorConfig(
             eyes.fingerprint, max_text_length=self.settings.model.max_text_length
         )
-        save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes)
+        save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes, self.blind)
 
 
 def is_single(targets: str, corpus: Corpus) -> bool:
@@ -248,15 +257,15 @@ def _prepare_pictures(
     )
 
 
-def _group(corpus: Corpus, most: int) -> list[list[int]]:
+def group_by_image(corpus: Corpus, most: int) -> Ragged:
     """Return the rows of each image's questions, at most so many at once, in the order read."""
-    by_image: dict[int, list[list[int]]] = {}
-    for row, image in enumerate(corpus.image_pairs[:, 0].tolist()):
-        groups = by_image.setdefault(image, [[]])
-        if len(groups[-1]) == most:
-            groups.append([])
-        groups[-1].append(row)
-    return [group for groups in by_image.values() for group in groups]
+    images = corpus.image_pairs[:, 0]
+    _, first, place = np.unique(images, return_index=True, return_inverse=True)
+    order = np.argsort(first[place], kind="stable")  # images as they come, rows as they are
+    sizes = np.bincount(np.argsort(np.argsort(first))[place])
+    offsets = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    starts = np.flatnonzero(offsets % most == 0)
+    return Ragged(np.append(starts, len(order)).astype(np.uint32), order)
 
 
 def _shift(pixels: Pixels, generator: np.random.Generator, share: float) -> Pixels:

@@ -158,7 +158,7 @@ def _read(data: OwnData, report: Report, seed: int, *, tell: bool) -> tuple[Corp
         validation = corpus.select(rows["valid"])
     else:
         training, validation = _split(training, data, seed, tell=tell)
-    return _limit(training, data.limit_images, seed), validation
+    return _limit(_answered(training), data.limit_images, seed), _answered(validation)
 
 
 def _split(training: Corpus, data: OwnData, seed: int, *, tell: bool) -> tuple[Corpus, Corpus]:
@@ -175,6 +175,12 @@ def _split(training: Corpus, data: OwnData, seed: int, *, tell: bool) -> tuple[C
             unseen = ", ".join(map(repr, list(split.unseen)[:5]))
             _logger.warning("answers of the validation questions only: %s", unseen)
     return parts
+
+
+def _answered(corpus: Corpus) -> Corpus:
+    """Leave out the questions without an answer, which teach nothing; the report counts them."""
+    known = [len(corpus.answer_ids(row)[0]) > 0 for row in range(len(corpus))]
+    return corpus if all(known) else corpus.select(np.flatnonzero(known))
 
 
 def _limit(training: Corpus, limit: int | None, seed: int) -> Corpus:
