@@ -18,7 +18,9 @@ from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-unt
 from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.task import Batch, Task
+from lxmert.train.curve import draw_curve
 from lxmert.train.folder import (
     check_folder,
     close_folder,
@@ -366,7 +368,21 @@ def _finish(run: _Run) -> dict[str, float]:
     metrics = _evaluate(run)
     if run.is_main:
         run.task.save(run.output)
+        _draw(run)
         close_folder(run.output, metrics, steps=run.total_steps)
         _logger.info("%s is finished after %d steps", run.output, run.total_steps)
     run.accelerator.wait_for_everyone()
     return metrics
+
+
+def _draw(run: _Run) -> None:
+    """Save the picture of the run."""
+    curve = draw_curve(
+        run.report.lines(),
+        total_steps=run.total_steps,
+        best_metric=run.task.best_metric,
+        marks=GUESSES,
+    )
+    part = run.output / "curve.png.part"
+    curve.save(part, format="PNG")
+    part.replace(run.output / "curve.png")

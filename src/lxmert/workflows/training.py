@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from lxmert.data.check import Progress
+from lxmert.tasks.blind import GUESSES, judge
+from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
 from lxmert.tasks.own_files import load_report
 from lxmert.tasks.registry import TASKS, build_task
@@ -81,9 +83,18 @@ def train_recipe(
         task = _own_data(recipe.settings, recipe.seed, output, first=first, progress=progress)
     metrics = train(recipe, task, output, cpu=cpu)
     if first:
-        for line in load_report(output).summary():
-            _logger.info("%s", line)
+        _sum_up(metrics, output)
     return metrics
+
+
+def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
+    """Say once more what was trained on, and if nothing was learned."""
+    for line in load_report(output).summary():
+        _logger.info("%s", line)
+    guesses = {name: {OVERALL: metrics[name]} for name in GUESSES}
+    warning = judge(metrics, guesses)
+    if warning:
+        _logger.warning("%s", warning)
 
 
 def _own_data(
