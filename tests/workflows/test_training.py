@@ -179,6 +179,7 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
 ) -> None:
     given = options(world)
     assert lxmert("train", RECIPE, "-o", tmp_path, *given).code == 0
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         refused = lxmert("train", RECIPE, "-o", tmp_path, *given, "--set", "optim.lr=0.5")
         finished = lxmert("train", RECIPE, "-o", tmp_path, *given, "--strict")
