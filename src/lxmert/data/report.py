@@ -92,6 +92,7 @@ KINDS = {
     "unknown_key": Kind("note", "unknown keys", "not read"),
     "answer_spaces": Kind("note", "answers with spaces around them", "taken off"),
     "repeated_question": Kind("note", "questions asked again with the same answer", "used"),
+    "given_boxes": Kind("note", "lines with boxes", "checked, not used: eyes find their own"),
     "unused_image": Kind("note", "images that no question is about", "not used"),
 }
 

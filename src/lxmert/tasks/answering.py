@@ -7,30 +7,28 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
-from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_questions
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import LxmertTokenizer, build_tokenizer
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
+from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
-    check_extractor,
     check_same_extractor,
     load_eyes,
-    new_config,
     save_model,
 )
 
@@ -49,6 +47,8 @@ class AnsweringData:
         regions: region store of the training images.
         valid_regions: region store of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
+        answers: list of the answers to choose from, such as `trainval_label2ans.json`; absent:
+            those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
     """
@@ -58,6 +58,7 @@ class AnsweringData:
     regions: str
     valid_regions: str
     eyes: str | None = None
+    answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
 
 
@@ -96,20 +97,24 @@ class AnsweringTask:
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
         check_same_extractor(store, valid_store)
-        self.eyes = load_eyes(data.eyes, store)
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = read_questions(data.train), read_questions(data.valid)
-        if settings.model.start is None:
-            self.tokenizer = build_tokenizer(example.text for example in training)
-            self.answers = AnswerVocabulary.build(example.answers for example in training)
-            length = settings.model.max_text_length
-            self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
-            config = new_config(settings.model, self.tokenizer, store, self.answers.answers)
-            model = LxmertForQuestionAnswering(config)
-        else:
-            model = self._start(settings.model.start, store)
-        self.model: nn.Module = model
+        listed = None if data.answers is None else read_answers(data.answers).answers
+        begun = begin(
+            settings.model,
+            Wanted(
+                "answering",
+                store,
+                texts=lambda: (example.text for example in training),
+                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+                answer_list=listed,
+            ),
+        )
+        self.model: nn.Module = begun.model
+        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
+        self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
+        self.eyes = load_eyes(data.eyes, store)
         self._report_unknown(training)
         self.blind = Blind.learn(training).to_text()
         length = self.preprocessor.max_text_length
@@ -137,22 +142,6 @@ class AnsweringTask:
                 len(training),
                 dict(unknown[0].answers),
             )
-
-    def _start(self, folder: str, store: RegionStore) -> LxmertForQuestionAnswering:
-        """Take weights, tokenizer and answers of a model that knows the store's extractor."""
-        self.preprocessor = PreprocessorConfig.load(folder)
-        check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
-        self.tokenizer = LxmertTokenizer.from_pretrained(folder)
-        loaded: Any = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
-        model, info = loaded
-        assert isinstance(model, LxmertForQuestionAnswering)
-        if info["missing_keys"]:
-            raise ValueError(
-                f"{folder} has no weights for {min(info['missing_keys'])}: start from a model that "
-                "was pretrained with the answering objective"
-            )
-        self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {})
-        return model
 
     def __len__(self) -> int:
         return len(self.training)
@@ -190,7 +179,11 @@ class AnsweringTask:
         return {"qa": objectives.answering(logits, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, `overall` and by family."""
+        """Return the accuracy on validation questions, and that of guesses without a picture.
+
+        Returns:
+            `overall`, each family, and the `blind.GUESSES` overall.
+        """
         rows = min(len(self.validation), limit or len(self.validation))
         predictions: list[str] = []
         for start in range(0, rows, _VALIDATION_BATCH):
@@ -200,7 +193,11 @@ class AnsweringTask:
             with torch.inference_mode():
                 logits = self.model(**inputs).question_answering_score
             predictions += [self.answers.answers[i] for i in logits.argmax(-1).tolist()]
-        return accuracy_by_family(self.validation.examples[:rows], predictions)
+        examples = self.validation.examples[:rows]
+        blind = Blind.from_text(self.blind).scores(examples)
+        return accuracy_by_family(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in blind.items()
+        }
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""

@@ -136,6 +136,12 @@ class OwnDataTask:
             data, folder, seed=seed, longest=length, first=first, progress=progress
         )
         self.training, self.validation = files.training, files.validation
+        pairs = int((self.training.image_pairs[:, 1] >= 0).sum())
+        if pairs:
+            raise ValueError(
+                f"{data.train} has {pairs:,} questions about two pictures, which eyes that are "
+                "trained along cannot read: name others, --set data.eyes=FOLDER"
+            )
         self.tokenizer = build_tokenizer(self.training.texts())
         self.tokens = [
             Tokens(corpus.texts(), self.tokenizer, longest=length)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lxmert.data.check import Progress
+from lxmert.tasks.answering import AnsweringSettings
 from lxmert.tasks.blind import GUESSES, judge
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
@@ -17,6 +18,7 @@ from lxmert.tasks.task import Task
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.settings import Recipe, read_recipe
+from lxmert.workflows.own_regions import prepare_regions, region_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ def train_recipe(
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
     with accelerator.main_process_first():
-        task = _own_data(recipe.settings, recipe.seed, output, first=first, progress=progress)
+        task = _own_data(
+            recipe, output, device=str(accelerator.device), first=first, progress=progress
+        )
     metrics = train(recipe, task, output, cpu=cpu)
     if first:
         _sum_up(metrics, output)
@@ -91,15 +95,26 @@ def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
     """Say once more what was trained on, and if nothing was learned."""
     for line in load_report(output).summary():
         _logger.info("%s", line)
-    guesses = {name: {OVERALL: metrics[name]} for name in GUESSES}
-    warning = judge(metrics, guesses)
-    if warning:
-        _logger.warning("%s", warning)
+    guesses = {name: {OVERALL: metrics[name]} for name in GUESSES if name in metrics}
+    if len(guesses) == len(GUESSES):
+        warning = judge(metrics, guesses)
+        if warning:
+            _logger.warning("%s", warning)
 
 
 def _own_data(
-    settings: OwnDataSettings, seed: int, folder: Path, *, first: bool, progress: Progress
+    recipe: Recipe, folder: Path, *, device: str, first: bool, progress: Progress
 ) -> Task:
-    """Make the task that own data ask for."""
-    torch.manual_seed(seed)
-    return OwnDataTask(settings, seed=seed, folder=folder, first=first, progress=progress)
+    """Make the task that own data ask for: with eyes that are there, or to be trained along."""
+    settings = recipe.settings
+    assert isinstance(settings, OwnDataSettings)
+    if settings.data.eyes is None and settings.model.start is None:
+        torch.manual_seed(recipe.seed)
+        return OwnDataTask(
+            settings, seed=recipe.seed, folder=folder, first=first, progress=progress
+        )
+    if first:
+        prepare_regions(settings, folder, seed=recipe.seed, device=device, progress=progress)
+    ready = region_settings(settings, folder)
+    name = "answering" if isinstance(ready, AnsweringSettings) else "pairs"
+    return build_task(name, ready, seed=recipe.seed)
