@@ -152,6 +152,9 @@ class OwnDataTask:
         self.targets = Targets(self.training, self.answers)
         self.blind = Blind.learn(self.training).to_text()  # its objects would take far more memory
         self.pictures = _prepare_pictures(data, (self.training, self.validation), folder, progress)
+        self.rows = [
+            self.pictures.rows(corpus.image_names) for corpus in (self.training, self.validation)
+        ]
         self.groups = group_by_image(self.training, settings.eyes.questions)
         eyes = GridEyes(GridConfig.for_pictures(self.pictures.side))
         model = LxmertForQuestionAnswering(
@@ -166,9 +169,8 @@ class OwnDataTask:
         """Return a picture, shifted at random, with some of its questions."""
         generator = np.random.default_rng([self.seed, epoch, index])
         rows = self.groups.row(index).tolist()
-        pixels = _shift(
-            self.pictures[self.training.image_ids(rows[0])[0]], generator, self.settings.eyes.shift
-        )
+        picture = self.pictures[self.rows[0].item(self.training.images(rows[0])[0])]
+        pixels = _shift(picture, generator, self.settings.eyes.shift)
         target = self.targets.best_id if self.single else self.targets.scores
         return Item(pixels, [self.tokens[0][row] for row in rows], [target(row) for row in rows])
 
@@ -223,7 +225,7 @@ class OwnDataTask:
 
     def _seen(self, rows: Sequence[int]) -> Item:
         """Return a validation picture as it is, with its questions."""
-        picture = self.pictures[self.validation.image_ids(rows[0])[0]]
+        picture = self.pictures[self.rows[1].item(self.validation.images(rows[0])[0])]
         return Item(picture, [self.tokens[1][row] for row in rows], [0] * len(rows))
 
     def save(self, folder: Path) -> None:

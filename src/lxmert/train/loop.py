@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
 from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lxmert.tasks.blind import GUESSES
@@ -105,14 +106,18 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
         ValueError: the settings do not fit the number of processes, the device, the task or the
             run that is already in the folder.
         FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
+        OSError: a file vanished or the disk is full; the last good checkpoint is kept.
     """
     metrics = check_finished(recipe, output)
     if metrics is not None:
         return metrics
     run, random_states = _start(recipe, task, output, cpu=cpu)
     with run.report:
-        _run_steps(run, random_states)
-        return _finish(run)
+        try:
+            _run_steps(run, random_states)
+            return _finish(run)
+        except (OSError, SafetensorError) as problem:
+            raise OSError(_tell_stop(run, problem)) from problem
 
 
 def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
@@ -308,6 +313,18 @@ def _clip(run: _Run) -> Tensor:
     if run.recipe.optim.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(run.parameters, run.recipe.optim.clip_norm, norm)
     return norm.to(run.accelerator.device)
+
+
+def _tell_stop(run: _Run, problem: Exception) -> str:
+    """Say what stopped a run, where it was, and what is left of it."""
+    # The message of a worker process is its whole trace, which ends with what happened.
+    reason = str(problem).strip().splitlines()[-1]
+    good = latest_checkpoint(run.output / "checkpoints")
+    return (
+        f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
+        f"{run.meter.last or 'no losses were read yet'}; the last good checkpoint is "
+        f"{good or 'none'}: mend it, and give the same command again"
+    )
 
 
 def _read_losses(run: _Run) -> None:

@@ -1,7 +1,8 @@
 """The numbers of a run as TensorBoard reads them, where TensorBoard is installed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,20 @@ class Scalars:
     def close(self) -> None:
         """Write what is not written yet."""
         if self._writer is not None:
-            self._writer.close()
+            with self._surviving():
+                self._writer.close()
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with self._surviving():
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Give up these files rather than the run; a full disk shows at the next checkpoint."""
+        try:
+            yield
+        except OSError as problem:
+            self._writer = None
+            _logger.warning("no more is written for TensorBoard: %s", problem)
