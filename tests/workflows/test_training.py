@@ -2,20 +2,24 @@
 
 import json
 import logging
-import multiprocessing
-import os
-import socket
+import random
 import sys
+import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, Command
+from ranks import finish, kill, start_ranks, wait_for
+from safetensors.torch import load_file
 from squares import read_lines, settings, write_lines, write_squares
 
 from lxmert.workflows.training import read_with_options, train_recipe
 
 RECIPE = ROOT / "recipes/own-data.toml"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 
 
 @pytest.fixture(scope="module")
@@ -191,39 +195,60 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
 # Several processes
 
 
-def train_ranks(world: Path, folder: Path, num_ranks: int, *more: str) -> list[str]:
-    """Train in processes that are forked from the test; return what each of them told."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir()
+def start(world: Path, folder: Path, num_ranks: int, *more: str) -> list[BaseProcess]:
+    """Train in processes of their own, each of which tells into a file."""
+    folder.mkdir(exist_ok=True)
+    pairs = [option for option in options(world, *more) if option != "--set"]
 
     def work(rank: int) -> None:
-        torch.set_num_threads(1)
-        os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks),
-            "LOCAL_WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }  # fmt: skip
         logging.basicConfig(
             filename=folder / f"{rank}.txt", level=logging.INFO, format="%(message)s", force=True
         )
-        pairs = [option for option in options(world, *more) if option != "--set"]
         train_recipe(read_with_options(RECIPE, pairs, {}), folder / "run", cpu=True)
 
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work, args=(rank,)) for rank in range(num_ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    return [(folder / f"{rank}.txt").read_text() for rank in range(num_ranks)]
+    return start_ranks(work, num_ranks)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 def test_two_ranks_tell_everything_once(world: Path, tmp_path: Path) -> None:
-    first, second = train_ranks(world, tmp_path / "two", 2)
+    """The report came from both, and both wrote its file."""
+    finish(start(world, tmp_path / "two", 2))
+    first, second = ((tmp_path / "two" / f"{rank}.txt").read_text() for rank in range(2))
     assert first.count("train: 90 questions about 30 images") == 2  # before and after
     assert first.count("is finished after 6 steps") == 1
     assert second == ""
+
+
+def assert_killed_run_is_identical(world: Path, folder: Path, num_ranks: int, times: int) -> None:
+    """Kill a run again and again, from its first file on, and compare it with one left alone."""
+    more = (f"optim.steps={10 * times}", "loop.checkpoint_every=3", "loop.evaluate_every=7")
+    finish(start(world, folder / "whole", num_ranks, *more))
+    seed = random.randrange(2**32)
+    print(f"seed of the instants: {seed}")
+    instants = random.Random(seed)
+    run = folder / "killed" / "run"
+    for number in range(times):
+        before = set(run.rglob("*"))
+        processes = start(world, folder / "killed", num_ranks, *more)
+        # First while pictures are prepared, then within training.
+        wanted = "pictures/*" if number == 0 else "checkpoints/step-*"
+        if wait_for(lambda: set(run.glob(wanted)) - before, processes[0]):  # noqa: B023
+            time.sleep(instants.uniform(0, 0.1))
+        kill(processes)
+    assert not (run / "finished.json").exists()
+    finish(start(world, folder / "killed", num_ranks, *more))
+    for name in ("model.safetensors", "eyes/model.safetensors", "best/model.safetensors"):
+        ours, theirs = (load_file(folder / which / "run" / name) for which in ("killed", "whole"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_killed_runs_end_bit_identical(world: Path, tmp_path: Path, num_ranks: int) -> None:
+    assert_killed_run_is_identical(world, tmp_path, num_ranks, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_runs_that_are_killed_twenty_times_end_bit_identical(
+    world: Path, tmp_path: Path, num_ranks: int
+) -> None:
+    assert_killed_run_is_identical(world, tmp_path, num_ranks, 20)

@@ -101,7 +101,8 @@ class Meter:
             return
         raise FloatingPointError(
             f"step {step} has losses {self._terms(row)} and a gradient of norm {row[0]:.6g}; "
-            "expected finite numbers: lower optim.lr or set optim.clip_norm, and start in a new folder"
+            "expected finite numbers: lower optim.lr or set optim.clip_norm, and start in a new "
+            "folder"
         )
 
     def _terms(self, row: Row) -> str:
