@@ -115,9 +115,12 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
     with run.report:
         try:
             _run_steps(run, random_states)
-            return _finish(run)
+            metrics = _finish(run)
         except (OSError, SafetensorError) as problem:
             raise OSError(_tell_stop(run, problem)) from problem
+    if run.is_main:
+        _logger.info("%s is finished after %d steps", output, run.total_steps)
+    return metrics
 
 
 def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
@@ -401,7 +404,6 @@ def _finish(run: _Run) -> dict[str, float]:
         run.task.save(run.output)
         _draw(run)
         close_folder(run.output, metrics, steps=run.total_steps)
-        _logger.info("%s is finished after %d steps", run.output, run.total_steps)
     run.accelerator.wait_for_everyone()
     return metrics
 
