@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from lxmert.cli import asking, files, regions, scenes, scoring, training
+from lxmert.cli import asking, data, files, regions, scenes, scoring, training
 from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
@@ -20,9 +20,11 @@ for command in (
     asking.ask,
     asking.match,
     training.train,
+    training.ablate,
     regions.extract,
     scoring.evaluate,
     asking.predict,
+    data.fetch,
     files.convert,
     files.verify,
     files.info,
@@ -31,7 +33,12 @@ for command in (
 
 _scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
 _scenes.command()(scenes.make)
+_scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")
+
+_data = typer.Typer(help="Data sets from their official downloads.")
+_data.command()(data.build)
+app.add_typer(_data, name="data")
 
 
 def main() -> None:

@@ -132,7 +132,12 @@ def _evaluate_model(
     as_json: bool,
 ) -> None:
     """Score a model from pixels."""
-    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
+    from lxmert.workflows.evaluation import (
+        evaluate_answers,
+        evaluate_eyes,
+        evaluate_statements,
+        judges_statements,
+    )
 
     hide_weight_bars()
     if limit is not None and limit < 1:
@@ -142,14 +147,14 @@ def _evaluate_model(
             raise ValueError(
                 "--training and --limit are for questions, not for eyes: leave them out"
             )
-        scores = evaluate_eyes(Path(model), data, images)
-        if output is not None:
-            output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-        if as_json:
-            print(json.dumps(scores))
-            return
-        for name, score in scores.items():
-            print(f"{name:24} {score:.3f}")
+        _write_scores(evaluate_eyes(Path(model), data, images), output, as_json=as_json)
+        return
+    if judges_statements(model):
+        if training is not None:
+            raise ValueError("--training is for questions, not for statements: leave it out")
+        with show_progress("pictures") as progress:
+            scores = evaluate_statements(Path(model), data, images, limit=limit, progress=progress)
+        _write_scores(scores, output, as_json=as_json)
         return
     with show_progress("questions") as progress:
         report = evaluate_answers(
@@ -166,3 +171,14 @@ def _tell(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None
         print(json.dumps(report))
     else:
         show_scores(report)
+
+
+def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
+    """Write scores as JSON, if asked for, and print them."""
+    if output is not None:
+        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(scores))
+        return
+    for name, score in scores.items():
+        print(f"{name:24} {score:.3f}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lxmert.data.records import Row, read_rows
+from lxmert.data.records import read_rows, require
 from lxmert.schema import Example
 
 
@@ -21,7 +21,7 @@ def stream_questions(path: str | Path) -> Iterator[Example]:
         ValueError: naming the first line that cannot be used, and why.
     """
     for row in read_rows(path):
-        yield _require(row, path)
+        yield require(row, path)
 
 
 def read_questions(path: str | Path) -> list[Example]:
@@ -36,12 +36,4 @@ def read_captions(path: str | Path) -> list[Example]:
         FileNotFoundError: if there is no such file.
         ValueError: naming the first line that cannot be used, and why.
     """
-    return [_require(row, path) for row in read_rows(path, text_key="caption")]
-
-
-def _require(row: Row, path: str | Path) -> Example:
-    """Return the example of a line that must have one."""
-    if row.example is None:
-        problem = next(problem for problem in row.problems if problem.refused)
-        raise ValueError(f"{path} line {row.line}: {problem.detail}")
-    return row.example
+    return [require(row, path) for row in read_rows(path, text_key="caption")]
