@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxmert.pipeline import Explanation
+    from lxmert.explain.explanation import Explanation
 
 
 _SHOWN = 10
@@ -31,6 +31,13 @@ def check_output(path: Path, option: str) -> None:
         raise ValueError(f"{option} {path} is a folder: name a file in it")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, under its name only when it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def quiet_libraries() -> None:
@@ -108,6 +115,35 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
         console.print(Text(f"picture with the regions: {figure}", style="dim"))
+
+
+def show_reasons(explanation: "Explanation") -> None:
+    """Print for each answer the region and the word that the first method holds most relevant."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    best = explanation.answers[0].answer
+    console.print(
+        Text.assemble("\n", (explanation.question, "bold"), "  ", (best, "bold green"), "\n")
+    )
+    method, relevance = next(iter(explanation.by_method.items()))
+    table = Table(box=None, pad_edge=False)
+    for title in ("answer", "probability", "rests most on the region", "and the word"):
+        table.add_column(title, header_style="dim")
+    for row, answer in enumerate(explanation.answers[:_SHOWN]):
+        region, word = (side[row].max(dim=-1) for side in (relevance.regions, relevance.words))
+        table.add_row(
+            Text(answer.answer),
+            f"{answer.score:.1%}",
+            Text(explanation.labels[region.indices] if region.values > 0 else "none"),
+            Text(explanation.words[word.indices].text if word.values > 0 else "none"),
+        )
+    console.print(table)
+    if len(explanation.answers) > _SHOWN:
+        console.print(f"and {len(explanation.answers) - _SHOWN} more answers")
+    console.print(f"\n[dim]by {method.replace('_', ' ')}[/]")
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:

@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for command in (
     asking.ask,
+    asking.explain,
     asking.match,
     training.train,
     regions.extract,
@@ -42,6 +43,6 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             app()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
