@@ -146,6 +146,39 @@ def show_reasons(explanation: "Explanation") -> None:
     console.print(f"\n[dim]by {method.replace('_', ' ')}[/]")
 
 
+def show_faithfulness(report: Mapping[str, Any]) -> None:
+    """Print for each method where it points, and the areas under its curves, mean and spread."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    seeds = len(report["seeds"])
+    told = f"{report['questions']} questions, {report['accuracy']:.1%} answered right"
+    console.print(
+        f"{told}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("method", header_style="dim")
+    panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
+    table.add_column("points at it", justify="right", header_style="dim")
+    for side, way in panels:
+        wish = "low" if way == "positive" else "high"
+        table.add_column(f"{side}, {way}\n({wish} is good)", justify="right", header_style="dim")
+    for name, found in report["methods"].items():
+        pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
+        areas = [found[side][way]["areas"] for side, way in panels]
+        cells = [f"{sum(a) / seeds:.1f} ± {(max(a) - min(a)) / 2:.1f}" for a in areas]
+        table.add_row(Text(name), pointing, *cells)
+    console.print(table)
+    if not report["pointed"]:
+        console.print("\nno pointing game: no question has 'boxes' of what it asks about")
+    elif report["pointed"] < report["questions"]:
+        console.print(f"\npointing game on the {report['pointed']} questions that have boxes")
+    if report["left_out"]:
+        console.print(f"{report['left_out']} questions without an answer were left out")
+
+
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     """Print captions with the probabilities that they match, in the given order."""
     from rich.console import Console

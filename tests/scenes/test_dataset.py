@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lxmert.data.coco import read_coco
-from lxmert.data.readers import read_captions, read_questions
+from lxmert.data.readers import read_captions, read_located_questions, read_questions
 from lxmert.scenes import dataset
 from lxmert.scenes.dataset import make_dataset
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
@@ -37,6 +37,28 @@ def test_our_own_readers_read_it(made: Path) -> None:
     assert len(captions) == 12
     assert len({example.example_id for example in questions}) == len(questions) >= 20
     assert all((made / "images" / example.image_ids[0]).is_file() for example in questions)
+
+
+def test_boxes_of_a_question_are_those_of_the_object_that_has_the_answer(made: Path) -> None:
+    objects = json.loads((made / "objects.json").read_text())
+    numbers = {image["file_name"]: image["id"] for image in objects["images"]}
+    located = read_located_questions(made / "questions.jsonl")
+    families = {row.example.family for row in located if len(row.boxes)}
+    assert families == {"what", "color", "size", "material"}
+    for example, boxes in located:
+        if example.family not in families:
+            assert len(boxes) == 0
+            continue
+        x1, y1, x2, y2 = boxes[0].tolist()
+        (found,) = (
+            each
+            for each in objects["annotations"]
+            if each["image_id"] == numbers[example.image_ids[0]]
+            and each["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=1e-3)
+        )
+        names = {OBJECTS[found["category_id"] - 1], *found["attributes"]}
+        assert set(example.answers) <= names
+        assert len(boxes) == 1
 
 
 def test_an_interrupted_run_ends_in_the_same_files(

@@ -1,4 +1,4 @@
-"""Commands that ask a model: `ask`, `explain`, `match`, `predict`."""
+"""Commands that ask a model: `ask`, `match`, `predict`."""
 
 import json
 from pathlib import Path
@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import AnswerList, Eyes, Methods, Model, Picture, split_names
+from lxmert.cli.options import AnswerList, Eyes, Model, Picture
 from lxmert.terminal import (
     check_figure,
     check_output,
     hide_weight_bars,
-    replace_text,
     show_explanation,
     show_matches,
     show_progress,
-    show_reasons,
 )
 
 
@@ -51,53 +49,6 @@ def ask(
         show_explanation(explanation, seconds, figure)
     if figure is not None:
         explanation.draw().save(figure)
-
-
-def explain(
-    image: Picture,
-    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Interactive report to write, one file.")
-    ] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Figure for a paper to write: PDF, PNG or SVG.")
-    ] = None,
-    model: Model = None,
-    eyes: Eyes = None,
-    answers: AnswerList = None,
-    top_k: Annotated[int, typer.Option(help="How many of the best answers to explain.")] = 5,
-    answer: Annotated[
-        list[str] | None, typer.Option(help="A further answer to explain; may be repeated.")
-    ] = None,
-    methods: Methods = None,
-) -> None:
-    """Explain answers to a question: relevance of regions and words, and all attention maps."""
-    if output is None and figure is None:
-        raise ValueError("nothing to write: name -o report.html, --figure out.pdf, or both")
-    if top_k < 1:
-        raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
-    if output is not None:
-        check_output(output, "-o")
-    if figure is not None:
-        check_output(figure, "--figure")
-    from lxmert.explain.methods import QUICK
-    from lxmert.explain.plots import check_plot, save_plot
-    from lxmert.pipeline import LxmertPipeline
-
-    if figure is not None:
-        check_plot(figure)
-    hide_weight_bars()
-    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes, answers=answers)
-    explanation = pipeline.explain(
-        image, question, top_k=top_k, answers=answer or (), methods=split_names(methods) or QUICK
-    )
-    show_reasons(explanation)
-    if output is not None:
-        replace_text(output, explanation.to_html())
-        print(f"report: {output}")
-    if figure is not None:
-        save_plot(explanation.plot(), figure)
-        print(f"figure: {figure}")
 
 
 def match(

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from lxmert.cli import asking, files, regions, scenes, scoring, training
+from lxmert.cli import asking, explaining, files, regions, scenes, scoring, training
 from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
@@ -18,7 +18,8 @@ app = typer.Typer(
 )
 for command in (
     asking.ask,
-    asking.explain,
+    explaining.explain,
+    explaining.explain_eval,
     asking.match,
     training.train,
     regions.extract,

@@ -1,7 +1,8 @@
 """Scenes as a data set on disk, in the formats in which users bring their own data.
 
 A data set is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO's format;
-`questions.jsonl`, a JSON object a line with `question_id`, `image`, `question`, `answer`, `family`;
+`questions.jsonl`, a JSON object a line with `question_id`, `image`, `question`, `answer`, `family`
+and, where the question singles out one object, its `boxes`;
 `captions.jsonl`, with `image` and `caption`. Images are named relative to `images/`.
 """
 
@@ -139,6 +140,12 @@ def _annotations(picture: Picture) -> list[Record]:
     ]
 
 
+def _corners(annotation: Record) -> list[float]:
+    """Return the box of an annotation as `(x1, y1, x2, y2)`."""
+    x, y, width, height = annotation["bbox"]
+    return [x, y, x + width, y + height]
+
+
 def _write_labels(folder: Path, records: list[Record]) -> None:
     """Write the three files of labels."""
     objects: Record = {
@@ -165,6 +172,8 @@ def _write_labels(folder: Path, records: list[Record]) -> None:
                     "answer": question["answer"],
                     "family": question["family"],
                 }
+                if question["about"]:
+                    row["boxes"] = [_corners(record["objects"][i]) for i in question["about"]]
                 questions.write(json.dumps(row) + "\n")
             for text in record["captions"]:
                 captions.write(json.dumps({"image": record["image"], "caption": text}) + "\n")

@@ -34,11 +34,19 @@ _EXIST_TRIES = 12
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its only right answer, and the family it belongs to."""
+    """A question with its only right answer, and the family it belongs to.
+
+    Attributes:
+        text: the question.
+        answer: the right one.
+        family: a key of `FAMILIES`.
+        about: index of the object that it singles out; empty where it is about several or none.
+    """
 
     text: str
     answer: str
     family: str
+    about: tuple[int, ...] = ()
 
 
 def fits(thing: SceneObject, description: Description) -> bool:
@@ -141,7 +149,7 @@ def _ask_aspect(
         return None
     thing, description = found
     text = _pick(generator, forms).format(phrase(description, generator))
-    return Question(text, getattr(thing, aspect), family)
+    return Question(text, getattr(thing, aspect), family, (things.index(thing),))
 
 
 def _what(things: Sequence[SceneObject], generator: np.random.Generator) -> Question | None:
