@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxmert.explain.explanation import Explanation
+    from lxmert.explain.patterns import Share
 
 
 _SHOWN = 10
@@ -164,7 +165,7 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
     table.add_column("points at it", justify="right", header_style="dim")
     for side, way in panels:
         wish = "low" if way == "positive" else "high"
-        table.add_column(f"{side}, {way}\n({wish} is good)", justify="right", header_style="dim")
+        table.add_column(f"{side}\n{way}\n{wish} is good", justify="right", header_style="dim")
     for name, found in report["methods"].items():
         pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
         areas = [found[side][way]["areas"] for side, way in panels]
@@ -177,6 +178,26 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         console.print(f"\npointing game on the {report['pointed']} questions that have boxes")
     if report["left_out"]:
         console.print(f"{report['left_out']} questions without an answer were left out")
+
+
+def show_heads(shares: Mapping[str, "Share"]) -> None:
+    """Print for each pattern the head that follows it most, beside one that reads all alike."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lxmert.explain.patterns import PATTERNS
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what is read", header_style="dim")
+    for title in ("layer", "head", "share", "all alike"):
+        table.add_column(title, justify="right", header_style="dim")
+    for name, share in shares.items():
+        layer, head = divmod(int(share.mean.argmax()), share.mean.shape[1])
+        best = f"{share.mean[layer, head]:.0%}"
+        row = (str(layer + 1), str(head + 1), best, f"{share.mean_even:.0%}")
+        table.add_row(Text(PATTERNS[name].title), *row)
+    Console(highlight=False).print(table)
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:

@@ -11,6 +11,7 @@ from lxmert.terminal import (
     hide_weight_bars,
     replace_text,
     show_faithfulness,
+    show_heads,
     show_progress,
     show_reasons,
 )
@@ -97,3 +98,25 @@ def explain_eval(
         report = evaluate_explanations(subject, output, progress=progress)
     show_faithfulness(report)
     print(f"results: {output / REPORT}, plot: {output / CURVES}")
+
+
+def attention_figures(
+    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Figure: PNG, PDF or SVG.")],
+    limit: Annotated[int, typer.Option(help="Only so many questions, drawn at random.")] = 200,
+) -> None:
+    """Draw what every attention head reads: the next word, the region that a word names, ..."""
+    if limit < 1:
+        raise ValueError(f"--limit is {limit}: it must be at least 1")
+    check_output(output, "-o")
+    from lxmert.explain.plots import check_plot
+    from lxmert.workflows.attention import draw_attention
+
+    check_plot(output)
+    hide_weight_bars()
+    with show_progress("questions") as progress:
+        shares = draw_attention(model, data, images, output, limit=limit, progress=progress)
+    show_heads(shares)
+    print(f"figure: {output}")

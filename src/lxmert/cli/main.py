@@ -20,6 +20,7 @@ for command in (
     asking.ask,
     explaining.explain,
     explaining.explain_eval,
+    explaining.attention_figures,
     asking.match,
     training.train,
     regions.extract,

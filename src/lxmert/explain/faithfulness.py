@@ -27,6 +27,7 @@ from lxmert.explain.inputs import (
 )
 from lxmert.explain.methods import Method
 from lxmert.explain.perturbation import DIRECTIONS, SHARES, area_under, keep
+from lxmert.explain.pointing import lie_inside
 from lxmert.explain.relevance import Relevance
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import FloatArray
@@ -205,10 +206,7 @@ def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> 
         boxes: `[regions, 4]`.
         targets: `[objects, 4]`, borders included.
     """
-    top = boxes[relevance == relevance.max()]
-    centres = (top[:, None, :2] + top[:, None, 2:]) / 2
-    inside = (targets[None, :, :2] <= centres) & (centres <= targets[None, :, 2:])
-    return float(inside.all(axis=2).any(axis=1).mean())
+    return float(lie_inside(boxes[relevance == relevance.max()], targets).mean())
 
 
 def _check_trial(model: LxmertForQuestionAnswering, trial: Trial) -> None:

@@ -46,7 +46,7 @@ def save_plot(figure: "Figure", path: Path) -> None:
     from matplotlib import rc_context
 
     with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text
-        figure.savefig(partial, format=kind, dpi=200, bbox_inches="tight")
+        figure.savefig(partial, format=kind, dpi=150, bbox_inches="tight")
     partial.replace(path)
 
 
@@ -119,13 +119,15 @@ def plot_curves(
         better = "lower" if direction == "positive" else "higher"
         axes.set_title(f"{modality}: {first} relevant first ({better} is better)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set(xlabel="share removed", ylabel="accuracy (%)", xlim=(0, 1), ylim=(0, None))
+        axes.set(xlabel="share removed", ylabel="accuracy (%)", xlim=(0, 1), ylim=(0, 100))
     figure.axes[0].legend(frameon=False, fontsize=8)
     figure.set_layout_engine("constrained")
     return figure
 
 
-def plot_heads(patterns: Mapping[str, FloatArray], titles: Mapping[str, str]) -> "Figure":
+def plot_heads(
+    patterns: Mapping[str, npt.NDArray[np.float64]], titles: Mapping[str, str]
+) -> "Figure":
     """Plot what every head reads, a grid of layers and heads for each pattern.
 
     Args:
@@ -149,6 +151,7 @@ def plot_heads(patterns: Mapping[str, FloatArray], titles: Mapping[str, str]) ->
             axes.text(
                 head, layer, f"{share:.0f}", ha="center", va="center", color=shade, fontsize=7
             )
+    figure.suptitle("Share of each head's attention (%), mean over all readers", fontsize=11)
     figure.set_layout_engine("constrained")
     return figure
 

@@ -4,6 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
   const MEAN = -1; // the head that stands for the mean of all
+  const MOST_OUTLINED = 5;
   const names = {
     words: data.words.map((word) => word.text),
     regions: data.regions.map((region) => region.label),
@@ -148,11 +149,13 @@
       made.classList.toggle("strong", Math.abs(value) > 0.2);
       made.classList.toggle("active", Boolean(isActive("words", index)));
     });
+    // Of many that matter alike only some are outlined, or nothing could be seen.
+    const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
     regionElements.forEach((made, index) => {
       const value = shades.regions[index];
       made.style.setProperty("--r", Math.abs(value).toFixed(4));
       made.style.setProperty("--tone", vivid(tones.regions, value));
-      made.classList.toggle("strong", Math.abs(value) > 0.25);
+      made.classList.toggle("strong", Math.abs(value) > Math.max(0.25, limit));
       made.classList.toggle("active", Boolean(isActive("regions", index)));
     });
     for (const made of $("ranking").children) {
@@ -243,7 +246,7 @@
         brush.fillStyle = style.getPropertyValue("--read-vivid");
         for (let i = 0; i < rows; i++) {
           for (let j = 0; j < columns; j++) {
-            brush.globalAlpha = map.at(layer, head, i, j);
+            brush.globalAlpha = Math.sqrt(map.at(layer, head, i, j));
             brush.fillRect(x + (j * cell) / columns, y + (i * cell) / rows, cell / columns, cell / rows);
           }
         }
@@ -281,7 +284,7 @@
       { transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)`, "dominant-baseline": "central", "font-size": font }, short(name))));
     rows.forEach((_, i) => columns.forEach((_, j) => parts.push(element("svg:rect", {
       class: "cell", x: side + cell * j, y: top + cell * i, width: cell - 1, height: cell - 1,
-      "fill-opacity": map.at(state.layer, state.head, i, j).toFixed(4), "data-row": i, "data-column": j,
+      "fill-opacity": Math.sqrt(map.at(state.layer, state.head, i, j)).toFixed(4), "data-row": i, "data-column": j,
     }))));
     picture.replaceChildren(...parts);
   }

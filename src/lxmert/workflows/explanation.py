@@ -1,7 +1,7 @@
 """Tests over a data set whether explanations of a model's answers are faithful."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,22 +9,23 @@ import numpy as np
 import torch
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.readers import LocatedQuestion, read_located_questions
 from lxmert.explain.faithfulness import Faithfulness, Tally, Trial, summarize, tally_batch
 from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import plot_curves, save_plot
 from lxmert.pipeline import LxmertPipeline
-from lxmert.schema import Regions
-
-BATCH = 16
-"""Questions that are tested at a time."""
+from lxmert.workflows.questions import (
+    Progress,
+    SeenQuestion,
+    choose_questions,
+    make_inputs,
+    stream_batches,
+)
 
 REPORT, CURVES, _PROGRESS = "faithfulness.json", "curves.png", "progress.jsonl"
 """Files of a folder of results; the last one is there while they are not whole."""
 
 Report = dict[str, Any]
-Progress = Callable[[int, int], None]
 
 
 class Subject(NamedTuple):
@@ -73,7 +74,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     methods = choose_methods(subject.methods)
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
-    asked, left_out = _choose_questions(subject)
+    asked, left_out = choose_questions(subject.data, limit=subject.limit)
     pipeline = LxmertPipeline.from_pretrained(subject.model)
     model = pipeline.answering
     if model is None:
@@ -90,9 +91,11 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     path = output / _PROGRESS
     tallies = _resume(path, arguments)
     chosen = {name: METHODS[name] for name in methods}
+    vocabulary = AnswerVocabulary(pipeline.answers)
     with path.open("a", encoding="utf-8") as lines:
         done = sum(tally.questions for tally in tallies)
-        for trial in _make_trials(pipeline, asked[done:], subject.images):
+        for batch in stream_batches(pipeline, asked[done:], subject.images):
+            trial = _make_trial(pipeline, vocabulary, batch)
             tallies.append(tally_batch(model, trial, chosen, seeds=subject.seeds, start=done))
             lines.write(json.dumps(_pack(tallies[-1])) + "\n")
             lines.flush()
@@ -114,56 +117,16 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     return report
 
 
-def _choose_questions(subject: Subject) -> tuple[list[LocatedQuestion], int]:
-    """Return the questions to ask, by picture, and the number of those without an answer."""
-    rows = read_located_questions(subject.data)
-    asked = [row for row in rows if row.example.answers]
-    if not asked:
-        raise ValueError(f"{subject.data} has no question with an answer: there is nothing to test")
-    pair = next((row.example for row in asked if len(row.example.image_ids) > 1), None)
-    if pair is not None:
-        raise ValueError(
-            f"{subject.data}: {pair.example_id} is about two pictures, expected one: only answers "
-            "about one picture can be explained"
-        )
-    left_out = len(rows) - len(asked)
-    if subject.limit is not None and subject.limit < len(asked):
-        chosen = np.random.default_rng(0).permutation(len(asked))[: subject.limit]
-        asked = [asked[index] for index in sorted(chosen.tolist())]
-    places = {row.example.image_ids[0]: place for place, row in reversed([*enumerate(asked)])}
-    return sorted(asked, key=lambda row: places[row.example.image_ids[0]]), left_out
-
-
-def _make_trials(
-    pipeline: LxmertPipeline, asked: Sequence[LocatedQuestion], images: Path
-) -> Iterator[Trial]:
-    """Yield batches of questions; each picture is looked at once."""
-    vocabulary = AnswerVocabulary(pipeline.answers)
-    by_image: dict[str, list[LocatedQuestion]] = {}
-    for row in asked:
-        by_image.setdefault(row.example.image_ids[0], []).append(row)
-    pictures = ((image_id, images / image_id) for image_id in by_image)
-    waiting: list[tuple[LocatedQuestion, Regions]] = []
-    for image_id, regions in pipeline.processor.extractor.stream(pictures):
-        waiting += [(row, regions) for row in by_image[image_id]]
-        while len(waiting) >= BATCH:
-            yield _make_trial(pipeline, vocabulary, waiting[:BATCH])
-            waiting = waiting[BATCH:]
-    if waiting:
-        yield _make_trial(pipeline, vocabulary, waiting)
-
-
 def _make_trial(
     pipeline: LxmertPipeline,
     vocabulary: AnswerVocabulary,
-    batch: Sequence[tuple[LocatedQuestion, Regions]],
+    batch: Sequence[SeenQuestion],
 ) -> Trial:
     """Prepare a batch of questions about regions."""
     regions = [seen for _, seen in batch]
-    inputs = pipeline.processor.inputs(regions, [row.example.text for row, _ in batch])
     scores = np.stack([vocabulary.scores(row.example.answers) for row, _ in batch])
     return Trial(
-        {name: value.to(pipeline.device) for name, value in inputs.items()},
+        make_inputs(pipeline, batch),
         torch.from_numpy(scores),
         [seen.boxes for seen in regions],
         [row.boxes for row, _ in batch],
