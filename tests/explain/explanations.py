@@ -10,7 +10,13 @@ from lxmert.explain.methods import QUICK, explain_answers
 from lxmert.schema import Answer, Regions
 
 SHAPE = (120, 160)
-BOXES = [[20.0, 30, 60, 80], [100, 30, 140, 80], [90, 10, 150, 110], [3, 100, 30, 117], [0, 0, 9, 8]]
+BOXES = [
+    [20.0, 30, 60, 80],
+    [100, 30, 140, 80],
+    [90, 10, 150, 110],
+    [3, 100, 30, 117],
+    [0, 0, 9, 8],
+]
 
 
 def make_explanation(
