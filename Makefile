@@ -65,7 +65,7 @@ $(RUN)/eyes/finished.json: recipes/scenes-detector.toml \
 
 $(RUN)/scenes/%/questions.jsonl: | $(VENV)/installed
 	mkdir -p $(RUN)/scenes
-	$(BIN)/lxmert scenes make $* --count $(PICTURES_$*) --rounds 4 -o $(@D)
+	$(BIN)/lxmert scenes make qa captions --split $* --count $(PICTURES_$*) --rounds 4 -o $(@D)
 
 .PRECIOUS: $(RUN)/scenes/%/questions.jsonl $(RUN)/regions/%/header.json
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, Command
 from PIL import Image
 
-from lxmert.scenes.dataset import make_dataset
+from lxmert.scenes.dataset import Contents, make_dataset
 
 SCENE = ROOT / "examples/scene.png"
 QUESTION = "What color is the ball?"
@@ -18,7 +18,7 @@ MODEL = ROOT / "src/lxmert/default"
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "test"
-    make_dataset(folder, split="test", count=3, seed=8, rounds=1, captions=0)
+    make_dataset(folder, Contents(("qa",), "test", count=3, seed=8, rounds=1))
     return folder
 
 

@@ -50,7 +50,8 @@ def make_run(lxmert: Callable[..., None]) -> None:
     run = Path("runs/default")
     (run / "scenes").mkdir(parents=True)
     for split, count in {"train": 12, "valid": 5, "test": 25}.items():
-        lxmert("scenes", "make", split, "--count", count, "-o", run / "scenes" / split)
+        folder = run / "scenes" / split
+        lxmert("scenes", "make", "qa", "captions", "--split", split, "--count", count, "-o", folder)
     detector = recipes / "scenes-detector.toml"
     lxmert("train", detector, "-o", run / "eyes", *settings(detector.stem))
     for split in ("train", "valid"):

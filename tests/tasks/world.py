@@ -64,3 +64,26 @@ def make_world(folder: Path, *, attributes: bool = True) -> dict[str, str]:
     (folder / "captions.jsonl").write_text("\n".join(captions) + "\n")
     return {name.split(".")[0]: str(folder / name) for name in
             ("regions", "questions.jsonl", "captions.jsonl")}  # fmt: skip
+
+
+def make_pairs(folder: Path) -> str:
+    """Write statements about two images each, with NLVR2's identifiers; return the path.
+
+    A sentence is said of four pairs each time.
+    """
+    rows = []
+    for sentence, noun in enumerate(NOUNS):
+        for pair in range(NUM_IMAGES):
+            left, right = pair, (pair * 5 + 3) % NUM_IMAGES
+            shown = [make_regions(str(image)).object_ids for image in (left, right)]
+            rows.append(
+                {
+                    "images": [str(left), str(right)],
+                    "question": f"Both show a {noun}.",
+                    "answer": all(sentence in object_ids for object_ids in shown),
+                    "question_id": f"dev-{pair // 4}-{pair % 4}-{sentence}",
+                }
+            )
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)

@@ -216,3 +216,30 @@ def test_versions_and_recipe_are_saved_with_the_run_and_its_checkpoints(tmp_path
     manifest = json.loads((tmp_path / "run/checkpoints/step-20/manifest.json").read_text())
     assert manifest["versions"] == versions
     assert manifest["recipe"]["optim"]["lr"] == 0.01
+
+
+def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tmp_path):
+    """Before that it is a run without it, seen and counted, but without weight."""
+    late = train_toy(tmp_path / "late", "optim.begin_at.parity=0.5", "loop.checkpoint_every=10")
+    assert late["score"] < 0
+    train_toy(
+        tmp_path / "never", "data.weights={value = 1.0, parity = 0.0}", "loop.checkpoint_every=10"
+    )
+    half = [tmp_path / name / "run/checkpoints/step-10/model.safetensors" for name in
+            ("late", "never")]  # fmt: skip
+    first, other = map(load_file, half)
+    assert_same(first, other, 0)
+    start = toy_task(toy_recipe(tmp_path)).model.state_dict()
+    assert torch.equal(first["parity.weight"], start["parity.weight"])
+    assert not torch.equal(weights(tmp_path / "late")["parity.weight"], first["parity.weight"])
+    lines = [line for line in log(tmp_path / "late") if "loss" in line]
+    for line in lines:
+        parity = 0.5 * line["losses"]["parity"] if line["step"] > 10 else 0
+        assert line["loss"] == pytest.approx(line["losses"]["value"] + parity)
+    usual = [line["lr"] for line in log(tmp_path / "never") if "loss" in line]
+    assert [line["lr"] for line in lines] == usual
+
+
+def test_an_unknown_objective_does_not_begin(tmp_path):
+    with pytest.raises(ValueError, match=r"optim\.begin_at: values is unknown.*did you mean value"):
+        train_toy(tmp_path, "optim.begin_at.values=0.5")

@@ -62,3 +62,10 @@ def test_the_optimizer_takes_its_settings():
     assert isinstance(optimizer, torch.optim.AdamW)
     for group in optimizer.param_groups:
         assert (group["eps"], group["betas"], group["fused"]) == (0.5, (0.25, 0.75), True)
+
+
+def test_the_warm_up_may_be_a_share_of_the_run():
+    by_share = settings(warmup_steps=0, warmup_share=2 / 9)
+    for step in range(9):
+        rate = learning_rate(step, by_share, 9)
+        assert rate == pytest.approx(learning_rate(step, settings(), 9), rel=1e-12)

@@ -13,7 +13,7 @@ from lxmert.explain.methods import METHODS
 from lxmert.explain.perturbation import SHARES
 from lxmert.hub import find_model
 from lxmert.pipeline import LxmertPipeline
-from lxmert.scenes.dataset import make_dataset
+from lxmert.scenes.dataset import Contents, make_dataset
 from lxmert.workflows import explanation, questions
 from lxmert.workflows.explanation import Subject, evaluate_explanations
 
@@ -28,7 +28,7 @@ def silent(done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained") / "test"
-    make_dataset(folder, split="test", count=4, seed=8, rounds=1, captions=0)
+    make_dataset(folder, Contents(("qa",), "test", count=4, seed=8, rounds=1))
     return folder
 
 

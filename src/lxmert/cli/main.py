@@ -23,6 +23,7 @@ for command in (
     explaining.attention_figures,
     asking.match,
     training.train,
+    training.ablate,
     regions.extract,
     scoring.evaluate,
     asking.predict,
@@ -34,6 +35,7 @@ for command in (
 
 _scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
 _scenes.command()(scenes.make)
+_scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")
 
 

@@ -143,7 +143,8 @@ def check_fit(
         raise ValueError(
             f"{source} does not fill the model that it describes; tensors {'; '.join(found)}. "
             "Take another file, or name what may be left out or stay random, such as "
-            "allow=('cls.predictions',) or --allow cls.predictions."
+            "allow=('cls.predictions',), in a recipe model.allow = [\"cls.predictions\"], or "
+            "--allow cls.predictions."
         )
     return {
         name: value

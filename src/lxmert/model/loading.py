@@ -38,10 +38,30 @@ _MARKS = {
 """Beginning of a name that tells the kind, the first that is found."""
 
 _OTHER_HEADS = {
-    "answering": ("cls", "obj_predict_head"),
-    "retrieval": ("cls.predictions", "obj_predict_head", "answer_head"),
+    "encoder": ("cls", "obj_predict_head", "answer_head", "classifier"),
+    "pretraining": ("classifier",),
+    "answering": ("cls", "obj_predict_head", "classifier"),
+    "pairs": ("cls", "obj_predict_head", "answer_head"),
+    "retrieval": ("cls.predictions", "obj_predict_head", "answer_head", "classifier"),
 }
-"""Kind of model -> what a pretraining file holds beyond it."""
+"""Kind of model -> heads of the other kinds, for which it has no use."""
+
+_NEVER_PRETRAINED = {"pairs": ("classifier",)}
+"""Kind of model -> its heads that no pretraining has."""
+
+
+class Start(NamedTuple):
+    """A model to be trained further.
+
+    Attributes:
+        model: in float32 and evaluation mode.
+        new: names of weights that start at random.
+        unused: names of weights in the source that this kind of model has no use for.
+    """
+
+    model: LxmertPreTrainedModel
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 class Heads(NamedTuple):
@@ -112,6 +132,56 @@ def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTr
     if kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
     return fill_model(folder, kind, config, state, allow=allow)
+
+
+def load_start(
+    source: str | Path,
+    kind: str,
+    *,
+    num_attention_heads: int | None = None,
+    allow: Sequence[str] = (),
+) -> Start:
+    """Load weights of any kind into a model of the wanted kind, to train it further.
+
+    Heads of other kinds are left out, and a head that no pretraining has starts at random; both
+    are told in the result. Everything else must fit, name by name.
+
+    Args:
+        source: Hugging Face folder, or a file that the code of 2019 wrote.
+        kind: row of `MODELS`.
+        num_attention_heads: of a file of 2019, which does not tell it; as in `load_original`.
+        allow: as in `load_original`.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or the folder lacks configuration or weights.
+        ValueError: listing the weights that are missing, left over or misshapen.
+    """
+    unknown: tuple[str, ...] = ()
+    if Path(source).is_dir():
+        config, state = read_config(source), read_folder(source)
+        found = find_kind(state)
+    else:
+        original = read_original(source, num_attention_heads=num_attention_heads)
+        config, state, unknown = original.config, original.state, original.unknown
+        found = original.kind
+    # The encoder alone has its names without, every other model with `lxmert.` in front.
+    if found == "encoder" and kind != "encoder":
+        state = {f"lxmert.{name.removeprefix('lxmert.')}": value for name, value in state.items()}
+    elif kind == "encoder":
+        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
+    state = {name: value.float() for name, value in state.items()}
+    allow = (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()), *allow)
+    model = fill_model(source, kind, config, state, unknown=unknown, allow=allow)
+    own, tied = model.state_dict(), model.all_tied_weights_keys
+    return Start(
+        model,
+        tuple(
+            name
+            for name, value in own.items()
+            if name not in tied and (name not in state or state[name].shape != value.shape)
+        ),
+        (*unknown, *(name for name in state if name not in own)),
+    )
 
 
 def load_heads(folder: str | Path) -> Heads:

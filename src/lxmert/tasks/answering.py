@@ -7,29 +7,29 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
-from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_questions
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import LxmertTokenizer, build_tokenizer
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
+from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
-    check_extractor,
+    check_limit,
     check_same_extractor,
+    draw_rows,
     load_eyes,
-    new_config,
     save_model,
 )
 
@@ -48,8 +48,11 @@ class AnsweringData:
         regions: region store of the training images.
         valid_regions: region store of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
+        answers: list of the answers to choose from, such as `trainval_label2ans.json`; absent:
+            those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
+        limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
     train: str
@@ -57,7 +60,12 @@ class AnsweringData:
     regions: str
     valid_regions: str
     eyes: str | None = None
+    answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -90,25 +98,31 @@ class AnsweringTask:
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
         check_same_extractor(store, valid_store)
-        self.eyes = load_eyes(data.eyes, store)
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = read_questions(data.train), read_questions(data.valid)
-        if settings.model.start is None:
-            self.tokenizer = build_tokenizer(example.text for example in training)
-            self.answers = AnswerVocabulary.build(example.answers for example in training)
-            length = settings.model.max_text_length
-            self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
-            config = new_config(settings.model, self.tokenizer, store, self.answers.answers)
-            model = LxmertForQuestionAnswering(config)
-        else:
-            model = self._start(settings.model.start, store)
-        self.model: nn.Module = model
+        rows = draw_rows(len(training), data.limit, seed=seed)
+        training = [training[row] for row in rows.tolist()]
+        listed = None if data.answers is None else read_answers(data.answers).answers
+        begun = begin(
+            settings.model,
+            Wanted(
+                "answering",
+                store,
+                texts=lambda: (example.text for example in training),
+                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+                answer_list=listed,
+            ),
+        )
+        self.model: nn.Module = begun.model
+        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
+        self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
+        self.eyes = load_eyes(data.eyes, store)
         self._report_unknown(training)
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
@@ -135,22 +149,6 @@ class AnsweringTask:
                 len(training),
                 dict(unknown[0].answers),
             )
-
-    def _start(self, folder: str, store: RegionStore) -> LxmertForQuestionAnswering:
-        """Take weights, tokenizer and answers of a model that knows the store's extractor."""
-        self.preprocessor = PreprocessorConfig.load(folder)
-        check_extractor(store, self.preprocessor.extractor, f"the extractor of model {folder}")
-        self.tokenizer = LxmertTokenizer.from_pretrained(folder)
-        loaded: Any = LxmertForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
-        model, info = loaded
-        assert isinstance(model, LxmertForQuestionAnswering)
-        if info["missing_keys"]:
-            raise ValueError(
-                f"{folder} has no weights for {min(info['missing_keys'])}: start from a model that "
-                "was pretrained with the answering objective"
-            )
-        self.answers = AnswerVocabulary.from_id2label(model.config.id2label or {})
-        return model
 
     def __len__(self) -> int:
         return len(self.training)

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs, pad
 from lxmert.data.masking import mask_regions, mask_words
-from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import build_tokenizer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     check_same_extractor,
+    check_several_images,
     load_eyes,
-    new_config,
+    other_text,
     save_model,
 )
 
@@ -146,10 +146,19 @@ class PretrainingTask:
         check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
         training = _read(data.questions, data.captions)
-        self.tokenizer = build_tokenizer(example.text for example in training)
-        self.answers = AnswerVocabulary.build(example.answers for example in training)
-        length = settings.model.max_text_length
-        self.preprocessor = PreprocessorConfig(store.header.extractor, max_text_length=length)
+        begun = begin(
+            settings.model,
+            Wanted(
+                "pretraining",
+                store,
+                texts=lambda: (example.text for example in training),
+                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+            ),
+        )
+        self.model: nn.Module = begun.model
+        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
+        self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
+        length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
             _read(data.valid_questions, data.valid_captions),
@@ -157,11 +166,7 @@ class PretrainingTask:
             self.tokenizer,
             max_text_length=length,
         )
-        _check_several_images(self.training, self.validation)
-        model = LxmertForPreTraining(
-            new_config(settings.model, self.tokenizer, store, self.answers.answers)
-        )
-        self.model: nn.Module = model
+        check_several_images(self.training, self.validation)
 
     def __len__(self) -> int:
         return len(self.training)
@@ -173,7 +178,7 @@ class PretrainingTask:
     def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> Item:
         """Hide words and regions, and perhaps exchange the text."""
         matched = generator.random() >= self.objectives.mismatch_rate
-        text = index if matched else _other_text(corpus, index, generator)
+        text = index if matched else other_text(corpus, index, generator)
         words = mask_words(
             corpus.token_ids[text],
             generator,
@@ -346,23 +351,3 @@ def _read(questions: Sequence[str], captions: Sequence[str]) -> list[Example]:
     """Read all corpora in the order of the recipe."""
     examples = [example for path in questions for example in read_questions(path)]
     return examples + [example for path in captions for example in read_captions(path)]
-
-
-def _check_several_images(*corpora: TextCorpus) -> None:
-    """Refuse corpora in which no text could be exchanged for one about another image."""
-    for corpus in corpora:
-        images = {example.image_ids for example in corpus.examples}
-        if len(images) < 2:
-            raise ValueError(
-                f"all texts are about the image {min(images)[0]!r}, but matching needs texts about "
-                "at least two images: add some to the data set"
-            )
-
-
-def _other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
-    """Draw a text about another image, uniformly from all of them."""
-    own = corpus.examples[index].image_ids
-    while True:
-        other = int(generator.integers(len(corpus)))
-        if corpus.examples[other].image_ids != own:
-            return other

@@ -7,14 +7,18 @@ import torch
 from lxmert.tasks.answering import AnsweringTask
 from lxmert.tasks.detection import DetectionTask
 from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
+from lxmert.tasks.pairs import PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.retrieval import RetrievalTask
 from lxmert.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "answering": AnsweringTask,
     "detection": DetectionTask,
     "own-data": OwnDataTask,
+    "pairs": PairsTask,
     "pretraining": PretrainingTask,
+    "retrieval": RetrievalTask,
 }
 
 

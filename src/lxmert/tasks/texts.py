@@ -1,10 +1,11 @@
 """What text tasks share: tokenised examples with their regions, and the model folder they write."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert.data.collate import normalize_boxes
@@ -12,8 +13,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.tokens import Tokens
-from lxmert.model.configuration import LxmertConfig
-from lxmert.schema import Example, FloatArray, Regions
+from lxmert.schema import Example, FloatArray, IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
@@ -24,8 +24,18 @@ class ModelSettings:
     """Sizes of a new model, or the model to start from.
 
     Attributes:
-        start: model folder whose weights, tokenizer and answers are taken; the sizes below then
-            come from it and are ignored.
+        start: what the weights are taken from: a model folder, ours or Hugging Face's, a file that
+            the code of 2019 wrote (`.pth`), or the folder of a BERT for the language layers; sizes
+            then come from it, and those below do not count, but for numbers of layers beside a
+            BERT and attention heads of a file of 2019, which does not tell them.
+        tokenizer: folder or `vocab.txt` of the tokenizer; absent: that of the start, or one built
+            from the training texts.
+        start_answers: list of the answers that the start was trained with, where its folder or file
+            does not name them.
+        allow: names of weights, or their beginnings up to a dot, that may be missing in the start
+            and so begin at random, or be left over in it.
+        frozen_first_rows: whether the embeddings of position 0 and segment 0 keep their first
+            values, as in the code of 2019.
         hidden_size: width of all states.
         num_attention_heads: attention heads in each layer.
         intermediate_size: width inside the feed-forward blocks.
@@ -38,6 +48,10 @@ class ModelSettings:
     """
 
     start: str | None = None
+    tokenizer: str | None = None
+    start_answers: str | None = None
+    allow: tuple[str, ...] = ()
+    frozen_first_rows: bool = False
     hidden_size: int = 768
     num_attention_heads: int = 12
     intermediate_size: int = 3072
@@ -86,51 +100,61 @@ class TextCorpus:
         self.token_ids = Tokens(self.examples.texts(), tokenizer, longest=max_text_length)
         if self.token_ids.num_cut:
             _logger.warning(
-                "%d of %d texts have more than %d tokens and are cut: raise max_text_length",
+                "%d of %d texts (%.2f %%) have more than %d tokens and are cut: raise "
+                "max_text_length",
                 self.token_ids.num_cut,
                 len(examples),
+                100 * self.token_ids.num_cut / len(examples),
                 max_text_length,
             )
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def regions(self, index: int) -> tuple[Regions, FloatArray]:
-        """Return the regions of an example's image with their normalised boxes."""
-        image_id = self.examples.image_ids(index)[0]
+    def regions(self, index: int, image: int = 0) -> tuple[Regions, FloatArray]:
+        """Return the regions of an example's image, or of one of two, with normalised boxes."""
+        image_id = self.examples.image_ids(index)[image]
         regions = self.store[image_id]
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 
 
-def new_config(
-    settings: ModelSettings,
-    tokenizer: BertTokenizer,
-    store: RegionStore,
-    answers: Iterable[str],
-) -> LxmertConfig:
-    """Make the configuration of a new model for the given texts, regions and answers."""
-    names = tuple(answers)
-    return LxmertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        num_attention_heads=settings.num_attention_heads,
-        intermediate_size=settings.intermediate_size,
-        l_layers=settings.l_layers,
-        x_layers=settings.x_layers,
-        r_layers=settings.r_layers,
-        hidden_dropout_prob=settings.dropout,
-        attention_probs_dropout_prob=settings.dropout,
-        initializer_range=settings.initializer_range,
-        max_position_embeddings=max(64, settings.max_text_length),
-        num_qa_labels=len(names),
-        num_object_labels=len(store.header.object_names),
-        num_attr_labels=max(1, len(store.header.attribute_names)),
-        visual_attr_loss=bool(store.header.attribute_names),
-        visual_feat_dim=store.header.feature_dim,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        pad_token_id=tokenizer.pad_token_id,
-    )
+def check_several_images(*corpora: TextCorpus) -> None:
+    """Refuse corpora in which no text could be exchanged for one about another image."""
+    for corpus in corpora:
+        images = np.unique(corpus.examples.image_pairs[:, 0])
+        if len(images) < 2:
+            name = corpus.examples.image_names[int(images[0])]
+            raise ValueError(
+                f"all texts are about the image {name!r}, but matching needs texts about at least "
+                "two images: add some to the data set"
+            )
+
+
+def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
+    """Draw a text about another image, uniformly from all of them."""
+    own = corpus.examples.images(index)
+    while True:
+        other = int(generator.integers(len(corpus)))
+        if corpus.examples.images(other) != own:
+            return other
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of training examples with which nothing can be trained.
+
+    Raises:
+        ValueError: if it is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
+
+
+def draw_rows(count: int, limit: int | None, *, seed: int) -> IntArray:
+    """Draw at most `limit` of `count` examples, in their order; None draws them all."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    drawn = np.random.default_rng([seed, count]).permutation(count)[:limit]
+    return np.sort(drawn)
 
 
 def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:

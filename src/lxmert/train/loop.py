@@ -36,7 +36,14 @@ from lxmert.train.processes import (
 )
 from lxmert.train.report import Report
 from lxmert.train.sampling import Share, StepBatches, load_batches, split
-from lxmert.train.settings import Recipe, check_batch, check_warmup, recipe_table, recipe_text
+from lxmert.train.settings import (
+    Recipe,
+    check_batch,
+    check_objectives,
+    check_warmup,
+    recipe_table,
+    recipe_text,
+)
 from lxmert.train.state import (
     Progress,
     latest_checkpoint,
@@ -67,6 +74,12 @@ class _Run:
     meter: Meter
     report: Report
     versions: dict[str, str | None]
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Return the weight of each objective in a step; 0 before it begins to count."""
+        begins, done = self.recipe.optim.begin_at, step / self.total_steps
+        weights = self.task.loss_weights
+        return {n: weight if done >= begins.get(n, 0) else 0.0 for n, weight in weights.items()}
 
     @property
     def is_main(self) -> bool:
@@ -110,6 +123,7 @@ def _start(
     check_batch(recipe.optim.batch_size, recipe.loop.micro_batches * accelerator.num_processes)
     total_steps = num_steps(recipe.optim, _num_examples(task))
     check_warmup(recipe.optim, total_steps)
+    check_objectives(recipe.optim, task.loss_weights)
     task.model.to(accelerator.device)
     copy_from_first(task.model, accelerator)
     optimizer = build_optimizer(task.model, recipe.optim)
@@ -133,7 +147,7 @@ def _start(
         parameters=[p for group in optimizer.param_groups for p in group["params"]],
         total_steps=total_steps,
         progress=progress,
-        meter=Meter(task.loss_weights, accelerator, rows=progress.rows),
+        meter=Meter(list(task.loss_weights), accelerator, rows=progress.rows),
         report=report,
         versions=versions,
     )
@@ -223,7 +237,7 @@ def _batches(run: _Run) -> Iterator[Batch]:
 
 def _train_step(run: _Run, batches: list[Batch]) -> None:
     """Do one optimiser step over its micro-batches."""
-    weights = run.task.loss_weights
+    weights = run.weights(run.progress.step)
     own_counts = [_in_order(weights, run.task.counts(batch), "counts") for batch in batches]
     counts = sum_over_ranks(
         torch.tensor(own_counts, dtype=torch.float32).sum(dim=0), run.accelerator
@@ -302,7 +316,7 @@ def _report_losses(run: _Run, examples_per_second: float) -> None:
             "step": step,
             "epoch": step * optim.batch_size / len(run.task),
             "lr": learning_rate(step - 1, optim, run.total_steps),
-            **run.meter.summary(),
+            **run.meter.summary(run.weights(step - 1)),
             "examples_per_second": examples_per_second,
             "seconds_left": left,
         }

@@ -25,7 +25,7 @@ class Meter:
 
     def __init__(
         self,
-        weights: Mapping[str, float],
+        names: Sequence[str],
         accelerator: Accelerator,
         *,
         rows: Sequence[Row] = (),
@@ -33,11 +33,11 @@ class Meter:
         """Start with what an interrupted run had read.
 
         Args:
-            weights: weight of each objective by name.
+            names: of the objectives, in the order of sums and counts.
             accelerator: of the run.
             rows: `rows` of the interrupted run.
         """
-        self.weights = weights
+        self.names = names
         self.accelerator = accelerator
         self.rows = list(rows)
         self._unread: list[tuple[Tensor, Tensor, Sequence[float]]] = []
@@ -72,24 +72,27 @@ class Meter:
             self.rows.append(row)
         self._unread.clear()
 
-    def summary(self) -> dict[str, object]:
+    def summary(self, weights: Mapping[str, float]) -> dict[str, object]:
         """Return the means over the rows that were read, and forget them.
+
+        Args:
+            weights: weight of each objective now, by name.
 
         Returns:
             `loss`: the weighted sum of the objectives; `losses`: each objective's mean over its
             targets, unweighted, those without any target left out; `gradient_norm`: mean over the
             steps, absent if it was finite in none.
         """
-        losses = _means(self.rows, list(self.weights))
+        losses = _means(self.rows, self.names)
         norms = [row[0] for row in self.rows if math.isfinite(row[0])]
         self.rows.clear()
-        total = math.fsum(self.weights[name] * loss for name, loss in losses.items())
+        total = math.fsum(weights[name] * loss for name, loss in losses.items())
         norm = {"gradient_norm": math.fsum(norms) / len(norms)} if norms else {}
         return {"loss": total, "losses": losses, **norm}
 
     def _check(self, row: Row, step: int) -> None:
         """Stop if a number is not finite; fp16 skips steps whose gradient overflows by itself."""
-        losses = _means([row], list(self.weights))
+        losses = _means([row], self.names)
         gradient = 0.0 if self.accelerator.scaler is not None else row[0]
         if all(map(math.isfinite, (gradient, *losses.values()))):
             return

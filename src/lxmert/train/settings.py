@@ -4,8 +4,8 @@ Relative paths in a recipe are relative to the current directory, not to the rec
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,10 @@ class OptimSettings:
     batch_size: int
     """Examples of one optimiser step, over all processes and micro-batches."""
 
+    name: Literal["adamw", "bert-adam"] = "adamw"
+    """The optimiser; `bert-adam` is the original code's: no bias correction, decay of everything,
+    and a learning rate that begins at 0."""
+
     steps: int | None = None
     """Optimiser steps of the run; give either this or `epochs`."""
 
@@ -40,22 +44,30 @@ class OptimSettings:
     """Fewest steps of a run that is given in `epochs`, for small data sets."""
 
     weight_decay: float = 0.01
-    """Decoupled weight decay; of matrices only, never of biases and of normalisation scales."""
+    """Decoupled weight decay; with AdamW of matrices only, never of biases and of normalisation
+    scales; with BertAdam of everything."""
 
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's two moving averages."""
+    """Decay rates of the two moving averages."""
 
     eps: float = 1e-6
-    """Added to AdamW's denominator; the value of the paper's code."""
+    """Added to the denominator; the value of the paper's code."""
 
     warmup_steps: int = 0
     """Steps in which the learning rate rises linearly to its peak."""
+
+    warmup_share: float = 0.0
+    """The same as a share of the run's steps, where their number is not known; give either."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate goes on after the warm-up: down to 0, or not at all."""
 
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together; absent: no clipping."""
+
+    begin_at: dict[str, float] = field(default_factory=dict)
+    """Objective -> the share of the run after which it begins to count; until then it weighs 0.
+    `{qa = 0.5}` is the paper's pretraining: no answers in its first half."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"optim.lr is {self.lr}; expected a number above 0: try 1e-4")
@@ -87,6 +99,17 @@ class OptimSettings:
             f"optim.clip_norm is {self.clip_norm}; expected a number above 0: "
             "remove the key to train without clipping",
         )
+        _require(
+            0 <= self.warmup_share < 1 and not (self.warmup_share and self.warmup_steps),
+            f"optim.warmup_share is {self.warmup_share} and optim.warmup_steps is "
+            f"{self.warmup_steps}; expected one of them, a share in [0, 1): try warmup_share = 0.1",
+        )
+        for objective, share in self.begin_at.items():
+            _require(
+                0 <= share < 1,
+                f"optim.begin_at.{objective} is {share}; expected a share of the run in [0, 1): "
+                "try 0.5",
+            )
         check_warmup(self, self.steps)
 
 
@@ -121,12 +144,12 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         least = {"workers": 0}
-        for field in fields(self):
-            value, minimum = getattr(self, field.name), least.get(field.name, 1)
+        for known in fields(self):
+            value, minimum = getattr(self, known.name), least.get(known.name, 1)
             _require(
                 not isinstance(value, int) or value >= minimum,
-                f"loop.{field.name} is {value}; expected at least {minimum}: "
-                f"write {field.name} = {minimum} or more",
+                f"loop.{known.name} is {value}; expected at least {minimum}: "
+                f"write {known.name} = {minimum} or more",
             )
 
 
@@ -195,7 +218,7 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
     if name not in tasks:
         raise ValueError(f"task: {unknown_name(name, tasks)}")
     settings_type = tasks[name].settings_type
-    own = [field.name for field in fields(settings_type)]
+    own = [known.name for known in fields(settings_type)]
     frame = ["task", "seed", "optim", "loop"]
     assert not set(own) & set(frame), f"{settings_type.__name__} takes a name of {frame}"
     for key in table:
@@ -233,6 +256,17 @@ def check_warmup(optim: OptimSettings, num_steps: int | None) -> None:
         f"optim.warmup_steps is {optim.warmup_steps}; expected at least 0 and less than the "
         f"run's steps ({num_steps}): lower it, or train longer",
     )
+
+
+def check_objectives(optim: OptimSettings, objectives: Collection[str]) -> None:
+    """Check that the objectives with a beginning are those of the task.
+
+    Raises:
+        ValueError: one of them is unknown.
+    """
+    for name in optim.begin_at:
+        if name not in objectives:
+            raise ValueError(f"optim.begin_at: {unknown_name(name, list(objectives))}")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ Medians of several runs on {cores} cores of the machine that made the model.
 
 ## Limits
 
-One random seed. Questions follow the phrasings of `lxmert.scenes.language`; other words and longer
+One random seed. Questions follow the phrasings of `lxmert.scenes.questions`; other words and longer
 sentences are not understood. An object that is mostly hidden may be missed, and then it is not
 counted.
 """

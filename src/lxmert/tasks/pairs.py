@@ -1,0 +1,247 @@
+"""Judging statements about two pictures (NLVR2): fine-tuning and validation.
+
+Source: paper section 4.2 and appendix on NLVR2; each picture is read together with the statement.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lxmert.data.collate import check_labels, collate_regions, collate_text
+from lxmert.data.corpus import Corpus
+from lxmert.data.readers import stream_questions
+from lxmert.data.store import RegionStore
+from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
+from lxmert.model import objectives
+from lxmert.model.heads import LxmertForImagesAndTextClassification
+from lxmert.schema import FloatArray, IntArray
+from lxmert.tasks.starting import Wanted, begin
+from lxmert.tasks.task import Batch
+from lxmert.tasks.texts import (
+    ModelSettings,
+    TextCorpus,
+    check_limit,
+    check_same_extractor,
+    draw_rows,
+    load_eyes,
+    save_model,
+)
+
+_VALIDATION_BATCH = 128
+
+_TRUTHS = {"yes": 1, "true": 1, "no": 0, "false": 0}
+"""Answers, in lower case, that say whether a statement is true; index 1 of the scores is true."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PairsData:
+    """Statements about two pictures each, and the regions of the pictures.
+
+    Attributes:
+        train: JSONL file of training statements: `images` with two entries, `question` with the
+            statement, `answer` true or false.
+        valid: the same for validation.
+        regions: region store of the training images.
+        valid_regions: region store of the validation images.
+        eyes: folder of the extractor that made the stores, to be saved with the model.
+        limit: training statements to use, drawn at random by the seed; absent: all.
+    """
+
+    train: str
+    valid: str
+    regions: str
+    valid_regions: str
+    eyes: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+
+
+@dataclass(frozen=True)
+class PairsSettings:
+    """The task's tables in a recipe: `[data]`, `[model]`."""
+
+    data: PairsData
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+
+class Item(NamedTuple):
+    """One statement with its two images.
+
+    Attributes:
+        input_ids: `[length]`.
+        features: of each image, `[regions, dim]`.
+        boxes: of each image, `[regions, 4]`, normalised to `[0, 1]`.
+        truth: 1 where the statement is true, else 0.
+    """
+
+    input_ids: IntArray
+    features: tuple[FloatArray, FloatArray]
+    boxes: tuple[FloatArray, FloatArray]
+    truth: int
+
+
+class PairsTask:
+    """Tell whether a statement about two pictures is true."""
+
+    settings_type: ClassVar[type] = PairsSettings
+    best_metric = "accuracy"
+
+    def __init__(self, settings: PairsSettings, *, seed: int) -> None:
+        """Read the statements and start from a pretrained model, or from nothing."""
+        data = settings.data
+        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        check_same_extractor(store, valid_store)
+        self.loss_weights: Mapping[str, float] = {"truth": 1.0}
+        training, validation = (
+            Corpus.of(stream_questions(path)) for path in (data.train, data.valid)
+        )
+        training = training.select(draw_rows(len(training), data.limit, seed=seed))
+        self.truths = [read_truths(training, data.train), read_truths(validation, data.valid)]
+        begun = begin(settings.model, Wanted("pairs", store, training.texts))
+        self.model: nn.Module = begun.model
+        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
+        self.eyes = load_eyes(data.eyes, store)
+        length = self.preprocessor.max_text_length
+        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
+        self.validation = TextCorpus(
+            validation, valid_store, self.tokenizer, max_text_length=length
+        )
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
+        """Return a training statement."""
+        return _item(self.training, index, self.truths[0].item(index))
+
+    def collate(self, examples: Sequence[Item]) -> Batch:
+        """Join statements: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
+        regions = collate_regions(
+            [features for item in examples for features in item.features],
+            [boxes for item in examples for boxes in item.boxes],
+        )
+        # [batch * 2, ...] -> [batch, 2, ...]
+        images = {
+            name: value.reshape(len(examples), 2, *value.shape[1:])
+            for name, value in regions.items()
+        }
+        text = collate_text(
+            [item.input_ids for item in examples], pad_id=self.tokenizer.pad_token_id
+        )
+        truths = torch.tensor([item.truth for item in examples])
+        check_labels(truths, 2, name="the statement")
+        return {"inputs": text | images, "truths": truths}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the statements."""
+        return {"truth": float(len(batch["truths"]))}
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Run the model; the cross-entropy summed over the statements."""
+        logits = model(**batch["inputs"]).logits
+        return {"truth": objectives.classification(logits, batch["truths"])[0]}
+
+    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+        """Judge the validation statements.
+
+        Returns:
+            `accuracy`; `majority`, the share of the more frequent truth, which needs no looking;
+            and where the ids have NLVR2's form `consistency`, the share of the sentences all of
+            whose examples are right.
+        """
+        rows = min(len(self.validation), limit or len(self.validation))
+        truths = self.truths[1][:rows]
+        predictions: list[int] = []
+        for start in range(0, rows, _VALIDATION_BATCH):
+            indices = range(start, min(start + _VALIDATION_BATCH, rows))
+            batch = self.collate([_item(self.validation, i, truths.item(i)) for i in indices])
+            inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+            with torch.inference_mode():
+                predictions += self.model(**inputs).logits.argmax(-1).tolist()
+        return score_truths(
+            [self.validation.examples.example_id(row) for row in range(rows)],
+            truths.tolist(),
+            predictions,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder."""
+        assert isinstance(self.model, LxmertForImagesAndTextClassification)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+
+
+def read_truths(corpus: Corpus, path: str) -> IntArray:
+    """Return whether each statement is true, `[examples]` of 1 and 0.
+
+    Args:
+        corpus: the statements.
+        path: where they come from, for messages.
+
+    Raises:
+        ValueError: if an example is not about two images, or its answer says neither.
+    """
+    single = np.flatnonzero(corpus.image_pairs[:, 1] < 0)
+    if len(single):
+        raise ValueError(
+            f"{path}: {len(single)} statements are about one image, the first is "
+            f"{corpus.example_id(int(single[0]))!r}; expected two, as images = [left, right]"
+        )
+    truths = np.empty(len(corpus), dtype=np.int64)
+    for row in range(len(corpus)):
+        given = corpus.answers(row)
+        known = {_TRUTHS.get(answer.lower(), -1) for answer in given}
+        if known not in ({0}, {1}):
+            raise ValueError(
+                f"{path}: the answer to {corpus.example_id(row)!r} is {sorted(given)}; expected "
+                "true or false (yes and no mean the same)"
+            )
+        truths[row] = known.pop()
+    return truths
+
+
+def score_truths(
+    identifiers: Sequence[str], truths: Sequence[int], predictions: Sequence[int]
+) -> dict[str, float]:
+    """Score predictions as `PairsTask.evaluate` says, and warn of a model that only guesses."""
+    right = [truth == given for truth, given in zip(truths, predictions, strict=True)]
+    share = sum(truths) / len(truths)
+    scores = {"accuracy": sum(right) / len(right), "majority": max(share, 1 - share)}
+    if len(set(predictions)) == 1 and len(set(truths)) == 2:
+        _logger.warning(
+            "all %d predictions are %s: accuracy %.4f is that of a constant guess; were pretrained "
+            "weights loaded (model.start), and is optim.lr low enough?",
+            len(predictions),
+            bool(predictions[0]),
+            scores["accuracy"],
+        )
+    if all(map(_is_official, identifiers)) and len(set(identifiers)) == len(identifiers):
+        official = score_nlvr2(
+            {key: bool(truth) for key, truth in zip(identifiers, truths, strict=True)},
+            {key: bool(given) for key, given in zip(identifiers, predictions, strict=True)},
+        )
+        scores["consistency"] = official["consistency"]
+    return scores
+
+
+def _is_official(identifier: str) -> bool:
+    try:
+        sentence_key(identifier)
+    except ValueError:
+        return False
+    return True
+
+
+def _item(corpus: TextCorpus, index: int, truth: int) -> Item:
+    (left, left_boxes), (right, right_boxes) = corpus.regions(index, 0), corpus.regions(index, 1)
+    features = (left.features, right.features)
+    return Item(corpus.token_ids[index], features, (left_boxes, right_boxes), truth)

@@ -1,0 +1,286 @@
+"""How a model begins: at random, from BERT, from one of ours, or from a file of 2019."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+from transformers import BertTokenizer
+
+from lxmert.data.answer_lists import read_answers
+from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
+from lxmert.data.store import RegionStore
+from lxmert.data.tokenizer import build_tokenizer
+from lxmert.model.answers import answers_of, carry_answers, name_answers
+from lxmert.model.bert import bert_config
+from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import LxmertAnsweringModel
+from lxmert.model.loading import MODELS, load_start
+from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.tasks.texts import ModelSettings, check_extractor
+
+_logger = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+class Beginning(NamedTuple):
+    """A model before its first step, with what reads texts and regions for it."""
+
+    model: LxmertPreTrainedModel
+    tokenizer: BertTokenizer
+    preprocessor: PreprocessorConfig
+
+
+class Wanted(NamedTuple):
+    """What a task needs of its model.
+
+    Attributes:
+        kind: row of `lxmert.model.loading.MODELS`.
+        store: the regions that it reads.
+        texts: gives the training texts, from which a tokenizer is built where none is named.
+        answers: gives the answers of a model that knows none yet; None for a model without answers.
+        answer_list: the answers that the model must have; None: those of the start.
+    """
+
+    kind: str
+    store: RegionStore
+    texts: Callable[[], Iterable[str]]
+    answers: Callable[[], Sequence[str]] | None = None
+    answer_list: Sequence[str] | None = None
+
+
+def begin(settings: ModelSettings, wanted: Wanted) -> Beginning:
+    """Make the model of a task as the recipe says.
+
+    Args:
+        settings: the table `[model]`; `start` names a model folder, ours or Hugging Face's, a file
+            that the code of 2019 wrote, or a folder with a BERT; absent: random weights.
+        wanted: what the task needs.
+
+    Raises:
+        FileNotFoundError: if the start or its tokenizer is not there.
+        ValueError: if the start does not fit the task; the message lists the weights.
+    """
+    if settings.start is None:
+        if wanted.kind != "pretraining":
+            _logger.warning(
+                "the model starts from RANDOM weights, as the recipe has no model.start: published "
+                "scores need a pretrained one"
+            )
+        beginning = _begin_new(settings, wanted)
+    elif _is_bert(settings.start):
+        _logger.info("the language layers start from BERT in %s", settings.start)
+        beginning = _begin_from_bert(settings, wanted, settings.start)
+    else:
+        beginning = _begin_from_model(settings, wanted, settings.start)
+    if settings.frozen_first_rows:
+        freeze_first_rows(beginning.model)
+    return beginning
+
+
+def _begin_new(settings: ModelSettings, wanted: Wanted) -> Beginning:
+    """Make a model with random weights."""
+    tokenizer = _open_tokenizer(settings.tokenizer) or build_tokenizer(wanted.texts())
+    overrides = _sizes(settings) | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": max(64, settings.max_text_length),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = LxmertConfig(**overrides, **_ends(wanted))  # type: ignore[arg-type]
+    return Beginning(MODELS[wanted.kind](config), tokenizer, _preprocessor(settings, wanted.store))
+
+
+def _begin_from_bert(settings: ModelSettings, wanted: Wanted, folder: str) -> Beginning:
+    """Make a model whose language layers are BERT's; its sizes decide, but for numbers of layers.
+
+    Raises:
+        ValueError: if tokenizer and weights do not belong together.
+    """
+    tokenizer = _open_tokenizer(settings.tokenizer or folder)
+    layers = {name: getattr(settings, name) for name in ("l_layers", "x_layers", "r_layers")}
+    config = bert_config(folder, None, {**layers, **_ends(wanted)})
+    assert tokenizer is not None
+    _check_words(tokenizer, config, folder)
+    model = MODELS[wanted.kind].from_bert(folder, config, allow=settings.allow).train()
+    return Beginning(model, tokenizer, _preprocessor(settings, wanted.store))
+
+
+def _begin_from_model(settings: ModelSettings, wanted: Wanted, source: str) -> Beginning:
+    """Take over an LXMERT: its weights, its tokenizer, its answers, its length of texts."""
+    preprocessor = _preprocessor(settings, wanted.store)
+    tokenizer = _open_tokenizer(settings.tokenizer)
+    if Path(source).is_dir():
+        if (Path(source) / FILE_NAME).is_file():
+            preprocessor = PreprocessorConfig.load(source)
+            owner = f"the extractor of model {source}"
+            check_extractor(wanted.store, preprocessor.extractor, owner)
+        tokenizer = tokenizer or _open_tokenizer(source)
+    if tokenizer is None:
+        raise ValueError(
+            f"{source} has no tokenizer in it, expected one: set model.tokenizer to a folder or a "
+            "vocab.txt, that of google-bert/bert-base-uncased for the published models"
+        )
+    loaded = load_start(
+        source,
+        wanted.kind,
+        num_attention_heads=settings.num_attention_heads,
+        allow=settings.allow,
+    )
+    model, config = loaded.model, loaded.model.config
+    _logger.info("the model starts from %s", source)
+    _tell("start at random", loaded.new)
+    _tell("are not used", loaded.unused)
+    _check_words(tokenizer, config, source)
+    if config.visual_feat_dim != wanted.store.header.feature_dim:
+        raise ValueError(
+            f"{source} reads features of width {config.visual_feat_dim}, but the region store "
+            f"{wanted.store.folder} has {wanted.store.header.feature_dim}: extract the regions "
+            "with the eyes of that model"
+        )
+    if wanted.answers is not None:
+        assert isinstance(model, LxmertAnsweringModel)
+        is_new = any(name.startswith("answer_head.") for name in loaded.new)
+        _give_answers(model, settings, wanted, is_new=is_new)
+    return Beginning(model, tokenizer, preprocessor)
+
+
+def _give_answers(
+    model: LxmertAnsweringModel, settings: ModelSettings, wanted: Wanted, *, is_new: bool
+) -> None:
+    """Give the answer head the answers of the task, with the rows of those that it knows."""
+    answers = wanted.answer_list
+    if is_new:
+        assert wanted.answers is not None
+        answers = answers or wanted.answers()
+        model.resize_num_qa_labels(len(answers))
+        name_answers(model.config, answers)
+        return
+    listed = settings.start_answers
+    known = answers_of(model.config) if listed is None else read_answers(listed).answers
+    if known is None:
+        raise ValueError(
+            f"{settings.start} does not say what its {model.num_qa_labels} answers are: set "
+            "model.start_answers to their list, such as all_ans.json for the published pretraining"
+        )
+    if listed is not None:
+        name_answers(model.config, known)
+    if answers is None or tuple(answers) == tuple(known):
+        return
+    carried = carry_answers(model, answers, old_answers=known)
+    shown = ", ".join(map(repr, carried.missing[:5]))
+    _logger.info(
+        "%d of %d answers keep what the start knows of them%s",
+        carried.found,
+        len(answers),
+        f"; new, such as: {shown}" if carried.missing else "",
+    )
+
+
+def freeze_first_rows(model: LxmertPreTrainedModel) -> None:
+    """Let position 0 and segment 0 have no gradient, as in the code of 2019."""
+
+    def without_first_row(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[0] = 0
+        return gradient
+
+    for name, parameter in model.named_parameters():
+        if name.endswith(("position_embeddings.weight", "token_type_embeddings.weight")):
+            parameter.register_hook(without_first_row)  # type: ignore[no-untyped-call]
+
+
+def _sizes(settings: ModelSettings) -> dict[str, object]:
+    """Return the settings of a model that nothing else decides."""
+    return {
+        "hidden_size": settings.hidden_size,
+        "num_attention_heads": settings.num_attention_heads,
+        "intermediate_size": settings.intermediate_size,
+        "l_layers": settings.l_layers,
+        "x_layers": settings.x_layers,
+        "r_layers": settings.r_layers,
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.dropout,
+        "initializer_range": settings.initializer_range,
+    }
+
+
+def _ends(wanted: Wanted) -> dict[str, object]:
+    """Return what regions and answers decide of a model's configuration."""
+    header = wanted.store.header
+    ends: dict[str, object] = {
+        "num_object_labels": len(header.object_names),
+        "num_attr_labels": max(1, len(header.attribute_names)),
+        "visual_attr_loss": bool(header.attribute_names),
+        "visual_feat_dim": header.feature_dim,
+    }
+    if wanted.answers is None:
+        return ends
+    names = tuple(wanted.answer_list or wanted.answers())
+    return ends | {
+        "num_qa_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+
+
+def _preprocessor(settings: ModelSettings, store: RegionStore) -> PreprocessorConfig:
+    return PreprocessorConfig(store.header.extractor, max_text_length=settings.max_text_length)
+
+
+def _is_bert(source: str) -> bool:
+    """Tell by its configuration whether a folder holds a BERT.
+
+    Raises:
+        FileNotFoundError: if there is nothing at all.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"model.start {source} is not there; expected a model folder, a file of 2019 such as "
+            "model_LXRT.pth, or the folder of a BERT: check the path"
+        )
+    config = path / "config.json"
+    if not config.is_file():
+        return False
+    found: object = json.loads(config.read_text(encoding="utf-8"))
+    return isinstance(found, Mapping) and found.get("model_type") == "bert"
+
+
+def _open_tokenizer(name: str | None) -> BertTokenizer | None:
+    """Open the tokenizer of a folder, or of a list of word pieces; None where none is named.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if name is None:
+        return None
+    path = Path(name)
+    if path.is_file():
+        return BertTokenizer(vocab=str(path), do_lower_case=True)
+    if not any((path / file).is_file() for file in _TOKENIZER_FILES):
+        raise FileNotFoundError(
+            f"{name} has neither {' nor '.join(_TOKENIZER_FILES)}, expected a tokenizer: set "
+            "model.tokenizer to a folder or a vocab.txt that has one"
+        )
+    tokenizer = BertTokenizer.from_pretrained(path)
+    assert isinstance(tokenizer, BertTokenizer)
+    return tokenizer
+
+
+def _check_words(tokenizer: BertTokenizer, config: LxmertConfig, source: str) -> None:
+    """Refuse a tokenizer whose numbers mean other words to the model."""
+    if len(tokenizer) != config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} words, but {source} has {config.vocab_size}: set "
+            "model.tokenizer to the one that it was trained with"
+        )
+
+
+def _tell(what: str, names: Sequence[str]) -> None:
+    """Say which weights are not as in the source, by their heads."""
+    if names:
+        parts = sorted({name.split(".", 1)[0] for name in names})
+        _logger.info("%d weights %s: those of %s", len(names), what, ", ".join(parts))
