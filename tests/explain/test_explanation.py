@@ -111,7 +111,7 @@ def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
     def at(x: float, y: float) -> list[float]:
         return list(pixels[round(height * y / 120), round(width * x / 160)])
 
-    assert at(120, 40) == pytest.approx(0.7 * 90 + 0.3 * np.array([255, 157, 0]), abs=3)
+    assert at(120, 40) == pytest.approx(0.78 * 90 + 0.22 * np.array([255, 157, 0]), abs=3)
     assert at(40, 55) == pytest.approx([90] * 3, abs=2)
     assert at(140, 55) == pytest.approx([255, 157, 0], abs=40)
 

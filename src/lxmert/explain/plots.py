@@ -173,7 +173,7 @@ def _plot_regions(
         x1, y1, x2, y2 = boxes[index].tolist()
         color, share = _FOR if relevance[index] >= 0 else _AGAINST, abs(relevance[index])
         strong = share >= _LEAST
-        for fill, alpha in ((True, 0.3 * share), (False, 1.0 if strong else 0.6)):
+        for fill, alpha in ((True, 0.22 * share), (False, 1.0 if strong else 0.6)):
             edge = {"edgecolor": color if strong else "white", "linewidth": 1.6 if strong else 0.6}
             paint: dict[str, Any] = (
                 {"facecolor": color, "linewidth": 0} if fill else {"fill": False, **edge}

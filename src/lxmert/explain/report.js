@@ -73,9 +73,9 @@
     const values = names[target].map((_, other) =>
       reads ? map.at(layer, head, index, other) : map.at(layer, head, other, index));
     const top = best(values);
-    const verb = reads ? `${quoted(side, index)} reads most of` : `${quoted(side, index)} is read most by`;
-    const text = `${verb} ${quoted(target, top)}, ${percent(values[top])} ` +
-      `(${map.title.split(":")[0].toLowerCase()} layer ${layer + 1}, ${headName(map, head)}).`;
+    const verb = reads ? "mostly reads" : "is read most by";
+    const text = `${quoted(side, index)} ${verb} ${quoted(target, top)}: ${percent(values[top])} of its ` +
+      `attention (${map.title.split(":")[0].toLowerCase()} layer ${layer + 1}, ${headName(map, head)}).`;
     return { target, values, text };
   }
 
@@ -122,7 +122,7 @@
   function cellText() {
     const map = kinds[state.kind], [row, column] = state.cell;
     const share = percent(map.at(state.layer, state.head, row, column));
-    return `${quoted(map.rows, row)} reads ${share} of ${quoted(map.columns, column)}.`;
+    return `${quoted(map.rows, row)} spends ${share} of its attention on ${quoted(map.columns, column)}.`;
   }
 
   /* ---- drawing ---- */
@@ -141,13 +141,15 @@
 
   function shade() {
     const { shades, tones, text, active } = shading();
-    const isActive = (side, index) => active && active.side === side && active.index === index;
+    const is = (target, side, index) => Boolean(target && same(target, { side, index }));
+    const isActive = (side, index) => is(active, side, index);
     wordElements.forEach((made, index) => {
       const value = shades.words[index];
       made.style.setProperty("--r", Math.abs(value).toFixed(4));
       made.style.setProperty("--tone", pale(tones.words, value));
       made.classList.toggle("strong", Math.abs(value) > 0.2);
-      made.classList.toggle("active", Boolean(isActive("words", index)));
+      made.classList.toggle("active", isActive("words", index));
+      made.setAttribute("aria-pressed", is(state.pinned, "words", index));
     });
     // Of many that matter alike only some are outlined, or nothing could be seen.
     const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
@@ -156,10 +158,11 @@
       made.style.setProperty("--r", Math.abs(value).toFixed(4));
       made.style.setProperty("--tone", vivid(tones.regions, value));
       made.classList.toggle("strong", Math.abs(value) > Math.max(0.25, limit));
-      made.classList.toggle("active", Boolean(isActive("regions", index)));
+      made.classList.toggle("active", isActive("regions", index));
+      made.setAttribute("aria-pressed", is(state.pinned, "regions", index));
     });
     for (const made of $("ranking").children) {
-      made.classList.toggle("active", Boolean(isActive("regions", Number(made.dataset.index))));
+      made.classList.toggle("active", isActive("regions", Number(made.dataset.index)));
     }
     $("status").textContent = text;
     legend(tones, active);
@@ -183,12 +186,12 @@
     $("tags").replaceChildren();
     const taken = [];
     for (const index of new Set(wanted)) {
-      const [x1, y1, x2] = data.regions[index].box;
+      const [x1, y1] = data.regions[index].box;
       const made = element("div", { class: "tag" }, names.regions[index]);
-      if (x1 > 0.6 * width) made.style.right = `${100 * (1 - Math.min(x2, width) / width)}%`;
-      else made.style.left = `${(100 * Math.max(x1, 0)) / width}%`;
       made.style.top = `clamp(0px, calc(${(100 * y1) / height}% - 24px), calc(100% - 21px))`;
       $("tags").append(made);
+      const room = 100 * (1 - made.offsetWidth / $("tags").parentElement.offsetWidth);
+      made.style.left = `max(0%, min(${(100 * x1) / width}%, ${room}%))`;
       const box = made.getBoundingClientRect();
       const hides = taken.some((other) => box.left < other.right && other.left < box.right &&
         box.top < other.bottom && other.top < box.bottom);
