@@ -88,6 +88,36 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
+@contextmanager
+def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Show a bar with size, speed and time left for each file, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def begin(name: str) -> Callable[[int, int], None]:
+            row = bar.add_task(name, total=None)
+            return lambda done, total: bar.update(row, completed=done, total=total)
+
+        yield begin
+
+
 def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
     """Print answers and regions as two tables."""
     from rich.console import Console
@@ -297,6 +327,38 @@ def show_findings(
             place = f"{case['file']}:{case['line']}" if case["line"] else case["file"]
             console.print(f"     {escape(f'{place}: ' if place else '')}{escape(case['detail'])}")
     console.print(escape("\n".join(summary)))
+
+
+def show_made(made: Mapping[str, Any]) -> None:
+    """Print the files of a data set, its numbers beside the published ones, and what is missing."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    files, checks = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
+    for name, side in (("file", "left"), ("sentences", "right"), ("images", "right")):
+        files.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for name, file in made["files"].items():
+        files.add_row(Text(name), f"{file['sentences']:,}", f"{file['images']:,}")
+    for name, side in (("found", "right"), ("published", "right"), ("", "left"), ("of", "left")):
+        checks.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for check in made["checks"]:
+        verdict = Text("as published", "green") if check["agrees"] else Text("differs", "yellow")
+        what = f"{check['what']} ({check['source']})"
+        checks.add_row(f"{check['found']:,}", f"{check['published']:,}", verdict, Text(what))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(str(made["folder"]), style="bold"))
+    console.print(files)
+    if made["checks"]:
+        console.print()
+        console.print(checks)
+    for note in made["notes"]:
+        console.print(f"note: {escape(note)}")
+    for reason, found in made["left_out"].items():
+        cases = ", ".join(found["first"][:3])
+        count = f"{found['count']:,}"
+        console.print(f"[bold yellow]{count}[/] {escape(f'{reason} (first: {cases})')}")
 
 
 def show_failures(reasons: Sequence[str], outcome: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.tokenizer import build_tokenizer, cut
 from lxmert.data.tokens import Tokens
-from lxmert.schema import IGNORE_INDEX
+from lxmert.schema import IGNORE_INDEX, Example
 from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
 
 WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
@@ -89,6 +90,53 @@ def test_targets_and_vocabulary_are_those_of_the_answer_list(tmp_path: Path, see
         assert targets.count_unknown() == best.count(IGNORE_INDEX)
         for index, example in enumerate(expected):
             assert np.array_equal(targets.scores(index), vocabulary.scores(example.answers))
+
+
+def test_answers_of_a_view_are_counted_as_often_as_it_shows_them(tmp_path: Path) -> None:
+    expected = read_questions(write_random(tmp_path / "q.jsonl", 6))
+    order = np.random.default_rng(6).integers(60, size=90)
+    corpus = Corpus.of(expected).select(order)
+    counts = Counter(answer for index in order for answer in expected[index].answers)
+    assert dict(zip(corpus.answer_names, corpus.answer_counts().tolist(), strict=True)) == {
+        name: counts[name] for name in corpus.answer_names
+    }
+
+
+def test_answers_that_fall_together_are_one_class() -> None:
+    answers = {"The Mug": 0.3, "cup": 0.5, "mug": 0.125, "gone": 1.0, "MUG": 0.25}
+    corpus = Corpus.of([Example("7", "What?", ("a",), answers), Example("8", "?", ("a",))])
+    vocabulary = AnswerVocabulary(["ball", "cup", "mug"])
+
+    def normalize(answer: str) -> str:
+        return answer.lower().removeprefix("the ")
+
+    found = {}
+    for rule in ("max", "last"):
+        targets = Targets(corpus, vocabulary, normalize=normalize, collisions=rule)
+        found[rule] = [values.tolist() for values in targets.known(0)]
+        assert targets.best_id(0) == 1
+        assert [len(values) for values in targets.known(1)] == [0, 0]
+        assert targets.count_unknown() == 1
+    assert found == {"max": [[2, 1], [0.3, 0.5]], "last": [[2, 1], [0.25, 0.5]]}
+    assert Targets(corpus, vocabulary).scores(0).tolist() == [0, 0.5, 0.125]
+
+
+def test_an_example_names_the_file_that_it_is_from(tmp_path: Path) -> None:
+    path = write_random(tmp_path / "gqa-train.jsonl", 1, count=3)
+    captions = tmp_path / "coco.jsonl"
+    captions.write_text('{"image": "a", "caption": "A mug."}\n')
+    corpus = Corpus.read([path, path], captions=[captions])
+    sources = [corpus.source(index) for index in range(7)]
+    assert sources == [*["gqa-train"] * 6, "coco"]
+    assert corpus.select(np.array([6, 2])).source(0) == "coco"
+
+
+def test_a_strict_reading_names_the_first_line_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"image": "a", "question": "1?"}\n{"image": "a"}\n')
+    with pytest.raises(ValueError, match=r"q.jsonl line 2: 'question' must be a text"):
+        Corpus.read([path], strict=True)
+    assert Corpus.read([path]).left_out == {"no_question": 1}
 
 
 def test_blind_guesses_work_from_it(tmp_path: Path) -> None:

@@ -57,3 +57,25 @@ def test_regions_are_zeroed_exchanged_or_kept() -> None:
     assert values.tolist() == [-3.5, 0.0, 7.25]
     np.testing.assert_allclose(counts / counts.sum(), [0.1, 0.8, 0.1], atol=0.03)
     assert (features == 7.25).all(), "the caller's features were overwritten"
+
+
+def test_hidden_regions_may_all_be_zeros() -> None:
+    """What the paper says of them; the released code also exchanges and keeps some."""
+    features = np.full((400, 3), 7.25, dtype=np.float32)
+    others = np.full((2, 3), -3.5, dtype=np.float32)
+    hidden, chosen = mask_regions(
+        features, np.random.default_rng(1), rate=0.5, others=others, shares=(1.0, 0.0)
+    )
+    assert (hidden[chosen] == 0).all()
+    assert (hidden[~chosen] == 7.25).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_replacements_come_from_all_regions_that_the_other_image_has(count: int) -> None:
+    """The released code drew from 0 to 35 whatever there was."""
+    features = np.full((4000, 1), -8, dtype=np.float32)
+    others = np.arange(count, dtype=np.float32)[:, None]
+    hidden, _ = mask_regions(
+        features, np.random.default_rng(1), rate=1.0, others=others, shares=(0.0, 1.0)
+    )
+    assert set(np.unique(hidden)) == set(range(count))

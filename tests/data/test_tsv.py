@@ -304,6 +304,29 @@ def test_an_interrupted_import_is_taken_up_again(tmp_path: Path) -> None:
     assert [failure.image_id for failure in store.failures] == ["bad"]
 
 
+def test_several_files_become_one_store(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    images = {name: make_regions(generator, 2) for name in ("c", "a", "b")}
+    lines = [to_fields(*item) for item in images.items()]
+    (tmp_path / "all/deep").mkdir(parents=True)
+    write_lines(tmp_path / "all/x.tsv", lines[:2])
+    write_lines(tmp_path / "all/deep/y.tsv", [lines[2], lines[0]])
+    (tmp_path / "all/notes.txt").write_text("no regions")
+    told = []
+    store = import_tsv(
+        tmp_path / "all", tmp_path / "s", feature_dim=3, progress=lambda *now: told.append(now)
+    )
+    assert store.image_ids == ["b", "c", "a"]
+    for image_id, regions in images.items():
+        assert_equal(store[image_id], regions)
+    (failure,) = store.failures
+    assert failure.reason == (
+        "x.tsv line 1, column img_id: it is 'c', which deep/y.tsv line 2 has already"
+    )
+    size = sum(path.stat().st_size for path in (tmp_path / "all").rglob("*.tsv"))
+    assert told[-1] == (size, size)
+
+
 def test_mended_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
     good, bad = to_fields("good", make_regions(np.random.default_rng(1), 2)), changed("img_h", 0)
     path = write_lines(tmp_path / "a.tsv", [good, bad])

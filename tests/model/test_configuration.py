@@ -17,6 +17,7 @@ def test_documented_defaults():
     assert ours.pop("layer_norm_eps") == 1e-12
     assert (ours.pop("num_images"), ours.pop("num_classes")) == (2, 2)
     assert ours.pop("visual_loss_masked_only") is False
+    assert ours.pop("visual_feat_distance") == "smooth_l1"
     assert ours == theirs
     assert (ours["num_qa_labels"], ours["visual_loss_normalizer"]) == (9500, 6.67)
 
@@ -61,6 +62,7 @@ def test_number_of_layers_never_goes_stale(tmp_path):
         ({"x_layers": -3}, "x_layers is -3"),
         ({"hidden_size": 34}, "34 is not a multiple of num_attention_heads 4"),
         ({"hidden_act": "nope"}, "'nope' is unknown; known are .*gelu"),
+        ({"visual_feat_distance": "l3"}, "'l3' is unknown; known are smooth_l1, l2"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5"),
     ],
 )
@@ -83,7 +85,7 @@ def test_answer_vocabulary_is_kept(tmp_path):
 
 def test_every_field_is_documented():
     fields = LxmertConfig.__annotations__.keys() - {"keys_to_ignore_at_inference"}
-    assert len(fields) == 34
+    assert len(fields) == 35
     missing = [field for field in fields if f"\n        {field}: " not in LxmertConfig.__doc__]
     assert missing == []
 

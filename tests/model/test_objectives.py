@@ -58,15 +58,18 @@ def test_region_classification(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_feature_regression(seed):
+@pytest.mark.parametrize("distance", ["smooth_l1", "l2"])
+def test_feature_regression(seed, distance):
     predictions, _, weights = random_problem(seed)
     targets = predictions.detach() + 2 * torch.randn(3, 4, 5)
     expected = 0.0
     for row, region in torch.cartesian_prod(torch.arange(3), torch.arange(4)):
         differences = (predictions - targets)[row, region].tolist()
-        distances = [0.5 * d * d if abs(d) < 1 else abs(d) - 0.5 for d in differences]
+        distances = [d * d for d in differences]
+        if distance == "smooth_l1":
+            distances = [0.5 * d * d if abs(d) < 1 else abs(d) - 0.5 for d in differences]
         expected += weights[row, region].item() * sum(distances) / 5
-    total, count = objectives.feature_regression(predictions, targets, weights)
+    total, count = objectives.feature_regression(predictions, targets, weights, distance=distance)
     assert count == sum(weight > 0 for weight in weights.flatten().tolist())
     assert_close(total.item(), expected, rtol=1e-5, atol=1e-5)
 

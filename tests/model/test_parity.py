@@ -202,5 +202,6 @@ def test_configuration_files_are_equal(tmp_path):
     assert ours.pop("layer_norm_eps") == 1e-12
     assert (ours.pop("num_images"), ours.pop("num_classes")) == (2, 2)
     assert ours.pop("visual_loss_masked_only") is False
+    assert ours.pop("visual_feat_distance") == "smooth_l1"
     theirs.pop("dtype", None)
     assert ours == theirs

@@ -11,7 +11,8 @@ from world import COLORS, make_world
 from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
-from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
 

@@ -10,7 +10,8 @@ from world import make_pairs, make_world
 from lxmert.metrics.nlvr2 import score_nlvr2
 from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask, score_truths
-from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
 
 SMALL = ModelSettings(

@@ -11,12 +11,12 @@ from world import COLORS, make_regions, make_world
 
 from lxmert.model import objectives
 from lxmert.schema import IGNORE_INDEX
-from lxmert.tasks.pretraining import (
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import (
     NAMES,
     ObjectiveSettings,
     PretrainingData,
     PretrainingSettings,
-    PretrainingTask,
 )
 from lxmert.tasks.texts import ModelSettings
 

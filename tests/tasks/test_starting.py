@@ -18,7 +18,8 @@ from lxmert.model.loading import load_start, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
-from lxmert.tasks.pretraining import PretrainingData, PretrainingSettings, PretrainingTask
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
 
 SMALL = ModelSettings(

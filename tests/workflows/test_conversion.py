@@ -17,7 +17,7 @@ from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import load_folder
 from lxmert.workflows.conversion import CONVERSIONS, Choices, convert
-from lxmert.workflows.inspection import INSPECTORS
+from lxmert.workflows.inspection import INSPECTORS, inspect
 
 DEFAULT = ROOT / "src/lxmert/default"
 
@@ -246,6 +246,19 @@ def test_damaged_rows_fail_alone_and_are_taken_up_when_mended(tmp_path):
     assert len(RegionStore(tmp_path / "store")) == 4
     with pytest.raises(FileExistsError, match="finished region store"):
         convert(rows, tmp_path / "store", Choices(extractor="mine"))
+
+
+def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
+    (tmp_path / "files/more").mkdir(parents=True)
+    write_rows(tmp_path / "files/a.tsv", count=3)
+    other = write_rows(tmp_path / "files/more/b.tsv", count=5)
+    other.write_bytes(other.read_bytes().replace(b"image", b"photo"))
+    report = inspect(tmp_path / "files")
+    assert report.kind == "folder of TSV files with regions"
+    assert (report.facts["files"], report.facts["first image"]) == (2, "image0")
+    assert convert(tmp_path / "files", tmp_path / "store", Choices(extractor="mine")) == ([], [])
+    expected = [f"image{row}" for row in range(3)] + [f"photo{row}" for row in range(5)]
+    assert RegionStore(tmp_path / "store").image_ids == expected
 
 
 def test_a_folder_of_npz_files_becomes_a_store(tmp_path):

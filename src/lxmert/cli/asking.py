@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -84,14 +84,38 @@ def match(
 def predict(
     model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
     data: Annotated[Path, typer.Option(help="JSONL file of questions; answers are not needed.")],
-    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
+    regions: Annotated[
+        list[Path] | None,
+        typer.Option(help="Region store of their pictures, instead of these; may be repeated."),
+    ] = None,
+    form: Annotated[
+        Literal["jsonl", "vqa", "gqa", "nlvr2"],
+        typer.Option("--format", help="jsonl, or that of a leaderboard: vqa, gqa, nlvr2."),
+    ] = "jsonl",
+    official: Annotated[
+        Path | None,
+        typer.Option(help="The leaderboard's own file of questions, all of which it wants."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute; left out: a GPU if there is one.")
+    ] = None,
 ) -> None:
-    """Answer every question of a file, and write the answers to another one."""
-    from lxmert.workflows.prediction import predict_file
+    """Answer every question of a file, and write the answers to another one.
 
+    A model of statements about two pictures (NLVR2) judges every statement of it.
+    """
+    import torch
+
+    from lxmert.workflows.submission import Asked, submit
+
+    if (images is None) == (not regions):
+        raise ValueError("name either the pictures with --images, or their --regions")
     check_output(output, "-o")
     hide_weight_bars()
+    asked = Asked(data, images, tuple(regions or ()), official)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress("questions") as progress:
-        count = predict_file(model, data, images, output, progress=progress)
+        count = submit(model, asked, output, form, device=where, progress=progress)
     print(f"{output}: answers to {count} questions")

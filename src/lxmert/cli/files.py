@@ -15,7 +15,7 @@ def convert(
         Path,
         typer.Argument(
             help="Weights: a parameter file of 2019 or a model folder. Regions: a TSV file, a "
-            "folder of .npz files or a region store."
+            "folder of .npz or TSV files, or a region store."
         ),
     ],
     target: Annotated[

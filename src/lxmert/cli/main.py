@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from lxmert.cli import asking, explaining, files, regions, scenes, scoring, training
+from lxmert.cli import asking, data, explaining, files, regions, scenes, scoring, training
 from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for command in (
     regions.extract,
     scoring.evaluate,
     asking.predict,
+    data.fetch,
     files.convert,
     files.verify,
     files.info,
@@ -37,6 +38,10 @@ _scenes = typer.Typer(help="The miniature world: rendered pictures with question
 _scenes.command()(scenes.make)
 _scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")
+
+_data = typer.Typer(help="Data sets from their official downloads.")
+_data.command()(data.build)
+app.add_typer(_data, name="data")
 
 
 def main() -> None:

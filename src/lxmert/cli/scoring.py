@@ -105,7 +105,12 @@ def _evaluate_model(
     output: Path | None,
 ) -> None:
     """Score a model from pixels."""
-    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes
+    from lxmert.workflows.evaluation import (
+        evaluate_answers,
+        evaluate_eyes,
+        evaluate_statements,
+        judges_statements,
+    )
 
     hide_weight_bars()
     if output is not None:
@@ -117,11 +122,14 @@ def _evaluate_model(
             raise ValueError(
                 "--training and --limit are for questions, not for eyes: leave them out"
             )
-        scores = evaluate_eyes(Path(model), data, images)
-        if output is not None:
-            output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-        for name, score in scores.items():
-            print(f"{name:24} {score:.3f}")
+        _write_scores(evaluate_eyes(Path(model), data, images), output)
+        return
+    if judges_statements(model):
+        if training is not None:
+            raise ValueError("--training is for questions, not for statements: leave it out")
+        with show_progress("pictures") as progress:
+            scores = evaluate_statements(Path(model), data, images, limit=limit, progress=progress)
+        _write_scores(scores, output)
         return
     with show_progress("questions") as progress:
         report = evaluate_answers(
@@ -130,3 +138,11 @@ def _evaluate_model(
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     show_scores(report["accuracy"], report["blind"], report["count"])
+
+
+def _write_scores(scores: dict[str, float], output: Path | None) -> None:
+    """Write scores as JSON, if asked for, and print them."""
+    if output is not None:
+        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    for name, score in scores.items():
+        print(f"{name:24} {score:.3f}")

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.columns import ColumnWriter, Ragged, RaggedWriter, Texts, TextWriter, in_batches
-from lxmert.data.records import SPLITS, Row, read_rows
+from lxmert.data.records import SPLITS, Row, read_rows, require
 from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 
 _ANSWER = np.dtype([("name", "<i4"), ("score", "<f8")])
@@ -34,15 +34,18 @@ class _Columns:
     images: npt.NDArray[np.int32]  # [examples, 2], -1 where there is no second one
     families: npt.NDArray[np.int32]
     splits: npt.NDArray[np.int8]
+    sources: npt.NDArray[np.int16]
     answers: Ragged  # of _ANSWER
     image_names: Texts
     answer_names: Texts
     family_names: Texts
+    source_names: Texts
 
     @property
     def nbytes(self) -> int:
         texts = [self.example_ids, self.texts, self.image_names, self.answer_names]
-        arrays: list[npt.NDArray[Any]] = [self.images, self.families, self.splits, *self.answers]
+        arrays: list[npt.NDArray[Any]] = [self.images, self.families, self.splits, self.sources]
+        arrays += self.answers
         return sum(column.nbytes for column in texts) + sum(array.nbytes for array in arrays)
 
 
@@ -57,7 +60,7 @@ class Corpus(Sequence[Example]):
     def __init__(
         self, columns: _Columns, rows: range | IntArray, left_out: Counter[str] | None = None
     ) -> None:
-        """Use `read` or `from_rows`."""
+        """Use `read` or `of`."""
         self._columns = columns
         self._rows = rows
         self.left_out: Counter[str] = Counter() if left_out is None else left_out
@@ -69,6 +72,7 @@ class Corpus(Sequence[Example]):
         *,
         captions: Iterable[str | Path] = (),
         resolve: Callable[[str], str | None] = lambda name: name,
+        strict: bool = False,
     ) -> Corpus:
         """Read the examples of all files; what cannot be used is counted in `left_out`.
 
@@ -76,34 +80,36 @@ class Corpus(Sequence[Example]):
             questions: JSONL files; one that is listed twice counts twice.
             captions: JSONL files of captions, which follow the questions.
             resolve: gives the image id to use for the name in the file; None: it has no image.
+            strict: raise at the first line that cannot be used, instead of counting it.
 
         Raises:
             FileNotFoundError: if there is no such file.
+            ValueError: if `strict`, naming file and line, and why.
         """
-
-        def rows() -> Iterator[Row]:
-            for path in questions:
-                yield from read_rows(path)
-            for path in captions:
-                yield from read_rows(path, text_key="caption")
-
-        return cls.from_rows(rows(), resolve=resolve)
-
-    @classmethod
-    def from_rows(
-        cls, rows: Iterable[Row], *, resolve: Callable[[str], str | None] = lambda name: name
-    ) -> Corpus:
-        """Take the examples of rows; arguments are those of `read`."""
         writer = _Writer(resolve)
-        for batch in in_batches(rows):
-            writer.add(batch)
-        columns = writer.finish()
-        return cls(columns, range(len(columns.splits)), writer.left_out)
+        files = [(path, "question") for path in questions] + [
+            (path, "caption") for path in captions
+        ]
+        for path, text_key in files:
+            for batch in in_batches(read_rows(path, text_key=text_key)):
+                if strict:
+                    for row in batch:
+                        require(row, path)
+                writer.add(batch, source=Path(path).stem)
+        return cls._from(writer)
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Corpus:
         """Take examples that are made elsewhere, such as captions of a scene."""
-        return cls.from_rows(Row(0, example, "", (), []) for example in examples)
+        writer = _Writer(lambda name: name)
+        for batch in in_batches(Row(0, example, "", (), []) for example in examples):
+            writer.add(batch, source="")
+        return cls._from(writer)
+
+    @classmethod
+    def _from(cls, writer: _Writer) -> Corpus:
+        columns = writer.finish()
+        return cls(columns, range(len(columns.splits)), writer.left_out)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -147,6 +153,11 @@ class Corpus(Sequence[Example]):
         columns = self._columns
         return str(columns.family_names[columns.families.item(self._rows[index])])
 
+    def source(self, index: int) -> str:
+        """Return the name of the file that an example is from, without folder and ending."""
+        columns = self._columns
+        return str(columns.source_names[columns.sources.item(self._rows[index])])
+
     def images(self, index: int) -> list[int]:
         """Return the place in `image_names` of an example's image or of its two images."""
         first, second = self._columns.images[self._rows[index]].tolist()
@@ -188,15 +199,24 @@ class Corpus(Sequence[Example]):
         given = self._columns.answers.row(self._rows[index])
         return given["name"].astype(np.int64), given["score"]
 
+    @property
+    def stored_answers(self) -> tuple[Ragged, IntArray]:
+        """The answers of the whole data set by its rows, and the row of each example."""
+        return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+
+    def count_answered(self) -> int:
+        """Count the examples that have an answer."""
+        stored, rows = self.stored_answers
+        return int((stored.bounds[rows + 1] > stored.bounds[rows]).sum())
+
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
-        counts = np.zeros(len(self.answer_names), np.int64)
-        stored = self._columns.answers
-        if isinstance(self._rows, range) and len(self) == len(self._columns.splits):
-            return counts + np.bincount(stored.values["name"], minlength=len(counts))
-        for index in range(len(self)):
-            counts[stored.row(self._rows[index])["name"]] += 1
-        return counts
+        stored, rows = self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+        visits = np.bincount(rows, minlength=len(self._columns.splits))
+        weights = np.repeat(visits, np.diff(stored.bounds))  # of each stored answer
+        names = stored.values["name"]
+        counts = np.bincount(names, weights=weights, minlength=len(self.answer_names))
+        return counts.astype(np.int64)
 
     def vocabulary(self, *, min_count: int = 1) -> AnswerVocabulary:
         """Return the answers that at least `min_count` examples accept, sorted by text.
@@ -226,35 +246,65 @@ class Corpus(Sequence[Example]):
 class Targets:
     """What an answering model is trained for, from the arrays of a corpus."""
 
-    def __init__(self, corpus: Corpus, vocabulary: AnswerVocabulary) -> None:
-        """Look up the class of every answer once."""
+    def __init__(
+        self,
+        corpus: Corpus,
+        vocabulary: AnswerVocabulary,
+        *,
+        normalize: Callable[[str], str] = lambda answer: answer,
+        collisions: Literal["max", "last"] = "max",
+    ) -> None:
+        """Look up the class of every answer once.
+
+        Args:
+            corpus: the examples.
+            vocabulary: the answers that the model can give.
+            normalize: brings an answer of the corpus into the form of the vocabulary.
+            collisions: which score a class gets whose answers were several before they were
+                normalised: the highest, or that of the last one.
+        """
         self._corpus = corpus
         self._num_classes = len(vocabulary)
-        names = ({name: 1.0} for name in corpus.answer_names)
+        self._last = collisions == "last"
+        names = ({normalize(name): 1.0} for name in corpus.answer_names)
         found = (vocabulary.best_id(name) for name in names)
         self._classes = np.fromiter(found, np.int64, len(corpus.answer_names))
 
+    def known(self, index: int) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Return the classes of an example's known answers, each once, and their scores.
+
+        The order is that of the example's answers; both are empty where no answer is known.
+        """
+        names, given = self._corpus.answer_ids(index)
+        scores: dict[int, float] = {}
+        for place, score in zip(self._classes[names].tolist(), given.tolist(), strict=True):
+            if place != IGNORE_INDEX:
+                scores[place] = score if self._last else max(score, scores.get(place, score))
+        classes = np.fromiter(scores.keys(), np.int64, len(scores))
+        return classes, np.fromiter(scores.values(), np.float64, len(scores))
+
     def best_id(self, index: int) -> int:
         """Return the class of an example's best known answer; `IGNORE_INDEX` where none is."""
-        names, scores = self._corpus.answer_ids(index)
-        classes = self._classes[names]
-        known = classes != IGNORE_INDEX
-        if not known.any():
-            return IGNORE_INDEX
-        return int(classes[known][scores[known].argmax()])
+        classes, scores = self.known(index)
+        return int(classes[scores.argmax()]) if len(classes) else IGNORE_INDEX
 
     def scores(self, index: int) -> FloatArray:
         """Return the score of every class, `[classes]` in `[0, 1]`; unknown answers are dropped."""
-        names, given = self._corpus.answer_ids(index)
-        classes = self._classes[names]
-        known = classes != IGNORE_INDEX
+        classes, given = self.known(index)
         scores = np.zeros(self._num_classes, dtype=np.float32)
-        scores[classes[known]] = given[known]
+        scores[classes] = given
         return scores
 
+    def unknown(self) -> IntArray:
+        """Return the examples that have no answer in the vocabulary, or none at all."""
+        stored, rows = self._corpus.stored_answers
+        found = self._classes[stored.values["name"]] != IGNORE_INDEX
+        before = np.concatenate([[0], np.cumsum(found)])  # known answers up to each place
+        return np.flatnonzero(before[stored.bounds[rows + 1]] == before[stored.bounds[rows]])
+
     def count_unknown(self) -> int:
-        """Count the examples that have no answer in the vocabulary."""
-        return sum(self.best_id(index) == IGNORE_INDEX for index in range(len(self._corpus)))
+        """Count the examples that have no answer in the vocabulary, or none at all."""
+        return len(self.unknown())
 
 
 class _Names:
@@ -282,9 +332,11 @@ class _Writer:
         self._example_ids, self._texts = TextWriter(), TextWriter()
         self._images, self._families = ColumnWriter(np.int32), ColumnWriter(np.int32)
         self._splits, self._answers = ColumnWriter(np.int8), RaggedWriter(_ANSWER)
-        self._image_names, self._answer_names, self._family_names = _Names(), _Names(), _Names()
+        self._sources = ColumnWriter(np.int16)
+        self._image_names, self._answer_names = _Names(), _Names()
+        self._family_names, self._source_names = _Names(), _Names()
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[Row], *, source: str) -> None:
         """Append the rows that can be used."""
         used = [(row, images) for row in rows if (images := self._take(row))]
         examples = [row.example for row, _ in used if row.example is not None]
@@ -293,6 +345,7 @@ class _Writer:
         self._images.add([place for _, images in used for place in (*images, -1)[:2]])
         self._families.add([self._family_names.place(example.family) for example in examples])
         self._splits.add([SPLITS.index(row.split) if row.split else _NO_SPLIT for row, _ in used])
+        self._sources.add([self._source_names.place(source)] * len(used))
         self._answers.add(
             [
                 [(self._answer_names.place(name), score) for name, score in e.answers.items()]
@@ -320,8 +373,10 @@ class _Writer:
             images=self._images.finish().reshape(-1, 2),
             families=self._families.finish(),
             splits=self._splits.finish(),
+            sources=self._sources.finish(),
             answers=self._answers.finish(),
             image_names=self._image_names.finish(),
             answer_names=self._answer_names.finish(),
             family_names=self._family_names.finish(),
+            source_names=self._source_names.finish(),
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 
-MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+SHARES = MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 """Of the chosen positions, the shares that are blanked and replaced; the rest stays as it is."""
 
 
@@ -57,7 +57,12 @@ def mask_words(
 
 
 def mask_regions(
-    features: FloatArray, generator: np.random.Generator, *, rate: float, others: FloatArray
+    features: FloatArray,
+    generator: np.random.Generator,
+    *,
+    rate: float,
+    others: FloatArray,
+    shares: tuple[float, float] = SHARES,
 ) -> MaskedRegions:
     """Hide region features: zeros, a feature of another image, or nothing; boxes are never hidden.
 
@@ -66,13 +71,14 @@ def mask_regions(
         generator: decides everything; the same state gives the same masks.
         rate: share of regions to choose.
         others: `[any, dim]` features of another image, from which replacements are drawn.
+        shares: of the chosen regions, those that are blanked and those that are replaced.
     """
     draws = generator.random((2, len(features)))
     chosen = draws[0] < rate
     masked = features
     if chosen.any():
         masked = features.copy()
-        masked[chosen & (draws[1] < MASK_SHARE)] = 0
-        replaced = chosen & (draws[1] >= MASK_SHARE) & (draws[1] < MASK_SHARE + RANDOM_SHARE)
+        masked[chosen & (draws[1] < shares[0])] = 0
+        replaced = chosen & (draws[1] >= shares[0]) & (draws[1] < sum(shares))
         masked[replaced] = others[generator.integers(len(others), size=int(replaced.sum()))]
     return MaskedRegions(masked, chosen)

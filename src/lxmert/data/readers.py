@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lxmert.data.records import Row, read_rows
+from lxmert.data.records import read_rows, require
 from lxmert.schema import Example, FloatArray
 
 
@@ -36,7 +36,7 @@ def stream_questions(path: str | Path) -> Iterator[Example]:
         ValueError: naming the first line that cannot be used, and why.
     """
     for row in read_rows(path):
-        yield _require(row, path)
+        yield require(row, path)
 
 
 def read_questions(path: str | Path) -> list[Example]:
@@ -48,7 +48,7 @@ def read_located_questions(path: str | Path) -> list[LocatedQuestion]:
     """Read a question set with its `boxes`; formats and errors are those of `stream_questions`."""
     none = np.zeros((0, 4), np.float32)
     return [
-        LocatedQuestion(_require(row, path), row.boxes[0] if row.boxes else none)
+        LocatedQuestion(require(row, path), row.boxes[0] if row.boxes else none)
         for row in read_rows(path)
     ]
 
@@ -60,12 +60,4 @@ def read_captions(path: str | Path) -> list[Example]:
         FileNotFoundError: if there is no such file.
         ValueError: naming the first line that cannot be used, and why.
     """
-    return [_require(row, path) for row in read_rows(path, text_key="caption")]
-
-
-def _require(row: Row, path: str | Path) -> Example:
-    """Return the example of a line that must have one."""
-    if row.example is None:
-        problem = next(problem for problem in row.problems if problem.refused)
-        raise ValueError(f"{path} line {row.line}: {problem.detail}")
-    return row.example
+    return [require(row, path) for row in read_rows(path, text_key="caption")]

@@ -81,6 +81,18 @@ def read_rows(path: str | Path, *, text_key: str = "question") -> Iterator[Row]:
         yield parse(line, default_id=f"{prefix}{line.number}", text_key=text_key)
 
 
+def require(row: Row, path: str | Path) -> Example:
+    """Return the example of a line that must have one.
+
+    Raises:
+        ValueError: naming file and line, and why it cannot be used.
+    """
+    if row.example is None:
+        problem = next(problem for problem in row.problems if problem.refused)
+        raise ValueError(f"{path} line {row.line}: {problem.detail}")
+    return row.example
+
+
 def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
     """Read what a line says.
 

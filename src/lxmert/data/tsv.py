@@ -68,6 +68,10 @@ def read_tsv(
 ) -> Iterator[tuple[str, Regions]]:
     """Yield image id and regions of one line after the other; the file is never held in memory.
 
+    Args:
+        path: the file, or a folder with several.
+        expected: what its numbers must be.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: naming line and column of the first thing that is wrong.
@@ -84,43 +88,74 @@ def scan_tsv(
     """Read on where a line is wrong.
 
     Args:
-        path: the file.
+        path: the file, or a folder below which there are files that end in `.tsv`.
         expected: what its numbers must be.
         skip: images that are not wanted; their arrays are not decoded.
 
     Yields:
         The bytes read so far, with the regions of an image, or with a `Failure` that names the
-        line and the column.
+        line and the column; of several files, the file too.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if a line has no end.
     """
-    _check_file(path)
-    lines: dict[str, int] = {}
+    lines: dict[str, str] = {}
     position = 0
-    with Path(path).open("rb", buffering=1 << 20) as file:
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
-            if len(line) == LONGEST_LINE:
-                raise ValueError(
-                    f"{path} line {number} has {LONGEST_LINE} bytes or more: no TSV file of "
-                    "regions has such lines; check what the file is"
-                )
-            position += len(line)
-            image_id = f"line {number}"
-            try:
-                fields = _split(line)
-                image_id = _image_id(fields[0])
-                if image_id in lines:
-                    raise _ColumnError(
-                        "img_id", f"is {image_id!r}, which line {lines[image_id]} has already"
+    for part in find_tsv(path):
+        name = "" if part == Path(path) else f"{part.relative_to(path)} "
+        with part.open("rb", buffering=1 << 20) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+                position += len(line)
+                place = f"{name}line {number}"
+                if len(line) == LONGEST_LINE:
+                    raise ValueError(
+                        f"{path} {place} has {LONGEST_LINE} bytes or more: no TSV file of regions "
+                        "has such lines; check what the file is"
                     )
-                lines[image_id] = number
-                if image_id not in skip:
-                    yield position, (image_id, _to_regions(fields, expected))
-            except _ColumnError as error:
-                end = "" if line.endswith(b"\n") else "; the file ends within the line: cut off?"
-                yield position, Failure(image_id, f"line {number}, {error}{end}")
+                item = _read_line(line, place, lines, expected, skip)
+                if item is not None:
+                    yield position, item
+
+
+def _read_line(
+    line: bytes, place: str, lines: dict[str, str], expected: TsvFormat, skip: Container[str]
+) -> Extracted | None:
+    """Return what a line says; None for an image that is not wanted.
+
+    Args:
+        line: the line.
+        place: where it stands.
+        lines: where each image stood; this one is added.
+        expected: what its numbers must be.
+        skip: images that are not wanted.
+    """
+    image_id = place
+    try:
+        fields = _split(line)
+        image_id = _image_id(fields[0])
+        if image_id in lines:
+            raise _ColumnError("img_id", f"is {image_id!r}, which {lines[image_id]} has already")
+        lines[image_id] = place
+        return None if image_id in skip else (image_id, _to_regions(fields, expected))
+    except _ColumnError as error:
+        end = "" if line.endswith(b"\n") else "; the file ends within the line: cut off?"
+        return Failure(image_id, f"{place}, {error}{end}")
+
+
+def find_tsv(path: str | Path) -> list[Path]:
+    """Return a TSV file, or those below a folder, by name.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    found = sorted(part for part in path.rglob("*.tsv") if part.is_file())
+    if not found:
+        raise FileNotFoundError(f"no file {path}: a TSV file of regions is needed")
+    return found
 
 
 def import_tsv(
@@ -134,27 +169,27 @@ def import_tsv(
     attribute_names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> RegionStore:
-    """Turn a TSV file into a region store, in one pass; an interrupted one is taken up again.
+    """Turn TSV files into one region store, in one pass; an interrupted one is taken up again.
 
     Lines with a fault are left out, and are among the store's `failures`. Memory is bounded: one
     line, and about 300 bytes for each image, by which its id is known again.
 
     Args:
-        path: the file.
+        path: the file, or a folder below which there are files that end in `.tsv`.
         folder: the store to write.
         dtype: of the stored features, `float32`, or `float16` for half the space.
         feature_dim: width of a feature row.
         extractor: what made the regions, for the header: models refuse regions of another one.
         object_names: names by object id; absent: 1,600 numbers, as many as are published.
         attribute_names: names by attribute id; absent: 400 numbers.
-        progress: called with the bytes read and the bytes of the file.
+        progress: called with the bytes read and the bytes of all files.
 
     Raises:
         FileExistsError: if a finished store without failures is there.
         FileNotFoundError: if there is no such file.
         ValueError: if no line is good; naming the first fault.
     """
-    _check_file(path)
+    size = sum(part.stat().st_size for part in find_tsv(path))
     objects = _names(object_names, "object", OBJECTS)
     attributes = _names(attribute_names, "attribute", ATTRIBUTES)
     header = StoreHeader(extractor, feature_dim, dtype, "fp32", objects, attributes)
@@ -167,7 +202,7 @@ def import_tsv(
             writer.add(item)
             first = first or (item if isinstance(item, Failure) else None)
             if progress is not None:
-                progress(position, Path(path).stat().st_size)
+                progress(position, size)
         if not writer.done:
             problem = first.reason if first else "is empty"
             raise ValueError(f"{path} has no good line: {problem}: check that it is a TSV file")
@@ -247,11 +282,6 @@ class _ColumnError(ValueError):
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(f"column {column}: it {problem}")
-
-
-def _check_file(path: str | Path) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}: a TSV file of regions is needed")
 
 
 def _split(line: bytes) -> list[bytes]:

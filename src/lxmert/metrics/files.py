@@ -3,6 +3,7 @@
 Files of a million entries are read in pieces: only what the caller keeps stays in memory.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from itertools import islice
@@ -43,7 +44,7 @@ def read_list(
                     found = True
                     yield from _entries(text, parse, member)
                 else:
-                    text.value()
+                    text.skip()
             if not found:
                 raise ValueError(f"{path} has no list {member!r}: expected the official file")
         text.end()
@@ -78,6 +79,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line.strip()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is no UTF-8 text after line {number}: {error}") from error
+
+
+def read_json_lines(path: Path, parse: Callable[[Record], Parsed]) -> Iterator[Parsed]:
+    """Yield the parsed objects of a file with one JSON object a line.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the line that is no JSON object, or that `parse` refuses.
+    """
+    for number, line in read_lines(path):
+        try:
+            value: object = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path} line {number}: {error}; the line is cut short or no JSON"
+            ) from error
+        yield _parse(value, parse, f"{path} line {number}")
 
 
 def collect(pairs: Iterable[tuple[Key, Parsed]], path: Path) -> dict[Key, Parsed]:

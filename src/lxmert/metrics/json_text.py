@@ -79,6 +79,18 @@ class JsonText:
                 self._place = end
                 return value
 
+    def skip(self) -> None:
+        """Pass over a value; of a long list or object, one entry at a time is in memory."""
+        opening = self._next()
+        if opening == "[":
+            for _ in self.elements():
+                pass
+        elif opening == "{":
+            for _ in self.members():
+                self.value()
+        else:
+            self.value()
+
     def end(self) -> None:
         """Check that nothing follows."""
         if self._next():

@@ -1,12 +1,11 @@
 """The official scores of NLVR2: accuracy, and consistency over the pictures of a sentence."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from lxmert.metrics.fields import text_field
-from lxmert.metrics.files import collect, read_lines
+from lxmert.metrics.fields import Record, text_field
+from lxmert.metrics.files import collect, read_json_lines, read_lines
 
 TRUTHS = {"true": True, "false": False}
 """Labels and predictions in lower case: the official script ignores case."""
@@ -31,7 +30,7 @@ def read_nlvr2_labels(path: Path) -> dict[str, bool]:
         FileNotFoundError: if there is no such file.
         ValueError: naming the line that is wrong, or the identifier that is there twice.
     """
-    return collect(_labels(path), path)
+    return collect(read_json_lines(path, _label), path)
 
 
 def read_nlvr2_predictions(path: Path) -> dict[str, bool]:
@@ -74,17 +73,10 @@ def sentence_key(identifier: str) -> str:
     return "-".join((*parts[:2], "", parts[3]))
 
 
-def _labels(path: Path) -> Iterator[tuple[str, bool]]:
-    for number, line in read_lines(path):
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError(f"expected an object, got {line[:60]}")
-            key = text_field(entry, "identifier")
-            sentence_key(key)
-            yield key, _truth(text_field(entry, "label"))
-        except ValueError as error:
-            raise ValueError(f"{path} line {number}: {error}") from error
+def _label(entry: Record) -> tuple[str, bool]:
+    key = text_field(entry, "identifier")
+    sentence_key(key)
+    return key, _truth(text_field(entry, "label"))
 
 
 def _predictions(path: Path) -> Iterator[tuple[str, bool]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,30 @@ def normalize_answer(answer: str) -> str:
     return _WORDS.get(answer, answer)
 
 
+def match_answers(
+    table: Sequence[str],
+    answers: Iterable[str],
+    *,
+    normalize: Callable[[str], str] = normalize_answer,
+) -> list[int | None]:
+    """Find answers in a table, by their words.
+
+    An answer of exactly these words is taken first, then one that is equal once both are
+    normalised, of several the first.
+
+    Args:
+        table: answers by class id.
+        answers: those to find.
+        normalize: brings an answer into the form in which answers are compared.
+
+    Returns:
+        The class id of each answer; None where the table does not have it.
+    """
+    rows = {normalize(answer): row for row, answer in reversed(list(enumerate(table)))}
+    exact = {answer: row for row, answer in reversed(list(enumerate(table)))}
+    return [exact.get(answer, rows.get(normalize(answer))) for answer in answers]
+
+
 def map_answers(
     weight: Tensor,
     bias: Tensor,
@@ -57,10 +81,9 @@ def map_answers(
     *,
     normalize: Callable[[str], str] = normalize_answer,
 ) -> CarriedAnswers:
-    """Arrange the rows of a last layer for another list of answers, by the words of the answers.
+    """Arrange the rows of a last layer for another list of answers, as `match_answers` finds them.
 
-    An answer of exactly these words is taken first, then one that is equal once both are
-    normalised, of several the first. Source: the answer head of the original fine-tuning code.
+    Source: the answer head of the original fine-tuning code.
 
     Args:
         weight: `[old answers, width]`.
@@ -77,9 +100,7 @@ def map_answers(
             f"Got {len(old)} answers for {len(weight)} rows and {len(bias)} biases; expected one "
             "of each for every answer: take the list that the weights were trained with."
         )
-    rows = {normalize(answer): row for row, answer in reversed(list(enumerate(old)))}
-    exact = {answer: row for row, answer in reversed(list(enumerate(old)))}
-    sources = [exact.get(answer, rows.get(normalize(answer))) for answer in new]
+    sources = match_answers(old, new, normalize=normalize)
     carried = CarriedAnswers(
         weight.new_zeros(len(new), weight.shape[1]),
         bias.new_zeros(len(new)),

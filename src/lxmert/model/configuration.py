@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
+from lxmert.model.objectives import DISTANCES
+
 # No `from __future__ import annotations` here: with strings for types, `strict` checks nothing.
 
 _POSITIVE_FIELDS = (
@@ -60,6 +62,8 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         visual_loss_normalizer: weight of each region loss; 1 / 0.15 in the original.
         visual_loss_masked_only: whether the losses of objects and attributes count masked regions
             only, as the paper says; the published code counts them all.
+        visual_feat_distance: of predicted from true features: `smooth_l1` as in the published code,
+            or `l2` as the paper says.
         task_matched: whether the matching loss is added.
         task_mask_lm: whether the loss of masked words is added.
         task_obj_predict: whether the model has a region head and adds its losses.
@@ -106,6 +110,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     visual_pos_dim: int = 4
     visual_loss_normalizer: float | int = 6.67
     visual_loss_masked_only: bool = False
+    visual_feat_distance: str = "smooth_l1"
     task_matched: bool = True
     task_mask_lm: bool = True
     task_obj_predict: bool = True
@@ -145,7 +150,8 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
         Raises:
             ValueError: if a size is not positive, a number of layers is negative, a dropout is no
-                probability, the heads do not divide the width, or the activation is unknown.
+                probability, the heads do not divide the width, or the activation or the
+                distance of features is unknown.
         """
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
@@ -160,6 +166,11 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}; change either."
+            )
+        if self.visual_feat_distance not in DISTANCES:
+            raise ValueError(
+                f"visual_feat_distance {self.visual_feat_distance!r} is unknown; known are "
+                f"{', '.join(DISTANCES)}."
             )
         if self.hidden_act not in ACT2FN:
             raise ValueError(

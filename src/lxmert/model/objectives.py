@@ -6,6 +6,8 @@ What to divide by, and how much an objective counts, is up to the caller, who ma
 over micro-batches and devices. Without a labelled target the sum is 0 and still has a gradient.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -70,25 +72,33 @@ def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Te
     return (losses * weights).sum(), (labelled & (weights > 0)).sum()
 
 
-def feature_regression(predictions: Tensor, targets: Tensor, weights: Tensor) -> Terms:
+def feature_regression(
+    predictions: Tensor, targets: Tensor, weights: Tensor, *, distance: str = "smooth_l1"
+) -> Terms:
     """Sum the distance of predicted from true region features (paper, section 3.1.2).
 
-    Smooth L1 as in the published code (the paper says L2), averaged over the feature. The count is
-    that of weighted regions; the published code divides by all, `weights.numel()`.
+    The count is that of weighted regions; the published code divides by all, `weights.numel()`.
 
     Args:
         predictions: `[batch, regions, feature_dim]`.
         targets: `[batch, regions, feature_dim]`, the features before masking.
         weights: `[batch, regions]`; 1 where the feature was masked, else 0.
+        distance: key of `DISTANCES`; averaged over the feature.
     """
     predictions = _precise(predictions)
-    distances = functional.smooth_l1_loss(
-        predictions, targets.reshape(predictions.shape).to(predictions.dtype), reduction="none"
-    )
+    targets = targets.reshape(predictions.shape).to(predictions.dtype)
+    distances = DISTANCES[distance](predictions, targets, reduction="none")
     # [batch, regions, feature_dim] -> [batch * regions]
     losses = distances.mean(dim=-1).reshape(-1)
     weights = weights.reshape(losses.shape).to(losses.dtype)
     return (losses * weights).sum(), (weights > 0).sum()
+
+
+DISTANCES: dict[str, Callable[..., Tensor]] = {
+    "smooth_l1": functional.smooth_l1_loss,
+    "l2": functional.mse_loss,
+}
+"""Distances of features by name: that of the published code, and that of the paper."""
 
 
 def answering(logits: Tensor, targets: Tensor) -> Terms:

@@ -240,8 +240,11 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             predicted = self.obj_predict_head(states[rows])
             targets = {name: target[rows] for name, target in targets.items()}
             weights = {name: weight[rows] for name, weight in weights.items()}
+        settings = {"feat": {"distance": self.config.visual_feat_distance}}
         return {
-            name: _REGION_OBJECTIVES[name](prediction, targets[name], weights[name])
+            name: _REGION_OBJECTIVES[name](
+                prediction, targets[name], weights[name], **settings.get(name, {})
+            )
             for name, prediction in predicted.items()
             if name in labels
         }
@@ -260,7 +263,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         return losses
 
 
-_REGION_OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], objectives.Terms]] = {
+_REGION_OBJECTIVES: dict[str, Callable[..., objectives.Terms]] = {
     "obj": objectives.region_classification,
     "attr": objectives.region_classification,
     "feat": objectives.feature_regression,

@@ -15,20 +15,22 @@ from torch import Tensor, nn
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
-from lxmert.data.readers import read_questions
-from lxmert.data.store import RegionStore
+from lxmert.data.corpus import Corpus, Targets
+from lxmert.data.stores import open_regions
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
+    Files,
     ModelSettings,
     TextCorpus,
+    as_list,
     check_limit,
     check_same_extractor,
-    draw_rows,
+    draw_examples,
     load_eyes,
     save_model,
 )
@@ -43,10 +45,10 @@ class AnsweringData:
     """Questions with answers, and the regions of their pictures.
 
     Attributes:
-        train: JSONL file of training questions.
-        valid: JSONL file of validation questions.
-        regions: region store of the training images.
-        valid_regions: region store of the validation images.
+        train: JSONL file, or several, of training questions.
+        valid: JSONL file, or several, of validation questions.
+        regions: region store, or several, of the training images.
+        valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
         answers: list of the answers to choose from, such as `trainval_label2ans.json`; absent:
             those of the start, or all of the training questions.
@@ -55,10 +57,10 @@ class AnsweringData:
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
-    train: str
-    valid: str
-    regions: str
-    valid_regions: str
+    train: Files
+    valid: Files
+    regions: Files
+    valid_regions: Files
     eyes: str | None = None
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
@@ -101,21 +103,22 @@ class AnsweringTask:
     def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
-        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
         check_same_extractor(store, valid_store)
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
-        training, validation = read_questions(data.train), read_questions(data.valid)
-        rows = draw_rows(len(training), data.limit, seed=seed)
-        training = [training[row] for row in rows.tolist()]
+        training, validation = (
+            Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
+        )
+        training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(
             settings.model,
             Wanted(
                 "answering",
                 store,
-                texts=lambda: (example.text for example in training),
-                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+                texts=training.texts,
+                answers=lambda: training.vocabulary().answers,
                 answer_list=listed,
             ),
         )
@@ -123,6 +126,7 @@ class AnsweringTask:
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
         self.eyes = load_eyes(data.eyes, store)
+        self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
         self._report_unknown(training)
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
@@ -130,37 +134,38 @@ class AnsweringTask:
             validation, valid_store, self.tokenizer, max_text_length=length
         )
 
-    def _report_unknown(self, training: Sequence[Example]) -> None:
+    def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.
 
         Raises:
             ValueError: if none has one.
         """
-        unknown = [e for e in training if self.answers.best_id(e.answers) == IGNORE_INDEX]
+        unknown = self.targets[0].unknown()
+        if not len(unknown):
+            return
+        first = training.answers(int(unknown[0]))
         if len(unknown) == len(training):
             raise ValueError(
                 f"none of the {len(training)} questions has an answer that the model can give, the "
-                f"first is {unknown[0].answers}: start from a model that knows them"
+                f"first is {first}: start from a model that knows them, or set data.answers"
             )
-        if unknown:
-            _logger.warning(
-                "%d of %d questions have no answer that the model can give, the first is %s",
-                len(unknown),
-                len(training),
-                dict(unknown[0].answers),
-            )
+        _logger.warning(
+            "%d of %d questions have no answer that the model can give, the first is %s",
+            len(unknown),
+            len(training),
+            first,
+        )
 
     def __len__(self) -> int:
         return len(self.training)
 
     def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
         """Return a training question."""
-        return self._item(self.training, index)
+        return self._item(self.training, self.targets[0], index)
 
-    def _item(self, corpus: TextCorpus, index: int) -> Item:
+    def _item(self, corpus: TextCorpus, targets: Targets, index: int) -> Item:
         regions, boxes = corpus.regions(index)
-        answers = corpus.examples[index].answers
-        target = self.answers.best_id(answers) if self.single else self.answers.scores(answers)
+        target = targets.best_id(index) if self.single else targets.scores(index)
         return Item(corpus.token_ids[index], regions.features, boxes, target)
 
     def collate(self, examples: Sequence[Item]) -> Batch:
@@ -191,7 +196,9 @@ class AnsweringTask:
         predictions: list[str] = []
         for start in range(0, rows, _VALIDATION_BATCH):
             indices = range(start, min(start + _VALIDATION_BATCH, rows))
-            batch = self.collate([self._item(self.validation, index) for index in indices])
+            batch = self.collate(
+                [self._item(self.validation, self.targets[1], index) for index in indices]
+            )
             inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
             with torch.inference_mode():
                 logits = self.model(**inputs).question_answering_score

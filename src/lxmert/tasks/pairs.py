@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from lxmert.data.collate import check_labels, collate_regions, collate_text
 from lxmert.data.corpus import Corpus
-from lxmert.data.readers import stream_questions
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import open_regions
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
@@ -24,11 +23,13 @@ from lxmert.schema import FloatArray, IntArray
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
+    Files,
     ModelSettings,
     TextCorpus,
+    as_list,
     check_limit,
     check_same_extractor,
-    draw_rows,
+    draw_examples,
     load_eyes,
     save_model,
 )
@@ -46,19 +47,19 @@ class PairsData:
     """Statements about two pictures each, and the regions of the pictures.
 
     Attributes:
-        train: JSONL file of training statements: `images` with two entries, `question` with the
-            statement, `answer` true or false.
+        train: JSONL file, or several, of training statements: `images` with two entries,
+            `question` with the statement, `answer` true or false.
         valid: the same for validation.
-        regions: region store of the training images.
-        valid_regions: region store of the validation images.
+        regions: region store, or several, of the training images.
+        valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
         limit: training statements to use, drawn at random by the seed; absent: all.
     """
 
-    train: str
-    valid: str
-    regions: str
-    valid_regions: str
+    train: Files
+    valid: Files
+    regions: Files
+    valid_regions: Files
     eyes: str | None = None
     limit: int | None = None
 
@@ -99,14 +100,14 @@ class PairsTask:
     def __init__(self, settings: PairsSettings, *, seed: int) -> None:
         """Read the statements and start from a pretrained model, or from nothing."""
         data = settings.data
-        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
         check_same_extractor(store, valid_store)
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
         training, validation = (
-            Corpus.of(stream_questions(path)) for path in (data.train, data.valid)
+            Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
-        training = training.select(draw_rows(len(training), data.limit, seed=seed))
-        self.truths = [read_truths(training, data.train), read_truths(validation, data.valid)]
+        training = draw_examples(training, data.limit, seed=seed)
+        self.truths = [read_truths(training), read_truths(validation)]
         begun = begin(settings.model, Wanted("pairs", store, training.texts))
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
@@ -180,12 +181,8 @@ class PairsTask:
         save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
 
 
-def read_truths(corpus: Corpus, path: str) -> IntArray:
+def read_truths(corpus: Corpus) -> IntArray:
     """Return whether each statement is true, `[examples]` of 1 and 0.
-
-    Args:
-        corpus: the statements.
-        path: where they come from, for messages.
 
     Raises:
         ValueError: if an example is not about two images, or its answer says neither.
@@ -193,8 +190,9 @@ def read_truths(corpus: Corpus, path: str) -> IntArray:
     single = np.flatnonzero(corpus.image_pairs[:, 1] < 0)
     if len(single):
         raise ValueError(
-            f"{path}: {len(single)} statements are about one image, the first is "
-            f"{corpus.example_id(int(single[0]))!r}; expected two, as images = [left, right]"
+            f"{len(single)} statements are about one image, the first is "
+            f"{corpus.example_id(int(single[0]))!r} of {corpus.source(int(single[0]))}; expected "
+            "two, as images = [left, right]"
         )
     truths = np.empty(len(corpus), dtype=np.int64)
     for row in range(len(corpus)):
@@ -202,8 +200,8 @@ def read_truths(corpus: Corpus, path: str) -> IntArray:
         known = {_TRUTHS.get(answer.lower(), -1) for answer in given}
         if known not in ({0}, {1}):
             raise ValueError(
-                f"{path}: the answer to {corpus.example_id(row)!r} is {sorted(given)}; expected "
-                "true or false (yes and no mean the same)"
+                f"{corpus.source(row)}: the answer to {corpus.example_id(row)!r} is "
+                f"{sorted(given)}; expected true or false (yes and no mean the same)"
             )
         truths[row] = known.pop()
     return truths

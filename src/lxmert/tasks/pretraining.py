@@ -4,28 +4,30 @@ Source: paper section 3.1. Masked regions are predicted as features and as label
 object class and an attribute, so that there are six losses.
 """
 
-from collections import Counter
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs, pad
+from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
-from lxmert.data.readers import read_captions, read_questions
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import open_regions
+from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
-from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
 from lxmert.tasks.starting import Wanted, begin
+from lxmert.tasks.tally import Tally
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
-    ModelSettings,
     TextCorpus,
     check_same_extractor,
     check_several_images,
@@ -34,65 +36,9 @@ from lxmert.tasks.texts import (
     save_model,
 )
 
-NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
-"""The losses: the pretraining model's own names."""
-
 _VALIDATION_BATCH = 256
 
-
-@dataclass(frozen=True)
-class PretrainingData:
-    """Corpora of texts about pictures, and the regions of those pictures.
-
-    Attributes:
-        questions: JSONL files of questions with answers; a file that is listed twice counts twice.
-        regions: region store of all training images.
-        valid_questions: JSONL files of questions for validation.
-        valid_regions: region store of all validation images.
-        captions: JSONL files of captions.
-        valid_captions: JSONL files of captions for validation.
-        eyes: folder of the extractor that made the stores, to be saved with the model; absent: the
-            model cannot be asked about pictures, only about regions.
-    """
-
-    questions: tuple[str, ...]
-    regions: str
-    valid_questions: tuple[str, ...]
-    valid_regions: str
-    captions: tuple[str, ...] = ()
-    valid_captions: tuple[str, ...] = ()
-    eyes: str | None = None
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """What is hidden and how much each loss counts.
-
-    Attributes:
-        weights: weight of each loss; 0 switches it off.
-        word_mask_rate: share of the word pieces to predict.
-        region_mask_rate: share of the regions to predict.
-        mismatch_rate: share of the pairs that get the text of another image.
-    """
-
-    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
-    word_mask_rate: float = 0.15
-    region_mask_rate: float = 0.15
-    mismatch_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        unknown = set(self.weights) - set(NAMES)
-        if unknown:
-            raise ValueError(f"unknown objective {min(unknown)!r}: expected {', '.join(NAMES)}")
-
-
-@dataclass(frozen=True)
-class PretrainingSettings:
-    """The task's tables in a recipe: `[data]`, `[model]`, `[objectives]`."""
-
-    data: PretrainingData
-    model: ModelSettings = field(default_factory=ModelSettings)
-    objectives: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+_logger = logging.getLogger(__name__)
 
 
 class Item(NamedTuple):
@@ -106,7 +52,7 @@ class Item(NamedTuple):
         boxes: `[regions, 4]`, normalised to `[0, 1]`.
         chosen: `[regions]`, True where the region is to be predicted.
         object_ids: `[regions]`.
-        object_scores: `[regions]`, the detector's confidence, which weighs the loss.
+        object_scores: `[regions]`, the detector's confidence.
         attribute_ids: `[regions]`, of the first attribute group.
         attribute_scores: `[regions]`.
         matched: 1 if the text is about the image.
@@ -131,42 +77,67 @@ class PretrainingTask:
     """Masked words, masked regions (class, attribute, feature), matching and answering."""
 
     settings_type: ClassVar[type] = PretrainingSettings
-    best_metric = "qa_accuracy"
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = PRESETS
 
     def __init__(self, settings: PretrainingSettings, *, seed: int) -> None:
         """Read the corpora, build the tokenizer and the answer list, and start a new model."""
         self.seed = seed
         self.objectives = settings.objectives
         data = settings.data
-        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
         names = NAMES if store.header.attribute_names else [n for n in NAMES if n != "attr"]
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
         check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
-        training = _read(data.questions, data.captions)
+        training = Corpus.read(data.questions, captions=data.captions, strict=True)
         begun = begin(
             settings.model,
             Wanted(
                 "pretraining",
                 store,
-                texts=lambda: (example.text for example in training),
-                answers=lambda: AnswerVocabulary.build(e.answers for e in training).answers,
+                texts=training.texts,
+                answers=lambda: training.vocabulary().answers,
+                answer_list=None if data.answers is None else read_answers(data.answers).answers,
             ),
         )
         self.model: nn.Module = begun.model
+        begun.model.config.visual_feat_distance = settings.objectives.feature_distance
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
         length = self.preprocessor.max_text_length
-        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
-        self.validation = TextCorpus(
-            _read(data.valid_questions, data.valid_captions),
-            valid_store,
-            self.tokenizer,
-            max_text_length=length,
+        validation = Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True)
+        self.training, self.validation = (
+            TextCorpus(corpus, at, self.tokenizer, max_text_length=length)
+            for corpus, at in (
+                (training, store),
+                (validation, valid_store),
+            )
         )
         check_several_images(self.training, self.validation)
+        self.targets = self._find_answers(self.training)
+        self.valid_targets = self._find_answers(self.validation)
+        asked = training.count_answered()
+        known = len(training) - self.targets.count_unknown()
+        if known < asked:
+            _logger.info(
+                "%d of %d questions have no answer in the list; they are texts like captions",
+                asked - known,
+                asked,
+            )
+        answered = self.valid_targets.count_unknown() < len(self.validation)
+        self.best_metric = "qa_accuracy" if answered else "mask_lm_accuracy"
+
+    def _find_answers(self, corpus: TextCorpus) -> Targets:
+        """Look up answers in the list: as they are, else in the form of the published list."""
+        listed = set(self.answers.answers)
+        return Targets(
+            corpus.examples,
+            self.answers,
+            normalize=lambda answer: answer if answer in listed else normalize_answer(answer),
+            collisions=self.objectives.colliding_answers,
+        )
 
     def __len__(self) -> int:
         return len(self.training)
@@ -177,22 +148,27 @@ class PretrainingTask:
 
     def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> Item:
         """Hide words and regions, and perhaps exchange the text."""
-        matched = generator.random() >= self.objectives.mismatch_rate
+        settings = self.objectives
+        # Exchanged texts would only harm the other objectives where matching is not learned.
+        wanted = self.loss_weights["matched"] > 0
+        matched = generator.random() >= settings.mismatch_rate or not wanted
         text = index if matched else other_text(corpus, index, generator)
         words = mask_words(
             corpus.token_ids[text],
             generator,
-            rate=self.objectives.word_mask_rate,
+            rate=settings.word_mask_rate,
             mask_id=self.tokenizer.mask_token_id,
             vocabulary_size=len(self.tokenizer),
         )
         regions, boxes = corpus.regions(index)
         others = corpus.regions(int(generator.integers(len(corpus))))[0].features
         features, chosen = mask_regions(
-            regions.features, generator, rate=self.objectives.region_mask_rate, others=others
+            regions.features,
+            generator,
+            rate=settings.region_mask_rate,
+            others=others,
+            shares=settings.region_mask_shares,
         )
-        # A question about another image has no right answer here.
-        answer = self.answers.best_id(corpus.examples[index].answers) if matched else IGNORE_INDEX
         return Item(
             input_ids=words.input_ids,
             labels=words.labels,
@@ -206,8 +182,21 @@ class PretrainingTask:
             attribute_ids=regions.attribute_ids[:, :1].sum(axis=1),
             attribute_scores=regions.attribute_scores[:, :1].sum(axis=1),
             matched=int(matched),
-            answer=answer,
+            # A question about another image has no right answer here.
+            answer=self._answer(corpus, index, generator) if matched else IGNORE_INDEX,
         )
+
+    def _answer(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
+        """Return the class of the answer to train; in validation always the best one."""
+        if corpus is self.validation:
+            return self.valid_targets.best_id(index)
+        if self.objectives.answer_choice == "best":
+            return self.targets.best_id(index)
+        classes, scores = self.targets.known(index)
+        # One answer takes nothing from the generator; scores of 0 only leave nothing to draw.
+        if len(classes) < 2 or not scores.any():
+            return self.targets.best_id(index)
+        return int(generator.choice(classes, p=scores / scores.sum()))
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join pairs, padded to the longest text and the most regions.
@@ -244,30 +233,42 @@ class PretrainingTask:
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count masked words, pairs, masked regions, and questions with an answer."""
-        regions = float(batch["chosen"].sum())
+        """Count masked words, pairs, regions as the recipe says, and questions with an answer."""
+        chosen = float(batch["chosen"].sum())
+        labelled = float(self._labelled(batch).sum())
+        if self.objectives.region_losses_over == "regions":
+            chosen = labelled = float(batch["inputs"]["visual_attention_mask"].sum())
         counts = {
             "mask_lm": float((batch["labels"] != IGNORE_INDEX).sum()),
             "matched": float(len(batch["matched"])),
-            "obj": regions,
-            "attr": regions,
-            "feat": regions,
+            "obj": labelled,
+            "attr": labelled,
+            "feat": chosen,
             "qa": float((batch["answers"] != IGNORE_INDEX).sum()),
         }
         return {name: counts[name] for name in self.loss_weights}
 
+    def _labelled(self, batch: Batch) -> Tensor:
+        """Tell whose object and attribute are to be predicted, `[batch, regions]`."""
+        if self.objectives.labelled_regions == "masked":
+            return torch.as_tensor(batch["chosen"])
+        return torch.as_tensor(batch["inputs"]["visual_attention_mask"]) > 0
+
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model on masked pairs; sums over the targets that `counts` counts."""
-        chosen = batch["chosen"]
+        objects = attributes = self._labelled(batch).float()
+        if self.objectives.label_confidence:
+            objects = objects * batch["object_scores"]
+            attributes = attributes * batch["attribute_scores"]
         output = model(
             **batch["inputs"],
             labels=batch["labels"],
             matched_label=batch["matched"],
             ans=batch["answers"],
             obj_labels={
-                "obj": (batch["object_ids"], chosen * batch["object_scores"]),
-                "attr": (batch["attribute_ids"], chosen * batch["attribute_scores"]),
-                "feat": (batch["true_features"], chosen),
+                "obj": (batch["object_ids"], objects),
+                "attr": (batch["attribute_ids"], attributes),
+                "feat": (batch["true_features"], batch["chosen"]),
             },
             output_predictions=False,
         )
@@ -283,7 +284,7 @@ class PretrainingTask:
         """
         rows = min(len(self.validation), limit or len(self.validation))
         order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows]
-        tally = _Tally()
+        tally = Tally(NAMES)
         for start in range(0, rows, _VALIDATION_BATCH):
             items = [
                 self._mask(self.validation, int(i), np.random.default_rng([self.seed, int(i)]))
@@ -300,54 +301,3 @@ class PretrainingTask:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForPreTraining)
         save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
-
-
-class _Tally:
-    """Collects predictions and targets of masked positions over validation batches."""
-
-    def __init__(self) -> None:
-        self.right: Counter[str] = Counter()
-        self.targets: dict[str, Counter[int]] = {name: Counter() for name in NAMES}
-        self.errors: list[Tensor] = []
-        self.features: list[Tensor] = []
-
-    def add(self, output: Any, batch: Batch) -> None:
-        """Count one batch."""
-        chosen, masked = batch["chosen"], batch["labels"] != IGNORE_INDEX
-        asked = batch["answers"] != IGNORE_INDEX
-        scores = {
-            "mask_lm": (output.prediction_logits.cpu()[masked], batch["labels"][masked]),
-            "matched": (output.cross_relationship_score.cpu(), batch["matched"]),
-            "obj": (output.object_logits.cpu()[chosen], batch["object_ids"][chosen]),
-            "qa": (output.question_answering_score.cpu()[asked], batch["answers"][asked]),
-        }
-        if output.attribute_logits is not None:
-            attributes = output.attribute_logits.cpu()[chosen]
-            scores["attr"] = (attributes, batch["attribute_ids"][chosen])
-        for name, (logits, targets) in scores.items():
-            self.right[name] += int((logits.argmax(-1) == targets).sum())
-            self.targets[name].update(targets.tolist())
-        true = batch["true_features"][chosen]
-        predicted = output.feature_predictions.cpu()[chosen].float()
-        self.errors.append(nn.functional.smooth_l1_loss(predicted, true, reduction="none").mean(1))
-        self.features.append(true)
-
-    def scores(self) -> dict[str, float]:
-        """Return accuracies and errors beside chance."""
-        result = {}
-        for name, targets in self.targets.items():
-            total = sum(targets.values())
-            if total:
-                result[f"{name}_accuracy"] = self.right[name] / total
-                result[f"{name}_chance"] = targets.most_common(1)[0][1] / total
-        true = torch.cat(self.features)
-        mean = true.mean(0, keepdim=True).expand_as(true)
-        result["feat_error"] = float(torch.cat(self.errors).mean())
-        result["feat_chance"] = float(nn.functional.smooth_l1_loss(mean, true))
-        return result
-
-
-def _read(questions: Sequence[str], captions: Sequence[str]) -> list[Example]:
-    """Read all corpora in the order of the recipe."""
-    examples = [example for path in questions for example in read_questions(path)]
-    return examples + [example for path in captions for example in read_captions(path)]

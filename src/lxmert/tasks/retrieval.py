@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from lxmert.data.collate import collate_regions, collate_text
 from lxmert.data.corpus import Corpus
-from lxmert.data.readers import read_captions
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import open_regions
 from lxmert.metrics.retrieval import CUTS, score_retrieval
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
@@ -23,8 +22,10 @@ from lxmert.schema import FloatArray, IntArray
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
+    Files,
     ModelSettings,
     TextCorpus,
+    as_list,
     check_same_extractor,
     check_several_images,
     load_eyes,
@@ -40,19 +41,19 @@ class RetrievalData:
     """Captions, and the regions of their pictures.
 
     Attributes:
-        train: JSONL file of training captions: `image`, `caption`.
+        train: JSONL file, or several, of training captions: `image`, `caption`.
         valid: the same for validation; all its captions are ranked for all its images, so that the
             work grows with the product.
-        regions: region store of the training images.
-        valid_regions: region store of the validation images.
+        regions: region store, or several, of the training images.
+        valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
         negatives: captions of other images beside each one.
     """
 
-    train: str
-    valid: str
-    regions: str
-    valid_regions: str
+    train: Files
+    valid: Files
+    regions: Files
+    valid_regions: Files
     eyes: str | None = None
     negatives: int = 1
 
@@ -96,10 +97,13 @@ class RetrievalTask:
         """Read the captions and start from a pretrained model, or from nothing."""
         data, self.seed = settings.data, seed
         self.negatives = data.negatives
-        store, valid_store = RegionStore(data.regions), RegionStore(data.valid_regions)
+        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
         check_same_extractor(store, valid_store)
         self.loss_weights: Mapping[str, float] = {"matched": 1.0}
-        training, validation = (Corpus.of(read_captions(path)) for path in (data.train, data.valid))
+        training, validation = (
+            Corpus.read((), captions=as_list(files), strict=True)
+            for files in (data.train, data.valid)
+        )
         begun = begin(settings.model, Wanted("retrieval", store, training.texts))
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor

@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import RegionSource
 from lxmert.data.tokenizer import build_tokenizer
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
     """
 
     kind: str
-    store: RegionStore
+    store: RegionSource
     texts: Callable[[], Iterable[str]]
     answers: Callable[[], Sequence[str]] | None = None
     answer_list: Sequence[str] | None = None
@@ -226,7 +226,7 @@ def _ends(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _preprocessor(settings: ModelSettings, store: RegionStore) -> PreprocessorConfig:
+def _preprocessor(settings: ModelSettings, store: RegionSource) -> PreprocessorConfig:
     return PreprocessorConfig(store.header.extractor, max_text_length=settings.max_text_length)
 
 

@@ -23,6 +23,7 @@ class Task(Protocol):
             table of the recipe, such as `[data]` and `[model]`.
         model: what is trained.
         loss_weights: weight of each objective by name; the names are those of `counts`, `losses`.
+        presets: parts of recipes by name, which a recipe may build on; a task need not have any.
         best_metric: key of `evaluate`'s result that decides which weights are best; higher wins.
     """
 

@@ -11,12 +11,21 @@ from transformers import BertTokenizer, PreTrainedModel
 from lxmert.data.collate import normalize_boxes
 from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
-from lxmert.data.store import RegionStore
+from lxmert.data.stores import RegionSource
 from lxmert.data.tokens import Tokens
-from lxmert.schema import Example, FloatArray, IntArray, Regions
+from lxmert.schema import Example, FloatArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
+
+
+Files = str | tuple[str, ...]
+"""One file or folder in a recipe, or a list of them."""
+
+
+def as_list(files: Files) -> tuple[str, ...]:
+    """Return one or several files as several."""
+    return (files,) if isinstance(files, str) else files
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class TextCorpus:
     def __init__(
         self,
         examples: Sequence[Example],
-        store: RegionStore,
+        store: RegionSource,
         tokenizer: BertTokenizer,
         *,
         max_text_length: int,
@@ -149,15 +158,15 @@ def check_limit(limit: int | None) -> None:
         raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
 
 
-def draw_rows(count: int, limit: int | None, *, seed: int) -> IntArray:
-    """Draw at most `limit` of `count` examples, in their order; None draws them all."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    drawn = np.random.default_rng([seed, count]).permutation(count)[:limit]
-    return np.sort(drawn)
+def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
+    """Draw at most `limit` examples by the seed, in their order; None leaves all of them."""
+    if limit is None or limit >= len(corpus):
+        return corpus
+    drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
+    return corpus.select(np.sort(drawn))
 
 
-def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:
+def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
     """Load the extractor that made a store, to be saved with the model; None where none is named.
 
     Raises:
@@ -170,7 +179,7 @@ def load_eyes(folder: str | None, store: RegionStore) -> Eyes | None:
     return eyes
 
 
-def check_extractor(store: RegionStore, fingerprint: str, owner: str) -> None:
+def check_extractor(store: RegionSource, fingerprint: str, owner: str) -> None:
     """Refuse a store that was made by another extractor than `owner` has or expects."""
     if store.header.extractor != fingerprint:
         raise ValueError(
@@ -179,7 +188,7 @@ def check_extractor(store: RegionStore, fingerprint: str, owner: str) -> None:
         )
 
 
-def check_same_extractor(store: RegionStore, valid_store: RegionStore) -> None:
+def check_same_extractor(store: RegionSource, valid_store: RegionSource) -> None:
     """Refuse to validate on regions that the eyes of the training images did not make."""
     owner = f"the maker of the training store {store.folder}"
     check_extractor(valid_store, store.header.extractor, owner)

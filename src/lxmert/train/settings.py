@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from lxmert.tasks.task import Task
-from lxmert.train.tables import from_table, override, to_table, unknown_name, write_toml
+from lxmert.train.tables import from_table, merge, override, to_table, unknown_name, write_toml
 
 Tasks = Mapping[str, type[Task]]
 """Task classes by name; a class is called with its settings and the keyword `seed`."""
@@ -202,7 +202,8 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
     """Build a recipe from its tables.
 
     Args:
-        table: `task`, `seed`, `optim`, `loop` and the tables of the task's settings.
+        table: `task`, `seed`, `optim`, `loop` and the tables of the task's settings; and `preset`,
+            where the task has presets, whose values hold where the tables say nothing.
         tasks: task classes by name.
 
     Raises:
@@ -217,6 +218,7 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
         )
     if name not in tasks:
         raise ValueError(f"task: {unknown_name(name, tasks)}")
+    table = _with_preset(table, tasks[name])
     settings_type = tasks[name].settings_type
     own = [known.name for known in fields(settings_type)]
     frame = ["task", "seed", "optim", "loop"]
@@ -227,6 +229,21 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
     common = from_table(_Common, {key: table[key] for key in frame if key in table})
     settings: object = from_table(settings_type, {key: table[key] for key in own if key in table})
     return Recipe(name, settings, common.optim, common.loop, common.seed)
+
+
+def _with_preset(table: Mapping[str, object], task: type[Task]) -> Mapping[str, object]:
+    """Fill a recipe up with the values of the preset that it names.
+
+    Raises:
+        ValueError: if the task has no such preset.
+    """
+    presets: Mapping[str, Mapping[str, object]] = getattr(task, "presets", {})
+    if "preset" not in table or not presets:
+        return table
+    if table["preset"] not in presets:
+        raise ValueError(f"preset: {unknown_name(str(table['preset']), presets)}")
+    own = {key: value for key, value in table.items() if key != "preset"}
+    return merge(presets[str(table["preset"])], own)
 
 
 def recipe_table(recipe: Recipe) -> dict[str, object]:

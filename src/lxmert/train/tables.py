@@ -111,6 +111,18 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
     return result
 
 
+def merge(table: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """Return nested tables with the values of others laid over them."""
+    merged = dict(table)
+    for name, value in over.items():
+        below = merged.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[name] = merge(below, value)
+        else:
+            merged[name] = value
+    return merged
+
+
 def unknown_name(given: str, valid: Collection[str]) -> str:
     """Return the message for a name that is none of the valid ones, with the nearest of those."""
     if not valid:

@@ -4,18 +4,8 @@ import time
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
 
-SCHEMES = ("http://", "https://")
+from lxmert.web import open_address
 
 _CHUNK = 1 << 16
 _PLAIN_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
@@ -34,9 +24,8 @@ def download_picture(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 
             a picture or one that is too large.
     """
     deadline = time.monotonic() + timeout
-    request = Request(url, headers={"User-Agent": "lxmert", "Accept": "image/*"})
     try:
-        with _opener().open(request, timeout=timeout) as response:
+        with open_address(url, {"Accept": "image/*"}, timeout=timeout) as response:
             _check_headers(url, response.headers, max_bytes)
             parts, size = [], 0
             while part := response.read1(_CHUNK):
@@ -66,22 +55,6 @@ def download_picture(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 
             f"Got {url!r}, which ended after {size} of {declared} bytes; expected all: try again."
         )
     return b"".join(parts)
-
-
-def _opener() -> OpenerDirector:
-    """Return an opener that knows the web and nothing else: no files, no FTP."""
-    opener = OpenerDirector()
-    handlers: list[Any] = [
-        ProxyHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
-        HTTPDefaultErrorHandler(),
-        HTTPRedirectHandler(),
-        HTTPErrorProcessor(),
-    ]
-    for handler in handlers:
-        opener.add_handler(handler)
-    return opener
 
 
 def _check_headers(url: str, headers: Any, max_bytes: int) -> None:

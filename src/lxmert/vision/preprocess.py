@@ -14,7 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lxmert.vision.configuration import DetectorConfig
-from lxmert.vision.download import SCHEMES, download_picture
+from lxmert.vision.download import download_picture
+from lxmert.web import SCHEMES
 
 ImageInput = str | Path | bytes | Image.Image | npt.NDArray[np.uint8] | Tensor
 Pixels = npt.NDArray[np.uint8]

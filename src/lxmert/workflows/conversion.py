@@ -18,7 +18,7 @@ from lxmert.model.loading import load_folder, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.schema import Failure
 from lxmert.vision.published import read_names
-from lxmert.workflows.inspection import NPZ, STORE, TSV, recognise
+from lxmert.workflows.inspection import NPZ, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import npz_feature_dim, tsv_feature_dim
 
 _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".safetensors")
@@ -98,7 +98,7 @@ def convert(
 
     Args:
         source: weights: a parameter file of 2019, or a model folder; regions: a TSV file, a folder
-            of .npz files, or a region store.
+            of .npz or TSV files, or a region store.
         target: file or folder to write. One that ends in `.pth` becomes a file of 2019, one that
             ends in `.tsv` a TSV file, any other one a model folder with safetensors or a region
             store.
@@ -260,6 +260,9 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     ("model folder", "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
     ("model folder", ".pth"): Conversion(_folder_to_original, ("allow",)),
     (TSV, "folder"): Conversion(
+        _tsv_to_store, ("dtype", "extractor", "objects", "attributes"), resumes=True
+    ),
+    (TSVS, "folder"): Conversion(
         _tsv_to_store, ("dtype", "extractor", "objects", "attributes"), resumes=True
     ),
     (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "extractor"), resumes=True),

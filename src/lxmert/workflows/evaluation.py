@@ -1,5 +1,7 @@
-"""Scores of a model on questions about pictures, from pixels."""
+"""Scores of a model on questions or statements about pictures, and of eyes, from pixels."""
 
+import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
@@ -7,11 +9,16 @@ from typing import TypedDict
 import numpy as np
 
 from lxmert.data.coco import read_coco
+from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.readers import read_questions
+from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.pipeline import LxmertPipeline
 from lxmert.tasks.detection import score_detector
 from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
+from lxmert.tasks.texts import ModelSettings
 from lxmert.vision.extract import RegionExtractor
+from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
 from lxmert.workflows.prediction import predict
 
 
@@ -67,6 +74,45 @@ def evaluate_answers(
         "blind": blind,
         "count": len(examples),
     }
+
+
+def evaluate_statements(
+    model: Path,
+    data: Path,
+    images: Path,
+    *,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+) -> dict[str, float]:
+    """Let a model judge statements about two pictures each.
+
+    Args:
+        model: folder of a model of the task `pairs`, with its eyes.
+        data: JSONL file of statements with answers.
+        images: folder of the pictures.
+        limit: number of statements, the first of the file; absent: all.
+        progress: called with the numbers of pictures seen and in all.
+
+    Returns:
+        What `PairsTask.evaluate` returns.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "regions"
+        eyes = load_eyes(model / EYES_FOLDER)
+        extract_folder(images, store, eyes, ExtractionSettings("float32"), progress=progress)
+        files = PairsData(str(data), str(data), str(store), str(store))
+        task = PairsTask(PairsSettings(files, ModelSettings(start=str(model))), seed=0)
+        task.model.eval()
+        return task.evaluate(device="cpu", limit=limit)
+
+
+def judges_statements(model: str | Path) -> bool:
+    """Tell whether a folder holds a model of statements about two pictures."""
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return False
+    content: dict[str, object] = json.loads(config.read_text(encoding="utf-8"))
+    return content.get("architectures") == [LxmertForImagesAndTextClassification.__name__]
 
 
 def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:

@@ -20,7 +20,7 @@ from lxmert.vision.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.vision.configuration import CONFIG_NAME
 from lxmert.vision.extract import RegionExtractor
 from lxmert.vision.eyes import EXTRACTORS, open_eyes
-from lxmert.workflows.region_files import describe_npz, describe_tsv, has_npz, is_tsv
+from lxmert.workflows.region_files import describe_npz, describe_tsv, has_npz, has_tsv, is_tsv
 
 _GROUPS = {
     "embeddings.": "text embeddings",
@@ -43,6 +43,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
+TSVS = "folder of TSV files with regions"
 DETECTOR, EYES, PUBLISHED = "detector folder", "folder of eyes", "published detector"
 """Kinds of files that others need by name."""
 
@@ -77,7 +78,7 @@ def inspect(path: str | Path) -> Report:
 
     Args:
         path: model folder, parameter file of 2019, a detector's folder or published file, region
-            store, TSV file or folder of .npz files with regions, or tokenizer.
+            store, TSV file or folder of .npz or TSV files with regions, or tokenizer.
 
     Raises:
         FileNotFoundError: if there is nothing.
@@ -121,7 +122,7 @@ def recognise(path: Path) -> str:
 _EXPECTED = (
     "nothing that is known here: expected a model folder, a parameter file of 2019 such as "
     "model_LXRT.pth, a detector's folder or published file, a region store, a TSV file or a folder "
-    "of .npz files with regions, or a tokenizer"
+    "of .npz or TSV files with regions, or a tokenizer"
 )
 
 
@@ -154,6 +155,8 @@ def _recognise_folder(folder: Path) -> str:
         return PUBLISHED
     if has_npz(folder):
         return NPZ
+    if has_tsv(folder):
+        return TSVS
     raise ValueError(f"{folder} is {_EXPECTED}")
 
 
@@ -226,7 +229,7 @@ def _inspect_published(path: Path) -> Report:
 
 
 def _inspect_tsv(path: Path) -> Report:
-    return Report(str(path), TSV, describe_tsv(path))
+    return Report(str(path), TSVS if path.is_dir() else TSV, describe_tsv(path))
 
 
 def _inspect_npz(folder: Path) -> Report:
@@ -259,6 +262,7 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
     PUBLISHED: _inspect_published,
     STORE: _inspect_store,
     TSV: _inspect_tsv,
+    TSVS: _inspect_tsv,
     NPZ: _inspect_npz,
     "tokenizer": _inspect_tokenizer,
 }

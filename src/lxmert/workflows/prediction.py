@@ -13,7 +13,13 @@ Progress = Callable[[int, int], None]
 
 
 def predict_file(
-    model: str | Path, data: Path, images: Path, output: Path, *, progress: Progress
+    model: str | Path,
+    data: Path,
+    images: Path,
+    output: Path,
+    *,
+    progress: Progress,
+    device: str = "cpu",
 ) -> int:
     """Answer every question of a file, whether its answer is known or not.
 
@@ -26,6 +32,7 @@ def predict_file(
         images: folder of their pictures.
         output: JSONL file to write, under its name only when it is whole.
         progress: called with the numbers of questions done and in all.
+        device: where to compute.
 
     Returns:
         The number of questions.
@@ -36,7 +43,9 @@ def predict_file(
     examples = read_questions(data)
     if not examples:
         raise ValueError(f"{data} holds no question: one JSON object a line is needed")
-    predictions = predict(LxmertPipeline.from_pretrained(model), examples, images, progress)
+    predictions = predict(
+        LxmertPipeline.from_pretrained(model, device=device), examples, images, progress
+    )
     partial = output.with_name(f"{output.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         for example, prediction in zip(examples, predictions, strict=True):

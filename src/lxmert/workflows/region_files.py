@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lxmert.data.npz import KEYS, find_npz
-from lxmert.data.tsv import COLUMNS, FEATURE_DIM, LONGEST_LINE
+from lxmert.data.tsv import COLUMNS, FEATURE_DIM, LONGEST_LINE, find_tsv
 
 _START = 1 << 16
 
@@ -30,20 +30,27 @@ def tsv_feature_dim(path: Path) -> int:
 
 
 def describe_tsv(path: Path) -> dict[str, object]:
-    """Return what the first line says, and the size of the file."""
+    """Return what the first line says, and the size of the file or of all files of a folder."""
+    parts = find_tsv(path)
     columns = _first_line(path)
     count = columns.get("num_boxes", b"").decode("utf-8", "replace") or "unknown"
     return {
+        **({"files": len(parts)} if path.is_dir() else {}),
         "first image": columns.get("img_id", b"").decode("utf-8", "replace"),
         "its regions": count,
         "region feature": tsv_feature_dim(path),
-        "size": f"{path.stat().st_size / 1e6:,.1f} MB",
+        "size": f"{sum(part.stat().st_size for part in parts) / 1e6:,.1f} MB",
     }
 
 
 def has_npz(folder: Path) -> bool:
     """Return whether there is an .npz file below a folder, without listing all."""
     return next(folder.rglob("*.npz"), None) is not None
+
+
+def has_tsv(folder: Path) -> bool:
+    """Return whether there is a file that ends in .tsv below a folder, without listing all."""
+    return next(folder.rglob("*.tsv"), None) is not None
 
 
 def npz_feature_dim(folder: Path) -> int:
@@ -78,6 +85,6 @@ def describe_npz(folder: Path) -> dict[str, object]:
 
 
 def _first_line(path: Path) -> dict[str, bytes]:
-    with path.open("rb") as file:
+    with find_tsv(path)[0].open("rb") as file:
         fields = file.readline(LONGEST_LINE).rstrip(b"\r\n").split(b"\t")
     return dict(zip(COLUMNS, fields, strict=False))

@@ -1,0 +1,306 @@
+"""Answers to whole files, from pictures or from stored regions, in the leaderboards' formats."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
+from lxmert.data.corpus import Corpus
+from lxmert.data.image_folder import ImageFolder
+from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
+from lxmert.data.records import read_rows, require
+from lxmert.data.stores import open_regions
+from lxmert.data.tokenizer import LxmertTokenizer
+from lxmert.data.tokens import Tokens
+from lxmert.hub import find_model
+from lxmert.metrics.fields import Record, text_field
+from lxmert.metrics.files import collect, read_json_lines, read_mapping
+from lxmert.metrics.submissions import (
+    write_gqa_submission,
+    write_nlvr2_submission,
+    write_vqa_submission,
+)
+from lxmert.metrics.vqa import read_vqa_questions
+from lxmert.model.answers import answers_of
+from lxmert.model.checkpoints import read_folder
+from lxmert.model.loading import find_kind, load_folder, load_heads
+from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.processing import LxmertProcessor
+from lxmert.schema import Answer, Example, Regions
+from lxmert.tasks.texts import check_extractor
+from lxmert.workflows.prediction import Progress, predict_file
+
+Form = Literal["jsonl", "vqa", "gqa", "nlvr2"]
+
+_EXAMPLES_AT_ONCE = 32
+
+
+class Sight(NamedTuple):
+    """How the regions of images are had.
+
+    Attributes:
+        see: gives the regions of images by their ids.
+        lacks: tells whether an image is not there.
+        where: for messages.
+    """
+
+    see: Callable[[Sequence[str]], list[Regions]]
+    lacks: Callable[[str], bool]
+    where: str
+
+
+class Asked(NamedTuple):
+    """What is asked, and where it is to be seen.
+
+    Attributes:
+        data: JSONL file of questions, or of statements about two images.
+        images: folder of the pictures; None where regions are stored.
+        regions: stores of the regions; empty where there are pictures.
+        official: the official file, whose ids must all be answered, in its order; None: those of
+            `data`.
+    """
+
+    data: Path
+    images: Path | None = None
+    regions: tuple[Path, ...] = ()
+    official: Path | None = None
+
+
+def submit(
+    model: str | Path, asked: Asked, output: Path, form: Form, *, device: str, progress: Progress
+) -> int:
+    """Answer every question of a file, and write the answers in one of the `FORMS`.
+
+    Args:
+        model: folder or hub name of a model that answers questions or judges statements.
+        asked: the questions and their images.
+        output: file to write, under its name only when it is whole and valid.
+        form: key of `FORMS`; a line of `jsonl` has `question_id`, `images`, `question`, `answer`
+            and `score`, the probability of the answer.
+        device: where to compute.
+        progress: called with the numbers of questions done and in all.
+
+    Returns:
+        The number of questions.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a question cannot be answered, the model is of another kind than the format,
+            or the leaderboard would refuse the file.
+    """
+    folder = find_model(model)
+    judges = _judges(folder)
+    if form == "jsonl" and not judges and asked.images is not None:
+        return predict_file(
+            model, asked.data, asked.images, output, progress=progress, device=device
+        )
+    if form != "jsonl" and judges != (form == "nlvr2"):
+        does = "judges statements about two pictures" if judges else "answers questions"
+        raise ValueError(
+            f"{folder} {does}, which is not what the format {form} is for: take "
+            f"{'--format nlvr2' if judges else '--format vqa or gqa'}, or another model"
+        )
+    corpus = Corpus.of(_read(asked.data, ids_needed=form != "jsonl"))
+    if not len(corpus):
+        raise ValueError(f"{asked.data} holds no question: one JSON object a line is needed")
+    predictor = _Predictor(
+        folder, _open_images(folder, asked, device), judges=judges, device=device
+    )
+    predictions = list(predictor.predict(corpus, progress))
+    FORMS[form](output, corpus, predictions, asked)
+    return len(corpus)
+
+
+def _judges(folder: Path) -> bool:
+    """Tell whether a model judges statements about two pictures, or answers questions.
+
+    Raises:
+        ValueError: if it does neither.
+    """
+    kind = find_kind(read_folder(folder, device="meta"))
+    if kind not in ("pairs", "answering", "pretraining"):
+        raise ValueError(
+            f"{folder} holds a model of the kind {kind}, which answers nothing: fine-tune it with "
+            "an answering or a pairs recipe first"
+        )
+    return kind == "pairs"
+
+
+def _read(path: Path, *, ids_needed: bool) -> Iterator[Example]:
+    """Yield the questions of a file.
+
+    Raises:
+        ValueError: naming the first line that cannot be used.
+    """
+    for row in read_rows(path):
+        example = require(row, path)
+        if ids_needed and not row.has_id:
+            raise ValueError(
+                f"{path} line {row.line} has no 'question_id', by which the leaderboard knows the "
+                "question: make the file with `lxmert data build`"
+            )
+        yield example
+
+
+def _open_images(folder: Path, asked: Asked, device: str) -> Sight:
+    """Return how images are seen: by the model's eyes, or out of stores.
+
+    Raises:
+        ValueError: if the regions are those of other eyes.
+    """
+    if asked.images is not None:
+        pictures = ImageFolder(asked.images)
+        extractor = LxmertProcessor.from_pretrained(folder, device=device).extractor
+
+        def look(ids: Sequence[str]) -> list[Regions]:
+            names = [pictures.match(image_id).name or image_id for image_id in ids]
+            return extractor([pictures.folder / name for name in names])
+
+        return Sight(look, lambda name: pictures.match(name).name is None, str(asked.images))
+    source = open_regions([str(path) for path in asked.regions])
+    if (folder / FILE_NAME).is_file():
+        known = PreprocessorConfig.load(folder).extractor
+        check_extractor(source, known, f"the extractor of model {folder}")
+    return Sight(
+        lambda ids: [source[image_id] for image_id in ids],
+        lambda name: name not in source,
+        f"the region store {source.folder}",
+    )
+
+
+class _Predictor:
+    """A model with its tokenizer, batch by batch."""
+
+    def __init__(self, folder: Path, sight: Sight, *, judges: bool, device: str) -> None:
+        self.judges, self.device, self.sight = judges, device, sight
+        self.longest = PreprocessorConfig("").max_text_length
+        if (folder / FILE_NAME).is_file():
+            self.longest = PreprocessorConfig.load(folder).max_text_length
+        self.tokenizer = LxmertTokenizer.from_pretrained(folder)
+        model = load_folder(folder) if judges else load_heads(folder).answering
+        assert isinstance(model, LxmertPreTrainedModel)
+        self.names = ("False", "True") if judges else answers_of(model.config)
+        if self.names is None:
+            raise ValueError(
+                f"{folder} does not name its answers: name them with `lxmert convert {folder} OUT "
+                "--answers LIST`"
+            )
+        self.model = model.to(device)  # type: ignore[arg-type]
+
+    def predict(self, corpus: Corpus, progress: Progress) -> Iterator[Answer]:
+        """Yield the best answer to each question."""
+        wanted = 2 if self.judges else 1
+        for row in range(len(corpus)):
+            if len(corpus.images(row)) != wanted:
+                raise ValueError(
+                    f"{corpus.example_id(row)!r} is about {len(corpus.images(row))} images, but "
+                    f"the model reads {wanted} beside each text"
+                )
+        self._check_images(corpus)
+        tokens = Tokens(corpus.texts(), self.tokenizer, longest=self.longest)
+        for start in range(0, len(corpus), _EXAMPLES_AT_ONCE):
+            rows = range(start, min(start + _EXAMPLES_AT_ONCE, len(corpus)))
+            yield from self._predict_rows(corpus, tokens, rows)
+            progress(rows.stop, len(corpus))
+
+    def _check_images(self, corpus: Corpus) -> None:
+        """Refuse images that are not there, before anything is computed."""
+        names = [corpus.image_names[image] for image in corpus.used_images]
+        missing = [name for name in names if self.sight.lacks(name)]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(names)} images are not in {self.sight.where}, such as "
+                f"{min(missing)!r}: every question must be answered"
+            )
+
+    def _predict_rows(self, corpus: Corpus, tokens: Tokens, rows: range) -> Iterator[Answer]:
+        names = [corpus.image_ids(row) for row in rows]
+        unique = list(dict.fromkeys(name for images in names for name in images))
+        seen = dict(zip(unique, self.sight.see(unique), strict=True))
+        text = collate_text([tokens[row] for row in rows], pad_id=self.tokenizer.pad_token_id)
+        ordered = [name for images in names for name in images]
+        image = collate_regions(
+            [seen[name].features for name in ordered],
+            [normalize_boxes(seen[name], name=f"image {name!r}") for name in ordered],
+        )
+        if self.judges:
+            # [batch * 2, ...] -> [batch, 2, ...]
+            image = {n: v.reshape(len(rows), 2, *v.shape[1:]) for n, v in image.items()}
+        inputs = {name: value.to(self.device) for name, value in (text | image).items()}
+        with torch.inference_mode():
+            scores: Tensor = self.model(**inputs, return_dict=False)[0]
+        best = scores.float().softmax(-1).max(-1)
+        assert self.names is not None
+        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            yield Answer(self.names[index], score)
+
+
+def _write_jsonl(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
+    """Write a line for each question."""
+    if asked.official is not None:
+        raise ValueError("--official is for the leaderboards' formats: leave it out")
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for row, prediction in enumerate(predictions):
+            record = {
+                "question_id": corpus.example_id(row),
+                "images": list(corpus.image_ids(row)),
+                "question": corpus.text(row),
+                "answer": prediction.answer,
+                "score": round(prediction.score, 6),
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def _by_id(corpus: Corpus, predictions: Sequence[Answer], path: Path) -> dict[str, str]:
+    """Return the answers by question id.
+
+    Raises:
+        ValueError: if two questions have one id.
+    """
+    pairs = ((corpus.example_id(row), found.answer) for row, found in enumerate(predictions))
+    return collect(pairs, path)
+
+
+def _write_vqa(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
+    answers = _by_id(corpus, predictions, asked.data)
+    wrong = next((key for key in answers if not key.isdecimal()), None)
+    if wrong is not None:
+        raise ValueError(f"the question id {wrong!r} is no number, as VQA's are: is this VQA?")
+    numbered = {int(key): answer for key, answer in answers.items()}
+    ids = numbered if asked.official is None else read_vqa_questions(asked.official)
+    write_vqa_submission(path, numbered, question_ids=list(ids))
+
+
+def _write_gqa(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
+    answers = _by_id(corpus, predictions, asked.data)
+    ids: Collection[str] = answers
+    if asked.official is not None:
+        ids = collect(read_mapping(asked.official, len), asked.official)
+    write_gqa_submission(path, answers, question_ids=list(ids))
+
+
+def _write_nlvr2(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
+    truths = {key: name == "True" for key, name in _by_id(corpus, predictions, asked.data).items()}
+    ids: Collection[str] = truths
+    if asked.official is not None:
+        ids = collect(read_json_lines(asked.official, _identifier), asked.official)
+    write_nlvr2_submission(path, truths, identifiers=list(ids))
+
+
+def _identifier(entry: Record) -> tuple[str, None]:
+    return text_field(entry, "identifier"), None
+
+
+FORMS: dict[str, Callable[[Path, Corpus, Sequence[Answer], Asked], None]] = {
+    "jsonl": _write_jsonl,
+    "vqa": _write_vqa,
+    "gqa": _write_gqa,
+    "nlvr2": _write_nlvr2,
+}
+"""Formats of predictions; all but the first are those of the leaderboards."""

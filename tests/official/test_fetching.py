@@ -1,0 +1,369 @@
+"""Downloads from servers on this machine that break off, lie, and are not there."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from downloads import write_all
+from web_server import Handler, Server, serve
+
+from lxmert.official.downloading import download
+from lxmert.official.fetching import Fetched, fetch, unpack
+from lxmert.official.sources import SOURCES, Remote
+from lxmert.web import SCHEMES
+
+BODY = bytes(range(256)) * 4_000
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+class Files:
+    """Files by path, with ranges; each number of `cuts` ends a reply after so many bytes, once."""
+
+    def __init__(self, files: dict[str, bytes], version: str = '"v8"') -> None:
+        self.files, self.version = files, version
+        self.cuts: list[int] = []
+        self.ranges = True
+        self.kind = "application/octet-stream"
+
+    def __call__(self, request: Handler, path: str) -> None:
+        body = self.files.get(path.removeprefix("/"))
+        if body is None:
+            request.reply(404)
+            return
+        start, asked = 0, request.headers.get("Range", "")
+        version = request.headers.get("If-Range", self.version)
+        if asked and self.ranges and version == self.version:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(body):
+            request.reply(416, Content_Range=f"bytes */{len(body)}")
+            return
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(body) - start))
+        request.send_header("Content-Type", self.kind)
+        if self.version:
+            request.send_header("ETag", self.version)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        request.end_headers()
+        end = start + self.cuts.pop(0) if self.cuts else len(body)
+        request.wfile.write(body[start:end])
+        request.close_connection = end < len(body)
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files({"a.bin": BODY})
+
+
+@pytest.fixture
+def server(files: Files) -> Iterator[Server]:
+    with serve(files) as running:
+        yield running
+
+
+def remote(*urls: str, **known: object) -> Remote:
+    return Remote("set/a.bin", urls, **known)  # type: ignore[arg-type]
+
+
+def ranges(server: Server) -> list[str]:
+    return [asked for _, _, asked in server.requests]
+
+
+def test_what_breaks_off_goes_on_where_it_was_cut(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    files.cuts = [100_000, 250_000]
+    told = []
+    url = f"{server.url}/a.bin"
+    origin = download(
+        remote(url), tmp_path / "a.bin", progress=lambda *now: told.append(now), pause=0
+    )
+    assert origin == url
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert ranges(server) == ["", "bytes=100000-", "bytes=350000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert told[-1] == (len(BODY), len(BODY))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_another_process_goes_on_later(tmp_path: Path, files: Files, server: Server) -> None:
+    files.cuts = [100_000, 0, 0, 0, 0, 0]
+    known = remote(f"{server.url}/a.bin")
+    with pytest.raises(OSError, match="failed 5 times: it ended after 100000 of"):
+        download(known, tmp_path / "a.bin", pause=0)
+    assert not (tmp_path / "a.bin").exists()
+    files.cuts, server.requests[:] = [], []
+    download(known, tmp_path / "a.bin", pause=0)
+    assert ranges(server) == ["bytes=100000-"]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_another_version_of_the_file_is_not_joined_to_the_first(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    other = BODY[::-1]
+
+    def change() -> None:
+        files.files["a.bin"], files.version = other, '"v9"'
+
+    cut_then(files, change)
+    download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == other
+
+
+def cut_then(files: Files, change: Callable[[], None]) -> None:
+    """Break off the first reply, and change something before the second."""
+
+    class Cuts(list[int]):
+        def pop(self, _: object = 0) -> int:
+            change()
+            self.clear()
+            return 100_000
+
+    files.cuts = Cuts([1])
+
+
+@pytest.mark.parametrize("version", ["", 'W/"8"'])
+def test_without_version_or_checksum_it_begins_anew(
+    tmp_path: Path, files: Files, server: Server, version: str
+) -> None:
+    files.cuts, files.version = [100_000], version
+    download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+    assert ranges(server) == ["", ""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_server_without_ranges_begins_anew(tmp_path: Path, files: Files, server: Server) -> None:
+    files.cuts, files.ranges = [100_000], False
+    download(remote(f"{server.url}/a.bin", sha256=SHA256), tmp_path / "a.bin", pause=0)
+    assert ranges(server) == ["", "bytes=100000-"]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_dead_first_mirror_is_passed_over(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, lacking = "http://127.0.0.1:9/a.bin", f"{server.url}/b.bin"
+    url = f"{server.url}/a.bin"
+    assert download(remote(dead, lacking, url), tmp_path / "a.bin", pause=0) == url
+    assert "http://127.0.0.1:9/a.bin failed 5 times: [Errno 111] Connection refused" in caplog.text
+    assert f"{lacking} answers 404 Not Found; the next address is tried" in caplog.text
+
+
+def test_with_a_checksum_the_next_mirror_goes_on(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    files.cuts = [100_000, 0, 0, 0, 0, 0]
+    with serve(Files({"a.bin": BODY}, '"other"')) as second:
+        urls = f"{server.url}/a.bin", f"{second.url}/a.bin"
+        download(remote(*urls, sha256=SHA256), tmp_path / "a.bin", pause=0)
+        assert ranges(second) == ["bytes=100000-"]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_without_a_checksum_the_next_mirror_begins_anew(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    files.cuts = [100_000, 0, 0, 0, 0, 0]
+    with serve(Files({"a.bin": BODY[::-1]}, '"v8"')) as second:
+        urls = f"{server.url}/a.bin", f"{second.url}/a.bin"
+        download(remote(*urls), tmp_path / "a.bin", pause=0)
+        assert ranges(second) == [""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY[::-1]
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"sha256": "8" * 64}, f"has the SHA-256 {SHA256}, expected 8888"),
+        ({"size": 999}, "has 1024000 bytes, expected 999"),
+        ({"members": ("x",)}, "gives no ZIP file"),
+    ],
+)
+def test_what_is_not_the_file_is_thrown_away(
+    tmp_path: Path, server: Server, known: dict[str, object], reason: str
+) -> None:
+    url = f"{server.url}/a.bin"
+    with pytest.raises(OSError, match=rf"set/a.bin was not fetched \({url} {reason}.* --from"):
+        download(remote(url, **known), tmp_path / "a.bin", pause=0)
+    assert list(tmp_path.glob("*")) == []
+
+
+def test_a_web_page_is_not_the_file(tmp_path: Path, files: Files, server: Server) -> None:
+    files.kind = "text/html; charset=utf-8"
+    with pytest.raises(OSError, match="gives a web page instead of the file"):
+        download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+
+
+def test_what_is_whole_but_has_no_name_yet_is_only_checked(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    (tmp_path / ".a.bin.part").write_bytes(BODY)
+    download(remote(f"{server.url}/a.bin", sha256=SHA256), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    (tmp_path / ".a.bin.part").write_bytes(BODY + b"more")
+    download(remote(f"{server.url}/a.bin", sha256=SHA256), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_only_the_web_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="file:///etc/hostname is no address of the web"):
+        download(remote("file:///etc/hostname"), tmp_path / "a.bin")
+
+
+def pack(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_packed_files_are_unpacked_and_listed_last(tmp_path: Path) -> None:
+    packed = pack({"deep/x.json": b"[1]", "y.json": b"{}", "__MACOSX/._x.json": b"?"})
+    served = Files({"p.zip": packed, "b.json": b"[8]"})
+    with serve(served) as server:
+        remotes = [
+            Remote("set/p.zip", (f"{server.url}/p.zip",), members=("x.json", "y.json")),
+            Remote("other/b.json", (f"{server.url}/b.json",)),
+        ]
+        found = list(fetch(remotes, tmp_path))
+        assert [each.new for each in found] == [True, True]
+        assert found[0].files == {"set/x.json": 3, "set/y.json": 2}
+        assert listed(tmp_path) == ["other/b.json", "set/x.json", "set/y.json"]
+        manifest = json.loads((tmp_path / "fetched.json").read_text())
+        assert manifest["set/p.zip"]["files"]["set/x.json"] == {
+            "bytes": 3, "sha256": hashlib.sha256(b"[1]").hexdigest(),
+        }  # fmt: skip
+        server.requests.clear()
+        assert [each.new for each in fetch(remotes, tmp_path)] == [False, False]
+        assert server.requests == []
+        (tmp_path / "set/y.json").unlink()
+        assert [each.new for each in fetch(remotes, tmp_path)] == [True, False]
+        assert (tmp_path / "set/y.json").read_bytes() == b"{}"
+
+
+def listed(folder: Path) -> list[str]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(name) for name in names if name.name not in (".lock", "fetched.json"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.json", "/x.json", "a/../../x.json", "c:\\x.json", "a\\..\\x"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "p.zip"
+    path.write_bytes(pack({"x.json": b"[1]", name: b"[2]"}))
+    with pytest.raises(ValueError, match="which leads out of its folder"):
+        unpack(path, ["x.json"], tmp_path)
+    assert listed(tmp_path) == ["p.zip"]
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("x.json")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/hostname")
+    with pytest.raises(ValueError, match="which leads out of its folder"):
+        unpack(path, ["x.json"], tmp_path)
+
+
+def test_a_damaged_or_different_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.zip"
+    packed = pack({"x.json": bytes(range(256)) * 99})
+    path.write_bytes(packed[:60] + b"?????" + packed[65:])
+    with pytest.raises(ValueError, match=r"p.zip is damaged"):
+        unpack(path, ["x.json"], tmp_path)
+    assert listed(tmp_path) == ["p.zip"]
+    path.write_bytes(pack({"a/x.json": b"1", "b/x.json": b"2"}))
+    with pytest.raises(ValueError, match=r"holds 2 files x.json, expected one"):
+        unpack(path, ["x.json"], tmp_path)
+
+
+def test_a_local_folder_stands_for_the_web(tmp_path: Path) -> None:
+    """Packed, or unpacked already; the files of the builders' tests have the official names."""
+    local = write_all(tmp_path / "local")
+    out = tmp_path / "out"
+    expected = {
+        f"{remote.name.partition('/')[0]}/{member}"
+        for remote in SOURCES["pretraining"]
+        for member in remote.members
+    }
+    found = list(fetch(SOURCES["pretraining"], out, local=local))
+    assert {name for each in found for name in each.files} == expected == set(listed(out))
+    for name in expected:
+        assert (out / name).read_bytes() == (local / name).read_bytes()
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    content = pack({"dataset_v7w_telling.json": b"{}"})
+    (packed / "dataset_v7w_telling.zip").write_bytes(content)
+    telling = [remote for remote in SOURCES["visual7w"] if "telling" in remote.name]
+    (each,) = fetch(telling, out, local=packed)
+    assert each.files == {"visual7w/dataset_v7w_telling.json": 2}
+    assert (packed / "dataset_v7w_telling.zip").read_bytes() == content
+
+
+def test_what_a_local_folder_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "local").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"has no questions1.2.zip or train_balanced_q"):
+        list(fetch(SOURCES["gqa"], tmp_path / "out", local=tmp_path / "local"))
+    packed = tmp_path / "local/v2_Questions_Train_mscoco.zip"
+    packed.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"_mscoco.zip has 2 bytes, expected 7239401"):
+        list(fetch(SOURCES["vqa"], tmp_path / "out", local=tmp_path / "local"))
+
+
+def test_two_processes_do_not_fetch_into_one_folder(tmp_path: Path, server: Server) -> None:
+    known = [remote(f"{server.url}/a.bin")]
+    first = fetch([*known, Remote("set/b.bin", (f"{server.url}/a.bin",))], tmp_path)
+    assert isinstance(next(first), Fetched)
+    with pytest.raises(ValueError, match="another process fetches into"):
+        next(fetch(known, tmp_path))
+    list(first)
+    assert not next(fetch(known, tmp_path)).new
+
+
+def names(remotes: Sequence[Remote]) -> set[str]:
+    return {remote.name for remote in remotes}
+
+
+def test_the_table_of_sources_is_whole() -> None:
+    remotes = {remote for group in SOURCES.values() for remote in group}
+    assert len(remotes) == len(names(list(remotes)))
+    for known in remotes:
+        assert all(url.startswith(SCHEMES) for url in known.urls)
+        assert known.name.endswith(".zip") == bool(known.members)
+        assert known.sha256 is None or len(known.sha256) == 64
+        assert {url.rpartition("/")[2] for url in known.urls} == {known.name.rpartition("/")[2]}
+    for part in ("vqa", "gqa", "coco-captions", "vg-regions", "vg-qa"):
+        assert names(SOURCES[part]) <= names(SOURCES["pretraining"])
+
+
+def test_the_command_fetches_from_a_mirror(lxmert: Command, tmp_path: Path) -> None:
+    """NLVR2's files have no published size: any content will do."""
+    parts = ("train", "dev", "test1")
+    served = Files({f"{name}.json": f'{{"{name}": 1}}\n'.encode() for name in parts})
+    with serve(served) as server:
+        result = lxmert("fetch", "nlvr2", "-o", tmp_path, "--mirror", f"{server.url}/")
+        assert result.code == 0, result
+        assert result.out.splitlines()[1] == (
+            f"{tmp_path}/nlvr2/dev.json: 11 bytes, from {server.url}/dev.json"
+        )
+    result = lxmert("fetch", "nlvr2", "-o", tmp_path)
+    assert result.out.splitlines()[1] == f"{tmp_path}/nlvr2/dev.json: 11 bytes, is there"
+
+
+def test_the_command_names_what_it_does_not_know(lxmert: Command, tmp_path: Path) -> None:
+    result = lxmert("fetch", "nlvr", "-o", tmp_path / "new")
+    assert (result.code, result.out) == (2, "")
+    assert "no download 'nlvr': did you mean nlvr2? There are vqa, gqa" in result.err
+    assert not (tmp_path / "new").exists()
+    result = lxmert("fetch", "vqa", "-o", tmp_path, "--from", tmp_path, "--mirror", "http://x")
+    assert result.code == 2
+    assert "leave one out" in result.err
