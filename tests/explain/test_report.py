@@ -181,6 +181,14 @@ def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Brow
     assert at(120, 45) == pytest.approx((1 - first) * below + first * AMBER, abs=3)
 
 
+def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
+    cells = [[80.0 * j, 60 * i, 80 * j + 80, 60 * i + 60] for i in (0, 1) for j in (0, 1)]
+    browser.open(make_explanation(boxes=cells))
+    for region, shade in zip(browser.regions(), browser.shades("regions"), strict=True):
+        script = "return Number(getComputedStyle(arguments[0]).fillOpacity)"
+        assert browser.run(script, region) == pytest.approx(0.5 * shade, abs=1e-3)
+
+
 def test_every_answer_and_every_method_can_be_chosen(browser: Browser) -> None:
     browser.open(EXPLANATION)
     answers, methods = browser.find("#answers button"), browser.find("#methods button")

@@ -428,6 +428,9 @@
   });
   // The smaller lie on top, so that each can be pointed at.
   const area = (made) => made.getAttribute("width") * made.getAttribute("height");
+  // Cells of a grid hide nothing of one another: their shades may be stronger.
+  const covered = regionElements.reduce((sum, made) => sum + area(made), 0) / (width * height);
+  picture.classList.toggle("tiled", data.regions.length > 1 && Math.abs(covered - 1) < 0.02);
   picture.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
   first(picture);
 
