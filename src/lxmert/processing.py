@@ -14,7 +14,7 @@ from transformers import BertTokenizer
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import LxmertTokenizer, encode
+from lxmert.data.tokenizer import Encoded, LxmertTokenizer, encode
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
@@ -229,11 +229,15 @@ class LxmertProcessor:
             f"the eyes know {known}"
         )
 
+    def read(self, text: str) -> Encoded:
+        """Tokenise one text, and tell what of it the model reads."""
+        return encode(self.tokenizer, text, longest=self.config.max_text_length)
+
     def _tokenize(self, text: str) -> IntArray:
         """Tokenise one text; warn of unknown words and of what is cut."""
         if not text.strip():
             raise ValueError("the text is empty: write a question, such as 'What is this?'")
-        encoded = encode(self.tokenizer, text, longest=self.config.max_text_length)
+        encoded = self.read(text)
         if encoded.unknown:
             _warn(self._unknown_message(encoded.unknown))
         if encoded.lost:
