@@ -9,7 +9,7 @@ from typing import TypeGuard
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from transformers import BertTokenizer
+from transformers import BatchFeature, BertTokenizer
 
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
@@ -119,7 +119,7 @@ class LxmertProcessor:
         self.extractor.save_pretrained(folder / EYES_FOLDER)
         self.config.save(folder)
 
-    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> BatchFeature:
         """Prepare texts with their images.
 
         Args:
@@ -132,7 +132,8 @@ class LxmertProcessor:
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
             `visual_attention_mask`, padded to the longest text and the most regions. With a list
-            of images for each text the last three are `[batch, images, regions, ...]`.
+            of images for each text the last three are `[batch, images, regions, ...]`. They are
+            the keyword arguments of a model, and move to its device with `.to(device)`.
 
         Warns:
             InputWarning: if a text is cut, a word is unknown, or nothing was recognised.
@@ -154,11 +155,11 @@ class LxmertProcessor:
             raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
         words = self.text_inputs(sentences)
         if not all(map(_is_image, rows)):
-            return words | self._several_images(rows)  # type: ignore[arg-type]
+            return BatchFeature(words | self._several_images(rows))  # type: ignore[arg-type]
         regions = self.extractor(rows)
         if _is_image(images):
             regions *= len(sentences)
-        return words | self.image_inputs(regions)
+        return BatchFeature(words | self.image_inputs(regions))
 
     def open_store(self, folder: str | Path) -> RegionStore:
         """Open a store whose regions the model knows.

@@ -52,6 +52,16 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             app()
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
         print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Tell mistakes of the user's, which name themselves, from ours."""
+    from huggingface_hub.errors import StrictDataclassError  # what a wrong configuration raises
+
+    mistakes = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, StrictDataclassError)
+    return isinstance(error, mistakes)
