@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lxmert.scenes.questions import FAMILIES
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, read_recipe, recipe_text
 from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
@@ -81,3 +82,9 @@ def test_the_ablations_hold_the_published_rows_that_need_no_bert():
     assert {(69.9, 60.0, 74.9), (65.1, 50.0, 50.9), (68.9, 58.2, 72.4), (66.3, 57.1, 50.9)} < set(
         scores
     )
+
+
+def test_the_makefile_trains_on_every_family_and_only_on_those_that_exist():
+    text = (FOLDER.parent / "Makefile").read_text().replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("FAMILIES :=")]
+    assert set(line.split(":=")[1].split()) == set(FAMILIES)

@@ -81,6 +81,16 @@ def test_only_what_is_not_finished_is_trained(tmp_path: Path) -> None:
     assert metrics["From scratch"]["pairs"] == 2 * [{"overall": 0.5, "accuracy": 0.75}]
 
 
+def test_several_jobs_wait_for_what_they_start_from(tmp_path: Path) -> None:
+    ablation = make(rows=(ROWS[0],), seeds=(3,))
+    plan = make_plan(ablation, tmp_path)
+    for run in plan.values():
+        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
+    seen: list[int] = []
+    run_plan(plan, jobs=2, finished=lambda done, _: seen.append(done))
+    assert seen == [1, 2, 3]
+
+
 def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:
     ablation = make()
     plan = make_plan(ablation, tmp_path)
