@@ -24,7 +24,7 @@ from torch import Tensor
 from lxmert import LxmertConfig, LxmertForQuestionAnswering, LxmertPipeline
 from lxmert.explain.faithfulness import Trial, measure
 from lxmert.explain.methods import METHODS
-from lxmert.scenes.language import VALUES, matches, phrase
+from lxmert.scenes.descriptions import VALUES, matches, phrase
 from lxmert.scenes.layout import SceneObject
 from lxmert.scenes.picture import make_picture
 

@@ -419,9 +419,10 @@ def test_convert_reports_damaged_rows_with_exit_code_3(
 
 
 def test_evaluate_prints_the_average_precision_of_eyes(lxmert: Command, tmp_path: Path) -> None:
-    from lxmert.scenes.dataset import make_dataset
+    from lxmert.scenes.dataset import Contents, make_dataset
 
-    make_dataset(tmp_path / "scenes", split="test", count=3, seed=5, rounds=1, captions=1)
+    contents = Contents(kinds=("captions",), split="test", count=3, seed=5, captions=1)
+    make_dataset(tmp_path / "scenes", contents)
     result = lxmert(
         "evaluate",
         ROOT / "src/lxmert/default/eyes",

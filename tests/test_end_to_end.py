@@ -15,6 +15,7 @@ from lxmert.workflows.default_model import write_card, write_examples
 SMALL = {
     "scenes-detector": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
     "scenes-pretraining": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
+    "scenes-pairs": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
     "scenes-answering": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
 }
 TINY_MODEL = ["hidden_size=16", "num_attention_heads=2", "intermediate_size=32"]
@@ -49,8 +50,10 @@ def make_run(lxmert: Callable[..., None]) -> None:
     recipes = ROOT / "recipes"
     run = Path("runs/default")
     (run / "scenes").mkdir(parents=True)
-    for split, count in {"train": 12, "valid": 5, "test": 25}.items():
-        lxmert("scenes", "make", split, "--count", count, "-o", run / "scenes" / split)
+    for split, count in {"train": 12, "valid": 8, "test": 25, "compositional": 4}.items():
+        kinds = ["qa"] if split == "compositional" else ["qa", "captions", "pairs", "--groups", 3]
+        output = run / "scenes" / split
+        lxmert("scenes", "make", *kinds, "--split", split, "--count", count, "-o", output)
     detector = recipes / "scenes-detector.toml"
     lxmert("train", detector, "-o", run / "eyes", *settings(detector.stem))
     for split in ("train", "valid"):
@@ -62,6 +65,8 @@ def make_run(lxmert: Callable[..., None]) -> None:
     lxmert("train", pretraining, "-o", run / "pretrained", *options)
     answering = recipes / "scenes-answering.toml"
     lxmert("train", answering, "-o", run / "answering", *settings(answering.stem))
+    pairs = recipes / "scenes-pairs.toml"
+    lxmert("train", pairs, "-o", run / "pairs", *settings(pairs.stem))
 
 
 def test_the_result_answers_and_is_evaluated(
@@ -81,7 +86,7 @@ def test_the_result_answers_and_is_evaluated(
     assert evaluated.code == 0, evaluated.err
     scores = json.loads(report.read_text())
     assert scores["count"] == 30
-    assert scores["accuracy"].keys() == scores["blind"].keys() > {"overall", "count"}
+    assert scores["accuracy"].keys() == scores["question_only"].keys() > {"overall", "count"}
     eyes = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
     assert lxmert("evaluate", model / "eyes", *eyes).code == 0
     assert 0 <= json.loads(report.read_text())["recall"] <= 1
@@ -99,11 +104,31 @@ def test_card_and_examples_are_made_from_the_run(
     assert lxmert(*answers, *blind, *options, run / "evaluation.json").code == 0
     eyes = ["evaluate", run / "eyes", "--data", test / "objects.json"]
     assert lxmert(*eyes, *options, run / "eyes-evaluation.json").code == 0
+    hard = ["evaluate", run / "answering", "--limit", 20]
+    hard += ["--data", run / "scenes/compositional/questions.jsonl"]
+    hard += ["--images", run / "scenes/compositional/images"]
+    assert lxmert(*hard, "-o", run / "compositional-evaluation.json").code == 0
+    pairs = ["evaluate", run / "pairs", "--data", test / "pairs.jsonl"]
+    assert lxmert(*pairs, *options, run / "pairs-evaluation.json").code == 0
+    scores = json.loads((run / "pairs-evaluation.json").read_text())
+    assert scores.keys() == {"accuracy", "majority", "consistency"}
+    assert scores["majority"] == 0.5
+    assert lxmert(*pairs, *blind, *options, "x.json").code == 2
     times = {"ask_cold": 7.25, "ask_warm": 0.123, "help": 0.5, "python": 0.25}
     (run / "timing.json").write_text(json.dumps(times))
     card = write_card(run)
     accuracy = json.loads((run / "evaluation.json").read_text())["accuracy"]["overall"]
-    for text in (f"| overall | {accuracy:.1%} |", "| 7.2 |", "| 0.123 |", "masked words", "mug"):
+    statements = (
+        f"judged 12 statements about pairs of test scenes: accuracy\n{scores['accuracy']:.1%}"
+    )
+    for text in (
+        f"| overall | {accuracy:.1%} |",
+        statements,
+        "| 7.2 |",
+        "| 0.123 |",
+        "masked words",
+        "mug",
+    ):
         assert text in card
     write_examples(test, Path("examples"))
     lines = Path("examples/questions.jsonl").read_text().splitlines()
@@ -144,3 +169,64 @@ def test_regions_of_other_eyes_are_refused(
     mixed = lxmert("ask", image, "What is this?", "--model", model)
     assert mixed.code == 2
     assert "trained on regions of extractor" in mixed.err
+
+
+ABLATION = """
+title = "Two arms in small"
+seeds = [4, 5]
+
+[stages.text]
+recipe = "RECIPES/scenes-pretraining.toml"
+hands_over = "language"
+set = [
+  SET,
+  "data.eyes=",
+  "model.x_layers=0",
+  "model.r_layers=0",
+  "objectives.weights={mask_lm=1.0}",
+]
+
+[stages.answering]
+recipe = "RECIPES/scenes-answering.toml"
+metric = "overall"
+paper = ["VQA"]
+set = [SET, "data.eyes=", "data.limit=20", "model.l_layers=3", "model.x_layers=1"]
+
+[[rows]]
+name = "from language"
+start = ["text"]
+paper = { VQA = 65.5 }
+set.answering = ["model.r_layers=0"]
+
+[[rows]]
+name = "from scratch"
+paper = { VQA = 65.1 }
+"""
+
+
+def test_two_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
+    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    sizes = [f"model.{size}" for size in TINY_MODEL]
+    pairs = [*SMALL["scenes-answering"], *sizes, "loop.precision=fp32", "loop.evaluate_every="]
+    changes = ", ".join(json.dumps(pair) for pair in [*pairs, "loop.evaluate_limit=40"])
+    text = ABLATION.replace("RECIPES", str(ROOT / "recipes")).replace("SET", changes)
+    Path("ablation.toml").write_text(text)
+    command = ["ablate", "ablation.toml", "-o", "arms", "--figure", "arms.png"]
+    done = lxmert(*command)
+    assert done.code == 0, done.err
+    report = json.loads(Path("arms/report.json").read_text())
+    scores = {row["name"]: row["metrics"]["answering"] for row in report["rows"]}
+    assert [len(seeds) for seeds in scores.values()] == [2, 2]
+    assert "| from language | " in done.out
+    assert Path("arms.png").stat().st_size > 1000
+    bert = json.loads(Path("arms/from-language/seed-4/text/language-side/config.json").read_text())
+    assert (bert["model_type"], bert["num_hidden_layers"]) == ("bert", 3)
+    # As if the machine had stopped behind the first training of the second seed.
+    shutil.rmtree("arms/from-language/seed-5/answering")
+    kept = Path("arms/from-scratch/seed-4/answering/finished.json").stat().st_mtime_ns
+    assert lxmert(*command).code == 0
+    assert Path("arms/from-scratch/seed-4/answering/finished.json").stat().st_mtime_ns == kept
+    again = json.loads(Path("arms/report.json").read_text())
+    assert again == report, "the same seeds give the same scores"

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 from transformers import BertConfig, BertForPreTraining, BertModel
 
+from lxmert.model.bert import save_language_side
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.pretraining import LxmertForPreTraining
@@ -185,3 +186,27 @@ def test_mistakes_are_named(bert, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="a BERT in 'nobody/nothing'"):
         LxmertModel.from_bert("nobody/nothing")
+
+
+def test_the_language_side_of_a_model_is_a_bert(tmp_path):
+    """Transformers' own BERT reads it and gives the same states; ours starts from it again."""
+    ours = tiny.build("LxmertForPreTraining", x_layers=0, r_layers=0)
+    folder, target = tmp_path / "ours", tmp_path / "bert"
+    ours.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text(f"content of {name}")
+    save_language_side(folder, target)
+    given = tiny.inputs()
+    text = {name: given[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    theirs, info = BertForPreTraining.from_pretrained(target, output_loading_info=True)
+    assert info["unexpected_keys"] == set() or info["unexpected_keys"] == []
+    theirs.eval()
+    expected = theirs.bert(**text).last_hidden_state
+    states = ours(**given, output_hidden_states=True).language_hidden_states[-1]
+    assert_close(states, expected, rtol=1e-5, atol=1e-5)
+    again = LxmertForPreTraining.from_bert(target, l_layers=2, x_layers=1, r_layers=1)
+    first, second = ours.state_dict(), again.state_dict()
+    kept = [name for name in first if name in second and "encoder.layer." in name]
+    assert len(kept) == 2 * 16
+    assert all(torch.equal(first[name], second[name]) for name in kept)
+    assert (target / "tokenizer.json").read_text() == "content of tokenizer.json"

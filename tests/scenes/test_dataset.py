@@ -1,17 +1,28 @@
 """The files of a data set, and that an interrupted one is completed to the same files."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from transformers import BertTokenizer
 
 from lxmert.data.coco import read_coco
 from lxmert.data.readers import read_captions, read_questions
 from lxmert.scenes import dataset
-from lxmert.scenes.dataset import make_dataset
+from lxmert.scenes.captions import caption
+from lxmert.scenes.dataset import KINDS, Contents, make_dataset, thing_of
+from lxmert.scenes.questions import ask
+from lxmert.scenes.statements import make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
+from lxmert.scenes.words import SPECIAL_TOKENS
 
-ARGUMENTS = {"split": "valid", "count": 6, "seed": 3, "rounds": 1, "captions": 2}
+from .scenes import judge, judge_pair, make_scenes, rows_of
+
+ARGUMENTS = {"kinds": ("qa", "captions", "pairs"), "split": "valid", "count": 9, "seed": 3,
+             "rounds": 1, "captions": 2, "groups": 5}  # fmt: skip
+CONTENTS = Contents(**ARGUMENTS)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -21,7 +32,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "valid"
-    make_dataset(folder, **ARGUMENTS)
+    make_dataset(folder, CONTENTS)
     return folder
 
 
@@ -29,14 +40,87 @@ def test_our_own_readers_read_it(made: Path) -> None:
     split = read_coco(made / "objects.json", image_folder=made / "images")
     assert split.object_names == OBJECTS
     assert dict(split.attribute_groups) == ATTRIBUTE_GROUPS
-    assert len(split.records) == 6
-    questions, captions = (
+    assert len(split.records) == 9
+    questions, captions, pairs = (
         read_questions(made / "questions.jsonl"),
         read_captions(made / "captions.jsonl"),
+        read_questions(made / "pairs.jsonl"),
     )
-    assert len(captions) == 12
-    assert len({example.example_id for example in questions}) == len(questions) >= 20
-    assert all((made / "images" / example.image_ids[0]).is_file() for example in questions)
+    assert len(captions) == 18
+    assert len({example.example_id for example in questions}) == len(questions) >= 60
+    assert len({example.example_id for example in pairs}) == len(pairs) == 20
+    images = {name for example in questions + captions + pairs for name in example.image_ids}
+    assert all((made / "images" / name).is_file() for name in images)
+
+
+def test_every_line_is_right_by_brute_force_over_the_files(made: Path) -> None:
+    objects = json.loads((made / "objects.json").read_text())
+    names = {image["id"]: image["file_name"] for image in objects["images"]}
+    things = defaultdict(list)
+    for annotation in objects["annotations"]:
+        things[names[annotation["image_id"]]].append(thing_of(annotation))
+    rows = {name: rows_of(seen) for name, seen in things.items()}
+    for line in (made / "questions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert judge(row["program"], rows[row["image"]]) == row["answer"]
+    for line in (made / "pairs.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        left, right = (rows[name] for name in row["images"])
+        assert judge_pair(row["program"], left, right) == (row["answer"] == "true")
+
+
+def test_questions_about_one_object_say_where_it_is(made: Path) -> None:
+    objects = json.loads((made / "objects.json").read_text())
+    names = {image["id"]: image["file_name"] for image in objects["images"]}
+    found = set()
+    for line in (made / "questions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert ("boxes" in row) == (row["family"] in ("what", "color", "size", "material"))
+        if "boxes" in row:
+            ((x1, y1, x2, y2),) = row["boxes"]
+            (annotation,) = [
+                a
+                for a in objects["annotations"]
+                if names[a["image_id"]] == row["image"] and a["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+            ]
+            value = {"what": OBJECTS[annotation["category_id"] - 1]}.get(row["family"])
+            assert row["answer"] in ([value] if value else annotation["attributes"])
+            found.add(row["family"])
+    assert len(found) == 4
+
+
+def test_the_word_list_knows_every_word_of_every_kind(made: Path) -> None:
+    tokenizer = BertTokenizer(vocab=str(made / "vocab.txt"), do_lower_case=True)
+    texts = [
+        row.get("question") or row["caption"]
+        for file in KINDS.values()
+        for row in map(json.loads, (made / file).read_text().splitlines())
+    ]
+    generator = np.random.default_rng(5)
+    scenes = make_scenes(120)
+    texts += [q.text for scene in scenes for q in ask(scene, generator, rounds=6)]
+    texts += [caption(scene.things, generator) for scene in scenes for _ in range(3)]
+    things = [scene.things for scene in scenes]
+    texts += [make_group(things, generator)[0].text for _ in range(300)]
+    said = {token for text in texts for token in tokenizer.tokenize(text)}
+    assert "[UNK]" not in said
+    never = set(tokenizer.get_vocab()) - said - set(SPECIAL_TOKENS)
+    assert len(never) < 8, never
+
+
+def test_lines_of_a_group_share_the_statement_and_the_parts_of_its_name(made: Path) -> None:
+    rows = [json.loads(line) for line in (made / "pairs.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        assert row["question_id"] == f"valid-{number // 4}-{number % 4}-0"
+        assert row["question"] == rows[number // 4 * 4]["question"]
+    assert sorted(row["answer"] for row in rows[:4]) == ["false", "false", "true", "true"]
+
+
+def test_texts_of_one_kind_do_not_depend_on_the_others(made: Path, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "qa", Contents(**(ARGUMENTS | {"kinds": ("qa",)})))
+    assert set(content(tmp_path / "qa")) == set(content(made)) - {"captions.jsonl", "pairs.jsonl"}
+    alone = (tmp_path / "qa" / "questions.jsonl").read_bytes()
+    assert alone == (made / "questions.jsonl").read_bytes()
 
 
 def test_an_interrupted_run_ends_in_the_same_files(
@@ -49,12 +133,12 @@ def test_an_interrupted_run_ends_in_the_same_files(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_dataset(folder, **ARGUMENTS, progress=stop)
+        make_dataset(folder, CONTENTS, progress=stop)
     assert not folder.exists()
     records = folder.with_name("valid.partial") / dataset._RECORDS
     records.write_text(records.read_text() + '{"image": "half a li')
     seen: list[int] = []
-    make_dataset(folder, **ARGUMENTS, progress=seen.append)
+    make_dataset(folder, CONTENTS, progress=seen.append)
     assert seen[0] >= 4
     assert content(folder) == content(made)
 
@@ -62,7 +146,7 @@ def test_an_interrupted_run_ends_in_the_same_files(
 def test_an_existing_folder_is_never_overwritten(made: Path) -> None:
     before = content(made)
     with pytest.raises(FileExistsError, match="exists already"):
-        make_dataset(made, **ARGUMENTS)
+        make_dataset(made, CONTENTS)
     assert content(made) == before
 
 
@@ -71,13 +155,33 @@ def test_a_run_begun_with_other_arguments_is_refused(tmp_path: Path) -> None:
     work.mkdir()
     (work / dataset._RECORDS).write_text(json.dumps({"split": "valid", "seed": 4}) + "\n")
     with pytest.raises(ValueError, match="begun with"):
-        make_dataset(tmp_path / "x", **ARGUMENTS)
+        make_dataset(tmp_path / "x", CONTENTS)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"split": "dev"}, {"count": 0}, {"seed": -1}, {"rounds": 0}, {"captions": -1}]
+    ("wrong", "message"),
+    [
+        ({"kinds": ("vqa",)}, "unknown kind 'vqa': expected one of qa, captions, pairs"),
+        ({"split": "dev"}, "unknown split 'dev': expected one of train, valid, test, comp"),
+        ({"families": ("colour",)}, "unknown family 'colour': expected one of what, color"),
+        ({"count": 0}, "count is 0: it must be at least 8 for pairs"),
+        ({"kinds": ("qa",), "count": -1}, "count is -1: it must be at least 1"),
+        ({"seed": -1}, "seed is -1: it must be at least 0"),
+        ({"rounds": 0}, "rounds is 0: it must be at least 1"),
+        ({"captions": -1}, "captions is -1: it must be at least 1"),
+        ({"groups": 0}, "groups is 0: it must be at least 1"),
+        ({"most": 9}, "3 to 9 objects were asked for: a table holds 1 to 8"),
+        ({"fewest": 5, "most": 4}, "5 to 4 objects were asked for: a table holds 1 to 8"),
+    ],
 )
-def test_impossible_requests_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"expected one of|at least"):
-        make_dataset(tmp_path / "x", **(ARGUMENTS | wrong))
-    assert list(tmp_path.iterdir()) == [], "what is left would stand in the way of a right call"
+def test_impossible_requests_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Contents(**(ARGUMENTS | wrong))
+
+
+def test_tables_hold_as_many_objects_as_asked_for(tmp_path: Path) -> None:
+    contents = Contents(kinds=("qa",), split="test", count=8, rounds=1, fewest=1, most=2)
+    make_dataset(tmp_path / "few", contents)
+    objects = json.loads((tmp_path / "few" / "objects.json").read_text())
+    per_image = [annotation["image_id"] for annotation in objects["annotations"]]
+    assert {per_image.count(number) for number in range(1, 9)} == {1, 2}

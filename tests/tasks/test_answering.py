@@ -57,7 +57,7 @@ def test_it_is_learned(data: AnsweringData, targets: str) -> None:
         if loss < 0.05:
             break
     scores = task.evaluate(device="cpu")
-    assert scores.keys() == {"overall", "color"}
+    assert scores.keys() == {"overall", "color", "question_only", "majority"}
     assert scores["overall"] > 0.9
     assert task.evaluate(device="cpu", limit=5)["overall"] in (0.8, 1.0)
 
@@ -152,3 +152,18 @@ def test_eyes_that_did_not_make_the_store_are_refused(data: AnsweringData, tmp_p
     both = f"made by extractor {maker}, but the eyes in .* is extractor {eyes.fingerprint}"
     with pytest.raises(ValueError, match=both):
         make(replace(data, eyes=str(tmp_path / "eyes")))
+
+
+def test_a_limit_draws_the_same_questions_for_the_same_seed(data: AnsweringData) -> None:
+    few = [make(replace(data, limit=9)) for _ in range(2)]
+    texts = [list(task.training.examples.texts()) for task in few]
+    assert texts[0] == texts[1]
+    assert len(few[0]) == 9
+    assert len(few[0].validation) == 48
+    torch.manual_seed(5)
+    other = AnsweringTask(AnsweringSettings(replace(data, limit=9), SMALL), seed=6)
+    ids = [[t.training.examples.example_id(row) for row in range(9)] for t in (few[0], other)]
+    assert ids[0] != ids[1]
+    assert len(make(replace(data, limit=99999))) == 48
+    with pytest.raises(ValueError, match=r"data\.limit is 0; expected at least 1"):
+        replace(data, limit=0)

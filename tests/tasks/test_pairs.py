@@ -1,6 +1,7 @@
 """The pairs task: what a batch holds, learning, starting, scores, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,14 @@ def test_truths_may_be_written_in_several_ways(
     path.write_text(json.dumps(row | {"answer": answer}))
     task = make(PairsData(str(path), str(path), data.regions, data.regions))
     assert task.example(0, 0).truth == 1
+
+
+def test_a_limit_leaves_fewer_statements_with_their_truths(data: PairsData) -> None:
+    task = make(replace(data, limit=7))
+    whole = make(data)
+    truths = {whole.training.examples.example_id(i): whole.truths[0][i] for i in range(len(whole))}
+    assert len(task) == len(task.truths[0]) == 7
+    for row in range(7):
+        assert task.truths[0][row] == truths[task.training.examples.example_id(row)]
+    with pytest.raises(ValueError, match=r"data\.limit is -3; expected at least 1"):
+        replace(data, limit=-3)

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from lxmert.scenes.questions import FAMILIES
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, read_recipe, recipe_text
+from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = sorted(FOLDER.rglob("*.toml"))
+ABLATIONS = sorted(p for p in FOLDER.rglob("*.toml") if "[[rows]]" in p.read_text())
+RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if p not in ABLATIONS)
 
 
 def test_the_recipes_are_found():
     assert len(RECIPES) >= 10
     names = {path.stem for path in RECIPES}
-    assert names >= {"pretraining", "vqa", "gqa", "nlvr2", "retrieval"}
+    assert names >= {"pretraining", "vqa", "gqa", "nlvr2", "retrieval", "scenes-pairs"}
+    assert [path.stem for path in ABLATIONS] == ["ablations", "learning-curve"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -57,3 +61,30 @@ def test_the_published_settings_are_those_of_the_recipe(name):
     assert recipe.settings.model.max_text_length == 20
     lines = (FOLDER / f"{name}.toml").read_text().splitlines()
     assert any(line.startswith("# Expect:") and "original code" in line for line in lines[:8])
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_has_at_least_three_seeds_and_only_valid_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(FOLDER.parent)
+    ablation = read_ablation(path)
+    assert len(ablation.seeds) >= 3
+    plan = make_plan(ablation, tmp_path)
+    check_plan(plan)
+    assert all((FOLDER.parent / run.recipe).is_file() for run in plan.values())
+    assert str(path.relative_to(FOLDER.parent)) in path.read_text()
+
+
+def test_the_ablations_hold_the_published_rows_that_need_no_bert():
+    """Source: tables 3, 4 and 5 of the paper, local validation sets."""
+    ablation = read_ablation(FOLDER / "ablations.toml")
+    scores = [tuple(row.paper.values()) for row in ablation.rows if row.paper]
+    assert len(scores) == 11
+    assert {(69.9, 60.0, 74.9), (65.1, 50.0, 50.9), (68.9, 58.2, 72.4), (66.3, 57.1, 50.9)} < set(
+        scores
+    )
+
+
+def test_the_makefile_trains_on_every_family_and_only_on_those_that_exist():
+    text = (FOLDER.parent / "Makefile").read_text().replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("FAMILIES :=")]
+    assert set(line.split(":=")[1].split()) == set(FAMILIES)

@@ -20,6 +20,7 @@ for command in (
     asking.ask,
     asking.match,
     training.train,
+    training.ablate,
     regions.extract,
     scoring.evaluate,
     asking.predict,
@@ -32,6 +33,7 @@ for command in (
 
 _scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
 _scenes.command()(scenes.make)
+_scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")
 
 _data = typer.Typer(help="Data sets from their official downloads.")

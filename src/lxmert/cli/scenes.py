@@ -9,24 +9,65 @@ from lxmert.terminal import show_progress
 
 
 def make(
-    split: Annotated[str, typer.Argument(help="train, valid or test; they share no scene.")],
+    kinds: Annotated[
+        list[str], typer.Argument(help="What to say about the pictures: qa, captions, pairs.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, valid, test, or compositional, with pairs of color and object that the "
+            "others never show; they share no scene."
+        ),
+    ] = "train",
     count: Annotated[int, typer.Option(help="Number of pictures.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
     rounds: Annotated[int, typer.Option(help="Questions of each family for each picture.")] = 6,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="Only questions of this family; may be given several times."),
+    ] = None,
     captions: Annotated[int, typer.Option(help="Captions for each picture.")] = 4,
+    groups: Annotated[
+        int, typer.Option(help="Statements, each about four pairs of pictures.")
+    ] = 1000,
+    objects: Annotated[
+        tuple[int, int], typer.Option(help="Fewest and most objects on a table, within 1 to 8.")
+    ] = (3, 8),
 ) -> None:
-    """Render scenes, with boxes, questions and captions in the formats of users' own data."""
-    from lxmert.scenes.dataset import make_dataset
+    """Render scenes, with boxes and texts in the formats of users' own data.
 
+    For example: lxmert scenes make qa captions --split train --count 2000 -o scenes/train
+    """
+    from lxmert.scenes.dataset import KINDS, Contents, make_dataset
+    from lxmert.scenes.questions import FAMILIES
+
+    contents = Contents(
+        kinds=tuple(dict.fromkeys(kinds)),
+        split=split,
+        count=count,
+        seed=seed,
+        rounds=rounds,
+        families=tuple(family or FAMILIES),
+        captions=captions,
+        groups=groups,
+        fewest=objects[0],
+        most=objects[1],
+    )
     with show_progress("pictures") as progress:
-        make_dataset(
-            output,
-            split=split,
-            count=count,
-            seed=seed,
-            rounds=rounds,
-            captions=captions,
-            progress=lambda done: progress(done, count),
-        )
-    print(f"{output}: {count} pictures with boxes, questions and captions")
+        make_dataset(output, contents, progress=lambda done: progress(done, count))
+    files = ", ".join(["objects.json", *(KINDS[kind] for kind in kinds)])
+    print(f"{output}: {count} pictures, {files}")
+
+
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set of `scenes make`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")],
+    count: Annotated[int, typer.Option(help="Number of scenes, drawn at random.")] = 12,
+    seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
+) -> None:
+    """Draw a contact sheet: scenes with their boxes, and some of what is said about them."""
+    from lxmert.scenes.sheet import draw_sheet
+
+    draw_sheet(folder, count=count, seed=seed).save(output)
+    print(f"{output}: {count} scenes of {folder}")

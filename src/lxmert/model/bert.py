@@ -1,15 +1,19 @@
 """BERT's weights as a start: text embeddings, language layers, pooler and the heads of words.
 
-Only weights are read; the other layers and heads start at random.
+Only weights are read; the other layers and heads start at random. The language side of a model can
+be written as a BERT too.
 """
 
+import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
@@ -120,6 +124,32 @@ def fill_from_bert(
     with torch.no_grad():
         for name, value in fitting.items():
             own[name].copy_(value)
+
+
+def save_language_side(folder: Path, target: Path) -> None:
+    """Write the language side of a model as a BERT, from which others can start.
+
+    Args:
+        folder: a model of ours with its tokenizer, best one without cross-modality layers, so that
+            its texts were understood by the language layers alone.
+        target: folder to write; appears when it is complete.
+
+    Raises:
+        FileNotFoundError: if the folder lacks configuration or weights.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights = {_below(name): value for name, value in read_folder(folder).items()}
+    kept = {name: value for name, value in weights.items() if name.startswith((*_TEXT, *_HEADS))}
+    part = target.with_name(target.name + ".part")
+    part.mkdir(parents=True, exist_ok=True)
+    named = {name if name.startswith("cls.") else f"bert.{name}": kept[name] for name in kept}
+    save_file(named, part / WEIGHT_FILES[0], metadata={"format": "pt"})
+    shared = {name: config[name] for name in _SHARED_SETTINGS if name in config}
+    bert = shared | {"model_type": "bert", "num_hidden_layers": config["l_layers"]}
+    (part / "config.json").write_text(json.dumps(bert, indent=2) + "\n", encoding="utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(folder / name, part / name)
+    part.rename(target)
 
 
 def _read(name_or_path: str | Path) -> State:

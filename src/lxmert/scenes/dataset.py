@@ -1,14 +1,25 @@
 """Scenes as a data set on disk, in the formats in which users bring their own data.
 
-A data set is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO's format;
-`questions.jsonl`, a JSON object a line with `question_id`, `image`, `question`, `answer`, `family`;
-`captions.jsonl`, with `image` and `caption`. Images are named relative to `images/`.
+A data set is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO's format; and
+what is said about the pictures, a JSON object a line:
+
+questions.jsonl  `question_id`, `image`, `question`, `answer`, `family`, `program`; and where one
+                 object is singled out to ask for what it is like, its box as `boxes`
+captions.jsonl   `image`, `caption`
+pairs.jsonl      `question_id`, `images` (left, right), `question`, `answer` (`true` or `false`),
+                 `family`, `program`; four lines in a row share a statement, and the first two parts
+                 and the last one of their ids: `train-17-0-0` to `train-17-3-0`
+
+vocab.txt        every word of such texts behind BERT's special tokens: a tokenizer's word list
+
+Images are named relative to `images/`. A box is `(x1, y1, x2, y2)`, but in COCO's format.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,107 +27,180 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lxmert.scenes.language import ask, caption
-from lxmert.scenes.picture import SPLITS, Picture, make_picture
+from lxmert.scenes.captions import caption
+from lxmert.scenes.descriptions import Scene, Thing, fits
+from lxmert.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
+from lxmert.scenes.picture import SPLITS, Picture, check_objects, make_picture
+from lxmert.scenes.programs import Find, Query, Question, written
+from lxmert.scenes.questions import FAMILIES, ask
 from lxmert.scenes.render import SIZE
+from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
+from lxmert.scenes.words import SPECIAL_TOKENS, all_words
 
 Record = dict[str, Any]
+
+KINDS = {"qa": "questions.jsonl", "captions": "captions.jsonl", "pairs": "pairs.jsonl"}
+"""What may be said about pictures -> the file of it."""
 
 _RECORDS = "records.jsonl"
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a data set holds.
+
+    Attributes:
+        kinds: keys of `KINDS`.
+        split: key of `SPLITS`; no two splits share a scene.
+        count: number of pictures.
+        seed: the same seed and settings give the same files.
+        rounds: questions of every family to try for each picture.
+        families: keys of `FAMILIES`; one that is listed twice is asked twice as often.
+        captions: captions for each picture.
+        groups: statements, each about four pairs of pictures.
+        fewest: number of objects to put on a table at least.
+        most: number of objects to put on a table at most.
+
+    Raises:
+        ValueError: for an unknown name, or a number out of range.
+    """
+
+    kinds: tuple[str, ...]
+    split: str
+    count: int
+    seed: int = 2019
+    rounds: int = 6
+    families: tuple[str, ...] = tuple(FAMILIES)
+    captions: int = 4
+    groups: int = 1000
+    fewest: int = MIN_OBJECTS
+    most: int = MAX_OBJECTS
+
+    def __post_init__(self) -> None:
+        _check_names("kind", self.kinds, KINDS)
+        _check_names("split", (self.split,), SPLITS)
+        _check_names("family", self.families, FAMILIES)
+        least = {"count": 1, "seed": 0, "rounds": 1, "captions": 1, "groups": 1}
+        if "pairs" in self.kinds:
+            least["count"] = FEWEST_PICTURES
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}: it must be at least {minimum}"
+                    + (" for pairs" if minimum == FEWEST_PICTURES else "")
+                )
+        check_objects(self.fewest, self.most)
+
+
 def make_dataset(
-    folder: Path,
-    *,
-    split: str,
-    count: int,
-    seed: int,
-    rounds: int,
-    captions: int,
-    progress: Callable[[int], None] | None = None,
+    folder: Path, contents: Contents, *, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Write a data set of scenes with questions and captions.
+    """Write a data set of scenes with what is said about them.
 
     An interrupted run is taken up where it stopped by the same call; until the data set is
     complete, its folder has `.partial` behind its name.
 
     Args:
         folder: where to write; must not exist.
-        split: `train`, `valid` or `test`; no two splits share a scene.
-        count: number of pictures.
-        seed: the same seed and arguments give the same files.
-        rounds: questions of every family to try for each picture.
-        captions: captions for each picture.
+        contents: what to write.
         progress: called with the number of pictures done; None for silence.
 
     Raises:
-        ValueError: for an unknown split, or a number that is too small.
         FileExistsError: if the folder exists.
+        ValueError: if an interrupted run had other contents, or pairs find too few pictures.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
-    for name, value, least in (("count", count, 1), ("seed", seed, 0), ("rounds", rounds, 1)):
-        if value < least:
-            raise ValueError(f"{name} is {value}: it must be at least {least}")
-    if captions < 0:
-        raise ValueError(f"captions is {captions}: it must be at least 0")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
     (work / "images").mkdir(parents=True, exist_ok=True)
-    arguments: Record = {"split": split, "seed": seed, "rounds": rounds, "captions": captions}
-    records = _begin(work / _RECORDS, arguments)
-    make = partial(_write_picture, work, **arguments)
+    records = _begin(work / _RECORDS, contents)
     with (
         ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
         (work / _RECORDS).open("a", encoding="utf-8") as lines,
     ):
-        for record in pool.map(make, range(len(records), count), chunksize=16):
+        indices = range(len(records), contents.count)
+        for record in pool.map(partial(_write_picture, work, contents), indices, chunksize=16):
             lines.write(json.dumps(record) + "\n")
             lines.flush()
             records.append(record)
             if progress is not None:
                 progress(len(records))
-    _write_labels(work, records[:count])
+    _write_labels(work, contents, records[: contents.count])
     (work / _RECORDS).unlink()
     work.rename(folder)
 
 
-def _begin(path: Path, arguments: Record) -> list[Record]:
-    """Read the records of an interrupted run; the first line says with which arguments it ran.
+def thing_of(annotation: Mapping[str, Any]) -> Thing:
+    """Return what texts know of an object, from its annotation in `objects.json`."""
+    color, size, material = annotation["attributes"]
+    return Thing(
+        name=OBJECTS[annotation["category_id"] - 1],
+        color=color,
+        size=size,
+        material=material,
+        across=annotation["bbox"][0] + annotation["bbox"][2] / 2,
+        depth=annotation["depth"],
+    )
+
+
+def _check_names(what: str, given: Sequence[str], known: Mapping[str, object]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        problem = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is named"
+        raise ValueError(f"{problem}: expected one of {', '.join(known)}")
+
+
+def _begin(path: Path, contents: Contents) -> list[Record]:
+    """Read the records of an interrupted run; the first line says with which contents it ran.
 
     Raises:
         ValueError: if they were others.
     """
+    asked = json.loads(json.dumps(vars(contents) | {"count": None}))  # a run may be made longer
     if not path.exists() or b"\n" not in path.read_bytes():
-        path.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asked) + "\n", encoding="utf-8")
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     begun, *records = (json.loads(line) for line in lines)
-    if begun != arguments:
-        raise ValueError(
-            f"{path.parent} was begun with {begun}, not with {arguments}: remove it first"
-        )
+    if begun != asked:
+        raise ValueError(f"{path.parent} was begun with {begun}, not with {asked}: remove it first")
     return records
 
 
-def _write_picture(
-    folder: Path, index: int, *, split: str, seed: int, rounds: int, captions: int
-) -> Record:
-    """Make and store one picture; return all that is said about it."""
-    picture = make_picture(split, index, seed=seed)
-    things = [item.thing for item in picture.objects]
-    generator = np.random.default_rng([seed, SPLITS.index(split), index, 1])
+def _write_picture(folder: Path, contents: Contents, index: int) -> Record:
+    """Make and store one picture; return all that is said about it alone."""
+    split, seed = contents.split, contents.seed
+    picture = make_picture(split, index, seed=seed, fewest=contents.fewest, most=contents.most)
+    scene = Scene(tuple(item.as_thing() for item in picture.objects), SPLITS[split])
     name = f"{split}-{index:06d}.png"
     Image.fromarray(picture.pixels).save(folder / "images" / name)
-    return {
-        "image": name,
-        "objects": _annotations(picture),
-        "questions": [vars(question) for question in ask(things, generator, rounds=rounds)],
-        "captions": [caption(things, generator) for _ in range(captions)],
-    }
+    record: Record = {"image": name, "objects": _annotations(picture)}
+    if "qa" in contents.kinds:
+        generator = _generator(contents, index, 1)
+        questions = ask(scene, generator, rounds=contents.rounds, families=contents.families)
+        record["questions"] = [_as_record(question, picture) for question in questions]
+    if "captions" in contents.kinds:
+        generator = _generator(contents, index, 2)
+        record["captions"] = [caption(scene.things, generator) for _ in range(contents.captions)]
+    return record
+
+
+def _generator(contents: Contents, index: int, stream: int) -> np.random.Generator:
+    """Return the source of one kind of texts, so that no kind depends on another being made."""
+    split = list(SPLITS).index(contents.split)
+    return np.random.default_rng([contents.seed, split, index, stream])
+
+
+def _as_record(question: Question, picture: Picture) -> Record:
+    """Return a question as it is kept, with the box of the only object that it is about."""
+    record: Record = vars(question) | {"program": written(question.program)}
+    program = question.program
+    if isinstance(program, Query) and isinstance(program.of, Find):
+        shown = [i for i in picture.objects if fits(i.thing, program.of.description)]
+        record["boxes"] = [item.box for item in shown]
+    return record
 
 
 def _annotations(picture: Picture) -> list[Record]:
@@ -134,38 +218,77 @@ def _annotations(picture: Picture) -> list[Record]:
             "iscrowd": 0,
             "attributes": [item.thing.color, item.thing.size, item.thing.material],
             "visible": round(item.visible, 4),
+            "depth": item.thing.z,
         }
         for item in picture.objects
     ]
 
 
-def _write_labels(folder: Path, records: list[Record]) -> None:
-    """Write the three files of labels."""
-    objects: Record = {
-        "images": [],
-        "annotations": [],
+def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> None:
+    """Write the boxes, and a file for each kind of texts."""
+    objects = _coco(records)
+    (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
+    vocabulary = "\n".join([*SPECIAL_TOKENS, *all_words()]) + "\n"
+    (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    makers: dict[str, Callable[[], Iterator[Record]]] = {
+        "qa": partial(_question_rows, records),
+        "captions": partial(_caption_rows, records),
+        "pairs": partial(_pair_rows, contents, records),
+    }
+    for kind in contents.kinds:
+        with (folder / KINDS[kind]).open("w", encoding="utf-8") as lines:
+            for row in makers[kind]():
+                lines.write(json.dumps(row) + "\n")
+
+
+def _coco(records: Sequence[Record]) -> Record:
+    """Return the content of `objects.json`."""
+    images: list[Record] = []
+    annotations: list[Record] = []
+    for image_id, record in enumerate(records, start=1):
+        image = {"file_name": record["image"], "height": SIZE, "width": SIZE}
+        images.append({"id": image_id, **image})
+        for annotation in record["objects"]:
+            number = len(annotations) + 1
+            annotations.append({"id": number, "image_id": image_id, **annotation})
+    return {
+        "images": images,
+        "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in enumerate(OBJECTS, start=1)],
         "attribute_groups": ATTRIBUTE_GROUPS,
     }
-    with (
-        (folder / "questions.jsonl").open("w", encoding="utf-8") as questions,
-        (folder / "captions.jsonl").open("w", encoding="utf-8") as captions,
-    ):
-        for image_id, record in enumerate(records, start=1):
-            image = {"file_name": record["image"], "height": SIZE, "width": SIZE}
-            objects["images"].append({"id": image_id, **image})
-            for annotation in record["objects"]:
-                number = len(objects["annotations"]) + 1
-                objects["annotations"].append({"id": number, "image_id": image_id, **annotation})
-            for number, question in enumerate(record["questions"]):
-                row = {
-                    "question_id": f"{Path(record['image']).stem}-{number}",
-                    "image": record["image"],
-                    "question": question["text"],
-                    "answer": question["answer"],
-                    "family": question["family"],
-                }
-                questions.write(json.dumps(row) + "\n")
-            for text in record["captions"]:
-                captions.write(json.dumps({"image": record["image"], "caption": text}) + "\n")
-    (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
+
+
+def _question_rows(records: Sequence[Record]) -> Iterator[Record]:
+    for record in records:
+        for number, question in enumerate(record["questions"]):
+            yield {
+                "question_id": f"{Path(record['image']).stem}-{number}",
+                "image": record["image"],
+                "question": question["text"],
+                "answer": question["answer"],
+                "family": question["family"],
+                "program": question["program"],
+                **({"boxes": question["boxes"]} if "boxes" in question else {}),
+            }
+
+
+def _caption_rows(records: Sequence[Record]) -> Iterator[Record]:
+    for record in records:
+        for text in record["captions"]:
+            yield {"image": record["image"], "caption": text}
+
+
+def _pair_rows(contents: Contents, records: Sequence[Record]) -> Iterator[Record]:
+    pictures = [[thing_of(annotation) for annotation in record["objects"]] for record in records]
+    for group in range(contents.groups):
+        statement, judged = make_group(pictures, _generator(contents, group, 3))
+        for number, pair in enumerate(judged):
+            yield {
+                "question_id": f"{contents.split}-{group}-{number}-0",
+                "images": [records[pair.left]["image"], records[pair.right]["image"]],
+                "question": statement.text,
+                "answer": "true" if pair.true else "false",
+                "family": statement.family,
+                "program": written(statement.program),
+            }

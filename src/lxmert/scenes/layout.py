@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.scenes.shapes import SHAPES
-from lxmert.scenes.vocabulary import COLORS, MATERIALS, OBJECTS, SIZES
+from lxmert.scenes.vocabulary import COLORS, MATERIALS, OBJECTS, SEEN, SIZES, Pairs
 from lxmert.schema import FloatArray
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 8
@@ -75,13 +75,26 @@ class Layout:
     camera: Camera
 
 
-def sample_layout(generator: np.random.Generator) -> Layout:
-    """Draw a layout; the same generator state gives the same layout."""
+def sample_layout(
+    generator: np.random.Generator,
+    *,
+    pairs: Pairs = SEEN,
+    fewest: int = MIN_OBJECTS,
+    most: int = MAX_OBJECTS,
+) -> Layout:
+    """Draw a layout; the same generator state gives the same layout.
+
+    Args:
+        generator: source of randomness.
+        pairs: colors and names that may meet in an object.
+        fewest: number of objects to place at least, where the table has room.
+        most: number of objects to place at most.
+    """
     camera = _sample_camera(generator)
-    count = int(generator.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
+    count = int(generator.integers(fewest, most + 1))
     objects: list[SceneObject] = []
     for _ in range(count):
-        candidate = _sample_object(generator, objects)
+        candidate = _sample_object(generator, objects, pairs)
         placed = _place(generator, candidate, objects, camera)
         if placed is not None:
             objects.append(placed)
@@ -102,13 +115,19 @@ def _sample_camera(generator: np.random.Generator) -> Camera:
     return Camera(position, target, focal=float(generator.uniform(2.4, 2.65)))
 
 
-def _sample_object(generator: np.random.Generator, others: Sequence[SceneObject]) -> SceneObject:
+def _sample_object(
+    generator: np.random.Generator, others: Sequence[SceneObject], pairs: Pairs
+) -> SceneObject:
     """Draw labels, scale and turn; the place is still open."""
-    name, color = str(generator.choice(OBJECTS)), str(generator.choice(list(COLORS)))
-    if others and generator.random() < _REPEAT_NAME:
-        name = others[int(generator.integers(len(others)))].name
-    if others and generator.random() < _REPEAT_COLOR:
-        color = others[int(generator.integers(len(others)))].color
+    old_name = bool(others) and bool(generator.random() < _REPEAT_NAME)
+    old_color = bool(others) and bool(generator.random() < _REPEAT_COLOR)
+    color, name = "", ""
+    while (color, name) not in pairs:
+        name, color = str(generator.choice(OBJECTS)), str(generator.choice(list(COLORS)))
+        if old_name:
+            name = others[int(generator.integers(len(others)))].name
+        if old_color:
+            color = others[int(generator.integers(len(others)))].color
     size = str(generator.choice(list(SIZES)))
     turns = SHAPES[name].turns
     low, high = turns[int(generator.integers(len(turns)))]

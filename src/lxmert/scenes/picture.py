@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lxmert.scenes.layout import SceneObject, sample_layout
+from lxmert.scenes.descriptions import Thing
+from lxmert.scenes.layout import MAX_OBJECTS, MIN_OBJECTS, Layout, SceneObject, sample_layout
 from lxmert.scenes.render import SIZE, Hits, pixel_rays, render, trace
+from lxmert.scenes.vocabulary import HELD_OUT, SEEN, Pairs
 
-SPLITS = ("train", "valid", "test")
+SPLITS: dict[str, Pairs] = {"train": SEEN, "valid": SEEN, "test": SEEN, "compositional": HELD_OUT}
+"""Split -> the pairs of color and object name in it; no two splits share a scene."""
 
 MIN_VISIBLE, MIN_PIXELS = 0.4, 45
 """An object of which less is seen (share of its outline, pixels) is taken off the table."""
@@ -30,6 +33,18 @@ class VisibleObject:
     visible: float
     pixels: int
 
+    def as_thing(self) -> Thing:
+        """Return what texts know of the object."""
+        thing, (x1, _, x2, _) = self.thing, self.box
+        return Thing(
+            name=thing.name,
+            color=thing.color,
+            size=thing.size,
+            material=thing.material,
+            across=(x1 + x2) / 2,
+            depth=thing.z,
+        )
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -39,25 +54,66 @@ class Picture:
     objects: tuple[VisibleObject, ...]
 
 
-def make_picture(split: str, index: int, *, seed: int) -> Picture:
+def make_picture(
+    split: str,
+    index: int,
+    *,
+    seed: int,
+    fewest: int = MIN_OBJECTS,
+    most: int = MAX_OBJECTS,
+) -> Picture:
     """Make picture `index` of a split; the same arguments give the same picture everywhere.
 
+    Args:
+        split: key of `SPLITS`.
+        index: number of the picture, from 0.
+        seed: another seed makes other pictures; from 0.
+        fewest: number of objects to put on the table at least, before the hidden ones are taken
+            off again.
+        most: number of objects at most.
+
     Raises:
-        ValueError: for an unknown split or a negative index or seed.
+        ValueError: for an unknown split, a negative number, or objects that no table holds.
     """
+    layout, objects, hits, generator = _set_table(split, index, seed, fewest, most)
+    return Picture(render(layout, hits, generator), look(objects, hits))
+
+
+def see_objects(split: str, index: int, *, seed: int) -> tuple[VisibleObject, ...]:
+    """Return the objects of the picture that `make_picture` makes, without painting it."""
+    _, objects, hits, _ = _set_table(split, index, seed, MIN_OBJECTS, MAX_OBJECTS)
+    return look(objects, hits)
+
+
+def check_objects(fewest: int, most: int) -> None:
+    """Refuse numbers of objects that no table holds.
+
+    Raises:
+        ValueError: naming the valid range.
+    """
+    if not 1 <= fewest <= most <= MAX_OBJECTS:
+        raise ValueError(
+            f"{fewest} to {most} objects were asked for: a table holds 1 to {MAX_OBJECTS}, "
+            "the first number not above the second"
+        )
+
+
+def _set_table(
+    split: str, index: int, seed: int, fewest: int, most: int
+) -> tuple[Layout, tuple[SceneObject, ...], Hits, np.random.Generator]:
+    """Draw a scene, and take from the table what cannot be seen well enough."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if index < 0 or seed < 0:
         raise ValueError(f"index {index} and seed {seed} must not be negative")
-    generator = np.random.default_rng([seed, SPLITS.index(split), index])
-    layout = sample_layout(generator)
+    check_objects(fewest, most)
+    generator = np.random.default_rng([seed, list(SPLITS).index(split), index])
+    layout = sample_layout(generator, pairs=SPLITS[split], fewest=fewest, most=most)
     origin = np.array(layout.camera.position, dtype=np.float32)[:, None]
     hits = trace(layout.objects, origin, pixel_rays(layout))
     kept = well_visible(hits)
     objects = tuple(layout.objects[number] for number in kept)
-    hits = hits.keep(kept)
-    pixels = render(replace(layout, objects=objects), hits, generator)
-    return Picture(pixels, look(objects, hits))
+    return replace(layout, objects=objects), objects, hits.keep(kept), generator
 
 
 def well_visible(hits: Hits) -> list[int]:

@@ -40,6 +40,20 @@ ATTRIBUTE_GROUPS = {"color": tuple(COLORS), "size": tuple(SIZES), "material": MA
 """Independent questions that one may ask of an object, each with its possible answers."""
 
 
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+Pairs = frozenset[tuple[str, str]]
+"""Pairs of color and object name."""
+
+HELD_OUT: Pairs = frozenset(
+    (tuple(COLORS)[(3 * number + 2) % len(COLORS)], name) for number, name in enumerate(OBJECTS)
+)
+"""One color of each object, each color twice, that only the split `compositional` shows."""
+
+SEEN: Pairs = frozenset((color, name) for color in COLORS for name in OBJECTS) - HELD_OUT
+"""The pairs of all other splits."""
+
+
 def plural(noun: str) -> str:
     """Return the plural of an object name."""
     return noun + ("es" if noun.endswith("x") else "s")

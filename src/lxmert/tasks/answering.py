@@ -20,6 +20,7 @@ from lxmert.data.stores import open_regions
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
@@ -28,7 +29,9 @@ from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     as_list,
+    check_limit,
     check_same_extractor,
+    draw_examples,
     load_eyes,
     save_model,
     tell_splits,
@@ -53,6 +56,7 @@ class AnsweringData:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
+        limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
     train: Files
@@ -62,6 +66,10 @@ class AnsweringData:
     eyes: str | None = None
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class AnsweringTask:
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
@@ -104,6 +112,7 @@ class AnsweringTask:
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
+        training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(
             settings.model,
@@ -121,6 +130,7 @@ class AnsweringTask:
         self.eyes = load_eyes(data.eyes, store)
         self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
         self._report_unknown(training)
+        self.blind = Blind.learn(training).to_text()
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
@@ -185,7 +195,11 @@ class AnsweringTask:
         return {"qa": objectives.answering(logits, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, `overall` and by family."""
+        """Return the accuracy on validation questions, and that of guesses without a picture.
+
+        Returns:
+            `overall`, each family, and the `blind.GUESSES` overall.
+        """
         rows = min(len(self.validation), limit or len(self.validation))
         predictions: list[str] = []
         for start in range(0, rows, _VALIDATION_BATCH):
@@ -197,9 +211,13 @@ class AnsweringTask:
             with torch.inference_mode():
                 logits = self.model(**inputs).question_answering_score
             predictions += [self.answers.answers[i] for i in logits.argmax(-1).tolist()]
-        return accuracy_by_family(self.validation.examples[:rows], predictions)
+        examples = self.validation.examples[:rows]
+        blind = Blind.from_text(self.blind).scores(examples)
+        return accuracy_by_family(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in blind.items()
+        }
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForQuestionAnswering)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes, self.blind)

@@ -27,7 +27,9 @@ from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     as_list,
+    check_limit,
     check_same_extractor,
+    draw_examples,
     load_eyes,
     save_model,
     tell_splits,
@@ -52,6 +54,7 @@ class PairsData:
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
+        limit: training statements to use, drawn at random by the seed; absent: all.
     """
 
     train: Files
@@ -59,6 +62,10 @@ class PairsData:
     regions: Files
     valid_regions: Files
     eyes: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class PairsTask:
     settings_type: ClassVar[type] = PairsSettings
     best_metric = "accuracy"
 
-    def __init__(self, settings: PairsSettings, *, seed: int) -> None:  # noqa: ARG002 - only first weights
+    def __init__(self, settings: PairsSettings, *, seed: int) -> None:
         """Read the statements and start from a pretrained model, or from nothing."""
         data = settings.data
         store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
@@ -100,6 +107,7 @@ class PairsTask:
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
+        training = draw_examples(training, data.limit, seed=seed)
         self.truths = [read_truths(training), read_truths(validation)]
         begun = begin(settings.model, Wanted("pairs", store, training.texts))
         self.model: nn.Module = begun.model

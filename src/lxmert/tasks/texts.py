@@ -14,6 +14,7 @@ from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokens import Tokens
 from lxmert.schema import Example, FloatArray, Regions
+from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
 from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
@@ -117,6 +118,14 @@ class TextCorpus:
                 max_text_length,
             )
 
+        if self.token_ids.num_unknown:
+            _logger.warning(
+                "%d of %d texts have a word that the tokenizer does not know, which is read as "
+                "[UNK]",
+                self.token_ids.num_unknown,
+                len(examples),
+            )
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -161,6 +170,24 @@ def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -
             return other
 
 
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of training examples with which nothing can be trained.
+
+    Raises:
+        ValueError: if it is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
+
+
+def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
+    """Draw at most `limit` examples by the seed, in their order; None leaves all of them."""
+    if limit is None or limit >= len(corpus):
+        return corpus
+    drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
+    return corpus.select(np.sort(drawn))
+
+
 def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
     """Load the extractor that made a store, to be saved with the model; None where none is named.
 
@@ -195,10 +222,13 @@ def save_model(
     tokenizer: BertTokenizer,
     preprocessor: PreprocessorConfig,
     eyes: Eyes | None,
+    blind: str = "",
 ) -> None:
-    """Write everything that inference needs into one folder."""
+    """Write everything that inference needs into one folder, and `Blind.to_text` if given."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     preprocessor.save(folder)
+    if blind:
+        (folder / BLIND_NAME).write_text(blind, encoding="utf-8")
     if eyes is not None:
         eyes.save_pretrained(folder / EYES_FOLDER)

@@ -1,0 +1,98 @@
+"""Commands of docs/scenes.md and docs/ablations.md run, and their tables are those of the code."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Command
+from scenes.reading import skeleton
+from scenes.scenes import make_scenes
+
+from lxmert.scenes.questions import FAMILIES, ask
+from lxmert.scenes.statements import make_group
+from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
+
+SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
+ABLATIONS = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def table(page: str, heading: str) -> dict[str, str]:
+    """Return the first two columns of the table below a heading."""
+    part = page.split(f"## {heading}")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return {row[0]: row[1] for row in rows[2:]}
+
+
+def test_commands_run_in_order(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/scenes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (commands,) = blocks(SCENES, "sh")
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "lxmert"
+        result = lxmert(*arguments)
+        assert result.code == 0, f"{line}\n{result}"
+    files = table(SCENES, "What is in a folder")
+    made = {path.name for path in Path("runs/scenes/train").iterdir()}
+    assert made == {name.strip("`/") for name in files}
+    assert Path("runs/scenes/train.png").is_file()
+
+
+def test_every_family_has_an_example_that_is_really_said() -> None:
+    generator = np.random.default_rng(3)
+    scenes = make_scenes(60)
+    said: dict[str, set[str]] = {family: set() for family in FAMILIES}
+    for scene in scenes:
+        for question in ask(scene, generator, rounds=12):
+            said[question.family].add(skeleton(question.text))
+    examples = table(SCENES, "Questions")
+    assert list(examples) == list(FAMILIES)
+    for family, text in examples.items():
+        assert skeleton(text) in said[family], text
+    things = [scene.things for scene in scenes]
+    stated: dict[str, set[str]] = {}
+    for _ in range(1200):
+        statement, _ = make_group(things, generator)
+        stated.setdefault(statement.family, set()).add(skeleton(statement.text))
+    examples = table(SCENES, "Statements about two pictures")
+    assert set(examples) == set(stated)
+    for family, text in examples.items():
+        assert skeleton(text) in stated[family], text
+
+
+def test_the_comparison_on_the_page_is_a_valid_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (text,) = blocks(ABLATIONS, "toml")
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    check_plan(make_plan(read_ablation(path), tmp_path))
+
+
+def test_long_commands_exist(lxmert: Command) -> None:
+    (text,) = blocks(ABLATIONS, "text")
+    lines = [shlex.split(line) for line in text.strip().splitlines()]
+    makefile = (ROOT / "Makefile").read_text()
+    assert lines[0][0] == "make"
+    assert "$(RUN)/regions/%/header.json:" in makefile
+    known = lxmert("ablate", "--help").out
+    for _, command, recipe, *options in lines[1:]:
+        assert command == "ablate"
+        assert (ROOT / recipe).is_file()
+        assert all(option in known for option in options if option.startswith("--"))
+
+
+@pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []

@@ -1,0 +1,181 @@
+"""Ablations: which runs are made, how their scores become tables and plots, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lxmert.workflows.ablation import (
+    Ablation,
+    Row,
+    Stage,
+    check_plan,
+    collect,
+    make_plan,
+    read_ablation,
+    run_plan,
+)
+from lxmert.workflows.ablation_report import as_markdown, draw_report, summarize, write_report
+
+STAGES = {
+    "text": Stage("pre.toml", ("model.x_layers=0",), hands_over="language"),
+    "pretraining": Stage("pre.toml", ("optim.steps=7",)),
+    "answering": Stage("ask.toml", metric="overall", paper=("VQA", "GQA")),
+    "pairs": Stage("pairs.toml", metric="accuracy", paper=("NLVR2",)),
+}
+ROWS = (
+    Row("Pretrained", ("pretraining",), paper={"VQA": 69.9, "NLVR2": 74.9}),
+    Row("Pretrained, few questions", ("pretraining",), {"answering": ("data.limit=9",)}),
+    Row("From language", ("text", "pretraining")),
+    Row("From scratch", paper={"VQA": 65.1}),
+)
+
+
+def make(rows: tuple[Row, ...] = ROWS, seeds: tuple[int, ...] = (3, 8)) -> Ablation:
+    return Ablation("Small", seeds, STAGES, rows)
+
+
+def finish(folder: Path, metrics: dict[str, float]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "finished.json").write_text(json.dumps({"steps": 1, "metrics": metrics}))
+
+
+def test_a_run_that_rows_share_is_made_once_for_each_seed() -> None:
+    plan = make_plan(make(), Path("out"))
+    assert len(plan) == 2 * (3 + 3 + 4 + 2)
+    shared = plan["Pretrained", 3, "pretraining"]
+    assert plan["Pretrained, few questions", 3, "pretraining"] is shared
+    assert plan["Pretrained, few questions", 3, "pairs"] is plan["Pretrained", 3, "pairs"]
+    assert plan["Pretrained", 8, "pretraining"] is not shared
+    assert len(set(plan.values())) == 2 * (3 + 1 + 4 + 2)
+    assert shared.folder == Path("out/pretrained/seed-3/pretraining")
+
+
+def test_stages_follow_each_other_and_the_row_has_the_last_word() -> None:
+    plan = make_plan(make(), Path("out"))
+    scratch, few = (
+        plan["From scratch", 3, "answering"],
+        plan["Pretrained, few questions", 3, "answering"],
+    )
+    assert scratch.overrides == ("model.start=", "seed=3")
+    start = "out/pretrained/seed-3/pretraining"
+    assert few.overrides == (f"model.start={start}", "seed=3", "data.limit=9")
+    first = plan["From language", 8, "text"]
+    assert first.start is None
+    second = plan["From language", 8, "pretraining"]
+    assert second.start == first.folder / "language-side"
+    assert plan["From language", 8, "pairs"].start == second.folder
+
+
+def test_only_what_is_not_finished_is_trained(tmp_path: Path) -> None:
+    ablation = make(rows=(ROWS[3],))
+    plan = make_plan(ablation, tmp_path)
+    for run in plan.values():
+        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
+    seen: list[tuple[int, int]] = []
+    run_plan(plan, jobs=1, finished=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    metrics = collect(ablation, plan)
+    assert metrics["From scratch"]["pairs"] == 2 * [{"overall": 0.5, "accuracy": 0.75}]
+
+
+def test_several_jobs_wait_for_what_they_start_from(tmp_path: Path) -> None:
+    ablation = make(rows=(ROWS[0],), seeds=(3,))
+    plan = make_plan(ablation, tmp_path)
+    for run in plan.values():
+        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
+    seen: list[int] = []
+    run_plan(plan, jobs=2, finished=lambda done, _: seen.append(done))
+    assert seen == [1, 2, 3]
+
+
+def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:
+    ablation = make()
+    plan = make_plan(ablation, tmp_path)
+    finish(plan["Pretrained", 3, "answering"].folder, {"overall": 0.5, "color": 0.9})
+    finish(plan["Pretrained", 8, "answering"].folder, {"overall": 0.6, "color": 0.7})
+    finish(plan["From scratch", 8, "pairs"].folder, {"accuracy": 0.25})
+    metrics = collect(ablation, plan)
+    lines = as_markdown(ablation, metrics).splitlines()
+    # Of 50 and 60, the sample standard deviation is 10 / sqrt(2).
+    assert "| Pretrained | 55.0 ± 7.1 |  | 69.9 |  | 74.9 |" in lines
+    assert "| From scratch |  | 25.0 ± 0.0 (1) | 65.1 |  |  |" in lines
+    assert "| Pretrained, few questions |  |  |  |  |  |" in lines
+    write_report(ablation, metrics, tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["seeds"] == [3, 8]
+    assert report["rows"][0]["metrics"]["answering"][1] == {"overall": 0.6, "color": 0.7}
+    assert (tmp_path / "report.md").read_text().splitlines() == lines
+
+
+def test_a_learning_curve_has_every_score(tmp_path: Path) -> None:
+    rows = tuple(
+        Row(f"{line} {at}", ("pretraining",) if line == "with" else (), line=line, at=at)
+        for at in (100, 1000)
+        for line in ("with", "without")
+    )
+    ablation = make(rows)
+    plan = make_plan(ablation, tmp_path)
+    for (_, seed, stage), run in plan.items():
+        score = {"overall": 0.4 + 0.01 * seed, "count": 0.3} if stage == "answering" else {}
+        finish(run.folder, score | ({"accuracy": 0.5} if stage == "pairs" else {}))
+    metrics = collect(ablation, plan)
+    text = as_markdown(ablation, metrics)
+    assert "## answering, score by score" in text
+    assert "| with 100 | 45.5 ± 3.5 | 30.0 ± 0.0 |" in text
+    draw_report(ablation, metrics, tmp_path / "curve.png")
+    pixels = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB")).astype(int)
+    for color in ((31, 119, 180), (255, 127, 14)):  # matplotlib's first two lines
+        assert (np.abs(pixels - color).max(axis=2) < 12).sum() > 50
+
+
+def test_bars_have_the_length_of_the_scores(tmp_path: Path) -> None:
+    ablation = make()
+    plan = make_plan(ablation, tmp_path)
+    for seed in ablation.seeds:
+        finish(plan["Pretrained", seed, "answering"].folder, {"overall": 0.8})
+        finish(plan["From scratch", seed, "answering"].folder, {"overall": 0.7})
+    draw_report(ablation, collect(ablation, plan), tmp_path / "bars.png")
+    pixels = np.asarray(Image.open(tmp_path / "bars.png").convert("RGB")).astype(int)
+    ours = np.abs(pixels - (0x3A, 0x6E, 0xC8)).max(axis=2) < 12
+    lengths = sorted({int(row.sum()) for row in ours if row.sum() > 30})
+    # The axis begins 15 points below the lowest score, at 55: bars of 25 and 15 points.
+    assert lengths[-1] / lengths[0] == pytest.approx(25 / 15, abs=0.1)
+
+
+def test_one_value_has_no_spread() -> None:
+    assert summarize([0.25]) == (25.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((Row("a", ("pretrainign",)),), "pretrainign is unknown.*did you mean pretraining"),
+        ((Row("a", set={"asking": ()}),), "asking is unknown"),
+        ((Row("A b"), Row("a-b")), "two rows are called 'a-b'"),
+        ((), "0 rows"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused(rows: tuple[Row, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(rows)
+
+
+def test_mistakes_in_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "ablation.toml"
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        read_ablation(path)
+    path.write_text('title = "x"\nseeds = [1]\nrow = []\n')
+    with pytest.raises(ValueError, match=r"row is unknown.*did you mean rows"):
+        read_ablation(path)
+    path.write_text("title = x")
+    with pytest.raises(ValueError, match="is no TOML"):
+        read_ablation(path)
+    recipe = tmp_path / "pairs.toml"
+    recipe.write_text('task = "pairs"\n[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 1\n')
+    stages = {"pairs": Stage(str(recipe), ("optim.lrate=2",), metric="accuracy")}
+    plan = make_plan(Ablation("x", (1,), stages, (Row("a"),)), tmp_path)
+    with pytest.raises(ValueError, match=r"a/seed-1/pairs: .*optim\.lrate"):
+        check_plan(plan)
