@@ -1,18 +1,23 @@
 """The chain of docs/paper.md on small official files: build, pretrain, fine-tune, submit, score."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import downloads as world
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, Command
 from downloads import TRAIN_9, TRAIN_25, VAL_42, VAL_73
 from official_files import write_json
+from safetensors.torch import load_file
 
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
@@ -124,6 +129,35 @@ def test_the_chain_runs_from_downloads_to_submissions(
         "test1-10-0-1", "test1-10-1-1",
     }  # fmt: skip
     check_scores(lxmert)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["pretraining", "nlvr2"])
+def test_two_processes_make_the_same_model_as_one(
+    lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.chdir(folder)
+    if not Path("data").is_dir():
+        run_data(lxmert)
+    changes = [*TINY, "model.dropout=0.0", "loop.evaluate_every="]
+    changes += ["model.start="] if recipe == "nlvr2" else []
+    options = [part for change in changes for part in ("--set", change)]
+    train = ["train", f"recipes/{recipe}.toml", *options, "-o"]
+    two, one = Path(f"runs/{recipe}-two"), Path(f"runs/{recipe}-one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "lxmert", *train, str(two)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert lxmert(*train, one).code == 0
+    weights = [load_file(run / "model.safetensors") for run in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
 
 
 def check_scores(lxmert: Command) -> None:

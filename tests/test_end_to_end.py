@@ -86,7 +86,7 @@ def test_the_result_answers_and_is_evaluated(
     assert evaluated.code == 0, evaluated.err
     scores = json.loads(report.read_text())
     assert scores["count"] == 30
-    assert scores["accuracy"].keys() == scores["blind"].keys() > {"overall", "count"}
+    assert scores["accuracy"].keys() == scores["question_only"].keys() > {"overall", "count"}
     eyes = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
     assert lxmert("evaluate", model / "eyes", *eyes).code == 0
     assert 0 <= json.loads(report.read_text())["recall"] <= 1

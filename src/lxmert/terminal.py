@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,26 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 @contextmanager
-def show_progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def show_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage of a preparation, one after the other, on a terminal only."""
+    with ExitStack() as bars:
+        shown: dict[str, Callable[[int, int | None], None]] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                bars.close()
+                shown.clear()
+                shown[stage] = bars.enter_context(show_progress(stage))
+            shown[stage](done, total or None)  # 0: nobody knows yet
+            if done == total:
+                bars.close()
+                shown.clear()
+
+        yield advance
+
+
+@contextmanager
+def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with speed and time left, on a terminal only."""
     from rich.console import Console
     from rich.progress import (
@@ -157,23 +176,25 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     console.print(f"\n[dim]matched in {seconds:.2f} s[/]")
 
 
-def show_scores(accuracy: dict[str, float], blind: dict[str, float], count: int) -> None:
-    """Print accuracy by family beside the blind guess."""
+def show_scores(report: Mapping[str, Any]) -> None:
+    """Print accuracy by family beside what guesses reach; `AnswerReport` says what is in it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
+    shown = {title: report[name] for name, title in titles.items() if report[name]}
     table = Table(box=None, pad_edge=False)
     table.add_column("family", header_style="dim")
-    table.add_column("accuracy", justify="right", header_style="dim")
-    if blind:
-        table.add_column("blind guess", justify="right", header_style="dim")
-    for family, score in accuracy.items():
-        row = [family, f"{score:.1%}"]
-        table.add_row(Text(row[0]), *row[1:], *([f"{blind[family]:.1%}"] if blind else []))
+    for title in shown:
+        table.add_column(title, justify="right", header_style="dim")
+    for family in report["accuracy"]:
+        table.add_row(Text(family), *(f"{scores[family]:.1%}" for scores in shown.values()))
     console = Console()
     console.print(table)
-    console.print(f"{count} questions")
+    console.print(f"{report['count']:,} questions, all of them scored")
+    for warning in report["warnings"]:
+        show_warning(warning)
 
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:

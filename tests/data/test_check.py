@@ -88,7 +88,7 @@ def test_each_fault_of_a_line_is_told_with_its_place(
     assert f"{tmp_path / 't.jsonl'}:4: " in str(finding.cases[0])
     assert finding.severity == KINDS[kind].severity != "stop"
     assert not report.stops()
-    assert report.stops(strict=True) == (finding.severity == "warn" or len(report.findings) > 1)
+    assert report.stops(strict=True)
 
 
 def test_a_tidy_data_set_has_no_finding(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_box_that_leaves_its_picture_is_told(tmp_path: Path, folder: Path) -> 
 def test_the_report_as_json_has_the_keys_of_its_docstring(tmp_path: Path) -> None:
     report = check_lines(tmp_path, "x")
     record = json.loads(json.dumps(report.to_dict()))
-    assert set(record) == {"findings", "splits"}
+    assert set(record) == {"findings", "splits", "image_names"}
     (finding,) = record["findings"]
     assert set(finding) == {"kind", "severity", "count", "share", "text", "cases"}
     assert set(finding["cases"][0]) == {"file", "line", "detail"}
@@ -362,6 +362,20 @@ def test_the_report_as_json_has_the_keys_of_its_docstring(tmp_path: Path) -> Non
     assert "1 of 3 lines left out (1 not_json)" in text
     assert "findings: 1 warn" in text
     assert f"{tmp_path / 't.jsonl'}:3: it is not JSON" in text
+
+
+def test_a_report_survives_being_written(tmp_path: Path, folder: Path) -> None:
+    path = write(tmp_path / "t.jsonl", *GOOD, line("A.PNG", answer=1), line("z.png", answer="x"))
+    report = check_data({"train": [path]}, images=folder)
+    again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert again == report
+    assert (again.resolve("A.PNG"), again.resolve("z.png")) == ("a.png", None)
+
+
+def test_pictures_without_questions_do_not_disturb_the_strict(tmp_path: Path, folder: Path) -> None:
+    report = check_data({"train": [write(tmp_path / "t.jsonl", *GOOD)]}, images=folder)
+    assert [finding.kind for finding in report.findings] == ["unused_image"]
+    assert not report.stops(strict=True)
 
 
 def test_what_is_left_out_agrees_with_the_corpus(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.tokenizer import build_tokenizer, cut
 from lxmert.data.tokens import Tokens
 from lxmert.schema import IGNORE_INDEX, Example
-from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+from lxmert.tasks.blind import Blind
+from lxmert.tasks.metrics import accuracy_by_family
 
 WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
 
@@ -142,8 +143,10 @@ def test_a_strict_reading_names_the_first_line_that_cannot_be_used(tmp_path: Pat
 def test_blind_guesses_work_from_it(tmp_path: Path) -> None:
     path = write_random(tmp_path / "q.jsonl", 3)
     expected, corpus = read_questions(path), Corpus.read([path])
-    guesses = blind_guesses(expected[:40], expected[40:])
-    assert blind_guesses(corpus[:40], corpus[40:]) == guesses
+    blind = Blind.learn(expected[:40])
+    assert Blind.learn(corpus[:40]) == blind
+    assert blind.scores(corpus[40:]) == blind.scores(expected[40:])
+    guesses = [example.text for example in expected[40:]]
     assert accuracy_by_family(corpus[40:], guesses) == accuracy_by_family(expected[40:], guesses)
 
 

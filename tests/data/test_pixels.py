@@ -14,27 +14,53 @@ def picture(image_id):
 
 def test_pictures_come_back_by_their_id(tmp_path):
     store = PixelStore.write(tmp_path / "store", IDS, picture, side=4)
-    for image_id in reversed(IDS):
-        assert (store[image_id] == picture(image_id)).all()
+    assert (len(store), store.image_ids()) == (7, IDS)
+    wanted = [*reversed(IDS), "absent.png"]
+    rows = store.rows(wanted).tolist()
+    assert rows == [6, 5, 4, 3, 2, 1, 0, -1]
+    for row, image_id in zip(rows[:-1], wanted, strict=False):
+        assert (store[row] == picture(image_id)).all()
     assert (tmp_path / "store" / "pixels.bin").stat().st_size == 7 * 4 * 4 * 3
 
 
-@pytest.mark.parametrize("cut", [0, 1, 48, 49, 150, 7 * 48 - 1])
-def test_an_interrupted_store_goes_on_where_it_stopped(tmp_path, cut):
-    whole = PixelStore.write(tmp_path / "whole", IDS, picture, side=4)
-    content = (tmp_path / "whole" / "pixels.bin").read_bytes()
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / "pixels.bin").write_bytes(content[:cut])
+def write_some(folder, ids, most):
+    """Write a store that is interrupted after some pictures; return those that were read."""
     read = []
 
     def counted(image_id):
+        if len(read) == most:
+            raise InterruptedError
         read.append(image_id)
         return picture(image_id)
 
-    again = PixelStore.write(tmp_path / "cut", IDS, counted, side=4)
-    assert read == IDS[cut // 48 :]
-    assert (tmp_path / "cut" / "pixels.bin").read_bytes() == content
-    assert again.rows == whole.rows
+    try:
+        PixelStore.write(folder, ids, counted, side=4)
+    except InterruptedError:
+        assert not (folder / "header.json").exists()
+    return read
+
+
+@pytest.mark.parametrize("most", [0, 1, 4, 6])
+@pytest.mark.parametrize("cut", [0, 1, 48])
+def test_an_interrupted_store_goes_on_where_it_stopped(tmp_path, most, cut):
+    PixelStore.write(tmp_path / "whole", IDS, picture, side=4)
+    write_some(tmp_path / "cut", IDS, most)
+    pixels = tmp_path / "cut" / "pixels.bin"
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[: len(content) - cut])
+    whole = max(0, len(content) - cut) // 48
+    assert write_some(tmp_path / "cut", IDS, 99) == IDS[whole:]
+    assert pixels.read_bytes() == (tmp_path / "whole" / "pixels.bin").read_bytes()
+
+
+def test_an_interrupted_store_of_other_pictures_begins_anew(tmp_path):
+    """It went on behind the pictures that were there, and gave one picture for another."""
+    write_some(tmp_path, IDS, 4)
+    others = [IDS[0], *IDS[2:]]  # the second one has vanished
+    assert write_some(tmp_path, others, 99) == others
+    store = PixelStore(tmp_path)
+    for image_id, row in zip(others, store.rows(others).tolist(), strict=True):
+        assert (store[row] == picture(image_id)).all()
 
 
 def test_a_finished_store_is_read_and_not_written(tmp_path):
@@ -43,10 +69,10 @@ def test_a_finished_store_is_read_and_not_written(tmp_path):
     def fail(image_id):
         raise AssertionError(image_id)
 
-    assert len(PixelStore.write(tmp_path, IDS, fail, side=4).rows) == 7
+    assert len(PixelStore.write(tmp_path, IDS, fail, side=4)) == 7
 
 
 def test_a_store_of_other_pictures_is_refused(tmp_path):
     PixelStore.write(tmp_path, IDS, picture, side=4)
-    with pytest.raises(ValueError, match=r"7 pictures of side 4, expected 6 of side 4: remove it"):
+    with pytest.raises(ValueError, match=r"7 pictures of side 4, expected 6 of side 4: the pict"):
         PixelStore.write(tmp_path, IDS[:6], picture, side=4)

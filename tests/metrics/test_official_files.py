@@ -51,6 +51,20 @@ def test_random_files_read_as_with_the_json_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_pieces")
+def test_values_that_are_not_wanted_are_passed_over(tmp_path: Path) -> None:
+    draw = random.Random(17)
+    path = tmp_path / "file.json"
+    for _ in range(60):
+        others = {f"other {i}": random_value(draw, 3) for i in range(draw.randrange(4))}
+        content = {**others, "list": [{"n": -8}], "last": random_value(draw, 3)}
+        path.write_text(json.dumps(content, indent=draw.choice([None, 1])))
+        assert list(read_list(path, same, member="list")) == [{"n": -8}]
+    path.write_text('{"long": [1, 2, {"a": ], "list": []}')
+    with pytest.raises(ValueError, match="damaged at byte 22 of 36"):
+        list(read_list(path, same, member="list"))
+
+
+@pytest.mark.usefixtures("_pieces")
 def test_a_file_that_is_cut_anywhere_is_named_with_the_byte(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     whole = json.dumps([{"id": "犬" * 3, "n": 17}, {"id": "b"}], ensure_ascii=False).encode()

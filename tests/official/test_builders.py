@@ -167,6 +167,16 @@ def test_single_sources_are_joined_too(downloads: Path, tmp_path: Path) -> None:
         assert sum(file["sentences"] for file in made.files.values()) == count
 
 
+def test_a_release_that_names_the_image_once_is_read_too(tmp_path: Path) -> None:
+    """The documentation of Visual Genome has `image_id` at the top and not in each region."""
+    source = world.write_all(tmp_path / "downloads")
+    region = {"region_id": 1353, "x": 117, "y": 79, "width": 249, "height": 107, "phrase": "a cat"}
+    path = source / "visual-genome/region_descriptions.json"
+    write_json(path, [{"image_id": 3, "regions": [region]}, {"id": 1, "regions": [region]}])
+    made = make("vg-regions", source, tmp_path)
+    assert [row["image"] for row in lines(made.folder / "train.jsonl")] == ["3", TRAIN_9]
+
+
 def test_the_files_of_2019_are_read(tmp_path: Path) -> None:
     world.write_original(tmp_path / "data")
     made = make("original-pretraining", tmp_path / "data", tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 
 from lxmert.schema import Example
-from lxmert.tasks.metrics import accuracy_by_family, best_answer, blind_guesses
+from lxmert.tasks.metrics import accuracy_by_family, best_answer
 
 
 def question(text: str, answers: dict[str, float], family: str = "") -> Example:
@@ -19,22 +19,6 @@ def test_scores_are_averaged_over_all_and_by_family() -> None:
     ]
     scores = accuracy_by_family(examples, ["red", "red", "3", "yes"])
     assert scores == pytest.approx({"overall": 2.3 / 4, "color": 1.3 / 2, "count": 0.0})
-
-
-def test_blind_guesses_use_the_text_then_the_family() -> None:
-    training = [
-        question("How many?", {"2": 1.0}, "count"),
-        question("How many?", {"3": 1.0}, "count"),
-        question("How many?", {"3": 1.0}, "count"),
-        question("How many mugs?", {"2": 1.0}, "count"),
-        question("How many hats?", {"2": 1.0}, "count"),
-    ]
-    asked = [
-        question("How many?", {}, "count"),
-        question("How many balls?", {}, "count"),
-        question("Who?", {}, "person"),
-    ]
-    assert blind_guesses(training, asked) == ["3", "2", ""]
 
 
 def test_the_best_answer_has_the_highest_score() -> None:

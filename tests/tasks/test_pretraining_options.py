@@ -24,6 +24,7 @@ from lxmert.tasks.pretraining_settings import (
 from lxmert.tasks.registry import TASKS
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings
+from lxmert.train.sampling import Share, StepBatches, load_batches
 from lxmert.train.settings import make_recipe, recipe_table
 from lxmert.train.tables import flatten
 
@@ -232,6 +233,17 @@ def test_question_accuracy_counts_matched_pairs_only(world: World) -> None:
     assert task.evaluate(device="cpu")["qa_accuracy"] == pytest.approx(right)
 
 
+def test_question_accuracy_is_told_by_file(world: World) -> None:
+    """As the released code told that of VQA, GQA and Visual Genome beside each other."""
+    other = with_answers(world, "vg-qa", {"blue": 1.0})
+    task = build(world, data={"valid_questions": (world["questions"], *other)}, mismatch_rate=0.0)
+    task.model.eval()
+    scores = task.evaluate(device="cpu")
+    both = [scores["qa_accuracy_questions"], scores["qa_accuracy_vg-qa"]]
+    assert scores["qa_accuracy"] == pytest.approx(np.mean(both))
+    assert {"red", "blue"} == set(task.answers.answers)
+
+
 def test_a_corpus_without_validation_answers_is_judged_by_its_words(world: World) -> None:
     """The run stopped at its first evaluation: there was no `qa_accuracy` to compare."""
     questions = with_answers(world, "other", {"purple": 1.0})
@@ -320,3 +332,31 @@ def test_an_unknown_preset_is_refused() -> None:
         make_recipe(recipe_of("papers"), TASKS)
     with pytest.raises(ValueError, match="preset is unknown; expected one of task, seed"):
         make_recipe({"task": "pairs", "preset": "paper"}, TASKS)
+
+
+def batches_of(task: PretrainingTask, *, ranks: int, workers: int) -> list[list[int]]:
+    """Return words, exchanged texts, regions and answers of three steps of 12 examples."""
+    steps: list[list[list[int]]] = [[], [], []]
+    for rank in range(ranks):
+        share = Share(len(task), 7, 12, 1, rank, ranks)
+        batches = StepBatches(share, first_step=3, last_step=6)
+        loader = load_batches(task, batches, workers=workers, pin_memory=False)
+        for step, batch in enumerate(loader):
+            inputs = batch["inputs"]
+            rows = functional.pad(inputs["input_ids"], (0, 8 - inputs["input_ids"].shape[1]))
+            for row in range(len(rows)):
+                hidden = inputs["visual_feats"][row].sum(-1).tolist()
+                one = [*rows[row].tolist(), *hidden, batch["matched"][row], batch["answers"][row]]
+                steps[step].append([int(value) for value in one])
+    return [example for step in steps for example in step]
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (2, 0), (3, 2)])
+def test_masks_are_the_same_for_any_number_of_workers_and_ranks(
+    world: World, ranks: int, workers: int
+) -> None:
+    questions = with_answers(world, "drawn", {"red": 0.9, "blue": 0.3})
+    task = build(world, data={"questions": questions}, word_mask_rate=0.4, region_mask_rate=0.4)
+    expected = batches_of(task, ranks=1, workers=0)
+    assert len(expected) == 36
+    assert batches_of(task, ranks=ranks, workers=workers) == expected

@@ -1,20 +1,14 @@
-"""Interrupted runs end bit-identical to uninterrupted ones; real processes, killed for real.
-
-The processes are forked from the test, which has torch in memory already: starting one takes
-milliseconds instead of seconds.
-"""
+"""Interrupted runs end bit-identical to uninterrupted ones; real processes, killed for real."""
 
 import json
-import multiprocessing
-import os
 import random
-import socket
 import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from ranks import finish, kill, start_ranks, wait_for
 from safetensors.torch import load_file
 from toy import train_toy
 
@@ -30,6 +24,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 OVERRIDES = ("optim.steps=150", "model.dropout=0.25", "loop.evaluate_every=7", "loop.log_every=6")
 """No interval divides another, so that a checkpoint falls between two lines of the log."""
 
+LONG = ("optim.steps=600", *OVERRIDES[1:])
+"""Long enough to be killed twenty times."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory):
@@ -37,41 +34,9 @@ def warm(tmp_path_factory):
     train_toy(tmp_path_factory.mktemp("warm"), "optim.steps=4")
 
 
-def start(folder, *, rank=0, num_ranks=1, port=0, overrides=OVERRIDES):
-    """Train the toy in a process of its own."""
-
-    def work():
-        torch.set_num_threads(1)
-        if num_ranks > 1:
-            os.environ |= {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks),
-                "LOCAL_WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            }  # fmt: skip
-        train_toy(folder, *overrides)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    return process
-
-
-def start_ranks(folder, num_ranks):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [start(folder, rank=rank, num_ranks=num_ranks, port=port) for rank in range(num_ranks)]
-
-
-def finish(processes):
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-
-
-def kill(processes):
-    for process in processes:
-        process.kill()
-        process.join()
+def start(folder, *, num_ranks=1, overrides=OVERRIDES):
+    """Train the toy in processes of its own."""
+    return start_ranks(lambda rank: train_toy(folder, *overrides), num_ranks)
 
 
 def assert_identical(folder, expected):
@@ -94,45 +59,49 @@ def log(folder):
     return lines
 
 
-def wait_for(condition, process):
-    """Wait until a condition holds; return whether it did while the process was alive."""
-    deadline = time.monotonic() + 60
-    while process.is_alive():
-        assert time.monotonic() < deadline
-        if condition():
-            return True
-        time.sleep(0.001)
-    return False
-
-
-def test_a_run_killed_at_random_instants_ends_bit_identical(tmp_path):
-    finish([start(tmp_path / "whole")])
+def kill_and_go_on(folder, times, num_ranks=1, overrides=OVERRIDES):
+    """Train the toy, killed again and again; return the checkpoints at which it went on."""
     seed = random.randrange(2**32)
     print(f"seed of the instants: {seed}")
     instants = random.Random(seed)
-    checkpoints = tmp_path / "killed" / "run" / "checkpoints"
+    checkpoints = folder / "run" / "checkpoints"
     starts = []
-    for _ in range(5):
+    for _ in range(times):
         starts.append(latest_checkpoint(checkpoints))
         before = set(checkpoints.glob("step-*"))
-        process = start(tmp_path / "killed")
-        # From the next checkpoint on, so that each start gets further than the one before.
-        if wait_for(lambda: set(checkpoints.glob("step-*")) - before, process):  # noqa: B023
+        processes = start(folder, num_ranks=num_ranks, overrides=overrides)
+        # From the next checkpoint on, so that each start gets further than the one before; a
+        # checkpoint takes a few milliseconds, so that some are killed within.
+        if wait_for(lambda: set(checkpoints.glob("step-*")) - before, processes[0]):  # noqa: B023
             time.sleep(instants.uniform(0, 0.05))
-        kill([process])
-    finish([start(tmp_path / "killed")])
-    assert len(set(starts)) > 2
+        kill(processes)
+    finish(start(folder, num_ranks=num_ranks, overrides=overrides))
+    return starts
+
+
+def test_a_run_killed_at_random_instants_ends_bit_identical(tmp_path):
+    finish(start(tmp_path / "whole"))
+    assert len(set(kill_and_go_on(tmp_path / "killed", 5))) > 2
+    assert_identical(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_run_killed_at_twenty_random_instants_ends_bit_identical(tmp_path, num_ranks):
+    finish(start(tmp_path / "whole", num_ranks=num_ranks, overrides=LONG))
+    starts = kill_and_go_on(tmp_path / "killed", 20, num_ranks, overrides=LONG)
+    assert len(set(starts)) > 9
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
-    finish(start_ranks(tmp_path / "whole", 2))
-    ranks = start_ranks(tmp_path / "killed", 2)
+    finish(start(tmp_path / "whole", num_ranks=2))
+    ranks = start(tmp_path / "killed", num_ranks=2)
     # Step 56 is in the middle of an epoch: 448 draws of 23 examples.
     assert wait_for((tmp_path / "killed/run/checkpoints/step-56").exists, ranks[0])
     kill(ranks)
     assert not (tmp_path / "killed" / "run" / "finished.json").exists()
-    finish(start_ranks(tmp_path / "killed", 2))
+    finish(start(tmp_path / "killed", num_ranks=2))
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 

@@ -201,6 +201,15 @@ def test_the_anchors_in_the_file_are_used_and_noted(state, tmp_path):
         assert any("not Caffe's" in note for note in published.notes)
 
 
+def test_the_same_anchors_in_another_order_are_used_and_not_noted(state, tmp_path):
+    """detectron2 lists Caffe's twelve anchors by size first; they were told to be other ones."""
+    other = state | {ANCHORS: state[ANCHORS].reshape(3, 4, 4).transpose(0, 1).reshape(12, 4)}
+    assert not torch.equal(other[ANCHORS], state[ANCHORS])
+    published = load_bytes(tmp_path, detectron2_bytes(other))
+    assert torch.equal(published.state[ANCHORS], other[ANCHORS])
+    assert not any("anchors" in note for note in published.notes)
+
+
 def test_a_missing_yaml_is_noted(state, tmp_path):
     published = load_bytes(tmp_path, save_bytes(with_counters(state)))
     assert any("no config.yaml" in note for note in published.notes)

@@ -223,8 +223,9 @@ def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
         ),
         (("--metric", "nlvr2", "--examples", "no.json", "--predictions", "p"), "no file no.json"),
         (("model", "--metric", "vqa"), "leave out model and --data"),
-        (("--questions", "q"), "name a model with --data and --images, or a --metric"),
-        (("model", "--data", "d", "--images", "i", "--json"), "--json need --metric"),
+        (("--questions", "q"), "name a model with --data and --images, or --data with --pred"),
+        (("model", "--data", "d", "--images", "i", "--choices", "c"), "need --metric vqa, gqa or"),
+        (("--data", "d", "--predictions", "p", "--limit", "3"), "leave out --images and --limit"),
     ],
 )
 def test_a_mistake_at_the_command_line_is_one_line(

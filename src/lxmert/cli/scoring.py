@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from lxmert.terminal import (
     show_progress,
     show_scores,
 )
+
+if TYPE_CHECKING:
+    from lxmert.workflows.evaluation import AnswerReport
 
 
 def _file(text: str) -> typer.models.OptionInfo:
@@ -29,7 +32,8 @@ def evaluate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
     training: Annotated[
-        Path | None, typer.Option(help="Training questions, for the blind guess beside it.")
+        Path | None,
+        typer.Option(help="Training questions, to guess from; left out: the model knows them."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many questions, drawn at random.")
@@ -41,18 +45,21 @@ def evaluate(
     questions: Annotated[Path | None, _file("Official questions (vqa, gqa).")] = None,
     annotations: Annotated[Path | None, _file("Official annotations (vqa).")] = None,
     results: Annotated[Path | None, _file("Your results (vqa).")] = None,
-    predictions: Annotated[Path | None, _file("Your predictions (gqa, nlvr2).")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Your predictions: for --data without a model, or --metric gqa, nlvr2."),
+    ] = None,
     choices: Annotated[Path | None, _file("Official choices, for validity (gqa).")] = None,
     scene_graphs: Annotated[Path | None, _file("Scene graphs, for grounding (gqa).")] = None,
     attentions: Annotated[Path | None, _file("Your attention, for grounding (gqa).")] = None,
     examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON.", rich_help_panel="With --metric")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Score a model on questions about pictures, from pixels, by family; or eyes on boxes.
 
-    With --metric: score anybody's files of results by the official rules, without a model.
+    Beside it stands what guessing without a picture reaches: the most frequent answer to the
+    identical question, and the most frequent of all. With --predictions and no model: score what
+    `lxmert predict` wrote. With --metric: score anybody's files by the official rules.
     """
     files = {
         "questions": questions,
@@ -65,16 +72,28 @@ def evaluate(
         "examples": examples,
     }
     paths = {name: path for name, path in files.items() if path is not None}
+    if output is not None:
+        check_output(output, "-o")
     if metric is not None:
         if any(given is not None for given in (model, data, images, training, limit)):
             raise ValueError("--metric scores files without a model: leave out model and --data")
         _score_files(metric, paths, output, as_json=as_json)
         return
+    if model is None and data is not None and predictions is not None and len(paths) == 1:
+        if images is not None or limit is not None:
+            raise ValueError("--predictions need no pictures: leave out --images and --limit")
+        _score_predictions(data, predictions, training, output, as_json=as_json)
+        return
     if model is None or data is None or images is None:
-        raise ValueError("name a model with --data and --images, or a --metric with its files")
-    if paths or as_json:
-        raise ValueError("files of results and --json need --metric vqa, gqa or nlvr2")
-    _evaluate_model(model, data, images, training=training, limit=limit, output=output)
+        raise ValueError(
+            "name a model with --data and --images, or --data with --predictions, or a --metric "
+            "with its files"
+        )
+    if paths:
+        raise ValueError("files of results need --metric vqa, gqa or nlvr2, or stand without model")
+    _evaluate_model(
+        model, data, images, training=training, limit=limit, output=output, as_json=as_json
+    )
 
 
 def _score_files(
@@ -83,8 +102,6 @@ def _score_files(
     """Score files of results by official rules."""
     from lxmert.workflows.scoring import score
 
-    if output is not None:
-        check_output(output, "-o")
     scores = score(metric, **paths)
     if output is not None:
         output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
@@ -95,6 +112,15 @@ def _score_files(
         show_official_scores(f"{metric}: {names}", scores)
 
 
+def _score_predictions(
+    data: Path, predictions: Path, training: Path | None, output: Path | None, *, as_json: bool
+) -> None:
+    """Score a file of predictions."""
+    from lxmert.workflows.evaluation import evaluate_predictions
+
+    _tell(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
+
+
 def _evaluate_model(
     model: str,
     data: Path,
@@ -103,6 +129,7 @@ def _evaluate_model(
     training: Path | None,
     limit: int | None,
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Score a model from pixels."""
     from lxmert.workflows.evaluation import (
@@ -113,8 +140,6 @@ def _evaluate_model(
     )
 
     hide_weight_bars()
-    if output is not None:
-        check_output(output, "-o")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: ask at least 1 question")
     if data.suffix == ".json":
@@ -122,27 +147,38 @@ def _evaluate_model(
             raise ValueError(
                 "--training and --limit are for questions, not for eyes: leave them out"
             )
-        _write_scores(evaluate_eyes(Path(model), data, images), output)
+        _write_scores(evaluate_eyes(Path(model), data, images), output, as_json=as_json)
         return
     if judges_statements(model):
         if training is not None:
             raise ValueError("--training is for questions, not for statements: leave it out")
         with show_progress("pictures") as progress:
             scores = evaluate_statements(Path(model), data, images, limit=limit, progress=progress)
-        _write_scores(scores, output)
+        _write_scores(scores, output, as_json=as_json)
         return
     with show_progress("questions") as progress:
         report = evaluate_answers(
             model, data, images, training=training, limit=limit, progress=progress
         )
+    _tell(report, output, as_json=as_json)
+
+
+def _tell(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
+    """Write and print the scores of answers."""
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    show_scores(report["accuracy"], report["blind"], report["count"])
+    if as_json:
+        print(json.dumps(report))
+    else:
+        show_scores(report)
 
 
-def _write_scores(scores: dict[str, float], output: Path | None) -> None:
+def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
     """Write scores as JSON, if asked for, and print them."""
     if output is not None:
         output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(scores))
+        return
     for name, score in scores.items():
         print(f"{name:24} {score:.3f}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import check_figure, hide_weight_bars, show_progress
+from lxmert.terminal import check_figure, hide_weight_bars, show_progress, show_stages
 
 
 def train(
@@ -14,19 +14,30 @@ def train(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="Change one key, such as optim.lr=5e-5.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Own data: stop at anything untidy, with exit code 1.")
+    ] = False,
+    limit_images: Annotated[
+        int | None,
+        typer.Option(help="Own data: train on so many of the images, drawn at random."),
+    ] = None,
 ) -> None:
     """Train what a recipe says; the same command again resumes an interrupted run.
 
     With two processes on two cores: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
     """
-    from lxmert.tasks.registry import TASKS, build_task
-    from lxmert.train.loop import train as run
-    from lxmert.train.settings import read_recipe
+    from lxmert.tasks.own_files import UntidyData
+    from lxmert.workflows.training import read_with_options, train_recipe
 
     hide_weight_bars()
-    settings = read_recipe(recipe, TASKS, overrides=override or ())
-    task = build_task(settings.task, settings.settings, seed=settings.seed, folder=output)
-    run(settings, task, output)
+    options = {"strict": strict or None, "limit_images": limit_images}
+    settings = read_with_options(recipe, override or (), options)
+    try:
+        with show_stages() as progress:
+            train_recipe(settings, output, progress=progress)
+    except UntidyData as problem:
+        typer.echo(f"lxmert: {problem}", err=True)
+        raise typer.Exit(1) from problem
 
 
 def ablate(

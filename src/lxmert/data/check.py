@@ -163,6 +163,8 @@ class _Check:
             self._left_out[split][kind] += 1
             return
         self._questions[split] += 1
+        if row.boxes:
+            self.found.add("given_boxes", Case(path, row.line, f"{len(row.boxes[0])} boxes"))
         if row.has_id:
             self._ids.add((split, example.example_id), file, row.line)
         self._texts.add((example.image_ids, example.text), file, row.line)

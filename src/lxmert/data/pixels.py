@@ -1,38 +1,59 @@
 """Resized pictures of a data set in one mapped file, for eyes that are trained on them.
 
 A store is a folder: `pixels.bin`, one picture after the other, and `header.json`, written last,
-with the image ids in order. Writing to an unfinished one goes on where it stopped.
+with the image ids in order; until then they are in `unfinished.json`. Writing goes on where it
+stopped.
 """
 
 import fcntl
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.schema import IntArray
+
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_HEADER, _PIXELS = "header.json", "pixels.bin"
+_HEADER, _UNFINISHED, _PIXELS = "header.json", "unfinished.json", "pixels.bin"
 
 
 class PixelStore:
-    """Read access to resized pictures by their number."""
+    """Read access to resized pictures by their number; the ids stay in the file.
+
+    Attributes:
+        folder: of the store.
+        side: height and width of the pictures in pixels.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Open a finished store."""
         self.folder = Path(folder)
-        header = json.loads((self.folder / _HEADER).read_text(encoding="utf-8"))
+        header = _read(self.folder / _HEADER)
         self.side: int = header["side"]
-        self.rows = {image_id: row for row, image_id in enumerate(header["image_ids"])}
-        shape = (len(self.rows), self.side, self.side, 3)
+        shape = (len(header["image_ids"]), self.side, self.side, 3)
         self._pixels: Pixels = np.memmap(self.folder / _PIXELS, np.uint8, "r", shape=shape)
 
-    def __getitem__(self, image_id: str) -> Pixels:
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, row: int) -> Pixels:
         """Return `[side, side, 3]` uint8 RGB; a view of the file, not to be written to."""
-        return np.asarray(self._pixels[self.rows[image_id]])
+        return np.asarray(self._pixels[row])
+
+    def rows(self, image_ids: Iterable[str]) -> IntArray:
+        """Return the number of each picture; -1 for one that is not there."""
+        numbers = {image_id: row for row, image_id in enumerate(self.image_ids())}
+        return np.array([numbers.get(image_id, -1) for image_id in image_ids], dtype=np.int64)
+
+    def image_ids(self) -> list[str]:
+        """Read the ids of all pictures, in their order."""
+        ids: list[str] = _read(self.folder / _HEADER)["image_ids"]
+        return ids
 
     @classmethod
     def write(
@@ -54,7 +75,7 @@ class PixelStore:
             progress: called with the numbers of pictures done and in all.
 
         Raises:
-            ValueError: if the folder holds other pictures.
+            ValueError: if the folder holds a finished store of other pictures.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,17 +83,33 @@ class PixelStore:
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _HEADER).is_file():
+                _begin(folder, header)
                 _write_pixels(folder / _PIXELS, image_ids, read, side=side, progress=progress)
-                partial = folder / f"{_HEADER}.partial"
-                partial.write_text(json.dumps(header) + "\n", encoding="utf-8")
-                partial.replace(folder / _HEADER)
-        store = cls(folder)
-        if (store.side, list(store.rows)) != (side, header["image_ids"]):
+                (folder / _UNFINISHED).replace(folder / _HEADER)
+        found = _read(folder / _HEADER)
+        if found != header:
             raise ValueError(
-                f"{folder} holds {len(store.rows)} pictures of side {store.side}, expected "
-                f"{len(image_ids)} of side {side}: remove it, or train into another folder"
+                f"{folder} holds {len(found['image_ids'])} pictures of side {found['side']}, "
+                f"expected {len(image_ids)} of side {side}: the pictures or the questions have "
+                "changed since it was made; remove it, or train into another folder"
             )
-        return store
+        return cls(folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return header
+
+
+def _begin(folder: Path, header: dict[str, Any]) -> None:
+    """Note which pictures are to come; forget what was begun with others."""
+    path = folder / _UNFINISHED
+    if path.is_file() and _read(path) == header:
+        return
+    (folder / _PIXELS).unlink(missing_ok=True)
+    partial = folder / f"{_UNFINISHED}.partial"
+    partial.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _write_pixels(

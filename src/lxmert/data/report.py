@@ -92,8 +92,12 @@ KINDS = {
     "unknown_key": Kind("note", "unknown keys", "not read"),
     "answer_spaces": Kind("note", "answers with spaces around them", "taken off"),
     "repeated_question": Kind("note", "questions asked again with the same answer", "used"),
+    "given_boxes": Kind("note", "lines with boxes", "checked, not used: eyes find their own"),
     "unused_image": Kind("note", "images that no question is about", "not used"),
 }
+
+TIDY = {"unused_image"}
+"""Kinds that even the strict do not mind: a folder may hold the pictures of other files as well."""
 
 
 class Case(NamedTuple):
@@ -180,9 +184,26 @@ class Report:
         return self.image_names.get(name, name)
 
     def stops(self, *, strict: bool = False) -> bool:
-        """Return whether training should not begin; if strict, for warnings as well."""
-        severe = {"stop", "warn"} if strict else {"stop"}
-        return any(finding.severity in severe for finding in self.findings)
+        """Return whether training should not begin; if strict, for anything untidy."""
+        if strict:
+            return any(finding.kind not in TIDY for finding in self.findings)
+        return any(finding.severity == "stop" for finding in self.findings)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Report":
+        """Take what `to_dict` returned."""
+        findings = [
+            Finding(
+                record["kind"],
+                record["severity"],
+                record["count"],
+                [Case(**case) for case in record["cases"]],
+                record["share"],
+            )
+            for record in values["findings"]
+        ]
+        splits = {name: SplitFacts(**facts) for name, facts in values["splits"].items()}
+        return cls(findings, splits, dict(values["image_names"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it.
@@ -190,7 +211,7 @@ class Report:
         Returns:
             `findings`: a list of `kind`, `severity`, `count`, `share` (absent: null), `text` and
             `cases` (a list of `file`, `line`, `detail`). `splits`: the fields of `SplitFacts` by
-            split.
+            split. `image_names`: as in this class.
         """
         return {
             "findings": [
@@ -205,6 +226,7 @@ class Report:
                 for finding in self.findings
             ],
             "splits": {name: facts._asdict() for name, facts in self.splits.items()},
+            "image_names": self.image_names,
         }
 
     def lines(self, *, cases: int = 3) -> list[str]:

@@ -38,8 +38,8 @@ class LxmertLMPredictionHead(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Turn `[batch, text_len, hidden]` into `[batch, text_len, vocab_size]`."""
-        scores: Tensor = self.decoder(self.transform(hidden_states)) + self.bias
-        return scores
+        scores: Tensor = self.decoder(self.transform(hidden_states))
+        return scores.add_(self.bias)  # in place: a copy of all scores costs as much as a layer
 
     def set_decoder(self, decoder: nn.Linear) -> None:
         """Replace the decoder; the bias follows its size, new words starting at 0."""

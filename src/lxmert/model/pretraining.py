@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+from transformers.utils.import_utils import is_tracing
 
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
@@ -166,10 +167,8 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             labels = labels.reshape(states.shape[:2])
         if matched_label is not None:
             check_labels("matched_label", matched_label, pooled.shape[:1])
-        word_labels = labels
-        if output_predictions is False:
-            states, word_labels = _labelled_words(states, labels)
-        words, matching = self.cls(states, pooled)
+        labelled, word_labels = _labelled_words(states, labels)
+        words, matching = self.cls(labelled if output_predictions is False else states, pooled)
         # Without an answer head some number has to hold the place in the documented tuple.
         answers = self.answer_head(pooled) if self.task_qa else pooled[0, 0]
         regions: dict[str, Tensor] = {}
@@ -178,7 +177,11 @@ class LxmertForPreTraining(LxmertAnsweringModel):
 
         terms: dict[str, objectives.Terms] = {}
         if word_labels is not None and self.task_mask_lm:
-            terms["mask_lm"] = objectives.masked_language_modelling(words, word_labels)
+            # Labelled words are scored once more where all scores are returned: a gradient through
+            # those of all words takes longer than that.
+            cut = words.shape[:-1] == word_labels.shape
+            scores = words if cut else self.cls.predictions(labelled)
+            terms["mask_lm"] = objectives.masked_language_modelling(scores, word_labels)
         if matched_label is not None and self.task_matched:
             terms["matched"] = objectives.matching(matching, matched_label)
         if obj_labels is not None and self.task_obj_predict:
@@ -277,7 +280,10 @@ def _labelled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tens
 
 def _rows(chosen: Tensor) -> Tensor | tuple[slice, ...]:
     """Return an index of the chosen positions; of all where sizes must not depend on values."""
-    return (slice(None),) if torch.compiler.is_compiling() else chosen
+    # Looking costs nothing on a CPU, and where all are chosen a slice saves copies of all.
+    if is_tracing(chosen) or (chosen.device.type == "cpu" and bool(chosen.all())):
+        return (slice(None),)
+    return chosen
 
 
 def _where_masked(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -84,14 +84,16 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     own = tuple(f"{mirror.rstrip('/')}/{path.name}" for mirror in mirrors)
-    for url in (*own, *remote.urls):
+    urls = (*own, *remote.urls)
+    for place, url in enumerate(urls, start=1):
         if not url.startswith(SCHEMES):
             raise ValueError(f"{url} is no address of the web: it begins with none of {SCHEMES}")
         try:
             _from_mirror(url, remote, part, progress, pause)
         except UselessMirrorError as error:
-            _logger.warning("%s: %s", url, error)
-            reasons.append(f"{url}: {error}")
+            if place < len(urls):
+                _logger.warning("%s %s; the next address is tried", url, error)
+            reasons.append(f"{url} {error}")
             continue
         part.path.replace(path)
         part.remove()
@@ -123,7 +125,8 @@ def _from_mirror(
             break
         failures = 1 if part.size > before else failures + 1
         if failures >= _ATTEMPTS:
-            raise UselessMirrorError(f"broke off {failures} times, at last with {reason}")
+            why = getattr(reason, "reason", reason)  # of an URLError, without its wrapping
+            raise UselessMirrorError(f"failed {failures} times: {why}")
         time.sleep(pause * failures)
     _check(remote, part)
 

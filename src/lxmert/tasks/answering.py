@@ -20,6 +20,7 @@ from lxmert.data.stores import open_regions
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
@@ -33,6 +34,7 @@ from lxmert.tasks.texts import (
     draw_examples,
     load_eyes,
     save_model,
+    tell_splits,
 )
 
 _VALIDATION_BATCH = 256
@@ -128,11 +130,13 @@ class AnsweringTask:
         self.eyes = load_eyes(data.eyes, store)
         self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
         self._report_unknown(training)
+        self.blind = Blind.learn(training).to_text()
         length = self.preprocessor.max_text_length
         self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
+        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
 
     def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.
@@ -191,7 +195,11 @@ class AnsweringTask:
         return {"qa": objectives.answering(logits, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, `overall` and by family."""
+        """Return the accuracy on validation questions, and that of guesses without a picture.
+
+        Returns:
+            `overall`, each family, and the `blind.GUESSES` overall.
+        """
         rows = min(len(self.validation), limit or len(self.validation))
         predictions: list[str] = []
         for start in range(0, rows, _VALIDATION_BATCH):
@@ -203,9 +211,13 @@ class AnsweringTask:
             with torch.inference_mode():
                 logits = self.model(**inputs).question_answering_score
             predictions += [self.answers.answers[i] for i in logits.argmax(-1).tolist()]
-        return accuracy_by_family(self.validation.examples[:rows], predictions)
+        examples = self.validation.examples[:rows]
+        blind = Blind.from_text(self.blind).scores(examples)
+        return accuracy_by_family(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in blind.items()
+        }
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForQuestionAnswering)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes, self.blind)

@@ -5,13 +5,11 @@ needed. What is trained on at once is a picture with some of its questions, seen
 """
 
 import copy
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,54 +17,28 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.check import check_data
+from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
+from lxmert.data.columns import Ragged
 from lxmert.data.corpus import Corpus, Targets
-from lxmert.data.image_folder import ImageFolder
 from lxmert.data.pixels import Pixels, PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
-from lxmert.data.report import Report
-from lxmert.data.splits import split_by_image
 from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.metrics import OVERALL, accuracy_by_family, blind_guesses
+from lxmert.tasks.blind import Blind
+from lxmert.tasks.metrics import OVERALL, accuracy_by_family
+from lxmert.tasks.own_files import OwnData, open_own_files
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings, save_model
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes, shrink
 
-_SHARES = {"train": 0.9, "valid": 0.1}
 _VALIDATION_BATCH = 64
 _TYPICAL = 200
 """Pictures whose sizes decide how large pictures are made for the eyes."""
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OwnData:
-    """The user's files.
-
-    Attributes:
-        train: JSONL file of questions: `image`, `question`, `answer`.
-        images: folder of the pictures.
-        valid: JSONL file of validation questions; absent: the lines whose `split` says so, else
-            those of a tenth of the images.
-        targets: `soft` trains the score of every answer (binary cross-entropy, as published),
-            `single` the best one (cross-entropy); `auto`: single where each question has one.
-        limit_images: so many training images only, drawn at random; absent: all.
-        strict: whether warnings of the check stop the run as well.
-    """
-
-    train: str
-    images: str
-    valid: str | None = None
-    targets: Literal["auto", "soft", "single"] = "auto"
-    limit_images: int | None = None
-    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,38 +108,54 @@ class OwnDataTask:
     settings_type: ClassVar[type] = OwnDataSettings
     best_metric = OVERALL
 
-    def __init__(self, settings: OwnDataSettings, *, seed: int, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: OwnDataSettings,
+        *,
+        seed: int,
+        folder: Path,
+        first: bool = True,
+        progress: Progress = lambda what, done, total: None,  # noqa: ARG005
+    ) -> None:
         """Check the data set, split it, prepare its pictures, and make a new model.
 
         Args:
             settings: the tables of the recipe.
             seed: of splits and random shifts.
             folder: of the run, where the report and the prepared pictures are kept.
+            first: whether this is the process that looks at the data; see `open_own_files`.
+            progress: called while files are looked at and pictures are prepared.
 
         Raises:
             ValueError: if the data set cannot be trained on; the message says why.
         """
-        if settings.model.start is not None:
-            raise ValueError(
-                "model.start names a model, but own data with trained eyes start from nothing: "
-                "leave it out, or extract regions and use an answering recipe"
-            )
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
-        data = settings.data
-        report = _check(data, folder)
-        self.training, self.validation = _read(data, report, seed)
-        length = settings.model.max_text_length
+        data, length = settings.data, settings.model.max_text_length
+        files = open_own_files(
+            data, folder, seed=seed, longest=length, first=first, progress=progress
+        )
+        self.training, self.validation = files.training, files.validation
+        pairs = int((self.training.image_pairs[:, 1] >= 0).sum())
+        if pairs:
+            raise ValueError(
+                f"{data.train} has {pairs:,} questions about two pictures, which eyes that are "
+                "trained along cannot read: name others, --set data.eyes=FOLDER"
+            )
         self.tokenizer = build_tokenizer(self.training.texts())
         self.tokens = [
             Tokens(corpus.texts(), self.tokenizer, longest=length)
             for corpus in (self.training, self.validation)
         ]
         self.answers = self.training.vocabulary()
-        self.single = _is_single(data.targets, self.training)
+        self.single = is_single(data.targets, self.training)
         self.targets = Targets(self.training, self.answers)
-        self.pictures = _prepare_pictures(data, (self.training, self.validation), folder)
-        self.groups = _group(self.training, settings.eyes.questions)
+        self.blind = Blind.learn(self.training).to_text()  # its objects would take far more memory
+        self.pictures = _prepare_pictures(data, (self.training, self.validation), folder, progress)
+        self.rows = [
+            self.pictures.rows(corpus.image_names) for corpus in (self.training, self.validation)
+        ]
+        self.groups = group_by_image(self.training, settings.eyes.questions)
         eyes = GridEyes(GridConfig.for_pictures(self.pictures.side))
         model = LxmertForQuestionAnswering(
             _new_config(settings.model, len(self.tokenizer), eyes.config, self.answers)
@@ -175,15 +163,14 @@ class OwnDataTask:
         self.model: nn.Module = SeeingModel(eyes, model)
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.groups.bounds) - 1
 
     def example(self, index: int, epoch: int) -> Item:
         """Return a picture, shifted at random, with some of its questions."""
         generator = np.random.default_rng([self.seed, epoch, index])
-        rows = self.groups[index]
-        pixels = _shift(
-            self.pictures[self.training.image_ids(rows[0])[0]], generator, self.settings.eyes.shift
-        )
+        rows = self.groups.row(index).tolist()
+        picture = self.pictures[self.rows[0].item(self.training.images(rows[0])[0])]
+        pixels = _shift(picture, generator, self.settings.eyes.shift)
         target = self.targets.best_id if self.single else self.targets.scores
         return Item(pixels, [self.tokens[0][row] for row in rows], [target(row) for row in rows])
 
@@ -215,24 +202,30 @@ class OwnDataTask:
         return {"qa": objectives.answering(scores, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, `overall` and by family, and blind's."""
-        groups = _group(self.validation, self.settings.eyes.questions)[:limit]
-        rows = [row for group in groups for row in group]
+        """Return the accuracy on validation questions, and that of guesses without a picture.
+
+        Returns:
+            `overall`, each family, and the `blind.GUESSES` overall.
+        """
+        groups = group_by_image(self.validation, self.settings.eyes.questions)
+        count = min(len(groups.bounds) - 1, limit or len(self.validation))
         predictions: list[str] = []
-        for start in range(0, len(groups), _VALIDATION_BATCH):
-            part = groups[start : start + _VALIDATION_BATCH]
-            batch = self.collate([self._seen(group) for group in part])
+        for start in range(0, count, _VALIDATION_BATCH):
+            part = range(start, min(start + _VALIDATION_BATCH, count))
+            batch = self.collate([self._seen(groups.row(group).tolist()) for group in part])
             text = {name: value.to(device) for name, value in batch["text"].items()}
             with torch.inference_mode():
                 scores = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
             predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
-        examples = [self.validation[row] for row in rows]
-        blind = accuracy_by_family(examples, blind_guesses(self.training, examples))
-        return accuracy_by_family(examples, predictions) | {"blind": blind[OVERALL]}
+        examples = self.validation.select(groups.values[: groups.bounds.item(count)])
+        blind = Blind.from_text(self.blind).scores(examples)
+        return accuracy_by_family(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in blind.items()
+        }
 
     def _seen(self, rows: Sequence[int]) -> Item:
         """Return a validation picture as it is, with its questions."""
-        picture = self.pictures[self.validation.image_ids(rows[0])[0]]
+        picture = self.pictures[self.rows[1].item(self.validation.images(rows[0])[0])]
         return Item(picture, [self.tokens[1][row] for row in rows], [0] * len(rows))
 
     def save(self, folder: Path) -> None:
@@ -242,65 +235,19 @@ class OwnDataTask:
         preprocessor = PreprocessorConfig(
             eyes.fingerprint, max_text_length=self.settings.model.max_text_length
         )
-        save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes)
+        save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes, self.blind)
 
 
-def _check(data: OwnData, folder: Path) -> Report:
-    """Look at the whole data set first; tell and keep what was found."""
-    files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
-    report = check_data(files, images=data.images)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "data-report.json.partial"
-    partial.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "data-report.json")
-    for line in report.lines():
-        _logger.info("%s", line)
-    if report.stops(strict=data.strict):
-        raise ValueError(
-            f"the data set cannot be trained on as it is: see above, and {folder}/data-report.json"
-            + (" (data.strict stops at warnings too)" if not report.stops() else "")
-        )
-    return report
-
-
-def _read(data: OwnData, report: Report, seed: int) -> tuple[Corpus, Corpus]:
-    """Return training and validation questions, by file, by their `split`, or by image."""
-    corpus = Corpus.read([data.train], resolve=report.resolve)
-    rows = corpus.split_rows()
-    if "train" not in rows:
-        raise ValueError(
-            f"{data.train} has no question to train on, only of the splits {sorted(rows)}: leave "
-            "'split' out, or give some lines the split train"
-        )
-    train = corpus.select(rows["train"])
-    if data.valid is not None:
-        parts = train, Corpus.read([data.valid], resolve=report.resolve)
-    elif "valid" in rows:
-        parts = train, corpus.select(rows["valid"])
-    else:
-        copies = ImageFolder(data.images).same(corpus.image_names)
-        split = split_by_image(train, seed=seed, shares=_SHARES, copies=copies)
-        parts = train.select(split.rows["train"]), train.select(split.rows["valid"])
-        _logger.info("%d questions are kept for validation, by image", len(parts[1]))
-        if split.unseen:
-            unseen = ", ".join(map(repr, list(split.unseen)[:5]))
-            _logger.warning("answers of the validation questions only: %s", unseen)
-    if data.limit_images is None:
-        return parts
-    images = parts[0].used_images
-    chosen = np.random.default_rng(seed).permutation(images)[: data.limit_images]
-    kept = np.flatnonzero(np.isin(parts[0].image_pairs[:, 0], chosen))
-    return parts[0].select(kept), parts[1]
-
-
-def _is_single(targets: str, corpus: Corpus) -> bool:
+def is_single(targets: str, corpus: Corpus) -> bool:
     """Tell whether to train one answer a question."""
     if targets != "auto":
         return targets == "single"
     return all(len(corpus.answer_ids(row)[0]) <= 1 for row in range(len(corpus)))
 
 
-def _prepare_pictures(data: OwnData, corpora: Sequence[Corpus], folder: Path) -> PixelStore:
+def _prepare_pictures(
+    data: OwnData, corpora: Sequence[Corpus], folder: Path, progress: Progress
+) -> PixelStore:
     """Resize all pictures once, to a size that suits them."""
     images = Path(data.images)
     names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
@@ -310,19 +257,23 @@ def _prepare_pictures(data: OwnData, corpora: Sequence[Corpus], folder: Path) ->
             sides.append(min(picture.size))
     side = GridConfig.for_pictures(median(sides)).side
     return PixelStore.write(
-        folder / "pictures", names, lambda name: shrink(images / name, side), side=side
+        folder / "pictures",
+        names,
+        lambda name: shrink(images / name, side),
+        side=side,
+        progress=lambda done, total: progress("pictures", done, total),
     )
 
 
-def _group(corpus: Corpus, most: int) -> list[list[int]]:
+def group_by_image(corpus: Corpus, most: int) -> Ragged:
     """Return the rows of each image's questions, at most so many at once, in the order read."""
-    by_image: dict[int, list[list[int]]] = {}
-    for row, image in enumerate(corpus.image_pairs[:, 0].tolist()):
-        groups = by_image.setdefault(image, [[]])
-        if len(groups[-1]) == most:
-            groups.append([])
-        groups[-1].append(row)
-    return [group for groups in by_image.values() for group in groups]
+    images = corpus.image_pairs[:, 0]
+    _, first, place = np.unique(images, return_index=True, return_inverse=True)
+    order = np.argsort(first[place], kind="stable")  # images as they come, rows as they are
+    sizes = np.bincount(np.argsort(np.argsort(first))[place])
+    offsets = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    starts = np.flatnonzero(offsets % most == 0)
+    return Ragged(np.append(starts, len(order)).astype(np.uint32), order)
 
 
 def _shift(pixels: Pixels, generator: np.random.Generator, share: float) -> Pixels:

@@ -32,6 +32,7 @@ from lxmert.tasks.texts import (
     draw_examples,
     load_eyes,
     save_model,
+    tell_splits,
 )
 
 _VALIDATION_BATCH = 128
@@ -117,6 +118,7 @@ class PairsTask:
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
+        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
 
     def __len__(self) -> int:
         return len(self.training)

@@ -34,6 +34,7 @@ from lxmert.tasks.texts import (
     load_eyes,
     other_text,
     save_model,
+    tell_splits,
 )
 
 _VALIDATION_BATCH = 256
@@ -114,6 +115,12 @@ class PretrainingTask:
                 (training, store),
                 (validation, valid_store),
             )
+        )
+        tell_splits(
+            self.training,
+            self.validation,
+            (*data.questions, *data.captions),
+            (*data.valid_questions, *data.valid_captions),
         )
         check_several_images(self.training, self.validation)
         self.targets = self._find_answers(self.training)
@@ -280,21 +287,26 @@ class PretrainingTask:
         Returns:
             For every objective `NAME_accuracy` and `NAME_chance` (share right when the most
             frequent target is always given); for features `feat_error` and `feat_chance`, the
-            smooth-L1 distance of the prediction and of the mean feature.
+            smooth-L1 distance of the prediction and of the mean feature. Where several files have
+            questions, also `qa_accuracy_FILE` for each.
         """
         rows = min(len(self.validation), limit or len(self.validation))
         order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows]
         tally = Tally(NAMES)
         for start in range(0, rows, _VALIDATION_BATCH):
-            items = [
-                self._mask(self.validation, int(i), np.random.default_rng([self.seed, int(i)]))
-                for i in order[start : start + _VALIDATION_BATCH]
-            ]
-            batch = self.collate(items)
+            indices = order[start : start + _VALIDATION_BATCH].tolist()
+            generators = [np.random.default_rng([self.seed, index]) for index in indices]
+            batch = self.collate(
+                [
+                    self._mask(self.validation, index, generator)
+                    for index, generator in zip(indices, generators, strict=True)
+                ]
+            )
+            sources = [self.validation.examples.source(index) for index in indices]
             inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
             with torch.inference_mode():
                 output = self.model(**inputs, output_predictions=True)
-            tally.add(output, batch)
+            tally.add(output, batch, sources)
         return tally.scores()
 
     def save(self, folder: Path) -> None:

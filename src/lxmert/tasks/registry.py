@@ -1,12 +1,10 @@
 """The tasks that a recipe may name."""
 
-from pathlib import Path
-
 import torch
 
 from lxmert.tasks.answering import AnsweringTask
 from lxmert.tasks.detection import DetectionTask
-from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
+from lxmert.tasks.own_data import OwnDataTask
 from lxmert.tasks.pairs import PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.retrieval import RetrievalTask
@@ -22,16 +20,15 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def build_task(name: str, settings: object, *, seed: int, folder: Path) -> Task:
+def build_task(name: str, settings: object, *, seed: int) -> Task:
     """Make a task from its settings; the same seed gives the same first weights.
+
+    Own data need preparation: `workflows.training` makes their task.
 
     Args:
         name: key of `TASKS`.
         settings: its `settings_type`.
         seed: of its first weights and whatever else it draws.
-        folder: of the run, where a task may keep what it prepares.
     """
     torch.manual_seed(seed)
-    if isinstance(settings, OwnDataSettings):
-        return OwnDataTask(settings, seed=seed, folder=folder)
     return TASKS[name](settings, seed=seed)  # type: ignore[call-arg]

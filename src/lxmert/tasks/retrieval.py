@@ -31,6 +31,7 @@ from lxmert.tasks.texts import (
     load_eyes,
     other_text,
     save_model,
+    tell_splits,
 )
 
 _PAIRS_AT_ONCE = 256
@@ -113,6 +114,7 @@ class RetrievalTask:
         self.validation = TextCorpus(
             validation, valid_store, self.tokenizer, max_text_length=length
         )
+        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
         check_several_images(self.training, self.validation)
 
     def __len__(self) -> int:

@@ -18,27 +18,39 @@ class Tally:
         """Start with nothing; `names` are those of the objectives."""
         self.right: Counter[str] = Counter()
         self.targets: dict[str, Counter[int]] = {name: Counter() for name in names}
+        self.answered: Counter[str] = Counter()
+        self.answered_right: Counter[str] = Counter()
         self.errors: list[Tensor] = []
         self.features: list[Tensor] = []
 
-    def add(self, output: Any, batch: Batch) -> None:
-        """Count one batch."""
+    def add(self, output: Any, batch: Batch, sources: Sequence[str]) -> None:
+        """Count one batch.
+
+        Args:
+            output: of the pretraining model.
+            batch: of the task.
+            sources: name of the file that each text is from.
+        """
         chosen, masked = batch["chosen"], batch["labels"] != IGNORE_INDEX
         asked = batch["answers"] != IGNORE_INDEX
         scores = {
-            "mask_lm": (output.prediction_logits.cpu()[masked], batch["labels"][masked]),
+            "mask_lm": (_pick(output.prediction_logits, masked), batch["labels"][masked]),
             "matched": (output.cross_relationship_score.cpu(), batch["matched"]),
-            "obj": (output.object_logits.cpu()[chosen], batch["object_ids"][chosen]),
-            "qa": (output.question_answering_score.cpu()[asked], batch["answers"][asked]),
+            "obj": (_pick(output.object_logits, chosen), batch["object_ids"][chosen]),
+            "qa": (_pick(output.question_answering_score, asked), batch["answers"][asked]),
         }
         if output.attribute_logits is not None:
-            attributes = output.attribute_logits.cpu()[chosen]
+            attributes = _pick(output.attribute_logits, chosen)
             scores["attr"] = (attributes, batch["attribute_ids"][chosen])
         for name, (logits, targets) in scores.items():
             self.right[name] += int((logits.argmax(-1) == targets).sum())
             self.targets[name].update(targets.tolist())
+        given = output.question_answering_score.argmax(-1).cpu() == batch["answers"]
+        for row in asked.nonzero()[:, 0].tolist():
+            self.answered[sources[row]] += 1
+            self.answered_right[sources[row]] += int(given[row])
         true = batch["true_features"][chosen]
-        predicted = output.feature_predictions.cpu()[chosen].float()
+        predicted = _pick(output.feature_predictions, chosen)
         self.errors.append(nn.functional.smooth_l1_loss(predicted, true, reduction="none").mean(1))
         self.features.append(true)
 
@@ -50,8 +62,16 @@ class Tally:
             if total:
                 result[f"{name}_accuracy"] = self.right[name] / total
                 result[f"{name}_chance"] = targets.most_common(1)[0][1] / total
+        if len(self.answered) > 1:
+            for source, count in sorted(self.answered.items()):
+                result[f"qa_accuracy_{source}"] = self.answered_right[source] / count
         true = torch.cat(self.features)
         mean = true.mean(0, keepdim=True).expand_as(true)
         result["feat_error"] = float(torch.cat(self.errors).mean())
         result["feat_chance"] = float(nn.functional.smooth_l1_loss(mean, true))
         return result
+
+
+def _pick(scores: Tensor, rows: Tensor) -> Tensor:
+    """Take some rows before they are copied to the host: all words of a batch are gigabytes."""
+    return scores[rows.to(scores.device)].float().cpu()

@@ -14,6 +14,7 @@ from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokens import Tokens
 from lxmert.schema import Example, FloatArray, Regions
+from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
 from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
@@ -117,6 +118,14 @@ class TextCorpus:
                 max_text_length,
             )
 
+        if self.token_ids.num_unknown:
+            _logger.warning(
+                "%d of %d texts have a word that the tokenizer does not know, which is read as "
+                "[UNK]",
+                self.token_ids.num_unknown,
+                len(examples),
+            )
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -125,6 +134,19 @@ class TextCorpus:
         image_id = self.examples.image_ids(index)[image]
         regions = self.store[image_id]
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
+
+
+def tell_splits(
+    training: TextCorpus, validation: TextCorpus, train: Sequence[str], valid: Sequence[str]
+) -> None:
+    """Say which files the scores of a run are about."""
+    _logger.info(
+        "training on %d texts of %s; validating on %d of %s",
+        len(training),
+        ", ".join(train),
+        len(validation),
+        ", ".join(valid),
+    )
 
 
 def check_several_images(*corpora: TextCorpus) -> None:
@@ -200,10 +222,13 @@ def save_model(
     tokenizer: BertTokenizer,
     preprocessor: PreprocessorConfig,
     eyes: Eyes | None,
+    blind: str = "",
 ) -> None:
-    """Write everything that inference needs into one folder."""
+    """Write everything that inference needs into one folder, and `Blind.to_text` if given."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     preprocessor.save(folder)
+    if blind:
+        (folder / BLIND_NAME).write_text(blind, encoding="utf-8")
     if eyes is not None:
         eyes.save_pretrained(folder / EYES_FOLDER)

@@ -3,6 +3,8 @@
 OUT/recipe.toml      the resolved recipe
 OUT/versions.json    versions of the libraries, commit of the source
 OUT/log.jsonl        losses and metrics
+OUT/tensorboard/     the same for TensorBoard, where it is installed
+OUT/curve.png        the same as a picture, drawn at the end
 OUT/checkpoints/     the last two checkpoints
 OUT/best/            the best weights so far, where the recipe evaluates along the way
 OUT/finished.json    the final metrics; written last
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from lxmert.train.tables import flatten
 
-FREE_KEYS = ("loop.workers", "loop.log_every")
+FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
 
 _RECIPE = "recipe.toml"

@@ -16,9 +16,12 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
 from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.task import Batch, Task
+from lxmert.train.curve import draw_curve
 from lxmert.train.folder import (
     check_folder,
     close_folder,
@@ -103,16 +106,34 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
         ValueError: the settings do not fit the number of processes, the device, the task or the
             run that is already in the folder.
         FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
+        OSError: a file vanished or the disk is full; the last good checkpoint is kept.
+    """
+    metrics = check_finished(recipe, output)
+    if metrics is not None:
+        return metrics
+    run, random_states = _start(recipe, task, output, cpu=cpu)
+    with run.report:
+        try:
+            _run_steps(run, random_states)
+            metrics = _finish(run)
+        except (OSError, SafetensorError) as problem:
+            raise OSError(_tell_stop(run, problem)) from problem
+    if run.is_main:
+        _logger.info("%s is finished after %d steps", output, run.total_steps)
+    return metrics
+
+
+def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
+    """Return the metrics of a run that is finished, and say so; None for one that can go on.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or a model of another origin.
     """
     check_folder(output, recipe_table(recipe))
     metrics = finished_metrics(output)
     if metrics is not None:
         _logger.info("%s is finished: nothing to do", output)
-        return metrics
-    run, random_states = _start(recipe, task, output, cpu=cpu)
-    with run.report:
-        _run_steps(run, random_states)
-        return _finish(run)
+    return metrics
 
 
 def _start(
@@ -297,6 +318,18 @@ def _clip(run: _Run) -> Tensor:
     return norm.to(run.accelerator.device)
 
 
+def _tell_stop(run: _Run, problem: Exception) -> str:
+    """Say what stopped a run, where it was, and what is left of it."""
+    # The message of a worker process is its whole trace, which ends with what happened.
+    reason = str(problem).strip().splitlines()[-1]
+    good = latest_checkpoint(run.output / "checkpoints")
+    return (
+        f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
+        f"{run.meter.last or 'no losses were read yet'}; the last good checkpoint is "
+        f"{good or 'none'}: mend it, and give the same command again"
+    )
+
+
 def _read_losses(run: _Run) -> None:
     """Bring the losses of the last steps to the host, and stop the run if one is not finite."""
     try:
@@ -369,7 +402,20 @@ def _finish(run: _Run) -> dict[str, float]:
     metrics = _evaluate(run)
     if run.is_main:
         run.task.save(run.output)
+        _draw(run)
         close_folder(run.output, metrics, steps=run.total_steps)
-        _logger.info("%s is finished after %d steps", run.output, run.total_steps)
     run.accelerator.wait_for_everyone()
     return metrics
+
+
+def _draw(run: _Run) -> None:
+    """Save the picture of the run."""
+    curve = draw_curve(
+        run.report.lines(),
+        total_steps=run.total_steps,
+        best_metric=run.task.best_metric,
+        marks=GUESSES,
+    )
+    part = run.output / "curve.png.part"
+    curve.save(part, format="PNG")
+    part.replace(run.output / "curve.png")

@@ -21,6 +21,7 @@ class Meter:
 
     Attributes:
         rows: the steps since the last line of the log that were already read.
+        last: the losses of the last step that was read, in words; empty before the first.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Meter:
         self.names = names
         self.accelerator = accelerator
         self.rows = list(rows)
+        self.last = ""
         self._unread: list[tuple[Tensor, Tensor, Sequence[float]]] = []
 
     def add(self, sums: Tensor, norm: Tensor, counts: Sequence[float]) -> None:
@@ -70,6 +72,7 @@ class Meter:
             row = [norm, *values, *self._unread[i][2]]
             self._check(row, first + i)
             self.rows.append(row)
+        self.last = f"step {step} had losses {self._terms(row)}"
         self._unread.clear()
 
     def summary(self, weights: Mapping[str, float]) -> dict[str, object]:
@@ -96,11 +99,16 @@ class Meter:
         gradient = 0.0 if self.accelerator.scaler is not None else row[0]
         if all(map(math.isfinite, (gradient, *losses.values()))):
             return
-        terms = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
         raise FloatingPointError(
-            f"step {step} has losses {terms} and a gradient of norm {row[0]:.6g}; expected finite "
-            "numbers: lower optim.lr or set optim.clip_norm, and start in a new folder"
+            f"step {step} has losses {self._terms(row)} and a gradient of norm {row[0]:.6g}; "
+            "expected finite numbers: lower optim.lr or set optim.clip_norm, and start in a new "
+            "folder"
         )
+
+    def _terms(self, row: Row) -> str:
+        """Write the losses of a step, each objective by its name."""
+        losses = _means([row], self.names)
+        return ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
 
 
 def _means(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:

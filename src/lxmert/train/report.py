@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: `log.jsonl`, and a progress bar on a terminal or the log."""
+"""Where the numbers of a run go: `log.jsonl`, TensorBoard, and a bar on a terminal or the log."""
 
 import json
 import logging
@@ -10,6 +10,8 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lxmert.train.scalars import Scalars
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ class Report:
         self.path = path
         self.total_steps = total_steps
         self.active = active
+        self._step = 0
+        self._scalars: Scalars | None = None
         console = Console(stderr=True)
         self._bar: Progress | None = None
         if active and console.is_terminal:
@@ -47,6 +51,8 @@ class Report:
             self._bar_task = self._bar.add_task("", total=total_steps)
 
     def __enter__(self) -> Self:
+        if self.active:
+            self._scalars = Scalars(self.path.parent / "tensorboard", step=self._step)
         if self._bar is not None:
             self._bar.start()
         return self
@@ -59,9 +65,12 @@ class Report:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._scalars is not None:
+            self._scalars.close()
 
     def rewind(self, step: int) -> None:
-        """Drop the lines that an interrupted run wrote after its last checkpoint."""
+        """Begin after a step; drop what an interrupted run wrote after its last checkpoint."""
+        self._step = step
         if not self.active or not self.path.exists():
             return
         # The interruption may have cut the last line short, before its line break.
@@ -70,6 +79,10 @@ class Report:
         part = self.path.with_suffix(".part")
         part.write_text("".join(whole), encoding="utf-8")
         part.replace(self.path)
+
+    def lines(self) -> list[dict[str, object]]:
+        """Return the lines of the log."""
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
     def advance(self, step: int) -> None:
         """Move the bar to `step` steps done."""
@@ -82,18 +95,22 @@ class Report:
         assert isinstance(losses, dict)
         assert isinstance(left, float)
         terms = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-        speed = f"{record['examples_per_second']:.1f} examples/s"
-        if self._bar is None:
-            speed += f"  {timedelta(seconds=round(left))} left"
+        text = f"loss {record['loss']:.4f}  {terms}  {record['examples_per_second']:.1f} examples/s"
+        if self._bar is not None:
+            self._bar.update(self._bar_task, description=text)
         else:
-            self._bar.update(self._bar_task, description=speed)
-        self._write(record, f"loss {record['loss']:.4f}  {terms}  {speed}")
+            text += f"  {timedelta(seconds=round(left))} left"
+        if self._scalars is not None:
+            self._scalars.training(record)
+        self._write(record, text, show=self._bar is None)
 
     def evaluation(self, record: Mapping[str, object]) -> None:
         """Report the metrics of the validation split."""
         metrics = record["metrics"]
         assert isinstance(metrics, dict)
         terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        if self._scalars is not None:
+            self._scalars.evaluation(record)
         self._write(record, f"evaluation  {terms}{'  (best so far)' if record['best'] else ''}")
 
     def _stays(self, line: str, step: int) -> bool:
@@ -102,11 +119,14 @@ class Report:
         repeated = "metrics" in record and record["step"] == self.total_steps
         return bool(record["step"] <= step and not repeated)
 
-    def _write(self, record: Mapping[str, object], text: str) -> None:
+    def _write(self, record: Mapping[str, object], text: str, *, show: bool = True) -> None:
+        """Append a line to the log; show it, unless the bar does."""
         if not self.active:
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        if not show:
+            return
         line = f"step {record['step']}/{self.total_steps}  {text}"
         if self._bar is None:
             _logger.info(line)

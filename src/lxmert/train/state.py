@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
@@ -65,18 +66,30 @@ def save_checkpoint(
 
     Returns:
         The checkpoint's folder, `folder/step-N`.
+
+    Raises:
+        OSError: if it cannot be written, as the disk is full; the older ones are still there.
     """
     path = folder / f"step-{progress.step}"
     part = path.with_name(path.name + _PART)
     _remove(part)
     part.mkdir(parents=True)
-    save_model(model, str(part / "model.safetensors"))
-    torch.save(optimizer.state_dict(), part / "optimizer.pt")
-    torch.save(None if scaler is None else scaler.state_dict(), part / "scaler.pt")
-    torch.save(list(random_states), part / "random.pt")
-    sizes = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
-    manifest = {**record, "progress": asdict(progress), "files": sizes}
-    (part / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    states = {
+        "optimizer.pt": optimizer.state_dict(),
+        "scaler.pt": None if scaler is None else scaler.state_dict(),
+        "random.pt": list(random_states),
+    }
+    try:
+        save_model(model, str(part / "model.safetensors"))
+        for name, state in states.items():
+            torch.save(state, part / name)
+        sizes = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
+        manifest = {**record, "progress": asdict(progress), "files": sizes}
+        (part / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save raises the last
+        _remove(part)  # makes room
+        reason = str(problem).strip().splitlines()[0]
+        raise OSError(f"{path} cannot be written, is the disk full? ({reason})") from problem
     _remove(path)
     part.rename(path)
     for old in _complete(folder)[:-keep]:

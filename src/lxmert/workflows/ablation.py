@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from lxmert.model.bert import save_language_side
-from lxmert.tasks.registry import TASKS, build_task
+from lxmert.tasks.registry import TASKS
 from lxmert.train.folder import finished_metrics
-from lxmert.train.loop import train
 from lxmert.train.settings import Recipe, read_recipe
 from lxmert.train.tables import from_table, unknown_name
+from lxmert.workflows.training import train_recipe
 
 _LANGUAGE_SIDE = "language-side"
 
@@ -271,8 +271,6 @@ def _train(run: Run, *, threads: int | None = None) -> None:
         torch.set_num_threads(threads)
     if finished_metrics(run.folder) is None:
         _logger.info("%s", run.folder)
-        recipe = _read(run)
-        task = build_task(recipe.task, recipe.settings, seed=recipe.seed, folder=run.folder)
-        train(recipe, task, run.folder)
+        train_recipe(_read(run), run.folder)
     if run.hands_over == "language" and not _handed_over(run).is_dir():
         save_language_side(run.folder, _handed_over(run))

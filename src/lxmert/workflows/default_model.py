@@ -186,7 +186,7 @@ def write_card(run: Path) -> str:
         count=answers["count"],
         pictures=len(_read_json(run / "scenes" / "test" / "objects.json")["images"]),
         families="\n".join(
-            f"| {family} | {score:.1%} | {answers['blind'][family]:.1%} "
+            f"| {family} | {score:.1%} | {answers['question_only'][family]:.1%} "
             f"| {compositional['accuracy'][family]:.1%} |"
             for family, score in answers["accuracy"].items()
         ),

@@ -1,39 +1,51 @@
-"""Scores of a model on questions or statements about pictures, and of eyes, from pixels."""
+"""Scores of a model on questions or statements about pictures, of eyes, and of predictions."""
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
 from lxmert.data.coco import read_coco
+from lxmert.data.lines import scan_lines
 from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.readers import read_questions
+from lxmert.hub import find_model
 from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import Example
+from lxmert.tasks.blind import Blind, judge
 from lxmert.tasks.detection import score_detector
-from lxmert.tasks.metrics import accuracy_by_family, blind_guesses
+from lxmert.tasks.metrics import accuracy_by_family, best_answer
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.texts import ModelSettings
 from lxmert.vision.extract import RegionExtractor
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
-from lxmert.workflows.prediction import predict
+from lxmert.workflows.prediction import predict, read_asked
 
 
 class AnswerReport(TypedDict):
-    """What `evaluate_answers` finds.
+    """What `evaluate_answers` and `evaluate_predictions` find.
 
     Attributes:
-        accuracy: mean score, `overall` and by family.
-        blind: the same for the blind guess; empty without training questions.
-        count: number of questions.
+        accuracy: mean score, `overall` and by family; where no question has one, by the kind of its
+            answer: `yes/no`, `number`, `other`.
+        question_only: the same for the most frequent answer to the identical question; empty where
+            nothing is known of the training questions.
+        majority: the same for the most frequent answer of all.
+        count: number of questions, all of which are scored.
+        warnings: what one should know before one believes the numbers.
     """
 
     accuracy: dict[str, float]
-    blind: dict[str, float]
+    question_only: dict[str, float]
+    majority: dict[str, float]
     count: int
+    warnings: list[str]
 
 
 def evaluate_answers(
@@ -51,29 +63,52 @@ def evaluate_answers(
         model: folder or hub name.
         data: JSONL file of questions with answers.
         images: folder of the pictures.
-        training: JSONL file of training questions, from which the blind guess learns.
+        training: JSONL file of training questions, from which guesses without a picture are
+            learned; absent: the model folder knows them.
         limit: number of questions, drawn at random with a fixed seed; absent: all.
         progress: called with the numbers of questions done and in all.
 
     Raises:
-        ValueError: if no question has an answer.
+        ValueError: if no question has an answer, or a question cannot be asked.
     """
-    examples = [example for example in read_questions(data) if example.answers]
-    if not examples:
-        raise ValueError(f"{data} has no question with an answer: there is nothing to score")
+    asked = read_asked(data, images)
+    examples, warnings = _with_answers(asked, data)
     if limit is not None and limit < len(examples):
         chosen = np.random.default_rng(0).permutation(len(examples))[:limit]
         examples = [examples[index] for index in sorted(chosen.tolist())]
     pipeline = LxmertPipeline.from_pretrained(model)
-    predictions = [best.answer for best in predict(pipeline, examples, images, progress)]
-    blind = {}
-    if training is not None:
-        blind = accuracy_by_family(examples, blind_guesses(read_questions(training), examples))
-    return {
-        "accuracy": accuracy_by_family(examples, predictions),
-        "blind": blind,
-        "count": len(examples),
-    }
+    answers = predict(pipeline, examples, images, progress)
+    predictions = [best.answer for best in answers]
+    unknown = [e for e in examples if not e.answers.keys() & set(pipeline.answers)]
+    if unknown:
+        warnings.append(
+            f"{len(unknown):,} of {len(examples):,} questions ({len(unknown) / len(examples):.1%}) "
+            "have no answer that the model can give, and count as wrong; the first is "
+            f"{unknown[0].text!r}: {dict(unknown[0].answers)}"
+        )
+    blind = Blind.load(find_model(model)) if training is None else _learn(training)
+    return _report(examples, predictions, blind, warnings)
+
+
+def evaluate_predictions(
+    data: Path, predictions: Path, *, training: Path | None = None
+) -> AnswerReport:
+    """Score a file of predictions, such as `lxmert predict` writes, whoever made it.
+
+    Args:
+        data: JSONL file of questions with answers.
+        predictions: JSONL file with `question_id` and `answer` on each line.
+        training: as for `evaluate_answers`; absent: there are no guesses to compare with.
+
+    Raises:
+        ValueError: if there is not exactly one prediction for each question.
+    """
+    examples = read_questions(data)
+    given = _read_predictions(predictions)
+    _check_ids([example.example_id for example in examples], data, given, predictions)
+    scored, warnings = _with_answers(examples, data)
+    blind = None if training is None else _learn(training)
+    return _report(scored, [given[example.example_id] for example in scored], blind, warnings)
 
 
 def evaluate_statements(
@@ -120,3 +155,91 @@ def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:
     detector = RegionExtractor.from_pretrained(eyes).detector
     records = read_coco(data, image_folder=images).records
     return score_detector(detector, records, device="cpu", by_class=True)
+
+
+def _with_answers(examples: Sequence[Example], data: Path) -> tuple[list[Example], list[str]]:
+    """Return the questions that can be scored, and a warning if others are there."""
+    scored = [example for example in examples if example.answers]
+    if not scored:
+        raise ValueError(f"{data} has no question with an answer: there is nothing to score")
+    lost = len(examples) - len(scored)
+    if not lost:
+        return scored, []
+    told = f"{lost:,} of {len(examples):,} questions of {data} come without answer: not scored"
+    return scored, [told]
+
+
+def _learn(training: Path) -> Blind:
+    return Blind.learn(read_questions(training))
+
+
+def _report(
+    examples: Sequence[Example],
+    predictions: Sequence[str],
+    blind: Blind | None,
+    warnings: Sequence[str],
+) -> AnswerReport:
+    """Score the predictions, and the guesses beside them."""
+    if not any(example.family for example in examples):
+        examples = [replace(example, family=_kind(example)) for example in examples]
+    accuracy = accuracy_by_family(examples, predictions)
+    if blind is None:
+        scores: dict[str, dict[str, float]] = {"question_only": {}, "majority": {}}
+        verdict = (
+            "it is not known what guessing without a picture would reach: name the training "
+            "questions with --training"
+        )
+    else:
+        scores = blind.scores(examples)
+        verdict = judge(accuracy, scores)
+    return {
+        "accuracy": accuracy,
+        "question_only": scores["question_only"],
+        "majority": scores["majority"],
+        "count": len(examples),
+        "warnings": [*warnings, *([verdict] if verdict else [])],
+    }
+
+
+def _kind(example: Example) -> str:
+    """Return the kind of the best answer, as VQA's evaluation tells them apart."""
+    answer = best_answer(example.answers).lower()
+    if answer in ("yes", "no"):
+        return "yes/no"
+    return "number" if answer.isdecimal() else "other"
+
+
+def _read_predictions(path: Path) -> dict[str, str]:
+    """Return answers by question id, from lines with `question_id` and `answer`."""
+    answers: dict[str, str] = {}
+    for line in scan_lines(path):
+        record = line.record or {}
+        example_id, answer = record.get("question_id"), record.get("answer")
+        if not isinstance(example_id, str | int) or not isinstance(answer, str):
+            raise ValueError(
+                f"{path} line {line.number}: expected an object with 'question_id' and a text as "
+                "'answer', as lxmert predict writes it"
+            )
+        if str(example_id) in answers:
+            raise ValueError(f"{path} line {line.number}: {example_id!r} is answered already")
+        answers[str(example_id)] = answer
+    return answers
+
+
+def _check_ids(ids: Sequence[str], data: Path, given: Mapping[str, str], predictions: Path) -> None:
+    """Refuse predictions that are not one for each question."""
+    twice, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
+    if count > 1:
+        raise ValueError(f"{data} has the question_id {twice!r} more than once: make them unique")
+    missing = [example_id for example_id in ids if example_id not in given]
+    if missing:
+        raise ValueError(
+            f"{predictions} lacks {len(missing):,} of the {len(ids):,} questions of {data}, such "
+            f"as {missing[0]!r}: all of them must be answered to be scored"
+        )
+    unknown = sorted(given.keys() - set(ids))
+    if unknown:
+        raise ValueError(
+            f"{predictions} answers {len(unknown):,} questions that {data} does not ask, such as "
+            f"{unknown[0]!r}: are these the predictions for this file?"
+        )

@@ -52,9 +52,10 @@ def extract_folder(
     eyes: Eyes,
     settings: ExtractionSettings | None = None,
     *,
+    image_ids: Sequence[str] | None = None,
     progress: Callable[[int, int], None],
 ) -> RegionStore:
-    """Extract the regions of all pictures below a folder; an interrupted run is taken up again.
+    """Extract the regions of pictures below a folder; an interrupted run is taken up again.
 
     Pictures that cannot be read, or that the extractor refuses, are among the store's `failures`,
     and are tried again next time. Besides the memory of the extractor, `reading.MOST_BYTES` are
@@ -65,6 +66,7 @@ def extract_folder(
         output: the store.
         eyes: any extractor; `load_eyes` loads one.
         settings: absent: `ExtractionSettings()`.
+        image_ids: the pictures; absent: all that are below the folder.
         progress: called with the numbers of pictures done and in all.
 
     Raises:
@@ -74,7 +76,7 @@ def extract_folder(
     settings = settings or ExtractionSettings()
     _check_apart(images, settings.figures)
     _check_number(eyes, settings.num_regions)
-    image_ids = find_images(images)
+    image_ids = find_images(images) if image_ids is None else image_ids
     header = StoreHeader(
         extractor=eyes.fingerprint,
         feature_dim=eyes.feature_dim,

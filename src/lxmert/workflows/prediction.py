@@ -3,8 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
@@ -38,11 +40,9 @@ def predict_file(
         The number of questions.
 
     Raises:
-        ValueError: if the file holds no question, or one's picture cannot be read.
+        ValueError: if the file holds no question, or one cannot be asked.
     """
-    examples = read_questions(data)
-    if not examples:
-        raise ValueError(f"{data} holds no question: one JSON object a line is needed")
+    examples = read_asked(data, images)
     predictions = predict(
         LxmertPipeline.from_pretrained(model, device=device), examples, images, progress
     )
@@ -59,6 +59,41 @@ def predict_file(
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
     partial.replace(output)
     return len(examples)
+
+
+def read_asked(data: Path, images: Path) -> list[Example]:
+    """Read questions, with the paths of their pictures below the folder.
+
+    A picture may be named as in training: in another case, without its sub-folder, and so on.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if there is no question, or a line or a picture of it cannot be used.
+    """
+    examples = read_questions(data)
+    if not examples:
+        raise ValueError(f"{data} holds no question: one JSON object a line is needed")
+    folder = ImageFolder(images)
+    lost: dict[str, str] = {}
+    asked = []
+    for example in examples:
+        matches = [folder.match(name) for name in example.image_ids]
+        found = tuple(match.name for match in matches if match.name is not None)
+        lost |= {match.detail: example.text for match in matches if match.name is None}
+        asked.append(replace(example, image_ids=found))
+    if lost:
+        detail = next(iter(lost))
+        raise ValueError(
+            f"{data}: {len(lost):,} pictures cannot be used, the first is of {lost[detail]!r}: "
+            f"{detail}; every question must be answered: correct the names, or --images"
+        )
+    pair = next((example for example in asked if len(example.image_ids) > 1), None)
+    if pair is not None:
+        raise ValueError(
+            f"{data}: {pair.text!r} is about two pictures, and this command asks about one at a "
+            "time: name one with 'image'"
+        )
+    return asked
 
 
 def predict(

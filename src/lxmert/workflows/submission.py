@@ -194,12 +194,13 @@ class _Predictor:
     def predict(self, corpus: Corpus, progress: Progress) -> Iterator[Answer]:
         """Yield the best answer to each question."""
         wanted = 2 if self.judges else 1
-        for row in range(len(corpus)):
-            if len(corpus.images(row)) != wanted:
-                raise ValueError(
-                    f"{corpus.example_id(row)!r} is about {len(corpus.images(row))} images, but "
-                    f"the model reads {wanted} beside each text"
-                )
+        counts = (corpus.image_pairs >= 0).sum(axis=1)
+        if (counts != wanted).any():
+            row = int((counts != wanted).argmax())
+            raise ValueError(
+                f"{corpus.example_id(row)!r} is about {counts[row]} images, but the model reads "
+                f"{wanted} beside each text"
+            )
         self._check_images(corpus)
         tokens = Tokens(corpus.texts(), self.tokenizer, longest=self.longest)
         for start in range(0, len(corpus), _EXAMPLES_AT_ONCE):

@@ -1,0 +1,120 @@
+"""One command from a recipe to a trained model; what own data lack is made first, once."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from lxmert.data.check import Progress
+from lxmert.tasks.answering import AnsweringSettings
+from lxmert.tasks.blind import GUESSES, judge
+from lxmert.tasks.metrics import OVERALL
+from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
+from lxmert.tasks.own_files import load_report
+from lxmert.tasks.registry import TASKS, build_task
+from lxmert.tasks.task import Task
+from lxmert.train.loop import check_finished, train
+from lxmert.train.processes import start_processes
+from lxmert.train.settings import Recipe, read_recipe
+from lxmert.workflows.own_regions import prepare_regions, region_settings
+
+_logger = logging.getLogger(__name__)
+
+
+def read_with_options(
+    path: Path, overrides: Sequence[str], options: Mapping[str, object]
+) -> Recipe:
+    """Read a recipe, and put options of the command into its table `[data]`.
+
+    Args:
+        path: the recipe.
+        overrides: as `read_recipe` takes them.
+        options: value by name of a setting, such as `limit_images`; None where none is given.
+
+    Raises:
+        FileNotFoundError: there is no such recipe.
+        ValueError: it is wrong, or its task does not have such a setting.
+    """
+    recipe = read_recipe(path, TASKS, overrides=overrides)
+    known = {field.name for field in fields(getattr(recipe.settings, "data"))}  # noqa: B009
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for own data, and {path} is a recipe of the task "
+                f"{recipe.task}, which has no such setting: leave it out"
+            )
+    added = [f"data.{name}={str(value).lower()}" for name, value in given.items()]
+    return read_recipe(path, TASKS, overrides=[*overrides, *added]) if added else recipe
+
+
+def train_recipe(
+    recipe: Recipe,
+    output: Path,
+    *,
+    cpu: bool = False,
+    progress: Progress = lambda what, done, total: None,  # noqa: ARG005
+) -> dict[str, float]:
+    """Prepare what a recipe needs, and train; the same call resumes an interrupted run.
+
+    Args:
+        recipe: the settings.
+        output: folder of the run.
+        cpu: whether to leave GPUs alone.
+        progress: called while data are prepared.
+
+    Returns:
+        The final metrics of the validation split; on ranks other than 0 nothing.
+
+    Raises:
+        ValueError: the data or the settings do not fit.
+        OSError: a file is missing, or there is no room for one.
+        FloatingPointError: a loss became NaN or infinite.
+    """
+    metrics = check_finished(recipe, output)
+    if metrics is not None:
+        return metrics
+    if not isinstance(recipe.settings, OwnDataSettings):
+        task = build_task(recipe.task, recipe.settings, seed=recipe.seed)
+        return train(recipe, task, output, cpu=cpu)
+    accelerator = start_processes(recipe.loop.precision, cpu=cpu)
+    first = bool(accelerator.is_main_process)
+    with accelerator.main_process_first():
+        task = _own_data(
+            recipe, output, device=str(accelerator.device), first=first, progress=progress
+        )
+    metrics = train(recipe, task, output, cpu=cpu)
+    if first:
+        _sum_up(metrics, output)
+    return metrics
+
+
+def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
+    """Say once more what was trained on, and if nothing was learned."""
+    for line in load_report(output).summary():
+        _logger.info("%s", line)
+    guesses = {name: {OVERALL: metrics[name]} for name in GUESSES if name in metrics}
+    if len(guesses) == len(GUESSES):
+        warning = judge(metrics, guesses)
+        if warning:
+            _logger.warning("%s", warning)
+
+
+def _own_data(
+    recipe: Recipe, folder: Path, *, device: str, first: bool, progress: Progress
+) -> Task:
+    """Make the task that own data ask for: with eyes that are there, or to be trained along."""
+    settings = recipe.settings
+    assert isinstance(settings, OwnDataSettings)
+    if settings.data.eyes is None and settings.model.start is None:
+        torch.manual_seed(recipe.seed)
+        return OwnDataTask(
+            settings, seed=recipe.seed, folder=folder, first=first, progress=progress
+        )
+    if first:
+        prepare_regions(settings, folder, seed=recipe.seed, device=device, progress=progress)
+    ready = region_settings(settings, folder)
+    name = "answering" if isinstance(ready, AnsweringSettings) else "pairs"
+    return build_task(name, ready, seed=recipe.seed)
