@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "explain": LEAVES | {"model"},
     "pipeline": LEAVES | {"processing", "model", "vision", "data", "explain", "hub"},
     "serve": {"schema", "pipeline"},
-    "terminal": {"pipeline"},
+    "terminal": {"explain"},
     "scale": {"schema", "data", "pipeline", "workflows"},
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""

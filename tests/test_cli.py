@@ -221,6 +221,15 @@ def test_a_picture_unlike_its_world_is_answered_with_a_warning(
     assert "whole image" in result.out
 
 
+def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -> None:
+    """The library's own error for a configuration came out as a traceback."""
+    sizes = ("--set", "model.hidden_size=-1")
+    data = ("--set", "data.train=examples/questions.jsonl", "--set", "data.images=examples")
+    result = lxmert("train", "recipes/own-data.toml", "-o", tmp_path / "run", *data, *sizes)
+    assert result.code == 2
+    assert "hidden_size is -1, but must be above 0" in result.err.splitlines()[-1]
+
+
 def test_help_loads_no_torch() -> None:
     code = "import sys; sys.argv = ['lxmert', '--help']; import lxmert.cli.main as c\n"
     code += "try: c.main()\nexcept SystemExit: print('torch' in sys.modules)"

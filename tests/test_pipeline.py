@@ -60,6 +60,60 @@ def test_relevance_is_what_leaving_a_region_out_does(pipeline: LxmertPipeline) -
         assert explanation.relevance[index] == pytest.approx(best.score - without, abs=1e-4)
 
 
+def test_any_answers_are_explained_by_any_methods(pipeline: LxmertPipeline) -> None:
+    explanation = pipeline.explain(
+        SCENE, QUESTIONS[0], top_k=2, answers=["mug", "black"], methods=["gradcam", "attention"]
+    )
+    named = [answer.answer for answer in explanation.answers]
+    assert named[0] == "black"
+    assert named[2:] == ["mug"], "an answer that is among the best is not there twice"
+    every = {a.answer: a.score for a in pipeline.ask(SCENE, QUESTIONS[0], top_k=39)}
+    for answer in explanation.answers:
+        assert answer.score == pytest.approx(every[answer.answer], abs=1e-5)
+    assert list(explanation.by_method) == ["gradcam", "attention", "occlusion"]
+    for words, regions in explanation.by_method.values():
+        assert words.shape == (3, len(explanation.words))
+        assert regions.shape == (3, len(explanation.regions))
+    assert {len(layers) for layers in explanation.maps.kinds().values()} == {2, 3}
+    assert "<iframe" in explanation._repr_html_()
+
+
+def test_words_are_shown_as_they_were_typed(pipeline: LxmertPipeline) -> None:
+    with pytest.warns(UserWarning, match="never read 'Zebra'"):
+        explanation = pipeline.explain(SCENE, "IS there a  Zebra,ball?", methods=["attention"])
+    shown = [(word.text, word.kind, word.joined) for word in explanation.words]
+    assert shown == [
+        ("[CLS]", "special", False),
+        ("IS", "word", False),
+        ("there", "word", False),
+        ("a", "word", False),
+        ("Zebra", "unknown", False),
+        (",", "word", True),
+        ("ball", "word", True),
+        ("?", "word", True),
+        ("[SEP]", "special", False),
+    ]
+    assert explanation.unread == ""
+
+
+def test_what_was_not_read_of_a_long_question_is_told(pipeline: LxmertPipeline) -> None:
+    question = "What color is the ball " + "and the mug " * 10 + "?"
+    with pytest.warns(UserWarning, match="were cut"):
+        explanation = pipeline.explain(SCENE, question, methods=["attention"])
+    assert len(explanation.words) == 20
+    assert explanation.words[-1].text == "[SEP]"
+    read = question.removesuffix(explanation.unread)
+    assert read.split() == [word.text for word in explanation.words[1:-1]]
+    assert explanation.unread.endswith("and the mug ?")
+
+
+def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertPipeline) -> None:
+    with pytest.raises(ValueError, match=r"'Purpel' is not among the 39 answers .* purple"):
+        pipeline.explain(SCENE, QUESTIONS[0], answers=["Purpel"])
+    with pytest.raises(ValueError, match=r"'\?' is not among the 39 answers .* such as '0'"):
+        pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
+
+
 def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> None:
     explanation = pipeline.explain(SCENE, QUESTIONS[0])
     for label, name in zip(explanation.labels, explanation.objects, strict=True):

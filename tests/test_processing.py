@@ -71,6 +71,11 @@ def test_a_text_of_known_words_and_normal_length_is_not_warned_about(
         processor([SCENE], ["What color is the ball?"])
 
 
+def test_a_batch_moves_to_the_device_of_the_model(processor: LxmertProcessor) -> None:
+    batch = processor(SCENE, ["Is there a mug?"])
+    assert {value.device.type for value in batch.to("meta").values()} == {"meta"}
+
+
 def test_one_text_for_each_image(processor: LxmertProcessor) -> None:
     with pytest.raises(ValueError, match="1 images and 2 texts"):
         processor([SCENE], ["a", "b"])

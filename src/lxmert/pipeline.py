@@ -1,18 +1,19 @@
 """One object for users: ask about a picture, see why it was answered so, match captions to it."""
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EYES_FOLDER
-from lxmert.explain.figures import draw_answer
-from lxmert.explain.occlusion import region_relevance
+from lxmert.data.tokenizer import Encoded
+from lxmert.explain.explanation import Explanation, Word
+from lxmert.explain.maps import attention_maps
+from lxmert.explain.methods import QUICK, choose_methods, explain_answers
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, model_name, remember_parts
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.configuration import LxmertConfig
@@ -27,69 +28,6 @@ _WHOLE = "whole image"
 
 _TEXTS_AT_ONCE = 64
 """Texts about one picture that are computed together, so that memory does not grow with them."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """An answered question, with what was seen and what mattered.
-
-    Attributes:
-        image: `[height, width, 3]` uint8 RGB.
-        question: what was asked.
-        answers: best first.
-        regions: what the eyes saw.
-        objects: name of each region's object class.
-        labels: the same with its attributes, such as `large red metal ball`.
-        relevance: by how much the best answer loses probability without each region.
-    """
-
-    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-    question: str
-    answers: list[Answer]
-    regions: Regions
-    objects: list[str]
-    labels: list[str]
-    relevance: list[float]
-
-    def to_dict(self) -> dict[str, list[dict[str, object]]]:
-        """Return answers and regions as JSON values.
-
-        Returns:
-            `answers`: list of `answer`, `score`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
-            pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
-        """
-        seen = self.regions
-        return {
-            "answers": [{"answer": a.answer, "score": round(a.score, 6)} for a in self.answers],
-            "regions": [
-                {
-                    "box": [round(float(side), 1) for side in box],
-                    "object": name,
-                    "score": round(float(score), 4),
-                    "label": label,
-                    "relevance": round(relevance, 4),
-                }
-                for box, name, score, label, relevance in zip(
-                    seen.boxes,
-                    self.objects,
-                    seen.object_scores,
-                    self.labels,
-                    self.relevance,
-                    strict=True,
-                )
-            ],
-        }
-
-    def draw(self) -> Image.Image:
-        """Draw the picture with its regions and answers."""
-        return draw_answer(
-            self.image,
-            question=self.question,
-            answers=self.answers,
-            boxes=self.regions.boxes,
-            labels=self.labels,
-            relevance=self.relevance,
-        )
 
 
 class LxmertPipeline:
@@ -268,28 +206,56 @@ class LxmertPipeline:
         logits = self._scores(self._matching_model(), regions, captions)
         return [float(score) for score in logits.softmax(-1)[:, 1]]
 
-    def explain(self, image: ImageInput, question: str, *, top_k: int = 5) -> Explanation:
-        """Answer a question and find out which regions the best answer rests on.
+    def explain(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        top_k: int = 5,
+        answers: Sequence[str] = (),
+        methods: Sequence[str] = QUICK,
+    ) -> Explanation:
+        """Answer a question and find out what the answers rest on; a notebook shows the report.
 
-        Arguments and errors are those of `ask`.
+        Args:
+            image: as for `ask`.
+            question: as for `ask`.
+            top_k: number of answers, at least 1, each of which is explained.
+            answers: further ones to explain, whatever their rank: why not this?
+            methods: names of `lxmert.explain.methods.METHODS`, or `["all"]`; occlusion is always
+                among them, as `relevance` is its.
+
+        Raises:
+            ValueError: if an answer is not in the model's vocabulary, naming the nearest ones; if
+                a method cannot be used, naming those that can; and as `ask`.
         """
         _check_top_k(top_k)
+        chosen = choose_methods(methods)
         model = self._answering_model()
+        named = [self._answer_id(answer) for answer in answers]
         pixels = load_image(image)
         regions = self.regions(pixels)
         inputs = self._to_device(self.processor.inputs([regions], [question]))
         with torch.inference_mode():
-            logits = model(**inputs).question_answering_score
-        answers = self._rank(logits[0].float().softmax(-1), top_k)
-        best = self.answers.index(answers[0].answer)
+            probabilities = model(**inputs).question_answering_score[0].float().softmax(-1)
+        best = probabilities.topk(min(top_k, len(self.answers))).indices.tolist()
+        ids = list(dict.fromkeys((*best, *named)))
+        answer_ids = torch.tensor(ids, device=self.device)
+        read = self.processor.read(question)
         return Explanation(
             image=pixels,
             question=question,
-            answers=answers,
+            words=self._words(question, read),
+            unread=read.lost,
+            answers=[Answer(self.answers[index], float(probabilities[index])) for index in ids],
             regions=regions,
             objects=self.objects(regions),
             labels=self.labels(regions),
-            relevance=region_relevance(model, inputs, best).tolist(),
+            by_method=explain_answers(
+                model, inputs, answer_ids, tuple(dict.fromkeys((*chosen, "occlusion")))
+            ),
+            maps=attention_maps(model, inputs),
+            model=self._name(),
         )
 
     def objects(self, regions: Regions) -> list[str]:
@@ -312,6 +278,32 @@ class LxmertPipeline:
             " ".join([*(extractor.attribute_names[attributes[group]] for group in order), name])
             for name, attributes in zip(self.objects(regions), regions.attribute_ids, strict=True)
         ]
+
+    def _words(self, question: str, read: Encoded) -> list[Word]:
+        """Return the word pieces that the model read, as they were typed."""
+        tokenizer = self.processor.tokenizer
+        words: list[Word] = []
+        previous = 0
+        for token_id, (start, end) in zip(read.token_ids.tolist(), read.spans, strict=True):
+            if start == end:
+                words.append(Word(str(tokenizer.decode([token_id])), "special", joined=False))
+            elif token_id == tokenizer.unk_token_id:
+                words.append(Word(question[start:end], "unknown", joined=previous == start > 0))
+            else:
+                words.append(Word(question[start:end], "word", joined=previous == start > 0))
+            previous = end
+        return words
+
+    def _answer_id(self, answer: str) -> int:
+        """Return the id of an answer, or name the nearest ones."""
+        if answer in self.answers:
+            return self.answers.index(answer)
+        close = difflib.get_close_matches(answer.lower(), self.answers, n=5, cutoff=0.5)
+        meant = f"the nearest are {', '.join(close)}" if close else f"such as {self.answers[0]!r}"
+        raise ValueError(
+            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: name one "
+            f"that is; {meant}"
+        )
 
     def _answering_model(self) -> LxmertForQuestionAnswering:
         """Return the model that answers, whose answers have names."""

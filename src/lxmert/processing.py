@@ -9,12 +9,12 @@ from typing import TypeGuard
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from transformers import BertTokenizer
+from transformers import BatchFeature, BertTokenizer
 
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import LxmertTokenizer, encode
+from lxmert.data.tokenizer import Encoded, LxmertTokenizer, encode
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
@@ -119,7 +119,7 @@ class LxmertProcessor:
         self.extractor.save_pretrained(folder / EYES_FOLDER)
         self.config.save(folder)
 
-    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> BatchFeature:
         """Prepare texts with their images.
 
         Args:
@@ -132,7 +132,8 @@ class LxmertProcessor:
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
             `visual_attention_mask`, padded to the longest text and the most regions. With a list
-            of images for each text the last three are `[batch, images, regions, ...]`.
+            of images for each text the last three are `[batch, images, regions, ...]`. They are
+            the keyword arguments of a model, and move to its device with `.to(device)`.
 
         Warns:
             InputWarning: if a text is cut, a word is unknown, or nothing was recognised.
@@ -154,11 +155,11 @@ class LxmertProcessor:
             raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
         words = self.text_inputs(sentences)
         if not all(map(_is_image, rows)):
-            return words | self._several_images(rows)  # type: ignore[arg-type]
+            return BatchFeature(words | self._several_images(rows))  # type: ignore[arg-type]
         regions = self.extractor(rows)
         if _is_image(images):
             regions *= len(sentences)
-        return words | self.image_inputs(regions)
+        return BatchFeature(words | self.image_inputs(regions))
 
     def open_store(self, folder: str | Path) -> RegionStore:
         """Open a store whose regions the model knows.
@@ -229,11 +230,15 @@ class LxmertProcessor:
             f"the eyes know {known}"
         )
 
+    def read(self, text: str) -> Encoded:
+        """Tokenise one text, and tell what of it the model reads."""
+        return encode(self.tokenizer, text, longest=self.config.max_text_length)
+
     def _tokenize(self, text: str) -> IntArray:
         """Tokenise one text; warn of unknown words and of what is cut."""
         if not text.strip():
             raise ValueError("the text is empty: write a question, such as 'What is this?'")
-        encoded = encode(self.tokenizer, text, longest=self.config.max_text_length)
+        encoded = self.read(text)
         if encoded.unknown:
             _warn(self._unknown_message(encoded.unknown))
         if encoded.lost:

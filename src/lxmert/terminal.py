@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxmert.pipeline import Explanation
+    from lxmert.explain.explanation import Explanation
+    from lxmert.explain.patterns import Share
 
 
 _SHOWN = 10
@@ -31,6 +32,13 @@ def check_output(path: Path, option: str) -> None:
         raise ValueError(f"{option} {path} is a folder: name a file in it")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, under its name only when it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def quiet_libraries() -> None:
@@ -157,6 +165,92 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
         console.print(Text(f"picture with the regions: {figure}", style="dim"))
+
+
+def show_reasons(explanation: "Explanation") -> None:
+    """Print for each answer the region and the word that the first method holds most relevant."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    best = explanation.answers[0].answer
+    console.print(
+        Text.assemble("\n", (explanation.question, "bold"), "  ", (best, "bold green"), "\n")
+    )
+    method, relevance = next(iter(explanation.by_method.items()))
+    table = Table(box=None, pad_edge=False)
+    for title in ("answer", "probability", "rests most on the region", "and the word"):
+        table.add_column(title, header_style="dim")
+    for row, answer in enumerate(explanation.answers[:_SHOWN]):
+        region, word = (side[row].max(dim=-1) for side in (relevance.regions, relevance.words))
+        table.add_row(
+            Text(answer.answer),
+            f"{answer.score:.1%}",
+            Text(explanation.labels[region.indices] if region.values > 0 else "none"),
+            Text(explanation.words[word.indices].text if word.values > 0 else "none"),
+        )
+    console.print(table)
+    if len(explanation.answers) > _SHOWN:
+        console.print(f"and {len(explanation.answers) - _SHOWN} more answers")
+    console.print(f"\n[dim]by {method.replace('_', ' ')}[/]")
+
+
+def show_faithfulness(report: Mapping[str, Any]) -> None:
+    """Print for each method where it points, and the areas under its curves, mean and spread."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    seeds = len(report["seeds"])
+    told = f"{report['questions']} questions, {report['accuracy']:.1%} answered right"
+    console.print(
+        f"{told}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("method", header_style="dim", no_wrap=True)
+    panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
+    table.add_column("points\nat it", justify="right", header_style="dim")
+    for side, way in panels:
+        wish = "↓" if way == "positive" else "↑"
+        table.add_column(f"{side}\n{way} {wish}", justify="right", header_style="dim")
+    for name, found in report["methods"].items():
+        pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
+        areas = [found[side][way]["areas"] for side, way in panels]
+        cells = [f"{sum(a) / seeds:.1f} ± {(max(a) - min(a)) / 2:.1f}" for a in areas]
+        table.add_row(Text(name), pointing, *cells)
+    console.print(table)
+    console.print(
+        "\n[dim]positive: the most relevant removed first, low is good; negative: the least "
+        "relevant,\nhigh is good[/]"
+    )
+    if not report["pointed"]:
+        console.print("no pointing game: no question has 'boxes' of what it asks about")
+    elif report["pointed"] < report["questions"]:
+        console.print(f"pointing game on the {report['pointed']} questions that have boxes")
+    if report["left_out"]:
+        console.print(f"{report['left_out']} questions without an answer were left out")
+
+
+def show_heads(shares: Mapping[str, "Share"]) -> None:
+    """Print for each pattern the head that follows it most, beside one that reads all alike."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lxmert.explain.patterns import PATTERNS
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what is read", header_style="dim")
+    for title in ("layer", "head", "share", "all alike"):
+        table.add_column(title, justify="right", header_style="dim")
+    for name, share in shares.items():
+        layer, head = divmod(int(share.mean.argmax()), share.mean.shape[1])
+        best = f"{share.mean[layer, head]:.0%}"
+        row = (str(layer + 1), str(head + 1), best, f"{share.mean_even:.0%}")
+        table.add_row(Text(PATTERNS[name].title), *row)
+    Console(highlight=False).print(table)
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:

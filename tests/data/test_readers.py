@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lxmert.data.lines import MAX_LINE_BYTES, scan_lines
-from lxmert.data.readers import read_captions, read_questions
+from lxmert.data.readers import read_captions, read_located_questions, read_questions
 from lxmert.data.records import read_rows
 
 
@@ -18,6 +18,22 @@ def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
 
 def question(**fields: object) -> str:
     return json.dumps({"image": "a.png", "question": "What?", **fields})
+
+
+def test_questions_come_with_the_boxes_of_what_they_ask_about(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "q.jsonl",
+        question(boxes=[[1, 2, 3.25, 4], [0, 0, 9, 9]]),
+        question(),
+        question(answer="mug"),
+    )
+    first, second, third = read_located_questions(path)
+    assert first.boxes.tolist() == [[1, 2, 3.25, 4], [0, 0, 9, 9]]
+    assert second.boxes.shape == third.boxes.shape == (0, 4)
+    assert third.example.answers == {"mug": 1.0}
+    write(path, question(boxes=[[3, 2, 1, 4]]))
+    with pytest.raises(ValueError, match="line 1: 'boxes' must be a list of"):
+        read_located_questions(path)
 
 
 def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:

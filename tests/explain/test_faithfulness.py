@@ -84,21 +84,23 @@ def expected_curve(modality: str, direction: str) -> list[float]:
 
 
 def test_curves_are_those_of_really_removing_one_by_one() -> None:
-    result = measure(model(), [trial()], {"fixed": lambda *_: FIXED}, seed=1)
+    result = measure(model(), [trial()], {"fixed": lambda *_: FIXED}, seeds=[1])
     curves = {(c.method, c.modality, c.direction): c for c in result.curves}
     assert len(curves) == len(result.curves) == 2 * 2 * 2
     for modality in ("words", "regions"):
         for direction in ("positive", "negative"):
             curve = curves["fixed", modality, direction]
             expected = expected_curve(modality, direction)
-            assert curve.accuracies == pytest.approx(expected, abs=1e-6)
-            assert curve.area == pytest.approx(area_under(SHARES, expected), abs=1e-4)
+            assert curve.accuracies.shape == (1, len(SHARES))
+            assert curve.accuracies[0] == pytest.approx(expected, abs=1e-6)
+            assert curve.areas == [pytest.approx(area_under(SHARES, expected), abs=1e-4)]
 
 
 def test_batches_of_any_size_give_the_same_result() -> None:
     """Also the random ranking: its seed is the question's number, not its place in a batch."""
-    together = measure(model(), [trial()], LIGHT, seed=3)
-    one_by_one = measure(model(), (trial(slice(i, i + 1)) for i in range(3)), LIGHT, seed=3)
+    singles = (trial(slice(i, i + 1)) for i in range(3))
+    together = measure(model(), [trial()], LIGHT, seeds=[3, 8])
+    one_by_one = measure(model(), singles, LIGHT, seeds=[3, 8])
     assert together.questions == one_by_one.questions == 3
     for first, second in zip(together.curves, one_by_one.curves, strict=True):
         assert (first.method, first.modality, first.direction) == (
@@ -112,22 +114,25 @@ def test_batches_of_any_size_give_the_same_result() -> None:
 
 def test_nothing_and_everything_removed_are_the_same_for_all_methods() -> None:
     for modality in ("words", "regions"):
-        result = measure(model(), [trial()], LIGHT, seed=5)
+        result = measure(model(), [trial()], LIGHT, seeds=[5])
         curves = [c for c in result.curves if c.modality == modality]
         assert len({c.method for c in curves}) == 4
         for end in (0, -1):
-            assert len({c.accuracies[end] for c in curves}) == 1
+            assert len({float(c.accuracies[0, end]) for c in curves}) == 1
 
 
 def test_another_seed_gives_another_random_ranking_and_the_same_methods() -> None:
     def curves(seed: int) -> Iterator[tuple[str, tuple[float, ...]]]:
-        result = measure(model(), [trial()], {"fixed": lambda *_: FIXED}, seed=seed)
-        return ((curve.method, curve.accuracies) for curve in result.curves)
+        result = measure(model(), [trial()], {"fixed": lambda *_: FIXED}, seeds=[seed])
+        return ((c.method, tuple(c.accuracies[0].tolist())) for c in result.curves)
 
     first, second = list(curves(1)), list(curves(2))
     assert [c for c in first if c[0] == "fixed"] == [c for c in second if c[0] == "fixed"]
     assert first != second
     assert first == list(curves(1))
+    both = measure(model(), [trial()], {"fixed": lambda *_: FIXED}, seeds=[1, 2])
+    for curve, one, two in zip(both.curves, first, second, strict=True):
+        assert curve.accuracies.tolist() == [list(one[1]), list(two[1])]
 
 
 def test_the_top_region_points_with_its_centre() -> None:
@@ -151,7 +156,7 @@ def test_padding_is_never_pointed_at_and_chance_is_exact() -> None:
     regions = torch.where(tiny.mask(tiny.REGIONS, REGIONS).bool(), -1 - FIXED.regions, 0)
     regions[0, 1] = regions[2, 0] = -0.5
     method = {"against": lambda *_: Relevance(FIXED.words, regions)}
-    result = measure(model(), [trial()], method, seed=1)
+    result = measure(model(), [trial()], method, seeds=[1])
     # The second example has no target; the first has its target at region 1, the third at 2.
     assert result.pointed == 2
     assert result.pointing == {
@@ -161,7 +166,7 @@ def test_padding_is_never_pointed_at_and_chance_is_exact() -> None:
 
 
 def test_without_any_target_there_is_no_pointing_game() -> None:
-    result = measure(model(), [trial(slice(1, 2))], {}, seed=1)
+    result = measure(model(), [trial(slice(1, 2))], {}, seeds=[1])
     assert (result.pointed, result.pointing) == (0, {})
     assert len(result.curves) == 4
 
@@ -169,10 +174,11 @@ def test_without_any_target_there_is_no_pointing_game() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     good = trial()
     with pytest.raises(ValueError, match="at least 1 trial"):
-        measure(model(), [], {}, seed=1)
+        measure(model(), [], {}, seeds=[1])
     with pytest.raises(ValueError, match=r"'random'.*rename"):
-        measure(model(), [good], {"random": LIGHT["attention"]}, seed=1)
+        measure(model(), [good], {"random": LIGHT["attention"]}, seeds=[1])
     with pytest.raises(ValueError, match=r"\[5, 5, 5\] boxes and 3 targets for \[5, 2, 3\]"):
-        measure(model(), [Trial(good.inputs, SCORES, [boxes(5)] * 3, good.targets)], {}, seed=1)
+        measure(model(), [Trial(good.inputs, SCORES, [boxes(5)] * 3, good.targets)], {}, seeds=[1])
+    fewer = Trial(good.inputs, SCORES[:, 1:], good.boxes, good.targets)
     with pytest.raises(ValueError, match=r"\[3, 12\], expected \[3, 13\]"):
-        measure(model(), [Trial(good.inputs, SCORES[:, 1:], good.boxes, good.targets)], {}, seed=1)
+        measure(model(), [fewer], {}, seeds=[1])

@@ -7,9 +7,15 @@ import torch
 from model import tiny
 from torch import Tensor
 
-from lxmert.explain import integrated_gradients
+from lxmert.explain import integrated_gradients, methods
 from lxmert.explain.maps import attention_maps, maps_and_gradients
-from lxmert.explain.methods import METHODS, multiply, weigh_heads
+from lxmert.explain.methods import (
+    METHODS,
+    choose_methods,
+    explain_answers,
+    multiply,
+    weigh_heads,
+)
 from lxmert.explain.relevance import propagate
 
 ANSWERS = torch.tensor([4, 0, 12])
@@ -153,6 +159,33 @@ def test_a_model_of_half_precision_without_gradients_can_be_explained(name: str)
 def test_an_answer_that_is_none_of_the_model_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="answer id -8 is not in the model's vocabulary"):
         METHODS[name](model(), inputs(), torch.tensor([4, -8, 12]))
+
+
+@every_method
+def test_several_answers_to_one_question_are_explained_as_each_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "_ROWS", 2)
+    network, given = model(), row(inputs(), 1, cut=False)
+    found = explain_answers(network, given, ANSWERS, [name])[name]
+    assert found.regions.shape == (3, tiny.REGIONS)
+    for index in range(3):
+        alone = METHODS[name](network, given, ANSWERS[index : index + 1])
+        close(found.words[index], alone.words[0])
+        close(found.regions[index], alone.regions[0])
+
+
+def test_methods_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_methods(["all"]) == tuple(METHODS)
+    assert choose_methods(["occlusion", "attention", "occlusion"]) == ("occlusion", "attention")
+    with pytest.raises(ValueError, match="no method 'propogation': did you mean propagation"):
+        choose_methods(["propogation"])
+    with pytest.raises(ValueError, match="no method is named: choose among propagation, attention"):
+        choose_methods([])
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+    assert "integrated_gradients" not in choose_methods(["all"])
+    with pytest.raises(ValueError, match=r"needs captum.*choose among propagation, attention"):
+        choose_methods(["integrated_gradients"])
 
 
 def test_attention_is_the_mean_row_of_the_first_word_in_the_last_layer() -> None:

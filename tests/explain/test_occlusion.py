@@ -6,7 +6,7 @@ from model import tiny
 from torch import Tensor
 
 from lxmert.explain import deletion
-from lxmert.explain.occlusion import occlusion, region_relevance
+from lxmert.explain.occlusion import occlude_for_answers, occlusion
 
 ANSWERS = torch.tensor([4, 0, 12])
 WORDS, REGIONS = [4, 7, 5], [5, 2, 3]
@@ -51,12 +51,15 @@ def test_scores_are_what_really_leaving_out_costs(
         assert found.words[row, WORDS[row] - 1] == 0, "[SEP] was left out"
 
 
-def test_regions_of_one_example_are_those_of_its_batch() -> None:
+def test_several_answers_to_one_question_are_explained_as_each_alone() -> None:
     network, given = tiny.build("LxmertForQuestionAnswering"), tiny.inputs()
-    expected = occlusion(network, given, ANSWERS).regions
-    for row, answer in enumerate(ANSWERS.tolist()):
+    for row in range(tiny.BATCH):
         alone = {name: value[row : row + 1] for name, value in given.items()}
-        torch.testing.assert_close(region_relevance(network, alone, answer), expected[row])
+        found = occlude_for_answers(network, alone, ANSWERS)
+        for index, answer in enumerate(ANSWERS.tolist()):
+            expected = occlusion(network, alone, torch.tensor([answer]))
+            torch.testing.assert_close(found.words[index], expected.words[0])
+            torch.testing.assert_close(found.regions[index], expected.regions[0])
 
 
 def test_a_single_region_is_left_out_by_blindness() -> None:
@@ -67,4 +70,5 @@ def test_a_single_region_is_left_out_by_blindness() -> None:
     }
     blind = given | {"visual_attention_mask": torch.zeros(1, 1)}
     expected = probability(network, given, 4) - probability(network, blind, 4)
-    assert region_relevance(network, given, 4).tolist() == [pytest.approx(expected, abs=1e-6)]
+    found = occlusion(network, given, torch.tensor([4])).regions
+    assert found[0].tolist() == [pytest.approx(expected, abs=1e-6)]

@@ -80,6 +80,21 @@ def test_cross_attention_of_two_words_over_three_regions() -> None:
 
 
 def test_cross_attention_of_three_words_over_four_regions() -> None:
+    """By hand: N(R_ss) = [[1, 0, 0], [.5, 1.5, 0], [0, 0, 2]]; two rows of R_qq gathered."""
+    own, other = update_cross(
+        matrix([1, 0, 0], [1, 2, 0], [0, 0, 3]),
+        matrix([1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 2]),
+        theirs=matrix([1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 2, 2, 1]),
+        back=matrix([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]),
+        mean_map=matrix([2, 0, 0, 4], [0, 2, 0, 0], [1, 0, 3, 0]),
+    )
+    # N(R_ss)^T A = [[2, 1, 0, 4], [0, 3, 0, 0], [2, 0, 6, 0]]; N(R_qq) ends in [0, .5, .5, 1]
+    close(other, matrix([3, 5, 2, 4], [0, 3, 0, 0], [2, 3, 6, 2]))
+    # A R_qs = [[6, 4, 0], [0, 2, 0], [1, 0, 3]]
+    close(own, matrix([7, 4, 0], [1, 4, 0], [1, 0, 6]))
+
+
+def test_cross_attention_before_anything_is_gathered() -> None:
     """With nothing gathered yet, what is read is the map itself, and nothing comes back."""
     mean_map = matrix([1, 2, 3, 4], [0, 0, 5, 0], [6, 0, 0, 7])
     identity = torch.eye(3, dtype=torch.float64)[None]

@@ -190,3 +190,9 @@ def test_sums_of_parts_are_sums_of_the_whole(seed):
     ]
     assert_close(sum(part[0] for part in parts), whole[0])
     assert sum(part[1] for part in parts) == whole[1]
+
+
+def test_class_ids_that_are_no_integers_are_refused():
+    """Ids of a float column were cut down to integers without a word."""
+    with pytest.raises(ValueError, match=r"dtype torch.float32.*expected integers"):
+        objectives.answering(torch.zeros(2, 6), torch.tensor([1.0, 2.75]))

@@ -13,7 +13,13 @@ from torch.testing import assert_close
 from lxmert.data.corpus import Corpus
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import IGNORE_INDEX, Example
-from lxmert.tasks.own_data import EyesSettings, OwnDataSettings, OwnDataTask, group_by_image
+from lxmert.tasks.own_data import (
+    EyesSettings,
+    OwnDataSettings,
+    OwnDataTask,
+    answers_by_picture,
+    group_by_image,
+)
 from lxmert.tasks.own_files import OwnData
 from lxmert.tasks.texts import ModelSettings
 
@@ -122,19 +128,21 @@ def test_batches_keep_questions_with_their_pictures(world, tmp_path):
     assert batch["owners"].tolist() == [0, 0, 1, 2]
     assert batch["pixels"].shape == (3, 64, 64, 3)
     own.model.eval()  # in training, the norms of the eyes see the batch as a whole
-    assert own.counts(batch) == {"qa": 4.0}
-    whole = own.losses(own.model, batch)["qa"]
-    parts = [own.losses(own.model, own.collate([own.example(i, 0)]))["qa"] for i in (0, 1, 5)]
-    assert_close(whole, sum(parts), rtol=1e-4, atol=1e-5)
-    whole.backward()
-    assert own.model.eyes.stages[0][0].weight.grad.abs().max() > 0
+    assert own.counts(batch) == {"qa": 4.0, "glance": 3.0}
+    whole = own.losses(own.model, batch)
+    parts = [own.losses(own.model, own.collate([own.example(i, 0)])) for i in (0, 1, 5)]
+    for name in own.loss_weights:
+        assert_close(whole[name], sum(part[name] for part in parts), rtol=1e-4, atol=1e-5)
+        own.model.zero_grad()
+        whole[name].backward(retain_graph=True)
+        assert own.model.eyes.stages[0][0].weight.grad.abs().max() > 0
 
 
 def test_unknown_answers_do_not_count(world, tmp_path):
     own = task(world, tmp_path)
     batch = own.collate([own.example(0, 0)])
     batch["targets"][0] = IGNORE_INDEX
-    assert own.counts(batch) == {"qa": 1.0}
+    assert own.counts(batch) == {"qa": 1.0, "glance": 1.0}
 
 
 def test_soft_targets_where_annotators_disagree(world, tmp_path):
@@ -147,6 +155,23 @@ def test_soft_targets_where_annotators_disagree(world, tmp_path):
     batch = own.collate([own.example(0, 0)])
     assert batch["targets"].shape == (3, len(own.answers))
     assert_close(batch["targets"].sum(1), torch.ones(3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_picture_has_the_answers_of_all_its_questions(seed):
+    """Against a loop over the questions, for one answer each and for scores."""
+    random = np.random.default_rng(seed)
+    owners = torch.from_numpy(np.sort(random.integers(0, 4, 9)))
+    ids = torch.from_numpy(random.choice([IGNORE_INDEX, 0, 1, 2, 3, 4], 9))
+    scores = torch.from_numpy(random.random((9, 5), dtype=np.float32))
+    scores[ids == IGNORE_INDEX] = IGNORE_INDEX
+    of_ids, of_scores = torch.zeros(4, 5), torch.zeros(4, 5)
+    for question, owner in enumerate(owners.tolist()):
+        if ids[question] != IGNORE_INDEX:
+            of_ids[owner, ids[question]] = 1
+            of_scores[owner] = torch.maximum(of_scores[owner], scores[question])
+    assert torch.equal(answers_by_picture(ids, owners, (4, 5)), of_ids)
+    assert torch.equal(answers_by_picture(scores, owners, (4, 5)), of_scores)
 
 
 def train(own, steps):
@@ -167,7 +192,7 @@ def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
     rows = list(range(3))  # the questions about one picture
     batch = own.collate([own._seen(rows)])
     with torch.inference_mode():
-        scores = own.model(batch["pixels"], batch["owners"], batch["text"]).softmax(-1)
+        scores = own.model(batch["pixels"], batch["owners"], batch["text"])[0].softmax(-1)
     picture = world / "images" / own.validation.image_ids(0)[0]
     for row in rows:
         for answer in pipeline.ask(picture, own.validation.text(row), top_k=3):

@@ -89,6 +89,7 @@ def test_several_jobs_wait_for_what_they_start_from(tmp_path: Path) -> None:
     seen: list[int] = []
     run_plan(plan, jobs=2, finished=lambda done, _: seen.append(done))
     assert seen == [1, 2, 3]
+    assert (tmp_path / "pretrained/seed-3/pairs.log").is_file()
 
 
 def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:

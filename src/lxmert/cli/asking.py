@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import Eyes, Model, Picture
+from lxmert.cli.options import AnswerList, Eyes, Model, Picture
 from lxmert.terminal import (
     check_figure,
     check_output,
@@ -22,10 +22,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     model: Model = None,
     eyes: Eyes = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(help="List of the answers of a model that does not name them; remembered."),
-    ] = None,
+    answers: AnswerList = None,
     top_k: Annotated[int, typer.Option(help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     figure: Annotated[
@@ -44,7 +41,7 @@ def ask(
     hide_weight_bars()
     pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes, answers=answers)
     started = time.perf_counter()
-    explanation = pipeline.explain(image, question, top_k=top_k)
+    explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
     seconds = time.perf_counter() - started
     if as_json:
         print(json.dumps({**explanation.to_dict(), "seconds": round(seconds, 4)}))

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from lxmert.cli import asking, data, files, regions, scenes, scoring, training
+from lxmert.cli import asking, data, explaining, files, regions, scenes, scoring, training
 from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
@@ -18,6 +18,9 @@ app = typer.Typer(
 )
 for command in (
     asking.ask,
+    explaining.explain,
+    explaining.explain_eval,
+    explaining.attention_figures,
     asking.match,
     training.train,
     training.ablate,
@@ -49,6 +52,16 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             app()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
         print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Tell mistakes of the user's, which name themselves, from ours."""
+    from huggingface_hub.errors import StrictDataclassError  # what a wrong configuration raises
+
+    mistakes = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, StrictDataclassError)
+    return isinstance(error, mistakes)

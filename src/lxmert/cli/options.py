@@ -19,6 +19,23 @@ Eyes = Annotated[
     ),
 ]
 Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or web address.")]
+AnswerList = Annotated[
+    Path | None,
+    typer.Option(
+        "--answers", help="List of the answers of a model that does not name them; remembered."
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of methods with commas between, or all; left out: all but the slowest."
+    ),
+]
+
+
+def split_names(names: str | None) -> list[str]:
+    """Return the names of a list with commas; none if there is no list."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def report_failures(reasons: list[str], outcome: str) -> None:

@@ -1,11 +1,12 @@
 """The commands `train` and `ablate`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lxmert.terminal import check_figure, hide_weight_bars, show_progress, show_stages
+from lxmert.terminal import check_figure, hide_weight_bars, show_stages
 
 
 def train(
@@ -62,13 +63,12 @@ def ablate(
     ablation = read_ablation(recipe)
     plan = make_plan(ablation, output)
     check_plan(plan)
-    with show_progress("runs") as progress:
 
-        def finished(done: int, total: int) -> None:
-            write_report(ablation, collect(ablation, plan), output)
-            progress(done, total)
+    def finished(done: int, total: int) -> None:
+        write_report(ablation, collect(ablation, plan), output)
+        print(f"{done} of {total} runs are finished", file=sys.stderr)
 
-        run_plan(plan, jobs=jobs, finished=finished)
+    run_plan(plan, jobs=jobs, finished=finished)
     if figure is not None:
         draw_report(ablation, collect(ablation, plan), figure)
     print((output / "report.md").read_text(encoding="utf-8"), end="")

@@ -2,9 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from lxmert.data.records import read_rows, require
-from lxmert.schema import Example
+from lxmert.schema import Example, FloatArray
+
+
+class LocatedQuestion(NamedTuple):
+    """A question, and where what it asks about is to be seen.
+
+    Attributes:
+        example: the question.
+        boxes: `[boxes, 4]`, `(x1, y1, x2, y2)` in pixels of its first picture; may be empty.
+    """
+
+    example: Example
+    boxes: FloatArray
 
 
 def stream_questions(path: str | Path) -> Iterator[Example]:
@@ -27,6 +42,15 @@ def stream_questions(path: str | Path) -> Iterator[Example]:
 def read_questions(path: str | Path) -> list[Example]:
     """Read a question set as a whole; formats and errors are those of `stream_questions`."""
     return list(stream_questions(path))
+
+
+def read_located_questions(path: str | Path) -> list[LocatedQuestion]:
+    """Read a question set with its `boxes`; formats and errors are those of `stream_questions`."""
+    none = np.zeros((0, 4), np.float32)
+    return [
+        LocatedQuestion(require(row, path), row.boxes[0] if row.boxes else none)
+        for row in read_rows(path)
+    ]
 
 
 def read_captions(path: str | Path) -> list[Example]:

@@ -22,12 +22,14 @@ class Encoded(NamedTuple):
 
     Attributes:
         token_ids: `[length]`, from `[CLS]` to `[SEP]`.
+        spans: of each token, where it begins and ends in the text; `(0, 0)` for these two.
         unknown: words, as they were typed, that became `[UNK]`.
         kept: the part of the text that is read.
         lost: the rest, which did not fit.
     """
 
     token_ids: IntArray
+    spans: list[tuple[int, int]]
     unknown: list[str]
     kept: str
     lost: str
@@ -63,7 +65,8 @@ def encode(tokenizer: BertTokenizer, text: str, *, longest: int) -> Encoded:
         if token_id == tokenizer.unk_token_id
     ]
     end = len(text) if len(token_ids) <= longest else spans[longest - 2][1]
-    return Encoded(cut(token_ids, longest), unknown, text[:end], text[end:])
+    read = [*spans[: longest - 1], spans[-1]] if len(spans) > longest else list(spans)
+    return Encoded(cut(token_ids, longest), read, unknown, text[:end], text[end:])
 
 
 def cut(token_ids: Sequence[int], longest: int) -> IntArray:

@@ -10,6 +10,7 @@ relevant region should lie on what the question asks about.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from lxmert.explain.inputs import (
 )
 from lxmert.explain.methods import Method
 from lxmert.explain.perturbation import DIRECTIONS, SHARES, area_under, keep
+from lxmert.explain.pointing import lie_inside
 from lxmert.explain.relevance import Relevance
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import FloatArray
@@ -57,6 +59,22 @@ class Trial:
     targets: Sequence[FloatArray]
 
 
+class Tally(NamedTuple):
+    """What a batch of questions says: sums, so that those of several batches add up.
+
+    Attributes:
+        questions: how many there were.
+        correct: `[seeds, modalities, methods, directions, shares]`, of the scores of the answers.
+        pointed: how many questions took part in the pointing game.
+        hits: `[methods]`, of these.
+    """
+
+    questions: int
+    correct: npt.NDArray[np.float64]
+    pointed: int
+    hits: npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Curve:
     """Mean accuracy of the answers as more and more is removed.
@@ -65,18 +83,18 @@ class Curve:
         method: what ranked words and regions.
         modality: `words` or `regions`, what was removed.
         direction: `positive` (most relevant first) or `negative` (least relevant first).
-        accuracies: in `[0, 1]`, one for each of `SHARES`.
+        accuracies: `[seeds, shares]` in `[0, 1]`, the shares being `SHARES`.
     """
 
     method: str
     modality: str
     direction: str
-    accuracies: tuple[float, ...]
+    accuracies: npt.NDArray[np.float64]
 
     @property
-    def area(self) -> float:
-        """Area under the curve, in `[0, 100]`."""
-        return area_under(SHARES, self.accuracies)
+    def areas(self) -> list[float]:
+        """Area under the curve of each seed, in `[0, 100]`."""
+        return [area_under(SHARES, accuracies) for accuracies in self.accuracies.tolist()]
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ def measure(
     trials: Iterable[Trial],
     methods: Mapping[str, Method],
     *,
-    seed: int,
+    seeds: Sequence[int],
 ) -> Faithfulness:
     """Test how well methods explain a model's own best answers to questions with known answers.
 
@@ -110,36 +128,74 @@ def measure(
         model: in evaluation mode.
         trials: batches of questions; how they are cut changes nothing.
         methods: by name, such as `METHODS`; chance stands beside them as `random`.
-        seed: of the random ranking, and of the order of equals in all others.
+        seeds: each of a random ranking, and of the order of equals in all others.
 
     Raises:
         ValueError: if there are no trials, a method is named as chance is, a model or its inputs
             cannot be explained, or an example has not as many boxes as regions.
     """
+    tallies: list[Tally] = []
+    for trial in trials:
+        start = sum(tally.questions for tally in tallies)
+        tallies.append(tally_batch(model, trial, methods, seeds=seeds, start=start))
+    return summarize(tallies, tuple(methods))
+
+
+def tally_batch(
+    model: LxmertForQuestionAnswering,
+    trial: Trial,
+    methods: Mapping[str, Method],
+    *,
+    seeds: Sequence[int],
+    start: int,
+) -> Tally:
+    """Test one batch; arguments and errors are those of `measure`.
+
+    Args:
+        model: in evaluation mode.
+        trial: the batch.
+        methods: by name.
+        seeds: of the rankings.
+        start: number of the batch's first question in the data set.
+    """
     if RANDOM in methods:
         raise ValueError(f"a method is named {RANDOM!r}, as the ranking by chance: rename it")
-    names = (*methods, RANDOM)
-    correct: dict[str, list[npt.NDArray[np.float64]]] = {modality: [] for modality in MODALITIES}
-    hits: list[list[float]] = []
-    questions = 0
-    for trial in trials:
-        _check_trial(model, trial)
-        found = _explain(model, trial.inputs, methods)
-        hits += _point(trial, found)
-        for modality in MODALITIES:
-            correct[modality].append(_perturb(model, trial, found, modality, (seed, questions)))
-        questions += len(trial.answer_scores)
-    if not questions:
-        raise ValueError("there are no questions to test on: pass at least 1 trial")
-    means = {m: np.concatenate(parts).mean(axis=0) for m, parts in correct.items()}
-    curves = [
-        Curve(name, modality, direction, tuple(means[modality][i, j].tolist()))
+    _check_trial(model, trial)
+    found = _explain(model, trial.inputs, methods)
+    hits = _point(trial, found)
+    correct = [
+        # [batch, seeds, methods, directions, shares] -> [seeds, methods, directions, shares]
+        _perturb(model, trial, found, modality, seeds=seeds, start=start).sum(axis=0)
         for modality in MODALITIES
+    ]
+    totals = np.array(hits, dtype=np.float64).reshape(len(hits), len(found)).sum(axis=0)
+    return Tally(len(trial.answer_scores), np.stack(correct, axis=1), len(hits), totals)
+
+
+def summarize(tallies: Sequence[Tally], methods: Sequence[str]) -> Faithfulness:
+    """Turn the sums of all batches into means.
+
+    Args:
+        tallies: of all batches.
+        methods: their names, in the order of the tallies, without chance.
+
+    Raises:
+        ValueError: if there is no question.
+    """
+    if not sum(tally.questions for tally in tallies):
+        raise ValueError("there are no questions to test on: pass at least 1 trial")
+    total = Tally(*(sum(parts[1:], parts[0]) for parts in zip(*tallies, strict=True)))
+    names = (*methods, RANDOM)
+    means = total.correct / total.questions
+    curves = [
+        Curve(name, modality, direction, means[:, k, i, j])
+        for k, modality in enumerate(MODALITIES)
         for j, direction in enumerate(DIRECTIONS)
         for i, name in enumerate(names)
     ]
-    rates = np.mean(hits, axis=0).tolist() if hits else ()
-    return Faithfulness(questions, curves, len(hits), dict(zip(names, rates, strict=False)))
+    rates = (total.hits / total.pointed).tolist() if total.pointed else ()
+    pointing = dict(zip(names, rates, strict=False))
+    return Faithfulness(total.questions, curves, total.pointed, pointing)
 
 
 def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> float:
@@ -150,10 +206,7 @@ def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> 
         boxes: `[regions, 4]`.
         targets: `[objects, 4]`, borders included.
     """
-    top = boxes[relevance == relevance.max()]
-    centres = (top[:, None, :2] + top[:, None, 2:]) / 2
-    inside = (targets[None, :, :2] <= centres) & (centres <= targets[None, :, 2:])
-    return float(inside.all(axis=2).any(axis=1).mean())
+    return float(lie_inside(boxes[relevance == relevance.max()], targets).mean())
 
 
 def _check_trial(model: LxmertForQuestionAnswering, trial: Trial) -> None:
@@ -202,52 +255,50 @@ def _perturb(
     trial: Trial,
     found: Found,
     modality: str,
-    seed: tuple[int, int],
+    *,
+    seeds: Sequence[int],
+    start: int,
 ) -> npt.NDArray[np.float64]:
-    """Return `[batch, methods, directions, shares]`, how right the answers are that are left.
+    """Return `[batch, seeds, methods, directions, shares]`, how right what is left is answered.
 
     What several rankings leave alike is answered once.
     """
     by_words = modality == "words"
     real = real_words(trial.inputs) if by_words else real_regions(trial.inputs)
     removable = removable_words(trial.inputs) if by_words else real
-    kept = torch.from_numpy(_keep_by_all(found, modality, removable, seed)).to(real.device)
-    kept |= (real & ~removable)[:, None, None, None]
-    rows = torch.arange(len(real), device=real.device)
-    rows = rows[:, None, None, None].expand(kept.shape[:4]).flatten()
-    # [batch, methods, directions, shares, length] -> [different variants, 1 + length]
-    variants = torch.cat([rows[:, None], kept.flatten(0, 3)], dim=1)
+    kept = _keep_by_all(found, modality, removable, seeds=seeds, start=start)
+    shape = kept.shape[:-1]
+    masks = torch.from_numpy(kept).to(real.device).flatten(1, 4)  # [batch, variants, length]
+    masks |= (real & ~removable)[:, None]
+    rows = torch.arange(len(real), device=real.device)[:, None].expand(masks.shape[:2])
+    # [batch, variants, length] -> [different variants, 1 + length]
+    variants = torch.cat([rows.reshape(-1, 1), masks.flatten(0, 1)], dim=1)
     variants, places = torch.unique(variants, dim=0, return_inverse=True)
     answer = answer_with_words if by_words else answer_with_regions
     examples = variants[:, 0]
     answer_ids = answer(model, trial.inputs, examples, kept=variants[:, 1:].bool()).argmax(dim=-1)
     scores = trial.answer_scores.to(real.device)[examples, answer_ids]
-    return scores[places].view(kept.shape[:4]).double().cpu().numpy()
+    return scores[places].view(shape).double().cpu().numpy()
 
 
 def _keep_by_all(
-    found: Found, modality: str, removable: Tensor, seed: tuple[int, int]
+    found: Found, modality: str, removable: Tensor, *, seeds: Sequence[int], start: int
 ) -> npt.NDArray[np.bool_]:
-    """Return `[batch, methods, directions, shares, length]`, what each ranking leaves.
+    """Return `[batch, seeds, methods, directions, shares, length]`, what each ranking leaves.
 
     The generator depends on the number of the question in the whole data set.
     """
     may_go = removable.cpu().numpy()
     scores = [getattr(relevance, modality).cpu().numpy() for relevance in found.values()]
-    first_seed, start = seed
     part = MODALITIES.index(modality)
+
+    def leave(row: int, seed: int, method: FloatArray) -> npt.NDArray[np.bool_]:
+        generator = np.random.default_rng([seed, start + row, part])
+        return keep(method[row], may_go[row], generator)
+
     return np.stack(
         [
-            np.stack(
-                [
-                    keep(
-                        method[row],
-                        may_go[row],
-                        np.random.default_rng([first_seed, start + row, part]),
-                    )
-                    for method in scores
-                ]
-            )
+            np.stack([np.stack([leave(row, seed, method) for method in scores]) for seed in seeds])
             for row in range(len(may_go))
         ]
     )

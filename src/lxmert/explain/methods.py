@@ -6,7 +6,9 @@ exactly 0. `[SEP]` gets what flows through it, but where words are left out or r
 stays. Scores of the methods on attention are at least 0; the others tell for from against.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from lxmert.explain.inputs import Inputs, check_answers, real_regions, real_words
 from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
-from lxmert.explain.occlusion import occlusion
+from lxmert.explain.occlusion import occlude_for_answers, occlusion
 from lxmert.explain.relevance import Relevance, propagate
 from lxmert.model.heads import LxmertForQuestionAnswering
 
@@ -87,6 +89,79 @@ METHODS: dict[str, Method] = {
     "occlusion": occlusion,
 }
 """Name -> function; the first is the default."""
+
+QUICK = ("propagation", "attention", "rollout", "gradcam", "occlusion")
+"""Methods that take a few passes at most, or one for each word and region."""
+
+_FOR_ANY_ANSWER = ("attention", "rollout")
+
+_ROWS = 64
+"""Answers to one question that are explained at a time."""
+
+
+def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """Check names of methods; `all` stands for all that can be used here.
+
+    Raises:
+        ValueError: naming those that there are, for an unknown one, one that is not installed, or
+            none at all.
+    """
+    usable = [name for name in METHODS if name != "integrated_gradients" or find_spec("captum")]
+    if list(names) == ["all"]:
+        return tuple(usable)
+    if not names:
+        raise ValueError(f"no method is named: choose among {', '.join(usable)}, or all")
+    for name in names:
+        if name not in METHODS:
+            close = difflib.get_close_matches(name, METHODS, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"no method {name!r}: {meant}there are {', '.join(METHODS)}, and all")
+        if name not in usable:
+            raise ValueError(
+                f"{name} needs captum, which is not installed: pip install 'lxmert[explain]', or "
+                f"choose among {', '.join(usable)}"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def explain_answers(
+    model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor, names: Sequence[str]
+) -> dict[str, Relevance]:
+    """Explain several answers to one question.
+
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of one question.
+        answer_ids: `[answers]`, any number.
+        names: of methods.
+
+    Returns:
+        By method, on the CPU, a row for each answer. Methods that say the same of every answer are
+        computed once.
+
+    Raises:
+        ValueError: if model, inputs or answers cannot be explained.
+    """
+    check_answers(model, _repeat(inputs, len(answer_ids)), answer_ids)
+    found = {}
+    for name in names:
+        if name == "occlusion":
+            parts = [occlude_for_answers(model, inputs, answer_ids)]
+        elif name in _FOR_ANY_ANSWER:
+            words, regions = METHODS[name](model, inputs, answer_ids[:1])
+            parts = [Relevance(*(v.expand(len(answer_ids), -1) for v in (words, regions)))]
+        else:
+            parts = [
+                METHODS[name](model, _repeat(inputs, len(ids)), ids)
+                for ids in torch.split(answer_ids, _ROWS)
+            ]
+        found[name] = Relevance(*(torch.cat(side).cpu() for side in zip(*parts, strict=True)))
+    return found
+
+
+def _repeat(inputs: Inputs, times: int) -> dict[str, Tensor]:
+    """Ask one question several times."""
+    return {name: value.expand(times, *value.shape[1:]) for name, value in inputs.items()}
 
 
 def multiply(maps: Sequence[Tensor]) -> Tensor:

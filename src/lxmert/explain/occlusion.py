@@ -34,26 +34,39 @@ def occlusion(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
-    words = _leave_out(
-        answer_with_words, model, inputs, answer_ids, real_words(inputs), removable_words(inputs)
+    found = _leave_out_all(model, inputs, answer_ids[:, None])
+    return Relevance(found.words[:, 0], found.regions[:, 0])
+
+
+def occlude_for_answers(
+    model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
+) -> Relevance:
+    """Do as `occlusion` for several answers to one question, which is asked no more often for it.
+
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of one question.
+        answer_ids: `[answers]`.
+
+    Returns:
+        A row for each answer.
+    """
+    found = _leave_out_all(model, inputs, answer_ids[None])
+    return Relevance(found.words[0], found.regions[0])
+
+
+def _leave_out_all(
+    model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
+) -> Relevance:
+    """Return words and regions, each `[batch, answers, length]`, for ids `[batch, answers]`."""
+    check_explainable(model, inputs)
+    words, regions = real_words(inputs), real_regions(inputs)
+    removable = removable_words(inputs)
+    return Relevance(
+        _leave_out(answer_with_words, model, inputs, answer_ids, words, removable),
+        _leave_out(answer_with_regions, model, inputs, answer_ids, regions, regions),
     )
-    return Relevance(words, _regions(model, inputs, answer_ids))
-
-
-def region_relevance(model: LxmertForQuestionAnswering, inputs: Inputs, answer_id: int) -> Tensor:
-    """Return the regions of `occlusion` for one example: `[regions]` in `[-1, 1]`, on the CPU."""
-    answer_ids = torch.full_like(inputs["input_ids"][:1, 0], answer_id)
-    check_explainable(model, inputs)
-    check_answers(model, inputs, answer_ids)
-    return _regions(model, inputs, answer_ids)[0].cpu()
-
-
-def _regions(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Tensor:
-    """Return the regions of `occlusion`."""
-    real = real_regions(inputs)
-    return _leave_out(answer_with_regions, model, inputs, answer_ids, real, real)
 
 
 def _leave_out(
@@ -64,14 +77,14 @@ def _leave_out(
     real: Tensor,
     removable: Tensor,
 ) -> Tensor:
-    """Return `[batch, length]`, what each removable position adds to the answer's probability."""
+    """Return what each removable position adds to the probability of each answer."""
     left_out, positions = removable.nonzero(as_tuple=True)
     rows = torch.cat([torch.arange(len(real), device=real.device), left_out])
     kept = real[rows]
     kept[len(real) :].scatter_(1, positions[:, None], value=False)
     scores = answer(model, inputs, rows, kept=kept).float().softmax(dim=-1)
-    probabilities = scores.gather(1, answer_ids[rows, None])[:, 0]
-    relevance = torch.zeros(real.shape, device=real.device)
-    difference = probabilities[: len(real)][left_out] - probabilities[len(real) :]
-    relevance[left_out, positions] = difference
-    return relevance
+    probabilities = scores.gather(1, answer_ids[rows])  # [variants, answers]
+    batch, length = real.shape
+    relevance = torch.zeros(batch, length, answer_ids.shape[1], device=real.device)
+    relevance[left_out, positions] = probabilities[left_out] - probabilities[batch:]
+    return relevance.transpose(1, 2)

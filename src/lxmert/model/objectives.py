@@ -136,6 +136,11 @@ def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each target, 0 where it is not labelled, and which are; both flat."""
+    if labels.is_floating_point():
+        raise ValueError(
+            f"Class ids of dtype {labels.dtype} for scores of shape {tuple(logits.shape)}: "
+            "expected integers, such as labels.long()."
+        )
     labels = labels.reshape(-1).long()
     labels = torch.where(labels == -1, IGNORE_INDEX, labels)
     losses = functional.cross_entropy(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.check import Progress
@@ -85,9 +86,12 @@ class SeeingModel(nn.Module):
         super().__init__()
         self.eyes = eyes
         self.model = model
+        self.glance = nn.Linear(eyes.config.feature_dim, model.num_qa_labels)
 
-    def forward(self, pixels: Tensor, owners: Tensor, text: Mapping[str, Tensor]) -> Tensor:
-        """Score the answers of all questions.
+    def forward(
+        self, pixels: Tensor, owners: Tensor, text: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Score the answers of all questions, and those of each picture without its questions.
 
         Args:
             pixels: `[pictures, side, side, 3]` uint8 RGB.
@@ -95,11 +99,12 @@ class SeeingModel(nn.Module):
             text: the text's keyword arguments of the model's forward.
 
         Returns:
-            `[questions, answers]`.
+            `[questions, answers]` and `[pictures, answers]`.
         """
-        image = self.model.lxmert.encode_image(*self.eyes(pixels))
+        features, cells = self.eyes(pixels)
+        image = self.model.lxmert.encode_image(features, cells)
         scores: Tensor = self.model(**text, encoded_image=image.take(owners))[0]
-        return scores
+        return scores, self.glance(features.mean(dim=1))
 
 
 class OwnDataTask:
@@ -130,7 +135,7 @@ class OwnDataTask:
             ValueError: if the data set cannot be trained on; the message says why.
         """
         self.settings, self.seed = settings, seed
-        self.loss_weights: Mapping[str, float] = {"qa": 1.0}
+        self.loss_weights: Mapping[str, float] = {"qa": 1.0, "glance": 1.0}
         data, length = settings.data, settings.model.max_text_length
         files = open_own_files(
             data, folder, seed=seed, longest=length, first=first, progress=progress
@@ -192,14 +197,26 @@ class OwnDataTask:
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the questions that have an answer in the list."""
+        """Count the questions that have an answer in the list, and the pictures."""
         targets = batch["targets"]
-        return {"qa": float((targets != IGNORE_INDEX).sum() if self.single else len(targets))}
+        return {
+            "qa": float((targets != IGNORE_INDEX).sum() if self.single else len(targets)),
+            "glance": float(len(batch["pixels"])),
+        }
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Look, answer, and sum the loss over the questions."""
-        scores = model(batch["pixels"], batch["owners"], batch["text"])
-        return {"qa": objectives.answering(scores, batch["targets"])[0]}
+        """Look and answer, and sum the losses over questions and over pictures.
+
+        `qa` alone teaches new eyes slowly, since what they see counts only once words are
+        understood. `glance` asks them for all answers that a picture's questions have, without
+        the questions.
+        """
+        scores, glances = model(batch["pixels"], batch["owners"], batch["text"])
+        seen = answers_by_picture(batch["targets"], batch["owners"], glances.shape)
+        return {
+            "qa": objectives.answering(scores, batch["targets"])[0],
+            "glance": objectives.answering(glances, seen)[0],
+        }
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
         """Return the accuracy on validation questions, and that of guesses without a picture.
@@ -215,7 +232,7 @@ class OwnDataTask:
             batch = self.collate([self._seen(groups.row(group).tolist()) for group in part])
             text = {name: value.to(device) for name, value in batch["text"].items()}
             with torch.inference_mode():
-                scores = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
+                scores, _ = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
             predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
         examples = self.validation.select(groups.values[: groups.bounds.item(count)])
         blind = Blind.from_text(self.blind).scores(examples)
@@ -243,6 +260,24 @@ def is_single(targets: str, corpus: Corpus) -> bool:
     if targets != "auto":
         return targets == "single"
     return all(len(corpus.answer_ids(row)[0]) <= 1 for row in range(len(corpus)))
+
+
+def answers_by_picture(targets: Tensor, owners: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the best score that each answer has in any question about a picture.
+
+    Args:
+        targets: `[questions]` answer ids, of which -100 is none, or `[questions, answers]` scores.
+        owners: `[questions]`, the picture that each is about.
+        size: pictures, answers.
+
+    Returns:
+        `[pictures, answers]` in `[0, 1]`.
+    """
+    if targets.dim() == 1:
+        known = targets != IGNORE_INDEX
+        owners, targets = owners[known], functional.one_hot(targets[known], size[1]).float()
+    best = targets.new_zeros(size)
+    return best.scatter_reduce_(0, owners[:, None].expand_as(targets), targets, "amax")
 
 
 def _prepare_pictures(

@@ -10,9 +10,12 @@ import re
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from lxmert.model.bert import save_language_side
 from lxmert.tasks.registry import TASKS
@@ -211,7 +214,7 @@ def run_plan(plan: Plan, *, jobs: int, finished: Callable[[int, int], None]) -> 
         while len(done) < len(runs):
             left = [run for run in runs if run.folder not in done]
             ready = [run for run in left if run.start is None or _owner(run.start) in done]
-            futures = {pool.submit(_train, run, threads=1): run for run in ready}
+            futures = {pool.submit(_train_beside_others, run): run for run in ready}
             for future in as_completed(futures):
                 future.result()
                 done.add(futures[future].folder)
@@ -263,12 +266,17 @@ def _read(run: Run) -> Recipe:
     return read_recipe(Path(run.recipe), TASKS, overrides=run.overrides)
 
 
-def _train(run: Run, *, threads: int | None = None) -> None:
-    """Train one run to its end, or leave a finished one alone."""
-    if threads is not None:
-        import torch
+def _train_beside_others(run: Run) -> None:
+    """Train one run on one core; what it would show on the screen goes to a file beside it."""
+    torch.set_num_threads(1)
+    log = run.folder.with_name(f"{run.folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as lines, redirect_stderr(lines):
+        _train(run)
 
-        torch.set_num_threads(threads)
+
+def _train(run: Run) -> None:
+    """Train one run to its end, or leave a finished one alone."""
     if finished_metrics(run.folder) is None:
         _logger.info("%s", run.folder)
         train_recipe(_read(run), run.folder)

@@ -163,7 +163,8 @@ def _draw_bars(axis: "Axes", values: Sequence[Sequence[float]], color: str) -> N
     axis.set_xlabel("%", fontsize=8)
     if shown:
         places, means, spreads = zip(*shown, strict=True)
-        axis.barh(places, means, xerr=spreads, color=color, capsize=2)
+        errors = spreads if any(spreads) else None
+        axis.barh(places, means, xerr=errors, color=color, capsize=2)
         # Differences of a few points decide; the axis says where it begins.
         axis.set_xlim(left=max(0, min(means) - 15))
     axis.grid(axis="x", alpha=0.3)

@@ -1,0 +1,169 @@
+"""An answered question with what it rests on, as a value that draws, writes and shows itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lxmert.explain.figures import draw_answer
+from lxmert.explain.maps import AttentionMaps
+from lxmert.explain.relevance import Relevance
+from lxmert.explain.report import fill_page, frame_page, pack_maps, pack_methods, pack_picture
+from lxmert.schema import Answer, Regions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Word(NamedTuple):
+    """A word piece of the question.
+
+    Attributes:
+        text: as it was typed; of `[CLS]` and `[SEP]` their names.
+        kind: `unknown` where the model reads `[UNK]` instead of it.
+        joined: whether it follows the piece before without a space.
+    """
+
+    text: str
+    kind: Literal["word", "special", "unknown"]
+    joined: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answered question, with what was seen and what mattered.
+
+    In a notebook it shows itself as the interactive report.
+
+    Attributes:
+        image: `[height, width, 3]` uint8 RGB.
+        question: what was asked.
+        words: what the model read of it, from `[CLS]` to `[SEP]`.
+        unread: the end of the question, where it was longer than the model reads.
+        answers: best first, then those that were named.
+        regions: what the eyes saw.
+        objects: name of each region's object class.
+        labels: the same with its attributes, such as `large red metal ball`.
+        by_method: by the name of a method `[answers, words]` and `[answers, regions]`.
+        maps: all attention maps, of a batch of one.
+        model: what the model is called.
+    """
+
+    image: npt.NDArray[np.uint8]
+    question: str
+    words: list[Word]
+    unread: str
+    answers: list[Answer]
+    regions: Regions
+    objects: list[str]
+    labels: list[str]
+    by_method: Mapping[str, Relevance]
+    maps: AttentionMaps
+    model: str
+
+    @property
+    def relevance(self) -> list[float]:
+        """By how much the best answer loses probability without each region."""
+        relevance: list[float] = self.by_method["occlusion"].regions[0].tolist()
+        return relevance
+
+    def to_dict(self) -> dict[str, list[dict[str, object]]]:
+        """Return answers and regions as JSON values.
+
+        Returns:
+            `answers`: list of `answer`, `score`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
+            pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
+        """
+        seen = self.regions
+        return {
+            "answers": [{"answer": a.answer, "score": round(a.score, 6)} for a in self.answers],
+            "regions": [
+                {
+                    "box": [round(float(side), 1) for side in box],
+                    "object": name,
+                    "score": round(float(score), 4),
+                    "label": label,
+                    "relevance": round(relevance, 4),
+                }
+                for box, name, score, label, relevance in zip(
+                    seen.boxes,
+                    self.objects,
+                    seen.object_scores,
+                    self.labels,
+                    self.relevance,
+                    strict=True,
+                )
+            ],
+        }
+
+    def draw(self) -> Image.Image:
+        """Draw the picture with its regions and answers."""
+        return draw_answer(
+            self.image,
+            question=self.question,
+            answers=self.answers,
+            boxes=self.regions.boxes,
+            labels=self.labels,
+            relevance=self.relevance,
+        )
+
+    def plot(self, method: str | None = None) -> "Figure":
+        """Plot picture and words, shaded by what the best answer rests on, for a paper.
+
+        Args:
+            method: what shades them; absent: the first of `by_method`.
+
+        Raises:
+            ValueError: if the explanation does not have the method.
+            ModuleNotFoundError: without matplotlib.
+        """
+        from lxmert.explain.plots import plot_explanation
+
+        name = method or next(iter(self.by_method))
+        if name not in self.by_method:
+            raise ValueError(
+                f"this explanation has no {name!r}, it has {', '.join(self.by_method)}: name the "
+                "method when explaining"
+            )
+        words, regions = self.by_method[name]
+        return plot_explanation(
+            self.image,
+            words=[word.text for word in self.words],
+            word_relevance=words[0].tolist(),
+            boxes=self.regions.boxes,
+            labels=self.labels,
+            region_relevance=regions[0].tolist(),
+            answer=self.answers[0],
+            method=name,
+        )
+
+    def to_html(self) -> str:
+        """Return the interactive report: one page that needs no network."""
+        return fill_page(
+            {
+                "question": self.question,
+                "unread": self.unread,
+                "model": self.model,
+                "picture": pack_picture(self.image),
+                "words": [word._asdict() for word in self.words],
+                "regions": [
+                    {"label": label, "box": [round(side, 2) for side in box], "score": score}
+                    for label, box, score in zip(
+                        self.labels,
+                        self.regions.boxes.tolist(),
+                        self.regions.object_scores.round(4).tolist(),
+                        strict=True,
+                    )
+                ],
+                "answers": [{"text": a.answer, "score": round(a.score, 6)} for a in self.answers],
+                "methods": pack_methods(self.by_method),
+                "maps": pack_maps(self.maps),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook, in a frame of its own."""
+        return frame_page(self.to_html())

@@ -1,0 +1,227 @@
+"""Plots for papers, with matplotlib: an explanation, curves of faithfulness, patterns of heads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.schema import Answer, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+_FOR, _AGAINST = "#ff9d00", "#2f7df6"
+_SOFT = "#596069"
+_LEAST = 0.25
+"""Share of the highest relevance from which a region is named."""
+
+_MOST_NAMED = 3
+
+_WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
+"""Of a plotted explanation, a line of words and the gap between two words, in inches."""
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a plot that could not be saved, before anything is computed for it.
+
+    Raises:
+        ValueError: if the ending names no format.
+        ModuleNotFoundError: without matplotlib.
+    """
+    known = _new_figure(1, 1).canvas.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise ValueError(
+            f"{path} has no ending of a figure: try {path.stem or 'out'}.pdf, .png or .svg"
+        )
+
+
+def save_plot(figure: "Figure", path: Path) -> None:
+    """Save a plot, under its name only when it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    kind = path.suffix.lower().removeprefix(".")
+    from matplotlib import rc_context
+
+    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text
+        figure.savefig(partial, format=kind, dpi=150, bbox_inches="tight")
+    partial.replace(path)
+
+
+def plot_explanation(
+    pixels: npt.NDArray[np.uint8],
+    *,
+    words: Sequence[str],
+    word_relevance: Sequence[float],
+    boxes: FloatArray,
+    labels: Sequence[str],
+    region_relevance: Sequence[float],
+    answer: Answer,
+    method: str,
+) -> "Figure":
+    """Plot a picture with shaded regions below its question with shaded words.
+
+    Args:
+        pixels: `[height, width, 3]` uint8 RGB.
+        words: word pieces.
+        word_relevance: of each; the highest magnitude is shaded fully, negative ones in blue.
+        boxes: `[regions, 4]` in pixels of the image.
+        labels: name of each region; those of the most relevant are written.
+        region_relevance: of each, in the same way.
+        answer: what is explained.
+        method: by which method.
+    """
+    height, width = pixels.shape[:2]
+    inches = min(2 * _WIDTH, max(0.3, _WIDTH * height / width))
+    figure = _new_figure(_WIDTH, inches)
+    picture = figure.add_axes((0, 0, 1, 1))
+    picture.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
+    picture.set(xlim=(0, width), ylim=(height, 0))
+    _plot_regions(picture, boxes, labels, _scale(region_relevance))
+    picture.axis("off")
+    told = f"{answer.answer} ({answer.score:.0%}), {method.replace('_', ' ')}"
+    lines = _write_words(figure, words, _scale(word_relevance))
+    # Above the picture: the margins grow with what is drawn when the figure is saved.
+    figure.text(0, 1 + 0.08 / inches, told, color=_SOFT, fontsize=9, va="bottom")
+    for number, line in enumerate(reversed(lines)):
+        for text in line:
+            text.set_y(1 + (0.38 + _LINE * number) / inches)
+    return figure
+
+
+def plot_curves(
+    shares: Sequence[float], curves: Mapping[tuple[str, str], Mapping[str, FloatArray]]
+) -> "Figure":
+    """Plot how accuracy falls as more and more is removed.
+
+    Args:
+        shares: that are removed, in `[0, 1]`.
+        curves: by modality and direction, by method `[seeds, shares]` accuracies in `[0, 1]`; a
+            band shows the range over seeds.
+    """
+    figure = _new_figure(8.0, 6.4)
+    for number, ((modality, direction), by_method) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(2, 2, number)
+        for index, (method, accuracies) in enumerate(by_method.items()):
+            chance = method == "random"
+            color = "#1c1e22" if chance else f"C{index}"
+            style: dict[str, Any] = {
+                "color": color,
+                "linestyle": "--" if chance else "-",
+                "linewidth": 1.6,
+            }
+            axes.plot(shares, 100 * accuracies.mean(axis=0), label=method, **style)
+            low, high = 100 * accuracies.min(axis=0), 100 * accuracies.max(axis=0)
+            axes.fill_between(shares, low, high, color=color, alpha=0.15, linewidth=0)
+        first = "most" if direction == "positive" else "least"
+        better = "lower" if direction == "positive" else "higher"
+        axes.set_title(f"{modality}: {first} relevant first ({better} is better)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlabel="share removed", ylabel="accuracy (%)", xlim=(0, 1), ylim=(0, 100))
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def plot_heads(
+    patterns: Mapping[str, npt.NDArray[np.float64]], titles: Mapping[str, str]
+) -> "Figure":
+    """Plot what every head reads, a grid of layers and heads for each pattern.
+
+    Args:
+        patterns: by name `[layers, heads]` shares in `[0, 1]`.
+        titles: by the same names.
+    """
+    columns = 3
+    rows = -(-len(patterns) // columns)
+    figure = _new_figure(9.0, 2.6 * rows)
+    for number, (name, shares) in enumerate(patterns.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.imshow(100 * shares, cmap="BuGn", vmin=0, vmax=100, aspect="auto")
+        axes.set_title(titles[name], fontsize=9)
+        layers, heads = shares.shape
+        axes.set_xticks(range(heads), [str(head + 1) for head in range(heads)])
+        axes.set_yticks(range(layers), [str(layer + 1) for layer in range(layers)])
+        axes.set(xlabel="head", ylabel="layer")
+        for layer, head in np.ndindex(layers, heads):
+            share = 100 * shares[layer, head]
+            shade = "white" if share > 60 else "#1c1e22"
+            axes.text(
+                head, layer, f"{share:.0f}", ha="center", va="center", color=shade, fontsize=7
+            )
+    figure.suptitle("Share of each head's attention (%), mean over all readers", fontsize=11)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def _scale(relevance: Sequence[float]) -> list[float]:
+    """Scale so that the highest magnitude is 1."""
+    most = max((abs(score) for score in relevance), default=0.0) or 1.0
+    return [score / most for score in relevance]
+
+
+def _plot_regions(
+    axes: "Axes", boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
+) -> None:
+    """Draw all boxes, and name the most relevant ones."""
+    from matplotlib.patches import Rectangle
+
+    order = sorted(range(len(labels)), key=lambda index: -abs(relevance[index]))
+    for index in reversed(order):
+        x1, y1, x2, y2 = boxes[index].tolist()
+        color, share = _FOR if relevance[index] >= 0 else _AGAINST, abs(relevance[index])
+        strong = share >= _LEAST
+        for fill, alpha in ((True, 0.22 * share), (False, 1.0 if strong else 0.6)):
+            edge = {"edgecolor": color if strong else "white", "linewidth": 1.6 if strong else 0.6}
+            paint: dict[str, Any] = (
+                {"facecolor": color, "linewidth": 0} if fill else {"fill": False, **edge}
+            )
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, alpha=alpha, **paint))
+    for index in order[:_MOST_NAMED]:
+        if abs(relevance[index]) < _LEAST:
+            break
+        x1, y1, x2, _ = boxes[index].tolist()
+        box = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 1.8}
+        right = x1 > 0.6 * axes.get_xlim()[1]
+        side, x = ("right", x2) if right else ("left", x1)
+        style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": box, "parse_math": False}
+        axes.text(x, y1, labels[index], ha=side, va="bottom", **style)
+
+
+def _write_words(
+    figure: "Figure", words: Sequence[str], relevance: Sequence[float]
+) -> list[list["Text"]]:
+    """Write words in lines, each on its shade; return the lines, whose height is still open."""
+    from matplotlib.colors import to_rgba
+
+    lines: list[list[Text]] = [[]]
+    x = _GAP
+    for word, score in zip(words, relevance, strict=True):
+        shade = to_rgba(_FOR if score >= 0 else _AGAINST, 0.75 * abs(score))
+        box = {"facecolor": shade, "edgecolor": "none", "pad": 2.2}
+        size = 7 if word in ("[CLS]", "[SEP]") else 11
+        text = figure.text(0, 1, word, fontsize=size, bbox=box, parse_math=False)
+        inches = text.get_window_extent().width / figure.dpi
+        if x + inches > _WIDTH and lines[-1]:
+            lines.append([])
+            x = _GAP
+        text.set_x(x / _WIDTH)
+        lines[-1].append(text)
+        x += inches + _GAP
+    return lines
+
+
+def _new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure in inches, which no window shows."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "plots need matplotlib, which is not installed: pip install 'lxmert[explain]'"
+        ) from error
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,495 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const SVG = "http://www.w3.org/2000/svg";
+  const MEAN = -1; // the head that stands for the mean of all
+  const MOST_OUTLINED = 5;
+  const names = {
+    words: data.words.map((word) => word.text),
+    regions: data.regions.map((region) => region.label),
+  };
+  const kinds = Object.fromEntries(data.maps.map((map) => [map.name, map]));
+  for (const map of data.maps) map.at = reader(map);
+
+  // What is shown; every change goes through `change`, which draws anew what depends on it.
+  const state = {
+    tab: "why", answer: 0, method: 0, pinned: null, hovered: null, cell: null,
+    kind: "text_over_regions", layer: kinds.text_over_regions.layers - 1, head: MEAN,
+  };
+
+  /* ---- numbers ---- */
+
+  function reader(map) {
+    const bytes = Uint8Array.from(atob(map.values), (sign) => sign.charCodeAt(0));
+    const values = new DataView(bytes.buffer);
+    const rows = names[map.rows].length, columns = names[map.columns].length;
+    const one = (layer, head, row, column) =>
+      values.getUint16(2 * (((layer * map.heads + head) * rows + row) * columns + column), true) / 65535;
+    return (layer, head, row, column) => {
+      if (head !== MEAN) return one(layer, head, row, column);
+      let sum = 0;
+      for (let each = 0; each < map.heads; each++) sum += one(layer, each, row, column);
+      return sum / map.heads;
+    };
+  }
+
+  function percent(share) {
+    if (share > 0 && share < 0.0005) return "<0.1 %";
+    if (share >= 0.9995 && share < 1) return ">99.9 %";
+    return `${(100 * share).toFixed(share > 0.0995 && share < 0.9945 ? 0 : 1)} %`;
+  }
+  const method = () => data.methods[state.method];
+  const scores = (side) => method()[side][Math.min(state.answer, method()[side].length - 1)];
+  const signed = () => ["words", "regions"].some((side) => method()[side].flat().some((x) => x < 0));
+  const score = (value) => {
+    if (method().name === "occlusion") return `${value < 0 ? "−" : "+"}${percent(Math.abs(value))}`;
+    return value === 0 ? "0" : value.toPrecision(2).replace("-", "−").replace(/e(.*)/, "·10^$1");
+  };
+  const scaled = (values) => {
+    const most = Math.max(...values.map(Math.abs));
+    return most > 0 ? values.map((value) => value / most) : values.map(() => 0);
+  };
+  const best = (values) => values.reduce((top, value, i) => (value > values[top] ? i : top), 0);
+  const quoted = (side, index) => `“${names[side][index]}”`;
+  const headName = (map, head) => (head === MEAN ? `mean of ${map.heads} heads` : `head ${head + 1}`);
+
+  /* ---- what a word or region is linked to ---- */
+
+  // The map that tells it: the chosen one if it is about that side, else the cross map.
+  function mapOf(side) {
+    const chosen = kinds[state.kind];
+    if (state.tab === "attention" && [chosen.rows, chosen.columns].includes(side)) {
+      return [chosen, state.layer, state.head];
+    }
+    const cross = kinds[side === "words" ? "text_over_regions" : "regions_over_text"];
+    return [cross, cross.layers - 1, MEAN];
+  }
+
+  function linked({ side, index }) {
+    const [map, layer, head] = mapOf(side);
+    const reads = map.rows === side;
+    const target = reads ? map.columns : map.rows;
+    const values = names[target].map((_, other) =>
+      reads ? map.at(layer, head, index, other) : map.at(layer, head, other, index));
+    const top = best(values);
+    const verb = reads ? "mostly reads" : "is read most by";
+    const text = `${quoted(side, index)} ${verb} ${quoted(target, top)}: ${percent(values[top])} of its ` +
+      `attention (${map.title.split(":")[0].toLowerCase()} layer ${layer + 1}, ${headName(map, head)}).`;
+    return { target, values, text };
+  }
+
+  function average() {
+    const map = kinds[state.kind];
+    const rows = names[map.rows].length;
+    return names[map.columns].map((_, column) => {
+      let sum = 0;
+      for (let row = 0; row < rows; row++) sum += map.at(state.layer, state.head, row, column);
+      return sum / rows;
+    });
+  }
+
+  // Shades of both sides in [-1, 1], their tone, and the sentence below the picture.
+  function shading() {
+    const none = { words: names.words.map(() => 0), regions: names.regions.map(() => 0) };
+    const active = state.hovered || state.pinned;
+    const why = state.tab === "why";
+    const shades = why
+      ? { words: scaled(scores("words")), regions: scaled(scores("regions")) }
+      : { ...none };
+    const tones = { words: why ? "for" : "read", regions: why ? "for" : "read" };
+    let text;
+    if (active) {
+      const link = linked(active);
+      shades[link.target] = scaled(link.values);
+      tones[link.target] = "read";
+      text = state.cell ? cellText() : link.text;
+    } else if (why) {
+      const top = best(scores("regions")), word = best(scores("words"));
+      const found = shades.regions[top] > 0 || shades.words[word] > 0;
+      text = found
+        ? `For “${data.answers[state.answer].text}”, ${method().title.toLowerCase()} points most at ` +
+          `${quoted("regions", top)} and the word ${quoted("words", word)}.`
+        : `${method().title} finds nothing that speaks for “${data.answers[state.answer].text}”.`;
+    } else {
+      const map = kinds[state.kind];
+      shades[map.columns] = scaled(average());
+      text = `${map.title}, layer ${state.layer + 1}, ${headName(map, state.head)}: what is read, on average.`;
+    }
+    return { shades, tones, text, active };
+  }
+
+  function cellText() {
+    const map = kinds[state.kind], [row, column] = state.cell;
+    const share = percent(map.at(state.layer, state.head, row, column));
+    return `${quoted(map.rows, row)} spends ${share} of its attention on ${quoted(map.columns, column)}.`;
+  }
+
+  /* ---- drawing ---- */
+
+  const vivid = (tone, value) => `var(--${tone === "read" ? tone : value < 0 ? "against" : "for"}-vivid)`;
+  const pale = (tone, value) => `var(--${tone === "read" ? tone : value < 0 ? "against" : "for"})`;
+
+  function element(kind, attributes, text) {
+    const made = kind.startsWith("svg:")
+      ? document.createElementNS(SVG, kind.slice(4))
+      : document.createElement(kind);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  function shade() {
+    const { shades, tones, text, active } = shading();
+    const is = (target, side, index) => Boolean(target && same(target, { side, index }));
+    const isActive = (side, index) => is(active, side, index);
+    wordElements.forEach((made, index) => {
+      const value = shades.words[index];
+      made.style.setProperty("--r", Math.abs(value).toFixed(4));
+      made.style.setProperty("--tone", pale(tones.words, value));
+      made.classList.toggle("strong", Math.abs(value) > 0.2);
+      made.classList.toggle("active", isActive("words", index));
+      made.setAttribute("aria-pressed", is(state.pinned, "words", index));
+    });
+    // Of many that matter alike only some are outlined, or nothing could be seen.
+    const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
+    regionElements.forEach((made, index) => {
+      const value = shades.regions[index];
+      made.style.setProperty("--r", Math.abs(value).toFixed(4));
+      made.style.setProperty("--tone", vivid(tones.regions, value));
+      made.classList.toggle("strong", Math.abs(value) > Math.max(0.25, limit));
+      made.classList.toggle("active", isActive("regions", index));
+      made.setAttribute("aria-pressed", is(state.pinned, "regions", index));
+    });
+    for (const made of $("ranking").children) {
+      made.classList.toggle("active", isActive("regions", Number(made.dataset.index)));
+    }
+    $("status").textContent = text;
+    legend(tones, active);
+    tag(shades.regions, active);
+    markMatrix(active);
+  }
+
+  function legend(tones, active) {
+    const read = active || tones.regions === "read";
+    const kind = read ? "read" : signed() ? "signed" : "";
+    const [low, high] = read ? ["little", "much is read"] : signed() ? ["against", "for"] : ["little", "relevant"];
+    $("legend").replaceChildren(low, element("i", { class: kind }), high);
+  }
+
+  // Names of the regions that matter most, and of the active one, where they hide no other name.
+  function tag(shades, active) {
+    const wanted = shades.map((_, index) => index).filter((i) => Math.abs(shades[i]) > 0.35)
+      .sort((a, b) => Math.abs(shades[b]) - Math.abs(shades[a])).slice(0, 3);
+    if (active && active.side === "regions") wanted.unshift(active.index);
+    const { width, height } = data.picture;
+    $("tags").replaceChildren();
+    const taken = [];
+    for (const index of new Set(wanted)) {
+      const [x1, y1] = data.regions[index].box;
+      const made = element("div", { class: "tag" }, names.regions[index]);
+      made.style.top = `clamp(0px, calc(${(100 * y1) / height}% - 24px), calc(100% - 21px))`;
+      $("tags").append(made);
+      const room = 100 * (1 - made.offsetWidth / $("tags").parentElement.offsetWidth);
+      made.style.left = `max(0%, min(${(100 * x1) / width}%, ${room}%))`;
+      const box = made.getBoundingClientRect();
+      const hides = taken.some((other) => box.left < other.right && other.left < box.right &&
+        box.top < other.bottom && other.top < box.bottom);
+      if (hides) made.remove();
+      else taken.push(box);
+    }
+  }
+
+  function drawWhy() {
+    const chosen = data.answers[state.answer];
+    $("answer").textContent = chosen.text;
+    $("probability").textContent = percent(chosen.score);
+    $("about").textContent = method().about;
+    const values = scores("regions"), shades = scaled(values);
+    const order = values.map((_, index) => index).sort((a, b) => values[b] - values[a]);
+    $("ranking").replaceChildren(...order.map((index) => {
+      const made = row(names.regions[index], Math.abs(shades[index]), score(values[index]));
+      made.style.setProperty("--tone", vivid("for", values[index]));
+      made.dataset.index = index;
+      made.title = `seen with ${percent(data.regions[index].score)}`;
+      follow(made, { side: "regions", index });
+      return made;
+    }));
+    $("ranking").classList.toggle("many", order.length > 8);
+    first($("ranking"));
+  }
+
+  function row(name, share, value) {
+    const made = element("button", { type: "button", class: "row", tabindex: -1 });
+    const bar = element("i", {});
+    made.style.setProperty("--r", share.toFixed(4));
+    made.append(element("span", { title: name }, name), bar, element("em", {}, value));
+    return made;
+  }
+
+  function drawHeads() {
+    const map = kinds[state.kind], canvas = $("heads");
+    const rows = names[map.rows].length, columns = names[map.columns].length;
+    const width = canvas.clientWidth;
+    if (!width) return;
+    const gap = 4, cell = Math.min((width - gap * (map.heads - 1)) / map.heads, 84);
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = width * ratio;
+    canvas.height = map.layers * (cell + gap) * ratio;
+    canvas.style.height = `${map.layers * (cell + gap)}px`;
+    const style = getComputedStyle(document.documentElement);
+    const brush = canvas.getContext("2d");
+    brush.scale(ratio, ratio);
+    for (let layer = 0; layer < map.layers; layer++) {
+      for (let head = 0; head < map.heads; head++) {
+        const x = head * (cell + gap), y = layer * (cell + gap);
+        brush.globalAlpha = 1;
+        brush.fillStyle = style.getPropertyValue("--track");
+        brush.fillRect(x, y, cell, cell);
+        brush.fillStyle = style.getPropertyValue("--read-vivid");
+        for (let i = 0; i < rows; i++) {
+          for (let j = 0; j < columns; j++) {
+            brush.globalAlpha = Math.sqrt(map.at(layer, head, i, j));
+            brush.fillRect(x + (j * cell) / columns, y + (i * cell) / rows, cell / columns, cell / rows);
+          }
+        }
+        if (layer === state.layer && [head, MEAN].includes(state.head)) {
+          brush.globalAlpha = 1;
+          brush.strokeStyle = style.getPropertyValue("--ink");
+          brush.lineWidth = 2;
+          brush.strokeRect(x + 1, y + 1, cell - 2, cell - 2);
+        }
+      }
+    }
+    canvas.dataset.cell = cell + gap;
+  }
+
+  let matrix = null; // sizes of what is drawn, for the marks
+
+  function drawMatrix() {
+    const map = kinds[state.kind], picture = $("matrix");
+    const rows = names[map.rows], columns = names[map.columns];
+    $("matrix-title").textContent = `Layer ${state.layer + 1}, ${headName(map, state.head)}`;
+    const side = 118, top = 112;
+    const space = picture.parentElement.clientWidth - side;
+    if (space <= 0) return;
+    const cell = Math.max(11, Math.min(28, space / columns.length));
+    matrix = { side, top, cell };
+    const size = [side + cell * columns.length, top + cell * rows.length];
+    picture.setAttribute("width", size[0]);
+    picture.setAttribute("height", size[1]);
+    // Of a region the end is kept, where its noun stands.
+    const short = (name, of) => name.length < 16 ? name
+      : of === "regions" ? `…${name.slice(-14).trim()}` : `${name.slice(0, 14).trim()}…`;
+    const font = Math.min(12, cell);
+    const parts = [element("svg:rect", { class: "ground", x: side, y: top, width: cell * columns.length, height: cell * rows.length })];
+    rows.forEach((name, i) => parts.push(element("svg:text",
+      { x: side - 6, y: top + cell * (i + 0.5), "text-anchor": "end", "dominant-baseline": "central", "font-size": font }, short(name, map.rows))));
+    columns.forEach((name, j) => parts.push(element("svg:text",
+      { transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)`, "dominant-baseline": "central", "font-size": font }, short(name, map.columns))));
+    rows.forEach((_, i) => columns.forEach((_, j) => parts.push(element("svg:rect", {
+      class: "cell", x: side + cell * j, y: top + cell * i, width: cell - 1, height: cell - 1,
+      "fill-opacity": Math.sqrt(map.at(state.layer, state.head, i, j)).toFixed(4), "data-row": i, "data-column": j,
+    }))));
+    picture.replaceChildren(...parts);
+  }
+
+  function markMatrix(active) {
+    const map = kinds[state.kind];
+    $("matrix").querySelectorAll(".mark").forEach((made) => made.remove());
+    if (state.tab !== "attention" || !active || !matrix) return;
+    const { side, top, cell } = matrix;
+    const [wide, high] = [cell * names[map.columns].length, cell * names[map.rows].length];
+    if (map.rows === active.side) {
+      $("matrix").append(element("svg:rect", { class: "mark", x: side, y: top + cell * active.index, width: wide, height: cell }));
+    } else if (map.columns === active.side) {
+      $("matrix").append(element("svg:rect", { class: "mark", x: side + cell * active.index, y: top, width: cell, height: high }));
+    }
+  }
+
+  function drawTabs() {
+    for (const name of ["why", "attention"]) {
+      const chosen = state.tab === name;
+      $(name).hidden = !chosen;
+      $(`tab-${name}`).setAttribute("aria-selected", chosen);
+      $(`tab-${name}`).tabIndex = chosen ? 0 : -1;
+    }
+  }
+
+  function check(container, chosen) {
+    [...container.children].forEach((made, index) => {
+      made.setAttribute("aria-checked", index === chosen);
+      made.tabIndex = index === chosen ? 0 : -1;
+    });
+  }
+
+  function change(changes) {
+    Object.assign(state, changes);
+    if ("tab" in changes) drawTabs();
+    if ("answer" in changes) check($("answers"), state.answer);
+    if ("method" in changes) check($("methods"), state.method);
+    if ("answer" in changes || "method" in changes) drawWhy();
+    if (state.tab === "attention" && ["tab", "kind", "layer", "head"].some((name) => name in changes)) {
+      drawHeads();
+      drawMatrix();
+    }
+    shade();
+  }
+
+  /* ---- pointing, focus, keys ---- */
+
+  const same = (one, other) => one && other && one.side === other.side && one.index === other.index;
+
+  function follow(made, target) {
+    const enter = () => change({ hovered: target, cell: null });
+    const leave = () => same(state.hovered, target) && change({ hovered: null });
+    made.addEventListener("pointerenter", enter);
+    made.addEventListener("pointerleave", leave);
+    made.addEventListener("focus", enter);
+    made.addEventListener("blur", leave);
+    const pin = () => change({ pinned: same(state.pinned, target) ? null : target, cell: null });
+    made.addEventListener("click", pin);
+    if (made instanceof SVGElement) {
+      made.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        pin();
+      });
+    }
+  }
+
+  // One stop of the Tab key for a group; the arrow keys go on inside of it.
+  function rove(container, choose) {
+    container.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const items = [...container.querySelectorAll("button, .region")].filter((item) => !item.hidden);
+      const place = items.indexOf(document.activeElement);
+      if (place < 0) return;
+      let next = step ? (place + step + items.length) % items.length : -1;
+      if (event.key === "Home") next = 0;
+      if (event.key === "End") next = items.length - 1;
+      if (next < 0) return;
+      event.preventDefault();
+      items[place].setAttribute("tabindex", -1);
+      items[next].setAttribute("tabindex", 0);
+      items[next].focus();
+      if (choose) items[next].click();
+    });
+  }
+
+  function first(container) {
+    container.querySelector("button, .region")?.setAttribute("tabindex", 0);
+  }
+
+  function options(select, texts, values, chosen) {
+    select.replaceChildren(...texts.map((text, i) => element("option", { value: values[i] }, text)));
+    select.value = chosen;
+  }
+
+  function chooseKind(kind) {
+    const map = kinds[kind];
+    const layer = Math.min(state.layer, map.layers - 1);
+    const heads = [...Array(map.heads).keys()], layers = [...Array(map.layers).keys()];
+    const head = state.head < map.heads ? state.head : MEAN;
+    options($("layer"), layers.map((i) => String(i + 1)), layers, layer);
+    options($("head"), ["mean of all", ...heads.map((i) => String(i + 1))], [MEAN, ...heads], head);
+    change({ kind, layer, head, cell: null, pinned: null, hovered: null });
+  }
+
+  /* ---- building ---- */
+
+  $("question").textContent = data.question;
+  document.title = `${data.question.slice(0, 120)} – why?`;
+  $("model").textContent = data.model;
+  $("unread").hidden = !data.unread;
+  $("unread").textContent = `Not read, as the model reads ${data.words.length} word pieces at most: “${data.unread.trim()}”`;
+
+  const wordElements = data.words.map((word, index) => {
+    const made = element("button", { type: "button", class: `word ${word.kind}`, tabindex: -1 }, word.text);
+    made.classList.toggle("joined", word.joined);
+    if (word.kind === "unknown") made.title = "a word that the model has never read";
+    follow(made, { side: "words", index });
+    return made;
+  });
+  $("words").append(...wordElements);
+  first($("words"));
+
+  const { source, width, height } = data.picture;
+  const picture = $("picture");
+  document.querySelector("figure").style.setProperty("--shape", width / height);
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  picture.classList.toggle("coarse", Math.min(width, height) < 48);
+  picture.append(element("svg:image", { href: source, width, height, preserveAspectRatio: "none" }));
+  const regionElements = data.regions.map(({ label, box: [x1, y1, x2, y2] }, index) => {
+    const made = element("svg:rect", {
+      class: "region", x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0),
+      tabindex: -1, role: "button", "aria-label": label,
+    });
+    follow(made, { side: "regions", index });
+    return made;
+  });
+  // The smaller lie on top, so that each can be pointed at.
+  const area = (made) => made.getAttribute("width") * made.getAttribute("height");
+  // Cells of a grid hide nothing of one another: their shades may be stronger.
+  const covered = regionElements.reduce((sum, made) => sum + area(made), 0) / (width * height);
+  picture.classList.toggle("tiled", data.regions.length > 1 && Math.abs(covered - 1) < 0.02);
+  picture.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
+  first(picture);
+
+  data.answers.forEach((answer, index) => {
+    const made = row(answer.text, answer.score, percent(answer.score));
+    made.setAttribute("role", "radio");
+    made.addEventListener("click", () => change({ answer: index, pinned: null }));
+    $("answers").append(made);
+  });
+  $("answers").classList.toggle("many", data.answers.length > 8);
+  $("filter").hidden = data.answers.length < 12;
+  $("filter").addEventListener("input", (event) => {
+    const wanted = event.target.value.trim().toLowerCase();
+    for (const made of $("answers").children) {
+      made.hidden = !made.firstChild.textContent.toLowerCase().includes(wanted);
+    }
+  });
+  data.methods.forEach(({ title }, index) => {
+    const made = element("button", { type: "button", role: "radio" }, title);
+    made.addEventListener("click", () => change({ method: index, pinned: null }));
+    $("methods").append(made);
+  });
+
+  options($("kind"), data.maps.map((map) => map.title), data.maps.map((map) => map.name), state.kind);
+  $("kind").addEventListener("change", (event) => chooseKind(event.target.value));
+  $("layer").addEventListener("change", (event) => change({ layer: Number(event.target.value) }));
+  $("head").addEventListener("change", (event) => change({ head: Number(event.target.value) }));
+  $("heads").addEventListener("click", (event) => {
+    const cell = Number($("heads").dataset.cell), map = kinds[state.kind];
+    const head = Math.min(Math.floor(event.offsetX / cell), map.heads - 1);
+    const layer = Math.min(Math.floor(event.offsetY / cell), map.layers - 1);
+    $("layer").value = layer;
+    $("head").value = head;
+    change({ layer, head });
+  });
+  $("matrix").addEventListener("pointermove", (event) => {
+    if (!event.target.dataset.row) return;
+    const [index, column] = [Number(event.target.dataset.row), Number(event.target.dataset.column)];
+    if (state.cell && state.cell[0] === index && state.cell[1] === column) return;
+    change({ hovered: { side: kinds[state.kind].rows, index }, cell: [index, column] });
+  });
+  $("matrix").addEventListener("pointerleave", () => change({ hovered: null, cell: null }));
+
+  for (const name of ["why", "attention"]) {
+    $(`tab-${name}`).addEventListener("click", () => change({ tab: name, pinned: null, cell: null }));
+  }
+  rove($("words"));
+  rove(picture);
+  rove($("ranking"));
+  rove($("answers"), true);
+  rove($("methods"), true);
+  rove(document.querySelector(".tabs"), true);
+  addEventListener("keydown", (event) => event.key === "Escape" && change({ pinned: null, hovered: null, cell: null }));
+  const redraw = () => { if (state.tab === "attention") { drawHeads(); drawMatrix(); } shade(); };
+  addEventListener("resize", redraw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+  chooseKind(state.kind);
+  change({ tab: "why", answer: 0, method: 0 });
+})();

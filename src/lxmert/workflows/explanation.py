@@ -1,0 +1,190 @@
+"""Tests over a data set whether explanations of a model's answers are faithful."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.explain.faithfulness import Faithfulness, Tally, Trial, summarize, tally_batch
+from lxmert.explain.methods import METHODS, choose_methods
+from lxmert.explain.perturbation import SHARES
+from lxmert.explain.plots import plot_curves, save_plot
+from lxmert.pipeline import LxmertPipeline
+from lxmert.workflows.questions import (
+    Progress,
+    SeenQuestion,
+    choose_questions,
+    make_inputs,
+    stream_batches,
+)
+
+REPORT, CURVES, _PROGRESS = "faithfulness.json", "curves.png", "progress.jsonl"
+"""Files of a folder of results; the last one is there while they are not whole."""
+
+Report = dict[str, Any]
+
+
+class Subject(NamedTuple):
+    """What is tested, which decides the results.
+
+    Attributes:
+        model: folder or hub name.
+        data: JSONL file of questions with answers; `boxes` of what they ask about serve the
+            pointing game.
+        images: folder of the pictures.
+        methods: names, or `("all",)`.
+        seeds: each of a random ranking.
+        limit: number of questions, drawn at random with a fixed seed; None means all.
+    """
+
+    model: str
+    data: Path
+    images: Path
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    limit: int | None
+
+
+def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress) -> Report:
+    """Test methods on a model's answers, and write `faithfulness.json` and `curves.png`.
+
+    An interrupted test is taken up where it stopped by the same call.
+
+    Args:
+        subject: what is tested.
+        output: folder of results; made if it is not there.
+        progress: called with the numbers of questions done and in all.
+
+    Returns:
+        The report that is written: `model`, `data`, `seeds`; `questions` and `accuracy` (in
+        `[0, 1]`); `left_out`, the number of questions without an answer; `pointed`, the number of
+        those with boxes; `shares`, that are removed; and `methods`, by name, `random` among them:
+        `pointing` (in `[0, 1]`; None where there are no boxes), and `words` and `regions`, each
+        with `positive` and `negative`, each with `areas` (in `[0, 100]`, by seed), their `mean`,
+        and `accuracies` (by seed, by share).
+
+    Raises:
+        FileExistsError: if the folder holds results already.
+        ValueError: if nothing can be tested, or the folder was begun with another subject.
+    """
+    methods = choose_methods(subject.methods)
+    if (output / REPORT).exists():
+        raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
+    asked, left_out = choose_questions(subject.data, limit=subject.limit)
+    pipeline = LxmertPipeline.from_pretrained(subject.model)
+    model = pipeline.answering
+    if model is None:
+        raise ValueError(f"{subject.model} only matches captions: name a model that answers")
+    output.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "model": subject.model,
+        "data": str(subject.data),
+        "images": str(subject.images),
+        "methods": list(methods),
+        "seeds": list(subject.seeds),
+        "questions": len(asked),
+    }
+    path = output / _PROGRESS
+    tallies = _resume(path, arguments)
+    chosen = {name: METHODS[name] for name in methods}
+    vocabulary = AnswerVocabulary(pipeline.answers)
+    with path.open("a", encoding="utf-8") as lines:
+        done = sum(tally.questions for tally in tallies)
+        for batch in stream_batches(pipeline, asked[done:], subject.images):
+            trial = _make_trial(pipeline, vocabulary, batch)
+            tallies.append(tally_batch(model, trial, chosen, seeds=subject.seeds, start=done))
+            lines.write(json.dumps(_pack(tallies[-1])) + "\n")
+            lines.flush()
+            done += tallies[-1].questions
+            progress(done, len(asked))
+    found = summarize(tallies, methods)
+    report = {
+        "model": subject.model,
+        "data": str(subject.data),
+        "seeds": list(subject.seeds),
+        "left_out": left_out,
+        **_describe(found),
+    }
+    save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
+    partial = output / f"{REPORT}.partial"
+    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    partial.replace(output / REPORT)
+    path.unlink()
+    return report
+
+
+def _make_trial(
+    pipeline: LxmertPipeline,
+    vocabulary: AnswerVocabulary,
+    batch: Sequence[SeenQuestion],
+) -> Trial:
+    """Prepare a batch of questions about regions."""
+    regions = [seen for _, seen in batch]
+    scores = np.stack([vocabulary.scores(row.example.answers) for row, _ in batch])
+    return Trial(
+        make_inputs(pipeline, batch),
+        torch.from_numpy(scores),
+        [seen.boxes for seen in regions],
+        [row.boxes for row, _ in batch],
+    )
+
+
+def _resume(path: Path, arguments: Mapping[str, object]) -> list[Tally]:
+    """Read what an interrupted test found; the first line says with which arguments it ran."""
+    if not path.exists() or b"\n" not in path.read_bytes():
+        path.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    begun, *packed = (json.loads(line) for line in lines)
+    if begun != arguments:
+        raise ValueError(
+            f"{path.parent} was begun with {begun}, not with {arguments}: name another folder, or "
+            f"remove {path}"
+        )
+    return [
+        Tally(
+            record["questions"],
+            np.array(record["correct"]),
+            record["pointed"],
+            np.array(record["hits"]),
+        )
+        for record in packed
+    ]
+
+
+def _pack(tally: Tally) -> dict[str, object]:
+    """Return a tally as JSON values."""
+    return tally._asdict() | {"correct": tally.correct.tolist(), "hits": tally.hits.tolist()}
+
+
+def _describe(found: Faithfulness) -> Report:
+    """Return the results as JSON values."""
+    methods: Report = {}
+    for curve in found.curves:
+        described = methods.setdefault(curve.method, {"pointing": found.pointing.get(curve.method)})
+        described.setdefault(curve.modality, {})[curve.direction] = {
+            "areas": curve.areas,
+            "mean": float(np.mean(curve.areas)),
+            "accuracies": curve.accuracies.tolist(),
+        }
+    return {
+        "questions": found.questions,
+        "accuracy": float(found.curves[0].accuracies[0, 0]),
+        "pointed": found.pointed,
+        "shares": list(SHARES),
+        "methods": methods,
+    }
+
+
+def _by_panel(found: Faithfulness) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the curves by what is removed and in which direction."""
+    panels: dict[tuple[str, str], dict[str, Any]] = {}
+    for curve in found.curves:
+        by_method = panels.setdefault((curve.modality, curve.direction), {})
+        by_method[curve.method] = curve.accuracies
+    return panels

@@ -1,0 +1,137 @@
+"""An explanation as a value: its packed data, its figure, and its errors."""
+
+import base64
+import json
+import re
+import sys
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from explanations import BOXES, make_explanation
+from PIL import Image
+
+from lxmert.explain.plots import check_plot, save_plot
+from lxmert.explain.relevance import Relevance
+from lxmert.explain.report import fill_page, pack_methods, pack_picture
+
+EXPLANATION = make_explanation()
+
+
+def data(page: str) -> dict:  # type: ignore[type-arg]
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    found: dict = json.loads(text)  # type: ignore[type-arg]
+    return found
+
+
+def test_the_page_holds_exactly_what_was_found() -> None:
+    found = data(EXPLANATION.to_html())
+    assert found["question"] == EXPLANATION.question
+    assert [region["box"] for region in found["regions"]] == BOXES
+    assert [answer["text"] for answer in found["answers"]] == ["black", "red", "mug"]
+    for method in found["methods"]:
+        relevance = EXPLANATION.by_method[method["name"]]
+        for side in ("words", "regions"):
+            expected = getattr(relevance, side).numpy()
+            shown = np.broadcast_to(method[side], expected.shape)
+            np.testing.assert_allclose(shown, expected, rtol=1e-4, atol=1e-12)
+    for packed in found["maps"]:
+        layers = torch.cat(EXPLANATION.maps.kinds()[packed["name"]]).numpy()
+        steps = np.frombuffer(base64.b64decode(packed["values"]), "<u2").reshape(layers.shape)
+        np.testing.assert_allclose(steps / 65535, layers, atol=1e-5)
+        assert (packed["layers"], packed["heads"]) == layers.shape[:2]
+
+
+def test_scores_that_are_alike_for_all_answers_are_stored_once() -> None:
+    packed = {method["name"]: method for method in pack_methods(EXPLANATION.by_method)}
+    assert len(packed["attention"]["regions"]) == 1
+    assert len(packed["propagation"]["regions"]) == 3
+
+
+def test_a_method_of_ones_own_goes_by_its_name() -> None:
+    (packed,) = pack_methods({"mine": Relevance(torch.ones(1, 2), torch.ones(1, 3))})
+    assert (packed["title"], packed["about"]) == ("mine", "")
+
+
+def test_no_text_can_end_the_data_or_fill_another_place() -> None:
+    texts = ["</script>", "<!--", "]]>", "/* behaviour */", "/* style */", "\u2028", '"\\', "&lt;"]
+    page = fill_page({"texts": texts})
+    assert data(page) == {"texts": texts}
+    assert page.count("</script>") == fill_page({}).count("</script>")
+    with pytest.raises(ValueError, match="JSON"):
+        fill_page({"score": float("nan")})
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (120, 160)])
+def test_small_pictures_are_stored_without_loss(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    packed = pack_picture(pixels)
+    kind, _, encoded = str(packed["source"]).partition(";base64,")
+    stored = np.asarray(Image.open(BytesIO(base64.b64decode(encoded))))
+    assert kind == "data:image/png"
+    assert np.array_equal(stored, pixels)
+    assert (packed["height"], packed["width"]) == shape
+
+
+def test_large_pictures_are_stored_smaller_with_the_size_of_their_boxes() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (3000, 4000, 3)).astype(np.uint8)
+    packed = pack_picture(pixels)
+    assert (packed["height"], packed["width"]) == (3000, 4000)
+    assert str(packed["source"]).startswith("data:image/jpeg")
+    assert len(str(packed["source"])) < 3e6
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_the_figure_is_written_in_formats_of_papers(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"figure.{ending}"
+    check_plot(path)
+    save_plot(EXPLANATION.plot("occlusion"), path)
+    start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[ending]
+    assert path.read_bytes().startswith(start)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    if ending == "svg":  # text stays text
+        written = path.read_text()
+        assert "What" in written
+        assert "black (60%), occlusion" in written
+
+
+def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
+    image = np.full((120, 160, 3), 90, dtype=np.uint8)
+    regions = torch.zeros(3, len(BOXES))
+    regions[:, 1] = 0.7
+    one = Relevance(EXPLANATION.by_method["attention"].words, regions)
+    figure = replace(EXPLANATION, image=image, by_method={"attention": one}).plot()
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float)
+    height, width = pixels.shape[:2]
+
+    def at(x: float, y: float) -> list[float]:
+        return list(pixels[round(height * y / 120), round(width * x / 160)])
+
+    assert at(120, 40) == pytest.approx(0.78 * 90 + 0.22 * np.array([255, 157, 0]), abs=3)
+    assert at(40, 55) == pytest.approx([90] * 3, abs=2)
+    assert at(140, 55) == pytest.approx([255, 157, 0], abs=40)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (5000, 30)])
+def test_a_figure_of_any_picture_and_signs_of_formulas(
+    shape: tuple[int, int], tmp_path: Path
+) -> None:
+    words = "what costs $5 and $6_x^2? " * 6
+    odd = make_explanation(shape=shape, boxes=[[0, 0, shape[1], shape[0]]], words=words, label="$")
+    save_plot(odd.plot(), tmp_path / "f.png")
+    with Image.open(tmp_path / "f.png") as drawn:
+        assert max(drawn.size) < 3000
+
+
+def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no 'lime', it has propagation, attention"):
+        EXPLANATION.plot("lime")
+    with pytest.raises(ValueError, match=r"out\.xyz has no ending of a figure: try out\.pdf"):
+        check_plot(Path("out.xyz"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
+        EXPLANATION.plot()

@@ -1,0 +1,419 @@
+"""The report in a real browser: what is drawn where, what pointing and keys do, and legibility.
+
+Debian's chromium and chromium-driver are driven by selenium; without them these tests are skipped.
+"""
+
+import io
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from explanations import BOXES, make_explanation
+from PIL import Image
+
+from lxmert.explain.explanation import Explanation
+from lxmert.explain.relevance import Relevance
+from lxmert.explain.report import ABOUT
+from lxmert.schema import Answer
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    pytest.skip("needs chromium: apt-get install chromium chromium-driver", allow_module_level=True)
+
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+AMBER = np.array([255, 157, 0])
+QUADRANTS = np.array([[[60, 90, 130], [200, 120, 80]], [[90, 160, 90], [230, 230, 220]]])
+
+CONTRASTS = """
+const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const parse = (color) => {
+  brush.clearRect(0, 0, 1, 1); brush.fillStyle = color; brush.fillRect(0, 0, 1, 1);
+  return [...brush.getImageData(0, 0, 1, 1).data];
+};
+const over = (top, below) => below.map((c, i) => top[3] / 255 * top[i] + (1 - top[3] / 255) * c);
+const ground = (node) => {
+  const layers = [];
+  for (let at = node; at; at = at.parentElement) {
+    layers.push(parse(getComputedStyle(at).backgroundColor));
+  }
+  return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
+};
+const luminance = (color) => color.slice(0, 3).map((c) => c / 255)
+  .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+const found = [];
+for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+  const node = text.parentElement, style = getComputedStyle(node);
+  if (!text.data.trim() || !node.getClientRects().length || node.tagName === "OPTION") continue;
+  const color = parse(node instanceof SVGElement ? style.fill : style.color);
+  const below = ground(node);
+  const pair = [luminance(over(color, below)), luminance(below)].sort((a, b) => b - a);
+  found.push([(pair[0] + 0.05) / (pair[1] + 0.05), text.data, parseFloat(style.fontSize)]);
+}
+return found;
+"""
+
+
+class Browser:
+    """A headless browser with one page open."""
+
+    def __init__(self, driver: Any, folder: Path) -> None:
+        self.driver, self.folder = driver, folder
+
+    def open(
+        self, page: Explanation | str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
+        """Open a report, or a page, in a window of this size."""
+        path = self.folder / "page.html"
+        path.write_text(page if isinstance(page, str) else page.to_html(), encoding="utf-8")
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
+            scheme, {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]})  # fmt: skip
+        self.driver.get(path.as_uri())
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def hover(self, element: Any) -> None:
+        ActionChains(self.driver).move_to_element(element).perform()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def text(self, name: str) -> str:
+        return str(self.run("return document.getElementById(arguments[0]).textContent", name))
+
+    def shades(self, side: str) -> list[float]:
+        """Return the strength of each word's or region's shade, in the order of the explanation."""
+        script = "return arguments[0].map((e) => Number(e.style.getPropertyValue('--r')))"
+        return self.run(script, self.find(".word") if side == "words" else self.regions())
+
+    def regions(self) -> list[Any]:
+        """Return the regions in the order of the explanation, by their labels `... N`."""
+        found = self.find(".region")
+        return sorted(found, key=lambda e: int(e.get_attribute("aria-label").split()[-1]))
+
+    def shot(self) -> np.ndarray:  # type: ignore[type-arg]
+        """Return the pixels of the window, `[height, width, 3]`."""
+        return np.asarray(
+            Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        )
+
+    def choose(self, name: str, value: str) -> None:
+        self.run(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+            "e.dispatchEvent(new Event('change'))",
+            name,
+            value,
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options, service)
+    yield Browser(driver, tmp_path_factory.mktemp("pages"))
+    driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def no_error_in_the_console(browser: Browser) -> Iterator[None]:
+    yield
+    assert browser.driver.get_log("browser") == []
+
+
+EXPLANATION = make_explanation()
+
+
+def scaled(values: Any) -> list[float]:
+    array = np.abs(np.asarray(values, dtype=np.float64))
+    return list(array / (array.max() or 1))
+
+
+def relevance(method: str, side: str, answer: int = 0) -> list[float]:
+    return scaled(getattr(EXPLANATION.by_method[method], side)[answer])
+
+
+def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Browser) -> None:
+    """The colors of the picture stay exact; a region is amber over them by its relevance."""
+    image = QUADRANTS.repeat(60, axis=0).repeat(80, axis=1).astype(np.uint8)
+    browser.open(replace(EXPLANATION, image=image))
+    frame = browser.run("return document.getElementById('picture').getBoundingClientRect()")
+    scale = frame["width"] / 160
+    assert frame["height"] == pytest.approx(120 * scale, abs=0.5)
+    for element, (x1, y1, x2, y2) in zip(browser.regions(), BOXES, strict=True):
+        place = browser.run("return arguments[0].getBoundingClientRect()", element)
+        found = [place[name] for name in ("left", "top", "right", "bottom")]
+        corners = [frame["left"] + scale * x1, frame["top"] + scale * y1]
+        corners += [frame["left"] + scale * x2, frame["top"] + scale * y2]
+        assert found == pytest.approx(corners, abs=0.5)
+    pixels = browser.shot().astype(float)
+
+    def at(x: float, y: float) -> np.ndarray:  # type: ignore[type-arg]
+        return pixels[round(frame["top"] + scale * y), round(frame["left"] + scale * x)]
+
+    assert at(45, 15) == pytest.approx(QUADRANTS[0, 0], abs=1)
+    assert at(60, 92) == pytest.approx(QUADRANTS[1, 0], abs=1)
+    share = 0.22 * relevance("propagation", "regions")[0]
+    assert at(40, 45) == pytest.approx((1 - share) * QUADRANTS[0, 0] + share * AMBER, abs=3)
+    first, second = (0.22 * relevance("propagation", "regions")[index] for index in (1, 2))
+    below = (1 - second) * QUADRANTS[0, 1] + second * AMBER  # the smaller lies on the larger
+    assert at(120, 45) == pytest.approx((1 - first) * below + first * AMBER, abs=3)
+
+
+def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
+    cells = [[80.0 * j, 60 * i, 80 * j + 80, 60 * i + 60] for i in (0, 1) for j in (0, 1)]
+    browser.open(make_explanation(boxes=cells))
+    for region, shade in zip(browser.regions(), browser.shades("regions"), strict=True):
+        script = "return Number(getComputedStyle(arguments[0]).fillOpacity)"
+        assert browser.run(script, region) == pytest.approx(0.5 * shade, abs=1e-3)
+
+
+def test_every_answer_and_every_method_can_be_chosen(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    answers, methods = browser.find("#answers button"), browser.find("#methods button")
+    assert len(answers) == 3
+    assert [each.text for each in methods] == [ABOUT[name][0] for name in EXPLANATION.by_method]
+    for row, answer in enumerate(answers):
+        answer.click()
+        assert browser.text("answer") == EXPLANATION.answers[row].answer
+        for name, method in zip(EXPLANATION.by_method, methods, strict=True):
+            method.click()
+            assert browser.text("about") == ABOUT[name][1]
+            for side in ("words", "regions"):
+                assert browser.shades(side) == pytest.approx(relevance(name, side, row), abs=1e-3)
+            checked = [each.get_attribute("aria-checked") for each in (answer, method)]
+            assert checked == ["true", "true"]
+
+
+def test_regions_are_listed_the_most_relevant_first(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    scores = EXPLANATION.by_method["propagation"].regions[0].numpy()
+    listed = [int(row.get_attribute("data-index")) for row in browser.find("#ranking button")]
+    assert listed == np.argsort(-scores).tolist()
+
+
+def test_pointing_at_a_word_lights_the_regions_that_it_reads(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    reads = EXPLANATION.maps.text_over_regions[-1][0].mean(0)
+    for index, word in enumerate(browser.find(".word")):
+        browser.hover(word)
+        assert browser.shades("regions") == pytest.approx(scaled(reads[index]), abs=1e-3)
+        assert f"“{EXPLANATION.words[index].text}” mostly reads" in browser.text("status")
+    browser.hover(browser.find("footer")[0])
+    expected = relevance("propagation", "regions")
+    assert browser.shades("regions") == pytest.approx(expected, abs=1e-3)
+
+
+def test_pointing_at_a_region_lights_the_words_that_it_reads(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    reads = EXPLANATION.maps.regions_over_text[-1][0].mean(0)
+    pointed = [browser.regions()[index] for index in (0, 1, 3)]
+    for index, region in zip((0, 1, 3), pointed, strict=True):
+        browser.hover(region)
+        assert browser.shades("words") == pytest.approx(scaled(reads[index]), abs=1e-3)
+    pointed[0].click()
+    browser.hover(browser.find("footer")[0])
+    assert browser.shades("words") == pytest.approx(scaled(reads[0]), abs=1e-3), "it is held"
+    browser.press(Keys.ESCAPE)
+    assert browser.shades("words") == pytest.approx(relevance("propagation", "words"), abs=1e-3)
+
+
+def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    browser.find("#tab-attention")[0].click()
+    kinds = EXPLANATION.maps.kinds()
+    values = "return [...document.getElementById(arguments[0]).options].map((o) => o.value)"
+    assert browser.run(values, "kind") == list(kinds)
+    drawn = """
+    return [...document.querySelectorAll('.cell')].map((c) => +c.getAttribute('fill-opacity'))"""
+    for kind, layers in kinds.items():
+        browser.choose("kind", kind)
+        assert browser.run(values, "layer") == [str(i) for i in range(len(layers))]
+        for layer, maps in enumerate(layers):
+            browser.choose("layer", str(layer))
+            for head in (-1, *range(maps.shape[1])):
+                browser.choose("head", str(head))
+                shown = maps[0].mean(0) if head < 0 else maps[0, head]
+                expected = shown.sqrt().flatten().tolist()
+                assert browser.run(drawn) == pytest.approx(expected, abs=3e-3)
+
+
+def test_pointing_into_the_explorer_says_who_reads_how_much_of_what(browser: Browser) -> None:
+    browser.open(EXPLANATION, height=1300)
+    browser.find("#tab-attention")[0].click()
+    browser.choose("kind", "text_over_regions")
+    browser.hover(browser.find('.cell[data-row="2"][data-column="3"]')[0])
+    share = EXPLANATION.maps.text_over_regions[-1][0].mean(0)[2, 3].item()
+    told = "of its attention on “small black metal ball 4”."
+    expected = f"“color” spends {100 * share:.0f} % {told}"
+    assert browser.text("status") == expected
+    assert len(browser.find("#matrix .mark")) == 1
+    canvas = browser.find("#heads")[0]
+    ActionChains(browser.driver).move_to_element_with_offset(canvas, 0, 0).click().perform()
+    chosen = [browser.run("return document.getElementById(arguments[0]).value", name)
+              for name in ("layer", "head")]  # fmt: skip
+    assert chosen == ["1", "2"], "the middle of 3 layers of 4 heads"
+
+
+def test_the_keyboard_reaches_everything(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    focused = """
+    const at = document.activeElement;
+    return [at.textContent || at.getAttribute('aria-label'), getComputedStyle(at).outlineStyle]"""
+    browser.press(Keys.TAB)
+    assert browser.run(focused) == ["[CLS]", "solid"], "focus can be seen"
+    browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert browser.run(focused)[0] == "color"
+    reads = EXPLANATION.maps.text_over_regions[-1][0].mean(0)[2]
+    assert browser.shades("regions") == pytest.approx(scaled(reads), abs=1e-3)
+    browser.press(Keys.TAB)
+    label, outline = browser.run(focused)
+    assert label.startswith("small black metal ball")
+    assert outline == "solid"
+    index = int(label.split()[-1]) - 1
+    reads = EXPLANATION.maps.regions_over_text[-1][0].mean(0)[index]
+    assert browser.shades("words") == pytest.approx(scaled(reads), abs=1e-3)
+    browser.press(Keys.TAB)
+    assert browser.run(focused)[0] == "Why this answer"
+    browser.press(Keys.TAB, Keys.ARROW_DOWN)
+    assert browser.text("answer") == "red"
+    browser.press(Keys.TAB, Keys.ARROW_RIGHT)
+    assert browser.text("about") == ABOUT["attention"][1]
+    browser.press(Keys.TAB)
+    assert browser.run("return document.activeElement.dataset.index") is not None
+    back = ActionChains(browser.driver).key_down(Keys.SHIFT)
+    back.send_keys(Keys.TAB, Keys.TAB, Keys.TAB).key_up(Keys.SHIFT).perform()
+    browser.press(Keys.ARROW_RIGHT)
+    assert browser.find("#attention")[0].is_displayed()
+
+
+def test_every_control_has_a_name(browser: Browser) -> None:
+    browser.open(make_explanation(answers=tuple(f"answer {i}" for i in range(13))))
+    script = """
+    const all = document.querySelectorAll("button, select, input, [role=img], .region");
+    return [...all].filter((e) => !e.textContent.trim() && !e.closest("label") &&
+      !e.getAttribute("aria-label") &&
+      !document.getElementById(e.getAttribute("aria-labelledby"))).map((e) => e.outerHTML)"""
+    assert browser.run(script) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_has_contrast_and_a_readable_size(browser: Browser, dark: bool) -> None:
+    browser.open(make_explanation(unread=" and so on"), dark=dark)
+    for prepare in ("", "document.querySelector('.word').focus()",
+                    "document.getElementById('tab-attention').click()"):  # fmt: skip
+        browser.run(prepare)
+        found = browser.run(CONTRASTS)
+        assert len(found) > 20
+        for contrast, text, size in found:
+            assert contrast >= 4.5, f"{text!r} has a contrast of {contrast:.2f}"
+            assert size >= 11, f"{text!r} has {size} pixels"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("shape", "boxes"),
+    [
+        ((480, 640), None),
+        ((1, 1), [[0, 0, 1, 1]]),
+        ((30, 5000), [[0, 0, 5000, 30], [4000, 5, 4999, 25]]),
+        ((5000, 30), [[0, 0, 30, 5000], [5, 4000, 25, 4999]]),
+    ],
+)
+def test_any_picture_and_a_long_question_fit_any_window(
+    browser: Browser, width: int, shape: tuple[int, int], boxes: list[list[float]] | None
+) -> None:
+    if boxes is None:  # 36 that overlap
+        corners = np.random.default_rng(5).uniform(0, 280, (36, 2))
+        boxes = np.concatenate([corners, corners + 190], axis=1).tolist()
+    words = " ".join(["What color is the rather long thing behind the mug"] * 4)
+    extreme = make_explanation(
+        shape=shape, boxes=boxes, words=words, unread=" and" * 400 + " " + "x" * 300
+    )
+    browser.open(extreme, width=width)
+    for tab in ("why", "attention"):
+        browser.find(f"#tab-{tab}")[0].click()
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        sizes = """
+        const place = document.getElementById('picture').getBoundingClientRect();
+        return [place.width, place.height]"""
+        assert min(browser.run(sizes)) >= 95, "regions could not be told apart"
+        outside = """
+        const place = document.getElementById('stage').getBoundingClientRect();
+        return [...document.querySelectorAll('.tag')].map((t) => t.getBoundingClientRect())
+          .filter((t) => t.left < place.left - 1 || t.top < place.top - 1 ||
+            t.right > place.right + 1 || t.bottom > place.bottom + 1).length"""
+        assert browser.run(outside) == 0, "a name leaves the picture"
+        assert browser.run("return document.getElementById('unread').clientHeight") < 130
+    assert "38 word pieces" not in browser.text("unread")
+    assert f"reads {len(extreme.words)} word pieces at most" in browser.text("unread")
+
+
+def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
+    """A question with `</script>` ended the data, and what followed was run."""
+    evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!--"
+    browser.open(make_explanation(words=evil, answers=(evil, "no"), label="<i>ball</i> &amp;"))
+    assert "broken" not in browser.driver.title.split("=")[0]
+    assert browser.driver.title.startswith("<b>Is</b> </script>")
+    assert browser.find("main b, main i:not([class]):not(.row i)") == []
+    assert browser.text("answer") == evil
+    assert "<i>ball</i> &amp; 1" in browser.text("ranking")
+
+
+def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
+    browser.open(EXPLANATION)
+    script = "return performance.getEntriesByType('resource').map((e) => e.name)"
+    assert [name for name in browser.run(script) if not name.startswith("data:")] == []
+    refused = browser.driver.execute_async_script("""
+    const done = arguments[0];
+    document.addEventListener("securitypolicyviolation", (e) => done(e.effectiveDirective));
+    document.body.append(Object.assign(new Image(), {src: "https://example.invalid/x.png"}))""")
+    assert refused == "img-src", "the page's own policy holds"
+    assert len(browser.driver.get_log("browser")) == 1
+    assert "http" not in EXPLANATION.to_html().replace("http://www.w3.org/2000/svg", "").replace(
+        "http-equiv", ""
+    )
+
+
+def test_thousands_of_answers_can_be_searched(browser: Browser) -> None:
+    number = 3129
+    answers = [Answer(f"answer {i}", 1 / number) for i in range(number)]
+    alike = Relevance(*(side[:1].expand(number, -1) for side in EXPLANATION.by_method["attention"]))
+    browser.open(replace(EXPLANATION, answers=answers, by_method={"attention": alike}))
+    assert len(browser.find("#answers button")) == number
+    browser.find("#filter")[0].send_keys("answer 3111")
+    (shown,) = browser.find("#answers button:not([hidden])")
+    assert shown.text.split("\n")[0] == "answer 3111"
+    shown.click()
+    assert browser.text("answer") == "answer 3111"
+
+
+def test_a_notebook_shows_the_report_in_a_frame(browser: Browser) -> None:
+    browser.open(f"<!DOCTYPE html><body>{EXPLANATION._repr_html_()}</body>")
+    browser.driver.switch_to.frame(0)
+    browser.find("#answers button")[1].click()
+    assert browser.text("answer") == "red"
+    assert len(browser.find(".region")) == len(BOXES)
+    browser.driver.switch_to.default_content()
+    assert math.isclose(browser.find("iframe")[0].size["height"], 820)

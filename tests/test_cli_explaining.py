@@ -1,0 +1,129 @@
+"""The commands that explain, as a user types them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from PIL import Image
+
+from lxmert.scenes.dataset import Contents, make_dataset
+
+SCENE = ROOT / "examples/scene.png"
+QUESTION = "What color is the ball?"
+MODEL = ROOT / "src/lxmert/default"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "test"
+    make_dataset(folder, Contents(("qa",), "test", count=3, seed=8, rounds=1))
+    return folder
+
+
+def test_explain_writes_the_report_and_the_figure(lxmert: Command, tmp_path: Path) -> None:
+    page, figure = tmp_path / "report.html", tmp_path / "figure.pdf"
+    result = lxmert(
+        "explain", SCENE, QUESTION, "-o", page, "--figure", figure, "--answer", "mug",
+        "--top-k", 2, "--methods", "propagation, occlusion",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "rests most on the region" in result.out
+    assert "mug" in result.out
+    assert "by propagation" in result.out
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("<!DOCTYPE html>")
+    assert QUESTION in written
+    assert figure.read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to write: name -o report.html, --figure out.pdf, or both"),
+        (("-o", "none/report.html"), "there is no folder none; make it first"),
+        (("-o", "."), "is a folder: name a file in it"),
+        (("--figure", "out.xyz"), "out.xyz has no ending of a figure: try out.pdf"),
+        (("-o", "r.html", "--top-k", "0"), "--top-k is 0: explain at least 1"),
+        (("-o", "r.html", "--answer", "Blak"), "'Blak' is not among the 39 answers of"),
+        (("-o", "r.html", "--methods", "atention"), "did you mean attention?"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line_with_exit_code_2(
+    lxmert: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = lxmert("explain", SCENE, QUESTION, *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_nearest_answers_are_named(lxmert: Command, tmp_path: Path) -> None:
+    result = lxmert("explain", SCENE, QUESTION, "-o", tmp_path / "r.html", "--answer", "blak")
+    assert "the nearest are black" in result.err
+
+
+def test_without_matplotlib_the_figure_says_what_to_install(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = lxmert("explain", SCENE, QUESTION, "--figure", tmp_path / "f.png")
+    assert result.code == 2
+    assert "pip install 'lxmert[explain]'" in result.err
+    assert lxmert("explain", SCENE, QUESTION, "-o", tmp_path / "r.html").code == 0
+
+
+def test_explain_eval_prints_a_row_for_each_method_and_chance(
+    lxmert: Command, scenes: Path, tmp_path: Path
+) -> None:
+    result = lxmert(
+        "explain-eval", MODEL, "--data", scenes / "questions.jsonl", "--images", scenes / "images",
+        "-o", tmp_path / "out", "--methods", "attention,occlusion", "--seeds", 1, "--limit", 6,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    rows = [line.split()[0] for line in result.out.splitlines() if line.strip()]
+    assert [name for name in rows if name in ("attention", "occlusion", "random")] == [
+        "attention", "occlusion", "random",
+    ]  # fmt: skip
+    assert "pointing game on the" in result.out
+    report = json.loads((tmp_path / "out/faithfulness.json").read_text())
+    assert report["questions"] == 6
+
+
+def test_explain_eval_says_where_there_is_no_pointing_game(lxmert: Command, tmp_path: Path) -> None:
+    result = lxmert(
+        "explain-eval", MODEL, "--data", ROOT / "examples/questions.jsonl", "--images",
+        ROOT / "examples", "-o", tmp_path / "out", "--methods", "attention", "--limit", 2,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "no pointing game: no question has 'boxes' of what it asks about" in result.out
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--limit"])
+def test_numbers_below_one_are_refused(lxmert: Command, tmp_path: Path, option: str) -> None:
+    files = ("--data", "q.jsonl", "--images", ".", "-o", tmp_path / "out")
+    result = lxmert("explain-eval", MODEL, *files, option, 0)
+    assert (result.code, f"{option} is 0: it must be at least 1" in result.err) == (2, True)
+
+
+def test_attention_figures_draws_and_names_the_heads(
+    lxmert: Command, scenes: Path, tmp_path: Path
+) -> None:
+    figure = tmp_path / "heads.png"
+    result = lxmert(
+        "attention-figures", MODEL, "--data", scenes / "questions.jsonl",
+        "--images", scenes / "images", "-o", figure, "--limit", 10,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "language: the next word" in result.out
+    assert "cross: regions that the word names" in result.out
+    with Image.open(figure) as drawn:
+        assert drawn.size[0] > 900

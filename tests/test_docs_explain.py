@@ -1,0 +1,57 @@
+"""Commands and code of docs/explain.md run in their order, and what it shows is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from PIL import Image
+
+from lxmert.explain.methods import METHODS
+
+PAGE = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def test_commands_and_code_run_in_order(
+    lxmert: Command,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for entry in ("examples", "src"):
+        (tmp_path / entry).symlink_to(ROOT / entry)
+    (tmp_path / "runs" / "explain").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    languages = [language for language, _ in BLOCKS]
+    assert (languages.count("sh"), languages.count("python")) == (4, 2)
+    assert set(languages) == {"sh", "python"}
+    for language, block in BLOCKS:
+        if language == "python":
+            exec(compile(block, "docs/explain.md", "exec"), {})
+            assert capsys.readouterr().out.strip(), block
+            continue
+        for line in block.strip().splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "lxmert"
+            result = lxmert(*arguments)
+            assert result.code == 0, f"{line}\n{result}"
+    assert sorted(path.name for path in Path("runs/explain").iterdir()) == [
+        "faithful", "figure.png", "heads.png", "report.html", "same.html", "scenes",
+    ]  # fmt: skip
+
+
+def test_pictures_are_there_and_small() -> None:
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE)
+    assert len(names) >= 5
+    for name in names:
+        path = ROOT / "docs" / name
+        assert path.stat().st_size < 200_000, name
+        with Image.open(path) as picture:
+            picture.verify()
+
+
+def test_every_method_has_its_row_and_no_other() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE)
+    assert rows[: len(METHODS)] == list(METHODS)

@@ -1,0 +1,149 @@
+"""Tests of explanations over a data set, with the bundled model on a few scenes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lxmert.explain.faithfulness import measure
+from lxmert.explain.methods import METHODS
+from lxmert.explain.perturbation import SHARES
+from lxmert.hub import find_model
+from lxmert.pipeline import LxmertPipeline
+from lxmert.scenes.dataset import Contents, make_dataset
+from lxmert.workflows import explanation, questions
+from lxmert.workflows.explanation import Subject, evaluate_explanations
+
+METHODS_TESTED = ("attention", "gradcam")
+SEEDS = (1, 2)
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained") / "test"
+    make_dataset(folder, Contents(("qa",), "test", count=4, seed=8, rounds=1))
+    return folder
+
+
+def subject(scenes: Path, **changes: object) -> Subject:
+    plain = Subject(
+        str(find_model(None)), scenes / "questions.jsonl", scenes / "images",
+        METHODS_TESTED, SEEDS, None,
+    )  # fmt: skip
+    return plain._replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def report(scenes: Path) -> explanation.Report:
+    return evaluate_explanations(subject(scenes), scenes / "whole", progress=silent)
+
+
+def test_the_report_is_what_all_questions_in_one_batch_give(
+    scenes: Path, report: explanation.Report
+) -> None:
+    asked, _ = questions.choose_questions(scenes / "questions.jsonl", limit=None)
+    pipeline = LxmertPipeline.from_pretrained()
+    seen = {
+        image_id: pipeline.regions(scenes / "images" / image_id)
+        for image_id in {row.example.image_ids[0] for row in asked}
+    }
+    batch = [(row, seen[row.example.image_ids[0]]) for row in asked]
+    trial = explanation._make_trial(pipeline, explanation.AnswerVocabulary(pipeline.answers), batch)
+    assert pipeline.answering is not None
+    methods = {name: METHODS[name] for name in METHODS_TESTED}
+    expected = measure(pipeline.answering, [trial], methods, seeds=SEEDS)
+    assert report["questions"] == expected.questions == len(asked) > 16
+    assert report["pointed"] == expected.pointed < len(asked)
+    assert list(report["methods"]) == [*METHODS_TESTED, "random"]
+    for curve in expected.curves:
+        found = report["methods"][curve.method][curve.modality][curve.direction]
+        np.testing.assert_allclose(found["accuracies"], curve.accuracies, atol=1.01 / len(asked))
+        assert found["mean"] == pytest.approx(np.mean(found["areas"]))
+    for name, rate in expected.pointing.items():
+        assert report["methods"][name]["pointing"] == pytest.approx(rate, abs=1e-6)
+
+
+def test_results_are_written_as_json_and_as_a_plot(
+    scenes: Path, report: explanation.Report
+) -> None:
+    files = sorted(path.name for path in (scenes / "whole").iterdir())
+    assert files == ["curves.png", "faithfulness.json"]
+    assert json.loads((scenes / "whole/faithfulness.json").read_text()) == report
+    assert report["shares"] == list(SHARES)
+    with Image.open(scenes / "whole/curves.png") as plot:
+        assert plot.size[0] > 800
+
+
+def test_an_interrupted_test_ends_with_the_same_results(
+    scenes: Path, report: explanation.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_explanations(subject(scenes), tmp_path / "out", progress=stop)
+    progress = tmp_path / "out" / "progress.jsonl"
+    progress.write_text(progress.read_text() + '{"questions": 16, "corr')
+    with pytest.raises(ValueError, match=r"was begun with .* name another folder"):
+        evaluate_explanations(subject(scenes, seeds=(3,)), tmp_path / "out", progress=silent)
+    computed: list[int] = []
+    tally = explanation.tally_batch
+
+    def count(model, trial, methods, *, seeds, start):  # type: ignore[no-untyped-def]
+        computed.append(start)
+        return tally(model, trial, methods, seeds=seeds, start=start)
+
+    monkeypatch.setattr(explanation, "tally_batch", count)
+    again = evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
+    assert computed[0] == 16
+    assert again == report
+    with pytest.raises(FileExistsError, match="is there already: name another folder"):
+        evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
+
+
+def rewrite(scenes: Path, path: Path, **changes: object) -> Path:
+    """Copy the questions, each with some keys replaced, or removed where None."""
+
+    def lines() -> Iterator[str]:
+        for line in (scenes / "questions.jsonl").read_text().splitlines():
+            record = json.loads(line) | changes
+            yield json.dumps({key: value for key, value in record.items() if value is not None})
+
+    path.write_text("\n".join(lines()) + "\n")
+    return path
+
+
+def test_without_boxes_there_is_no_pointing_game(scenes: Path, tmp_path: Path) -> None:
+    data = rewrite(scenes, tmp_path / "q.jsonl", boxes=None)
+    chosen = subject(scenes, data=data, limit=3, methods=("attention",))
+    found = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
+    assert (found["questions"], found["pointed"]) == (3, 0)
+    assert [method["pointing"] for method in found["methods"].values()] == [None, None]
+
+
+def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
+    asked, left_out = questions.choose_questions(scenes / "questions.jsonl", limit=12)
+    images = [row.example.image_ids[0] for row in asked]
+    assert (len(images), left_out) == (12, 0)
+    changes = sum(one != other for one, other in zip(images[1:], images, strict=False))
+    assert changes == len(set(images)) - 1
+
+
+def test_what_cannot_be_tested_is_refused(scenes: Path, tmp_path: Path) -> None:
+    data = rewrite(scenes, tmp_path / "q.jsonl", answer=None)
+    with pytest.raises(ValueError, match="no question with an answer"):
+        evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
+    data = rewrite(scenes, tmp_path / "p.jsonl", image=None, images=["a.png", "b.png"], boxes=None)
+    with pytest.raises(ValueError, match="is about two pictures, expected one"):
+        evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
+    with pytest.raises(ValueError, match="no method 'lime'"):
+        evaluate_explanations(subject(scenes, methods=("lime",)), tmp_path / "out", progress=silent)
+    assert not (tmp_path / "out").exists()
