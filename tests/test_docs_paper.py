@@ -150,7 +150,7 @@ def test_two_processes_make_the_same_model_as_one(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert lxmert(*train, one).code == 0

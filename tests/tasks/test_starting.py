@@ -17,6 +17,8 @@ from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_start, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
+from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
+from lxmert.tasks.own_files import OwnData
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
@@ -277,3 +279,18 @@ def test_first_rows_are_frozen_on_request_and_trained_otherwise(world: World) ->
             assert gradient is not None
             assert gradient[0].any() != frozen
             assert name == "token_type" or gradient[1].any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"start": "runs/x"}, {"tokenizer": "vocab.txt"}, {"allow": ("cls",)},
+     {"start_answers": "list.txt"}, {"frozen_first_rows": True}],
+)  # fmt: skip
+def test_eyes_that_are_trained_along_start_from_nothing(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    """These settings were not read, and nothing was said."""
+    settings = OwnDataSettings(OwnData("train.jsonl", "images"), ModelSettings(**change))
+    (name,) = change
+    with pytest.raises(ValueError, match=rf"model\.{name} is .*leave it out"):
+        OwnDataTask(settings, seed=1, folder=tmp_path)

@@ -34,7 +34,7 @@ from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.own_files import OwnData, open_own_files
 from lxmert.tasks.task import Batch
-from lxmert.tasks.texts import ModelSettings, save_model
+from lxmert.tasks.texts import ModelSettings, refuse_start, save_model
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes, shrink
 
 _VALIDATION_BATCH = 64
@@ -134,6 +134,7 @@ class OwnDataTask:
         Raises:
             ValueError: if the data set cannot be trained on; the message says why.
         """
+        refuse_start(settings.model)
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "glance": 1.0}
         data, length = settings.data, settings.model.max_text_length

@@ -73,6 +73,21 @@ class ModelSettings:
     initializer_range: float = 0.02
 
 
+def refuse_start(settings: ModelSettings) -> None:
+    """Refuse what a model that starts from nothing, with eyes of its own, would not read.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name in ("start", "tokenizer", "start_answers", "allow", "frozen_first_rows"):
+        if getattr(settings, name):
+            raise ValueError(
+                f"model.{name} is {getattr(settings, name)!r}, but eyes that are trained along "
+                "start from nothing, and so does their model: leave it out, or name eyes that are "
+                "ready with data.eyes"
+            )
+
+
 class TextCorpus:
     """Examples whose texts are tokenised once and whose regions come from a store.
 
