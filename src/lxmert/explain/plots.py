@@ -147,7 +147,7 @@ def plot_heads(
         axes.set(xlabel="head", ylabel="layer")
         for layer, head in np.ndindex(layers, heads):
             share = 100 * shares[layer, head]
-            shade = "white" if share > 60 else "#1c1e22"
+            shade = "white" if share > 65 else "#1c1e22"
             axes.text(
                 head, layer, f"{share:.0f}", ha="center", va="center", color=shade, fontsize=7
             )
