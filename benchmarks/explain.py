@@ -41,7 +41,7 @@ def bundled() -> tuple[Any, dict[str, Tensor]]:
     """Return the bundled model, and a question about a picture with its regions."""
     pipeline = LxmertPipeline.from_pretrained()
     picture = make_picture("test", 0, seed=1)
-    return pipeline.model, pipeline.processor([picture.pixels], ["What color is the ball?"])
+    return pipeline.model, dict(pipeline.processor([picture.pixels], ["What color is the ball?"]))
 
 
 def cost(model: Any, inputs: dict[str, Tensor], names: list[str]) -> dict[str, object]:
