@@ -209,22 +209,26 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         f"{told}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
     )
     table = Table(box=None, pad_edge=False)
-    table.add_column("method", header_style="dim")
+    table.add_column("method", header_style="dim", no_wrap=True)
     panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
-    table.add_column("points at it", justify="right", header_style="dim")
+    table.add_column("points\nat it", justify="right", header_style="dim")
     for side, way in panels:
-        wish = "low" if way == "positive" else "high"
-        table.add_column(f"{side}\n{way}\n{wish} is good", justify="right", header_style="dim")
+        wish = "↓" if way == "positive" else "↑"
+        table.add_column(f"{side}\n{way} {wish}", justify="right", header_style="dim")
     for name, found in report["methods"].items():
         pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
         areas = [found[side][way]["areas"] for side, way in panels]
         cells = [f"{sum(a) / seeds:.1f} ± {(max(a) - min(a)) / 2:.1f}" for a in areas]
         table.add_row(Text(name), pointing, *cells)
     console.print(table)
+    console.print(
+        "\n[dim]positive: the most relevant removed first, low is good; negative: the least "
+        "relevant,\nhigh is good[/]"
+    )
     if not report["pointed"]:
-        console.print("\nno pointing game: no question has 'boxes' of what it asks about")
+        console.print("no pointing game: no question has 'boxes' of what it asks about")
     elif report["pointed"] < report["questions"]:
-        console.print(f"\npointing game on the {report['pointed']} questions that have boxes")
+        console.print(f"pointing game on the {report['pointed']} questions that have boxes")
     if report["left_out"]:
         console.print(f"{report['left_out']} questions without an answer were left out")
 

@@ -88,6 +88,12 @@ def test_gqa_keeps_its_images_and_lists_its_answers(downloads: Path, tmp_path: P
 def test_nlvr2_has_two_pictures_a_line(downloads: Path, tmp_path: Path) -> None:
     made = make("nlvr2", downloads, tmp_path)
     assert sorted(made.files) == ["test.jsonl", "train.jsonl", "valid.jsonl"]
+    clone = tmp_path / "clones/nlvr/nlvr2"
+    clone.mkdir(parents=True)
+    (downloads / "nlvr2").rename(clone / "data")
+    again = make("nlvr2", tmp_path / "clones", tmp_path / "again")
+    (clone / "data").rename(downloads / "nlvr2")
+    assert again.files == made.files
     assert lines(made.folder / "valid.jsonl") == [
         {"question_id": f"dev-10-{pair}-1",
          "images": [f"dev-10-{pair}-img0", f"dev-10-{pair}-img1"],

@@ -146,6 +146,8 @@ def test_settings_that_do_not_fit_the_task_or_the_device_are_refused(tmp_path):
         train_toy(tmp_path / "empty", "data.num_examples=0")
     with pytest.raises(ValueError, match=r"warmup_steps is 3; .* run's steps \(3\)"):
         train_toy(tmp_path / "short", "optim.steps=", "optim.epochs=1")
+    with pytest.raises(ValueError, match="ToyNetwork has no layers that can be computed again"):
+        train_toy(tmp_path / "again", "loop.gradient_checkpointing=true")
     with pytest.raises(ValueError, match='precision is "fp16" on a CPU'):
         train_toy(tmp_path / "half", "loop.precision=fp16")
 

@@ -14,7 +14,9 @@ from conftest import ROOT, Command
 from ranks import finish, kill, start_ranks, wait_for
 from safetensors.torch import load_file
 from squares import read_lines, settings, write_lines, write_squares
+from torch.nn.modules.module import register_module_forward_hook
 
+from lxmert.model.layers import LxmertIntermediate
 from lxmert.workflows.training import read_with_options, train_recipe
 
 RECIPE = ROOT / "recipes/own-data.toml"
@@ -190,6 +192,26 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
     assert (refused.code, finished.code) == (2, 0)
     assert "optim.lr is 0.5" in refused.err
     assert told(caplog) == [f"{tmp_path} is finished: nothing to do"]
+
+
+def test_layers_that_are_computed_again_learn_the_same(world: Path, tmp_path: Path) -> None:
+    runs = []
+    handle = register_module_forward_hook(
+        lambda module, *_: runs.append(1) if isinstance(module, LxmertIntermediate) else None
+    )
+    counts = []
+    for name, setting in (("plain", "false"), ("again", "true")):
+        files = f"data.train={world / 'train.jsonl'}", f"data.images={world / 'images'}"
+        pairs = [option for option in settings(*files) if option != "--set"]
+        recipe = read_with_options(RECIPE, [*pairs, f"loop.gradient_checkpointing={setting}"], {})
+        train_recipe(recipe, tmp_path / name, cpu=True)
+        counts.append(len(runs))
+        runs.clear()
+    handle.remove()
+    assert counts[1] >= counts[0] + 6 * 2  # of each step at least the layers of both sides
+    plain, again = (load_file(tmp_path / n / "model.safetensors") for n in ("plain", "again"))
+    for name, weights in plain.items():
+        torch.testing.assert_close(again[name], weights, rtol=1e-4, atol=1e-5)
 
 
 # Several processes

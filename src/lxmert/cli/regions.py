@@ -28,7 +28,7 @@ def extract(
     precision: Annotated[
         Literal["fp32", "bf16", "exact"],
         typer.Option(
-            help="fp32; bf16 for half the time at 1 % other features; exact for the same bits "
+            help="fp32; bf16 to be faster with slightly other features; exact for the same bits "
             "beside any other pictures."
         ),
     ] = "fp32",

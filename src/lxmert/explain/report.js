@@ -278,13 +278,15 @@
     const size = [side + cell * columns.length, top + cell * rows.length];
     picture.setAttribute("width", size[0]);
     picture.setAttribute("height", size[1]);
-    const short = (name) => (name.length > 15 ? `${name.slice(0, 14).trim()}…` : name);
+    // Of a region the end is kept, where its noun stands.
+    const short = (name, of) => name.length < 16 ? name
+      : of === "regions" ? `…${name.slice(-14).trim()}` : `${name.slice(0, 14).trim()}…`;
     const font = Math.min(12, cell);
     const parts = [element("svg:rect", { class: "ground", x: side, y: top, width: cell * columns.length, height: cell * rows.length })];
     rows.forEach((name, i) => parts.push(element("svg:text",
-      { x: side - 6, y: top + cell * (i + 0.5), "text-anchor": "end", "dominant-baseline": "central", "font-size": font }, short(name))));
+      { x: side - 6, y: top + cell * (i + 0.5), "text-anchor": "end", "dominant-baseline": "central", "font-size": font }, short(name, map.rows))));
     columns.forEach((name, j) => parts.push(element("svg:text",
-      { transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)`, "dominant-baseline": "central", "font-size": font }, short(name))));
+      { transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)`, "dominant-baseline": "central", "font-size": font }, short(name, map.columns))));
     rows.forEach((_, i) => columns.forEach((_, j) => parts.push(element("svg:rect", {
       class: "cell", x: side + cell * j, y: top + cell * i, width: cell - 1, height: cell - 1,
       "fill-opacity": Math.sqrt(map.at(state.layer, state.head, i, j)).toFixed(4), "data-row": i, "data-column": j,

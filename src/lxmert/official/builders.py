@@ -148,7 +148,8 @@ def gqa_submission(build: Build) -> Iterator[Sentence]:
 def nlvr2(build: Build) -> Iterator[Sentence]:
     """NLVR2: whether a statement is true of two pictures; dev validates, test1 is the test."""
     for name, split in (("train", "train"), ("dev", "valid"), ("test1", "test")):
-        path = build.downloads.find(f"nlvr2/{name}.json", f"{name}.json", fetch="nlvr2")
+        places = (f"nlvr2/{name}.json", f"nlvr2/data/{name}.json", f"{name}.json")
+        path = build.downloads.find(*places, fetch="nlvr2")
         for identifier, text, label in read_json_lines(path, _nlvr2_example):
             check_is(path, identifier.split("-")[0], name, "NLVR2's")
             pair = identifier.rpartition("-")[0]

@@ -18,6 +18,7 @@ from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-unt
 from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.task import Batch, Task
@@ -145,6 +146,8 @@ def _start(
     total_steps = num_steps(recipe.optim, _num_examples(task))
     check_warmup(recipe.optim, total_steps)
     check_objectives(recipe.optim, task.loss_weights)
+    if recipe.loop.gradient_checkpointing:
+        _recompute_layers(task.model)
     task.model.to(accelerator.device)
     copy_from_first(task.model, accelerator)
     optimizer = build_optimizer(task.model, recipe.optim)
@@ -173,6 +176,21 @@ def _start(
         versions=versions,
     )
     return run, random_states
+
+
+def _recompute_layers(model: nn.Module) -> None:
+    """Let the layers keep their inputs only, and compute the rest again in the backward pass."""
+    models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    if not models:
+        raise ValueError(
+            f"loop.gradient_checkpointing is true, but {type(model).__name__} has no layers that "
+            "can be computed again: leave it out, and raise loop.micro_batches to save memory"
+        )
+    for module in models:
+        # transformers renamed it within the versions that we allow, and warns of the old name.
+        new_name = "activation_checkpointing_enable"
+        enable = getattr(module, new_name, module.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
 
 
 def _num_examples(task: Task) -> int:

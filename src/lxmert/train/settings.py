@@ -127,6 +127,9 @@ class LoopSettings:
     micro_batches: int = 1
     """Parts into which each process cuts its share of a batch, to save memory."""
 
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again in the backward pass: slower, with less memory."""
+
     workers: int = 0
     """Processes per rank that prepare examples; 0: the training process does it itself."""
 
@@ -147,7 +150,7 @@ class LoopSettings:
         for known in fields(self):
             value, minimum = getattr(self, known.name), least.get(known.name, 1)
             _require(
-                not isinstance(value, int) or value >= minimum,
+                not isinstance(value, int) or isinstance(value, bool) or value >= minimum,
                 f"loop.{known.name} is {value}; expected at least {minimum}: "
                 f"write {known.name} = {minimum} or more",
             )

@@ -40,8 +40,8 @@ class RegionExtractor:
         detector: the trained detector; it is put into evaluation mode, and its weights are read
             now: training it further needs another extractor.
         device: where to compute, such as "cpu" or "cuda".
-        precision: "fp32"; "bf16" for convolutions in half the time with features that differ by
-            about 1 %; "exact" for the same bits in any batch. Boxes and probabilities are float32
+        precision: "fp32"; "bf16" for faster convolutions with features that differ by less than
+            1 %; "exact" for the same bits in any batch. Boxes and probabilities are float32
             in each.
     """
 

@@ -24,10 +24,10 @@ def make_fast(detector: Detector, precision: Precision) -> Detector:
         detector: in evaluation mode; it is left as it is, and later changes of its weights do not
             reach the copy.
         precision: "exact" copies nothing, and on a CPU an image gives the same bits in any batch,
-            for about twice the time. "fp32" folds frozen norms into the convolutions before them;
+            more slowly. "fp32" folds frozen norms into the convolutions before them;
             features differ by at most 1e-5 of the largest.
             "bf16" also computes backbone and `res5` in bfloat16, with features that differ by
-            about 1 %; proposals, boxes, probabilities and the choice of regions stay float32.
+            less than 1 %; proposals, boxes, probabilities and the choice of regions stay float32.
 
     Raises:
         ValueError: for another precision.

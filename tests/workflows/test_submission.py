@@ -1,0 +1,180 @@
+"""Predictions from pictures and from stored regions: the same answers, whole files, or none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from PIL import Image
+from torch import nn
+
+from lxmert.metrics.nlvr2 import read_nlvr2_predictions
+from lxmert.metrics.vqa import read_vqa_results
+from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
+from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
+from lxmert.tasks.texts import ModelSettings
+from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
+
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=2,
+    intermediate_size=48,
+    l_layers=1,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.3,
+    max_text_length=9,
+)
+NAMES = [f"dev-{number // 2}-0-img{number % 2}" for number in range(8)]
+
+
+def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, their questions and statements, and models of random weights with their eyes."""
+    folder = tmp_path_factory.mktemp("submission")
+    (folder / "pictures").mkdir()
+    generator = np.random.default_rng(5)
+    for name in NAMES:
+        pixels = generator.integers(256, size=(24, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{name}.png")
+    torch.manual_seed(3)
+    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    eyes.save_pretrained(folder / "eyes")
+    questions: list[dict[str, object]] = [
+        {"question_id": 70 + row, "image": f"{name}.png", "question": question, "answer": answer}
+        for row, (name, question, answer) in enumerate(
+            (name, question, answer)
+            for name in NAMES
+            for question, answer in (("what is it?", "mug"), ("is it red?", "yes"))
+        )
+    ]
+    write_lines(folder / "questions.jsonl", questions)
+    statements: list[dict[str, object]] = [
+        {
+            "question_id": f"dev-{pair}-0-{text}",
+            "images": [f"{NAMES[2 * pair]}.png", f"{NAMES[2 * pair + 1]}.png"],
+            "question": sentence,
+            "answer": bool((pair + text) % 2),
+        }
+        for pair in range(4)
+        for text, sentence in enumerate(("both are red.", "one is a mug.", "what is it?"))
+    ]
+    write_lines(folder / "statements.jsonl", statements)
+    return folder
+
+
+@pytest.fixture
+def trained(folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, with stored regions and a model of each kind."""
+    monkeypatch.chdir(folder)
+    if not Path("pairs").is_dir():
+        assert lxmert("extract", "pictures", "--eyes", "eyes", "-o", "regions").code == 0
+        torch.manual_seed(6)
+        data = ("questions.jsonl", "questions.jsonl", "regions", "regions", "eyes")
+        save(AnsweringTask(AnsweringSettings(AnsweringData(*data), SMALL), seed=1), "answers")
+        data = ("statements.jsonl", "statements.jsonl", "regions", "regions", "eyes")
+        save(PairsTask(PairsSettings(PairsData(*data), SMALL), seed=1), "pairs")
+    return folder
+
+
+def save(task: AnsweringTask | PairsTask, folder: str) -> None:
+    """Write a model that gives each of its two answers about as often."""
+    task.model.eval()
+    batch = task.collate([task.example(row, 0) for row in range(len(task))])
+    with torch.no_grad():
+        scores = task.model(**batch["inputs"], return_dict=False)[0]
+        last = [module for module in task.model.modules() if isinstance(module, nn.Linear)][-1]
+        last.bias -= scores.median(0).values
+    task.save(Path(folder))
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("model", "data", "form", "read"),
+    [
+        ("answers", "questions.jsonl", "vqa", read_vqa_results),
+        ("pairs", "statements.jsonl", "nlvr2", read_nlvr2_predictions),
+    ],
+)
+def test_pictures_and_stored_regions_give_the_same_file(
+    lxmert: Command, model: str, data: str, form: str, read: Callable[[Path], dict[object, object]]
+) -> None:
+    options = ["predict", model, "--data", data, "--format", form, "-o"]
+    seen = lxmert(*options, "seen", "--images", "pictures")
+    assert seen.code == 0, seen
+    assert lxmert(*options, "stored", "--regions", "regions").code == 0
+    assert read(Path("seen")) == read(Path("stored"))
+    assert len(set(read(Path("seen")).values())) == 2, "they are no constant guess"
+    assert len(read(Path("seen"))) == len(Path(data).read_text().splitlines())
+
+
+@pytest.mark.usefixtures("trained")
+def test_lines_of_pairs_name_both_images(lxmert: Command) -> None:
+    options = ["--data", "statements.jsonl", "--images", "pictures", "-o", "pairs.jsonl"]
+    assert lxmert("predict", "pairs", *options).code == 0
+    rows = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
+    assert rows[0].keys() == {"question_id", "images", "question", "answer", "score"}
+    assert rows[0]["images"] == [f"{NAMES[0]}.png", f"{NAMES[1]}.png"]
+    assert {row["answer"] for row in rows} == {"True", "False"}
+    assert all(0.5 <= row["score"] <= 1 for row in rows)
+
+
+@pytest.mark.usefixtures("trained")
+def test_pictures_may_be_named_without_their_ending(lxmert: Command) -> None:
+    """The official identifiers of NLVR2 have none."""
+    plain = Path("statements.jsonl").read_text().replace(".png", "")
+    Path("plain.jsonl").write_text(plain)
+    options = ["predict", "pairs", "--images", "pictures", "--format", "nlvr2"]
+    assert lxmert(*options, "--data", "plain.jsonl", "-o", "plain.csv").code == 0
+    assert lxmert(*options, "--data", "statements.jsonl", "-o", "full.csv").code == 0
+    assert Path("plain.csv").read_text() == Path("full.csv").read_text()
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pairs", "--data", "questions.jsonl"], "'70' is about 1 images, but the model reads 2"),
+        (["answers", "--data", "statements.jsonl"], "is about 2 images, but the model reads 1"),
+        (["pairs", "--data", "statements.jsonl", "--format", "gqa"],
+         "judges statements about two pictures, which is not what the format gqa is for"),
+        (["answers", "--data", "twice.jsonl", "--format", "vqa"], "'70' more than once"),
+        (["answers", "--data", "named.jsonl", "--format", "vqa"], "'q7' is no number"),
+        (["answers", "--data", "empty.jsonl"], "empty"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_predicted_is_one_sentence(
+    lxmert: Command, arguments: list[str], message: str
+) -> None:
+    lines = Path("questions.jsonl").read_text().splitlines(keepends=True)
+    Path("twice.jsonl").write_text(lines[0] + lines[0])
+    Path("named.jsonl").write_text(lines[0].replace("70", '"q7"'))
+    Path("empty.jsonl").write_text("")
+    refused = lxmert("predict", *arguments, "--regions", "regions", "-o", "refused")
+    assert refused.code == 2
+    assert message in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert not Path("refused").exists()
+
+
+@pytest.mark.usefixtures("trained")
+def test_regions_of_other_eyes_are_refused(lxmert: Command, tmp_path: Path) -> None:
+    """They have the right width, and would give answers that mean nothing."""
+    torch.manual_seed(9)
+    other = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    other.save_pretrained(tmp_path / "eyes")
+    assert (
+        lxmert("extract", "pictures", "--eyes", tmp_path / "eyes", "-o", tmp_path / "r").code == 0
+    )
+    options = ["--data", "questions.jsonl", "--regions", tmp_path / "r", "-o", "refused"]
+    refused = lxmert("predict", "answers", *options)
+    assert refused.code == 2
+    assert "was made by extractor" in refused.err
