@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import check_figure, hide_weight_bars, show_stages
+from lxmert.terminal import check_output, hide_weight_bars, show_stages
 
 
 def train(
@@ -46,20 +46,21 @@ def ablate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of all runs.")],
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, one core each.")] = 1,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the scores; needs lxmert[plots].")
+        Path | None, typer.Option(help="Draw the scores; needs lxmert[explain].")
     ] = None,
 ) -> None:
     """Train every row of a comparison with every seed; the same command again goes on.
 
     The table is in OUTPUT/report.md and report.json after each run.
     """
+    from lxmert.explain.plots import check_plot
     from lxmert.workflows.ablation import check_plan, collect, make_plan, read_ablation, run_plan
-    from lxmert.workflows.ablation_report import draw_report, new_figure, write_report
+    from lxmert.workflows.ablation_report import draw_report, write_report
 
     hide_weight_bars()
     if figure is not None:
-        check_figure(figure)
-        new_figure(1, 1)  # without matplotlib this shall fail before hours of training
+        check_plot(figure)
+        check_output(figure, "--figure")
     ablation = read_ablation(recipe)
     plan = make_plan(ablation, output)
     check_plan(plan)

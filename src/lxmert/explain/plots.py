@@ -32,7 +32,7 @@ def check_plot(path: Path) -> None:
         ValueError: if the ending names no format.
         ModuleNotFoundError: without matplotlib.
     """
-    known = _new_figure(1, 1).canvas.get_supported_filetypes()
+    known = new_figure(1, 1).canvas.get_supported_filetypes()
     if path.suffix.lower().removeprefix(".") not in known:
         raise ValueError(
             f"{path} has no ending of a figure: try {path.stem or 'out'}.pdf, .png or .svg"
@@ -75,7 +75,7 @@ def plot_explanation(
     """
     height, width = pixels.shape[:2]
     inches = min(2 * _WIDTH, max(0.3, _WIDTH * height / width))
-    figure = _new_figure(_WIDTH, inches)
+    figure = new_figure(_WIDTH, inches)
     picture = figure.add_axes((0, 0, 1, 1))
     picture.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
     picture.set(xlim=(0, width), ylim=(height, 0))
@@ -101,7 +101,7 @@ def plot_curves(
         curves: by modality and direction, by method `[seeds, shares]` accuracies in `[0, 1]`; a
             band shows the range over seeds.
     """
-    figure = _new_figure(8.0, 6.4)
+    figure = new_figure(8.0, 6.4)
     for number, ((modality, direction), by_method) in enumerate(curves.items(), start=1):
         axes = figure.add_subplot(2, 2, number)
         for index, (method, accuracies) in enumerate(by_method.items()):
@@ -136,7 +136,7 @@ def plot_heads(
     """
     columns = 3
     rows = -(-len(patterns) // columns)
-    figure = _new_figure(9.0, 2.6 * rows)
+    figure = new_figure(9.0, 2.6 * rows)
     for number, (name, shares) in enumerate(patterns.items(), start=1):
         axes = figure.add_subplot(rows, columns, number)
         axes.imshow(100 * shares, cmap="BuGn", vmin=0, vmax=100, aspect="auto")
@@ -213,7 +213,7 @@ def _write_words(
     return lines
 
 
-def _new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure in inches, which no window shows."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -118,7 +118,7 @@ def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
             continue
         first, second = shuffled(generator, pick(generator, alike if coin(generator) else unlike))
         # A model that has found one of the two things gains nothing by it when yes and no are as
-        # likely, but much when asked for the value: that is how it learns to find both.
+        # likely, but much when asked for the value: that helps it to find both.
         kind = pick(generator, list(SAME_FORMS))
         program = kind(aspect, Find(first[1]), Find(second[1]))
         texts = [phrase(named[1], generator) for named in (first, second)]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lxmert.explain.plots import new_figure, save_plot
 from lxmert.tasks.metrics import OVERALL
 from lxmert.train.folder import write_text
 from lxmert.workflows.ablation import Ablation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Metrics = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 """Row -> compared stage -> metrics, one entry for each seed that is finished."""
@@ -75,25 +75,12 @@ def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
         path: picture to write; its ending decides the format.
 
     Raises:
-        ValueError: if matplotlib is not installed.
+        ModuleNotFoundError: without matplotlib.
     """
     if any(row.line for row in ablation.rows):
         _draw_all_curves(ablation, metrics, path)
     else:
         _draw_all_bars(ablation, metrics, path)
-
-
-def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure, sizes in inches.
-
-    Raises:
-        ValueError: if matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install lxmert[plots]") from error
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def summarize(values: Sequence[float]) -> tuple[float, float]:
@@ -147,13 +134,14 @@ def _draw_all_bars(ablation: Ablation, metrics: Metrics, path: Path) -> None:
             ]
             columns.append((f"{data_set} (paper)", _PAPERS, theirs))
     figure = new_figure(2.0 + 2.2 * len(columns), 1.2 + 0.36 * len(ablation.rows))
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
     for axis, (title, color, values) in zip(axes, columns, strict=True):
         axis.set_title(title, fontsize=9)
         _draw_bars(axis, values, color)
     axes[0].set_yticks(range(len(ablation.rows)), [row.name for row in ablation.rows])
     axes[0].set_ylim(len(ablation.rows) - 0.4, -0.6)
-    figure.savefig(path, dpi=150)
+    save_plot(figure, path)
 
 
 def _draw_bars(axis: "Axes", values: Sequence[Sequence[float]], color: str) -> None:
@@ -180,12 +168,13 @@ def _draw_all_curves(ablation: Ablation, metrics: Metrics, path: Path) -> None:
     columns = min(len(panels), _PANEL_COLUMNS)
     lines = -(-len(panels) // columns)
     figure = new_figure(3.0 * columns, 2.6 * lines)
+    figure.set_layout_engine("constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, (stage, score) in zip(axes, panels, strict=False):
         _draw_curves(axis, ablation, metrics, stage, score)
     for axis in axes[len(panels) :]:
         axis.remove()
-    figure.savefig(path, dpi=150)
+    save_plot(figure, path)
 
 
 def _draw_curves(
