@@ -177,9 +177,12 @@ def step_bare(recipe: Recipe, task: TimedTask, batches: Sequence[Batch]) -> None
     parameters = list(task.model.parameters())
     task.model.train()
     for batch in batches:
-        count = task.counts(batch)["qa"]
+        counts = task.counts(batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.loop.precision == "bf16"):
-            loss = task.losses(task.model, batch)["qa"] / count
+            losses = task.losses(task.model, batch)
+        loss = torch.stack(
+            [task.loss_weights[name] * losses[name] / counts[name] for name in losses]
+        ).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, recipe.optim.clip_norm or 1.0)
         optimizer.step()
