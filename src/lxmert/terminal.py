@@ -34,13 +34,6 @@ def check_output(path: Path, option: str) -> None:
         raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file, under its name only when it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def quiet_libraries() -> None:
     """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
     for name in ("httpx", "huggingface_hub", "torch.distributed", "transformers"):

@@ -32,10 +32,11 @@ def fetch(
 ) -> None:
     """Fetch official files of data sets; what was cut off goes on, what is whole stays."""
     from lxmert.official import fetching
+    from lxmert.official.downloads import check_name
     from lxmert.official.sources import SOURCES
 
     for name in names:
-        fetching.check_name(name)
+        check_name(name, SOURCES, "download")
     if local is not None and mirrors:
         raise ValueError("--mirror is for the web and --from is instead of it: leave one out")
     remotes = list(dict.fromkeys(remote for name in names for remote in SOURCES[name]))
@@ -89,14 +90,16 @@ def build(
     """Make training files from official downloads, with counts beside the published ones."""
     from dataclasses import asdict
 
-    from lxmert.official.making import Options, check_name, make_data
+    from lxmert.official.builders import BUILDERS
+    from lxmert.official.downloads import check_name
+    from lxmert.official.making import Options, make_data
 
     if num_answers < 1:
         raise ValueError(f"--num-answers is {num_answers}: at least 1 is needed")
     if allow_missing and not regions:
         raise ValueError("--allow-missing needs --regions: without a store no image is missed")
     for name in names:
-        check_name(name)
+        check_name(name, BUILDERS, "data set")
     options = Options(tuple(regions or ()), allow_missing, minival, answers, num_answers)
     for name in names:
         with show_progress("sentences") as progress:

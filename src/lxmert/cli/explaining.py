@@ -9,7 +9,6 @@ from lxmert.cli.options import AnswerList, Eyes, Methods, Model, Picture, split_
 from lxmert.terminal import (
     check_output,
     hide_weight_bars,
-    replace_text,
     show_faithfulness,
     show_heads,
     show_progress,
@@ -47,6 +46,7 @@ def explain(
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot
     from lxmert.pipeline import LxmertPipeline
+    from lxmert.whole_files import write_whole
 
     if figure is not None:
         check_plot(figure)
@@ -57,7 +57,7 @@ def explain(
     )
     show_reasons(explanation)
     if output is not None:
-        replace_text(output, explanation.to_html())
+        write_whole(output, explanation.to_html())
         print(f"report: {output}")
     if figure is not None:
         save_plot(explanation.plot(), figure)

@@ -103,8 +103,7 @@ def _score_files(
     from lxmert.workflows.scoring import score
 
     scores = score(metric, **paths)
-    if output is not None:
-        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    _write(scores, output)
     if as_json:
         print(json.dumps(scores))
     else:
@@ -132,12 +131,9 @@ def _evaluate_model(
     as_json: bool,
 ) -> None:
     """Score a model from pixels."""
-    from lxmert.workflows.evaluation import (
-        evaluate_answers,
-        evaluate_eyes,
-        evaluate_statements,
-        judges_statements,
-    )
+    from lxmert.hub import find_model
+    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes, evaluate_statements
+    from lxmert.workflows.submission import judges_statements
 
     hide_weight_bars()
     if limit is not None and limit < 1:
@@ -149,11 +145,12 @@ def _evaluate_model(
             )
         _write_scores(evaluate_eyes(Path(model), data, images), output, as_json=as_json)
         return
-    if judges_statements(model):
+    folder = find_model(model)
+    if judges_statements(folder):
         if training is not None:
             raise ValueError("--training is for questions, not for statements: leave it out")
-        with show_progress("pictures") as progress:
-            scores = evaluate_statements(Path(model), data, images, limit=limit, progress=progress)
+        with show_progress("statements") as progress:
+            scores = evaluate_statements(folder, data, images, limit=limit, progress=progress)
         _write_scores(scores, output, as_json=as_json)
         return
     with show_progress("questions") as progress:
@@ -165,8 +162,7 @@ def _evaluate_model(
 
 def _tell(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
     """Write and print the scores of answers."""
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    _write(report, output)
     if as_json:
         print(json.dumps(report))
     else:
@@ -175,10 +171,17 @@ def _tell(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None
 
 def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
     """Write scores as JSON, if asked for, and print them."""
-    if output is not None:
-        output.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    _write(scores, output)
     if as_json:
         print(json.dumps(scores))
         return
     for name, score in scores.items():
         print(f"{name:24} {score:.3f}")
+
+
+def _write(report: object, output: Path | None) -> None:
+    """Write a report as JSON, if that is asked for."""
+    from lxmert.whole_files import write_whole
+
+    if output is not None:
+        write_whole(output, json.dumps(report, indent=1) + "\n")

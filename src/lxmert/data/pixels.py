@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.schema import IntArray
+from lxmert.whole_files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -107,9 +108,7 @@ def _begin(folder: Path, header: dict[str, Any]) -> None:
     if path.is_file() and _read(path) == header:
         return
     (folder / _PIXELS).unlink(missing_ok=True)
-    partial = folder / f"{_UNFINISHED}.partial"
-    partial.write_text(json.dumps(header) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(header) + "\n")
 
 
 def _write_pixels(

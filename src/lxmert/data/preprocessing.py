@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lxmert.whole_files import write_whole
+
 FILE_NAME = "preprocessor_config.json"
 EYES_FOLDER = "eyes"
 """Where a model folder keeps the extractor that it was trained on."""
@@ -26,9 +28,7 @@ class PreprocessorConfig:
     def save(self, folder: str | Path) -> None:
         """Write the file into a model folder."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        partial = Path(folder) / f"{FILE_NAME}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(Path(folder) / FILE_NAME)
+        write_whole(Path(folder) / FILE_NAME, text)
 
     @classmethod
     def load(cls, folder: str | Path) -> "PreprocessorConfig":

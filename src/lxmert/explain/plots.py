@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.schema import Answer, FloatArray
+from lxmert.whole_files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,13 +42,14 @@ def check_plot(path: Path) -> None:
 
 def save_plot(figure: "Figure", path: Path) -> None:
     """Save a plot, under its name only when it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
     kind = path.suffix.lower().removeprefix(".")
     from matplotlib import rc_context
 
-    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text
+    with (
+        whole_file(path) as partial,
+        rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # text stays text
+    ):
         figure.savefig(partial, format=kind, dpi=150, bbox_inches="tight")
-    partial.replace(path)
 
 
 def plot_explanation(

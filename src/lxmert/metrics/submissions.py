@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lxmert.metrics.files import check_coverage, first_cases
 from lxmert.metrics.nlvr2 import sentence_key
+from lxmert.whole_files import write_whole
 
 
 def write_vqa_submission(
@@ -25,7 +26,7 @@ def write_vqa_submission(
     _check_texts(answers, path, empty=True)
     _check_ids(answers, path, int)
     check_coverage(answers, question_ids, name=str(path), whole="the questions")
-    _write(
+    write_whole(
         path,
         json.dumps([{"question_id": key, "answer": answers[key]} for key in question_ids]),
     )
@@ -47,7 +48,7 @@ def write_gqa_submission(
     _check_texts(predictions, path, empty=False)
     _check_ids(predictions, path, str)
     check_coverage(predictions, question_ids, name=str(path), whole="the questions")
-    _write(
+    write_whole(
         path,
         json.dumps([{"questionId": key, "prediction": predictions[key]} for key in question_ids]),
     )
@@ -76,7 +77,7 @@ def write_nlvr2_submission(
     for key in predictions:
         sentence_key(key)
     check_coverage(predictions, identifiers, name=str(path), whole="the examples")
-    _write(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers))
+    write_whole(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers), newline="")
 
 
 def _check_ids(predictions: Mapping[int, str] | Mapping[str, str], path: Path, kind: type) -> None:
@@ -100,10 +101,3 @@ def _check_texts(
     if wrong:
         expected = "a text" if empty else "a text without blanks around it"
         raise ValueError(f"{path}: each answer must be {expected}, not so in {first_cases(wrong)}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)

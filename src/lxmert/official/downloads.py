@@ -1,10 +1,28 @@
 """The folder of official files: finds them by name, remembers which were read."""
 
+import difflib
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
 from lxmert.metrics.json_text import JsonText
+
+
+def check_name(name: str, known: Collection[str], what: str) -> None:
+    """Refuse a name that nothing is known of.
+
+    Args:
+        name: what was asked for.
+        known: all names that there are.
+        what: what they name, for the message.
+
+    Raises:
+        ValueError: with the nearest name and all others.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise ValueError(f"no {what} {name!r}: {meant}There are {', '.join(known)}")
 
 
 class Downloads:

@@ -1,6 +1,5 @@
 """Official downloads into a folder: from the web or a local folder, unpacked, listed last."""
 
-import difflib
 import json
 import shutil
 import stat
@@ -14,7 +13,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from lxmert.official.downloading import Progress, download
 from lxmert.official.downloads import file_checksum
-from lxmert.official.sources import SOURCES, Remote
+from lxmert.official.sources import Remote
+from lxmert.whole_files import whole_file, write_whole
 
 MANIFEST = "fetched.json"
 """What is whole in a folder of downloads: by remote file, where it came from and what it gave."""
@@ -37,18 +37,6 @@ class Fetched(NamedTuple):
     origin: str
     files: dict[str, int]
     new: bool
-
-
-def check_name(name: str) -> None:
-    """Refuse a download that nothing is known of.
-
-    Raises:
-        ValueError: with the nearest name and all others.
-    """
-    if name not in SOURCES:
-        close = difflib.get_close_matches(name, SOURCES, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"no download {name!r}: {meant}There are {', '.join(SOURCES)}")
 
 
 def fetch(
@@ -119,9 +107,7 @@ def _fetch_one(
         },
     }
     manifest = _read_manifest(folder) | {remote.name: entry}
-    partial = folder / f".{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return entry
 
 
@@ -170,9 +156,8 @@ def _check_local(remote: Remote, path: Path) -> None:
 
 def _copy(source: Path, target: Path) -> Path:
     if source.resolve() != target.resolve():
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with whole_file(target) as partial:
+            shutil.copyfile(source, partial)
     return target
 
 
@@ -204,13 +189,8 @@ def unpack(path: Path, members: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _unpack_one(archive: ZipFile, info: ZipInfo, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with archive.open(info) as source, partial.open("wb") as file:
-            shutil.copyfileobj(source, file, _CHUNK)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(target) as partial, archive.open(info) as source, partial.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)
 
 
 def _member(path: Path, archive: ZipFile, name: str) -> ZipInfo:

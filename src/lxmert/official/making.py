@@ -1,6 +1,5 @@
 """Makes one data set: builder, joined names, regions, files, counts, manifest."""
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from lxmert.model.answers import normalize_answer
 from lxmert.official.answer_table import NUM_ANSWERS, AnswerCounts
 from lxmert.official.build import Build, Sentence
 from lxmert.official.builders import BUILDERS, Builder
-from lxmert.official.downloads import Downloads, file_checksum
+from lxmert.official.downloads import Downloads, check_name, file_checksum
 from lxmert.official.expected import PUBLISHED, Published, check_splits
 from lxmert.official.images import StoredImages, held_out, read_partners
 from lxmert.official.writing import Output, Writer, writing
+from lxmert.whole_files import write_whole
 
 _EVERY = 10_000
 """Sentences after which progress is told."""
@@ -62,18 +62,6 @@ class Made:
     notes: list[str] = field(default_factory=list)
 
 
-def check_name(name: str) -> None:
-    """Refuse a data set that nothing is known of.
-
-    Raises:
-        ValueError: with the nearest name and all others.
-    """
-    if name not in BUILDERS:
-        close = difflib.get_close_matches(name, BUILDERS, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"no data set {name!r}: {meant}There are {', '.join(BUILDERS)}")
-
-
 def make_data(
     name: str,
     downloads: str | Path,
@@ -99,7 +87,7 @@ def make_data(
         ValueError: if one is damaged, or of another release or split; if images have no regions
             and that is not allowed.
     """
-    check_name(name)
+    check_name(name, BUILDERS, "data set")
     given = None if options.answers is None else read_answers(options.answers).answers
     build = Build(Downloads(downloads), held_out(options.minival), given)
     making = _Making(name, build, StoredImages(options.regions), options)
@@ -182,7 +170,7 @@ class _Making:
         (folder / MISSING).unlink(missing_ok=True)
         if not missing:
             return
-        (folder / MISSING).write_text(self.stored.list_missing(), encoding="utf-8")
+        write_whole(folder / MISSING, self.stored.list_missing())
         if not self.options.allow_missing:
             first = ", ".join(sorted(missing)[:5])
             raise ValueError(

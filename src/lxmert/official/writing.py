@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lxmert.official.build import Sentence
+from lxmert.whole_files import write_whole
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -84,9 +85,7 @@ class Writer:
         for name in self.outputs:
             _partial(self._folder, name).replace(self._folder / f"{name}.jsonl")
         for name, text in {**extra, MANIFEST: json.dumps(manifest, indent=1) + "\n"}.items():
-            partial = self._folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self._folder / name)
+            write_whole(self._folder / name, text)
 
 
 MANIFEST = "manifest.json"

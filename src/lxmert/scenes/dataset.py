@@ -37,6 +37,7 @@ from lxmert.scenes.render import SIZE
 from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 from lxmert.scenes.words import SPECIAL_TOKENS, all_words
+from lxmert.whole_files import resume_notes
 
 Record = dict[str, Any]
 
@@ -157,16 +158,8 @@ def _begin(path: Path, contents: Contents) -> list[Record]:
     Raises:
         ValueError: if they were others.
     """
-    asked = json.loads(json.dumps(vars(contents) | {"count": None}))  # a run may be made longer
-    if not path.exists() or b"\n" not in path.read_bytes():
-        path.write_text(json.dumps(asked) + "\n", encoding="utf-8")
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    begun, *records = (json.loads(line) for line in lines)
-    if begun != asked:
-        raise ValueError(f"{path.parent} was begun with {begun}, not with {asked}: remove it first")
-    return records
+    asked = vars(contents) | {"count": None}  # a run may be made longer
+    return resume_notes(path, asked, remedy="remove it first")
 
 
 def _write_picture(folder: Path, contents: Contents, index: int) -> Record:

@@ -16,7 +16,6 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
-from lxmert.data.stores import open_regions
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
@@ -30,11 +29,10 @@ from lxmert.tasks.texts import (
     TextCorpus,
     as_list,
     check_limit,
-    check_same_extractor,
     draw_examples,
     load_eyes,
+    open_stores,
     save_model,
-    tell_splits,
 )
 
 _VALIDATION_BATCH = 256
@@ -105,8 +103,7 @@ class AnsweringTask:
     def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
         data = settings.data
-        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
-        check_same_extractor(store, valid_store)
+        store, valid_store = open_stores(data.regions, data.valid_regions)
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = (
@@ -131,12 +128,11 @@ class AnsweringTask:
         self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
         self._report_unknown(training)
         self.blind = Blind.learn(training).to_text()
-        length = self.preprocessor.max_text_length
-        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
-        self.validation = TextCorpus(
-            validation, valid_store, self.tokenizer, max_text_length=length
+        self.training, self.validation = begun.read(
+            (training, validation),
+            (store, valid_store),
+            (as_list(data.train), as_list(data.valid)),
         )
-        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
 
     def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.

@@ -33,6 +33,7 @@ from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.blind import Blind
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.own_files import OwnData, open_own_files
+from lxmert.tasks.starting import sizes_of
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings, refuse_start, save_model
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes, shrink
@@ -328,16 +329,8 @@ def _new_config(
     """Return the configuration of a new model."""
     names = answers.answers
     return LxmertConfig(
+        **sizes_of(sizes),  # type: ignore[arg-type]
         vocab_size=vocab_size,
-        hidden_size=sizes.hidden_size,
-        num_attention_heads=sizes.num_attention_heads,
-        intermediate_size=sizes.intermediate_size,
-        l_layers=sizes.l_layers,
-        x_layers=sizes.x_layers,
-        r_layers=sizes.r_layers,
-        hidden_dropout_prob=sizes.dropout,
-        attention_probs_dropout_prob=sizes.dropout,
-        initializer_range=sizes.initializer_range,
         max_position_embeddings=max(64, sizes.max_text_length),
         num_qa_labels=len(names),
         visual_feat_dim=eyes.feature_dim,

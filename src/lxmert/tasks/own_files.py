@@ -14,6 +14,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
+from lxmert.whole_files import write_whole
 
 REPORT_NAME = "data-report.json"
 
@@ -124,9 +125,7 @@ def _look(
         progress=progress,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{REPORT_NAME}.partial"
-    partial.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / REPORT_NAME)
+    write_whole(folder / REPORT_NAME, json.dumps(report.to_dict(), indent=1) + "\n")
     for line in report.lines():
         _logger.info("%s", line)
     if report.stops():

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lxmert.data.collate import check_labels, collate_regions, collate_text
 from lxmert.data.corpus import Corpus
-from lxmert.data.stores import open_regions
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
@@ -28,11 +27,10 @@ from lxmert.tasks.texts import (
     TextCorpus,
     as_list,
     check_limit,
-    check_same_extractor,
     draw_examples,
     load_eyes,
+    open_stores,
     save_model,
-    tell_splits,
 )
 
 _VALIDATION_BATCH = 128
@@ -101,8 +99,7 @@ class PairsTask:
     def __init__(self, settings: PairsSettings, *, seed: int) -> None:
         """Read the statements and start from a pretrained model, or from nothing."""
         data = settings.data
-        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
-        check_same_extractor(store, valid_store)
+        store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
@@ -113,12 +110,11 @@ class PairsTask:
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.eyes = load_eyes(data.eyes, store)
-        length = self.preprocessor.max_text_length
-        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
-        self.validation = TextCorpus(
-            validation, valid_store, self.tokenizer, max_text_length=length
+        self.training, self.validation = begun.read(
+            (training, validation),
+            (store, valid_store),
+            (as_list(data.train), as_list(data.valid)),
         )
-        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
 
     def __len__(self) -> int:
         return len(self.training)

@@ -19,7 +19,6 @@ from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs, pad
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
-from lxmert.data.stores import open_regions
 from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
@@ -29,12 +28,11 @@ from lxmert.tasks.tally import Tally
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     TextCorpus,
-    check_same_extractor,
     check_several_images,
     load_eyes,
+    open_stores,
     other_text,
     save_model,
-    tell_splits,
 )
 
 _VALIDATION_BATCH = 256
@@ -85,12 +83,11 @@ class PretrainingTask:
         self.seed = seed
         self.objectives = settings.objectives
         data = settings.data
-        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
+        store, valid_store = open_stores(data.regions, data.valid_regions)
         names = NAMES if store.header.attribute_names else [n for n in NAMES if n != "attr"]
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
-        check_same_extractor(store, valid_store)
         self.eyes = load_eyes(data.eyes, store)
         training = Corpus.read(data.questions, captions=data.captions, strict=True)
         begun = begin(
@@ -107,20 +104,11 @@ class PretrainingTask:
         begun.model.config.visual_feat_distance = settings.objectives.feature_distance
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
-        length = self.preprocessor.max_text_length
         validation = Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True)
-        self.training, self.validation = (
-            TextCorpus(corpus, at, self.tokenizer, max_text_length=length)
-            for corpus, at in (
-                (training, store),
-                (validation, valid_store),
-            )
-        )
-        tell_splits(
-            self.training,
-            self.validation,
-            (*data.questions, *data.captions),
-            (*data.valid_questions, *data.valid_captions),
+        self.training, self.validation = begun.read(
+            (training, validation),
+            (store, valid_store),
+            ((*data.questions, *data.captions), (*data.valid_questions, *data.valid_captions)),
         )
         check_several_images(self.training, self.validation)
         self.targets = self._find_answers(self.training)

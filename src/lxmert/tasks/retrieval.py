@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from lxmert.data.collate import collate_regions, collate_text
 from lxmert.data.corpus import Corpus
-from lxmert.data.stores import open_regions
 from lxmert.metrics.retrieval import CUTS, score_retrieval
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
@@ -24,14 +23,12 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     Files,
     ModelSettings,
-    TextCorpus,
     as_list,
-    check_same_extractor,
     check_several_images,
     load_eyes,
+    open_stores,
     other_text,
     save_model,
-    tell_splits,
 )
 
 _PAIRS_AT_ONCE = 256
@@ -98,8 +95,7 @@ class RetrievalTask:
         """Read the captions and start from a pretrained model, or from nothing."""
         data, self.seed = settings.data, seed
         self.negatives = data.negatives
-        store, valid_store = open_regions(data.regions), open_regions(data.valid_regions)
-        check_same_extractor(store, valid_store)
+        store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"matched": 1.0}
         training, validation = (
             Corpus.read((), captions=as_list(files), strict=True)
@@ -109,12 +105,11 @@ class RetrievalTask:
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.eyes = load_eyes(data.eyes, store)
-        length = self.preprocessor.max_text_length
-        self.training = TextCorpus(training, store, self.tokenizer, max_text_length=length)
-        self.validation = TextCorpus(
-            validation, valid_store, self.tokenizer, max_text_length=length
+        self.training, self.validation = begun.read(
+            (training, validation),
+            (store, valid_store),
+            (as_list(data.train), as_list(data.valid)),
         )
-        tell_splits(self.training, self.validation, as_list(data.train), as_list(data.valid))
         check_several_images(self.training, self.validation)
 
     def __len__(self) -> int:

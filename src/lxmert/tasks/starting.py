@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from lxmert.data.answer_lists import read_answers
+from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokenizer import build_tokenizer
@@ -19,7 +20,7 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import MODELS, load_start
 from lxmert.model.modeling import LxmertPreTrainedModel
-from lxmert.tasks.texts import ModelSettings, check_extractor
+from lxmert.tasks.texts import ModelSettings, TextCorpus, check_extractor
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,36 @@ class Beginning(NamedTuple):
     model: LxmertPreTrainedModel
     tokenizer: BertTokenizer
     preprocessor: PreprocessorConfig
+
+    def read(
+        self,
+        splits: Sequence[Corpus],
+        stores: Sequence[RegionSource],
+        files: Sequence[Sequence[str]],
+    ) -> tuple[TextCorpus, TextCorpus]:
+        """Tokenise training and validation texts as the model reads them, and tell what they are.
+
+        Args:
+            splits: training and validation examples.
+            stores: the regions of their images.
+            files: what they were read from.
+
+        Raises:
+            ValueError: if one has no example, or the image of one is not in its store.
+        """
+        length = self.preprocessor.max_text_length
+        training, validation = (
+            TextCorpus(corpus, store, self.tokenizer, max_text_length=length)
+            for corpus, store in zip(splits, stores, strict=True)
+        )
+        _logger.info(
+            "training on %d texts of %s; validating on %d of %s",
+            len(training),
+            ", ".join(files[0]),
+            len(validation),
+            ", ".join(files[1]),
+        )
+        return training, validation
 
 
 class Wanted(NamedTuple):
@@ -84,7 +115,7 @@ def begin(settings: ModelSettings, wanted: Wanted) -> Beginning:
 def _begin_new(settings: ModelSettings, wanted: Wanted) -> Beginning:
     """Make a model with random weights."""
     tokenizer = _open_tokenizer(settings.tokenizer) or build_tokenizer(wanted.texts())
-    overrides = _sizes(settings) | {
+    overrides = sizes_of(settings) | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": max(64, settings.max_text_length),
         "pad_token_id": tokenizer.pad_token_id,
@@ -192,7 +223,7 @@ def freeze_first_rows(model: LxmertPreTrainedModel) -> None:
             parameter.register_hook(without_first_row)  # type: ignore[no-untyped-call]
 
 
-def _sizes(settings: ModelSettings) -> dict[str, object]:
+def sizes_of(settings: ModelSettings) -> dict[str, object]:
     """Return the settings of a model that nothing else decides."""
     return {
         "hidden_size": settings.hidden_size,

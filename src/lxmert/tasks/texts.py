@@ -11,11 +11,12 @@ from transformers import BertTokenizer, PreTrainedModel
 from lxmert.data.collate import normalize_boxes
 from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
-from lxmert.data.stores import RegionSource
+from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
 from lxmert.vision.eyes import Eyes, open_eyes
+from lxmert.whole_files import write_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class ModelSettings:
             does not name them.
         allow: names of weights, or their beginnings up to a dot, that may be missing in the start
             and so begin at random, or be left over in it.
-        frozen_first_rows: whether the embeddings of position 0 and segment 0 keep their first
-            values, as in the code of 2019.
+        frozen_first_rows: whether the embeddings of position 0 and segment 0 get no gradient, as in
+            the code of 2019; where everything decays, they do.
         hidden_size: width of all states.
         num_attention_heads: attention heads in each layer.
         intermediate_size: width inside the feed-forward blocks.
@@ -151,19 +152,6 @@ class TextCorpus:
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 
 
-def tell_splits(
-    training: TextCorpus, validation: TextCorpus, train: Sequence[str], valid: Sequence[str]
-) -> None:
-    """Say which files the scores of a run are about."""
-    _logger.info(
-        "training on %d texts of %s; validating on %d of %s",
-        len(training),
-        ", ".join(train),
-        len(validation),
-        ", ".join(valid),
-    )
-
-
 def check_several_images(*corpora: TextCorpus) -> None:
     """Refuse corpora in which no text could be exchanged for one about another image."""
     for corpus in corpora:
@@ -225,10 +213,17 @@ def check_extractor(store: RegionSource, fingerprint: str, owner: str) -> None:
         )
 
 
-def check_same_extractor(store: RegionSource, valid_store: RegionSource) -> None:
-    """Refuse to validate on regions that the eyes of the training images did not make."""
+def open_stores(regions: Files, valid_regions: Files) -> tuple[RegionSource, RegionSource]:
+    """Open the regions of training and of validation images.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if the eyes of the one did not make the other.
+    """
+    store, valid_store = open_regions(regions), open_regions(valid_regions)
     owner = f"the maker of the training store {store.folder}"
     check_extractor(valid_store, store.header.extractor, owner)
+    return store, valid_store
 
 
 def save_model(
@@ -244,6 +239,6 @@ def save_model(
     tokenizer.save_pretrained(folder)
     preprocessor.save(folder)
     if blind:
-        (folder / BLIND_NAME).write_text(blind, encoding="utf-8")
+        write_whole(folder / BLIND_NAME, blind)
     if eyes is not None:
         eyes.save_pretrained(folder / EYES_FOLDER)

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lxmert.train.tables import flatten
+from lxmert.whole_files import write_whole
 
 FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
@@ -57,14 +58,14 @@ def check_folder(output: Path, table: dict[str, object]) -> None:
 def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
     """Create the folder of a run and write what it is made from; the recipe last."""
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
-    write_text(output / _RECIPE, recipe_text)
+    write_whole(output / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_whole(output / _RECIPE, recipe_text)
 
 
 def close_folder(output: Path, metrics: dict[str, float], *, steps: int) -> None:
     """Mark a run as finished."""
     text = json.dumps({"steps": steps, "metrics": metrics}, indent=2)
-    write_text(output / _FINISHED, text + "\n")
+    write_whole(output / _FINISHED, text + "\n")
 
 
 def finished_metrics(output: Path) -> dict[str, float] | None:
@@ -86,13 +87,6 @@ def find_versions() -> dict[str, str | None]:
     packages = ("lxmert", "torch", "transformers", "accelerate")
     versions: dict[str, str | None] = {package: version(package) for package in packages}
     return versions | {"python": platform.python_version(), "commit": _commit(Path(__file__))}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _shown(leaves: dict[str, object], key: str) -> str:

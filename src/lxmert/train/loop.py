@@ -57,6 +57,7 @@ from lxmert.train.state import (
     restore_random_state,
     save_checkpoint,
 )
+from lxmert.whole_files import whole_file
 
 T = TypeVar("T")
 
@@ -434,6 +435,5 @@ def _draw(run: _Run) -> None:
         best_metric=run.task.best_metric,
         marks=GUESSES,
     )
-    part = run.output / "curve.png.part"
-    curve.save(part, format="PNG")
-    part.replace(run.output / "curve.png")
+    with whole_file(run.output / "curve.png") as partial:
+        curve.save(partial, format="PNG")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lxmert.train.scalars import Scalars
+from lxmert.whole_files import write_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -76,9 +77,7 @@ class Report:
         # The interruption may have cut the last line short, before its line break.
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n") and self._stays(line, step)]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(whole), encoding="utf-8")
-        part.replace(self.path)
+        write_whole(self.path, "".join(whole))
 
     def lines(self) -> list[dict[str, object]]:
         """Return the lines of the log."""

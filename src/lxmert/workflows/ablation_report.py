@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lxmert.explain.plots import new_figure, save_plot
 from lxmert.tasks.metrics import OVERALL
-from lxmert.train.folder import write_text
+from lxmert.whole_files import write_whole
 from lxmert.workflows.ablation import Ablation
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def write_report(ablation: Ablation, metrics: Metrics, output: Path) -> None:
         for row in ablation.rows
     ]
     content = {"title": ablation.title, "seeds": ablation.seeds, "rows": rows}
-    write_text(output / "report.json", json.dumps(content, indent=1) + "\n")
-    write_text(output / "report.md", as_markdown(ablation, metrics))
+    write_whole(output / "report.json", json.dumps(content, indent=1) + "\n")
+    write_whole(output / "report.md", as_markdown(ablation, metrics))
 
 
 def as_markdown(ablation: Ablation, metrics: Metrics) -> str:

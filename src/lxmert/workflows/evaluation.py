@@ -1,7 +1,5 @@
 """Scores of a model on questions or statements about pictures, of eyes, and of predictions."""
 
-import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,21 +9,20 @@ from typing import TypedDict
 import numpy as np
 
 from lxmert.data.coco import read_coco
+from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
-from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.readers import read_questions
 from lxmert.hub import find_model
-from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Example
 from lxmert.tasks.blind import Blind, judge
 from lxmert.tasks.detection import score_detector
 from lxmert.tasks.metrics import accuracy_by_family, best_answer
-from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
-from lxmert.tasks.texts import ModelSettings
+from lxmert.tasks.pairs import read_truths, score_truths
+from lxmert.tasks.texts import draw_examples
 from lxmert.vision.extract import RegionExtractor
-from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
 from lxmert.workflows.prediction import predict, read_asked
+from lxmert.workflows.submission import Asked, answer_corpus
 
 
 class AnswerReport(TypedDict):
@@ -122,32 +119,23 @@ def evaluate_statements(
     """Let a model judge statements about two pictures each.
 
     Args:
-        model: folder of a model of the task `pairs`, with its eyes.
+        model: folder of a model that judges statements, with its eyes.
         data: JSONL file of statements with answers.
         images: folder of the pictures.
-        limit: number of statements, the first of the file; absent: all.
-        progress: called with the numbers of pictures seen and in all.
+        limit: number of statements, drawn at random with a fixed seed; absent: all.
+        progress: called with the numbers of statements done and in all.
 
     Returns:
-        What `PairsTask.evaluate` returns.
+        What `score_truths` returns.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "regions"
-        eyes = load_eyes(model / EYES_FOLDER)
-        extract_folder(images, store, eyes, ExtractionSettings("float32"), progress=progress)
-        files = PairsData(str(data), str(data), str(store), str(store))
-        task = PairsTask(PairsSettings(files, ModelSettings(start=str(model))), seed=0)
-        task.model.eval()
-        return task.evaluate(device="cpu", limit=limit)
-
-
-def judges_statements(model: str | Path) -> bool:
-    """Tell whether a folder holds a model of statements about two pictures."""
-    config = Path(model) / "config.json"
-    if not config.is_file():
-        return False
-    content: dict[str, object] = json.loads(config.read_text(encoding="utf-8"))
-    return content.get("architectures") == [LxmertForImagesAndTextClassification.__name__]
+    statements = draw_examples(Corpus.read([str(data)], strict=True), limit, seed=0)
+    truths = read_truths(statements)
+    judged = answer_corpus(model, statements, Asked(data, images), device="cpu", progress=progress)
+    return score_truths(
+        [statements.example_id(row) for row in range(len(statements))],
+        truths.tolist(),
+        [int(truth.answer == "True") for truth in judged],
+    )
 
 
 def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:

@@ -14,6 +14,7 @@ from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import plot_curves, save_plot
 from lxmert.pipeline import LxmertPipeline
+from lxmert.whole_files import resume_notes, write_whole
 from lxmert.workflows.questions import (
     Progress,
     SeenQuestion,
@@ -110,9 +111,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         **_describe(found),
     }
     save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
-    partial = output / f"{REPORT}.partial"
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    partial.replace(output / REPORT)
+    write_whole(output / REPORT, json.dumps(report, indent=1) + "\n")
     path.unlink()
     return report
 
@@ -134,18 +133,8 @@ def _make_trial(
 
 
 def _resume(path: Path, arguments: Mapping[str, object]) -> list[Tally]:
-    """Read what an interrupted test found; the first line says with which arguments it ran."""
-    if not path.exists() or b"\n" not in path.read_bytes():
-        path.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows is half a line
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    begun, *packed = (json.loads(line) for line in lines)
-    if begun != arguments:
-        raise ValueError(
-            f"{path.parent} was begun with {begun}, not with {arguments}: name another folder, or "
-            f"remove {path}"
-        )
+    """Read what an interrupted test found."""
+    packed = resume_notes(path, arguments, remedy=f"name another folder, or remove {path}")
     return [
         Tally(
             record["questions"],

@@ -21,6 +21,7 @@ from lxmert.vision.eyes import Eyes, open_eyes
 from lxmert.vision.inference import Precision
 from lxmert.vision.preprocess import Pixels
 from lxmert.vision.published import load_published_detector, read_names
+from lxmert.whole_files import whole_file
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
 
@@ -219,9 +220,8 @@ def name_regions(eyes: Eyes, regions: Regions) -> list[str]:
 def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> None:
     """Save a drawing under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    draw_regions(pixels, regions.boxes, labels=labels).save(partial, format="PNG")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        draw_regions(pixels, regions.boxes, labels=labels).save(partial, format="PNG")
 
 
 def _limits(num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ The regions of the pictures become a store, and the questions, as they are under
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from lxmert.tasks.own_data import OwnDataSettings, is_single
 from lxmert.tasks.own_files import open_own_files
 from lxmert.tasks.pairs import PairsData, PairsSettings
 from lxmert.vision.eyes import Eyes, open_eyes
+from lxmert.whole_files import whole_file
 from lxmert.workflows.extraction import extract_folder
 
 REGIONS, QUESTIONS, ANSWERS = "regions", "questions", "answers.json"
@@ -171,9 +172,7 @@ def _lines(corpus: Corpus) -> Iterator[str]:
         yield json.dumps(record, ensure_ascii=False)
 
 
-def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    """Write lines under a temporary name and rename the file."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """Write lines, as a whole."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
-    partial.replace(path)

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import read_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
+from lxmert.whole_files import whole_file
 
 Progress = Callable[[int, int], None]
 
@@ -25,8 +26,9 @@ def predict_file(
 ) -> int:
     """Answer every question of a file, whether its answer is known or not.
 
-    Each line of the output has `question_id`, `image`, `question`, `answer` and `score`, the
-    probability of the answer; the lines come in the order of the questions.
+    Each line of the output has `question_id`, `image` (`images` where there are two), `question`,
+    `answer` and `score`, the probability of the answer; the lines come in the order of the
+    questions.
 
     Args:
         model: folder or hub name.
@@ -46,19 +48,31 @@ def predict_file(
     predictions = predict(
         LxmertPipeline.from_pretrained(model, device=device), examples, images, progress
     )
-    partial = output.with_name(f"{output.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    write_predictions(output, examples, predictions)
+    return len(examples)
+
+
+def write_predictions(
+    path: Path, examples: Iterable[Example], predictions: Iterable[Answer]
+) -> None:
+    """Write a line for each question: `predict_file` says what is in it.
+
+    Args:
+        path: JSONL file, under its name only when it is whole.
+        examples: the questions.
+        predictions: the answer to each of them.
+    """
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for example, prediction in zip(examples, predictions, strict=True):
+            images = example.image_ids
             record = {
                 "question_id": example.example_id,
-                "image": example.image_ids[0],
+                **({"image": images[0]} if len(images) == 1 else {"images": list(images)}),
                 "question": example.text,
                 "answer": prediction.answer,
                 "score": round(prediction.score, 6),
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.replace(output)
-    return len(examples)
 
 
 def read_asked(data: Path, images: Path) -> list[Example]:

@@ -1,6 +1,5 @@
 """Answers to whole files, from pictures or from stored regions, in the leaderboards' formats."""
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -32,7 +31,7 @@ from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.processing import LxmertProcessor
 from lxmert.schema import Answer, Example, Regions
 from lxmert.tasks.texts import check_extractor
-from lxmert.workflows.prediction import Progress, predict_file
+from lxmert.workflows.prediction import Progress, predict_file, write_predictions
 
 Form = Literal["jsonl", "vqa", "gqa", "nlvr2"]
 
@@ -79,8 +78,7 @@ def submit(
         model: folder or hub name of a model that answers questions or judges statements.
         asked: the questions and their images.
         output: file to write, under its name only when it is whole and valid.
-        form: key of `FORMS`; a line of `jsonl` has `question_id`, `images`, `question`, `answer`
-            and `score`, the probability of the answer.
+        form: key of `FORMS`; `jsonl` is that of `predict_file`.
         device: where to compute.
         progress: called with the numbers of questions done and in all.
 
@@ -93,7 +91,7 @@ def submit(
             or the leaderboard would refuse the file.
     """
     folder = find_model(model)
-    judges = _judges(folder)
+    judges = judges_statements(folder)
     if form == "jsonl" and not judges and asked.images is not None:
         return predict_file(
             model, asked.data, asked.images, output, progress=progress, device=device
@@ -107,15 +105,33 @@ def submit(
     corpus = Corpus.of(_read(asked.data, ids_needed=form != "jsonl"))
     if not len(corpus):
         raise ValueError(f"{asked.data} holds no question: one JSON object a line is needed")
-    predictor = _Predictor(
-        folder, _open_images(folder, asked, device), judges=judges, device=device
-    )
-    predictions = list(predictor.predict(corpus, progress))
+    predictions = answer_corpus(folder, corpus, asked, device=device, progress=progress)
     FORMS[form](output, corpus, predictions, asked)
     return len(corpus)
 
 
-def _judges(folder: Path) -> bool:
+def answer_corpus(
+    folder: Path, corpus: Corpus, asked: Asked, *, device: str, progress: Progress
+) -> list[Answer]:
+    """Answer questions, or judge statements, and return the best answer to each of them.
+
+    Args:
+        folder: of a model that does.
+        corpus: the questions.
+        asked: where their images are to be seen.
+        device: where to compute.
+        progress: as for `submit`.
+
+    Raises:
+        ValueError: if one cannot be answered.
+    """
+    sight = _open_images(folder, asked, device)
+    judges = judges_statements(folder)
+    predictor = _Predictor(folder, sight, judges=judges, device=device)
+    return list(predictor.predict(corpus, progress))
+
+
+def judges_statements(folder: Path) -> bool:
     """Tell whether a model judges statements about two pictures, or answers questions.
 
     Raises:
@@ -244,18 +260,7 @@ def _write_jsonl(path: Path, corpus: Corpus, predictions: Sequence[Answer], aske
     """Write a line for each question."""
     if asked.official is not None:
         raise ValueError("--official is for the leaderboards' formats: leave it out")
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for row, prediction in enumerate(predictions):
-            record = {
-                "question_id": corpus.example_id(row),
-                "images": list(corpus.image_ids(row)),
-                "question": corpus.text(row),
-                "answer": prediction.answer,
-                "score": round(prediction.score, 6),
-            }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    write_predictions(path, corpus, predictions)
 
 
 def _by_id(corpus: Corpus, predictions: Sequence[Answer], path: Path) -> dict[str, str]:
