@@ -12,9 +12,11 @@ from conftest import ROOT
 from model import published, tiny
 from torch.testing import assert_close
 
+from lxmert.data.collate import collate_inputs, normalize_boxes
 from lxmert.data.store import RegionStore
 from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig
+from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import load_folder
 from lxmert.workflows.conversion import CONVERSIONS, Choices, convert
 from lxmert.workflows.inspection import INSPECTORS, inspect
@@ -191,6 +193,26 @@ def test_real_rows_become_a_store_and_the_same_bytes_again(tmp_path):
     assert RegionStore(tmp_path / "half").header.dtype == "float16"
     notes = convert(tmp_path / "half", tmp_path / "half.tsv").notes
     assert notes == ["the features were float16, and stay as coarse in float32"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no {REAL} with rows of the original")
+def test_real_rows_are_read_by_a_model_of_the_published_size(tmp_path):
+    convert(REAL, tmp_path / "store")
+    store = RegionStore(tmp_path / "store")
+    assert len(store) == 10
+    regions = [store[image_id] for image_id in store.image_ids]
+    boxes = [normalize_boxes(found, name="row") for found in regions]
+    features = [found.features for found in regions]
+    question = np.array([101, 2054, 2003, 2023, 1029, 102])
+    inputs = collate_inputs([question] * 10, features, boxes, pad_id=0)
+    torch.manual_seed(0)
+    model = LxmertForQuestionAnswering(LxmertConfig(num_qa_labels=3129)).eval()
+    with torch.inference_mode():
+        scores = model(**inputs).question_answering_score
+    assert scores.shape == (10, 3129)
+    assert scores.isfinite().all()
+    assert (scores - scores[:1]).abs().amax(dim=1)[1:].min() > 1e-3  # each photo has its own
 
 
 def write_rows(path: Path, *, count: int = 3, feature_dim: int = 6) -> Path:
