@@ -251,3 +251,17 @@ def test_ragged_rows_and_texts_come_back(seed: int) -> None:
     assert [found[-1], found[3]] == [texts[-1], texts[3]]
     with pytest.raises(IndexError, match="text 50 of 50"):
         found[50]
+
+
+def test_answers_are_counted_by_example_in_the_order_of_a_view(tmp_path):
+    lines = [
+        {"image": "a.png", "question": "what?", "answer": "mug"},
+        {"image": "b.png", "question": "what?"},
+        {"image": "c.png", "question": "what?", "answers": {"mug": 1, "cup": 0.3, "hat": 0.6}},
+    ]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    corpus = Corpus.read([path])
+    assert corpus.num_answers().tolist() == [1, 0, 3]
+    assert corpus.select(np.array([2, 0])).num_answers().tolist() == [3, 1]
+    assert corpus[1:].num_answers().tolist() == [0, 3]

@@ -204,10 +204,10 @@ class Corpus(Sequence[Example]):
         """The answers of the whole data set by its rows, and the row of each example."""
         return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
 
-    def count_answered(self) -> int:
-        """Count the examples that have an answer."""
+    def num_answers(self) -> IntArray:
+        """Return how many answers each example has, `[examples]`."""
         stored, rows = self.stored_answers
-        return int((stored.bounds[rows + 1] > stored.bounds[rows]).sum())
+        return np.diff(stored.bounds.astype(np.int64))[rows]
 
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""

@@ -261,7 +261,7 @@ def is_single(targets: str, corpus: Corpus) -> bool:
     """Tell whether to train one answer a question."""
     if targets != "auto":
         return targets == "single"
-    return all(len(corpus.answer_ids(row)[0]) <= 1 for row in range(len(corpus)))
+    return bool((corpus.num_answers() <= 1).all())
 
 
 def answers_by_picture(targets: Tensor, owners: Tensor, size: Sequence[int]) -> Tensor:

@@ -178,8 +178,8 @@ def _split(training: Corpus, data: OwnData, seed: int, *, tell: bool) -> tuple[C
 
 def _answered(corpus: Corpus) -> Corpus:
     """Leave out the questions without an answer, which teach nothing; the report counts them."""
-    known = [len(corpus.answer_ids(row)[0]) > 0 for row in range(len(corpus))]
-    return corpus if all(known) else corpus.select(np.flatnonzero(known))
+    known = corpus.num_answers() > 0
+    return corpus if known.all() else corpus.select(np.flatnonzero(known))
 
 
 def _limit(training: Corpus, limit: int | None, seed: int) -> Corpus:

@@ -113,7 +113,7 @@ class PretrainingTask:
         check_several_images(self.training, self.validation)
         self.targets = self._find_answers(self.training)
         self.valid_targets = self._find_answers(self.validation)
-        asked = training.count_answered()
+        asked = int((training.num_answers() > 0).sum())
         known = len(training) - self.targets.count_unknown()
         if known < asked:
             _logger.info(
