@@ -207,7 +207,8 @@ class Corpus(Sequence[Example]):
     def num_answers(self) -> IntArray:
         """Return how many answers each example has, `[examples]`."""
         stored, rows = self.stored_answers
-        return np.diff(stored.bounds.astype(np.int64))[rows]
+        bounds = stored.bounds.astype(np.int64)
+        return (bounds[1:] - bounds[:-1])[rows]
 
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
