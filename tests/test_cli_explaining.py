@@ -39,6 +39,16 @@ def test_explain_writes_the_report_and_the_figure(lxmert: Command, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "report.html"]
 
 
+def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
+    lxmert: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was left out of each font stood on the terminal, thirty lines of it."""
+    caplog.set_level("INFO")
+    result = lxmert("explain", SCENE, QUESTION, "--figure", tmp_path / "figure.pdf")
+    assert result.code == 0, result.err
+    assert [record.name for record in caplog.records if "fontTools" in record.name] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -36,7 +36,7 @@ def check_output(path: Path, option: str) -> None:
 
 def quiet_libraries() -> None:
     """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
-    for name in ("httpx", "huggingface_hub", "torch.distributed", "transformers"):
+    for name in ("fontTools", "httpx", "huggingface_hub", "torch.distributed", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
