@@ -12,6 +12,7 @@ from conftest import Command
 from downloads import write_all
 from web_server import Handler, Server, serve
 
+from lxmert.official import fetching
 from lxmert.official.downloading import download
 from lxmert.official.fetching import Fetched, fetch, unpack
 from lxmert.official.sources import SOURCES, Remote
@@ -319,6 +320,54 @@ def test_what_a_local_folder_lacks_is_named(tmp_path: Path) -> None:
         list(fetch(SOURCES["vqa"], tmp_path / "out", local=tmp_path / "local"))
 
 
+def test_a_file_of_another_data_set_with_the_same_name_is_not_taken(
+    tmp_path: Path, server: Server, files: Files
+) -> None:
+    """Bug: VQA's answer list was taken for GQA's too, from a mirror and from a local folder."""
+    label_lists = [known for known in SOURCES["original-answers"] if "label2ans" in known.name]
+    vqa, gqa = (known._replace(urls=()) for known in label_lists)
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "trainval_label2ans.json").write_bytes(b"of which?")
+    with pytest.raises(FileNotFoundError, match=r"local has no vqa/trainval_label2ans.json, nor"):
+        list(fetch([vqa, gqa], tmp_path / "out", local=local))
+    for own in ("vqa", "gqa"):
+        (local / own).mkdir()
+        (local / own / "trainval_label2ans.json").write_bytes(own.encode())
+        files.files[f"{own}/trainval_label2ans.json"] = own.encode()
+    files.files["trainval_label2ans.json"] = b"of which?"
+    list(fetch([vqa, gqa], tmp_path / "out", local=local))
+    list(fetch([gqa], tmp_path / "alone", local=local / "gqa"))
+    list(fetch([vqa, gqa], tmp_path / "web", mirrors=[server.url]))
+    list(fetch([gqa], tmp_path / "within", mirrors=[f"{server.url}/gqa/"]))
+    for out in ("out", "alone", "web", "within"):
+        content = (tmp_path / out / gqa.name).read_bytes()
+        assert content == b"gqa", out
+    assert (tmp_path / "web" / vqa.name).read_bytes() == b"vqa"
+
+
+def test_what_was_cut_off_while_it_was_unpacked_is_not_downloaded_again(
+    tmp_path: Path, server: Server, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a full disk or a kill while 17 GB were unpacked cost the 17 GB."""
+    files.files["a.zip"] = pack({"a.tsv": BODY})
+    packed = Remote("set/a.zip", (f"{server.url}/a.zip",), members=("a.tsv",))
+    with monkeypatch.context() as full:
+        full.setattr(fetching, "_check_space", lambda _, size: size and _raise(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            list(fetch([packed], tmp_path))
+    assert (tmp_path / "set/a.zip").is_file()
+    (found,) = fetch([packed], tmp_path)
+    assert len(server.requests) == 1
+    assert found.files == {"set/a.tsv": len(BODY)}
+    assert (tmp_path / "set/a.tsv").read_bytes() == BODY
+    assert not (tmp_path / "set/a.zip").exists()
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def test_two_processes_do_not_fetch_into_one_folder(tmp_path: Path, server: Server) -> None:
     known = [remote(f"{server.url}/a.bin")]
     first = fetch([*known, Remote("set/b.bin", (f"{server.url}/a.bin",))], tmp_path)
@@ -348,12 +397,12 @@ def test_the_table_of_sources_is_whole() -> None:
 def test_the_command_fetches_from_a_mirror(lxmert: Command, tmp_path: Path) -> None:
     """NLVR2's files have no published size: any content will do."""
     parts = ("train", "dev", "test1")
-    served = Files({f"{name}.json": f'{{"{name}": 1}}\n'.encode() for name in parts})
+    served = Files({f"nlvr2/{name}.json": f'{{"{name}": 1}}\n'.encode() for name in parts})
     with serve(served) as server:
         result = lxmert("fetch", "nlvr2", "-o", tmp_path, "--mirror", f"{server.url}/")
         assert result.code == 0, result
         assert result.out.splitlines()[1] == (
-            f"{tmp_path}/nlvr2/dev.json: 11 bytes, from {server.url}/dev.json"
+            f"{tmp_path}/nlvr2/dev.json: 11 bytes, from {server.url}/nlvr2/dev.json"
         )
     result = lxmert("fetch", "nlvr2", "-o", tmp_path)
     assert result.out.splitlines()[1] == f"{tmp_path}/nlvr2/dev.json: 11 bytes, is there"

@@ -5,13 +5,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from urllib.error import HTTPError, URLError
 from zipfile import is_zipfile
 
 from lxmert.official.downloads import file_checksum
-from lxmert.official.sources import Remote
+from lxmert.official.sources import Remote, name_within
 from lxmert.web import SCHEMES, open_address
 
 Progress = Callable[[int, int], None]
@@ -70,7 +70,7 @@ def download(
     Args:
         remote: what is known of the file.
         path: gets the file when it is whole.
-        mirrors: addresses of folders that have a file of this name; tried first.
+        mirrors: addresses of folders that have it, as `name_within` says; tried first.
         progress: told after each piece.
         pause: seconds before a server that broke off is asked again; more each time.
 
@@ -83,11 +83,14 @@ def download(
     part = _Part(path.with_name(f".{path.name}.part"))
     path.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
-    own = tuple(f"{mirror.rstrip('/')}/{path.name}" for mirror in mirrors)
+    own = tuple(
+        f"{mirror.rstrip('/')}/{name_within(remote.name, PurePosixPath(mirror))}"
+        for mirror in mirrors
+    )
     urls = (*own, *remote.urls)
     for place, url in enumerate(urls, start=1):
         if not url.startswith(SCHEMES):
-            raise ValueError(f"{url} is no address of the web: it begins with none of {SCHEMES}")
+            raise ValueError(f"{url} is no address of the web: it must begin with https://")
         try:
             _from_mirror(url, remote, part, progress, pause)
         except UselessMirrorError as error:

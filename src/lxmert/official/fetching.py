@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from lxmert.official.downloading import Progress, download
 from lxmert.official.downloads import file_checksum
-from lxmert.official.sources import Remote
+from lxmert.official.sources import Remote, name_within
 from lxmert.whole_files import whole_file, write_whole
 
 MANIFEST = "fetched.json"
@@ -90,8 +90,7 @@ def _fetch_one(
     if local is not None:
         origin, files = _take(remote, path, local)
     else:
-        _check_space(folder, remote.size or 0)
-        origin = download(remote, path, mirrors=mirrors, progress=progress)
+        origin = _download(remote, path, mirrors, progress)
         files = [path]
         if remote.members:
             files = unpack(path, remote.members, path.parent)
@@ -111,6 +110,15 @@ def _fetch_one(
     return entry
 
 
+def _download(remote: Remote, path: Path, mirrors: Sequence[str], progress: Progress | None) -> str:
+    """Download a file, unless it is there, whole and packed, since its unpacking was cut off."""
+    if remote.members and path.is_file():
+        _check_local(remote, path)
+        return str(path)
+    _check_space(path.parent, remote.size or 0)
+    return download(remote, path, mirrors=mirrors, progress=progress)
+
+
 def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
     """Take a file from a local folder: the packed file, or else all that is in it."""
     if not local.is_dir():
@@ -124,16 +132,17 @@ def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
     found = {name: _find(local, f"{path.parent.name}/{name}") for name in remote.members}
     if not found or None in found.values():
         lacking = [name for name, place in found.items() if place is None]
-        wanted = " or ".join([path.name, ", ".join(lacking)] if lacking else [path.name])
+        name = name_within(remote.name, local.resolve())
+        wanted = " or ".join([name, ", ".join(lacking)] if lacking else [name])
         raise FileNotFoundError(f"{local} has no {wanted}, nor has a folder in it")
     files = [_copy(place, path.parent / name) for name, place in found.items() if place]
     return str(local), files
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """Return a file by its path in a folder or a folder's folder, or by its bare name."""
-    bare = PurePosixPath(name).name
-    for place in (name, f"*/{name}", bare, f"*/{bare}"):
+    """Return a file by its path in a folder or a folder's folder, or by its name there."""
+    short = name_within(name, folder.resolve())
+    for place in (name, f"*/{name}", short, f"*/{short}"):
         found = sorted(path for path in folder.glob(place) if path.is_file())
         if len(found) > 1:
             shown = ", ".join(map(str, found))
@@ -147,10 +156,13 @@ def _check_local(remote: Remote, path: Path) -> None:
     """Refuse a local file of another size or checksum."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
-        raise ValueError(f"{path} has {size} bytes, expected {remote.size}: fetch it again")
+        raise ValueError(
+            f"{path} has {size} bytes, expected {remote.size}: remove it and fetch it again"
+        )
     if remote.sha256 is not None and (found := file_checksum(path)) != remote.sha256:
         raise ValueError(
-            f"{path} has the SHA-256 {found}, expected {remote.sha256}: fetch it again"
+            f"{path} has the SHA-256 {found}, expected {remote.sha256}: remove it and fetch it "
+            "again"
         )
 
 
@@ -201,12 +213,13 @@ def _member(path: Path, archive: ZipFile, name: str) -> ZipInfo:
         if absolute or ".." in parts or stat.S_ISLNK(info.external_attr >> 16):
             raise ValueError(
                 f"{path} holds {info.filename!r}, which leads out of its folder: it is not the "
-                "official file"
+                "official file, so remove it"
             )
     found = [i for i in archive.infolist() if PurePosixPath(i.filename).name == name]
     if len(found) != 1:
         raise ValueError(
-            f"{path} holds {len(found)} files {name}, expected one: is it of another release?"
+            f"{path} holds {len(found)} files {name}, expected one: if it is of another release, "
+            "remove it and fetch the right one"
         )
     return found[0]
 

@@ -4,6 +4,8 @@ Sizes and checksums are those that others have published for these files; where 
 size that the server declares is checked, and in a packed file the checksum of every part.
 """
 
+from collections import Counter
+from pathlib import PurePath, PurePosixPath
 from typing import NamedTuple
 
 
@@ -180,3 +182,25 @@ SOURCES: dict[str, tuple[Remote, ...]] = {
     ),
 }
 """Files by the name that `lxmert fetch` knows."""
+
+_REMOTES = {remote for group in SOURCES.values() for remote in group}
+_TIMES = Counter(PurePosixPath(remote.name).name for remote in _REMOTES)
+_ALIKE = {
+    path.parent for path in (PurePosixPath(r.name) for r in _REMOTES) if _TIMES[path.name] > 1
+}
+"""Folders of which a file has the name of one in another: NLVR2 is not alone with `train.json`."""
+
+
+def name_within(name: str, folder: PurePath) -> str:
+    """Return what a file is called in a folder or mirror of somebody's own.
+
+    Its bare name would do; but where names are alike, it is looked for in a folder that is called
+    as its own, so that `nlvr2/train.json` is not taken for `vqa/train.json`.
+
+    Args:
+        name: of a remote file or of a member of it, as in `Remote`.
+        folder: where it is looked for; it may be within the file's own folder already.
+    """
+    path = PurePosixPath(name)
+    own = path.parent.name
+    return f"{own}/{path.name}" if path.parent in _ALIKE and own not in folder.parts else path.name
