@@ -190,6 +190,41 @@ def test_questions_and_annotations_without_each_other_are_counted_and_listed(
     assert json.loads((made.folder / "manifest.json").read_text())["left_out"] == made.left_out
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "twice"),
+    [
+        ("vqa", "vqa/v2_mscoco_train2014_annotations.json", "9001"),
+        ("vqa", "vqa/v2_OpenEnded_mscoco_val2014_questions.json", "42001"),
+        ("vqa", "vqa/v2_OpenEnded_mscoco_test2015_questions.json", "8001"),
+        ("gqa", "gqa/val_balanced_questions.json", "'05451384'"),
+        ("nlvr2", "nlvr2/dev.json", "'dev-10-0-1'"),
+    ],
+)
+def test_an_id_that_is_there_twice_is_refused(
+    source: Path, name: str, file: str, twice: str
+) -> None:
+    """Bug: of two annotations the last one won; two questions went into the training as they are,
+    or as one without an annotation, and no leaderboard takes two answers to one id.
+    """
+    path = source / file
+    if name == "vqa":
+        kind = "annotations" if "annotations" in file else "questions"
+        change(path, lambda content: content[kind].append(content[kind][0]))
+    elif name == "gqa":
+        path.write_text(path.read_text().replace("05451385", "05451384"))
+    else:
+        path.write_text(path.read_text() * 2)
+    with pytest.raises(ValueError, match=f"{path.name} has {twice} more than once"):
+        make(name, source)
+
+
+def test_a_file_of_another_data_set_is_not_taken_for_an_unbalanced_one(source: Path) -> None:
+    """Bug: VQA's questions in the place of GQA's were told to be of the unbalanced release."""
+    write_json(source / "gqa/train_balanced_questions.json", {"info": {"version": "2.0"}})
+    with pytest.raises(ValueError, match=r"'info'\]: it has no 'isBalanced', so it is no question"):
+        make("gqa", source)
+
+
 def test_texts_that_no_reader_takes_are_left_out_and_counted(source: Path) -> None:
     path = source / "visual-genome/region_descriptions.json"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lxmert.metrics.fields import Record, int_field, record_field, records_field, text_field
-from lxmert.metrics.files import read_json_lines, read_list, read_mapping
+from lxmert.metrics.files import collect, distinct, read_json_lines, read_list, read_mapping
 from lxmert.metrics.nlvr2 import TRUTHS, sentence_key
 from lxmert.official import original_files
 from lxmert.official.build import Build, Sentence
@@ -34,7 +34,7 @@ def vqa(build: Build) -> Iterator[Sentence]:
     """VQA v2 as it is fine-tuned: held-out images of val2014 validate, all others train."""
     yield from vqa_labelled(build)
     path = _vqa_file(build, "v2_OpenEnded_mscoco_test2015_questions.json", "test2015")
-    for question_id, image_id, text in read_list(path, _vqa_question, member="questions"):
+    for question_id, (image_id, text) in _vqa_questions(path):
         yield Sentence("vqa", "test", (coco_image("test2015", image_id),), text, question_id, {})
 
 
@@ -65,9 +65,9 @@ def _vqa_subset(build: Build, subset: str, annotations: Path) -> Iterator[Senten
         scores = soft_scores(given, known)
         return int_field(entry, "question_id"), (text_field(entry, "answer_type"), scores)
 
-    annotated = dict(read_list(annotations, parse, member="annotations"))
+    annotated = collect(read_list(annotations, parse, member="annotations"), annotations)
     path = _vqa_file(build, f"v2_OpenEnded_mscoco_{subset}_questions.json", subset)
-    for question_id, image_id, text in read_list(path, _vqa_question, member="questions"):
+    for question_id, (image_id, text) in _vqa_questions(path):
         if question_id not in annotated:
             build.left_out.add(f"question of {subset} without an annotation", question_id)
             continue
@@ -83,9 +83,14 @@ def _majority_answer(entry: Record) -> str:
     return text_field(entry, "multiple_choice_answer")
 
 
-def _vqa_question(entry: Record) -> tuple[int, int, str]:
-    ids = int_field(entry, "question_id"), int_field(entry, "image_id")
-    return *ids, text_field(entry, "question")
+def _vqa_questions(path: Path) -> Iterator[tuple[int, tuple[int, str]]]:
+    """Yield the id of each question, with its image and its text."""
+
+    def parse(entry: Record) -> tuple[int, tuple[int, str]]:
+        asked = int_field(entry, "image_id"), text_field(entry, "question")
+        return int_field(entry, "question_id"), asked
+
+    yield from distinct(read_list(path, parse, member="questions"), path)
 
 
 def _vqa_file(build: Build, name: str, subset: str) -> Path:
@@ -120,7 +125,9 @@ def _gqa_split(build: Build, split: str, ours: str) -> Iterator[Sentence]:
     path = build.downloads.find(f"{split}_balanced_questions.json", fetch="gqa")
 
     def parse(entry: Record) -> tuple[str, str, str, str]:
-        if entry.get("isBalanced") is not True:
+        if "isBalanced" not in entry:
+            raise ValueError("it has no 'isBalanced', so it is no question of GQA's own files")
+        if entry["isBalanced"] is not True:
             raise ValueError("'isBalanced' is not true: the balanced release is needed, not all")
         kind = "testdev" if text_field(entry, "imageId").startswith("n") else "train or val"
         if (kind == "testdev") != (split == "testdev"):
@@ -129,7 +136,7 @@ def _gqa_split(build: Build, split: str, ours: str) -> Iterator[Sentence]:
         image, text = text_field(entry, "imageId"), text_field(entry, "question")
         return image, text, text_field(entry, "answer"), family
 
-    for question_id, (image, text, answer, family) in read_mapping(path, parse):
+    for question_id, (image, text, answer, family) in distinct(read_mapping(path, parse), path):
         answers = build.single(answer, question_id)
         yield Sentence("gqa", ours, (image,), text, question_id, answers, family)
 
@@ -150,7 +157,8 @@ def nlvr2(build: Build) -> Iterator[Sentence]:
     for name, split in (("train", "train"), ("dev", "valid"), ("test1", "test")):
         places = (f"nlvr2/{name}.json", f"nlvr2/data/{name}.json", f"{name}.json")
         path = build.downloads.find(*places, fetch="nlvr2")
-        for identifier, text, label in read_json_lines(path, _nlvr2_example):
+        examples = distinct(read_json_lines(path, _nlvr2_example), path)
+        for identifier, (text, label) in examples:
             check_is(path, identifier.split("-")[0], name, "NLVR2's")
             pair = identifier.rpartition("-")[0]
             images = (f"{pair}-img0", f"{pair}-img1")
@@ -158,14 +166,14 @@ def nlvr2(build: Build) -> Iterator[Sentence]:
             yield Sentence("nlvr2", split, images, text, identifier, answers)
 
 
-def _nlvr2_example(entry: Record) -> tuple[str, str, str]:
+def _nlvr2_example(entry: Record) -> tuple[str, tuple[str, str]]:
     if "identifier" not in entry:
         raise ValueError("it has no 'identifier', so it is no example of NLVR2's own files")
     identifier, label = text_field(entry, "identifier"), text_field(entry, "label")
     sentence_key(identifier)
     if label.lower() not in TRUTHS:
         raise ValueError(f"'label' must be True or False, got {label!r}")
-    return identifier, text_field(entry, "sentence"), label
+    return identifier, (text_field(entry, "sentence"), label)
 
 
 def coco_captions(build: Build) -> Iterator[Sentence]:
