@@ -27,6 +27,7 @@ from lxmert.tasks.pretraining_settings import PRESETS
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, recipe_table
 from lxmert.train.tables import flatten
+from lxmert.workflows import submission
 
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -261,18 +262,33 @@ def test_a_file_that_no_leaderboard_takes_is_not_written(
     assert not Path("out.json").exists()
 
 
-def test_a_question_too_few_is_told_before_anything_is_written(
+def test_ids_that_no_leaderboard_wants_are_told_before_anything_is_computed(
     lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Bug: a wrong or missing official file was told when all questions had been answered."""
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(submission, "answer_corpus", None)
     official = write_json(Path("two.json"), {"questions": [
         {"question_id": number, "image_id": 8, "question": "?"} for number in (8001, 8002)
     ]})  # fmt: skip
-    data = ["--data", "data/vqa/test.jsonl", "--regions", "regions", "-o", "few.json"]
-    refused = lxmert("predict", "runs/vqa", *data, "--format", "vqa", "--official", official)
-    assert refused.code == 2
-    assert "lacks 1 (first: 8002)" in refused.err
-    assert not Path("few.json").exists()
+    test = Path("data/vqa/test.jsonl")
+    Path("twice.jsonl").write_text(test.read_text() * 2)
+    Path("named.jsonl").write_text(test.read_text().replace("8001", '"a"'))
+    for data, form, named, message in (
+        (test, "vqa", official, f"{test} must be about the 2 ids of two.json"),
+        (test, "vqa", official, "lacks 1 (first: 8002)"),
+        (test, "vqa", "none.json", "no file none.json"),
+        (test, "nlvr2", official, "'8001' is not of the form split-set-pair-sentence"),
+        ("twice.jsonl", "vqa", official, "twice.jsonl has 8001 more than once"),
+        ("named.jsonl", "vqa", official, "the question id 'a' is no number"),
+        (test, "jsonl", official, "--official is for the leaderboards' formats"),
+    ):
+        model = "runs/nlvr2" if form == "nlvr2" else "runs/vqa"
+        arguments = ["--data", data, "--regions", "regions", "--format", form, "-o", "few.json"]
+        refused = lxmert("predict", model, *arguments, "--official", named)
+        assert refused.code == 2, (data, form)
+        assert message in refused.err
+        assert not Path("few.json").exists()
 
 
 def test_an_image_without_regions_is_named(

@@ -203,9 +203,7 @@ def test_questions_and_annotations_without_each_other_are_counted_and_listed(
 def test_an_id_that_is_there_twice_is_refused(
     source: Path, name: str, file: str, twice: str
 ) -> None:
-    """Bug: of two annotations the last one won; two questions went into the training as they are,
-    or as one without an annotation, and no leaderboard takes two answers to one id.
-    """
+    """Bug: of two annotations the last one won, and questions were trained and asked twice."""
     path = source / file
     if name == "vqa":
         kind = "annotations" if "annotations" in file else "questions"

@@ -146,7 +146,7 @@ def test_pictures_may_be_named_without_their_ending(lxmert: Command) -> None:
         (["answers", "--data", "statements.jsonl"], "is about 2 images, but the model reads 1"),
         (["pairs", "--data", "statements.jsonl", "--format", "gqa"],
          "judges statements about two pictures, which is not what the format gqa is for"),
-        (["answers", "--data", "twice.jsonl", "--format", "vqa"], "'70' more than once"),
+        (["answers", "--data", "twice.jsonl", "--format", "vqa"], "has 70 more than once"),
         (["answers", "--data", "named.jsonl", "--format", "vqa"], "'q7' is no number"),
         (["answers", "--data", "empty.jsonl"], "empty"),
     ],

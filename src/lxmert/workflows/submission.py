@@ -1,8 +1,8 @@
 """Answers to whole files, from pictures or from stored regions, in the leaderboards' formats."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from lxmert.data.tokenizer import LxmertTokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.hub import find_model
 from lxmert.metrics.fields import Record, text_field
-from lxmert.metrics.files import collect, read_json_lines, read_mapping
+from lxmert.metrics.files import check_coverage, collect, read_json_lines, read_mapping
+from lxmert.metrics.nlvr2 import sentence_key
 from lxmert.metrics.submissions import (
     write_gqa_submission,
     write_nlvr2_submission,
@@ -72,13 +73,13 @@ class Asked(NamedTuple):
 def submit(
     model: str | Path, asked: Asked, output: Path, form: Form, *, device: str, progress: Progress
 ) -> int:
-    """Answer every question of a file, and write the answers in one of the `FORMS`.
+    """Answer every question of a file and write the answers; ids are checked first.
 
     Args:
         model: folder or hub name of a model that answers questions or judges statements.
         asked: the questions and their images.
         output: file to write, under its name only when it is whole and valid.
-        form: key of `FORMS`; `jsonl` is that of `predict_file`.
+        form: key of `BOARDS`; or `jsonl`, that of `predict_file`.
         device: where to compute.
         progress: called with the numbers of questions done and in all.
 
@@ -105,8 +106,16 @@ def submit(
     corpus = Corpus.of(_read(asked.data, ids_needed=form != "jsonl"))
     if not len(corpus):
         raise ValueError(f"{asked.data} holds no question: one JSON object a line is needed")
+    if form == "jsonl":
+        if asked.official is not None:
+            raise ValueError("--official is for the leaderboards' formats: leave it out")
+        predictions = answer_corpus(folder, corpus, asked, device=device, progress=progress)
+        write_predictions(output, corpus, predictions)
+        return len(corpus)
+    asked_ids, wanted = _match_ids(BOARDS[form], corpus, asked)
     predictions = answer_corpus(folder, corpus, asked, device=device, progress=progress)
-    FORMS[form](output, corpus, predictions, asked)
+    answers = {key: found.answer for key, found in zip(asked_ids, predictions, strict=True)}
+    BOARDS[form].write(output, answers, wanted)
     return len(corpus)
 
 
@@ -256,57 +265,75 @@ class _Predictor:
             yield Answer(self.names[index], score)
 
 
-def _write_jsonl(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
-    """Write a line for each question."""
-    if asked.official is not None:
-        raise ValueError("--official is for the leaderboards' formats: leave it out")
-    write_predictions(path, corpus, predictions)
+class Board(NamedTuple):
+    """A leaderboard.
+
+    Attributes:
+        key: its own id of a question whose id is a text; refuses one of the wrong form.
+        read: reads the ids in an official file of it, in their order.
+        write: writes the answers by id, for all ids in their order.
+    """
+
+    key: Callable[[str], Any]
+    read: Callable[[Path], list[Any]]
+    write: Callable[[Path, dict[Any, str], list[Any]], None]
 
 
-def _by_id(corpus: Corpus, predictions: Sequence[Answer], path: Path) -> dict[str, str]:
-    """Return the answers by question id.
+def _match_ids(board: Board, corpus: Corpus, asked: Asked) -> tuple[list[Any], list[Any]]:
+    """Return the ids of the questions, and those that the leaderboard wants, in its order.
 
     Raises:
-        ValueError: if two questions have one id.
+        ValueError: if they are not the same, one is there twice, or has the wrong form.
     """
-    pairs = ((corpus.example_id(row), found.answer) for row, found in enumerate(predictions))
-    return collect(pairs, path)
+    ids = [board.key(corpus.example_id(row)) for row in range(len(corpus))]
+    known = collect(((key, None) for key in ids), asked.data)
+    if asked.official is None:
+        return ids, ids
+    wanted = board.read(asked.official)
+    check_coverage(known, wanted, name=str(asked.data), whole=str(asked.official))
+    return ids, wanted
 
 
-def _write_vqa(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
-    answers = _by_id(corpus, predictions, asked.data)
-    wrong = next((key for key in answers if not key.isdecimal()), None)
-    if wrong is not None:
-        raise ValueError(f"the question id {wrong!r} is no number, as VQA's are: is this VQA?")
-    numbered = {int(key): answer for key, answer in answers.items()}
-    ids = numbered if asked.official is None else read_vqa_questions(asked.official)
-    write_vqa_submission(path, numbered, question_ids=list(ids))
+def _vqa_key(question_id: str) -> int:
+    if not question_id.isdecimal():
+        raise ValueError(
+            f"the question id {question_id!r} is no number, as VQA's are: is this VQA?"
+        )
+    return int(question_id)
 
 
-def _write_gqa(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
-    answers = _by_id(corpus, predictions, asked.data)
-    ids: Collection[str] = answers
-    if asked.official is not None:
-        ids = collect(read_mapping(asked.official, len), asked.official)
-    write_gqa_submission(path, answers, question_ids=list(ids))
+def _nlvr2_key(question_id: str) -> str:
+    sentence_key(question_id)
+    return question_id
 
 
-def _write_nlvr2(path: Path, corpus: Corpus, predictions: Sequence[Answer], asked: Asked) -> None:
-    truths = {key: name == "True" for key, name in _by_id(corpus, predictions, asked.data).items()}
-    ids: Collection[str] = truths
-    if asked.official is not None:
-        ids = collect(read_json_lines(asked.official, _identifier), asked.official)
-    write_nlvr2_submission(path, truths, identifiers=list(ids))
+def _read_gqa(path: Path) -> list[str]:
+    return list(collect(read_mapping(path, len), path))
 
 
-def _identifier(entry: Record) -> tuple[str, None]:
-    return text_field(entry, "identifier"), None
+def _read_nlvr2(path: Path) -> list[str]:
+    def parse(entry: Record) -> tuple[str, None]:
+        return text_field(entry, "identifier"), None
+
+    return list(collect(read_json_lines(path, parse), path))
 
 
-FORMS: dict[str, Callable[[Path, Corpus, Sequence[Answer], Asked], None]] = {
-    "jsonl": _write_jsonl,
-    "vqa": _write_vqa,
-    "gqa": _write_gqa,
-    "nlvr2": _write_nlvr2,
+def _write_nlvr2(path: Path, answers: dict[str, str], ids: list[str]) -> None:
+    truths = {key: answer == "True" for key, answer in answers.items()}
+    write_nlvr2_submission(path, truths, identifiers=ids)
+
+
+BOARDS = {
+    "vqa": Board(
+        _vqa_key,
+        read_vqa_questions,
+        lambda path, answers, ids: write_vqa_submission(path, answers, question_ids=ids),
+    ),
+    "gqa": Board(
+        str,
+        _read_gqa,
+        lambda path, answers, ids: write_gqa_submission(path, answers, question_ids=ids),
+    ),
+    "nlvr2": Board(_nlvr2_key, _read_nlvr2, _write_nlvr2),
 }
-"""Formats of predictions; all but the first are those of the leaderboards."""
+"""By the format of predictions that `lxmert predict` knows."""
