@@ -126,6 +126,15 @@ def test_damage_is_a_clear_error_wherever_it_is(path, tmp_path):
     assert refused > 90
 
 
+@pytest.mark.parametrize("length", [4095, 4102, 9001, 17339])
+def test_a_file_that_is_cut_is_named_whatever_its_length(length, tmp_path):
+    """Bug: of the first kilobytes of a published file, all that was told was `Invalid argument`."""
+    path = write(tmp_path / "a.pth", {"a": torch.arange(4000.0)})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"a\.pth is no file of weights, or damaged"):
+        read_weights(path)
+
+
 def test_a_folder_in_parts_is_joined(tmp_path):
     save_file({"a.weight": STATE["a.weight"]}, tmp_path / "model-1.safetensors")
     save_file({"b": STATE["b"]}, tmp_path / "model-2.safetensors")

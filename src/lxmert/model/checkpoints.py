@@ -221,6 +221,10 @@ def _read_pickle(path: Path, device: Place) -> object:
                 "run any code; nothing was run: ask for a file of tensors only, best as safetensors"
             ) from error
         raise ValueError(_damaged(path, error)) from error
+    except OSError as error:
+        if error.filename is not None:  # it is the file that could not be opened
+            raise
+        raise ValueError(_damaged(path, error)) from error  # torch seeks before the file's start
     except _DAMAGE as error:
         raise ValueError(_damaged(path, error)) from error
     return content
