@@ -49,6 +49,8 @@ def test_json_is_what_the_manifest_says(lxmert: Command, source: Path, tmp_path:
         (["vqa", "--allow-missing"], "--allow-missing needs --regions"),
         (["vqa", "--minival", "nowhere"], "there is no file nowhere with the images to hold out"),
         (["vqa", "--answers", "nowhere"], "there is no list of answers nowhere"),
+        # Bug: GQA was built with the answer list of VQA that stood beside it in the command.
+        (["vqa", "gqa", "--answers", "a.json"], "of one data set, but vqa and gqa are named"),
         (["vqa", "--regions", "nowhere"], "nowhere is no finished region store"),
     ],
 )

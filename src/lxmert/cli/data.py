@@ -100,6 +100,11 @@ def build(
         raise ValueError("--allow-missing needs --regions: without a store no image is missed")
     for name in names:
         check_name(name, BUILDERS, "data set")
+    if answers is not None and len(names) > 1:
+        raise ValueError(
+            f"--answers is the list of one data set, but {' and '.join(names)} are named: build "
+            "each of them with its own"
+        )
     options = Options(tuple(regions or ()), allow_missing, minival, answers, num_answers)
     for name in names:
         with show_progress("sentences") as progress:
