@@ -23,6 +23,13 @@ def test_every_form_gives_the_same_answers(name: str, tmp_path: Path) -> None:
     assert read_answers(tmp_path / name).answers == ("", "no", 'a"b')
 
 
+def test_the_mark_of_editors_on_windows_is_no_part_of_an_answer(tmp_path: Path) -> None:
+    """Bug: with it a JSON list was taken for a text, of one answer a line."""
+    for name, text in FORMS.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_answers(tmp_path / name).answers == ("", "no", 'a"b')
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -23,7 +23,7 @@ def read_answers(path: str | Path) -> AnswerVocabulary:
     if not path.is_file():
         raise FileNotFoundError(f"there is no list of answers {path}: check the path")
     try:
-        return AnswerVocabulary(_parse(path.read_text(encoding="utf-8")))
+        return AnswerVocabulary(_parse(path.read_text(encoding="utf-8-sig")))
     except ValueError as error:
         raise ValueError(
             f"{path} is no list of answers ({error}): expected a JSON list of answers, a JSON "
