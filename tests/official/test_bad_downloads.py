@@ -190,6 +190,18 @@ def test_questions_and_annotations_without_each_other_are_counted_and_listed(
     assert json.loads((made.folder / "manifest.json").read_text())["left_out"] == made.left_out
 
 
+@pytest.mark.parametrize("manifest", ["{", "[]", '{"version": 1}'])
+def test_a_folder_of_another_program_is_refused_before_anything_is_read(
+    source: Path, manifest: str
+) -> None:
+    """Bug: it was told, as a `KeyError`, when all had been read, and what was made was removed."""
+    (source.parent / "made/nlvr2").mkdir(parents=True)
+    (source.parent / "made/nlvr2/manifest.json").write_text(manifest)
+    (source / "nlvr2/dev.json").unlink()
+    with pytest.raises(ValueError, match=r"manifest.json is damaged or of another program"):
+        make("nlvr2", source)
+
+
 @pytest.mark.parametrize(
     ("name", "file", "twice"),
     [

@@ -50,6 +50,7 @@ class Writer:
         """Use `writing`."""
         self.outputs: dict[str, Output] = {}
         self._folder, self._files = folder, files
+        self._old = _listed(folder)
 
     def add(self, name: str, sentence: Sentence, images: tuple[str, ...]) -> None:
         """Append a sentence about images, by their ids, to a file.
@@ -76,12 +77,9 @@ class Writer:
         if not self.outputs:
             raise ValueError("the official files hold no sentence that can be used: check them")
         self._files.close()
-        old = self._folder / MANIFEST
-        if old.is_file():
-            stale = json.loads(old.read_text(encoding="utf-8"))["outputs"]
-            old.unlink()
-            for name in stale:
-                (self._folder / Path(name).name).unlink(missing_ok=True)
+        (self._folder / MANIFEST).unlink(missing_ok=True)
+        for name in self._old:
+            (self._folder / Path(name).name).unlink(missing_ok=True)
         for name in self.outputs:
             _partial(self._folder, name).replace(self._folder / f"{name}.jsonl")
         for name, text in {**extra, MANIFEST: json.dumps(manifest, indent=1) + "\n"}.items():
@@ -93,7 +91,11 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Writer]:
-    """Open files in a folder, which is made; what was not published when it ends is removed."""
+    """Open files in a folder, which is made; what was not published when it ends is removed.
+
+    Raises:
+        ValueError: if the folder has a manifest that `publish` did not write.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
         writer = Writer(folder, files)
@@ -123,6 +125,19 @@ def make_line(sentence: Sentence, images: tuple[str, ...]) -> dict[str, object]:
         line["family"] = sentence.family
     line["split"] = _SPLITS.get(sentence.split, sentence.split)
     return line
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return the files that the manifest of an earlier run lists; none where there was none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["outputs"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged or of another program: remove it, or choose another folder"
+        ) from error
 
 
 def _partial(folder: Path, name: str) -> Path:
