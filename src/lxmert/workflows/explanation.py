@@ -75,7 +75,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     methods = choose_methods(subject.methods)
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
-    asked, left_out = choose_questions(subject.data, limit=subject.limit)
+    asked, left_out = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline = LxmertPipeline.from_pretrained(subject.model)
     model = pipeline.answering
     if model is None:
