@@ -127,6 +127,20 @@ def test_a_figure_of_any_picture_and_signs_of_formulas(
         assert max(drawn.size) < 3000
 
 
+def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> None:
+    """The name of a region at the upper edge lay on the answer, and names lay on names."""
+    boxes = [[0.0, 0, 160, 120], [5, 3, 50, 50], [90, 2, 150, 60], [8, 60, 80, 100]]
+    alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 4))
+    figure = replace(make_explanation(boxes=boxes), by_method={"attention": alike}).plot()
+    figure.canvas.draw()
+    names = [text for text in figure.axes[0].texts if text.get_text()]
+    assert 2 <= len(names) < 4
+    edge = [text.get_bbox_patch().get_window_extent() for text in names]  # type: ignore[union-attr]
+    others = [text.get_window_extent() for text in figure.texts]
+    for number, place in enumerate(edge):
+        assert not any(place.overlaps(other) for other in (*edge[:number], *others))
+
+
 def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no 'lime', it has propagation, attention"):
         EXPLANATION.plot("lime")

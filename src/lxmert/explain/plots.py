@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.transforms import BboxBase
 
 _FOR, _AGAINST = "#ff9d00", "#2f7df6"
 _SOFT = "#596069"
@@ -24,6 +25,9 @@ _MOST_NAMED = 3
 
 _WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
 """Of a plotted explanation, a line of words and the gap between two words, in inches."""
+
+_TAG, _TAG_EDGE = 0.16, 0.025
+"""Height of a region's name, and of its edge, in inches."""
 
 
 def check_plot(path: Path) -> None:
@@ -181,15 +185,29 @@ def _plot_regions(
                 {"facecolor": color, "linewidth": 0} if fill else {"fill": False, **edge}
             )
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, alpha=alpha, **paint))
-    for index in order[:_MOST_NAMED]:
-        if abs(relevance[index]) < _LEAST:
-            break
-        x1, y1, x2, _ = boxes[index].tolist()
-        box = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 1.8}
-        right = x1 > 0.6 * axes.get_xlim()[1]
-        side, x = ("right", x2) if right else ("left", x1)
-        style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": box, "parse_math": False}
-        axes.text(x, y1, labels[index], ha=side, va="bottom", **style)
+    named = [index for index in order[:_MOST_NAMED] if abs(relevance[index]) >= _LEAST]
+    _name_regions(axes, boxes[named], [labels[index] for index in named])
+
+
+def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
+    """Write the names of boxes, the most relevant first, where they hide no other name."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    inch = height / figure.get_figheight()
+    edge = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 72 * _TAG_EDGE}
+    style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": edge, "parse_math": False}
+    taken: list[BboxBase] = []
+    for (x1, y1, x2, _), label in zip(boxes.tolist(), labels, strict=True):
+        side, x = ("right", x2) if x1 > 0.6 * width else ("left", x1)
+        above = y1 > _TAG * inch  # else it would hide what stands above the picture
+        y, end = (y1, "bottom") if above else (y1 + _TAG_EDGE * inch, "top")
+        text = axes.text(x, y, label, ha=side, va=end, **style)
+        place = text.get_window_extent().padded(_TAG_EDGE * figure.dpi)
+        if any(place.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(place)
 
 
 def _write_words(
