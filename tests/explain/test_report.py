@@ -370,6 +370,15 @@ def test_any_picture_and_a_long_question_fit_any_window(
     assert f"reads {len(extreme.words)} word pieces at most" in browser.text("unread")
 
 
+def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> None:
+    """Of `large yellow metal candle` the noun was cut off, the one word that tells what it is."""
+    browser.open(make_explanation(label="large yellow metal refrigerator"), width=390)
+    script = """return [...document.querySelectorAll('#ranking span')]
+      .map((s) => [s.scrollWidth - s.clientWidth, s.scrollHeight - s.clientHeight])"""
+    sizes = browser.run(script)
+    assert sizes == [[0, 0]] * len(BOXES)
+
+
 def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
     """A question with `</script>` ended the data, and what followed was run."""
     evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!--"
