@@ -114,6 +114,13 @@ def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertP
         pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
 
 
+@pytest.mark.parametrize("name", ["answers", "methods"])
+def test_one_text_is_no_list_of_texts_to_explain(pipeline: LxmertPipeline, name: str) -> None:
+    """`methods="all"` was refused with: no method 'a'."""
+    with pytest.raises(ValueError, match=rf"{name} is the one text 'all': write \['all'\]"):
+        pipeline.explain(SCENE, QUESTIONS[0], **{name: "all"})  # type: ignore[arg-type]
+
+
 def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> None:
     explanation = pipeline.explain(SCENE, QUESTIONS[0])
     for label, name in zip(explanation.labels, explanation.objects, strict=True):
