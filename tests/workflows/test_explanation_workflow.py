@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
 def test_pictures_are_found_by_the_names_that_training_understands(
     scenes: Path, report: explanation.Report, tmp_path: Path
 ) -> None:
-    """Names in another case, without folder or ending were refused, though `evaluate` takes them."""
+    """Names in another case, or without ending, were refused, though `evaluate` takes them."""
     folder = tmp_path / "photos" / "deep"
     shutil.copytree(scenes / "images", folder)
     untidy = ("C:\\data\\{}", "{}", "./{}", "elsewhere/{}")
@@ -184,4 +185,16 @@ def test_what_cannot_be_tested_is_refused(scenes: Path, tmp_path: Path) -> None:
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
     with pytest.raises(ValueError, match="no method 'lime'"):
         evaluate_explanations(subject(scenes, methods=("lime",)), tmp_path / "out", progress=silent)
+    with pytest.raises(NotADirectoryError, match=r"p\.jsonl is a file: name a folder"):
+        evaluate_explanations(subject(scenes), tmp_path / "p.jsonl", progress=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_plotted_is_not_tested_either(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without matplotlib all questions were asked, and then nothing was written."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
+        evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert not (tmp_path / "out").exists()
