@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.explain.pointing import centres_inside
 from lxmert.schema import Answer, FloatArray
 from lxmert.whole_files import whole_file
 
@@ -22,6 +23,9 @@ _LEAST = 0.25
 """Share of the highest relevance from which a region is named."""
 
 _MOST_NAMED = 3
+
+_TINT, _MOST_LAYERS = 0.22, 3
+"""How opaque a full shade is, and how many may lie on each other before all are thinned."""
 
 _WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
 """Of a plotted explanation, a line of words and the gap between two words, in inches."""
@@ -174,12 +178,15 @@ def _plot_regions(
     """Draw all boxes, and name the most relevant ones."""
     from matplotlib.patches import Rectangle
 
+    # Unthinned, the shades of many regions on each other would hide the picture.
+    layers = (centres_inside(boxes, boxes) @ np.abs(relevance)).max(initial=0)
+    tint = _TINT * _MOST_LAYERS / max(_MOST_LAYERS, layers)
     order = sorted(range(len(labels)), key=lambda index: -abs(relevance[index]))
     for index in reversed(order):
         x1, y1, x2, y2 = boxes[index].tolist()
         color, share = _FOR if relevance[index] >= 0 else _AGAINST, abs(relevance[index])
         strong = share >= _LEAST
-        for fill, alpha in ((True, 0.22 * share), (False, 1.0 if strong else 0.6)):
+        for fill, alpha in ((True, tint * share), (False, 1.0 if strong else 0.6)):
             edge = {"edgecolor": color if strong else "white", "linewidth": 1.6 if strong else 0.6}
             paint: dict[str, Any] = (
                 {"facecolor": color, "linewidth": 0} if fill else {"fill": False, **edge}
