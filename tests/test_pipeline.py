@@ -110,7 +110,9 @@ def test_what_was_not_read_of_a_long_question_is_told(pipeline: LxmertPipeline) 
 def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertPipeline) -> None:
     with pytest.raises(ValueError, match=r"'Purpel' is not among the 39 answers .* purple"):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["Purpel"])
-    with pytest.raises(ValueError, match=r"'\?' is not among the 39 answers .* such as '0'"):
+    with pytest.raises(
+        ValueError, match=r"'\?' is not among the 39 answers .*: name one that is, such as '0'"
+    ):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
 
 

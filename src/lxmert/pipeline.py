@@ -301,10 +301,12 @@ class LxmertPipeline:
         if answer in self.answers:
             return self.answers.index(answer)
         close = difflib.get_close_matches(answer.lower(), self.answers, n=5, cutoff=0.5)
-        meant = f"the nearest are {', '.join(close)}" if close else f"such as {self.answers[0]!r}"
+        meant = (
+            f"; the nearest are {', '.join(close)}" if close else f", such as {self.answers[0]!r}"
+        )
         raise ValueError(
             f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: name one "
-            f"that is; {meant}"
+            f"that is{meant}"
         )
 
     def _answering_model(self) -> LxmertForQuestionAnswering:
