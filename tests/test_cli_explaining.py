@@ -1,6 +1,7 @@
 """The commands that explain, as a user types them."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
         ((), "nothing to write: name -o report.html, --figure out.pdf, or both"),
         (("-o", "none/report.html"), "there is no folder none; make it first"),
         (("-o", "."), "is a folder: name a file in it"),
+        (("-o", "out.png"), "out.png is no name of a report, which is a web page: name out.html"),
         (("--figure", "out.xyz"), "out.xyz has no ending of a figure: try out.pdf"),
         (("-o", "r.html", "--top-k", "0"), "--top-k is 0: explain at least 1"),
         (("-o", "r.html", "--answer", "Blak"), "'Blak' is not among the 39 answers of"),
@@ -74,6 +76,16 @@ def test_what_cannot_be_explained_is_one_line_with_exit_code_2(
     assert message in result.err
     assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_before_anything_is_computed(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All was computed and printed before it was said, of a name that ends with `.partial`."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may always write
+    result = lxmert("explain", SCENE, QUESTION, "-o", tmp_path / "r.html")
+    assert (result.code, result.out) == (2, "")
+    assert f"the folder {tmp_path} may not be written to; name another one" in result.err
 
 
 def test_the_nearest_answers_are_named(lxmert: Command, tmp_path: Path) -> None:
@@ -104,6 +116,7 @@ def test_explain_eval_prints_a_row_for_each_method_and_chance(
         "attention", "occlusion", "random",
     ]  # fmt: skip
     assert "pointing game on the" in result.out
+    assert "are removed first, low is good\nnegative: the least" in result.out
     report = json.loads((tmp_path / "out/faithfulness.json").read_text())
     assert report["questions"] == 6
 
@@ -115,6 +128,22 @@ def test_explain_eval_says_where_there_is_no_pointing_game(lxmert: Command, tmp_
     )  # fmt: skip
     assert result.code == 0, result.err
     assert "no pointing game: no question has 'boxes' of what it asks about" in result.out
+
+
+def test_explain_eval_tells_of_answers_that_the_model_cannot_give(
+    lxmert: Command, scenes: Path, tmp_path: Path
+) -> None:
+    """They were counted as wrong without a word, as if the model had failed."""
+    lines = (scenes / "questions.jsonl").read_text().splitlines()[:3]
+    other = [json.dumps(json.loads(line) | {"answer": "zebra"}) for line in lines[1:]]
+    data = tmp_path / "q.jsonl"
+    data.write_text("\n".join([lines[0], *other]) + "\n")
+    result = lxmert(
+        "explain-eval", MODEL, "--data", data, "--images", scenes / "images",
+        "-o", tmp_path / "out", "--methods", "attention", "--seeds", 1,
+    )  # fmt: skip
+    assert "2 questions have no answer that the model can give" in " ".join(result.out.split())
+    assert json.loads((tmp_path / "out/faithfulness.json").read_text())["unknown"] == 2
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--limit"])

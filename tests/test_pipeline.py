@@ -110,8 +110,17 @@ def test_what_was_not_read_of_a_long_question_is_told(pipeline: LxmertPipeline) 
 def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertPipeline) -> None:
     with pytest.raises(ValueError, match=r"'Purpel' is not among the 39 answers .* purple"):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["Purpel"])
-    with pytest.raises(ValueError, match=r"'\?' is not among the 39 answers .* such as '0'"):
+    with pytest.raises(
+        ValueError, match=r"'\?' is not among the 39 answers .*: name one that is, such as '0'"
+    ):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
+
+
+@pytest.mark.parametrize("name", ["answers", "methods"])
+def test_one_text_is_no_list_of_texts_to_explain(pipeline: LxmertPipeline, name: str) -> None:
+    """`methods="all"` was refused with: no method 'a'."""
+    with pytest.raises(ValueError, match=rf"{name} is the one text 'all': write \['all'\]"):
+        pipeline.explain(SCENE, QUESTIONS[0], **{name: "all"})  # type: ignore[arg-type]
 
 
 def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> None:

@@ -230,6 +230,8 @@ class LxmertPipeline:
                 a method cannot be used, naming those that can; and as `ask`.
         """
         _check_top_k(top_k)
+        _check_no_text("answers", answers)
+        _check_no_text("methods", methods)
         chosen = choose_methods(methods)
         model = self._answering_model()
         named = [self._answer_id(answer) for answer in answers]
@@ -299,10 +301,12 @@ class LxmertPipeline:
         if answer in self.answers:
             return self.answers.index(answer)
         close = difflib.get_close_matches(answer.lower(), self.answers, n=5, cutoff=0.5)
-        meant = f"the nearest are {', '.join(close)}" if close else f"such as {self.answers[0]!r}"
+        meant = (
+            f"; the nearest are {', '.join(close)}" if close else f", such as {self.answers[0]!r}"
+        )
         raise ValueError(
             f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: name one "
-            f"that is; {meant}"
+            f"that is{meant}"
         )
 
     def _answering_model(self) -> LxmertForQuestionAnswering:
@@ -388,10 +392,15 @@ def _check_top_k(top_k: int) -> None:
         raise ValueError(f"top_k is {top_k}: ask for at least 1 answer")
 
 
-def _check_list(name: str, texts: Sequence[str]) -> None:
-    """Refuse what is no list of texts: one text would be taken for its letters."""
+def _check_no_text(name: str, texts: Sequence[str]) -> None:
+    """Refuse one text where a list is meant, which would be taken for its letters."""
     if isinstance(texts, str):
         raise ValueError(f"{name} is the one text {texts!r}: write [{texts!r}] for a list of one")
+
+
+def _check_list(name: str, texts: Sequence[str]) -> None:
+    """Refuse what is no list of at least one text."""
+    _check_no_text(name, texts)
     if not texts:
         raise ValueError(f"{name} is an empty list: give at least one")
 

@@ -1,6 +1,7 @@
 """What the command line shows: tables, progress, warnings; and checks of files to be written."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ def check_output(path: Path, option: str) -> None:
         raise ValueError(f"{option} {path} is a folder: name a file in it")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise PermissionError(
+            f"{option} {path}: the folder {path.parent} may not be written to; name another one"
+        )
 
 
 def quiet_libraries() -> None:
@@ -215,8 +220,8 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         table.add_row(Text(name), pointing, *cells)
     console.print(table)
     console.print(
-        "\n[dim]positive: the most relevant removed first, low is good; negative: the least "
-        "relevant,\nhigh is good[/]"
+        "\n[dim]positive: the most relevant are removed first, low is good\n"
+        "negative: the least relevant are removed first, high is good[/]"
     )
     if not report["pointed"]:
         console.print("no pointing game: no question has 'boxes' of what it asks about")
@@ -224,6 +229,9 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         console.print(f"pointing game on the {report['pointed']} questions that have boxes")
     if report["left_out"]:
         console.print(f"{report['left_out']} questions without an answer were left out")
+    if report["unknown"]:
+        told = "questions have no answer that the model can give: they count as wrong"
+        console.print(f"{report['unknown']} {told}")
 
 
 def show_heads(shares: Mapping[str, "Share"]) -> None:

@@ -116,6 +116,21 @@ def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
     assert at(140, 55) == pytest.approx([255, 157, 0], abs=40)
 
 
+def test_many_regions_on_each_other_let_the_picture_be_seen_in_the_figure() -> None:
+    """The shades of 36 regions that mattered alike added up to a wall of amber."""
+    image = np.zeros((120, 160, 3), dtype=np.uint8)
+    image[:, 80:] = 255
+    boxes = [[2.0 + i, 2.0 + i, 120 + i, 84 + i] for i in range(36)]
+    alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 36))
+    many = make_explanation(boxes=boxes, label="")
+    figure = replace(many, image=image, by_method={"attention": alike}).plot()
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float)
+    row = pixels[round(len(pixels) * 0.6)]
+    dark, bright = (row[round(len(row) * x / 160)] for x in (78, 82))
+    assert (bright - dark).min() > 0.4 * 255
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (5000, 30)])
 def test_a_figure_of_any_picture_and_signs_of_formulas(
     shape: tuple[int, int], tmp_path: Path
@@ -125,6 +140,20 @@ def test_a_figure_of_any_picture_and_signs_of_formulas(
     save_plot(odd.plot(), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as drawn:
         assert max(drawn.size) < 3000
+
+
+def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> None:
+    """The name of a region at the upper edge lay on the answer, and names lay on names."""
+    boxes = [[0.0, 0, 160, 120], [5, 3, 50, 50], [90, 2, 150, 60], [8, 60, 80, 100]]
+    alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 4))
+    figure = replace(make_explanation(boxes=boxes), by_method={"attention": alike}).plot()
+    figure.canvas.draw()
+    names = [text for text in figure.axes[0].texts if text.get_text()]
+    assert 2 <= len(names) < 4
+    edge = [text.get_bbox_patch().get_window_extent() for text in names]  # type: ignore[union-attr]
+    others = [text.get_window_extent() for text in figure.texts]
+    for number, place in enumerate(edge):
+        assert not any(place.overlaps(other) for other in (*edge[:number], *others))
 
 
 def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from explanations import BOXES, make_explanation
 from PIL import Image
 
@@ -179,6 +180,36 @@ def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Brow
     first, second = (0.22 * relevance("propagation", "regions")[index] for index in (1, 2))
     below = (1 - second) * QUADRANTS[0, 1] + second * AMBER  # the smaller lies on the larger
     assert at(120, 45) == pytest.approx((1 - first) * below + first * AMBER, abs=3)
+
+
+def test_many_regions_on_each_other_let_the_picture_be_seen(browser: Browser) -> None:
+    """The shades of 36 regions that mattered alike added up to a wall of amber."""
+    boxes = [[20.0 + i, 20.0 + i, 120 + i, 84 + i] for i in range(36)]
+    alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 36))
+    browser.open(replace(make_explanation(boxes=boxes), by_method={"attention": alike}))
+    browser.run("document.getElementById('tags').hidden = true")
+    place = browser.run("""
+    const box = document.getElementById('picture').getBoundingClientRect();
+    return [box.x + box.width * 0.5, box.y + box.height * 0.62].map(Math.round)""")
+    seen = []
+    for script in ("", "document.querySelectorAll('.region').forEach((e) => e.remove())"):
+        browser.run(script)
+        x, y = place
+        seen.append(browser.shot()[y - 15 : y + 15, x - 15 : x + 15].astype(float).std(axis=(0, 1)))
+    assert (seen[0] > 0.4 * seen[1]).all()
+
+
+def test_values_of_the_least_relevance_stay_on_one_line(browser: Browser) -> None:
+    """A `+<0.1 %` was broken before its percent sign."""
+    words = EXPLANATION.by_method["attention"].words
+    little = Relevance(words, torch.tensor([[0.9, 1e-4, -1e-4, 0.0, 0.5]]).expand(3, -1))
+    browser.open(replace(EXPLANATION, by_method={"occlusion": little}))
+    script = """return [...document.querySelectorAll('#ranking em')]
+      .map((e) => [e.textContent, e.scrollWidth - e.clientWidth, e.offsetHeight])"""
+    values = browser.run(script)
+    assert values[2][0] == "+<0.1 %"
+    assert {excess for _, excess, _ in values} == {0}
+    assert len({height for *_, height in values}) == 1
 
 
 def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
@@ -368,6 +399,15 @@ def test_any_picture_and_a_long_question_fit_any_window(
         assert browser.run("return document.getElementById('unread').clientHeight") < 130
     assert "38 word pieces" not in browser.text("unread")
     assert f"reads {len(extreme.words)} word pieces at most" in browser.text("unread")
+
+
+def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> None:
+    """Of `large yellow metal candle` the noun was cut off, the one word that tells what it is."""
+    browser.open(make_explanation(label="large yellow metal refrigerator"), width=390)
+    script = """return [...document.querySelectorAll('#ranking span')]
+      .map((s) => [s.scrollWidth - s.clientWidth, s.scrollHeight - s.clientHeight])"""
+    sizes = browser.run(script)
+    assert sizes == [[0, 0]] * len(BOXES)
 
 
 def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:

@@ -1,6 +1,8 @@
 """Tests of explanations over a data set, with the bundled model on a few scenes."""
 
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lxmert.hub import find_model
 from lxmert.pipeline import LxmertPipeline
 from lxmert.scenes.dataset import Contents, make_dataset
 from lxmert.workflows import explanation, questions
+from lxmert.workflows.attention import draw_attention
 from lxmert.workflows.explanation import Subject, evaluate_explanations
 
 METHODS_TESTED = ("attention", "gradcam")
@@ -48,7 +51,7 @@ def report(scenes: Path) -> explanation.Report:
 def test_the_report_is_what_all_questions_in_one_batch_give(
     scenes: Path, report: explanation.Report
 ) -> None:
-    asked, _ = questions.choose_questions(scenes / "questions.jsonl", limit=None)
+    asked, _ = questions.choose_questions(scenes / "questions.jsonl", scenes / "images", limit=None)
     pipeline = LxmertPipeline.from_pretrained()
     seen = {
         image_id: pipeline.regions(scenes / "images" / image_id)
@@ -130,11 +133,47 @@ def test_without_boxes_there_is_no_pointing_game(scenes: Path, tmp_path: Path) -
 
 
 def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
-    asked, left_out = questions.choose_questions(scenes / "questions.jsonl", limit=12)
+    asked, left_out = questions.choose_questions(
+        scenes / "questions.jsonl", scenes / "images", limit=12
+    )
     images = [row.example.image_ids[0] for row in asked]
     assert (len(images), left_out) == (12, 0)
     changes = sum(one != other for one, other in zip(images[1:], images, strict=False))
     assert changes == len(set(images)) - 1
+
+
+def test_pictures_are_found_by_the_names_that_training_understands(
+    scenes: Path, report: explanation.Report, tmp_path: Path
+) -> None:
+    """Names in another case, or without ending, were refused, though `evaluate` takes them."""
+    folder = tmp_path / "photos" / "deep"
+    shutil.copytree(scenes / "images", folder)
+    untidy = ("C:\\data\\{}", "{}", "./{}", "elsewhere/{}")
+    lines = []
+    for number, line in enumerate((scenes / "questions.jsonl").read_text().splitlines()):
+        record = json.loads(line)
+        name = untidy[number % 4].format(record["image"])
+        lines.append(json.dumps(record | {"image": name.upper() if number % 2 else name[:-4]}))
+    data = tmp_path / "q.jsonl"
+    data.write_text("\n".join(lines) + "\n")
+    chosen = subject(scenes, data=data, images=folder.parent)
+    found = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
+    assert found == report | {"data": str(data)}
+    heads = tmp_path / "heads.png"
+    assert draw_attention(chosen.model, data, folder.parent, heads, limit=2, progress=silent)
+
+
+def test_a_picture_that_is_not_there_is_named_before_anything_is_asked(
+    scenes: Path, tmp_path: Path
+) -> None:
+    data = rewrite(scenes, tmp_path / "q.jsonl", image="none.png")
+    with pytest.raises(ValueError, match=r"'none.png' is not below .* correct the names"):
+        evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
+    with pytest.raises(FileNotFoundError, match="a folder of pictures is needed"):
+        evaluate_explanations(
+            subject(scenes, images=tmp_path / "none"), tmp_path / "out", progress=silent
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_tested_is_refused(scenes: Path, tmp_path: Path) -> None:
@@ -146,4 +185,16 @@ def test_what_cannot_be_tested_is_refused(scenes: Path, tmp_path: Path) -> None:
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
     with pytest.raises(ValueError, match="no method 'lime'"):
         evaluate_explanations(subject(scenes, methods=("lime",)), tmp_path / "out", progress=silent)
+    with pytest.raises(NotADirectoryError, match=r"p\.jsonl is a file: name a folder"):
+        evaluate_explanations(subject(scenes), tmp_path / "p.jsonl", progress=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_plotted_is_not_tested_either(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without matplotlib all questions were asked, and then nothing was written."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
+        evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert not (tmp_path / "out").exists()

@@ -41,6 +41,11 @@ def explain(
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
     if output is not None:
         check_output(output, "-o")
+        if output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(
+                f"-o {output} is no name of a report, which is a web page: name "
+                f"{output.stem or 'report'}.html; a picture is what --figure writes"
+            )
     if figure is not None:
         check_output(figure, "--figure")
     from lxmert.explain.methods import QUICK

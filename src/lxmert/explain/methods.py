@@ -100,14 +100,14 @@ _ROWS = 64
 
 
 def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Check names of methods; `all` stands for all that can be used here.
+    """Check names of methods; `all` among them stands for all that can be used here.
 
     Raises:
         ValueError: naming those that there are, for an unknown one, one that is not installed, or
             none at all.
     """
     usable = [name for name in METHODS if name != "integrated_gradients" or find_spec("captum")]
-    if list(names) == ["all"]:
+    if "all" in names:
         return tuple(usable)
     if not names:
         raise ValueError(f"no method is named: choose among {', '.join(usable)}, or all")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.explain.pointing import centres_inside
 from lxmert.schema import Answer, FloatArray
 from lxmert.whole_files import whole_file
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.transforms import BboxBase
 
 _FOR, _AGAINST = "#ff9d00", "#2f7df6"
 _SOFT = "#596069"
@@ -22,8 +24,14 @@ _LEAST = 0.25
 
 _MOST_NAMED = 3
 
+_TINT, _MOST_LAYERS = 0.22, 3
+"""How opaque a full shade is, and how many may lie on each other before all are thinned."""
+
 _WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
 """Of a plotted explanation, a line of words and the gap between two words, in inches."""
+
+_TAG, _TAG_EDGE = 0.16, 0.025
+"""Height of a region's name, and of its edge, in inches."""
 
 
 def check_plot(path: Path) -> None:
@@ -170,26 +178,43 @@ def _plot_regions(
     """Draw all boxes, and name the most relevant ones."""
     from matplotlib.patches import Rectangle
 
+    # Unthinned, the shades of many regions on each other would hide the picture.
+    layers = (centres_inside(boxes, boxes) @ np.abs(relevance)).max(initial=0)
+    tint = _TINT * _MOST_LAYERS / max(_MOST_LAYERS, layers)
     order = sorted(range(len(labels)), key=lambda index: -abs(relevance[index]))
     for index in reversed(order):
         x1, y1, x2, y2 = boxes[index].tolist()
         color, share = _FOR if relevance[index] >= 0 else _AGAINST, abs(relevance[index])
         strong = share >= _LEAST
-        for fill, alpha in ((True, 0.22 * share), (False, 1.0 if strong else 0.6)):
+        for fill, alpha in ((True, tint * share), (False, 1.0 if strong else 0.6)):
             edge = {"edgecolor": color if strong else "white", "linewidth": 1.6 if strong else 0.6}
             paint: dict[str, Any] = (
                 {"facecolor": color, "linewidth": 0} if fill else {"fill": False, **edge}
             )
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, alpha=alpha, **paint))
-    for index in order[:_MOST_NAMED]:
-        if abs(relevance[index]) < _LEAST:
-            break
-        x1, y1, x2, _ = boxes[index].tolist()
-        box = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 1.8}
-        right = x1 > 0.6 * axes.get_xlim()[1]
-        side, x = ("right", x2) if right else ("left", x1)
-        style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": box, "parse_math": False}
-        axes.text(x, y1, labels[index], ha=side, va="bottom", **style)
+    named = [index for index in order[:_MOST_NAMED] if abs(relevance[index]) >= _LEAST]
+    _name_regions(axes, boxes[named], [labels[index] for index in named])
+
+
+def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
+    """Write the names of boxes, the most relevant first, where they hide no other name."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    inch = height / figure.get_figheight()
+    edge = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 72 * _TAG_EDGE}
+    style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": edge, "parse_math": False}
+    taken: list[BboxBase] = []
+    for (x1, y1, x2, _), label in zip(boxes.tolist(), labels, strict=True):
+        side, x = ("right", x2) if x1 > 0.6 * width else ("left", x1)
+        above = y1 > _TAG * inch  # else it would hide what stands above the picture
+        y, end = (y1, "bottom") if above else (y1 + _TAG_EDGE * inch, "top")
+        text = axes.text(x, y, label, ha=side, va=end, **style)
+        place = text.get_window_extent().padded(_TAG_EDGE * figure.dpi)
+        if any(place.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(place)
 
 
 def _write_words(

@@ -13,6 +13,11 @@ def lie_inside(boxes: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
         boxes: `[boxes, 4]`.
         targets: `[targets, 4]` in the same pixels; may be empty.
     """
+    return np.asarray(centres_inside(boxes, targets).any(axis=1))
+
+
+def centres_inside(boxes: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return `[boxes, targets]`, whether the centre of each box lies inside each target."""
     centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     inside = (targets[None, :, :2] <= centres) & (centres <= targets[None, :, 2:])
-    return np.asarray(np.any(np.all(inside, axis=2), axis=1))
+    return np.asarray(np.all(inside, axis=2))

@@ -5,6 +5,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const MEAN = -1; // the head that stands for the mean of all
   const MOST_OUTLINED = 5;
+  const MOST_LAYERS = 3; // of full shade that may lie on each other before all are thinned
   const names = {
     words: data.words.map((word) => word.text),
     regions: data.regions.map((region) => region.label),
@@ -142,32 +143,35 @@
   function shade() {
     const { shades, tones, text, active } = shading();
     const is = (target, side, index) => Boolean(target && same(target, { side, index }));
-    const isActive = (side, index) => is(active, side, index);
-    wordElements.forEach((made, index) => {
-      const value = shades.words[index];
+    const paint = (side, tone, least) => (made, index) => {
+      const value = shades[side][index];
       made.style.setProperty("--r", Math.abs(value).toFixed(4));
-      made.style.setProperty("--tone", pale(tones.words, value));
-      made.classList.toggle("strong", Math.abs(value) > 0.2);
-      made.classList.toggle("active", isActive("words", index));
-      made.setAttribute("aria-pressed", is(state.pinned, "words", index));
-    });
+      made.style.setProperty("--tone", tone(tones[side], value));
+      made.classList.toggle("strong", Math.abs(value) > least);
+      made.classList.toggle("active", is(active, side, index));
+      made.setAttribute("aria-pressed", is(state.pinned, side, index));
+    };
+    wordElements.forEach(paint("words", pale, 0.2));
     // Of many that matter alike only some are outlined, or nothing could be seen.
     const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
-    regionElements.forEach((made, index) => {
-      const value = shades.regions[index];
-      made.style.setProperty("--r", Math.abs(value).toFixed(4));
-      made.style.setProperty("--tone", vivid(tones.regions, value));
-      made.classList.toggle("strong", Math.abs(value) > Math.max(0.25, limit));
-      made.classList.toggle("active", isActive("regions", index));
-      made.setAttribute("aria-pressed", is(state.pinned, "regions", index));
-    });
+    regionElements.forEach(paint("regions", vivid, Math.max(0.25, limit)));
+    picture.style.setProperty("--thin", Math.min(1, MOST_LAYERS / layers(shades.regions)).toFixed(4));
     for (const made of $("ranking").children) {
-      made.classList.toggle("active", isActive("regions", Number(made.dataset.index)));
+      made.classList.toggle("active", is(active, "regions", Number(made.dataset.index)));
     }
     $("status").textContent = text;
     legend(tones, active);
     tag(shades.regions, active);
     markMatrix(active);
+  }
+
+  // How much shade lies on each other where it is most: unthinned, much of it hides the picture.
+  function layers(shades) {
+    return Math.max(...data.regions.map(({ box }) => {
+      const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
+      return data.regions.reduce((sum, { box: [x1, y1, x2, y2] }, i) =>
+        sum + (x1 <= x && x <= x2 && y1 <= y && y <= y2 ? Math.abs(shades[i]) : 0), 0);
+    }));
   }
 
   function legend(tones, active) {

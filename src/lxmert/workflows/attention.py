@@ -34,7 +34,7 @@ def draw_attention(
     Raises:
         ValueError: if there is no question that can be asked.
     """
-    asked, _ = choose_questions(data, limit=limit)
+    asked, _ = choose_questions(data, images, limit=limit)
     pipeline = LxmertPipeline.from_pretrained(model)
     answering = pipeline.answering
     if answering is None:

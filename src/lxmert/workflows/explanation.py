@@ -12,7 +12,7 @@ from lxmert.data.answers import AnswerVocabulary
 from lxmert.explain.faithfulness import Faithfulness, Tally, Trial, summarize, tally_batch
 from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
-from lxmert.explain.plots import plot_curves, save_plot
+from lxmert.explain.plots import check_plot, plot_curves, save_plot
 from lxmert.pipeline import LxmertPipeline
 from lxmert.whole_files import resume_notes, write_whole
 from lxmert.workflows.questions import (
@@ -62,20 +62,25 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
 
     Returns:
         The report that is written: `model`, `data`, `seeds`; `questions` and `accuracy` (in
-        `[0, 1]`); `left_out`, the number of questions without an answer; `pointed`, the number of
-        those with boxes; `shares`, that are removed; and `methods`, by name, `random` among them:
-        `pointing` (in `[0, 1]`; None where there are no boxes), and `words` and `regions`, each
-        with `positive` and `negative`, each with `areas` (in `[0, 100]`, by seed), their `mean`,
-        and `accuracies` (by seed, by share).
+        `[0, 1]`); `left_out`, the number of questions without an answer; `unknown`, of those none
+        of whose answers the model can give; `pointed`, of those with boxes; `shares`, that are
+        removed; and `methods`, by name, `random` among them: `pointing` (in `[0, 1]`; None where
+        there are no boxes), and `words` and `regions`, each with `positive` and `negative`, each
+        with `areas` (in `[0, 100]`, by seed), their `mean`, and `accuracies` (by seed, by share).
 
     Raises:
         FileExistsError: if the folder holds results already.
+        ModuleNotFoundError: without matplotlib.
+        NotADirectoryError: if the folder is a file.
         ValueError: if nothing can be tested, or the folder was begun with another subject.
     """
     methods = choose_methods(subject.methods)
+    check_plot(output / CURVES)
+    if output.is_file():
+        raise NotADirectoryError(f"-o {output} is a file: name a folder")
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
-    asked, left_out = choose_questions(subject.data, limit=subject.limit)
+    asked, left_out = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline = LxmertPipeline.from_pretrained(subject.model)
     model = pipeline.answering
     if model is None:
@@ -108,6 +113,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         "data": str(subject.data),
         "seeds": list(subject.seeds),
         "left_out": left_out,
+        "unknown": sum(not row.example.answers.keys() & set(pipeline.answers) for row in asked),
         **_describe(found),
     }
     save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)

@@ -78,8 +78,6 @@ def write_predictions(
 def read_asked(data: Path, images: Path) -> list[Example]:
     """Read questions, with the paths of their pictures below the folder.
 
-    A picture may be named as in training: in another case, without its sub-folder, and so on.
-
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if there is no question, or a line or a picture of it cannot be used.
@@ -87,6 +85,30 @@ def read_asked(data: Path, images: Path) -> list[Example]:
     examples = read_questions(data)
     if not examples:
         raise ValueError(f"{data} holds no question: one JSON object a line is needed")
+    asked = locate_pictures(examples, images, data)
+    pair = next((example for example in asked if len(example.image_ids) > 1), None)
+    if pair is not None:
+        raise ValueError(
+            f"{data}: {pair.text!r} is about two pictures, and this command asks about one at a "
+            "time: name one with 'image'"
+        )
+    return asked
+
+
+def locate_pictures(examples: Sequence[Example], images: Path, data: Path) -> list[Example]:
+    """Name the pictures of questions by their paths below a folder.
+
+    A picture may be named as in training: in another case, without its sub-folder, and so on.
+
+    Args:
+        examples: the questions.
+        images: the folder.
+        data: file of the questions, for the message.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if a picture is not there, or could be several.
+    """
     folder = ImageFolder(images)
     lost: dict[str, str] = {}
     asked = []
@@ -99,13 +121,7 @@ def read_asked(data: Path, images: Path) -> list[Example]:
         detail = next(iter(lost))
         raise ValueError(
             f"{data}: {len(lost):,} pictures cannot be used, the first is of {lost[detail]!r}: "
-            f"{detail}; every question must be answered: correct the names, or --images"
-        )
-    pair = next((example for example in asked if len(example.image_ids) > 1), None)
-    if pair is not None:
-        raise ValueError(
-            f"{data}: {pair.text!r} is about two pictures, and this command asks about one at a "
-            "time: name one with 'image'"
+            f"{detail}; every question must be asked: correct the names, or --images"
         )
     return asked
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from lxmert.data.readers import LocatedQuestion, read_located_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Regions
+from lxmert.workflows.prediction import locate_pictures
 
 BATCH = 16
 """Questions that are computed at a time."""
@@ -19,19 +20,22 @@ SeenQuestion = tuple[LocatedQuestion, Regions]
 """A question, and what the eyes saw in its picture."""
 
 
-def choose_questions(data: Path, *, limit: int | None) -> tuple[list[LocatedQuestion], int]:
+def choose_questions(
+    data: Path, images: Path, *, limit: int | None
+) -> tuple[list[LocatedQuestion], int]:
     """Return the questions with an answer, those about one picture together.
 
     Args:
         data: JSONL file of questions.
+        images: folder of their pictures, by whose paths below it the questions name them then.
         limit: number of questions, drawn at random with a fixed seed; None means all.
 
     Returns:
         The questions, and how many were left out as they have no answer.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if none is left, or one is about two pictures.
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if none is left, one is about two pictures, or a picture cannot be found.
     """
     rows = read_located_questions(data)
     asked = [row for row in rows if row.example.answers]
@@ -44,6 +48,8 @@ def choose_questions(data: Path, *, limit: int | None) -> tuple[list[LocatedQues
             "one picture can be explained"
         )
     left_out = len(rows) - len(asked)
+    located = locate_pictures([row.example for row in asked], images, data)
+    asked = [row._replace(example=example) for row, example in zip(asked, located, strict=True)]
     if limit is not None and limit < len(asked):
         chosen = np.random.default_rng(0).permutation(len(asked))[:limit]
         asked = [asked[index] for index in sorted(chosen.tolist())]
@@ -57,8 +63,7 @@ def stream_batches(
     """Yield questions in batches, as `choose_questions` ordered them.
 
     Raises:
-        FileNotFoundError: if a picture is not there.
-        ValueError: if one cannot be read.
+        ValueError: if a picture cannot be read.
     """
     by_image: dict[str, list[LocatedQuestion]] = {}
     for row in asked:
