@@ -368,6 +368,14 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"a.bin": 7}', '{"a.bin": {}}'])
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
+    """Bug: one of another form ended in a `TypeError`."""
+    (tmp_path / fetching.MANIFEST).write_text(content)
+    with pytest.raises(ValueError, match=r"fetched\.json is damaged"):
+        list(fetch([remote()], tmp_path))
+
+
 def test_two_processes_do_not_fetch_into_one_folder(tmp_path: Path, server: Server) -> None:
     known = [remote(f"{server.url}/a.bin")]
     first = fetch([*known, Remote("set/b.bin", (f"{server.url}/a.bin",))], tmp_path)

@@ -246,8 +246,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and fetch again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (it is no object): remove it, and fetch again")
+    entries = list(content.values()) if isinstance(content, dict) else [None]
+    if not all(isinstance(e, dict) and isinstance(e.get("files"), dict) for e in entries):
+        raise ValueError(f"{path} is damaged (it lists no files): remove it, and fetch again")
+    assert isinstance(content, dict)
     return content
 
 
