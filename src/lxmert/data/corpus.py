@@ -7,7 +7,7 @@ mapped from a temporary file and shared by all workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -152,6 +152,18 @@ class Corpus(Sequence[Example]):
         """Return an example's type of question; empty where unknown."""
         columns = self._columns
         return str(columns.family_names[columns.families.item(self._rows[index])])
+
+    @property
+    def families(self) -> list[str]:
+        """The types of questions that there are, sorted."""
+        used = np.unique(self._columns.families[np.asarray(self._rows, dtype=np.int64)])
+        return sorted(str(self._columns.family_names[place]) for place in used.tolist())
+
+    def of_families(self, families: Collection[str]) -> Corpus:
+        """Return the examples of some types of questions, in their order."""
+        places = [i for i, name in enumerate(self._columns.family_names) if name in families]
+        found = np.isin(self._columns.families[np.asarray(self._rows, dtype=np.int64)], places)
+        return self.select(np.flatnonzero(found))
 
     def source(self, index: int) -> str:
         """Return the name of the file that an example is from, without folder and ending."""

@@ -29,6 +29,7 @@ from lxmert.tasks.texts import (
     TextCorpus,
     as_list,
     check_limit,
+    choose_families,
     draw_examples,
     load_eyes,
     open_stores,
@@ -54,6 +55,7 @@ class AnsweringData:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
+        families: types of questions to train on, such as simple ones first; absent: all.
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
@@ -64,6 +66,7 @@ class AnsweringData:
     eyes: str | None = None
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
+    families: tuple[str, ...] | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -109,6 +112,7 @@ class AnsweringTask:
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
+        training = choose_families(training, data.families)
         training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(

@@ -1,7 +1,7 @@
 """What text tasks share: tokenised examples with their regions, and the model folder they write."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +189,24 @@ def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
         return corpus
     drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
     return corpus.select(np.sort(drawn))
+
+
+def choose_families(corpus: Corpus, families: Collection[str] | None) -> Corpus:
+    """Keep the examples of some types of questions; None leaves all of them.
+
+    Raises:
+        ValueError: if there is no example of a type.
+    """
+    if families is None:
+        return corpus
+    there = corpus.families
+    for family in families:
+        if family not in there:
+            raise ValueError(
+                f"data.families has {family!r}, of which there is no training question; "
+                f"expected some of {there}"
+            )
+    return corpus.of_families(families)
 
 
 def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
