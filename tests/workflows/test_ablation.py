@@ -15,7 +15,6 @@ from lxmert.workflows.ablation import (
     collect,
     make_plan,
     read_ablation,
-    run_plan,
 )
 from lxmert.workflows.ablation_report import as_markdown, draw_report, summarize, write_report
 
@@ -65,31 +64,9 @@ def test_stages_follow_each_other_and_the_row_has_the_last_word() -> None:
     first = plan["From language", 8, "text"]
     assert first.start is None
     second = plan["From language", 8, "pretraining"]
-    assert second.start == first.folder / "language-side"
-    assert plan["From language", 8, "pairs"].start == second.folder
-
-
-def test_only_what_is_not_finished_is_trained(tmp_path: Path) -> None:
-    ablation = make(rows=(ROWS[3],))
-    plan = make_plan(ablation, tmp_path)
-    for run in plan.values():
-        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
-    seen: list[tuple[int, int]] = []
-    run_plan(plan, jobs=1, finished=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    metrics = collect(ablation, plan)
-    assert metrics["From scratch"]["pairs"] == 2 * [{"overall": 0.5, "accuracy": 0.75}]
-
-
-def test_several_jobs_wait_for_what_they_start_from(tmp_path: Path) -> None:
-    ablation = make(rows=(ROWS[0],), seeds=(3,))
-    plan = make_plan(ablation, tmp_path)
-    for run in plan.values():
-        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
-    seen: list[int] = []
-    run_plan(plan, jobs=2, finished=lambda done, _: seen.append(done))
-    assert seen == [1, 2, 3]
-    assert (tmp_path / "pretrained/seed-3/pairs.log").is_file()
+    assert second.start is first
+    assert second.overrides[1] == f"model.start={first.folder}/language-side"
+    assert plan["From language", 8, "pairs"].start is second
 
 
 def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:
@@ -155,13 +132,34 @@ def test_one_value_has_no_spread() -> None:
     [
         ((Row("a", ("pretrainign",)),), "pretrainign is unknown.*did you mean pretraining"),
         ((Row("a", set={"asking": ()}),), "asking is unknown"),
-        ((Row("A b"), Row("a-b")), "two rows are called 'a-b'"),
+        ((Row("A b"), Row("a-b")), "two times the same row, 'a-b'"),
+        ((Row("a", ("text", "text")),), "row 'a': two times the same stage of start, 'text'"),
         ((), "0 rows"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(rows: tuple[Row, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row("a", set={"pretraining": ("optim.steps=9",)}), "changes pretraining, which is not in"),
+        (Row("a", paper={"VQ": 65.1}), "VQ is unknown; expected one of VQA, GQA, NLVR2"),
+        (Row("a", ("answering",)), "start names answering, which has a metric"),
+    ],
+)
+def test_what_would_be_left_out_silently_is_refused(row: Row, message: str) -> None:
+    """Such rows were trained without the change or the score that they name, or in one folder."""
+    with pytest.raises(ValueError, match=message):
+        make((row,))
+
+
+def test_a_seed_counts_once() -> None:
+    """The runs of a seed that was listed twice were one, and halved the spread."""
+    with pytest.raises(ValueError, match="two times the same seed, 3"):
+        make(seeds=(3, 8, 3))
 
 
 def test_mistakes_in_files_are_named(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 from lxmert.scenes.words import SPECIAL_TOKENS, all_words
 from lxmert.whole_files import resume_notes
+from lxmert.workers import end_with_parent
 
 Record = dict[str, Any]
 
@@ -117,7 +118,7 @@ def make_dataset(
     (work / "images").mkdir(parents=True, exist_ok=True)
     records = _begin(work / _RECORDS, contents)
     with (
-        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
+        ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
         (work / _RECORDS).open("a", encoding="utf-8") as lines,
     ):
         indices = range(len(records), contents.count)
