@@ -113,7 +113,7 @@ def test_a_learning_curve_has_every_score(tmp_path: Path) -> None:
 
 def test_dots_stand_where_the_scores_are(tmp_path: Path) -> None:
     """Bars from an axis that was cut off made a small difference look like a large one."""
-    rows = tuple(Row(name) for name in "abc")
+    rows = tuple(Row(name, set={"pairs": (f"seed={name}",)}) for name in "789")
     stages = {"pairs": Stage("pairs.toml", metric="accuracy")}
     ablation = Ablation("Small", (3, 8), stages, rows)
     plan = make_plan(ablation, tmp_path)
