@@ -143,6 +143,29 @@ def test_an_interrupted_run_ends_in_the_same_files(
     assert content(folder) == content(made)
 
 
+def test_a_run_that_is_made_shorter_keeps_no_picture_of_the_longer_one(tmp_path: Path) -> None:
+    """Pictures that the interrupted run had made stayed behind, without boxes and texts."""
+
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    kinds = {"kinds": ("captions",), "split": "test"}
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | kinds)), progress=stop)
+    counts = make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | kinds | {"count": 2})))
+    assert counts == {"captions": 4}
+    assert len(list((tmp_path / "x" / "images").iterdir())) == 2
+
+
+def test_questions_that_no_table_allows_are_refused(tmp_path: Path) -> None:
+    """An empty file was written, and training complained much later."""
+    few = {"kinds": ("qa",), "families": ("two-step", "same"), "fewest": 1, "most": 2}
+    with pytest.raises(ValueError, match="1 to 2 objects gives a question of two-step or same"):
+        make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | few)))
+    assert not (tmp_path / "x").exists()
+
+
 def test_an_existing_folder_is_never_overwritten(made: Path) -> None:
     before = content(made)
     with pytest.raises(FileExistsError, match="exists already"):

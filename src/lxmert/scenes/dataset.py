@@ -97,7 +97,7 @@ class Contents:
 
 def make_dataset(
     folder: Path, contents: Contents, *, progress: Callable[[int], None] | None = None
-) -> None:
+) -> dict[str, int]:
     """Write a data set of scenes with what is said about them.
 
     An interrupted run is taken up where it stopped by the same call; until the data set is
@@ -108,9 +108,13 @@ def make_dataset(
         contents: what to write.
         progress: called with the number of pictures done; None for silence.
 
+    Returns:
+        The number of lines in the file of each kind.
+
     Raises:
         FileExistsError: if the folder exists.
-        ValueError: if an interrupted run had other contents, or pairs find too few pictures.
+        ValueError: if an interrupted run had other contents, pairs find too few pictures, or
+            nothing of a kind can be said.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
@@ -128,9 +132,15 @@ def make_dataset(
             records.append(record)
             if progress is not None:
                 progress(len(records))
-    _write_labels(work, contents, records[: contents.count])
+    del records[contents.count :]  # of a run that was meant to be longer
+    pictures = {record["image"] for record in records}
+    for path in (work / "images").iterdir():
+        if path.name not in pictures:
+            path.unlink()
+    counts = _write_labels(work, contents, records)
     (work / _RECORDS).unlink()
     work.rename(folder)
+    return counts
 
 
 def thing_of(annotation: Mapping[str, Any]) -> Thing:
@@ -218,8 +228,8 @@ def _annotations(picture: Picture) -> list[Record]:
     ]
 
 
-def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> None:
-    """Write the boxes, and a file for each kind of texts."""
+def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> dict[str, int]:
+    """Write the boxes, and a file for each kind of texts; return the number of its lines."""
     objects = _coco(records)
     (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
     vocabulary = "\n".join([*SPECIAL_TOKENS, *all_words()]) + "\n"
@@ -229,10 +239,19 @@ def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -
         "captions": partial(_caption_rows, records),
         "pairs": partial(_pair_rows, contents, records),
     }
+    counts = dict.fromkeys(contents.kinds, 0)
     for kind in contents.kinds:
         with (folder / KINDS[kind]).open("w", encoding="utf-8") as lines:
             for row in makers[kind]():
                 lines.write(json.dumps(row) + "\n")
+                counts[kind] += 1
+        if not counts[kind]:
+            raise ValueError(
+                f"no picture of {len(records)} with {contents.fewest} to {contents.most} objects "
+                f"gives a question of {' or '.join(contents.families)}: allow more objects, or "
+                f"make more pictures, after removing {folder}"
+            )
+    return counts
 
 
 def _coco(records: Sequence[Record]) -> Record:
