@@ -113,6 +113,7 @@ def make_dataset(
 
     Raises:
         FileExistsError: if the folder exists.
+        OSError: if the disk is full; what is there stays.
         ValueError: if an interrupted run had other contents, pairs find too few pictures, or
             nothing of a kind can be said.
     """
@@ -120,18 +121,12 @@ def make_dataset(
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
     (work / "images").mkdir(parents=True, exist_ok=True)
-    records = _begin(work / _RECORDS, contents)
-    with (
-        ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
-        (work / _RECORDS).open("a", encoding="utf-8") as lines,
-    ):
-        indices = range(len(records), contents.count)
-        for record in pool.map(partial(_write_picture, work, contents), indices, chunksize=16):
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
-            records.append(record)
-            if progress is not None:
-                progress(len(records))
+    try:
+        records = _make_pictures(work, contents, progress)
+    except OSError as problem:
+        raise OSError(
+            f"{work} cannot be completed ({problem}): is the disk full? The same command goes on"
+        ) from problem
     del records[contents.count :]  # of a run that was meant to be longer
     pictures = {record["image"] for record in records}
     for path in (work / "images").iterdir():
@@ -154,6 +149,25 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
         across=annotation["bbox"][0] + annotation["bbox"][2] / 2,
         depth=annotation["depth"],
     )
+
+
+def _make_pictures(
+    folder: Path, contents: Contents, progress: Callable[[int], None] | None
+) -> list[Record]:
+    """Make the pictures that are missing, and return what is said about all of them."""
+    records = _begin(folder / _RECORDS, contents)
+    with (
+        ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
+        (folder / _RECORDS).open("a", encoding="utf-8") as lines,
+    ):
+        indices = range(len(records), contents.count)
+        for record in pool.map(partial(_write_picture, folder, contents), indices, chunksize=16):
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            records.append(record)
+            if progress is not None:
+                progress(len(records))
+    return records
 
 
 def _check_names(what: str, given: Sequence[str], known: Mapping[str, object]) -> None:
