@@ -14,7 +14,7 @@ from transformers import BatchFeature, BertTokenizer
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import Encoded, LxmertTokenizer, encode
+from lxmert.data.tokenizer import TOKENIZER_FILES, Encoded, LxmertTokenizer, encode
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
@@ -26,7 +26,6 @@ CONFIDENT = 0.5
 ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
 """One image for all texts, one for each text, or several for each text."""
 
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt")
 _MANY_NAMES = 200
 
 
@@ -277,10 +276,10 @@ def _load_tokenizer(folder: Path) -> BertTokenizer:
         FileNotFoundError: if there is none.
         ValueError: if it is damaged.
     """
-    names = [name for name in _VOCABULARY_FILES if (folder / name).is_file()]
+    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not names:
         raise FileNotFoundError(
-            f"model folder {folder} has no {' and no '.join(_VOCABULARY_FILES)}: copy one from "
+            f"model folder {folder} has no {' and no '.join(TOKENIZER_FILES)}: copy one from "
             "where the model was trained, or train again with `lxmert train`"
         )
     try:

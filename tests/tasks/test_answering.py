@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from world import COLORS, make_world
+from world import COLORS, SMALL, make_world
 
 from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -15,18 +15,6 @@ from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
 from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
-
-SMALL = ModelSettings(
-    hidden_size=32,
-    num_attention_heads=2,
-    intermediate_size=48,
-    l_layers=1,
-    x_layers=1,
-    r_layers=1,
-    dropout=0.0,
-    initializer_range=0.1,
-    max_text_length=9,
-)
 
 
 @pytest.fixture(scope="module")

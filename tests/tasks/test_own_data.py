@@ -19,6 +19,7 @@ from lxmert.tasks.own_data import (
     OwnDataTask,
     answers_by_picture,
     group_by_image,
+    shift_pictures,
 )
 from lxmert.tasks.own_files import OwnData
 from lxmert.tasks.texts import ModelSettings
@@ -118,8 +119,20 @@ def test_examples_depend_on_seed_epoch_and_number_only(world, tmp_path):
     own = task(world, tmp_path)
     first, again = own.example(4, 2), task(world, tmp_path).example(4, 2)
     assert (first.pixels == again.pixels).all()
-    assert any((own.example(4, epoch).pixels != first.pixels).any() for epoch in range(3, 8))
+    assert first.shift == again.shift
+    assert any(own.example(4, epoch).shift != first.shift for epoch in range(3, 8))
     assert first.targets == again.targets
+
+
+def test_shifted_pictures_repeat_their_edges():
+    generator = np.random.default_rng(5)
+    pictures = list(generator.integers(0, 256, (6, 9, 9, 3), dtype=np.uint8))
+    shifts = [(0, 0), (2, 0), (0, -3), *map(tuple, generator.integers(-4, 5, (3, 2)).tolist())]
+    shifted = shift_pictures(pictures, shifts)
+    for picture, moved, (up, left) in zip(pictures, shifted, shifts, strict=True):
+        for y, x in np.ndindex(9, 9):
+            source = picture[min(max(y + up, 0), 8), min(max(x + left, 0), 8)]
+            assert (moved[y, x] == source).all()
 
 
 def test_batches_keep_questions_with_their_pictures(world, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from world import make_pairs, make_world
+from world import SMALL, make_pairs, make_world
 
 from lxmert.metrics.nlvr2 import score_nlvr2
 from lxmert.model.heads import LxmertForImagesAndTextClassification
@@ -14,18 +14,6 @@ from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask, score_truths
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
-
-SMALL = ModelSettings(
-    hidden_size=32,
-    num_attention_heads=2,
-    intermediate_size=48,
-    l_layers=1,
-    x_layers=1,
-    r_layers=1,
-    dropout=0.0,
-    initializer_range=0.1,
-    max_text_length=9,
-)
 
 
 @pytest.fixture(scope="module")

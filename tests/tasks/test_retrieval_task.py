@@ -6,24 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from world import make_world
+from world import SMALL, make_world
 
 from lxmert.metrics.retrieval import score_retrieval
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.tasks.retrieval import RetrievalData, RetrievalSettings, RetrievalTask
 from lxmert.tasks.texts import ModelSettings
-
-SMALL = ModelSettings(
-    hidden_size=32,
-    num_attention_heads=2,
-    intermediate_size=48,
-    l_layers=1,
-    x_layers=1,
-    r_layers=1,
-    dropout=0.0,
-    initializer_range=0.1,
-    max_text_length=9,
-)
 
 
 @pytest.fixture(scope="module")

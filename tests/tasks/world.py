@@ -12,10 +12,23 @@ import numpy as np
 
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.schema import Regions
+from lxmert.tasks.texts import ModelSettings
 
 NOUNS, COLORS = ("ball", "mug", "hat"), ("red", "blue")
 HEADER = StoreHeader("fingerprint", 5, "float32", "fp32", NOUNS, COLORS)
 NUM_IMAGES = 24
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=2,
+    intermediate_size=48,
+    l_layers=1,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.1,
+    max_text_length=9,
+)
+"""Of a model that learns this world within seconds."""
 
 
 def make_regions(image_id: str) -> Regions:

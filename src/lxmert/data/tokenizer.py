@@ -14,6 +14,9 @@ LxmertTokenizer = BertTokenizer
 
 LxmertTokenizerFast = BertTokenizer
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+"""What a folder keeps a tokenizer in, either of them, the richer first."""
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 

@@ -71,11 +71,13 @@ class Item(NamedTuple):
 
     Attributes:
         pixels: `[side, side, 3]` uint8 RGB.
+        shift: how far the picture is to be moved up and to the left, in pixels; may be negative.
         questions: token ids of each.
         targets: class id of each question, or the score of each of its answers.
     """
 
     pixels: Pixels
+    shift: tuple[int, int]
     questions: list[IntArray]
     targets: Sequence[int | FloatArray]
 
@@ -173,13 +175,15 @@ class OwnDataTask:
         return len(self.groups.bounds) - 1
 
     def example(self, index: int, epoch: int) -> Item:
-        """Return a picture, shifted at random, with some of its questions."""
+        """Return a picture, to be shifted at random, with some of its questions."""
+        most = round(self.settings.eyes.shift * self.pictures.side)
         generator = np.random.default_rng([self.seed, epoch, index])
+        up, left = generator.integers(-most, most + 1, size=2).tolist()
         rows = self.groups.row(index).tolist()
         picture = self.pictures[self.rows[0].item(self.training.images(rows[0])[0])]
-        pixels = _shift(picture, generator, self.settings.eyes.shift)
         target = self.targets.best_id if self.single else self.targets.scores
-        return Item(pixels, [self.tokens[0][row] for row in rows], [target(row) for row in rows])
+        questions = [self.tokens[0][row] for row in rows]
+        return Item(picture, (up, left), questions, [target(row) for row in rows])
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join pictures and their questions.
@@ -190,12 +194,13 @@ class OwnDataTask:
         """
         counts = torch.tensor([len(item.questions) for item in examples])
         questions = [question for item in examples for question in item.questions]
-        targets = [torch.as_tensor(target) for item in examples for target in item.targets]
+        targets = [target for item in examples for target in item.targets]
+        pixels = shift_pictures([item.pixels for item in examples], [i.shift for i in examples])
         return {
-            "pixels": torch.from_numpy(np.stack([item.pixels for item in examples])),
+            "pixels": torch.from_numpy(pixels),
             "owners": torch.arange(len(examples)).repeat_interleave(counts),
             "text": collate_text(questions, pad_id=self.tokenizer.pad_token_id),
-            "targets": torch.stack(targets),
+            "targets": torch.from_numpy(np.array(targets)),
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -245,7 +250,8 @@ class OwnDataTask:
     def _seen(self, rows: Sequence[int]) -> Item:
         """Return a validation picture as it is, with its questions."""
         picture = self.pictures[self.rows[1].item(self.validation.images(rows[0])[0])]
-        return Item(picture, [self.tokens[1][row] for row in rows], [0] * len(rows))
+        questions = [self.tokens[1][row] for row in rows]
+        return Item(picture, (0, 0), questions, [0] * len(rows))
 
     def save(self, folder: Path) -> None:
         """Write the model folder, with the eyes as they are now."""
@@ -313,14 +319,23 @@ def group_by_image(corpus: Corpus, most: int) -> Ragged:
     return Ragged(np.append(starts, len(order)).astype(np.uint32), order)
 
 
-def _shift(pixels: Pixels, generator: np.random.Generator, share: float) -> Pixels:
-    """Move a picture at random; what comes in at the edges repeats them."""
-    most = round(share * len(pixels))
-    if not most:
-        return pixels
-    padded = np.pad(pixels, ((most, most), (most, most), (0, 0)), mode="edge")
-    top, left = generator.integers(0, 2 * most + 1, size=2)
-    return padded[top : top + len(pixels), left : left + len(pixels)]
+def shift_pictures(pictures: Sequence[Pixels], shifts: Sequence[tuple[int, int]]) -> Pixels:
+    """Move each picture; what comes in at an edge repeats it.
+
+    Args:
+        pictures: `[side, side, 3]` each.
+        shifts: by how many pixels each is moved up and to the left.
+
+    Returns:
+        `[pictures, side, side, 3]`.
+    """
+    stacked = np.stack(pictures)
+    side, most = stacked.shape[1], max(abs(pixels) for shift in shifts for pixels in shift)
+    # Once for all, as padding one picture takes longer than all that is done with it else.
+    padded = np.pad(stacked, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+    for moved, wide, (up, left) in zip(stacked, padded, shifts, strict=True):
+        moved[:] = wide[most + up : most + up + side, most + left : most + left + side]
+    return stacked
 
 
 def _new_config(

@@ -13,7 +13,7 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
-from lxmert.data.tokenizer import build_tokenizer
+from lxmert.data.tokenizer import TOKENIZER_FILES, build_tokenizer
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
 from lxmert.model.configuration import LxmertConfig
@@ -23,8 +23,6 @@ from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.tasks.texts import ModelSettings, TextCorpus, check_extractor
 
 _logger = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 class Beginning(NamedTuple):
@@ -291,9 +289,9 @@ def _open_tokenizer(name: str | None) -> BertTokenizer | None:
     path = Path(name)
     if path.is_file():
         return BertTokenizer(vocab=str(path), do_lower_case=True)
-    if not any((path / file).is_file() for file in _TOKENIZER_FILES):
+    if not any((path / file).is_file() for file in TOKENIZER_FILES):
         raise FileNotFoundError(
-            f"{name} has neither {' nor '.join(_TOKENIZER_FILES)}, expected a tokenizer: set "
+            f"{name} has neither {' nor '.join(TOKENIZER_FILES)}, expected a tokenizer: set "
             "model.tokenizer to a folder or a vocab.txt that has one"
         )
     tokenizer = BertTokenizer.from_pretrained(path)

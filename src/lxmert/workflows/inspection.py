@@ -11,6 +11,7 @@ from torch import Tensor
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import describe_store
 from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
+from lxmert.data.tokenizer import TOKENIZER_FILES
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
@@ -46,8 +47,6 @@ STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
 DETECTOR, EYES, PUBLISHED = "detector folder", "folder of eyes", "published detector"
 """Kinds of files that others need by name."""
-
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _recognise_folder(folder: Path) -> str:
         if model_type not in EXTRACTORS:
             raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
         return DETECTOR if EXTRACTORS[model_type] is RegionExtractor else EYES
-    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return "tokenizer"
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
         return PUBLISHED
@@ -346,7 +345,7 @@ def _describe_eyes(folder: Path) -> tuple[str, tuple[str, ...]]:
 
 def _describe_tokenizer(folder: Path) -> str:
     """Return how many word pieces a tokenizer knows."""
-    rich, plain = (folder / name for name in _TOKENIZER_FILES)
+    rich, plain = (folder / name for name in TOKENIZER_FILES)
     if rich.is_file():
         model = _read_json(rich).get("model")
         words = model.get("vocab") if isinstance(model, dict) else None
