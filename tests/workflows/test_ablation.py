@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lxmert.train.settings import recipe_text
 from lxmert.workflows.ablation import (
     Ablation,
+    Plan,
     Row,
     Stage,
     check_plan,
@@ -162,10 +164,38 @@ def test_what_would_be_left_out_silently_is_refused(row: Row, message: str) -> N
         make((row,))
 
 
+def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:
+    """It ended in a KeyError once the first run was finished."""
+    plan = make_plan(make(), tmp_path)
+    finish(plan["From scratch", 3, "pairs"].folder, {"acc": 0.5, "majority": 0.5})
+    with pytest.raises(ValueError, match=r"stages\.pairs\.metric: accuracy is unknown.*mean acc\?"):
+        collect(make(), plan)
+
+
 def test_a_seed_counts_once() -> None:
     """The runs of a seed that was listed twice were one, and halved the spread."""
     with pytest.raises(ValueError, match="two times the same seed, 3"):
         make(seeds=(3, 8, 3))
+
+
+def test_a_finished_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    """Its score stood in the table of the changed comparison."""
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(
+        'task = "pairs"\n[data]\ntrain = "t"\nvalid = "v"\nregions = "r"\nvalid_regions = "w"\n'
+        "[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 5\n"
+    )
+
+    def planned(steps: int) -> Plan:
+        stages = {"pairs": Stage(str(recipe), (f"optim.steps={steps}",), metric="accuracy")}
+        return make_plan(Ablation("x", (1,), stages, (Row("a"),)), tmp_path)
+
+    (run,) = planned(5).values()
+    finish(run.folder, {"accuracy": 0.5})
+    (run.folder / "recipe.toml").write_text(recipe_text(run.read()))
+    check_plan(planned(5))
+    with pytest.raises(ValueError, match=r"a/seed-1/pairs: optim.steps is 6; the run in"):
+        check_plan(planned(6))
 
 
 def test_mistakes_in_files_are_named(tmp_path: Path) -> None:

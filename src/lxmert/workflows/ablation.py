@@ -210,18 +210,25 @@ def check_plan(plan: Plan) -> None:
 
 
 def collect(ablation: Ablation, plan: Plan) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Return the metrics of the finished runs: row -> compared stage -> one entry a seed."""
-    return {
-        row.name: {
-            stage: [
-                metrics
-                for seed in ablation.seeds
-                if (metrics := finished_metrics(plan[row.name, seed, stage].folder)) is not None
-            ]
-            for stage in ablation.compared
-        }
-        for row in ablation.rows
-    }
+    """Return the metrics of the finished runs: row -> compared stage -> one entry a seed.
+
+    Raises:
+        ValueError: if the metric that a stage is compared by is none of them.
+    """
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for row in ablation.rows:
+        found[row.name] = {stage: [] for stage in ablation.compared}
+        for stage in ablation.compared:
+            for seed in ablation.seeds:
+                metrics = finished_metrics(plan[row.name, seed, stage].folder)
+                if metrics is None:
+                    continue
+                metric = ablation.stages[stage].metric
+                if metric not in metrics:
+                    known = unknown_name(metric, list(metrics))
+                    raise ValueError(f"stages.{stage}.metric: {known}")
+                found[row.name][stage].append(metrics)
+    return found
 
 
 def slug(name: str) -> str:
