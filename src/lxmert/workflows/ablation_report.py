@@ -45,9 +45,8 @@ def as_markdown(ablation: Ablation, metrics: Metrics) -> str:
     lines = [
         f"# {ablation.title}",
         "",
-        f"Mean and standard deviation over {len(ablation.seeds)} seeds "
-        f"({', '.join(map(str, ablation.seeds))}), in percent. A number in brackets says how many "
-        "seeds are finished, where some are missing.",
+        f"Mean and standard deviation over the seeds {', '.join(map(str, ablation.seeds))}, in "
+        "percent. A number in brackets says how many of them are finished, where some are missing.",
         "",
     ]
     beside = _paper_columns(ablation)
@@ -106,7 +105,8 @@ def _cell(values: Sequence[float], ablation: Ablation) -> str:
         return ""
     mean, spread = summarize(values)
     missing = len(values) < len(ablation.seeds)
-    return f"{mean:.1f} ± {spread:.1f}" + (f" ({len(values)})" if missing else "")
+    shown = f"{mean:.1f} ± {spread:.1f}" if len(values) > 1 else f"{mean:.1f}"
+    return shown + (f" ({len(values)})" if missing else "")
 
 
 def _score_names(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
@@ -141,7 +141,7 @@ def _draw_all_dots(ablation: Ablation, metrics: Metrics, path: Path) -> None:
         guess = _guess(metrics, name)
         if guess is not None:
             axis.axvline(100 * guess, color=_SOFT, linewidth=1, linestyle=":")
-            axis.set_xlabel("%  (dotted: guesses without pictures)", fontsize=8)
+            axis.set_xlabel("% (dotted: blind guess)", fontsize=8)
     for data_set in _paper_columns(ablation):
         axis = next(panels)
         theirs = [

@@ -2,12 +2,12 @@
 
 import logging
 import multiprocessing
+import os
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from datetime import timedelta
 from statistics import mean
@@ -141,7 +141,10 @@ def _train_apart(run: Run) -> str:
     torch.set_num_threads(1)
     log = run.folder.with_name(f"{run.folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as lines, redirect_stderr(lines):
+    with log.open("a", encoding="utf-8") as lines:
+        os.dup2(
+            lines.fileno(), 2
+        )  # of this process; libraries keep the stream that they began with
         logging.basicConfig(format="%(message)s", force=True)
         logging.getLogger("lxmert").setLevel(logging.INFO)
         try:
