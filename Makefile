@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test lint default-model clean
+.PHONY: ask test lint default-model ablations learning-curve clean
 
 # Answer a question about the example picture, and draw what the answer rests on.
 ask: $(VENV)/installed
@@ -23,8 +23,8 @@ lint: $(VENV)/installed-dev
 # Make the model that `ask` uses, from nothing, in stages; each resumes where it was interrupted.
 RUN := runs/default
 # One thread for each of two processes; memory is kept, as giving it back costs a quarter of the time.
-TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
-	$(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
+ALONE := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
+TRAIN := $(ALONE) $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
 # Families that are learned late are trained on twice as often as the others.
 FAMILIES := what color size material exist compare \
 	count count relation relation same same two-step two-step
@@ -92,6 +92,34 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 	$(BIN)/lxmert scenes make $($*) --split $* -o $(@D)
 
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
+
+# The paper's ablations in a simpler world, as the eyes of the bundled model see it.
+SIMPLE := runs/ablation
+SIMPLE_REGIONS := $(SIMPLE)/regions/train/header.json $(SIMPLE)/regions/valid/header.json
+simple := qa captions pairs --objects 1 4 --rounds 3 \
+	$(patsubst %,--family %,what color size material count exist)
+simple_train := --count 6000 --groups 4000
+simple_valid := --count 600 --groups 750
+
+ablations: $(SIMPLE_REGIONS)
+	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o $(SIMPLE)/runs \
+		--jobs 2 --figure docs/ablations.png
+
+learning-curve: $(SIMPLE_REGIONS)
+	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o $(SIMPLE)/learning-curve \
+		--jobs 2 --figure docs/learning-curve.png
+
+$(SIMPLE)/regions/%/header.json: src/lxmert/default/eyes/model.safetensors \
+		| $(SIMPLE)/scenes/%/questions.jsonl
+	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
+	$(BIN)/lxmert extract $(SIMPLE)/scenes/$*/images --eyes src/lxmert/default/eyes \
+		--precision bf16 -o $(@D)
+
+$(SIMPLE)/scenes/%/questions.jsonl: | $(VENV)/installed
+	mkdir -p $(SIMPLE)/scenes
+	$(BIN)/lxmert scenes make $(simple) $(simple_$*) --split $* -o $(@D)
+
+.PRECIOUS: $(SIMPLE)/scenes/%/questions.jsonl $(SIMPLE)/regions/%/header.json
 
 clean:
 	rm -rf $(VENV) answer.png

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scenes.scenes import make_scenes
 
 from lxmert.scenes.questions import FAMILIES, ask
 from lxmert.scenes.statements import make_group
+from lxmert.train.settings import recipe_text
 from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
 
 SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
@@ -79,16 +81,35 @@ def test_the_comparison_on_the_page_is_a_valid_one(
 
 
 def test_long_commands_exist(lxmert: Command) -> None:
-    (text,) = blocks(ABLATIONS, "text")
-    lines = [shlex.split(line) for line in text.strip().splitlines()]
-    makefile = (ROOT / "Makefile").read_text()
-    assert lines[0][0] == "make"
-    assert "$(RUN)/regions/%/header.json:" in makefile
-    known = lxmert("ablate", "--help").out
-    for _, command, recipe, *options in lines[1:]:
-        assert command == "ablate"
-        assert (ROOT / recipe).is_file()
-        assert all(option in known for option in options if option.startswith("--"))
+    targets, command = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
+    dry = subprocess.run(
+        ["make", "--dry-run", *(line.removeprefix("make ") for line in targets)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    made = [line.strip() for line in dry.stdout.replace("\\\n", " ").splitlines()]
+    made = [" ".join(line.split()) for line in made if ".venv/bin/lxmert" in line]
+    assert any(line.endswith(command[0]) for line in made)
+    kinds = [line.split(".venv/bin/lxmert ")[1].split()[0] for line in made]
+    assert sorted(kinds) == ["ablate", "ablate", "extract", "extract", "scenes", "scenes"]
+    for line in made:
+        name, *options = line.split(".venv/bin/lxmert ")[1].split()
+        known = lxmert(name, *options[: name == "scenes"], "--help").out
+        assert all(option in known for option in options if option.startswith("--")), line
+
+
+def test_shipped_comparisons_read_the_files_that_make_makes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    recipes = [ROOT / f"recipes/{name}.toml" for name in ("ablations", "learning-curve")]
+    for path in recipes:
+        for run in make_plan(read_ablation(path), tmp_path).values():
+            text = recipe_text(run.read())
+            assert "runs/default" not in text, "a file of the bundled model's own world"
+            assert text.count("runs/ablation/") >= 5
 
 
 @pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])

@@ -397,7 +397,7 @@ def show_failures(reasons: Sequence[str], outcome: str) -> None:
     for reason in reasons[:_SHOWN]:
         console.print(f"  {escape(reason)}")
     if len(reasons) > _SHOWN:
-        console.print(f"  and {len(reasons) - _SHOWN} more, which `lxmert info` counts")
+        console.print(f"  and {len(reasons) - _SHOWN} more")
 
 
 def show_verdict(report: Mapping[str, Any]) -> None:

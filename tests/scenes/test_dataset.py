@@ -1,6 +1,9 @@
 """The files of a data set, and that an interrupted one is completed to the same files."""
 
 import json
+import resource
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -141,6 +144,44 @@ def test_an_interrupted_run_ends_in_the_same_files(
     make_dataset(folder, CONTENTS, progress=seen.append)
     assert seen[0] >= 4
     assert content(folder) == content(made)
+
+
+def test_a_run_that_is_made_shorter_keeps_no_picture_of_the_longer_one(tmp_path: Path) -> None:
+    """Pictures that the interrupted run had made stayed behind, without boxes and texts."""
+
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    kinds = {"kinds": ("captions",), "split": "test"}
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | kinds)), progress=stop)
+    counts = make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | kinds | {"count": 2})))
+    assert counts == {"captions": 4}
+    assert len(list((tmp_path / "x" / "images").iterdir())) == 2
+
+
+def test_questions_that_no_table_allows_are_refused(tmp_path: Path) -> None:
+    """An empty file was written, and training complained much later."""
+    few = {"kinds": ("qa",), "families": ("two-step", "same"), "fewest": 1, "most": 2}
+    with pytest.raises(ValueError, match="1 to 2 objects gives a question of two-step or same"):
+        make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | few)))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """It said "No space left on device", but neither where nor that the same command goes on."""
+    command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "3"]
+    command += ["-o", str(tmp_path / "x")]
+    done = subprocess.run(  # no picture fits into 10 kB
+        command,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path}/x.partial cannot be completed" in done.stderr
+    assert done.stderr.endswith("is the disk full? The same command goes on\n")
 
 
 def test_an_existing_folder_is_never_overwritten(made: Path) -> None:

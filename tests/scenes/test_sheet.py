@@ -41,6 +41,9 @@ def test_the_seed_decides_what_is_shown(folder: Path) -> None:
 
 
 def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
+    assert (
+        draw_sheet(folder, count=None, seed=1).height > draw_sheet(folder, count=4, seed=1).height
+    )
     with pytest.raises(ValueError, match="1 to 8 scenes"):
         draw_sheet(folder, count=9, seed=1)
     with pytest.raises(FileNotFoundError, match="lxmert scenes make qa -o"):

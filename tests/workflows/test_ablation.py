@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lxmert.train.settings import recipe_text
 from lxmert.workflows.ablation import (
     Ablation,
+    Plan,
     Row,
     Stage,
     check_plan,
     collect,
     make_plan,
     read_ablation,
-    run_plan,
 )
 from lxmert.workflows.ablation_report import as_markdown, draw_report, summarize, write_report
 
@@ -65,31 +66,9 @@ def test_stages_follow_each_other_and_the_row_has_the_last_word() -> None:
     first = plan["From language", 8, "text"]
     assert first.start is None
     second = plan["From language", 8, "pretraining"]
-    assert second.start == first.folder / "language-side"
-    assert plan["From language", 8, "pairs"].start == second.folder
-
-
-def test_only_what_is_not_finished_is_trained(tmp_path: Path) -> None:
-    ablation = make(rows=(ROWS[3],))
-    plan = make_plan(ablation, tmp_path)
-    for run in plan.values():
-        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
-    seen: list[tuple[int, int]] = []
-    run_plan(plan, jobs=1, finished=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    metrics = collect(ablation, plan)
-    assert metrics["From scratch"]["pairs"] == 2 * [{"overall": 0.5, "accuracy": 0.75}]
-
-
-def test_several_jobs_wait_for_what_they_start_from(tmp_path: Path) -> None:
-    ablation = make(rows=(ROWS[0],), seeds=(3,))
-    plan = make_plan(ablation, tmp_path)
-    for run in plan.values():
-        finish(run.folder, {"overall": 0.5, "accuracy": 0.75})
-    seen: list[int] = []
-    run_plan(plan, jobs=2, finished=lambda done, _: seen.append(done))
-    assert seen == [1, 2, 3]
-    assert (tmp_path / "pretrained/seed-3/pairs.log").is_file()
+    assert second.start is first
+    assert second.overrides[1] == f"model.start={first.folder}/language-side"
+    assert plan["From language", 8, "pairs"].start is second
 
 
 def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:
@@ -102,8 +81,10 @@ def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) 
     lines = as_markdown(ablation, metrics).splitlines()
     # Of 50 and 60, the sample standard deviation is 10 / sqrt(2).
     assert "| Pretrained | 55.0 ± 7.1 |  | 69.9 |  | 74.9 |" in lines
-    assert "| From scratch |  | 25.0 ± 0.0 (1) | 65.1 |  |  |" in lines
+    assert "| From scratch |  | 25.0 (1) | 65.1 |  |  |" in lines
     assert "| Pretrained, few questions |  |  |  |  |  |" in lines
+    titles = ["here: answering (overall)", "here: pairs (accuracy)", "paper: VQA", "paper: GQA"]
+    assert f"| row | {' | '.join(titles)} | paper: NLVR2 |" in lines
     write_report(ablation, metrics, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["seeds"] == [3, 8]
@@ -132,18 +113,22 @@ def test_a_learning_curve_has_every_score(tmp_path: Path) -> None:
         assert (np.abs(pixels - color).max(axis=2) < 12).sum() > 50
 
 
-def test_bars_have_the_length_of_the_scores(tmp_path: Path) -> None:
-    ablation = make()
+def test_dots_stand_where_the_scores_are(tmp_path: Path) -> None:
+    """Bars from an axis that was cut off made a small difference look like a large one."""
+    rows = tuple(Row(name, set={"pairs": (f"seed={name}",)}) for name in "789")
+    stages = {"pairs": Stage("pairs.toml", metric="accuracy")}
+    ablation = Ablation("Small", (3, 8), stages, rows)
     plan = make_plan(ablation, tmp_path)
-    for seed in ablation.seeds:
-        finish(plan["Pretrained", seed, "answering"].folder, {"overall": 0.8})
-        finish(plan["From scratch", seed, "answering"].folder, {"overall": 0.7})
-    draw_report(ablation, collect(ablation, plan), tmp_path / "bars.png")
-    pixels = np.asarray(Image.open(tmp_path / "bars.png").convert("RGB")).astype(int)
+    for row, score in zip(rows, (0.8, 0.7, 0.5), strict=True):
+        for seed in ablation.seeds:
+            finish(plan[row.name, seed, "pairs"].folder, {"accuracy": score})
+    draw_report(ablation, collect(ablation, plan), tmp_path / "dots.png")
+    pixels = np.asarray(Image.open(tmp_path / "dots.png").convert("RGB")).astype(int)
     ours = np.abs(pixels - (0x3A, 0x6E, 0xC8)).max(axis=2) < 12
-    lengths = sorted({int(row.sum()) for row in ours if row.sum() > 30})
-    # The axis begins 15 points below the lowest score, at 55: bars of 25 and 15 points.
-    assert lengths[-1] / lengths[0] == pytest.approx(25 / 15, abs=0.1)
+    lines = [np.flatnonzero(line) for line in ours if line.any()]
+    dots = [line for line in lines if len(line) >= 9 and np.ptp(line) == len(line) - 1]
+    first, second, third = dict.fromkeys(int(line.mean()) for line in dots)  # from the top
+    assert (first - third) / (first - second) == pytest.approx(3, abs=0.1)
 
 
 def test_one_value_has_no_spread() -> None:
@@ -155,13 +140,62 @@ def test_one_value_has_no_spread() -> None:
     [
         ((Row("a", ("pretrainign",)),), "pretrainign is unknown.*did you mean pretraining"),
         ((Row("a", set={"asking": ()}),), "asking is unknown"),
-        ((Row("A b"), Row("a-b")), "two rows are called 'a-b'"),
+        ((Row("A b"), Row("a-b")), "two times the same row, 'a-b'"),
+        ((Row("a", ("text", "text")),), "row 'a': two times the same stage of start, 'text'"),
         ((), "0 rows"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(rows: tuple[Row, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row("a", set={"pretraining": ("optim.steps=9",)}), "changes pretraining, which is not in"),
+        (Row("a", paper={"VQ": 65.1}), "VQ is unknown; expected one of VQA, GQA, NLVR2"),
+        (Row("a", ("answering",)), "start names answering, which has a metric"),
+    ],
+)
+def test_what_would_be_left_out_silently_is_refused(row: Row, message: str) -> None:
+    """Such rows were trained without the change or the score that they name, or in one folder."""
+    with pytest.raises(ValueError, match=message):
+        make((row,))
+
+
+def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:
+    """It ended in a KeyError once the first run was finished."""
+    plan = make_plan(make(), tmp_path)
+    finish(plan["From scratch", 3, "pairs"].folder, {"acc": 0.5, "majority": 0.5})
+    with pytest.raises(ValueError, match=r"stages\.pairs\.metric: accuracy is unknown.*mean acc\?"):
+        collect(make(), plan)
+
+
+def test_a_seed_counts_once() -> None:
+    """The runs of a seed that was listed twice were one, and halved the spread."""
+    with pytest.raises(ValueError, match="two times the same seed, 3"):
+        make(seeds=(3, 8, 3))
+
+
+def test_a_finished_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    """Its score stood in the table of the changed comparison."""
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(
+        'task = "pairs"\n[data]\ntrain = "t"\nvalid = "v"\nregions = "r"\nvalid_regions = "w"\n'
+        "[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 5\n"
+    )
+
+    def planned(steps: int) -> Plan:
+        stages = {"pairs": Stage(str(recipe), (f"optim.steps={steps}",), metric="accuracy")}
+        return make_plan(Ablation("x", (1,), stages, (Row("a"),)), tmp_path)
+
+    (run,) = planned(5).values()
+    finish(run.folder, {"accuracy": 0.5})
+    (run.folder / "recipe.toml").write_text(recipe_text(run.read()))
+    check_plan(planned(5))
+    with pytest.raises(ValueError, match=r"a/seed-1/pairs: optim.steps is 6; the run in"):
+        check_plan(planned(6))
 
 
 def test_mistakes_in_files_are_named(tmp_path: Path) -> None:

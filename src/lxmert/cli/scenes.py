@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import show_progress
+from lxmert.terminal import check_output, show_progress
 
 
 def make(
@@ -55,19 +55,23 @@ def make(
         most=objects[1],
     )
     with show_progress("pictures") as progress:
-        make_dataset(output, contents, progress=lambda done: progress(done, count))
-    files = ", ".join(["objects.json", *(KINDS[kind] for kind in kinds)])
-    print(f"{output}: {count} pictures, {files}")
+        counts = make_dataset(output, contents, progress=lambda done: progress(done, count))
+    lines = (f"{number:,} lines in {KINDS[kind]}" for kind, number in counts.items())
+    print(f"{output}: {', '.join([f'{count:,} pictures', *lines])}")
 
 
 def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set of `scenes make`.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")],
-    count: Annotated[int, typer.Option(help="Number of scenes, drawn at random.")] = 12,
+    count: Annotated[
+        int | None,
+        typer.Option(help="Number of scenes, drawn at random; left out: 12, or all of fewer."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
 ) -> None:
     """Draw a contact sheet: scenes with their boxes, and some of what is said about them."""
     from lxmert.scenes.sheet import draw_sheet
 
+    check_output(output, "--output")
     draw_sheet(folder, count=count, seed=seed).save(output)
-    print(f"{output}: {count} scenes of {folder}")
+    print(f"{output}: scenes of {folder}")

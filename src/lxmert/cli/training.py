@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lxmert.cli.options import report_failures
 from lxmert.terminal import check_output, hide_weight_bars, show_stages
 
 
@@ -51,11 +52,13 @@ def ablate(
 ) -> None:
     """Train every row of a comparison with every seed; the same command again goes on.
 
-    The table is in OUTPUT/report.md and report.json after each run.
+    The table is in OUTPUT/report.md and report.json after each run. A run that fails leaves the
+    others alone; then the exit code is 3.
     """
     from lxmert.explain.plots import check_plot
-    from lxmert.workflows.ablation import check_plan, collect, make_plan, read_ablation, run_plan
+    from lxmert.workflows.ablation import check_plan, collect, make_plan, read_ablation
     from lxmert.workflows.ablation_report import draw_report, write_report
+    from lxmert.workflows.ablation_runs import Standing, run_plan
 
     hide_weight_bars()
     if figure is not None:
@@ -65,11 +68,13 @@ def ablate(
     plan = make_plan(ablation, output)
     check_plan(plan)
 
-    def finished(done: int, total: int) -> None:
+    def changed(standing: Standing) -> None:
         write_report(ablation, collect(ablation, plan), output)
-        print(f"{done} of {total} runs are finished", file=sys.stderr)
+        print(standing.told(), file=sys.stderr)
 
-    run_plan(plan, jobs=jobs, finished=finished)
+    failed = run_plan(plan, jobs=jobs, changed=changed)
     if figure is not None:
         draw_report(ablation, collect(ablation, plan), figure)
     print((output / "report.md").read_text(encoding="utf-8"), end="")
+    reasons = [f"{run.folder}: {why}" for run, why in failed.items()]
+    report_failures(reasons, "runs failed (logs are beside the folders)")

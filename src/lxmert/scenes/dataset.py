@@ -38,6 +38,7 @@ from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 from lxmert.scenes.words import SPECIAL_TOKENS, all_words
 from lxmert.whole_files import resume_notes
+from lxmert.workers import end_with_parent
 
 Record = dict[str, Any]
 
@@ -96,7 +97,7 @@ class Contents:
 
 def make_dataset(
     folder: Path, contents: Contents, *, progress: Callable[[int], None] | None = None
-) -> None:
+) -> dict[str, int]:
     """Write a data set of scenes with what is said about them.
 
     An interrupted run is taken up where it stopped by the same call; until the data set is
@@ -107,29 +108,34 @@ def make_dataset(
         contents: what to write.
         progress: called with the number of pictures done; None for silence.
 
+    Returns:
+        The number of lines in the file of each kind.
+
     Raises:
         FileExistsError: if the folder exists.
-        ValueError: if an interrupted run had other contents, or pairs find too few pictures.
+        OSError: if the disk is full; what is there stays.
+        ValueError: if an interrupted run had other contents, pairs find too few pictures, or
+            nothing of a kind can be said.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
     (work / "images").mkdir(parents=True, exist_ok=True)
-    records = _begin(work / _RECORDS, contents)
-    with (
-        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
-        (work / _RECORDS).open("a", encoding="utf-8") as lines,
-    ):
-        indices = range(len(records), contents.count)
-        for record in pool.map(partial(_write_picture, work, contents), indices, chunksize=16):
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
-            records.append(record)
-            if progress is not None:
-                progress(len(records))
-    _write_labels(work, contents, records[: contents.count])
+    try:
+        records = _make_pictures(work, contents, progress)
+    except OSError as problem:
+        raise OSError(
+            f"{work} cannot be completed ({problem}): is the disk full? The same command goes on"
+        ) from problem
+    del records[contents.count :]  # of a run that was meant to be longer
+    pictures = {record["image"] for record in records}
+    for path in (work / "images").iterdir():
+        if path.name not in pictures:
+            path.unlink()
+    counts = _write_labels(work, contents, records)
     (work / _RECORDS).unlink()
     work.rename(folder)
+    return counts
 
 
 def thing_of(annotation: Mapping[str, Any]) -> Thing:
@@ -143,6 +149,25 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
         across=annotation["bbox"][0] + annotation["bbox"][2] / 2,
         depth=annotation["depth"],
     )
+
+
+def _make_pictures(
+    folder: Path, contents: Contents, progress: Callable[[int], None] | None
+) -> list[Record]:
+    """Make the pictures that are missing, and return what is said about all of them."""
+    records = _begin(folder / _RECORDS, contents)
+    with (
+        ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
+        (folder / _RECORDS).open("a", encoding="utf-8") as lines,
+    ):
+        indices = range(len(records), contents.count)
+        for record in pool.map(partial(_write_picture, folder, contents), indices, chunksize=16):
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            records.append(record)
+            if progress is not None:
+                progress(len(records))
+    return records
 
 
 def _check_names(what: str, given: Sequence[str], known: Mapping[str, object]) -> None:
@@ -217,8 +242,8 @@ def _annotations(picture: Picture) -> list[Record]:
     ]
 
 
-def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> None:
-    """Write the boxes, and a file for each kind of texts."""
+def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> dict[str, int]:
+    """Write the boxes, and a file for each kind of texts; return the number of its lines."""
     objects = _coco(records)
     (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
     vocabulary = "\n".join([*SPECIAL_TOKENS, *all_words()]) + "\n"
@@ -228,10 +253,19 @@ def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -
         "captions": partial(_caption_rows, records),
         "pairs": partial(_pair_rows, contents, records),
     }
+    counts = dict.fromkeys(contents.kinds, 0)
     for kind in contents.kinds:
         with (folder / KINDS[kind]).open("w", encoding="utf-8") as lines:
             for row in makers[kind]():
                 lines.write(json.dumps(row) + "\n")
+                counts[kind] += 1
+        if not counts[kind]:
+            raise ValueError(
+                f"no picture of {len(records)} with {contents.fewest} to {contents.most} objects "
+                f"gives a question of {' or '.join(contents.families)}: allow more objects, or "
+                f"make more pictures, after removing {folder}"
+            )
+    return counts
 
 
 def _coco(records: Sequence[Record]) -> Record:

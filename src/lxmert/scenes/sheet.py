@@ -17,15 +17,18 @@ _SCALE, _COLUMNS = 2, 4
 _GAP, _LINE, _FONT, _WRAP = 10, 17, 14, 44
 _TEXT_LINES = 9
 _QUESTIONS = 4
+_USUAL = 12
+"""Scenes where nobody says how many."""
+
 _PAPER, _INK, _FRAME = (250, 250, 248), (30, 32, 36), (255, 255, 255)
 
 
-def draw_sheet(folder: Path, *, count: int, seed: int) -> Image.Image:
+def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
     """Draw some scenes of a data set.
 
     Args:
         folder: as `make_dataset` writes it.
-        count: number of scenes; at least 1.
+        count: number of scenes, at least 1; None: 12, or all where there are fewer.
         seed: decides which scenes and texts.
 
     Raises:
@@ -40,6 +43,7 @@ def draw_sheet(folder: Path, *, count: int, seed: int) -> Image.Image:
         )
     content: Record = json.loads(path.read_text(encoding="utf-8"))
     images = content["images"]
+    count = min(_USUAL, len(images)) if count is None else count
     if not 1 <= count <= len(images):
         raise ValueError(f"count is {count}: {folder} has 1 to {len(images)} scenes to show")
     generator = np.random.default_rng(seed)

@@ -1,32 +1,20 @@
 """Ablations: rows of changed recipes, each trained with several seeds, compared in one table.
 
 Every run is an ordinary folder of `lxmert train`, so that the same call goes on wherever an earlier
-one was interrupted. Runs that two rows have in common are made once.
+one was interrupted. Runs that two rows have in common are made once; `ablation_runs` makes them.
 """
 
-import logging
-import multiprocessing
 import re
 import tomllib
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import redirect_stderr
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from lxmert.model.bert import save_language_side
 from lxmert.tasks.registry import TASKS
-from lxmert.train.folder import finished_metrics
-from lxmert.train.settings import Recipe, read_recipe
+from lxmert.train.folder import check_folder, finished_metrics
+from lxmert.train.settings import Recipe, read_recipe, recipe_table
 from lxmert.train.tables import from_table, unknown_name
-from lxmert.workflows.training import train_recipe
-
-_LANGUAGE_SIDE = "language-side"
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,8 @@ class Ablation:
         rows: the arms, in the order of the report.
 
     Raises:
-        ValueError: if a row names a stage that is not there, or nothing is compared.
+        ValueError: if a row names a stage that is not there or that it does not go through, a
+            score that no stage shows, or something twice; or if nothing is compared.
     """
 
     title: str
@@ -97,14 +86,30 @@ class Ablation:
                 f"there are {len(self.seeds)} seeds, {len(self.rows)} rows and "
                 f"{len(self.compared)} stages with a metric: at least one of each is needed"
             )
+        _check_distinct("seed", self.seeds)
+        _check_distinct("row", [slug(row.name) for row in self.rows])
         for row in self.rows:
-            for name in (*row.start, *row.set):
-                if name not in self.stages:
-                    raise ValueError(f"row {row.name!r}: {unknown_name(name, list(self.stages))}")
-        names = [slug(row.name) for row in self.rows]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"two rows are called {min(twice)!r}: give each its own name")
+            try:
+                self._check_row(row)
+            except ValueError as error:
+                raise ValueError(f"row {row.name!r}: {error}") from error
+
+    def _check_row(self, row: Row) -> None:
+        """Refuse what would be left out silently, or trained in the folder of something else."""
+        _check_distinct("stage of start", row.start)
+        scores = [name for stage in self.stages.values() for name in stage.paper]
+        for names, known in (((*row.start, *row.set), list(self.stages)), (row.paper, scores)):
+            for name in names:
+                if name not in known:
+                    raise ValueError(unknown_name(name, known))
+        for name in row.start:
+            if name in self.compared:
+                raise ValueError(f"start names {name}, which has a metric: it is compared instead")
+        unused = sorted(set(row.set) - {*row.start, *self.compared})
+        if unused:
+            raise ValueError(
+                f"set changes {unused[0]}, which is not in its start: add it there, or remove set"
+            )
 
     @property
     def compared(self) -> list[str]:
@@ -117,18 +122,31 @@ class Run:
     """One training run.
 
     Attributes:
-        folder: where it is kept.
+        folder: where it is kept; its name is that of the stage.
         recipe: path of its recipe.
         overrides: changes of it.
-        start: folder that it starts from; None for random weights.
+        start: the run that it starts from; None for random weights.
         hands_over: as in `Stage`.
     """
 
     folder: Path
     recipe: str
     overrides: tuple[str, ...]
-    start: Path | None
+    start: "Run | None"
     hands_over: str
+
+    @property
+    def handed_over(self) -> Path:
+        """The folder that others start from."""
+        return self.folder / "language-side" if self.hands_over == "language" else self.folder
+
+    def read(self) -> Recipe:
+        """Read its recipe."""
+        return read_recipe(Path(self.recipe), TASKS, overrides=self.overrides)
+
+    def is_done(self) -> bool:
+        """Tell whether it is trained and can be started from."""
+        return finished_metrics(self.folder) is not None and self.handed_over.is_dir()
 
 
 Plan = dict[tuple[str, int, str], Run]
@@ -181,59 +199,36 @@ def check_plan(plan: Plan) -> None:
 
     Raises:
         FileNotFoundError: a recipe is not there.
-        ValueError: a key or a value of one is wrong; the message names the run.
+        ValueError: a key or a value of one is wrong, or the folder of a run, be it finished, was
+            made by another recipe; the message names the run.
     """
-    for run in plan.values():
+    for run in dict.fromkeys(plan.values()):
         try:
-            _read(run)
+            check_folder(run.folder, recipe_table(run.read()))
         except ValueError as error:
             raise ValueError(f"{run.folder}: {error}") from error
 
 
-def run_plan(plan: Plan, *, jobs: int, finished: Callable[[int, int], None]) -> None:
-    """Make all runs that are not finished.
-
-    Args:
-        plan: the runs.
-        jobs: number of runs at the same time, each in a process of its own.
-        finished: called with the numbers of runs done and in all.
+def collect(ablation: Ablation, plan: Plan) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Return the metrics of the finished runs: row -> compared stage -> one entry a seed.
 
     Raises:
-        ValueError: if a recipe does not fit its data, or a folder holds another run.
+        ValueError: if the metric that a stage is compared by is none of them.
     """
-    runs = list(dict.fromkeys(plan.values()))
-    done: set[Path] = set()
-    if jobs == 1:
-        for number, run in enumerate(runs, start=1):
-            _train(run)
-            finished(number, len(runs))
-        return
-    # Processes are spawned, as forked ones would share the threads of torch.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        while len(done) < len(runs):
-            left = [run for run in runs if run.folder not in done]
-            ready = [run for run in left if run.start is None or _owner(run.start) in done]
-            futures = {pool.submit(_train_beside_others, run): run for run in ready}
-            for future in as_completed(futures):
-                future.result()
-                done.add(futures[future].folder)
-                finished(len(done), len(runs))
-
-
-def collect(ablation: Ablation, plan: Plan) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Return the metrics of the finished runs: row -> compared stage -> one entry a seed."""
-    return {
-        row.name: {
-            stage: [
-                metrics
-                for seed in ablation.seeds
-                if (metrics := finished_metrics(plan[row.name, seed, stage].folder)) is not None
-            ]
-            for stage in ablation.compared
-        }
-        for row in ablation.rows
-    }
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for row in ablation.rows:
+        found[row.name] = {stage: [] for stage in ablation.compared}
+        for stage in ablation.compared:
+            for seed in ablation.seeds:
+                metrics = finished_metrics(plan[row.name, seed, stage].folder)
+                if metrics is None:
+                    continue
+                metric = ablation.stages[stage].metric
+                if metric not in metrics:
+                    known = unknown_name(metric, list(metrics))
+                    raise ValueError(f"stages.{stage}.metric: {known}")
+                found[row.name][stage].append(metrics)
+    return found
 
 
 def slug(name: str) -> str:
@@ -246,39 +241,16 @@ def _make_run(
 ) -> Run:
     """Put together the recipe of one stage of one row."""
     stage = ablation.stages[name]
-    source = None if start is None else _handed_over(start)
-    given = f"model.start={'' if source is None else source}"
+    given = f"model.start={'' if start is None else start.handed_over}"
     overrides = (*stage.set, given, f"seed={seed}", *row.set.get(name, ()))
     folder = output / slug(row.name) / f"seed-{seed}" / slug(name)
-    return Run(folder, stage.recipe, overrides, source, stage.hands_over)
+    return Run(folder, stage.recipe, overrides, start, stage.hands_over)
 
 
-def _handed_over(run: Run) -> Path:
-    return run.folder / _LANGUAGE_SIDE if run.hands_over == "language" else run.folder
-
-
-def _owner(start: Path) -> Path:
-    """Return the run that something was handed over from."""
-    return start.parent if start.name == _LANGUAGE_SIDE else start
-
-
-def _read(run: Run) -> Recipe:
-    return read_recipe(Path(run.recipe), TASKS, overrides=run.overrides)
-
-
-def _train_beside_others(run: Run) -> None:
-    """Train one run on one core; what it would show on the screen goes to a file beside it."""
-    torch.set_num_threads(1)
-    log = run.folder.with_name(f"{run.folder.name}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as lines, redirect_stderr(lines):
-        _train(run)
-
-
-def _train(run: Run) -> None:
-    """Train one run to its end, or leave a finished one alone."""
-    if finished_metrics(run.folder) is None:
-        _logger.info("%s", run.folder)
-        train_recipe(_read(run), run.folder)
-    if run.hands_over == "language" and not _handed_over(run).is_dir():
-        save_language_side(run.folder, _handed_over(run))
+def _check_distinct(what: str, names: Iterable[object]) -> None:
+    """Refuse a name that is given twice."""
+    seen: set[object] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two times the same {what}, {name!r}: each must be another one")
+        seen.add(name)

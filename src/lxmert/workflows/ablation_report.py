@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxmert.explain.plots import new_figure, save_plot
+from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.metrics import OVERALL
 from lxmert.whole_files import write_whole
 from lxmert.workflows.ablation import Ablation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 """Row -> compared stage -> metrics, one entry for each seed that is finished."""
 
-_OURS, _PAPERS = "#3a6ec8", "#a9b4c4"
+_OURS, _PAPERS, _SOFT = "#3a6ec8", "#8a5a00", "#596069"
 _PANEL_COLUMNS = 4
 
 
@@ -44,13 +45,14 @@ def as_markdown(ablation: Ablation, metrics: Metrics) -> str:
     lines = [
         f"# {ablation.title}",
         "",
-        f"Mean and standard deviation over {len(ablation.seeds)} seeds "
-        f"({', '.join(map(str, ablation.seeds))}), in percent. A number in brackets says how many "
-        "seeds are finished, where some are missing. Scores of the paper are on its own data.",
+        f"Mean and standard deviation over the seeds {', '.join(map(str, ablation.seeds))}, in "
+        "percent. A number in brackets says how many of them are finished, where some are missing.",
         "",
     ]
-    beside = [name for stage in ablation.compared for name in ablation.stages[stage].paper]
-    titles = [*(f"{name}: {ablation.stages[name].metric}" for name in ablation.compared)]
+    beside = _paper_columns(ablation)
+    if beside:
+        lines += ["Scores of the paper are on its own data: compare the order of rows only.", ""]
+    titles = [_title(ablation, name) for name in ablation.compared]
     header = ["row", *titles, *(f"paper: {name}" for name in beside)]
     lines += [_table_row(header), _table_row(["---"] * len(header))]
     for row in ablation.rows:
@@ -60,6 +62,10 @@ def as_markdown(ablation: Ablation, metrics: Metrics) -> str:
         ]
         papers = [f"{row.paper[name]:.1f}" if name in row.paper else "" for name in beside]
         lines.append(_table_row([row.name, *cells, *papers]))
+    guesses = {name: _guess(metrics, name) for name in ablation.compared}
+    told = [f"{name} {100 * guess:.1f}" for name, guess in guesses.items() if guess is not None]
+    if told:
+        lines += ["", f"Guesses without a look at the pictures get: {', '.join(told)}."]
     if any(row.line for row in ablation.rows):
         for stage in ablation.compared:
             lines += ["", f"## {stage}, score by score", "", *_all_scores(ablation, metrics, stage)]
@@ -67,7 +73,7 @@ def as_markdown(ablation: Ablation, metrics: Metrics) -> str:
 
 
 def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
-    """Draw bars with error bars beside the paper's, or learning curves where rows form lines.
+    """Draw dots with error bars beside the paper's, or learning curves where rows form lines.
 
     Args:
         ablation: what is compared.
@@ -80,7 +86,7 @@ def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
     if any(row.line for row in ablation.rows):
         _draw_all_curves(ablation, metrics, path)
     else:
-        _draw_all_bars(ablation, metrics, path)
+        _draw_all_dots(ablation, metrics, path)
 
 
 def summarize(values: Sequence[float]) -> tuple[float, float]:
@@ -99,7 +105,8 @@ def _cell(values: Sequence[float], ablation: Ablation) -> str:
         return ""
     mean, spread = summarize(values)
     missing = len(values) < len(ablation.seeds)
-    return f"{mean:.1f} ± {spread:.1f}" + (f" ({len(values)})" if missing else "")
+    shown = f"{mean:.1f} ± {spread:.1f}" if len(values) > 1 else f"{mean:.1f}"
+    return shown + (f" ({len(values)})" if missing else "")
 
 
 def _score_names(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
@@ -120,42 +127,64 @@ def _all_scores(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
     return lines
 
 
-def _draw_all_bars(ablation: Ablation, metrics: Metrics, path: Path) -> None:
-    """Draw the columns of the table side by side, each of the paper's behind ours."""
-    columns: list[tuple[str, str, list[list[float]]]] = []
-    for name in ablation.compared:
-        stage = ablation.stages[name]
-        ours = [[m[stage.metric] for m in metrics[row.name][name]] for row in ablation.rows]
-        columns.append((f"{name}: {stage.metric}", _OURS, ours))
-        for data_set in stage.paper:
-            theirs = [
-                [row.paper[data_set] / 100] if data_set in row.paper else []
-                for row in ablation.rows
-            ]
-            columns.append((f"{data_set} (paper)", _PAPERS, theirs))
-    figure = new_figure(2.0 + 2.2 * len(columns), 1.2 + 0.36 * len(ablation.rows))
+def _draw_all_dots(ablation: Ablation, metrics: Metrics, path: Path) -> None:
+    """Draw the columns of the table side by side, ours before the paper's."""
+    columns = len(ablation.compared) + len(_paper_columns(ablation))
+    figure = new_figure(2.0 + 2.2 * columns, 1.2 + 0.36 * len(ablation.rows))
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
-    for axis, (title, color, values) in zip(axes, columns, strict=True):
-        axis.set_title(title, fontsize=9)
-        _draw_bars(axis, values, color)
-    axes[0].set_yticks(range(len(ablation.rows)), [row.name for row in ablation.rows])
-    axes[0].set_ylim(len(ablation.rows) - 0.4, -0.6)
+    panels = iter(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    for name in ablation.compared:
+        stage, axis = ablation.stages[name], next(panels)
+        scores = [[m[stage.metric] for m in metrics[row.name][name]] for row in ablation.rows]
+        axis.set_title(_title(ablation, name), fontsize=9, color=_OURS)
+        _draw_dots(axis, scores, color=_OURS, marker="o")
+        guess = _guess(metrics, name)
+        if guess is not None:
+            axis.axvline(100 * guess, color=_SOFT, linewidth=1, linestyle=":")
+            axis.set_xlabel("% (dotted: blind guess)", fontsize=8)
+    for data_set in _paper_columns(ablation):
+        axis = next(panels)
+        theirs = [
+            [row.paper[data_set] / 100] if data_set in row.paper else [] for row in ablation.rows
+        ]
+        axis.set_title(f"paper: {data_set}", fontsize=9, color=_PAPERS)
+        axis.set_facecolor("#faf6ee")
+        _draw_dots(axis, theirs, color=_PAPERS, marker="D")
+    first = figure.axes[0]
+    first.set_yticks(range(len(ablation.rows)), [row.name for row in ablation.rows])
+    first.set_ylim(len(ablation.rows) - 0.4, -0.6)
     save_plot(figure, path)
 
 
-def _draw_bars(axis: "Axes", values: Sequence[Sequence[float]], color: str) -> None:
-    """Draw one column of the table as bars from the top down."""
-    shown = [(place, *summarize(seeds)) for place, seeds in enumerate(values) if seeds]
+def _draw_dots(axis: "Axes", values: Sequence[Sequence[float]], *, color: str, marker: str) -> None:
+    """Draw one column of the table from the top down, each score with its number."""
     axis.tick_params(labelsize=8)
     axis.set_xlabel("%", fontsize=8)
-    if shown:
-        places, means, spreads = zip(*shown, strict=True)
-        errors = spreads if any(spreads) else None
-        axis.barh(places, means, xerr=errors, color=color, capsize=2)
-        # Differences of a few points decide; the axis says where it begins.
-        axis.set_xlim(left=max(0, min(means) - 15))
-    axis.grid(axis="x", alpha=0.3)
+    axis.grid(alpha=0.3)
+    axis.margins(x=0.25)  # room for the numbers
+    for place, seeds in enumerate(values):
+        if seeds:
+            mean, spread = summarize(seeds)
+            error = spread if len(seeds) > 1 else None
+            axis.errorbar(mean, place, xerr=error, color=color, marker=marker, ms=5, capsize=2)
+            axis.text(mean, place - 0.16, f"{mean:.1f}", ha="center", fontsize=7, color=color)
+
+
+def _paper_columns(ablation: Ablation) -> list[str]:
+    """Return the names of the published scores that stand beside ours."""
+    return [name for stage in ablation.compared for name in ablation.stages[stage].paper]
+
+
+def _title(ablation: Ablation, stage: str) -> str:
+    """Name a score of ours so that nobody takes it for one of the paper's."""
+    return f"here: {stage} ({ablation.stages[stage].metric})"
+
+
+def _guess(metrics: Metrics, stage: str) -> float | None:
+    """Return what the best guess without pictures gets; None where no run tells it yet."""
+    runs = [m for row in metrics.values() for m in row[stage]]
+    guesses = [max(m[name] for name in GUESSES if name in m) for m in runs if "majority" in m]
+    return statistics.mean(guesses) if guesses else None
 
 
 def _draw_all_curves(ablation: Ablation, metrics: Metrics, path: Path) -> None:
@@ -164,6 +193,7 @@ def _draw_all_curves(ablation: Ablation, metrics: Metrics, path: Path) -> None:
         (stage, name)
         for stage in ablation.compared
         for name in _score_names(ablation, metrics, stage)
+        if name not in GUESSES
     ]
     columns = min(len(panels), _PANEL_COLUMNS)
     lines = -(-len(panels) // columns)
@@ -191,6 +221,9 @@ def _draw_curves(
             at, means, spreads = zip(*sorted(points), strict=True)
             axis.errorbar(at, means, yerr=spreads, marker="o", markersize=3, capsize=2, label=line)
     axis.set_xscale("log")
+    numbers = sorted({row.at for row in ablation.rows if row.line})
+    axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
+    axis.minorticks_off()
     axis.set_title(f"{stage}: {score}", fontsize=10)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
