@@ -94,32 +94,32 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
 
 # The paper's ablations in a simpler world, as the eyes of the bundled model see it.
-SIMPLE := runs/ablation
-SIMPLE_REGIONS := $(SIMPLE)/regions/train/header.json $(SIMPLE)/regions/valid/header.json
-simple := qa captions pairs --objects 1 4 --rounds 3 \
+ABLATION := runs/ablation
+ABLATION_REGIONS := $(ABLATION)/regions/train/header.json $(ABLATION)/regions/valid/header.json
+small := qa captions pairs --objects 1 4 --rounds 3 \
 	$(patsubst %,--family %,what color size material count exist)
-simple_train := --count 6000 --groups 4000
-simple_valid := --count 600 --groups 750
+small_train := --count 6000 --groups 4000
+small_valid := --count 600 --groups 750
 
-ablations: $(SIMPLE_REGIONS)
-	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o $(SIMPLE)/runs \
+ablations: $(ABLATION_REGIONS)
+	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o $(ABLATION)/runs \
 		--jobs 2 --figure docs/ablations.png
 
-learning-curve: $(SIMPLE_REGIONS)
-	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o $(SIMPLE)/learning-curve \
+learning-curve: $(ABLATION_REGIONS)
+	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o $(ABLATION)/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
 
-$(SIMPLE)/regions/%/header.json: src/lxmert/default/eyes/model.safetensors \
-		| $(SIMPLE)/scenes/%/questions.jsonl
+$(ABLATION)/regions/%/header.json: src/lxmert/default/eyes/model.safetensors \
+		| $(ABLATION)/scenes/%/questions.jsonl
 	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
-	$(BIN)/lxmert extract $(SIMPLE)/scenes/$*/images --eyes src/lxmert/default/eyes \
+	$(BIN)/lxmert extract $(ABLATION)/scenes/$*/images --eyes src/lxmert/default/eyes \
 		--precision bf16 -o $(@D)
 
-$(SIMPLE)/scenes/%/questions.jsonl: | $(VENV)/installed
-	mkdir -p $(SIMPLE)/scenes
-	$(BIN)/lxmert scenes make $(simple) $(simple_$*) --split $* -o $(@D)
+$(ABLATION)/scenes/%/questions.jsonl: | $(VENV)/installed
+	mkdir -p $(ABLATION)/scenes
+	$(BIN)/lxmert scenes make $(small) $(small_$*) --split $* -o $(@D)
 
-.PRECIOUS: $(SIMPLE)/scenes/%/questions.jsonl $(SIMPLE)/regions/%/header.json
+.PRECIOUS: $(ABLATION)/scenes/%/questions.jsonl $(ABLATION)/regions/%/header.json
 
 clean:
 	rm -rf $(VENV) answer.png
