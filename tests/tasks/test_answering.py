@@ -1,5 +1,6 @@
 """The answering task: targets, learning, and starting from a pretrained model."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,23 @@ def test_eyes_that_did_not_make_the_store_are_refused(data: AnsweringData, tmp_p
     both = f"made by extractor {maker}, but the eyes in .* is extractor {eyes.fingerprint}"
     with pytest.raises(ValueError, match=both):
         make(replace(data, eyes=str(tmp_path / "eyes")))
+
+
+def test_only_some_families_are_trained_on_and_all_are_validated(
+    data: AnsweringData, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in Path(str(data.train)).read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["family"] = ("first", "second", "third")[number % 3]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    both = replace(data, train=str(path), valid=str(path), families=("third", "first"))
+    task = make(both)
+    images = [task.training.examples.image_ids(row) for row in range(len(task))]
+    assert images == [(line["image"],) for line in lines if line["family"] != "second"]
+    assert "second" in task.evaluate(device="cpu")
+    with pytest.raises(ValueError, match=r"has 'fourth', of which there is no .*'second', 'third'"):
+        make(replace(both, families=("first", "fourth")))
 
 
 def test_a_limit_draws_the_same_questions_for_the_same_seed(data: AnsweringData) -> None:
