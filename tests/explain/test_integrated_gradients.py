@@ -48,8 +48,8 @@ def test_scores_add_up_for_the_bundled_model() -> None:
     best = pipeline.model(**given).question_answering_score.argmax(-1)
     found = integrated_gradients(pipeline.model, given, best)
     words, regions = gained(pipeline.model, given, best)
-    torch.testing.assert_close(found.words.sum(1), words, rtol=0.002, atol=0.01)
-    torch.testing.assert_close(found.regions.sum(1), regions, rtol=0.002, atol=0.01)
+    torch.testing.assert_close(found.words.sum(1), words, rtol=0, atol=0.05)
+    torch.testing.assert_close(found.regions.sum(1), regions, rtol=0, atol=0.05)
 
 
 def test_the_first_and_the_last_word_are_part_of_the_baseline() -> None:
