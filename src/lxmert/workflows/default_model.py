@@ -66,7 +66,8 @@ unlike its world, and for words that it has never read, it answers with a warnin
 
 `make default-model` makes it from nothing, in stages that resume: render scenes, train the
 detector (`recipes/scenes-detector.toml`), extract regions, pretrain with all five objectives
-(`recipes/scenes-pretraining.toml`), fine-tune (`recipes/scenes-answering.toml`), evaluate.
+(`recipes/scenes-pretraining.toml`), fine-tune on questions about one object
+(`recipes/scenes-simple.toml`) and on all (`recipes/scenes-answering.toml`), evaluate.
 Training, validation and test scenes share no picture; the test scenes guided no choice.
 Compositional scenes hold only pairs of color and object that no other scene shows and no training
 text names.
@@ -130,6 +131,12 @@ Medians of several runs on {cores} cores of the machine that made the model.
 | `lxmert --help`, above a bare interpreter | {help:.2f} |
 
 ## Limits
+
+Left, right, in front and behind are not learned: `relation` is at chance, and `two-step` suffers
+from it. The encoder of regions keeps what they are and loses where they are: a linear probe reads a
+region's horizontal place from its embedding with R2 0.89 and from behind the encoder with 0.11.
+Three times 58,000 to 115,000 questions about relations alone and with `same` or `two-step`, once
+with box embeddings made anew around the middle of the picture, did not change it.
 
 One random seed. Questions follow the phrasings of `lxmert.scenes.questions`; other words and longer
 sentences are not understood. An object that is mostly hidden may be missed, and then it is not
