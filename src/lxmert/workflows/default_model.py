@@ -71,7 +71,7 @@ detector (`recipes/scenes-detector.toml`), extract regions, pretrain with all fi
 Training, validation and test scenes share no picture; the test scenes guided no choice.
 Compositional scenes hold only pairs of color and object that no other scene shows and no training
 text names.
-One run, seed {seed}, commit {commit}, on {cores} cores without a GPU.
+One run, seed {seed}, on {cores} cores without a GPU; commits of its stages: {commits}.
 
 ## Answers on unseen scenes
 
@@ -180,7 +180,7 @@ def write_card(run: Path) -> str:
         run=run,
         cores=os.cpu_count(),
         seed=recipe["seed"],
-        commit=(_read_json(run / "answering" / "versions.json")["commit"] or "unknown")[:10],
+        commits=", ".join(_commits(run)),
         cold=timing["ask_cold"],
         warm=timing["ask_warm"],
         help=timing["help"] - timing["python"],
@@ -210,6 +210,13 @@ def write_card(run: Path) -> str:
         feat_error=pretraining["feat_error"],
         feat_chance=pretraining["feat_chance"],
     )
+
+
+def _commits(run: Path) -> list[str]:
+    """Return the commits at which the stages were made, in their order, each once."""
+    stages = ("eyes", "pretrained", "simple", "answering")
+    versions = (_read_json(run / stage / "versions.json") for stage in stages)
+    return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
 
 
 def _detector_rows(scores: dict[str, float]) -> str:
