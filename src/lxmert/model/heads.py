@@ -88,12 +88,12 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         >>> inputs = processor(["examples/scene.png"], ["What color is the ball?"])
         >>> scores = model(**inputs).question_answering_score
         >>> model.config.id2label[scores.argmax(-1).item()]
-        'black'
+        'yellow'
 
         Its loss, for an answer by its id or for several with their scores:
 
         >>> import torch
-        >>> answer = model.config.label2id["black"]
+        >>> answer = model.config.label2id["yellow"]
         >>> loss = model(**inputs, labels=torch.tensor([answer])).loss
         >>> soft = torch.zeros(1, model.config.num_qa_labels)
         >>> soft[0, answer] = 0.9

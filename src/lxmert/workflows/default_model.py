@@ -33,6 +33,8 @@ MODEL_FILES = (
 )
 FIGURE = Path("docs/answer.png")
 NUM_SCENES, QUESTIONS_PER_SCENE = 6, 4
+EXAMPLE_FAMILIES = ("what", "color", "size", "material", "count", "exist")
+"""What a first look at a picture asks."""
 BALL_QUESTION = "What color is the ball?"
 
 _OBJECTIVES = {
@@ -241,7 +243,8 @@ def write_examples(scenes: Path, folder: Path) -> None:
     generator = np.random.default_rng(24)
     by_image: dict[str, list[Example]] = {}
     for example in read_questions(scenes / "questions.jsonl"):
-        by_image.setdefault(example.image_ids[0], []).append(example)
+        if example.family in EXAMPLE_FAMILIES:
+            by_image.setdefault(example.image_ids[0], []).append(example)
     first, ball_color = _find_one_ball(scenes)
     others = [image for image in by_image if image != first]
     chosen = [first, *generator.choice(others, size=NUM_SCENES - 1, replace=False).tolist()]
