@@ -26,8 +26,10 @@ def test_commands_and_code_run_in_order(
     monkeypatch.chdir(tmp_path)
     languages = [language for language, _ in BLOCKS]
     assert (languages.count("sh"), languages.count("python")) == (4, 2)
-    assert set(languages) == {"sh", "python"}
+    assert set(languages) == {"sh", "python", "text"}
     for language, block in BLOCKS:
+        if language == "text":  # takes minutes
+            continue
         if language == "python":
             exec(compile(block, "docs/explain.md", "exec"), {})
             assert capsys.readouterr().out.strip(), block
