@@ -28,7 +28,11 @@ def test_text_without_segments_is_segment_zero():
 
 
 def test_places_are_visible_at_initialisation():
-    """A random bias of the box layer (+-0.5 beside weights of 0.02) drowned the positions."""
+    """A random bias of the box layer (+-0.5 beside weights of 0.02) drowned the positions.
+
+    Without any bias, what all boxes share did: their coordinates are positive. After pretraining a
+    linear probe told nothing of a place any more (R2 0.03).
+    """
     torch.manual_seed(8)
     encoder = LxmertModel(tiny.config(hidden_size=256, visual_pos_dim=4)).encoder.visn_fc.eval()
     features = torch.randn(1, 1, 9).expand(1, 2, 9)
@@ -38,8 +42,11 @@ def test_places_are_visible_at_initialisation():
         first, second = encoder(features, places)[0]
         return torch.cosine_similarity(first, second, dim=0).item()
 
-    assert (encoder.box_fc.bias == 0).all()
-    assert cosine() < 0.9
+    middle = encoder.box_fc(torch.full((4,), 0.5))
+    assert_close(middle, torch.zeros(256), rtol=0, atol=1e-6)
+    assert cosine() < 0.6
+    torch.nn.init.zeros_(encoder.box_fc.bias)
+    assert cosine() > 0.8
     torch.nn.init.uniform_(encoder.box_fc.bias, -0.5, 0.5)
     assert cosine() > 0.99
 

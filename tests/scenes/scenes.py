@@ -35,6 +35,14 @@ def judge(program: Sequence[Any], rows: Sequence[Row]) -> str:
             return str(len(select(of, rows)))
         case ["exist", of]:
             return "yes" if select(of, rows) else "no"
+        case ["where", parts, of]:
+            (i,) = select(of, rows)
+            true = [part for part in parts if is_within(rows[i], part)]
+            assert len(true) == 1, program
+            return str(true[0])
+        case ["within", part, of]:
+            (i,) = select(of, rows)
+            return "yes" if is_within(rows[i], part) else "no"
         case ["choose", sides, first, second]:
             (a,), (b,) = select(first, rows), select(second, rows)
             true = [side for side in sides if is_beside(rows[a], side, rows[b])]
@@ -80,6 +88,15 @@ def is_beside(row: Row, side: str, other: Row) -> bool:
         "front": row["depth"] < other["depth"],
         "behind": row["depth"] > other["depth"],
     }[side]
+
+
+def is_within(row: Row, part: str) -> bool:
+    return {
+        "left": row["across"] < 80,
+        "right": row["across"] > 80,
+        "front": row["depth"] < 0,
+        "back": row["depth"] > 0,
+    }[part]
 
 
 def judge_pair(program: Sequence[Any], left: Sequence[Row], right: Sequence[Row]) -> bool:

@@ -12,7 +12,7 @@ from lxmert.scenes.questions import FAMILIES, ask
 from lxmert.scenes.vocabulary import HELD_OUT, SEEN
 
 from .reading import read, read_all, skeleton
-from .scenes import is_beside, judge, make_scenes, rows_of, select
+from .scenes import is_beside, is_within, judge, make_scenes, rows_of, select
 
 Asked = list[tuple[Scene, Question]]
 ASPECTS = {"what": "name", "color": "color", "size": "size", "material": "material"}
@@ -85,6 +85,26 @@ def test_words_of_relations_agree_with_where_things_are(asked: Asked) -> None:
     assert checked > 500
 
 
+def test_words_of_places_agree_with_where_things_are(asked: Asked) -> None:
+    checked = 0
+    for scene, question in asked:
+        if question.family != "place":
+            continue
+        rows = rows_of(scene.things)
+        (i,) = select(["find", read(question.text)], rows)
+        named = {
+            part for part in ("left", "right", "front", "back") if part in question.text.lower()
+        }
+        if question.answer in ("yes", "no"):
+            (part,) = named
+            assert is_within(rows[i], part) == (question.answer == "yes"), question
+        else:
+            assert named in ({"left", "right"}, {"front", "back"})
+            assert is_within(rows[i], question.answer), question
+        checked += 1
+    assert checked > 500
+
+
 def test_words_of_sameness_agree_with_the_objects(asked: Asked) -> None:
     checked = 0
     for scene, question in asked:
@@ -112,6 +132,12 @@ def test_nobody_would_argue_about_a_side(asked: Asked) -> None:
             across = "left" in program[1] or "right" in program[1]
             key, margin = ("across", CLEAR_ACROSS) if across else ("depth", CLEAR_DEPTH)
             assert abs(rows[a][key] - rows[b][key]) >= margin
+        if program[0] in ("where", "within"):
+            rows = rows_of(scene.things)
+            (i,) = select(program[2], rows)
+            across = "left" in program[1] or "right" in program[1]
+            middle, margin = (80, CLEAR_ACROSS) if across else (0, CLEAR_DEPTH)
+            assert abs(rows[i]["across" if across else "depth"] - middle) >= margin
 
 
 def test_a_hop_cannot_be_skipped(asked: Asked) -> None:
@@ -133,7 +159,7 @@ def test_families_are_as_frequent_as_each_other_and_their_answers_balanced(asked
     totals = {family: sum(counts.values()) for family, counts in answers.items()}
     assert max(totals.values()) < 1.6 * min(totals.values())
     limits = {"what": 0.11, "color": 0.19, "size": 0.56, "material": 0.57, "count": 0.30,
-              "exist": 0.56, "relation": 0.27, "same": 0.38, "compare": 0.56,
+              "exist": 0.56, "place": 0.27, "relation": 0.27, "same": 0.38, "compare": 0.56,
               "two-step": 0.16}  # fmt: skip
     for family, limit in limits.items():
         assert max(answers[family].values()) < limit * totals[family], family
@@ -143,7 +169,7 @@ def test_words_alone_do_not_tell_yes_from_no() -> None:
     """By its form, and by how many and which aspects it names, a question may be yes or no."""
     counts: dict[tuple, Counter[str]] = defaultdict(Counter)
     generator = np.random.default_rng(9)
-    families = ["exist", "same", "compare", "relation"]
+    families = ["exist", "same", "compare", "place", "relation"]
     for scene in make_scenes(250):
         for question in ask(scene, generator, rounds=6, families=families):
             if question.answer in ("yes", "no"):

@@ -109,7 +109,7 @@ def test_padding_regions_are_never_targets(make: Make) -> None:
             name: getattr(item, name)[:1]
             for name in (
                 "features", "true_features", "boxes", "chosen", "object_ids",
-                "object_scores", "attribute_ids", "attribute_scores",
+                "object_scores", "attribute_ids", "attribute_scores", "group",
             )
         }
     )  # fmt: skip

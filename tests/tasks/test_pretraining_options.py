@@ -102,7 +102,7 @@ def test_released_losses_are_those_of_the_documented_model(world: World) -> None
         ans=batch["answers"],
         obj_labels={
             "obj": (batch["object_ids"], batch["object_scores"]),
-            "attr": (batch["attribute_ids"], batch["attribute_scores"]),
+            "attr": (batch["attribute_ids"][..., 0], batch["attribute_scores"][..., 0]),
             "feat": (batch["true_features"], batch["chosen"]),
         },
     )
@@ -121,7 +121,7 @@ def test_paper_losses_are_plain_means_over_masked_regions(world: World) -> None:
     expected = {
         "obj": functional.cross_entropy(output.object_logits[chosen], batch["object_ids"][chosen]),
         "attr": functional.cross_entropy(
-            output.attribute_logits[chosen], batch["attribute_ids"][chosen]
+            output.attribute_logits[chosen], batch["attribute_ids"][chosen][:, 0]
         ),
         "feat": ((output.feature_predictions - batch["true_features"])[chosen] ** 2).mean(),
     }
@@ -150,7 +150,7 @@ def test_padding_is_no_region_to_label(world: World) -> None:
     item = task.example(0, 0)
     cut = {name: value[:1] for name, value in item._asdict().items() if name in (
         "features", "true_features", "boxes", "chosen", "object_ids",
-        "object_scores", "attribute_ids", "attribute_scores",
+        "object_scores", "attribute_ids", "attribute_scores", "group",
     )}  # fmt: skip
     batch = task.collate([item._replace(**cut), item])
     assert task.counts(batch)["obj"] == task.counts(batch)["attr"] == 3

@@ -68,6 +68,10 @@ class LxmertFeatureProjection(nn.Linear):
     """The projection of region features; a class of its own because it starts with a bias."""
 
 
+class LxmertBoxProjection(nn.Linear):
+    """The projection of boxes; a class of its own because it starts with a bias, too."""
+
+
 class LxmertVisualFeatureEncoder(nn.Module):
     """Mean of what a region looks like and where it is, each normalised by itself (section 2.1)."""
 
@@ -76,9 +80,7 @@ class LxmertVisualFeatureEncoder(nn.Module):
         hidden_size, eps = config.hidden_size, config.layer_norm_eps
         self.visn_fc = LxmertFeatureProjection(config.visual_feat_dim, hidden_size)
         self.visn_layer_norm = nn.LayerNorm(hidden_size, eps=eps)
-        # Boxes are small numbers times small weights: any bias of the usual random size would
-        # drown them once the layer norm has scaled the sum. `post_init` starts it at zero.
-        self.box_fc = nn.Linear(config.visual_pos_dim, hidden_size)
+        self.box_fc = LxmertBoxProjection(config.visual_pos_dim, hidden_size)
         self.box_layer_norm = nn.LayerNorm(hidden_size, eps=eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 

@@ -17,7 +17,12 @@ from lxmert.model.card import CARD_NAME, CardDetails, refresh_model_card, write_
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.encoder import EncoderOutput, LxmertEncoder, Stream
 from lxmert.model.inputs import Inputs, check_image, check_inputs, check_keywords, check_text
-from lxmert.model.layers import LxmertEmbeddings, LxmertFeatureProjection, LxmertPooler
+from lxmert.model.layers import (
+    LxmertBoxProjection,
+    LxmertEmbeddings,
+    LxmertFeatureProjection,
+    LxmertPooler,
+)
 from lxmert.model.outputs import LxmertEncodedStream, LxmertModelOutput
 from lxmert.model.predictions import LxmertLMPredictionHead
 
@@ -59,9 +64,11 @@ class LxmertPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal weights, zero biases; loaded tensors are left alone.
 
-        One bias is not zero. A masked region has only zeros as its feature, so that its embedding
-        is the layer norm of this bias, and the layer norm of a zero vector has a gradient of
-        `1 / sqrt(eps)`: a million, which the clipping of gradients then takes from all the others.
+        Two biases are not zero. A masked region has only zeros as its feature, so that its
+        embedding is the layer norm of this bias, and the layer norm of a zero vector has a gradient
+        of `1 / sqrt(eps)`: a million, which the clipping of gradients then takes from all the
+        others. And boxes start as what they are beside the middle of the image: all coordinates are
+        positive, so that most of what the layer norm scales would otherwise be alike for all boxes.
         """
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, LxmertLMPredictionHead):
@@ -69,6 +76,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
         if isinstance(module, LxmertFeatureProjection):
             std = _MASKED_REGION_SCALE * self.config.initializer_range
             initialization.normal_(module.bias, mean=0.0, std=std)
+        if isinstance(module, LxmertBoxProjection):
+            initialization.copy_(module.bias, module.weight.sum(dim=1) / -2)
 
     def save_pretrained(  # type: ignore[override]  # the others are in kwargs
         self,

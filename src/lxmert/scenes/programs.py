@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lxmert.scenes.descriptions import Description, Thing, fitting
+from lxmert.scenes.render import SIZE
 
 Side = Literal["left", "right", "front", "behind"]
+Part = Literal["left", "right", "front", "back"]
 Comparison = Literal["more", "fewer", "equally"]
 SIDES: tuple[Side, ...] = ("left", "right", "front", "behind")
 OPPOSITES: dict[Side, Side] = {
@@ -21,7 +23,8 @@ OPPOSITES: dict[Side, Side] = {
 }
 
 CLEAR_ACROSS, CLEAR_DEPTH = 9.0, 0.45
-"""Pixels, units of the ground: closer things are neither left nor right, in front nor behind."""
+"""Pixels, units of the ground: closer things are neither left nor right, in front nor behind. The
+same holds of things that are closer to the middle of the picture, or of the table."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,32 @@ class Lies:
 
 
 @dataclass(frozen=True)
+class Where:
+    """In which of two opposite parts of the scene the thing is."""
+
+    parts: tuple[Part, Part]
+    of: Find
+
+    def answer(self, things: Sequence[Thing]) -> str:
+        """Return the part."""
+        (thing,) = self.of.select(things)
+        return self.parts[0] if within(thing, self.parts[0]) else self.parts[1]
+
+
+@dataclass(frozen=True)
+class Within:
+    """Whether the thing is in a part of the scene."""
+
+    part: Part
+    of: Find
+
+    def answer(self, things: Sequence[Thing]) -> str:
+        """Return `yes` or `no`."""
+        (thing,) = self.of.select(things)
+        return _yes(within(thing, self.part))
+
+
+@dataclass(frozen=True)
 class Same:
     """Whether two things share an aspect."""
 
@@ -185,7 +214,7 @@ class Compare:
         return _yes(outcomes[self.how])
 
 
-Program = Query | Count | Exist | Choose | Lies | Same | Share | Compare
+Program = Query | Count | Exist | Where | Within | Choose | Lies | Same | Share | Compare
 
 
 @dataclass(frozen=True)
@@ -216,6 +245,17 @@ def clear(thing: Thing, side: Side, other: Thing) -> bool:
     return abs(_distance(thing, side, other)) >= margin
 
 
+def within(thing: Thing, part: Part) -> bool:
+    """Tell whether a thing is in a part of the scene, as the viewer sees it."""
+    return _offset(thing, part) > 0
+
+
+def clearly_placed(thing: Thing, part: Part) -> bool:
+    """Tell whether anybody would agree on whether the thing is in that part or the opposite one."""
+    margin = CLEAR_ACROSS if part in ("left", "right") else CLEAR_DEPTH
+    return abs(_offset(thing, part)) >= margin
+
+
 def written(program: object) -> Any:
     """Return a program as lists, texts and numbers that JSON can hold."""
     if isinstance(program, str | int | dict):
@@ -237,3 +277,11 @@ def _distance(thing: Thing, side: Side, other: Thing) -> float:
 
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
+
+
+def _offset(thing: Thing, part: Part) -> float:
+    """Return how far a thing is from the middle, towards a part of the scene."""
+    if part in ("left", "right"):
+        rightward = thing.across - SIZE / 2
+        return rightward if part == "right" else -rightward
+    return thing.depth if part == "back" else -thing.depth

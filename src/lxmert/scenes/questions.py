@@ -8,6 +8,7 @@ from lxmert.scenes.attributes import ask_color, ask_material, ask_size, ask_what
 from lxmert.scenes.counting import ask_compare, ask_count, ask_exist
 from lxmert.scenes.descriptions import Scene
 from lxmert.scenes.hops import ask_two_step
+from lxmert.scenes.places import ask_place
 from lxmert.scenes.programs import Question
 from lxmert.scenes.relations import ask_relation, ask_same
 
@@ -18,6 +19,7 @@ FAMILIES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "material": ask_material,
     "count": ask_count,
     "exist": ask_exist,
+    "place": ask_place,
     "relation": ask_relation,
     "same": ask_same,
     "compare": ask_compare,

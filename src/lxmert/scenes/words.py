@@ -3,7 +3,15 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from lxmert.scenes import attributes, captions, counting, hops, relations, statements
+from lxmert.scenes import (
+    attributes,
+    captions,
+    counting,
+    hops,
+    places,
+    relations,
+    statements,
+)
 from lxmert.scenes.descriptions import SYNONYMS, THINGS, VALUES
 from lxmert.scenes.vocabulary import NUMBERS, plural
 
@@ -32,7 +40,7 @@ def all_words() -> list[str]:
 
 def _forms() -> Iterator[str]:
     """Yield the sentence forms of all modules that have some."""
-    for module in (attributes, counting, relations, hops, captions, statements):
+    for module in (attributes, counting, places, relations, hops, captions, statements):
         for name, value in vars(module).items():
             if name.endswith("FORMS") or name == "SIDE_WORDS":
                 groups = value.values() if isinstance(value, Mapping) else [value]

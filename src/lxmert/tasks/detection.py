@@ -32,6 +32,10 @@ ENOUGH_VISIBLE = 0.4
 """Objects of which less can be seen are learned from but not asked for."""
 
 FOUND_IOU = 0.5
+_MOST_COLOR = 0.6
+"""Of a faded picture: with more, its colors could still be named."""
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Brightness of red, green and blue. Source: ITU-R BT.601."""
 EVALUATION_BATCH = 16
 
 
@@ -44,11 +48,20 @@ class DetectionData:
         valid: the same for the images that the detector is scored on.
         images: folder that the file names in both are relative to; absent: the folder `images`
             beside each file.
+        fade: share of the training images whose colors are faded, each by a random amount, so that
+            a class is told by its shape where it comes in a color that was never seen of it.
+        color_group: the attribute group that is not asked for in faded images.
     """
 
     train: Path
     valid: Path
     images: Path | None = None
+    fade: float = 0.0
+    color_group: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fade <= 1:
+            raise ValueError(f"data.fade is {self.fade}; expected a share in [0, 1]: try 0.5")
 
     def read(self, path: Path) -> DetectionSplit:
         """Read one of the two files."""
@@ -84,7 +97,7 @@ class DetectionExample:
     """A training image as the detector reads it.
 
     Attributes:
-        picture: the resized, perhaps mirrored picture.
+        picture: the resized picture, perhaps mirrored or faded.
         boxes: `[objects, 4]` float32 in pixels of the resized picture.
         object_ids: `[objects]`.
         attribute_ids: `[objects, groups]`, -1 unknown.
@@ -101,8 +114,8 @@ class DetectionTask:
 
     Args:
         settings: where the images are and what differs from the default detector.
-        seed: decides which images are mirrored; first weights and the choice of anchors and
-            regions come from torch's global generator.
+        seed: decides which images are mirrored and faded; first weights and the choice of anchors
+            and regions come from torch's global generator.
     """
 
     settings_type: ClassVar[type] = DetectionSettings
@@ -117,6 +130,14 @@ class DetectionTask:
         self.train = data.read(data.train)
         self.valid = data.read(data.valid)
         _check_same_names(self.train, self.valid, data)
+        groups = list(self.train.attribute_groups)
+        if data.color_group is not None and data.color_group not in groups:
+            raise ValueError(
+                f"data.color_group is {data.color_group!r}; expected one of the attribute groups "
+                f"of {data.train}: {', '.join(groups) or 'it has none'}"
+            )
+        self.fade = data.fade
+        self.color_group = None if data.color_group is None else groups.index(data.color_group)
         self.config = DetectorConfig(
             object_names=self.train.object_names,
             attribute_groups=self.train.attribute_groups,
@@ -132,18 +153,24 @@ class DetectionTask:
         return len(self.train.records)
 
     def example(self, index: int, epoch: int) -> DetectionExample:
-        """Read training image `index`, mirrored in half of the epochs."""
+        """Read training image `index`, mirrored in half of the epochs, perhaps faded."""
         record = self.train.records[index]
         pixels = _load(record)
-        boxes = record.boxes
-        if np.random.default_rng((self.seed, epoch, index)).random() < 0.5:
+        boxes, attribute_ids = record.boxes, record.attribute_ids
+        generator = np.random.default_rng((self.seed, epoch, index))
+        if generator.random() < 0.5:
             pixels, boxes = mirror(pixels, boxes)
+        if generator.random() < self.fade:
+            pixels = fade(pixels, generator.random() * _MOST_COLOR)
+            if self.color_group is not None:
+                attribute_ids = attribute_ids.copy()
+                attribute_ids[:, self.color_group] = -1
         picture = prepare(pixels, self.config)
         return DetectionExample(
             picture=picture,
             boxes=torch.from_numpy(boxes * picture.box_scale),
             object_ids=torch.from_numpy(record.object_ids),
-            attribute_ids=torch.from_numpy(record.attribute_ids),
+            attribute_ids=torch.from_numpy(attribute_ids),
         )
 
     def collate(self, examples: Sequence[DetectionExample]) -> Batch:
@@ -325,6 +352,13 @@ def mirror(pixels: Pixels, boxes: FloatArray) -> tuple[Pixels, FloatArray]:
     mirrored = boxes.copy()
     mirrored[:, [0, 2]] = pixels.shape[1] - boxes[:, [2, 0]]
     return np.ascontiguousarray(pixels[:, ::-1]), mirrored
+
+
+def fade(pixels: Pixels, color: float) -> Pixels:
+    """Leave a share of the color of a picture `[height, width, 3]`, and all of its brightness."""
+    gray = pixels @ _LUMA
+    faded = gray[..., None] + color * (pixels - gray[..., None])
+    return np.asarray(faded.round().clip(0, 255), dtype=np.uint8)
 
 
 def _load(record: DetectionRecord) -> Pixels:

@@ -52,8 +52,9 @@ class Item(NamedTuple):
         chosen: `[regions]`, True where the region is to be predicted.
         object_ids: `[regions]`.
         object_scores: `[regions]`, the detector's confidence.
-        attribute_ids: `[regions]`, of the first attribute group.
-        attribute_scores: `[regions]`.
+        attribute_ids: `[regions, groups]`.
+        attribute_scores: `[regions, groups]`.
+        group: `[regions]`, the attribute group that is asked for.
         matched: 1 if the text is about the image.
         answer: class id, or ignored.
     """
@@ -68,6 +69,7 @@ class Item(NamedTuple):
     object_scores: FloatArray
     attribute_ids: IntArray
     attribute_scores: FloatArray
+    group: IntArray
     matched: int
     answer: int
 
@@ -156,6 +158,7 @@ class PretrainingTask:
             vocabulary_size=len(self.tokenizer),
         )
         regions, boxes = corpus.regions(index)
+        groups = regions.attribute_ids.shape[1]
         others = corpus.regions(int(generator.integers(len(corpus))))[0].features
         features, chosen = mask_regions(
             regions.features,
@@ -173,9 +176,11 @@ class PretrainingTask:
             chosen=chosen,
             object_ids=regions.object_ids,
             object_scores=regions.object_scores,
-            # The model has one attribute head: the first group stands for them all.
-            attribute_ids=regions.attribute_ids[:, :1].sum(axis=1),
-            attribute_scores=regions.attribute_scores[:, :1].sum(axis=1),
+            attribute_ids=regions.attribute_ids,
+            attribute_scores=regions.attribute_scores,
+            # The model has one attribute head, which gives one answer. What is never asked for is
+            # lost on the way through the layers, so that every group gets its turn.
+            group=generator.integers(max(1, groups), size=len(regions)),
             matched=int(matched),
             # A question about another image has no right answer here.
             answer=self._answer(corpus, index, generator) if matched else IGNORE_INDEX,
@@ -198,9 +203,9 @@ class PretrainingTask:
 
         Returns:
             `inputs`: the model's keyword arguments. Targets: `labels` `[batch, length]`;
-            `true_features` `[batch, regions, dim]`; `chosen`, `object_ids`, `object_scores`,
-            `attribute_ids` and `attribute_scores` `[batch, regions]`; `matched` and `answers`
-            `[batch]`.
+            `true_features` `[batch, regions, dim]`; `chosen`, `object_ids`, `object_scores` and
+            `group` `[batch, regions]`; `attribute_ids` and `attribute_scores`
+            `[batch, regions, groups]`; `matched` and `answers` `[batch]`.
         """
         inputs = collate_inputs(
             [item.input_ids for item in examples],
@@ -223,6 +228,7 @@ class PretrainingTask:
             "object_scores": torch.from_numpy(pad([item.object_scores for item in examples])),
             "attribute_ids": attribute_ids,
             "attribute_scores": torch.from_numpy(pad([i.attribute_scores for i in examples])),
+            "group": torch.from_numpy(pad([item.group for item in examples])),
             "matched": torch.tensor([item.matched for item in examples]),
             "answers": torch.tensor([item.answer for item in examples]),
         }
@@ -252,9 +258,12 @@ class PretrainingTask:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model on masked pairs; sums over the targets that `counts` counts."""
         objects = attributes = self._labelled(batch).float()
+        attribute_ids, attribute_scores = (
+            _of_group(batch[name], batch["group"]) for name in ("attribute_ids", "attribute_scores")
+        )
         if self.objectives.label_confidence:
             objects = objects * batch["object_scores"]
-            attributes = attributes * batch["attribute_scores"]
+            attributes = attributes * attribute_scores
         output = model(
             **batch["inputs"],
             labels=batch["labels"],
@@ -262,7 +271,7 @@ class PretrainingTask:
             ans=batch["answers"],
             obj_labels={
                 "obj": (batch["object_ids"], objects),
-                "attr": (batch["attribute_ids"], attributes),
+                "attr": (attribute_ids, attributes),
                 "feat": (batch["true_features"], batch["chosen"]),
             },
             output_predictions=False,
@@ -301,3 +310,10 @@ class PretrainingTask:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForPreTraining)
         save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+
+
+def _of_group(values: Tensor, group: Tensor) -> Tensor:
+    """Take one of `[batch, regions, groups]` for each region; zeros where there are no groups."""
+    if not values.shape[2]:
+        return values.new_zeros(group.shape)
+    return values.gather(2, group[..., None])[..., 0]

@@ -1,4 +1,8 @@
-"""Scores of pretraining's objectives over validation batches, each beside what chance reaches."""
+"""Scores of pretraining's objectives over validation batches, each beside what chance reaches.
+
+A region has an attribute in each group of the detector (color, size, ...), and the model one head
+for them all: what counts is the share of a region's attributes among as many of its best guesses.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +21,7 @@ class Tally:
     def __init__(self, names: Sequence[str]) -> None:
         """Start with nothing; `names` are those of the objectives."""
         self.right: Counter[str] = Counter()
+        self.several: dict[str, int] = {}
         self.targets: dict[str, Counter[int]] = {name: Counter() for name in names}
         self.answered: Counter[str] = Counter()
         self.answered_right: Counter[str] = Counter()
@@ -39,12 +44,11 @@ class Tally:
             "obj": (_pick(output.object_logits, chosen), batch["object_ids"][chosen]),
             "qa": (_pick(output.question_answering_score, asked), batch["answers"][asked]),
         }
-        if output.attribute_logits is not None:
-            attributes = _pick(output.attribute_logits, chosen)
-            scores["attr"] = (attributes, batch["attribute_ids"][chosen])
         for name, (logits, targets) in scores.items():
-            self.right[name] += int((logits.argmax(-1) == targets).sum())
-            self.targets[name].update(targets.tolist())
+            self._count(name, logits, targets[:, None])
+        if output.attribute_logits is not None:
+            attributes = batch["attribute_ids"][chosen]
+            self._count("attr", _pick(output.attribute_logits, chosen), attributes)
         given = output.question_answering_score.argmax(-1).cpu() == batch["answers"]
         for row in asked.nonzero()[:, 0].tolist():
             self.answered[sources[row]] += 1
@@ -54,6 +58,13 @@ class Tally:
         self.errors.append(nn.functional.smooth_l1_loss(predicted, true, reduction="none").mean(1))
         self.features.append(true)
 
+    def _count(self, name: str, logits: Tensor, targets: Tensor) -> None:
+        """Count which of the targets `[rows, several]` are among as many best classes."""
+        self.several[name] = several = targets.shape[1]
+        best = logits.topk(several).indices
+        self.right[name] += int((targets[:, :, None] == best[:, None]).sum())
+        self.targets[name].update(targets.flatten().tolist())
+
     def scores(self) -> dict[str, float]:
         """Return accuracies and errors beside chance."""
         result = {}
@@ -61,7 +72,8 @@ class Tally:
             total = sum(targets.values())
             if total:
                 result[f"{name}_accuracy"] = self.right[name] / total
-                result[f"{name}_chance"] = targets.most_common(1)[0][1] / total
+                frequent = targets.most_common(self.several[name])
+                result[f"{name}_chance"] = sum(count for _, count in frequent) / total
         if len(self.answered) > 1:
             for source, count in sorted(self.answered.items()):
                 result[f"qa_accuracy_{source}"] = self.answered_right[source] / count
