@@ -1,16 +1,18 @@
 """The pretraining task: what is hidden, what is counted, and that all of it can be learned."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from world import COLORS, make_regions, make_world
+from world import COLORS, HEADER, NUM_IMAGES, make_regions, make_world
 
+from lxmert.data.store import RegionStore
 from lxmert.model import objectives
-from lxmert.schema import IGNORE_INDEX
+from lxmert.schema import IGNORE_INDEX, Regions
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import (
     NAMES,
@@ -208,6 +210,64 @@ def test_regions_without_attributes_are_pretrained_on(tmp_path: Path) -> None:
     assert tuple(losses) == tuple(task.counts(batch)) == tuple(n for n in NAMES if n != "attr")
     torch.stack(list(losses.values())).sum().backward()
     assert "attr_accuracy" not in task.evaluate(device="cpu", limit=8)
+
+
+def test_every_attribute_group_is_asked_for(tmp_path: Path) -> None:
+    """Only the first group was: after pretraining, nothing told a region's material any more."""
+    header = replace(HEADER, attribute_names=(*HEADER.attribute_names, "metal", "plastic"))
+    metal = len(HEADER.attribute_names)
+
+    def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
+        for image_id in remaining:
+            regions = make_regions(image_id)
+            materials = metal + (regions.attribute_ids + int(image_id)) % 2
+            ids = np.concatenate([regions.attribute_ids, materials], axis=1)
+            scores = np.repeat(regions.attribute_scores, 2, axis=1)
+            yield image_id, replace(regions, attribute_ids=ids, attribute_scores=scores)
+
+    paths = make_world(tmp_path)
+    RegionStore.write(tmp_path / "two", [str(i) for i in range(NUM_IMAGES)], extract, header)
+    two = str(tmp_path / "two")
+    data = PretrainingData((paths["questions"],), two, (paths["questions"],), two)
+    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    batch = task.collate([task.example(index, 0) for index in range(len(task))])
+    assert batch["attribute_ids"].shape == (len(task), 2, 2)
+    assert 0.3 < batch["group"].float().mean() < 0.7
+    whole = task.losses(task.model, batch)["attr"].item()
+    parts = []
+    for group in (0, 1):
+        asked = batch["group"] == group
+        alone = batch | {"chosen": batch["chosen"] & asked}
+        alone |= {"group": torch.full_like(batch["group"], group)}
+        parts.append(task.losses(task.model, alone)["attr"].item())
+    assert all(part > 0 for part in parts)
+    assert sum(parts) == pytest.approx(whole, rel=1e-4)
+    scores = task.evaluate(device="cpu")
+    assert 0 <= scores["attr_accuracy"] <= 1
+    assert 0.4 < scores["attr_chance"] < 0.8
+
+
+def test_families_of_questions_can_be_chosen(make: Make, tmp_path: Path) -> None:
+    """Captions stay, and so do the answers of other families, for what starts from this model."""
+    paths = make_world(tmp_path)
+    lines = [json.loads(line) for line in Path(paths["questions"]).read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line |= {"family": "number", "answer": str(number % 3)} if number % 4 == 0 else {}
+    path = tmp_path / "families.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = PretrainingData(
+        questions=(str(path),),
+        regions=paths["regions"],
+        valid_questions=(str(path),),
+        valid_regions=paths["regions"],
+        captions=(paths["captions"],),
+        families=("color",),
+    )
+    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    assert len(task) == len(make()) - len(lines) // 4
+    assert {"0", "1", "2", *COLORS} <= set(task.answers.answers)
+    with pytest.raises(ValueError, match=r"has 'size', of which there is no training question"):
+        PretrainingTask(PretrainingSettings(replace(data, families=("size",)), SMALL), seed=1)
 
 
 def test_unknown_objectives_are_refused() -> None:

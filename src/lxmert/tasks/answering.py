@@ -55,7 +55,8 @@ class AnsweringData:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
-        families: types of questions to train on, such as simple ones first; absent: all.
+        families: types of questions to train on and to be scored by, such as simple ones first;
+            absent: all.
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
@@ -113,6 +114,7 @@ class AnsweringTask:
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
         training = choose_families(training, data.families)
+        validation = choose_families(validation, data.families, name="validation")
         training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
         begun = begin(

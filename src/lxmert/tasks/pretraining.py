@@ -29,6 +29,7 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     TextCorpus,
     check_several_images,
+    choose_families,
     load_eyes,
     open_stores,
     other_text,
@@ -91,14 +92,16 @@ class PretrainingTask:
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
         self.eyes = load_eyes(data.eyes, store)
-        training = Corpus.read(data.questions, captions=data.captions, strict=True)
+        corpus = Corpus.read(data.questions, captions=data.captions, strict=True)
+        training = choose_families(corpus, data.families)
         begun = begin(
             settings.model,
             Wanted(
                 "pretraining",
                 store,
-                texts=training.texts,
-                answers=lambda: training.vocabulary().answers,
+                texts=corpus.texts,
+                # Those of all families: what starts from this model may be asked for any of them.
+                answers=lambda: corpus.vocabulary().answers,
                 answer_list=None if data.answers is None else read_answers(data.answers).answers,
             ),
         )
@@ -106,7 +109,11 @@ class PretrainingTask:
         begun.model.config.visual_feat_distance = settings.objectives.feature_distance
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
-        validation = Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True)
+        validation = choose_families(
+            Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True),
+            data.families,
+            name="validation",
+        )
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),

@@ -28,6 +28,8 @@ class PretrainingData:
             not in it stay as texts. Absent: those of the start, or all of the training questions.
         eyes: folder of the extractor that made the stores, to be saved with the model; absent: the
             model cannot be asked about pictures, only about regions.
+        families: types of questions to train on and to be scored by, such as simple ones first;
+            absent: all. Texts without a type, such as captions, stay.
     """
 
     questions: tuple[str, ...]
@@ -38,6 +40,7 @@ class PretrainingData:
     valid_captions: tuple[str, ...] = ()
     answers: str | None = None
     eyes: str | None = None
+    families: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -191,8 +191,10 @@ def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
     return corpus.select(np.sort(drawn))
 
 
-def choose_families(corpus: Corpus, families: Collection[str] | None) -> Corpus:
-    """Keep the examples of some types of questions; None leaves all of them.
+def choose_families(
+    corpus: Corpus, families: Collection[str] | None, *, name: str = "training"
+) -> Corpus:
+    """Keep the examples of some types of questions, and those of no type; None leaves all of them.
 
     Raises:
         ValueError: if there is no example of a type.
@@ -203,10 +205,10 @@ def choose_families(corpus: Corpus, families: Collection[str] | None) -> Corpus:
     for family in families:
         if family not in there:
             raise ValueError(
-                f"data.families has {family!r}, of which there is no training question; "
-                f"expected some of {there}"
+                f"data.families has {family!r}, of which there is no {name} question; "
+                f"expected some of {[known for known in there if known]}"
             )
-    return corpus.of_families(families)
+    return corpus.of_families({*families, ""})
 
 
 def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
