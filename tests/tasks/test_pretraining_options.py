@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from world import make_world
+from world import SMALL, make_world
 
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX
@@ -23,21 +23,10 @@ from lxmert.tasks.pretraining_settings import (
 )
 from lxmert.tasks.registry import TASKS
 from lxmert.tasks.task import Batch
-from lxmert.tasks.texts import ModelSettings
 from lxmert.train.sampling import Share, StepBatches, load_batches
 from lxmert.train.settings import make_recipe, recipe_table
 from lxmert.train.tables import flatten
 
-SMALL = ModelSettings(
-    hidden_size=32,
-    num_attention_heads=2,
-    intermediate_size=48,
-    l_layers=1,
-    x_layers=1,
-    r_layers=1,
-    dropout=0.0,
-    max_text_length=8,
-)
 World = dict[str, str]
 
 
