@@ -1,6 +1,7 @@
 """Ablations: which runs are made, how their scores become tables and plots, what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ def test_stages_follow_each_other_and_the_row_has_the_last_word() -> None:
     assert second.start is first
     assert second.overrides[1] == f"model.start={first.folder}/language-side"
     assert plan["From language", 8, "pairs"].start is second
+
+
+def test_changes_of_all_stages_come_first() -> None:
+    plan = make_plan(replace(make(), set=("optim.steps=9",)), Path("out"))
+    assert plan["Pretrained", 3, "pretraining"].overrides[:2] == ("optim.steps=9", "optim.steps=7")
+    assert plan["From scratch", 3, "pairs"].overrides[0] == "optim.steps=9"
 
 
 def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) -> None:

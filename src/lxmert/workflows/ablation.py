@@ -69,6 +69,8 @@ class Ablation:
         seeds: of the runs of every row.
         stages: by name; those with a metric are compared.
         rows: the arms, in the order of the report.
+        set: changes of the recipes of all stages, as `--set` takes them; those of a stage and of a
+            row come later and win.
 
     Raises:
         ValueError: if a row names a stage that is not there or that it does not go through, a
@@ -79,6 +81,7 @@ class Ablation:
     seeds: tuple[int, ...]
     stages: dict[str, Stage]
     rows: tuple[Row, ...]
+    set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.rows or not self.compared:
@@ -105,7 +108,7 @@ class Ablation:
         for name in row.start:
             if name in self.compared:
                 raise ValueError(f"start names {name}, which has a metric: it is compared instead")
-        unused = sorted(set(row.set) - {*row.start, *self.compared})
+        unused = sorted(row.set.keys() - {*row.start, *self.compared})
         if unused:
             raise ValueError(
                 f"set changes {unused[0]}, which is not in its start: add it there, or remove set"
@@ -242,7 +245,7 @@ def _make_run(
     """Put together the recipe of one stage of one row."""
     stage = ablation.stages[name]
     given = f"model.start={'' if start is None else start.handed_over}"
-    overrides = (*stage.set, given, f"seed={seed}", *row.set.get(name, ()))
+    overrides = (*ablation.set, *stage.set, given, f"seed={seed}", *row.set.get(name, ()))
     folder = output / slug(row.name) / f"seed-{seed}" / slug(name)
     return Run(folder, stage.recipe, overrides, start, stage.hands_over)
 
