@@ -71,7 +71,10 @@ $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.
 $(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/simple/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/pretrained/finished.json
+$(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/places/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/pretrained/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/pretrained/finished.json: recipes/scenes-pretraining.toml \

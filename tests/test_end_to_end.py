@@ -16,6 +16,7 @@ SMALL = {
     "scenes-detector": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
     "scenes-pretraining": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-pairs": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
+    "scenes-places": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-simple": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-answering": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
 }
@@ -64,6 +65,8 @@ def make_run(lxmert: Callable[..., None]) -> None:
     sizes = [f"model.{size}" for size in TINY_MODEL]
     options = settings(pretraining.stem, *sizes)
     lxmert("train", pretraining, "-o", run / "pretrained", *options)
+    places = recipes / "scenes-places.toml"
+    lxmert("train", places, "-o", run / "places", *settings(places.stem))
     simple = recipes / "scenes-simple.toml"
     lxmert("train", simple, "-o", run / "simple", *settings(simple.stem))
     answering = recipes / "scenes-answering.toml"

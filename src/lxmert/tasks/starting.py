@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +106,8 @@ def begin(settings: ModelSettings, wanted: Wanted) -> Beginning:
         beginning = _begin_from_bert(settings, wanted, settings.start)
     else:
         beginning = _begin_from_model(settings, wanted, settings.start)
+    for name in settings.anew:
+        begin_anew(beginning.model, name)
     if settings.frozen_first_rows:
         freeze_first_rows(beginning.model)
     return beginning
@@ -206,6 +209,22 @@ def _give_answers(
         len(answers),
         f"; new, such as: {shown}" if carried.missing else "",
     )
+
+
+def begin_anew(model: LxmertPreTrainedModel, name: str) -> None:
+    """Give a module the weights that a new model would have.
+
+    Raises:
+        ValueError: if the model has no module of this name.
+    """
+    known = dict(model.named_modules())
+    if name not in known:
+        likely = ", ".join(get_close_matches(name, known)) or "those of model.named_modules()"
+        raise ValueError(f"model.anew names {name!r}, which is no part of the model: try {likely}")
+    for module in known[name].modules():
+        for parameter in module.parameters(recurse=False):
+            parameter._is_hf_initialized = False  # else it is taken for loaded, and left alone
+        model._init_weights(module)
 
 
 def freeze_first_rows(model: LxmertPreTrainedModel) -> None:

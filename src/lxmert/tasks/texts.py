@@ -45,6 +45,8 @@ class ModelSettings:
             does not name them.
         allow: names of weights, or their beginnings up to a dot, that may be missing in the start
             and so begin at random, or be left over in it.
+        anew: modules of the start that begin at random all the same, such as
+            `lxmert.encoder.visn_fc.box_fc`, where it has learned to do without what is needed now.
         frozen_first_rows: whether the embeddings of position 0 and segment 0 get no gradient, as in
             the code of 2019; where everything decays, they do.
         hidden_size: width of all states.
@@ -62,6 +64,7 @@ class ModelSettings:
     tokenizer: str | None = None
     start_answers: str | None = None
     allow: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
     frozen_first_rows: bool = False
     hidden_size: int = 768
     num_attention_heads: int = 12
