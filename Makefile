@@ -68,13 +68,13 @@ $(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.
 $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/simple/finished.json
+$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/places/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/places/finished.json
+$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/simple/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/pretrained/finished.json
+$(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/pretrained/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/pretrained/finished.json: recipes/scenes-pretraining.toml \

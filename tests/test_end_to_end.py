@@ -65,10 +65,10 @@ def make_run(lxmert: Callable[..., None]) -> None:
     sizes = [f"model.{size}" for size in TINY_MODEL]
     options = settings(pretraining.stem, *sizes)
     lxmert("train", pretraining, "-o", run / "pretrained", *options)
-    places = recipes / "scenes-places.toml"
-    lxmert("train", places, "-o", run / "places", *settings(places.stem))
     simple = recipes / "scenes-simple.toml"
     lxmert("train", simple, "-o", run / "simple", *settings(simple.stem))
+    places = recipes / "scenes-places.toml"
+    lxmert("train", places, "-o", run / "places", *settings(places.stem))
     answering = recipes / "scenes-answering.toml"
     lxmert("train", answering, "-o", run / "answering", *settings(answering.stem))
     pairs = recipes / "scenes-pairs.toml"

@@ -267,6 +267,25 @@ def test_a_named_tokenizer_is_used_by_a_new_model(world: World) -> None:
     assert task.tokenizer.tokenize("Both balls") == ["both", "ball", "##s"]
 
 
+def test_modules_can_begin_anew(world: World) -> None:
+    """Where pretraining had no use for places, their embedding was learned no more afterwards."""
+    name = "lxmert.encoder.visn_fc.box_fc"
+    start = ModelSettings(start=world["pretrained"])
+    plain, task = answer(world, start), answer(world, replace(start, anew=(name,)))
+    old, new = weights(plain.model), weights(task.model)
+    changed = {key for key in old if not torch.equal(old[key], new[key])}
+    # The answer head is new in both, but drawn from other numbers.
+    assert {key for key in changed if key.startswith("lxmert.")} == {
+        f"{name}.weight",
+        f"{name}.bias",
+    }
+    torch.testing.assert_close(new[f"{name}.bias"], -new[f"{name}.weight"].sum(dim=1) / 2)
+    with pytest.raises(
+        ValueError, match=r"model.anew names 'box_fc', which is no part of the model"
+    ):
+        answer(world, replace(start, anew=("box_fc",)))
+
+
 def test_first_rows_are_frozen_on_request_and_trained_otherwise(world: World) -> None:
     """Their tables had a padding row 0 in 2019, which is the place of [CLS]."""
     for frozen in (True, False):
