@@ -27,7 +27,7 @@ ALONE := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHO
 TRAIN := $(ALONE) $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
 # Families that are learned late are trained on twice as often as the others.
 FAMILIES := what color size material exist compare place \
-	count count relation relation same same two-step two-step
+	count count relation relation same share two-step two-step
 # What each split holds; of compositional scenes, only questions are asked.
 train := qa captions pairs --count 16000 --rounds 3 --groups 12000 \
 	$(FAMILIES:%=--family %)
@@ -71,7 +71,10 @@ $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.
 $(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/places/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/simple/finished.json
+$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/share/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/share/finished.json: recipes/scenes-share.toml $(RUN)/simple/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/pretrained/finished.json

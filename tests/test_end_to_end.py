@@ -16,6 +16,7 @@ SMALL = {
     "scenes-detector": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
     "scenes-pretraining": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-pairs": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=4"],
+    "scenes-share": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-places": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-simple": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
     "scenes-answering": ["optim.steps=3", "optim.warmup_steps=1", "optim.batch_size=8"],
@@ -67,6 +68,8 @@ def make_run(lxmert: Callable[..., None]) -> None:
     lxmert("train", pretraining, "-o", run / "pretrained", *options)
     simple = recipes / "scenes-simple.toml"
     lxmert("train", simple, "-o", run / "simple", *settings(simple.stem))
+    share = recipes / "scenes-share.toml"
+    lxmert("train", share, "-o", run / "share", *settings(share.stem))
     places = recipes / "scenes-places.toml"
     lxmert("train", places, "-o", run / "places", *settings(places.stem))
     answering = recipes / "scenes-answering.toml"
@@ -110,7 +113,7 @@ def test_card_and_examples_are_made_from_the_run(
     assert lxmert(*answers, *blind, *options, run / "evaluation.json").code == 0
     eyes = ["evaluate", run / "eyes", "--data", test / "objects.json"]
     assert lxmert(*eyes, *options, run / "eyes-evaluation.json").code == 0
-    hard = ["evaluate", run / "answering", "--limit", 20]
+    hard = ["evaluate", run / "answering", "--limit", 100]
     hard += ["--data", run / "scenes/compositional/questions.jsonl"]
     hard += ["--images", run / "scenes/compositional/images"]
     assert lxmert(*hard, "-o", run / "compositional-evaluation.json").code == 0

@@ -10,7 +10,7 @@ from lxmert.scenes.descriptions import Scene
 from lxmert.scenes.hops import ask_two_step
 from lxmert.scenes.places import ask_place
 from lxmert.scenes.programs import Question
-from lxmert.scenes.relations import ask_relation, ask_same
+from lxmert.scenes.relations import ask_relation, ask_same, ask_share
 
 FAMILIES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "what": ask_what,
@@ -22,6 +22,7 @@ FAMILIES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "place": ask_place,
     "relation": ask_relation,
     "same": ask_same,
+    "share": ask_share,
     "compare": ask_compare,
     "two-step": ask_two_step,
 }

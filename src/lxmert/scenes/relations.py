@@ -105,7 +105,23 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
 
 
 def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask whether two things share an aspect, or which value, where both is possible."""
+    """Ask whether two things share an aspect, where both is possible."""
+    return _ask_common(scene, generator, pick(generator, (Same, Different)), "same")
+
+
+def ask_share(scene: Scene, generator: np.random.Generator) -> Question | None:
+    """Ask which value of an aspect two things share, where they might share none.
+
+    A model that has found one of the two things gains nothing by it when yes and no are as likely,
+    but much when asked for the value: these questions teach it to find both.
+    """
+    return _ask_common(scene, generator, Share, "share")
+
+
+def _ask_common(
+    scene: Scene, generator: np.random.Generator, kind: type[Same] | type[Share], family: str
+) -> Question | None:
+    """Ask what two things have in common."""
     for aspect in shuffled(generator, SHARED):
         named = nameable(scene, generator, without=aspect)
         alike: list[tuple[Named, Named]] = []
@@ -117,13 +133,10 @@ def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
         if not alike or not unlike:
             continue
         first, second = shuffled(generator, pick(generator, alike if coin(generator) else unlike))
-        # A model that has found one of the two things gains nothing by it when yes and no are as
-        # likely, but much when asked for the value: that helps it to find both.
-        kind = pick(generator, list(SAME_FORMS))
         program = kind(aspect, Find(first[1]), Find(second[1]))
         texts = [phrase(named[1], generator) for named in (first, second)]
         text = pick(generator, SAME_FORMS[kind]).format(*texts, aspect=aspect)
-        return Question(text, program.answer(scene.things), "same", program)
+        return Question(text, program.answer(scene.things), family, program)
     return None
 
 
