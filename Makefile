@@ -25,7 +25,7 @@ RUN := runs/default
 # One thread for each of two processes; memory is kept, as giving it back costs a quarter of the time.
 ALONE := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
 TRAIN := $(ALONE) $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
-# Families that are learned late are trained on twice as often as the others.
+# Families that need many examples are trained on twice as often as the others.
 FAMILIES := what color size material exist compare place \
 	count count relation relation same share two-step two-step
 # What each split holds; of compositional scenes, only questions are asked.

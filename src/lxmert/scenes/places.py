@@ -3,7 +3,7 @@
 import numpy as np
 
 from lxmert.scenes.descriptions import Scene, coin, phrase, pick, shuffled, single_out
-from lxmert.scenes.programs import Find, Part, Question, Where, Within, clearly_placed, within
+from lxmert.scenes.programs import Find, Part, Question, Where, Within, clear, lies
 
 WHERE_FORMS: dict[tuple[Part, Part], tuple[str, ...]] = {
     ("left", "right"): (
@@ -38,7 +38,7 @@ def ask_place(scene: Scene, generator: np.random.Generator) -> Question | None:
     parts = pick(generator, list(WHERE_FORMS))
     wanted = pick(generator, parts)
     for thing in shuffled(generator, scene.things):
-        if not clearly_placed(thing, wanted) or not within(thing, wanted):
+        if not clear(thing, wanted) or not lies(thing, wanted):
             continue
         description = single_out(scene.things, thing, generator)
         if description is None:

@@ -145,7 +145,7 @@ class Where:
     def answer(self, things: Sequence[Thing]) -> str:
         """Return the part."""
         (thing,) = self.of.select(things)
-        return self.parts[0] if within(thing, self.parts[0]) else self.parts[1]
+        return self.parts[0] if lies(thing, self.parts[0]) else self.parts[1]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Within:
     def answer(self, things: Sequence[Thing]) -> str:
         """Return `yes` or `no`."""
         (thing,) = self.of.select(things)
-        return _yes(within(thing, self.part))
+        return _yes(lies(thing, self.part))
 
 
 @dataclass(frozen=True)
@@ -234,26 +234,18 @@ class Question:
     program: Program
 
 
-def lies(thing: Thing, side: Side, other: Thing) -> bool:
-    """Tell whether a thing lies on a side of another one, as the viewer sees it."""
+def lies(thing: Thing, side: Side | Part, other: Thing | None = None) -> bool:
+    """Tell whether a thing lies on a side of another one, or of the middle, as the viewer sees it.
+
+    The middle is that of the picture for left and right, of the table for front and back.
+    """
     return _distance(thing, side, other) > 0
 
 
-def clear(thing: Thing, side: Side, other: Thing) -> bool:
-    """Tell whether anybody would agree on which side of the other thing it lies."""
+def clear(thing: Thing, side: Side | Part, other: Thing | None = None) -> bool:
+    """Tell whether anybody would agree on which side of the other thing, or the middle, it lies."""
     margin = CLEAR_ACROSS if side in ("left", "right") else CLEAR_DEPTH
     return abs(_distance(thing, side, other)) >= margin
-
-
-def within(thing: Thing, part: Part) -> bool:
-    """Tell whether a thing is in a part of the scene, as the viewer sees it."""
-    return _offset(thing, part) > 0
-
-
-def clearly_placed(thing: Thing, part: Part) -> bool:
-    """Tell whether anybody would agree on whether the thing is in that part or the opposite one."""
-    margin = CLEAR_ACROSS if part in ("left", "right") else CLEAR_DEPTH
-    return abs(_offset(thing, part)) >= margin
 
 
 def written(program: object) -> Any:
@@ -266,22 +258,15 @@ def written(program: object) -> Any:
     return [type(program).__name__.lower(), *parts]
 
 
-def _distance(thing: Thing, side: Side, other: Thing) -> float:
+def _distance(thing: Thing, side: Side | Part, other: Thing | None) -> float:
     """Return how far a thing lies on a side of another one; negative on the opposite side."""
+    across, depth = (SIZE / 2, 0.0) if other is None else (other.across, other.depth)
     if side in ("left", "right"):
-        rightward = thing.across - other.across
+        rightward = thing.across - across
         return rightward if side == "right" else -rightward
-    away = thing.depth - other.depth
-    return away if side == "behind" else -away
+    away = thing.depth - depth
+    return -away if side == "front" else away
 
 
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
-
-
-def _offset(thing: Thing, part: Part) -> float:
-    """Return how far a thing is from the middle, towards a part of the scene."""
-    if part in ("left", "right"):
-        rightward = thing.across - SIZE / 2
-        return rightward if part == "right" else -rightward
-    return thing.depth if part == "back" else -thing.depth

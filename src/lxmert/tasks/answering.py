@@ -56,7 +56,7 @@ class AnsweringData:
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
         families: types of questions to train on and to be scored by, such as simple ones first;
-            absent: all.
+            absent: all. Questions without a type stay.
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 

@@ -83,7 +83,7 @@ def refuse_start(settings: ModelSettings) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    for name in ("start", "tokenizer", "start_answers", "allow", "frozen_first_rows"):
+    for name in ("start", "tokenizer", "start_answers", "allow", "anew", "frozen_first_rows"):
         if getattr(settings, name):
             raise ValueError(
                 f"model.{name} is {getattr(settings, name)!r}, but eyes that are trained along "
