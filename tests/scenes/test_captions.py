@@ -38,10 +38,15 @@ def test_captions_are_true() -> None:
                 ), text
                 continue
             kinds["listed"] += 1
+            told: list[int] = []
             for part in text.replace(" and ", ", ").split(", "):
                 first = part.split()[0]
                 expected = 1 if first in ("a", "an") else NUMBERS[first]
-                assert len(select(["find", read(part)], rows)) == expected, (text, part)
+                group = select(["find", read(part)], rows)
+                assert len(group) == expected, (text, part)
+                told += group
+            # Groups were drawn one by one: "four metallic objects and four metal items" of four.
+            assert len(told) == len(set(told)), text
     assert min(kinds[kind] for kind in ("listed", "placed", "shared")) >= 20
 
 

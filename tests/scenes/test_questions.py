@@ -150,6 +150,31 @@ def test_a_hop_cannot_be_skipped(asked: Asked) -> None:
             assert len({rows[i][program[1]] for i in found}) >= 2, question
 
 
+def test_what_all_things_share_is_not_asked(asked: Asked) -> None:
+    """Half of the sizes and materials in scenes of up to four things needed nobody to be found."""
+    for scene, question, program in programs(asked):
+        rows = rows_of(scene.things)
+        if question.family in ASPECTS:
+            assert len({row[ASPECTS[question.family]] for row in rows}) >= 2, question
+        if question.family == "place":
+            part = program[1] if program[0] == "within" else program[1][0]
+            assert len({is_within(row, part) for row in rows}) == 2, question
+
+
+def test_the_other_thing_is_called_the_other_one(asked: Asked) -> None:
+    """A mug itself "has the color of the mug", too."""
+    seen = set()
+    for scene, question, program in programs(asked):
+        if program[0] == "query" and program[2][0] == "alike":
+            rows = rows_of(scene.things)
+            _, _, landmark, description = program[2]
+            (i,) = select(landmark, rows)
+            fits = i in select(["find", description], rows)
+            assert (" other " in question.text) == fits, question
+            seen.add(fits)
+    assert seen == {True, False}
+
+
 def test_families_are_as_frequent_as_each_other_and_their_answers_balanced(asked: Asked) -> None:
     """A retry until a question fits biases its answers, unless both were possible (trial: 65 %)."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)

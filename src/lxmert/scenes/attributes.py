@@ -57,9 +57,12 @@ def ask_material(scene: Scene, generator: np.random.Generator) -> Question | Non
 def _ask(
     scene: Scene, generator: np.random.Generator, aspect: str, family: str, forms: Sequence[str]
 ) -> Question | None:
-    """Ask for an aspect; its value is drawn first, so that rare values are asked for as often."""
+    """Ask for an aspect in which things differ, or nobody would have to find the one that is meant.
+
+    Its value is drawn first, so that rare values are asked for as often.
+    """
     values = shuffled(generator, sorted({getattr(thing, aspect) for thing in scene.things}))
-    if not values:
+    if len(values) < 2:
         return None
     options = [thing for thing in scene.things if getattr(thing, aspect) == values[0]]
     description = single_out(scene.things, pick(generator, options), generator, without=aspect)

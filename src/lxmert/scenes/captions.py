@@ -8,7 +8,7 @@ from lxmert.scenes.descriptions import (
     Description,
     Thing,
     describe,
-    matches,
+    fitting,
     phrase,
     pick,
     shuffled,
@@ -37,15 +37,17 @@ def caption(things: Sequence[Thing], generator: np.random.Generator) -> str:
 
 
 def _list(things: Sequence[Thing], generator: np.random.Generator) -> str:
-    """Name one to three groups of objects, with their numbers."""
+    """Name one to three groups of objects, with their numbers; no object is in two of them."""
     parts: list[str] = []
+    told: list[Thing] = []
     for thing in shuffled(generator, things)[: int(generator.integers(1, 4))]:
         description = _random_description(thing, generator)
-        count = matches(things, description)
-        text = phrase(description, generator, many=count > 1)
-        part = f"{NUMBERS[count]} {text}" if count > 1 else with_article(text)
-        if part not in parts:
-            parts.append(part)
+        group = fitting(things, description)
+        if any(member in told for member in group):
+            continue
+        told += group
+        text = phrase(description, generator, many=len(group) > 1)
+        parts.append(f"{NUMBERS[len(group)]} {text}" if len(group) > 1 else with_article(text))
     parts = parts or ["an empty table"]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 

@@ -48,10 +48,10 @@ MORE_FORMS: dict[Comparison, tuple[str, ...]] = {
         "Are the {} less numerous than the {}?",
     ),
     "equally": (
-        "Are there as many {} as {}?",
-        "Do you see as many {} as {}?",
+        "Are there exactly as many {} as {}?",
+        "Do you see exactly as many {} as {}?",
         "Is the number of {} the same as the number of {}?",
-        "Are the {} as numerous as the {}?",
+        "Are the {} exactly as numerous as the {}?",
     ),
 }
 

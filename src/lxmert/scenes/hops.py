@@ -16,6 +16,7 @@ from lxmert.scenes.descriptions import (
     coin,
     describe,
     draw_aspects,
+    fits,
     fitting,
     phrase,
     pick,
@@ -180,8 +181,9 @@ def _query_alike(scene: Scene, generator: np.random.Generator) -> Question | Non
     if description is None or shared in description:
         return None
     forms = ALIKE_NAME_FORMS if aspect == "name" else ALIKE_FORMS
+    other = "other " if fits(landmark[0], description) else ""
     text = pick(generator, forms).format(
-        phrase(description, generator),
+        other + phrase(description, generator),
         phrase(landmark[1], generator),
         aspect=aspect,
         shared=shared,

@@ -34,11 +34,17 @@ WITHIN_FORMS = (
 
 
 def ask_place(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask in which part of the scene a thing is; the part is drawn before the thing."""
+    """Ask in which part of the scene a thing is, where things are in the opposite one, too.
+
+    The part is drawn before the thing.
+    """
     parts = pick(generator, list(WHERE_FORMS))
     wanted = pick(generator, parts)
-    for thing in shuffled(generator, scene.things):
-        if not clear(thing, wanted) or not lies(thing, wanted):
+    placed = [thing for thing in shuffled(generator, scene.things) if clear(thing, wanted)]
+    if len({lies(thing, wanted) for thing in placed}) < 2:
+        return None
+    for thing in placed:
+        if not lies(thing, wanted):
             continue
         description = single_out(scene.things, thing, generator)
         if description is None:

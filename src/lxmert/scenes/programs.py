@@ -24,7 +24,7 @@ OPPOSITES: dict[Side, Side] = {
 
 CLEAR_ACROSS, CLEAR_DEPTH = 9.0, 0.45
 """Pixels, units of the ground: closer things are neither left nor right, in front nor behind. The
-same holds of things that are closer to the middle of the picture, or of the table."""
+same holds of things that are closer to the middle of the picture."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,8 @@ class Question:
 def lies(thing: Thing, side: Side | Part, other: Thing | None = None) -> bool:
     """Tell whether a thing lies on a side of another one, or of the middle, as the viewer sees it.
 
-    The middle is that of the picture for left and right, of the table for front and back.
+    The middle is that of the picture: its middle column for left and right, and for front and back
+    the depth at which the camera looks, about its middle row.
     """
     return _distance(thing, side, other) > 0
 

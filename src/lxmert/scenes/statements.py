@@ -1,7 +1,8 @@
 """Statements about two pictures, each about four pairs: true of two of them, false of the others.
 
 In a group of four, a true and a false pair have their left picture in common, the other two their
-right one. So neither the words nor one picture alone tell whether a statement is true.
+right one. So the words alone do not tell whether a statement is true, and one picture does not for
+certain.
 """
 
 from collections.abc import Sequence
@@ -76,10 +77,10 @@ COMPARE_FORMS: dict[Comparison, tuple[str, ...]] = {
         "The {side} image contains fewer {several} than the {other} image.",
     ),
     "equally": (
-        "The {side} picture shows as many {several} as the {other} one.",
-        "There are as many {several} in the {side} picture as in the {other} one.",
-        "As many {several} are on the {side} table as on the {other} one.",
-        "The {side} image contains as many {several} as the {other} image.",
+        "The {side} picture shows exactly as many {several} as the {other} one.",
+        "There are exactly as many {several} in the {side} picture as in the {other} one.",
+        "Exactly as many {several} are on the {side} table as on the {other} one.",
+        "The {side} image contains exactly as many {several} as the {other} image.",
     ),
 }
 EACH_FORMS = (

@@ -19,8 +19,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """As BERT's tokenizers name them."""
 
 _PUNCTUATION = (",", ".", ":", "?")
-_FRAMES = "an empty table and of the same, exactly at least at most is are a"
-"""What captions and statements put together without a form."""
+_FRAMES = "an empty table and of the same, exactly at least at most is are a other"
+"""What captions, statements and questions put together without a form."""
 
 
 def all_words() -> list[str]:
