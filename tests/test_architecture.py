@@ -34,8 +34,9 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"whole_files", "workers"}
-# Every room but the leaves may write files as a whole, and begin processes that end with it.
+BASE = {"locks", "whole_files", "workers"}
+# Every room but the leaves may write files as a whole, keep others from them, and begin processes
+# that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
 ARROWS["workflows"] = set(ARROWS) - {"serve", "scale", "terminal"}

@@ -380,7 +380,7 @@ def test_two_processes_do_not_fetch_into_one_folder(tmp_path: Path, server: Serv
     known = [remote(f"{server.url}/a.bin")]
     first = fetch([*known, Remote("set/b.bin", (f"{server.url}/a.bin",))], tmp_path)
     assert isinstance(next(first), Fetched)
-    with pytest.raises(ValueError, match="another process fetches into"):
+    with pytest.raises(ValueError, match="being written by another process"):
         next(fetch(known, tmp_path))
     list(first)
     assert not next(fetch(known, tmp_path)).new

@@ -1,4 +1,4 @@
-"""What stops a run: a full disk, a file that vanishes. The last good checkpoint stays."""
+"""What stops a run: a full disk, a file that vanishes, another run. Its checkpoints stay."""
 
 import json
 import multiprocessing
@@ -87,3 +87,33 @@ def test_a_file_that_vanishes_stops_the_run_with_its_name_and_every_loss(tmp_pat
     assert json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])["step"] == 2
     assert train(recipe, toy_task(recipe), tmp_path / "run", cpu=True)
     assert TASKS["toy"] is ToyTask
+
+
+class Slow(ToyTask):
+    """A second process is told to train in the same folder while this one writes a checkpoint."""
+
+    folder = None
+    messages = ()
+
+    def evaluate(self, *, device, limit=None):
+        part = self.folder / "run" / "checkpoints" / "step-9.part"
+        part.mkdir()
+        with pytest.raises(ValueError, match="run is being written by another process") as refused:
+            train_toy(self.folder)
+        assert part.is_dir(), "of the run that was there first"
+        part.rmdir()
+        self.messages = (*self.messages, str(refused.value))
+        return super().evaluate(device=device, limit=limit)
+
+
+def test_two_runs_in_one_folder_are_refused_and_the_first_goes_on(tmp_path):
+    """The second one removed the checkpoint that the first was writing, and both wrote the log."""
+    train_toy(tmp_path / "whole")
+    recipe = toy_recipe(tmp_path / "ours")
+    task = Slow(recipe.settings, seed=recipe.seed)
+    task.folder = tmp_path / "ours"
+    train(recipe, task, tmp_path / "ours" / "run", cpu=True)
+    assert len(task.messages) == 4
+    ours, theirs = (load_file(tmp_path / n / "run/model.safetensors") for n in ("ours", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert train_toy(tmp_path / "ours"), "it is finished, and nobody holds the folder any more"

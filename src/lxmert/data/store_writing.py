@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +34,7 @@ from lxmert.data.store_layout import (
     region_record,
     save_header,
 )
+from lxmert.locks import FolderLock
 from lxmert.schema import Failure, Regions
 
 Extracted = tuple[str, Regions] | Failure
@@ -74,7 +74,7 @@ class StoreWriter:
             _check_unused(self.folder)
         else:
             _check_same(self.folder, load_header(self.folder / begun)[0], header)
-        self._lock = _lock(self.folder)
+        self._lock = FolderLock(self.folder, file=IMAGES)
         state = _recover(self.folder, header)
         self.done: set[str] = set(state.ids)
         self._ends = state.ends
@@ -90,8 +90,9 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for file in (*self._files.values(), self._lock):
+        for file in self._files.values():
             file.close()
+        self._lock.close()
 
     def add(self, item: Extracted) -> None:
         """Append the regions of an image, or note that it has none.
@@ -264,20 +265,3 @@ def _check_same(folder: Path, begun: StoreHeader, header: StoreHeader) -> None:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _lock(folder: Path) -> BinaryIO:
-    """Keep other processes from writing until the file is closed, or the process ends."""
-    file = (folder / IMAGES).open("ab")
-    if sys.platform == "win32":
-        return file
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ValueError(
-            f"{folder} is being written by another process: wait for it, or name another folder"
-        ) from error
-    return file

@@ -3,14 +3,14 @@
 import json
 import shutil
 import stat
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
+from lxmert.locks import FolderLock
 from lxmert.official.downloading import Progress, download
 from lxmert.official.downloads import file_checksum
 from lxmert.official.sources import Remote, name_within
@@ -66,7 +66,7 @@ def fetch(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with closing(FolderLock(folder, file=".lock")):
         for remote in remotes:
             entry = _read_manifest(folder).get(remote.name)
             new = entry is None or not _is_whole(folder, entry)
@@ -251,19 +251,3 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged (it lists no files): remove it, and fetch again")
     assert isinstance(content, dict)
     return content
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from fetching into a folder."""
-    with (folder / ".lock").open("a") as lock:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"another process fetches into {folder}: wait for it, or name another folder"
-                ) from error
-        yield

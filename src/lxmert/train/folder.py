@@ -18,6 +18,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+from lxmert.locks import FolderLock
 from lxmert.train.tables import flatten
 from lxmert.whole_files import write_whole
 
@@ -55,9 +56,18 @@ def check_folder(output: Path, table: dict[str, object]) -> None:
             )
 
 
-def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
-    """Create the folder of a run and write what it is made from; the recipe last."""
+def hold_folder(output: Path) -> FolderLock:
+    """Create the folder of a run, and keep other processes from training in it.
+
+    Raises:
+        ValueError: if one does.
+    """
     output.mkdir(parents=True, exist_ok=True)
+    return FolderLock(output)
+
+
+def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
+    """Write what a run is made from into its folder; the recipe last."""
     write_whole(output / "versions.json", json.dumps(versions, indent=2) + "\n")
     write_whole(output / _RECIPE, recipe_text)
 

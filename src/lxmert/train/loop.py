@@ -8,6 +8,7 @@ the same update however it is cut.
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,7 @@ from lxmert.train.folder import (
     close_folder,
     find_versions,
     finished_metrics,
+    hold_folder,
     open_folder,
 )
 from lxmert.train.meter import Meter
@@ -106,20 +108,23 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
 
     Raises:
         ValueError: the settings do not fit the number of processes, the device, the task or the
-            run that is already in the folder.
+            run that is already in the folder; or somebody else trains there now.
         FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
         OSError: a file vanished or the disk is full; the last good checkpoint is kept.
     """
     metrics = check_finished(recipe, output)
     if metrics is not None:
         return metrics
-    run, random_states = _start(recipe, task, output, cpu=cpu)
-    with run.report:
-        try:
-            _run_steps(run, random_states)
-            metrics = _finish(run)
-        except (OSError, SafetensorError) as problem:
-            raise OSError(_tell_stop(run, problem)) from problem
+    accelerator = start_processes(recipe.loop.precision, cpu=cpu)
+    total_steps = _count_steps(recipe, task, accelerator)
+    with closing(hold_folder(output)) if accelerator.is_main_process else nullcontext():
+        run, random_states = _start(recipe, task, output, accelerator, total_steps)
+        with run.report:
+            try:
+                _run_steps(run, random_states)
+                metrics = _finish(run)
+            except (OSError, SafetensorError) as problem:
+                raise OSError(_tell_stop(run, problem)) from problem
     if run.is_main:
         _logger.info("%s is finished after %d steps", output, run.total_steps)
     return metrics
@@ -138,15 +143,19 @@ def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
     return metrics
 
 
-def _start(
-    recipe: Recipe, task: Task, output: Path, *, cpu: bool
-) -> tuple[_Run, list[dict[str, object]]]:
-    """Prepare a run up to its first step, and return the random states to begin with."""
-    accelerator = start_processes(recipe.loop.precision, cpu=cpu)
+def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
+    """Return the number of steps; refuse settings that do not fit the task or the processes."""
     check_batch(recipe.optim.batch_size, recipe.loop.micro_batches * accelerator.num_processes)
     total_steps = num_steps(recipe.optim, _num_examples(task))
     check_warmup(recipe.optim, total_steps)
     check_objectives(recipe.optim, task.loss_weights)
+    return total_steps
+
+
+def _start(
+    recipe: Recipe, task: Task, output: Path, accelerator: Accelerator, total_steps: int
+) -> tuple[_Run, list[dict[str, object]]]:
+    """Prepare a run up to its first step, and return the random states to begin with."""
     if recipe.loop.gradient_checkpointing:
         _recompute_layers(task.model)
     task.model.to(accelerator.device)

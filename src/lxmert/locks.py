@@ -1,0 +1,49 @@
+"""Locks that keep other processes from writing into a folder, and end with the one that holds them.
+
+On Windows, which has no such locks, they keep nobody away.
+"""
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+
+class FolderLock:
+    """Held from when it is made until it is closed or forgotten, or its process is gone.
+
+    Attributes:
+        close: releases it; a second call does nothing.
+    """
+
+    def __init__(self, folder: Path, *, file: str | None = None) -> None:
+        """Take the lock.
+
+        Args:
+            folder: must be there.
+            file: name of a file in it that is locked in its stead, and made if there is none: on
+                a shared disk that keeps other machines away too. Absent: nothing is left behind.
+
+        Raises:
+            ValueError: if the folder is locked already.
+        """
+        self.close: Callable[[], object] = lambda: None
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        target, flags = (
+            (folder, os.O_RDONLY) if file is None else (folder / file, os.O_RDWR | os.O_CREAT)
+        )
+        descriptor = os.open(target, flags, 0o666)
+        self.close = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise ValueError(
+                f"{folder} is being written by another process: wait for it, or name another folder"
+            ) from error
+        # A forked process may outlive its killed owner by seconds: it must not hold the lock on.
+        os.register_at_fork(after_in_child=self.close)
