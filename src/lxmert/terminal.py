@@ -16,15 +16,15 @@ _SHOWN = 10
 """Failures that are told one by one."""
 
 
-def check_figure(path: Path) -> None:
-    """Refuse a figure that could not be saved, before anything is computed for it."""
+def check_figure(path: Path, option: str) -> None:
+    """Refuse a picture that could not be saved, before anything is computed for it."""
     from PIL import Image
 
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ValueError(
-            f"--figure {path} has no ending of a picture: try {path.stem or 'out'}.png"
+            f"{option} {path} has no ending of a picture: try {path.stem or 'out'}.png"
         )
-    check_output(path, "--figure")
+    check_output(path, option)
 
 
 def check_output(path: Path, option: str) -> None:
@@ -36,6 +36,17 @@ def check_output(path: Path, option: str) -> None:
     if not os.access(path.absolute().parent, os.W_OK):
         raise PermissionError(
             f"{option} {path}: the folder {path.parent} may not be written to; name another one"
+        )
+
+
+def check_output_folder(path: Path, option: str) -> None:
+    """Refuse a folder that could not be made or written to, before anything is computed for it."""
+    found = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not found.is_dir():
+        raise NotADirectoryError(f"{option} {path}: {found} is a file; name another folder")
+    if not os.access(found, os.W_OK):
+        raise PermissionError(
+            f"{option} {path}: the folder {found} may not be written to; name another one"
         )
 
 

@@ -169,19 +169,64 @@ def test_questions_that_no_table_allows_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
-    """It said "No space left on device", but neither where nor that the same command goes on."""
-    command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "3"]
-    command += ["-o", str(tmp_path / "x")]
-    done = subprocess.run(  # no picture fits into 10 kB
-        command,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+def test_a_family_that_no_picture_allows_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only where no family was possible it was said; an empty one was found out in training."""
+    some = {"kinds": ("qa",), "families": ("two-step", "what", "same"), "fewest": 1, "most": 2}
+    make_dataset(tmp_path / "x", Contents(**(ARGUMENTS | some)))
+    (told,) = caplog.messages
+    assert told.startswith("no picture of 9 with 1 to 2 objects gives a question of two-step or sa")
+
+
+def test_two_processes_do_not_make_one_data_set(made: Path, tmp_path: Path) -> None:
+    """The second removed what the first wrote, and with a smaller count its pictures as well."""
+    few = Contents(**(ARGUMENTS | {"count": 8}))
+    refused = []
+
+    def again(done: int) -> None:
+        if done == 5:
+            with pytest.raises(ValueError, match=r"valid\.partial is being written by another pro"):
+                make_dataset(tmp_path / "valid", few)
+            refused.append(done)
+
+    make_dataset(tmp_path / "valid", CONTENTS, progress=again)
+    assert refused == [5]
+    assert content(tmp_path / "valid") == content(made)
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    """It was `[Errno 20] Not a directory`, or a question whether the disk is full."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"x\.partial cannot be completed .*Not a dir.*: mend this"):
+        make_dataset(tmp_path / "file" / "x", CONTENTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        (["qa", "--count", "3"], 10_000),  # no picture fits into 10 kB
+        (["pairs", "--count", "8", "--groups", "600"], 70_000),  # nor the statements into 70 kB
+    ],
+)
+def test_a_full_disk_is_told_with_what_to_do(
+    tmp_path: Path, arguments: list[str], most: int
+) -> None:
+    """It said "No space left on device", but neither where nor that the same command goes on.
+
+    Later it still said no more than that where the disk was full only when texts were written.
+    """
+    command = [sys.executable, "-m", "lxmert", "scenes", "make", *arguments]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "x")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
     assert f"{tmp_path}/x.partial cannot be completed" in done.stderr
     assert done.stderr.endswith("is the disk full? The same command goes on\n")
+    assert (tmp_path / "x.partial/objects.json").exists() == ("pairs" in arguments)
 
 
 def test_an_existing_folder_is_never_overwritten(made: Path) -> None:
@@ -218,6 +263,11 @@ def test_a_run_begun_with_other_arguments_is_refused(tmp_path: Path) -> None:
 def test_impossible_requests_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Contents(**(ARGUMENTS | wrong))
+
+
+def test_settings_of_what_is_not_made_are_not_looked_at() -> None:
+    """Without pairs, their number was refused."""
+    assert Contents(**(ARGUMENTS | {"kinds": ("qa",), "groups": 0, "captions": 0})).groups == 0
 
 
 def test_tables_hold_as_many_objects_as_asked_for(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The contact sheet shows scenes with their boxes and texts, and refuses what is no data set."""
 
+import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lxmert.scenes.dataset import Contents, make_dataset
-from lxmert.scenes.sheet import draw_sheet
+from lxmert.scenes.sheet import draw_sheet, save_sheet
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,50 @@ def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
         draw_sheet(folder, count=9, seed=1)
     with pytest.raises(FileNotFoundError, match="lxmert scenes make qa -o"):
         draw_sheet(tmp_path, count=1, seed=1)
+    with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
+        draw_sheet(folder, count=1, seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"objects\.json is damaged \(JSONDecodeError.*make the data set again"),
+        ("[7]", r"objects\.json is damaged \(TypeError"),
+        ('{"images": []}', r"objects\.json is damaged \(KeyError\('annotations'\)"),
+        (
+            '{"images": [], "annotations": [{"image_id": 1, "bbox": [3]}]}',
+            "objects.json is damaged",
+        ),
+        ('{"images": [], "annotations": []}', r"objects\.json lists no picture"),
+    ],
+)
+def test_a_damaged_list_of_objects_is_named(tmp_path: Path, content: str, message: str) -> None:
+    """It was a message of JSON's without the file, a traceback, or "has 1 to 0 scenes"."""
+    (tmp_path / "objects.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        draw_sheet(tmp_path, count=None, seed=1)
+
+
+def test_damaged_texts_are_named(folder: Path, tmp_path: Path) -> None:
+    """It was a message of JSON's without the file."""
+    shutil.copytree(folder, tmp_path / "x")
+    with (tmp_path / "x" / "captions.jsonl").open("a") as lines:
+        lines.write('{"image": "half a li')
+    with pytest.raises(ValueError, match=r"captions\.jsonl is damaged \(JSONDecodeError"):
+        draw_sheet(tmp_path / "x", count=None, seed=1)
+
+
+def test_a_sheet_that_cannot_be_saved_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
+    """The picture was written in place, so that a full disk left half of it."""
+    path = tmp_path / "sheet.PNG"
+    save_sheet(folder, path, count=1, seed=1)
+    assert Image.open(path).format == "PNG"
+    before, (soft, hard) = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_sheet(folder, path, count=2, seed=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

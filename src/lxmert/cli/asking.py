@@ -35,7 +35,7 @@ def ask(
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:
-        check_figure(figure)
+        check_figure(figure, "--figure")
     from lxmert.pipeline import LxmertPipeline
 
     hide_weight_bars()

@@ -1,11 +1,11 @@
 """Commands of the miniature world."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lxmert.terminal import check_output, show_progress
+from lxmert.terminal import check_figure, check_output_folder, show_progress
 
 
 def make(
@@ -22,15 +22,20 @@ def make(
     ] = "train",
     count: Annotated[int, typer.Option(help="Number of pictures.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
-    rounds: Annotated[int, typer.Option(help="Questions of each family for each picture.")] = 6,
+    rounds: Annotated[
+        int | None, typer.Option(help="Questions of each family for each picture; left out: 6.")
+    ] = None,
     family: Annotated[
         list[str] | None,
         typer.Option(help="Only questions of this family; may be given several times."),
     ] = None,
-    captions: Annotated[int, typer.Option(help="Captions for each picture.")] = 4,
+    captions: Annotated[
+        int | None, typer.Option(help="Captions for each picture; left out: 4.")
+    ] = None,
     groups: Annotated[
-        int, typer.Option(help="Statements, each about four pairs of pictures.")
-    ] = 1000,
+        int | None,
+        typer.Option(help="Statements, each about four pairs of pictures; left out: 1000."),
+    ] = None,
     objects: Annotated[
         tuple[int, int], typer.Option(help="Fewest and most objects on a table, within 1 to 8.")
     ] = (3, 8),
@@ -39,20 +44,27 @@ def make(
 
     For example: lxmert scenes make qa captions --split train --count 2000 -o scenes/train
     """
-    from lxmert.scenes.dataset import KINDS, Contents, make_dataset
-    from lxmert.scenes.questions import FAMILIES
+    from lxmert.scenes.dataset import KINDS, SETTINGS, Contents, make_dataset
 
+    check_output_folder(output, "--output")
+    families = tuple(family) if family else None
+    texts = {"rounds": rounds, "families": families, "captions": captions, "groups": groups}
+    given: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
+    for name in given:
+        if SETTINGS[name] not in kinds:
+            option = "family" if name == "families" else name
+            raise ValueError(
+                f"--{option} is for {SETTINGS[name]}, which is not to be made: add "
+                f"{SETTINGS[name]}, or leave --{option} out"
+            )
     contents = Contents(
         kinds=tuple(dict.fromkeys(kinds)),
         split=split,
         count=count,
         seed=seed,
-        rounds=rounds,
-        families=tuple(family or FAMILIES),
-        captions=captions,
-        groups=groups,
         fewest=objects[0],
         most=objects[1],
+        **given,
     )
     with show_progress("pictures") as progress:
         counts = make_dataset(output, contents, progress=lambda done: progress(done, count))
@@ -70,8 +82,8 @@ def show(
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
 ) -> None:
     """Draw a contact sheet: scenes with their boxes, and some of what is said about them."""
-    from lxmert.scenes.sheet import draw_sheet
+    from lxmert.scenes.sheet import save_sheet
 
-    check_output(output, "--output")
-    draw_sheet(folder, count=count, seed=seed).save(output)
+    check_figure(output, "--output")
+    save_sheet(folder, output, count=count, seed=seed)
     print(f"{output}: scenes of {folder}")

@@ -15,10 +15,13 @@ vocab.txt        every word of such texts behind BERT's special tokens: a tokeni
 Images are named relative to `images/`. A box is `(x1, y1, x2, y2)`, but in COCO's format.
 """
 
+import errno
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lxmert.locks import FolderLock
 from lxmert.scenes.captions import caption
 from lxmert.scenes.descriptions import Scene, Thing, fits
 from lxmert.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
@@ -45,7 +49,14 @@ Record = dict[str, Any]
 KINDS = {"qa": "questions.jsonl", "captions": "captions.jsonl", "pairs": "pairs.jsonl"}
 """What may be said about pictures -> the file of it."""
 
+SETTINGS = {"rounds": "qa", "families": "qa", "captions": "captions", "groups": "pairs"}
+"""Setting of `Contents` -> the only kind of texts that it is about."""
+
 _RECORDS = "records.jsonl"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,8 @@ class Contents:
         most: number of objects to put on a table at most.
 
     Raises:
-        ValueError: for an unknown name, or a number out of range.
+        ValueError: for an unknown name, or a number out of range; what is about a kind that is not
+            made may be anything.
     """
 
     kinds: tuple[str, ...]
@@ -87,7 +99,8 @@ class Contents:
         if "pairs" in self.kinds:
             least["count"] = FEWEST_PICTURES
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
+            is_used = SETTINGS.get(name) in (None, *self.kinds)
+            if is_used and getattr(self, name) < minimum:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}: it must be at least {minimum}"
                     + (" for pairs" if minimum == FEWEST_PICTURES else "")
@@ -113,28 +126,23 @@ def make_dataset(
 
     Raises:
         FileExistsError: if the folder exists.
-        OSError: if the disk is full; what is there stays.
-        ValueError: if an interrupted run had other contents, pairs find too few pictures, or
-            nothing of a kind can be said.
+        OSError: if the folder cannot be written or the disk is full; what is there stays.
+        ValueError: if an interrupted run had other contents, another process is at it, pairs find
+            too few pictures, or no question of any family can be asked.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
     work = folder.with_name(folder.name + ".partial")
-    (work / "images").mkdir(parents=True, exist_ok=True)
     try:
-        records = _make_pictures(work, contents, progress)
+        (work / "images").mkdir(parents=True, exist_ok=True)
+        with closing(FolderLock(work)):
+            counts = _complete(work, contents, progress)
+            work.rename(folder)
     except OSError as problem:
-        raise OSError(
-            f"{work} cannot be completed ({problem}): is the disk full? The same command goes on"
-        ) from problem
-    del records[contents.count :]  # of a run that was meant to be longer
-    pictures = {record["image"] for record in records}
-    for path in (work / "images").iterdir():
-        if path.name not in pictures:
-            path.unlink()
-    counts = _write_labels(work, contents, records)
-    (work / _RECORDS).unlink()
-    work.rename(folder)
+        remedy = "mend this and give the same command again, or name another folder"
+        if problem.errno in _FULL:
+            remedy = "is the disk full? The same command goes on"
+        raise OSError(f"{work} cannot be completed ({problem}): {remedy}") from problem
     return counts
 
 
@@ -149,6 +157,23 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
         across=annotation["bbox"][0] + annotation["bbox"][2] / 2,
         depth=annotation["depth"],
     )
+
+
+def _complete(
+    folder: Path, contents: Contents, progress: Callable[[int], None] | None
+) -> dict[str, int]:
+    """Make all that a data set lacks; return the number of lines in the file of each kind."""
+    records = _make_pictures(folder, contents, progress)
+    del records[contents.count :]  # of a run that was meant to be longer
+    pictures = {record["image"] for record in records}
+    for path in (folder / "images").iterdir():
+        if path.name not in pictures:
+            path.unlink()
+    if "qa" in contents.kinds:
+        _check_families(folder, contents, records)
+    counts = _write_labels(folder, contents, records)
+    (folder / _RECORDS).unlink()
+    return counts
 
 
 def _make_pictures(
@@ -242,6 +267,20 @@ def _annotations(picture: Picture) -> list[Record]:
     ]
 
 
+def _check_families(folder: Path, contents: Contents, records: Sequence[Record]) -> None:
+    """Warn of families that no picture gives a question of; refuse if there is no other."""
+    asked = {question["family"] for record in records for question in record["questions"]}
+    missing = [family for family in dict.fromkeys(contents.families) if family not in asked]
+    problem = (
+        f"no picture of {len(records)} with {contents.fewest} to {contents.most} objects gives a "
+        f"question of {' or '.join(missing)}: allow more objects, or make more pictures"
+    )
+    if not asked:
+        raise ValueError(f"{problem}, after removing {folder}")
+    if missing:
+        _logger.warning("%s", problem)
+
+
 def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> dict[str, int]:
     """Write the boxes, and a file for each kind of texts; return the number of its lines."""
     objects = _coco(records)
@@ -259,12 +298,6 @@ def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -
             for row in makers[kind]():
                 lines.write(json.dumps(row) + "\n")
                 counts[kind] += 1
-        if not counts[kind]:
-            raise ValueError(
-                f"no picture of {len(records)} with {contents.fewest} to {contents.most} objects "
-                f"gives a question of {' or '.join(contents.families)}: allow more objects, or "
-                f"make more pictures, after removing {folder}"
-            )
     return counts
 
 

@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lxmert.scenes.descriptions import pick, shuffled
+from lxmert.whole_files import whole_file
 
 Record = dict[str, Any]
 
@@ -22,6 +24,12 @@ _USUAL = 12
 
 _PAPER, _INK, _FRAME = (250, 250, 248), (30, 32, 36), (255, 255, 255)
 
+Box = tuple[float, float, float, float]
+"""`(x, y, width, height)` in pixels, as COCO's format has it."""
+
+_DAMAGE = (ValueError, TypeError, LookupError)
+"""What reading a file of another form ends in."""
+
 
 def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
     """Draw some scenes of a data set.
@@ -29,11 +37,41 @@ def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
     Args:
         folder: as `make_dataset` writes it.
         count: number of scenes, at least 1; None: 12, or all where there are fewer.
-        seed: decides which scenes and texts.
+        seed: decides which scenes and texts, at least 0.
+
+    Raises:
+        FileNotFoundError: if the folder holds no data set, or a picture is not there.
+        ValueError: if it holds fewer scenes or is damaged, or the seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: it must be at least 0")
+    boxes = _read_boxes(folder)
+    count = min(_USUAL, len(boxes)) if count is None else count
+    if not 1 <= count <= len(boxes):
+        raise ValueError(f"count is {count}: {folder} has 1 to {len(boxes)} scenes to show")
+    generator = np.random.default_rng(seed)
+    chosen = shuffled(generator, list(boxes))[:count]
+    texts = _read_texts(folder, set(chosen))
+    cells = []
+    for name in chosen:
+        picture = _draw_scene(folder / "images" / name, boxes[name])
+        cells.append(_with_text(picture, _choose_texts(texts[name], generator)))
+    return _arrange(cells)
+
+
+def save_sheet(folder: Path, path: Path, *, count: int | None, seed: int) -> None:
+    """Save what `draw_sheet` draws as a picture, under its name only when it is whole."""
+    sheet = draw_sheet(folder, count=count, seed=seed)
+    with whole_file(path) as partial:
+        sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()])
+
+
+def _read_boxes(folder: Path) -> dict[str, list[Box]]:
+    """Return the boxes of each picture, by its name.
 
     Raises:
         FileNotFoundError: if the folder holds no data set.
-        ValueError: if it holds fewer scenes.
+        ValueError: if the file of it is damaged, or lists no picture.
     """
     path = folder / "objects.json"
     if not path.is_file():
@@ -41,41 +79,48 @@ def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
             f"{folder} holds no objects.json; expected a data set: make one with "
             f"lxmert scenes make qa -o {folder}"
         )
-    content: Record = json.loads(path.read_text(encoding="utf-8"))
-    images = content["images"]
-    count = min(_USUAL, len(images)) if count is None else count
-    if not 1 <= count <= len(images):
-        raise ValueError(f"count is {count}: {folder} has 1 to {len(images)} scenes to show")
-    generator = np.random.default_rng(seed)
-    chosen = shuffled(generator, images)[:count]
-    boxes: dict[int, list[list[float]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        boxes[annotation["image_id"]].append(annotation["bbox"])
-    texts = _read_texts(folder, {image["file_name"] for image in chosen})
-    cells = []
-    for image in chosen:
-        name = image["file_name"]
-        picture = _draw_scene(folder / "images" / name, boxes[image["id"]])
-        cells.append(_with_text(picture, _choose_texts(texts[name], generator)))
-    return _arrange(cells)
+    try:
+        content: Record = json.loads(path.read_text(encoding="utf-8"))
+        boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
+        names: dict[str, int] = {image["file_name"]: image["id"] for image in content["images"]}
+        for annotation in content["annotations"]:
+            x, y, width, height = map(float, annotation["bbox"])
+            boxes[annotation["image_id"]].append((x, y, width, height))
+    except _DAMAGE as problem:
+        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
+    if not names:
+        raise ValueError(f"{path} lists no picture: make the data set again")
+    return {name: boxes[number] for name, number in names.items()}
 
 
 def _read_texts(folder: Path, names: set[str]) -> dict[str, dict[str, list[str]]]:
     """Return what is said about some pictures, by kind or family."""
     texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in ("questions.jsonl", "captions.jsonl", "pairs.jsonl"):
-        if not (folder / file).is_file():
-            continue
-        for row in map(json.loads, (folder / file).read_text(encoding="utf-8").splitlines()):
-            if "caption" in row and row["image"] in names:
-                texts[row["image"]]["caption"].append(row["caption"])
-            elif row.get("image") in names:
-                text = f"{row['question']} {row['answer']}"
-                texts[row["image"]][row["family"]].append(text)
-            elif "images" in row and row["images"][0] in names:
-                text = f"[with {row['images'][1]}] {row['question']} {row['answer']}"
-                texts[row["images"][0]]["pair"].append(text)
+        if (folder / file).is_file():
+            for name, kind, text in _read_lines(folder / file):
+                if name in names:
+                    texts[name][kind].append(text)
     return texts
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the picture, the kind or family and the text of each line.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            if "caption" in row:
+                yield row["image"], "caption", row["caption"]
+            elif "images" in row:
+                left, right = row["images"]
+                yield left, "pair", f"[with {right}] {row['question']} {row['answer']}"
+            else:
+                yield row["image"], row["family"], f"{row['question']} {row['answer']}"
+    except _DAMAGE as problem:
+        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
 
 
 def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -> list[str]:
@@ -84,9 +129,10 @@ def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -
     return [pick(generator, texts[family]) for family in families]
 
 
-def _draw_scene(path: Path, boxes: list[list[float]]) -> Image.Image:
+def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     """Enlarge a picture and draw its boxes."""
-    picture = Image.open(path).convert("RGB")
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
     picture = picture.resize((picture.width * _SCALE, picture.height * _SCALE))
     draw = ImageDraw.Draw(picture)
     for x, y, width, height in boxes:

@@ -1,0 +1,43 @@
+"""The commands of the miniature world refuse in one line, before anything is rendered or drawn."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["captions", "--rounds", "2"], "--rounds is for qa, which is not to be made: add qa"),
+        (["pairs", "--family", "what"], "--family is for qa, which is not to be made: add qa"),
+        (["qa", "--captions", "4"], "--captions is for captions, which is not to be made: add"),
+        (["qa", "captions", "--groups", "0"], "leave --groups out"),
+    ],
+)
+def test_an_option_about_texts_that_are_not_made_is_refused(
+    lxmert: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    """Such options were ignored without a word, and zero groups refused where none are made."""
+    result = lxmert("scenes", "make", *arguments, "-o", tmp_path / "x")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert message in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> None:
+    """It said `[Errno 20] Not a directory`."""
+    (tmp_path / "file").write_text("")
+    result = lxmert("scenes", "make", "qa", "-o", tmp_path / "file" / "x")
+    assert result.code == 2
+    told = f"--output {tmp_path}/file/x: {tmp_path}/file is a file; name another folder\n"
+    assert result.err == f"lxmert: {told}"
+
+
+def test_a_sheet_without_the_ending_of_a_picture_is_refused(
+    lxmert: Command, tmp_path: Path
+) -> None:
+    """It was found out when all scenes were drawn."""
+    result = lxmert("scenes", "show", tmp_path, "-o", tmp_path / "sheet")
+    assert result.code == 2
+    assert f"--output {tmp_path}/sheet has no ending of a picture: try sheet.png" in result.err
