@@ -36,7 +36,10 @@ ROWS = (
 
 
 def make(rows: tuple[Row, ...] = ROWS, seeds: tuple[int, ...] = (3, 8)) -> Ablation:
-    return Ablation("Small", seeds, STAGES, rows)
+    """Compare rows; only stages that one of them goes through are there."""
+    used = {name for row in rows for name in row.start}
+    stages = {name: stage for name, stage in STAGES.items() if stage.metric or name in used}
+    return Ablation("Small", seeds, stages, rows)
 
 
 def finish(folder: Path, metrics: dict[str, float]) -> None:
@@ -85,17 +88,17 @@ def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) 
     finish(plan["Pretrained", 8, "answering"].folder, {"overall": 0.6, "color": 0.7})
     finish(plan["From scratch", 8, "pairs"].folder, {"accuracy": 0.25})
     metrics = collect(ablation, plan)
-    lines = as_markdown(ablation, metrics).splitlines()
+    lines = as_markdown(ablation, metrics, failed={}).splitlines()
     # Of 50 and 60, the sample standard deviation is 10 / sqrt(2).
     assert "| Pretrained | 55.0 ± 7.1 |  | 69.9 |  | 74.9 |" in lines
     assert "| From scratch |  | 25.0 (1) | 65.1 |  |  |" in lines
     assert "| Pretrained, few questions |  |  |  |  |  |" in lines
     titles = ["here: answering (overall)", "here: pairs (accuracy)", "paper: VQA", "paper: GQA"]
     assert f"| row | {' | '.join(titles)} | paper: NLVR2 |" in lines
-    write_report(ablation, metrics, tmp_path)
+    write_report(ablation, metrics, tmp_path, failed={})
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["seeds"] == [3, 8]
-    assert report["rows"][0]["metrics"]["answering"][1] == {"overall": 0.6, "color": 0.7}
+    assert report["rows"][0]["metrics"]["answering"]["8"] == {"overall": 0.6, "color": 0.7}
     assert (tmp_path / "report.md").read_text().splitlines() == lines
 
 
@@ -111,7 +114,7 @@ def test_a_learning_curve_has_every_score(tmp_path: Path) -> None:
         score = {"overall": 0.4 + 0.01 * seed, "count": 0.3} if stage == "answering" else {}
         finish(run.folder, score | ({"accuracy": 0.5} if stage == "pairs" else {}))
     metrics = collect(ablation, plan)
-    text = as_markdown(ablation, metrics)
+    text = as_markdown(ablation, metrics, failed={})
     assert "## answering, score by score" in text
     assert "| with 100 | 45.5 ± 3.5 | 30.0 ± 0.0 |" in text
     draw_report(ablation, metrics, tmp_path / "curve.png")
@@ -122,7 +125,7 @@ def test_a_learning_curve_has_every_score(tmp_path: Path) -> None:
 
 def test_dots_stand_where_the_scores_are(tmp_path: Path) -> None:
     """Bars from an axis that was cut off made a small difference look like a large one."""
-    rows = tuple(Row(name, set={"pairs": (f"seed={name}",)}) for name in "789")
+    rows = tuple(Row(name, set={"pairs": (f"data.limit={name}",)}) for name in "789")
     stages = {"pairs": Stage("pairs.toml", metric="accuracy")}
     ablation = Ablation("Small", (3, 8), stages, rows)
     plan = make_plan(ablation, tmp_path)
@@ -139,7 +142,79 @@ def test_dots_stand_where_the_scores_are(tmp_path: Path) -> None:
 
 
 def test_one_value_has_no_spread() -> None:
-    assert summarize([0.25]) == (25.0, 0.0)
+    assert summarize([0.25]) == (0.25, 0.0)
+
+
+def test_a_failed_run_is_listed_with_its_reason(tmp_path: Path) -> None:
+    """It left an empty cell, as one that is still to come does."""
+    ablation = make((ROWS[3],))
+    plan = make_plan(ablation, Path("out"))
+    failed = {plan["From scratch", 8, "pairs"]: "OSError: it is gone"}
+    write_report(ablation, collect(ablation, plan), tmp_path, failed=failed)
+    folder = "out/from-scratch/seed-8/pairs"
+    assert json.loads((tmp_path / "report.json").read_text())["failed"] == {
+        folder: "OSError: it is gone"
+    }
+    text = (tmp_path / "report.md").read_text()
+    assert text.endswith(f"## Runs that failed\n\n- `{folder}`: OSError: it is gone\n")
+
+
+def test_rows_that_learn_from_different_examples_guess_differently(tmp_path: Path) -> None:
+    """One mean stood over a whole learning curve, though what is guessed is learned as well."""
+    rows = tuple(
+        Row(f"{at}", set={"answering": (f"data.limit={at}",)}, line="all", at=at) for at in (10, 90)
+    )
+    ablation = make(rows)
+    plan = make_plan(ablation, tmp_path)
+    for (row, seed, stage), run in plan.items():
+        guess = 0.3 + 0.01 * seed + 0.001 * int(row)
+        scores = {"overall": 0.9, "question_only": guess, "majority": 0.2}
+        finish(run.folder, scores if stage == "answering" else {"accuracy": 0.7, "majority": 0.5})
+    text = as_markdown(ablation, collect(ablation, plan), failed={})
+    assert "the pictures get: answering 36.5 to 44.5, pairs 50.0.\n" in text
+
+
+def test_only_shares_are_in_percent(tmp_path: Path) -> None:
+    """A count of 600 pictures was shown as 60000.0, and an error of 1.25 as 125.0."""
+    stages = {"retrieval": Stage("rank.toml", metric="error")}
+    rows = (Row("a", line="x", at=3), Row("b", line="x", at=5))
+    ablation = Ablation("Small", (3, 8), stages, rows)
+    plan = make_plan(ablation, tmp_path)
+    for seed, error in ((3, 0.25), (8, 1.25)):
+        scores = {"error": error, "images": 600, "recall": 0.5, "feat_error": 0.125}
+        finish(plan["a", seed, "retrieval"].folder, scores)
+    metrics = collect(ablation, plan)
+    text = as_markdown(ablation, metrics, failed={})
+    assert "| a | 0.75 ± 0.7071 |\n" in text
+    assert "| a | 0.75 ± 0.7071 | 600 ± 0 | 50.0 ± 0.0 | 0.125 ± 0 |\n" in text
+    assert "\nAs they are, not in percent: error, images, feat_error.\n" in text
+    assert "Mean and sample standard deviation over the seeds 3, 8, in percent." in text
+    draw_report(ablation, metrics, tmp_path / "curve.svg")
+    drawn = (tmp_path / "curve.svg").read_text()
+    assert ">retrieval: recall (%)<" in drawn
+    assert ">retrieval: images<" in drawn
+
+
+def test_rows_share_no_run_that_hands_over_something_else(tmp_path: Path) -> None:
+    """A row that asked for the whole model started from the language side of another one's."""
+    stages = {
+        "whole": Stage("pre.toml"),
+        "language": Stage("pre.toml", hands_over="language"),
+        "pairs": Stage("pairs.toml", metric="accuracy"),
+    }
+    rows = (Row("a", ("language",)), Row("b", ("whole",)))
+    plan = make_plan(Ablation("Small", (3,), stages, rows), tmp_path)
+    whole = plan["b", 3, "whole"]
+    assert whole.handed_over == whole.folder == tmp_path / "b/seed-3/whole"
+    assert f"model.start={whole.folder}" in plan["b", 3, "pairs"].overrides
+
+
+def test_runs_start_from_the_same_path_however_the_folder_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command with the whole path was refused, as `model.start` differed."""
+    monkeypatch.chdir(tmp_path)
+    assert make_plan(make(), tmp_path / "out") == make_plan(make(), Path("out"))
 
 
 @pytest.mark.parametrize(
@@ -147,14 +222,15 @@ def test_one_value_has_no_spread() -> None:
     [
         ((Row("a", ("pretrainign",)),), "pretrainign is unknown.*did you mean pretraining"),
         ((Row("a", set={"asking": ()}),), "asking is unknown"),
-        ((Row("A b"), Row("a-b")), "two times the same row, 'a-b'"),
+        ((Row("A b"), Row("a-b")), "the rows 'A b' and 'a-b' would share the folder a-b"),
+        ((Row("¿?"),), "the row '¿\\?' needs a letter a-z or a digit in its name"),
         ((Row("a", ("text", "text")),), "row 'a': two times the same stage of start, 'text'"),
         ((), "0 rows"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(rows: tuple[Row, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(rows)
+        Ablation("Small", (3,), STAGES, rows)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +239,59 @@ def test_a_comparison_that_makes_no_sense_is_refused(rows: tuple[Row, ...], mess
         (Row("a", set={"pretraining": ("optim.steps=9",)}), "changes pretraining, which is not in"),
         (Row("a", paper={"VQ": 65.1}), "VQ is unknown; expected one of VQA, GQA, NLVR2"),
         (Row("a", ("answering",)), "start names answering, which has a metric"),
+        (
+            Row("a", set={"pairs": ("model.start=x",)}),
+            "row 'a': set changes model.start.*use start",
+        ),
+        (Row("a", set={"pairs": ("seed =7",)}), "row 'a': set changes seed, .* use seeds"),
     ],
 )
 def test_what_would_be_left_out_silently_is_refused(row: Row, message: str) -> None:
-    """Such rows were trained without the change or the score that they name, or in one folder."""
+    """Such rows were trained without the change or the score that they name, or in one folder.
+
+    With a seed of its own, a row was trained with that one as often as there were seeds.
+    """
     with pytest.raises(ValueError, match=message):
-        make((row,))
+        Ablation("Small", (3,), STAGES, (row,))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"Text!": Stage("p.toml"), "text": Stage("p.toml")}, "stages 'text' and 'Text!' would sh"),
+        ({"!": Stage("p.toml")}, "the stage '!' needs a letter"),
+        ({"text": Stage("p.toml", paper=("GLUE",))}, "stage 'text': paper is GLUE, .* no metric"),
+        ({"txt": Stage("p.toml")}, "stage 'txt': no row goes through it"),
+        ({"text": Stage("p.toml", ("seed=1",))}, "stage 'text': set changes seed"),
+    ],
+)
+def test_a_stage_that_is_of_no_use_is_refused(stages: dict[str, Stage], message: str) -> None:
+    """Such stages were left out without a word, or trained in the folder of another one."""
+    with pytest.raises(ValueError, match=message):
+        Ablation("Small", (3,), STAGES | stages, (Row("a", ("text", "pretraining")),))
+
+
+def test_no_change_of_all_stages_is_undone_by_the_comparison() -> None:
+    """It was overridden without a word."""
+    with pytest.raises(ValueError, match=r"set changes model\.start, .* use start"):
+        replace(make(), set=("model.start=runs/x",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((Row("a", line="x", at=9), Row("b")), "row 'b' has the line '' at 0"),
+        ((Row("a", line="x"),), "row 'a' has the line 'x' at 0: .* needs a line, and at, which is"),
+        ((Row("a", at=9),), "row 'a' has the line '' at 9"),
+        ((Row("a", line="x", at=9), Row("b", line="x", at=9)), r"same line and at, \('x', 9\)"),
+    ],
+)
+def test_rows_without_a_place_in_the_curves_are_refused(
+    rows: tuple[Row, ...], message: str
+) -> None:
+    """They were drawn at 0 of a logarithmic axis, or not at all."""
+    with pytest.raises(ValueError, match=message):
+        make(rows)
 
 
 def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:

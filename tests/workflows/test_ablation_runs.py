@@ -70,7 +70,8 @@ def test_only_what_is_not_finished_is_trained(tmp_path: Path) -> None:
     assert run_plan(plan, jobs=2, changed=lambda standing: told.append(standing.told())) == {}
     assert told == ["4 of 4 runs done, 0 to come"]
     metrics = collect(ablation, plan)
-    assert metrics["From scratch"]["pairs"] == 2 * [{"overall": 0.5, "accuracy": 0.75}]
+    scores = {"overall": 0.5, "accuracy": 0.75}
+    assert metrics["From scratch"]["pairs"] == {3: scores, 8: scores}
 
 
 def test_a_run_that_fails_is_told_and_its_log_has_the_whole_story(

@@ -1,13 +1,14 @@
 """The commands `train` and `ablate`."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lxmert.cli.options import report_failures
-from lxmert.terminal import check_output, hide_weight_bars, show_stages
+from lxmert.terminal import check_output, check_output_folder, hide_weight_bars, show_stages
 
 
 def train(
@@ -32,6 +33,7 @@ def train(
     from lxmert.workflows.training import read_with_options, train_recipe
 
     hide_weight_bars()
+    check_output_folder(output, "--output")
     options = {"strict": strict or None, "limit_images": limit_images}
     settings = read_with_options(recipe, override or (), options)
     try:
@@ -56,11 +58,13 @@ def ablate(
     others alone; then the exit code is 3.
     """
     from lxmert.explain.plots import check_plot
+    from lxmert.locks import FolderLock
     from lxmert.workflows.ablation import check_plan, collect, make_plan, read_ablation
     from lxmert.workflows.ablation_report import draw_report, write_report
     from lxmert.workflows.ablation_runs import Standing, run_plan
 
     hide_weight_bars()
+    check_output_folder(output, "--output")
     if figure is not None:
         check_plot(figure)
         check_output(figure, "--figure")
@@ -69,10 +73,12 @@ def ablate(
     check_plan(plan)
 
     def changed(standing: Standing) -> None:
-        write_report(ablation, collect(ablation, plan), output)
+        write_report(ablation, collect(ablation, plan), output, failed=standing.failed)
         print(standing.told(), file=sys.stderr)
 
-    failed = run_plan(plan, jobs=jobs, changed=changed)
+    output.mkdir(parents=True, exist_ok=True)
+    with closing(FolderLock(output)):
+        failed = run_plan(plan, jobs=jobs, changed=changed)
     if figure is not None:
         draw_report(ablation, collect(ablation, plan), figure)
     print((output / "report.md").read_text(encoding="utf-8"), end="")

@@ -6,7 +6,8 @@ one was interrupted. Runs that two rows have in common are made once; `ablation_
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,9 @@ class Row:
             the compared stages start from random weights.
         set: changes by stage, as `--set` takes them, on top of the stage's own.
         paper: published scores of the same arm, by name of the data set.
-        line: in a learning curve, the line that the row belongs to.
-        at: in a learning curve, the number of examples.
+        line: in a learning curve, the line that the row belongs to; all rows have one, or none.
+        at: in a learning curve, the number of examples, at least 1 and another in each row of a
+            line.
     """
 
     name: str
@@ -58,6 +60,10 @@ class Row:
     paper: dict[str, float] = field(default_factory=dict)
     line: str = ""
     at: int = 0
+
+
+_OWN_KEYS = {"model.start": "start", "seed": "seeds"}
+"""Keys of recipes that an ablation sets in every run -> what decides about them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ class Ablation:
 
     Raises:
         ValueError: if a row names a stage that is not there or that it does not go through, a
-            score that no stage shows, or something twice; or if nothing is compared.
+            score that no stage shows, or something twice; if a stage is of no use, two names would
+            share a folder, or a `set` changes what the ablation decides; if rows do not form
+            learning curves, though one of them is to; or if nothing is compared.
     """
 
     title: str
@@ -90,17 +98,22 @@ class Ablation:
                 f"{len(self.compared)} stages with a metric: at least one of each is needed"
             )
         _check_distinct("seed", self.seeds)
-        _check_distinct("row", [slug(row.name) for row in self.rows])
+        _check_folders("row", [row.name for row in self.rows])
+        _check_folders("stage", self.stages)
+        _check_changes(self.set)
         for row in self.rows:
-            try:
+            with _naming("row", row.name):
                 self._check_row(row)
-            except ValueError as error:
-                raise ValueError(f"row {row.name!r}: {error}") from error
+        for name, stage in self.stages.items():
+            with _naming("stage", name):
+                self._check_stage(name, stage)
+        if any(row.line or row.at for row in self.rows):
+            self._check_lines()
 
     def _check_row(self, row: Row) -> None:
         """Refuse what would be left out silently, or trained in the folder of something else."""
         _check_distinct("stage of start", row.start)
-        scores = [name for stage in self.stages.values() for name in stage.paper]
+        scores = [name for stage in self.compared for name in self.stages[stage].paper]
         for names, known in (((*row.start, *row.set), list(self.stages)), (row.paper, scores)):
             for name in names:
                 if name not in known:
@@ -113,6 +126,29 @@ class Ablation:
             raise ValueError(
                 f"set changes {unused[0]}, which is not in its start: add it there, or remove set"
             )
+        for changes in row.set.values():
+            _check_changes(changes)
+
+    def _check_stage(self, name: str, stage: Stage) -> None:
+        """Refuse a stage that is of no use, or shows no score beside those of the paper."""
+        _check_changes(stage.set)
+        if stage.paper and not stage.metric:
+            raise ValueError(
+                f"paper is {', '.join(stage.paper)}, but it has no metric to stand beside: give it "
+                "one, or remove paper"
+            )
+        if not stage.metric and all(name not in row.start for row in self.rows):
+            raise ValueError("no row goes through it: name it in the start of one, or remove it")
+
+    def _check_lines(self) -> None:
+        """Refuse rows that have no place in a learning curve."""
+        for row in self.rows:
+            if not row.line or row.at < 1:
+                raise ValueError(
+                    f"row {row.name!r} has the line {row.line!r} at {row.at}: in learning curves "
+                    "every row needs a line, and at, which is at least 1"
+                )
+        _check_distinct("line and at", [(row.line, row.at) for row in self.rows])
 
     @property
     def compared(self) -> list[str]:
@@ -181,8 +217,11 @@ def make_plan(ablation: Ablation, output: Path) -> Plan:
 
     Returns:
         A run for each row, seed and stage, those with what they start from behind that; runs with
-        the same recipe and start are one run, kept under the first row that needs it.
+        the same recipe and start that hand over the same are one run, kept under the first row that
+        needs it.
     """
+    if output.is_relative_to(Path.cwd()):  # however it is spelled, runs start from the same path
+        output = output.relative_to(Path.cwd())
     plan: Plan = {}
     known: dict[tuple[object, ...], Run] = {}
     for seed in ablation.seeds:
@@ -190,7 +229,7 @@ def make_plan(ablation: Ablation, output: Path) -> Plan:
             start: Run | None = None
             for name in (*row.start, *ablation.compared):
                 run = _make_run(ablation, row, seed, name, start, output)
-                key = (run.recipe, run.overrides, run.start)
+                key = (run.recipe, run.overrides, run.start, run.hands_over)
                 plan[row.name, seed, name] = known.setdefault(key, run)
                 if name in row.start:
                     start = plan[row.name, seed, name]
@@ -212,15 +251,19 @@ def check_plan(plan: Plan) -> None:
             raise ValueError(f"{run.folder}: {error}") from error
 
 
-def collect(ablation: Ablation, plan: Plan) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Return the metrics of the finished runs: row -> compared stage -> one entry a seed.
+Metrics = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
+"""Row -> compared stage -> seed, of the runs that are finished -> metrics."""
+
+
+def collect(ablation: Ablation, plan: Plan) -> Metrics:
+    """Return the metrics of the finished runs.
 
     Raises:
         ValueError: if the metric that a stage is compared by is none of them.
     """
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for row in ablation.rows:
-        found[row.name] = {stage: [] for stage in ablation.compared}
+        found[row.name] = {stage: {} for stage in ablation.compared}
         for stage in ablation.compared:
             for seed in ablation.seeds:
                 metrics = finished_metrics(plan[row.name, seed, stage].folder)
@@ -230,7 +273,7 @@ def collect(ablation: Ablation, plan: Plan) -> dict[str, dict[str, list[dict[str
                 if metric not in metrics:
                     known = unknown_name(metric, list(metrics))
                     raise ValueError(f"stages.{stage}.metric: {known}")
-                found[row.name][stage].append(metrics)
+                found[row.name][stage][seed] = metrics
     return found
 
 
@@ -257,3 +300,35 @@ def _check_distinct(what: str, names: Iterable[object]) -> None:
         if name in seen:
             raise ValueError(f"two times the same {what}, {name!r}: each must be another one")
         seen.add(name)
+
+
+@contextmanager
+def _naming(what: str, name: str) -> Iterator[None]:
+    """Say of which row or stage a complaint is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what} {name!r}: {error}") from error
+
+
+def _check_folders(what: str, names: Iterable[str]) -> None:
+    """Refuse names of which no folder can be called, or the same one."""
+    known: dict[str, str] = {}
+    for name in names:
+        folder = slug(name)
+        if not folder:
+            raise ValueError(f"the {what} {name!r} needs a letter a-z or a digit in its name")
+        if folder in known:
+            raise ValueError(
+                f"the {what}s {known[folder]!r} and {name!r} would share the folder {folder}: give "
+                "one of them another name"
+            )
+        known[folder] = name
+
+
+def _check_changes(changes: Iterable[str]) -> None:
+    """Refuse changes that would not hold, or undo what all rows have in common."""
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        if key in _OWN_KEYS:
+            raise ValueError(f"set changes {key}, which is not for set: use {_OWN_KEYS[key]}")

@@ -1,4 +1,8 @@
-"""The report of an ablation: one table as Markdown and JSON, and plots with error bars."""
+"""The report of an ablation: one table as Markdown and JSON, and plots with error bars.
+
+Shares are shown in percent: scores between 0 and 1 in all runs. Others, such as numbers of
+pictures, are shown as they are.
+"""
 
 import json
 import statistics
@@ -10,20 +14,29 @@ from lxmert.explain.plots import new_figure, save_plot
 from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.metrics import OVERALL
 from lxmert.whole_files import write_whole
-from lxmert.workflows.ablation import Ablation
+from lxmert.workflows.ablation import Ablation, Metrics, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Metrics = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
-"""Row -> compared stage -> metrics, one entry for each seed that is finished."""
-
 _OURS, _PAPERS, _SOFT = "#3a6ec8", "#8a5a00", "#596069"
 _PANEL_COLUMNS = 4
 
+_DISTANCES = ("feat_error", "feat_chance")
+"""Scores of our tasks that are no shares even where they lie between 0 and 1."""
 
-def write_report(ablation: Ablation, metrics: Metrics, output: Path) -> None:
-    """Write `report.md` and `report.json`, as far as the runs have come."""
+
+def write_report(
+    ablation: Ablation, metrics: Metrics, output: Path, *, failed: Mapping[Run, str]
+) -> None:
+    """Write `report.md` and `report.json`, as far as the runs have come.
+
+    Args:
+        ablation: what is compared.
+        metrics: of the finished runs.
+        output: folder to write into.
+        failed: why a run came to nothing.
+    """
     output.mkdir(parents=True, exist_ok=True)
     rows = [
         {
@@ -35,40 +48,32 @@ def write_report(ablation: Ablation, metrics: Metrics, output: Path) -> None:
         }
         for row in ablation.rows
     ]
-    content = {"title": ablation.title, "seeds": ablation.seeds, "rows": rows}
+    reasons = {str(run.folder): reason for run, reason in failed.items()}
+    content = {"title": ablation.title, "seeds": ablation.seeds, "rows": rows, "failed": reasons}
     write_whole(output / "report.json", json.dumps(content, indent=1) + "\n")
-    write_whole(output / "report.md", as_markdown(ablation, metrics))
+    write_whole(output / "report.md", as_markdown(ablation, metrics, failed=failed))
 
 
-def as_markdown(ablation: Ablation, metrics: Metrics) -> str:
+def as_markdown(ablation: Ablation, metrics: Metrics, *, failed: Mapping[Run, str]) -> str:
     """Return the tables: the compared scores, and each stage's other scores for learning curves."""
     lines = [
         f"# {ablation.title}",
         "",
-        f"Mean and standard deviation over the seeds {', '.join(map(str, ablation.seeds))}, in "
-        "percent. A number in brackets says how many of them are finished, where some are missing.",
+        "Mean and sample standard deviation over the seeds "
+        f"{', '.join(map(str, ablation.seeds))}, in percent. A number in brackets says how many of "
+        "them are finished, where some are missing.",
+        *_tell_other_units(ablation, metrics),
         "",
     ]
-    beside = _paper_columns(ablation)
-    if beside:
+    if _paper_columns(ablation):
         lines += ["Scores of the paper are on its own data: compare the order of rows only.", ""]
-    titles = [_title(ablation, name) for name in ablation.compared]
-    header = ["row", *titles, *(f"paper: {name}" for name in beside)]
-    lines += [_table_row(header), _table_row(["---"] * len(header))]
-    for row in ablation.rows:
-        cells = [
-            _cell([m[ablation.stages[stage].metric] for m in metrics[row.name][stage]], ablation)
-            for stage in ablation.compared
-        ]
-        papers = [f"{row.paper[name]:.1f}" if name in row.paper else "" for name in beside]
-        lines.append(_table_row([row.name, *cells, *papers]))
-    guesses = {name: _guess(metrics, name) for name in ablation.compared}
-    told = [f"{name} {100 * guess:.1f}" for name, guess in guesses.items() if guess is not None]
-    if told:
-        lines += ["", f"Guesses without a look at the pictures get: {', '.join(told)}."]
+    lines += [*_compared_scores(ablation, metrics), *_tell_guesses(ablation, metrics)]
     if any(row.line for row in ablation.rows):
         for stage in ablation.compared:
             lines += ["", f"## {stage}, score by score", "", *_all_scores(ablation, metrics, stage)]
+    if failed:
+        lines += ["", "## Runs that failed", ""]
+        lines += [f"- `{run.folder}`: {reason}" for run, reason in failed.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -90,30 +95,89 @@ def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
 
 
 def summarize(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation in percent; 0 for a single value."""
-    percent = [100 * value for value in values]
-    return statistics.mean(percent), statistics.stdev(percent) if len(percent) > 1 else 0.0
+    """Return mean and sample standard deviation; 0 for a single value."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _is_share(metrics: Metrics, stage: str, name: str) -> bool:
+    """Tell whether a score is a share, which is shown in percent."""
+    found = [m[name] for row in metrics.values() for m in row[stage].values() if name in m]
+    return name not in _DISTANCES and all(0 <= value <= 1 for value in found)
+
+
+def _form(metrics: Metrics, stage: str, name: str) -> str:
+    """Return how a score is written."""
+    return ".1f" if _is_share(metrics, stage, name) else ".4g"
+
+
+def _values(metrics: Metrics, row: str, stage: str, name: str) -> list[float]:
+    """Return a score of the finished runs of a row, as it is shown."""
+    unit = 100 if _is_share(metrics, stage, name) else 1
+    return [unit * m[name] for m in metrics[row][stage].values() if name in m]
+
+
+def _tell_other_units(ablation: Ablation, metrics: Metrics) -> list[str]:
+    """Name the scores in the tables that are not in percent."""
+    curves = any(row.line for row in ablation.rows)
+    shown = [
+        (stage, name)
+        for stage in ablation.compared
+        for name in _score_names(ablation, metrics, stage)
+        if curves or name == ablation.stages[stage].metric
+    ]
+    others = [name for stage, name in shown if not _is_share(metrics, stage, name)]
+    told = f"As they are, not in percent: {', '.join(dict.fromkeys(others))}."
+    return ["", told] if others else []
+
+
+def _compared_scores(ablation: Ablation, metrics: Metrics) -> list[str]:
+    """Return the table of the compared scores beside the paper's."""
+    beside = _paper_columns(ablation)
+    titles = [_title(ablation, name) for name in ablation.compared]
+    header = ["row", *titles, *(f"paper: {name}" for name in beside)]
+    lines = [_table_row(header), _table_row(["---"] * len(header))]
+    for row in ablation.rows:
+        cells = [
+            _cell(ablation, metrics, row.name, stage, ablation.stages[stage].metric)
+            for stage in ablation.compared
+        ]
+        papers = [f"{row.paper[name]:.1f}" if name in row.paper else "" for name in beside]
+        lines.append(_table_row([row.name, *cells, *papers]))
+    return lines
+
+
+def _tell_guesses(ablation: Ablation, metrics: Metrics) -> list[str]:
+    """Say what guesses without pictures get; a range, where rows learn from other examples."""
+    told = []
+    for stage in ablation.compared:
+        guesses = _guesses(metrics, stage)
+        if guesses:
+            ends = dict.fromkeys(f"{end:.1f}" for end in (min(guesses), max(guesses)))
+            told.append(f"{stage} {' to '.join(ends)}")
+    return ["", f"Guesses without a look at the pictures get: {', '.join(told)}."] if told else []
 
 
 def _table_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(values: Sequence[float], ablation: Ablation) -> str:
+def _cell(ablation: Ablation, metrics: Metrics, row: str, stage: str, name: str) -> str:
     """Write a score with its spread."""
+    values = _values(metrics, row, stage, name)
     if not values:
         return ""
+    form = _form(metrics, stage, name)
     mean, spread = summarize(values)
+    shown = f"{mean:{form}} ± {spread:{form}}" if len(values) > 1 else f"{mean:{form}}"
     missing = len(values) < len(ablation.seeds)
-    shown = f"{mean:.1f} ± {spread:.1f}" if len(values) > 1 else f"{mean:.1f}"
     return shown + (f" ({len(values)})" if missing else "")
 
 
 def _score_names(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
     """Return the names of a stage's scores, the compared one first."""
     first = ablation.stages[stage].metric
-    found = {name: None for row in ablation.rows for m in metrics[row.name][stage] for name in m}
-    return [first, *(name for name in found if name != first)]
+    runs = (m for row in ablation.rows for m in metrics[row.name][stage].values())
+    return list(dict.fromkeys([first, *(name for m in runs for name in m)]))
 
 
 def _all_scores(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
@@ -121,8 +185,7 @@ def _all_scores(ablation: Ablation, metrics: Metrics, stage: str) -> list[str]:
     names = _score_names(ablation, metrics, stage)
     lines = [_table_row(["row", *names]), _table_row(["---"] * (len(names) + 1))]
     for row in ablation.rows:
-        runs = metrics[row.name][stage]
-        cells = [_cell([m[name] for m in runs if name in m], ablation) for name in names]
+        cells = [_cell(ablation, metrics, row.name, stage, name) for name in names]
         lines.append(_table_row([row.name, *cells]))
     return lines
 
@@ -134,32 +197,34 @@ def _draw_all_dots(ablation: Ablation, metrics: Metrics, path: Path) -> None:
     figure.set_layout_engine("constrained")
     panels = iter(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
     for name in ablation.compared:
-        stage, axis = ablation.stages[name], next(panels)
-        scores = [[m[stage.metric] for m in metrics[row.name][name]] for row in ablation.rows]
+        metric, axis = ablation.stages[name].metric, next(panels)
+        scores = [_values(metrics, row.name, name, metric) for row in ablation.rows]
         axis.set_title(_title(ablation, name), fontsize=9, color=_OURS)
-        _draw_dots(axis, scores, color=_OURS, marker="o")
-        guess = _guess(metrics, name)
-        if guess is not None:
-            axis.axvline(100 * guess, color=_SOFT, linewidth=1, linestyle=":")
-            axis.set_xlabel("% (dotted: blind guess)", fontsize=8)
+        form = _form(metrics, name, metric)
+        _draw_dots(axis, scores, form=form, color=_OURS, marker="o")
+        guesses = _guesses(metrics, name)
+        for guess in set(guesses):
+            axis.axvline(guess, color=_SOFT, linewidth=1, linestyle=":")
+        if _is_share(metrics, name, metric):
+            axis.set_xlabel("% (dotted: blind guess)" if guesses else "%", fontsize=8)
     for data_set in _paper_columns(ablation):
         axis = next(panels)
-        theirs = [
-            [row.paper[data_set] / 100] if data_set in row.paper else [] for row in ablation.rows
-        ]
+        theirs = [[row.paper[data_set]] if data_set in row.paper else [] for row in ablation.rows]
         axis.set_title(f"paper: {data_set}", fontsize=9, color=_PAPERS)
         axis.set_facecolor("#faf6ee")
-        _draw_dots(axis, theirs, color=_PAPERS, marker="D")
+        axis.set_xlabel("%", fontsize=8)
+        _draw_dots(axis, theirs, form=".1f", color=_PAPERS, marker="D")
     first = figure.axes[0]
     first.set_yticks(range(len(ablation.rows)), [row.name for row in ablation.rows])
     first.set_ylim(len(ablation.rows) - 0.4, -0.6)
     save_plot(figure, path)
 
 
-def _draw_dots(axis: "Axes", values: Sequence[Sequence[float]], *, color: str, marker: str) -> None:
+def _draw_dots(
+    axis: "Axes", values: Sequence[Sequence[float]], *, form: str, color: str, marker: str
+) -> None:
     """Draw one column of the table from the top down, each score with its number."""
     axis.tick_params(labelsize=8)
-    axis.set_xlabel("%", fontsize=8)
     axis.grid(alpha=0.3)
     axis.margins(x=0.25)  # room for the numbers
     for place, seeds in enumerate(values):
@@ -167,7 +232,7 @@ def _draw_dots(axis: "Axes", values: Sequence[Sequence[float]], *, color: str, m
             mean, spread = summarize(seeds)
             error = spread if len(seeds) > 1 else None
             axis.errorbar(mean, place, xerr=error, color=color, marker=marker, ms=5, capsize=2)
-            axis.text(mean, place - 0.16, f"{mean:.1f}", ha="center", fontsize=7, color=color)
+            axis.text(mean, place - 0.16, f"{mean:{form}}", ha="center", fontsize=7, color=color)
 
 
 def _paper_columns(ablation: Ablation) -> list[str]:
@@ -180,11 +245,15 @@ def _title(ablation: Ablation, stage: str) -> str:
     return f"here: {stage} ({ablation.stages[stage].metric})"
 
 
-def _guess(metrics: Metrics, stage: str) -> float | None:
-    """Return what the best guess without pictures gets; None where no run tells it yet."""
-    runs = [m for row in metrics.values() for m in row[stage]]
-    guesses = [max(m[name] for name in GUESSES if name in m) for m in runs if "majority" in m]
-    return statistics.mean(guesses) if guesses else None
+def _guesses(metrics: Metrics, stage: str) -> list[float]:
+    """Return what the best guess without pictures gets in percent, of each row that tells it."""
+    guesses = []
+    for row in metrics.values():
+        runs = [m for m in row[stage].values() if "majority" in m]
+        if runs:
+            best = [max(m[name] for name in GUESSES if name in m) for m in runs]
+            guesses.append(100 * statistics.mean(best))
+    return guesses
 
 
 def _draw_all_curves(ablation: Ablation, metrics: Metrics, path: Path) -> None:
@@ -214,7 +283,7 @@ def _draw_curves(
     for line in dict.fromkeys(row.line for row in ablation.rows):
         points = []
         for row in ablation.rows:
-            values = [m[score] for m in metrics[row.name][stage] if score in m]
+            values = _values(metrics, row.name, stage, score)
             if row.line == line and values:
                 points.append((row.at, *summarize(values)))
         if points:
@@ -224,10 +293,10 @@ def _draw_curves(
     numbers = sorted({row.at for row in ablation.rows if row.line})
     axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axis.minorticks_off()
-    axis.set_title(f"{stage}: {score}", fontsize=10)
+    unit = " (%)" if _is_share(metrics, stage, score) else ""
+    axis.set_title(f"{stage}: {score}{unit}", fontsize=10)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
     if score in (OVERALL, ablation.stages[stage].metric):
         axis.set_xlabel("examples", fontsize=8)
-        axis.set_ylabel("%", fontsize=8)
         axis.legend(fontsize=7)
