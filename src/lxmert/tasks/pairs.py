@@ -46,13 +46,13 @@ class PairsData:
     """Statements about two pictures each, and the regions of the pictures.
 
     Attributes:
-        train: JSONL file, or several, of training statements: `images` with two entries,
-            `question` with the statement, `answer` true or false.
+        train: JSONL file, or several, of training examples, a statement with one pair of pictures
+            each: `images` with two entries, `question` with the statement, `answer` true or false.
         valid: the same for validation.
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
-        limit: training statements to use, drawn at random by the seed; absent: all.
+        limit: training examples to use, drawn at random by the seed; absent: all.
     """
 
     train: Files
@@ -75,7 +75,7 @@ class PairsSettings:
 
 
 class Item(NamedTuple):
-    """One statement with its two images.
+    """One example: a statement with its two images.
 
     Attributes:
         input_ids: `[length]`.
@@ -120,11 +120,11 @@ class PairsTask:
         return len(self.training)
 
     def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
-        """Return a training statement."""
+        """Return a training example."""
         return _item(self.training, index, self.truths[0].item(index))
 
     def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join statements: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
+        """Join examples: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
         regions = collate_regions(
             [features for item in examples for features in item.features],
             [boxes for item in examples for boxes in item.boxes],
@@ -142,16 +142,16 @@ class PairsTask:
         return {"inputs": text | images, "truths": truths}
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the statements."""
+        """Count the examples."""
         return {"truth": float(len(batch["truths"]))}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run the model; the cross-entropy summed over the statements."""
+        """Run the model; the cross-entropy summed over the examples."""
         logits = model(**batch["inputs"]).logits
         return {"truth": objectives.classification(logits, batch["truths"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Judge the validation statements.
+        """Judge the validation examples.
 
         Returns:
             `accuracy`; `majority`, the share of the more frequent truth, which needs no looking;

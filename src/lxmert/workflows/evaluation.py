@@ -122,8 +122,9 @@ def evaluate_statements(
         model: folder of a model that judges statements, with its eyes.
         data: JSONL file of statements with answers.
         images: folder of the pictures.
-        limit: number of statements, drawn at random with a fixed seed; absent: all.
-        progress: called with the numbers of statements done and in all.
+        limit: number of examples, a statement with one pair of pictures each, drawn at random with
+            a fixed seed; absent: all.
+        progress: called with the numbers of examples done and in all.
 
     Returns:
         What `score_truths` returns.
