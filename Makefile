@@ -69,10 +69,16 @@ $(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.
 $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/places/finished.json
+$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/relations/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/share/finished.json
+$(RUN)/relations/finished.json: recipes/scenes-relations.toml $(RUN)/places/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/same/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/same/finished.json: recipes/scenes-same.toml $(RUN)/share/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/share/finished.json: recipes/scenes-share.toml $(RUN)/simple/finished.json
