@@ -160,3 +160,32 @@ def test_a_file_that_is_absent_or_no_toml_is_told(tmp_path):
     (tmp_path / "broken.toml").write_text(RECIPE + "\nlr = = 3")
     with pytest.raises(ValueError, match="is no TOML"):
         read_recipe(tmp_path / "broken.toml", TASKS)
+
+
+def test_a_recipe_may_hold_only_what_differs_from_its_base(tmp_path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/base.toml").write_text(RECIPE)
+    (tmp_path / "recipes/middle.toml").write_text('base = "base.toml"\n[optim]\nlr = 0.25\n')
+    path = tmp_path / "recipes/other.toml"
+    path.write_text('base = "middle.toml"\nseed = 5\n[optim]\nweight_decay = 0.5\n')
+    monkeypatch.chdir(tmp_path)
+    changes = ["optim.lr=0.25", "optim.weight_decay=0.5", "seed=5"]
+    expected = read_recipe(tmp_path / "recipes/base.toml", TASKS, overrides=changes)
+    assert read_recipe(path, TASKS) == expected
+    assert read_recipe(Path("recipes/other.toml"), TASKS) == expected
+    assert read_recipe(path, TASKS, overrides=["seed=7"]).seed == 7
+
+
+def test_a_base_that_is_absent_or_goes_round_is_told(tmp_path):
+    path, other = tmp_path / "recipe.toml", tmp_path / "other.toml"
+    path.write_text('base = "other.toml"')
+    with pytest.raises(
+        FileNotFoundError, match=r"base of .*: .*other\.toml is no file"
+    ):
+        read_recipe(path, TASKS)
+    other.write_text('base = "recipe.toml"')
+    with pytest.raises(ValueError, match=r"recipe\.toml is its own base: .* from .*other\.toml"):
+        read_recipe(path, TASKS)
+    path.write_text("base = 3")
+    with pytest.raises(ValueError, match=r"base is 3; expected a file"):
+        read_recipe(path, TASKS)

@@ -1,6 +1,7 @@
 """Recipes: a TOML file to frozen settings, and back.
 
-Relative paths in a recipe are relative to the current directory, not to the recipe's own.
+Relative paths in a recipe are relative to the current directory, not to the recipe's own. Only its
+`base`, another recipe of which it says what is different, is looked for in its own directory.
 """
 
 import tomllib
@@ -185,20 +186,10 @@ def read_recipe(path: Path, tasks: Tasks, *, overrides: Sequence[str] = ()) -> R
             removes the key.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no TOML, or a key or a value is wrong.
+        FileNotFoundError: there is no such file, or no such base.
+        ValueError: the file is no TOML, it is its own base, or a key or a value is wrong.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is no file; expected a recipe in TOML: pass the path of one"
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise ValueError(
-            f"{path} is no TOML ({problem}); expected lines such as lr = 1e-4: correct that line"
-        ) from problem
-    return make_recipe(override(table, overrides), tasks)
+    return make_recipe(override(_read_tables(path, ()), overrides), tasks)
 
 
 def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
@@ -232,6 +223,34 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
     common = from_table(_Common, {key: table[key] for key in frame if key in table})
     settings: object = from_table(settings_type, {key: table[key] for key in own if key in table})
     return Recipe(name, settings, common.optim, common.loop, common.seed)
+
+
+def _read_tables(path: Path, above: Sequence[Path]) -> dict[str, object]:
+    """Read the tables of a file, laid over those of its base.
+
+    Args:
+        path: the file.
+        above: the files of which it is the base, or the base of their base.
+    """
+    if not path.is_file():
+        named = f"base of {above[-1]}: " if above else ""
+        raise FileNotFoundError(
+            f"{named}{path} is no file; expected a recipe in TOML: pass the path of one"
+        )
+    if path in above:
+        raise ValueError(f"{path} is its own base: remove base from it, or from {above[-1]}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise ValueError(
+            f"{path} is no TOML ({problem}); expected lines such as lr = 1e-4: correct that line"
+        ) from problem
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise ValueError(f'{path}: base is {base!r}; expected a file: base = "NAME.toml"')
+    return merge(_read_tables(path.parent / base, (*above, path)), table)
 
 
 def _with_preset(table: Mapping[str, object], task: type[Task]) -> Mapping[str, object]:
