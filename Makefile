@@ -106,33 +106,16 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
 
-# The paper's ablations in a simpler world, as the eyes of the bundled model see it.
-ABLATION := runs/ablation
-ABLATION_REGIONS := $(ABLATION)/regions/train/header.json $(ABLATION)/regions/valid/header.json
-small := qa captions pairs --objects 1 4 --rounds 3 \
-	$(patsubst %,--family %,what color size material count exist)
-small_train := --count 6000 --groups 4000
-small_valid := --count 600 --groups 750
+# The paper's ablations and learning curves, in the world of the default model and with its eyes.
+SEEN := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 
-ablations: $(ABLATION_REGIONS)
-	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o $(ABLATION)/runs \
+ablations: $(SEEN)
+	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o runs/ablations \
 		--jobs 2 --figure docs/ablations.png
 
-learning-curve: $(ABLATION_REGIONS)
-	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o $(ABLATION)/learning-curve \
+learning-curve: $(SEEN)
+	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o runs/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
-
-$(ABLATION)/regions/%/header.json: src/lxmert/default/eyes/model.safetensors \
-		| $(ABLATION)/scenes/%/questions.jsonl
-	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
-	$(BIN)/lxmert extract $(ABLATION)/scenes/$*/images --eyes src/lxmert/default/eyes \
-		--precision bf16 -o $(@D)
-
-$(ABLATION)/scenes/%/questions.jsonl: | $(VENV)/installed
-	mkdir -p $(ABLATION)/scenes
-	$(BIN)/lxmert scenes make $(small) $(small_$*) --split $* -o $(@D)
-
-.PRECIOUS: $(ABLATION)/scenes/%/questions.jsonl $(ABLATION)/regions/%/header.json
 
 clean:
 	rm -rf $(VENV) answer.png

@@ -13,7 +13,6 @@ from scenes.scenes import make_scenes
 
 from lxmert.scenes.questions import FAMILIES, ask
 from lxmert.scenes.statements import make_group
-from lxmert.train.settings import recipe_text
 from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
 
 SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
@@ -83,7 +82,8 @@ def test_the_comparison_on_the_page_is_a_valid_one(
 def test_long_commands_exist(lxmert: Command) -> None:
     targets, command = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
     dry = subprocess.run(
-        ["make", "--dry-run", *(line.removeprefix("make ") for line in targets)],
+        # Where nothing was made yet.
+        ["make", "--dry-run", "RUN=absent", *(line.removeprefix("make ") for line in targets)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -98,18 +98,6 @@ def test_long_commands_exist(lxmert: Command) -> None:
         name, *options = line.split(".venv/bin/lxmert ")[1].split()
         known = lxmert(name, *options[: name == "scenes"], "--help").out
         assert all(option in known for option in options if option.startswith("--")), line
-
-
-def test_shipped_comparisons_read_the_files_that_make_makes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(ROOT)
-    recipes = [ROOT / f"recipes/{name}.toml" for name in ("ablations", "learning-curve")]
-    for path in recipes:
-        for run in make_plan(read_ablation(path), tmp_path).values():
-            text = recipe_text(run.read())
-            assert "runs/default" not in text, "a file of the bundled model's own world"
-            assert text.count("runs/ablation/") >= 5
 
 
 @pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])

@@ -179,9 +179,7 @@ def test_a_recipe_may_hold_only_what_differs_from_its_base(tmp_path, monkeypatch
 def test_a_base_that_is_absent_or_goes_round_is_told(tmp_path):
     path, other = tmp_path / "recipe.toml", tmp_path / "other.toml"
     path.write_text('base = "other.toml"')
-    with pytest.raises(
-        FileNotFoundError, match=r"base of .*: .*other\.toml is no file"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"base of .*: .*other\.toml is no file"):
         read_recipe(path, TASKS)
     other.write_text('base = "recipe.toml"')
     with pytest.raises(ValueError, match=r"recipe\.toml is its own base: .* from .*other\.toml"):
