@@ -72,7 +72,10 @@ $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.
 $(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/relations/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/relations/finished.json: recipes/scenes-relations.toml $(RUN)/places/finished.json
+$(RUN)/relations/finished.json: recipes/scenes-relations.toml $(RUN)/two-objects/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/two-objects/finished.json: recipes/scenes-two-objects.toml $(RUN)/places/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/same/finished.json
