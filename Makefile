@@ -69,7 +69,10 @@ $(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.
 $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/relations/finished.json
+$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/steps/finished.json
+	$(TRAIN) $< -o $(@D)
+
+$(RUN)/steps/finished.json: recipes/scenes-steps.toml $(RUN)/relations/finished.json
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/relations/finished.json: recipes/scenes-relations.toml $(RUN)/two-objects/finished.json

@@ -11,7 +11,7 @@ ROWS = [
     if line.startswith("| ")
 ]
 FAMILIES = (
-    "color", "compare", "count", "exist", "material", "relation", "same", "size",
+    "color", "compare", "count", "exist", "material", "place", "relation", "same", "share", "size",
     "two-step", "what",
 )  # fmt: skip
 OBJECTIVES = 5

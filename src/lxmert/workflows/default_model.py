@@ -69,9 +69,9 @@ unlike its world, and for words that it has never read, it answers with a warnin
 `make default-model` makes it from nothing, in stages that resume: render scenes, train the
 detector (`recipes/scenes-detector.toml`), extract regions, pretrain with all five objectives
 (`recipes/scenes-pretraining.toml`), fine-tune on simple questions, on what two objects share,
-on whether they share it, on places, on these together, on relations (`recipes/scenes-simple.toml`,
-`-share`, `-same`, `-places`, `-two-objects`, `-relations`) and on all questions
-(`recipes/scenes-answering.toml`), evaluate.
+on whether they share it, on places, on these together, on relations, on what takes several steps
+(`recipes/scenes-simple.toml`, `-share`, `-same`, `-places`, `-two-objects`, `-relations`, `-steps`)
+and on all questions (`recipes/scenes-answering.toml`), evaluate.
 Training, validation and test scenes share no picture; the test scenes guided no choice.
 Compositional scenes hold only pairs of color and object that no other scene shows and no training
 text names.
@@ -218,7 +218,7 @@ def _commits(run: Path) -> list[str]:
     """Return the commits at which the stages were made, in their order, each once."""
     stages = (
         "eyes", "pretrained", "simple", "share", "same", "places", "two-objects",
-        "relations", "answering"
+        "relations", "steps", "answering"
     )  # fmt: skip
     versions = (_read_json(run / stage / "versions.json") for stage in stages)
     return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
