@@ -36,6 +36,8 @@ valid := qa captions pairs --count 800 --rounds 4 --groups 500
 test := qa pairs --count 1000 --rounds 4 --groups 500
 compositional := qa --count 1000 --rounds 4 --seed 2020
 SCENES := $(RUN)/scenes
+# Of fine-tuning, before all questions are asked.
+STAGES := simple share same places two-objects relations steps
 ASKED := 6000  # test questions, drawn at random
 
 default-model: src/lxmert/default/README.md
@@ -65,6 +67,9 @@ $(RUN)/pairs-evaluation.json: $(RUN)/pairs/finished.json $(SCENES)/test/question
 $(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/test/objects.json \
 		--images $(SCENES)/test/images -o $@
+
+# The base of their recipes.
+$(STAGES:%=$(RUN)/%/finished.json): recipes/scenes-answering.toml
 
 $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)

@@ -45,5 +45,17 @@ class FolderLock:
             raise ValueError(
                 f"{folder} is being written by another process: wait for it, or name another folder"
             ) from error
-        # A forked process may outlive its killed owner by seconds: it must not hold the lock on.
-        os.register_at_fork(after_in_child=self.close)
+        _held.add(self)
+
+
+_held: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """Close the locks of the parent process: a forked one may outlive it by seconds."""
+    for lock in list(_held):
+        lock.close()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)

@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(help="Training questions, to guess from; left out: the model knows them."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many questions, drawn at random.")
+        int | None, typer.Option(help="Only so many examples, drawn at random.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
     metric: Annotated[
@@ -149,7 +149,7 @@ def _evaluate_model(
     if judges_statements(folder):
         if training is not None:
             raise ValueError("--training is for questions, not for statements: leave it out")
-        with show_progress("statements") as progress:
+        with show_progress("examples") as progress:
             scores = evaluate_statements(folder, data, images, limit=limit, progress=progress)
         _write_scores(scores, output, as_json=as_json)
         return

@@ -76,7 +76,7 @@ class Contents:
         most: number of objects to put on a table at most.
 
     Raises:
-        ValueError: for an unknown name, or a number out of range; what is about a kind that is not
+        ValueError: for an unknown name, or a number out of range; numbers about a kind that is not
             made may be anything.
     """
 
@@ -130,14 +130,16 @@ def make_dataset(
         ValueError: if an interrupted run had other contents, another process is at it, pairs find
             too few pictures, or no question of any family can be asked.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
+    _check_absent(folder)
     work = folder.with_name(folder.name + ".partial")
     try:
         (work / "images").mkdir(parents=True, exist_ok=True)
         with closing(FolderLock(work)):
+            _check_absent(folder)  # another process may just have made it
             counts = _complete(work, contents, progress)
             work.rename(folder)
+    except FileExistsError:
+        raise
     except OSError as problem:
         remedy = "mend this and give the same command again, or name another folder"
         if problem.errno in _FULL:
@@ -157,6 +159,11 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
         across=annotation["bbox"][0] + annotation["bbox"][2] / 2,
         depth=annotation["depth"],
     )
+
+
+def _check_absent(folder: Path) -> None:
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
 
 
 def _complete(

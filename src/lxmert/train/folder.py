@@ -57,13 +57,19 @@ def check_folder(output: Path, table: dict[str, object]) -> None:
 
 
 def hold_folder(output: Path) -> FolderLock:
-    """Create the folder of a run, and keep other processes from training in it.
+    """Create the folder of a run that is not finished, and keep other processes from it.
 
     Raises:
-        ValueError: if one does.
+        ValueError: if one trains in it, or has just finished.
     """
     output.mkdir(parents=True, exist_ok=True)
-    return FolderLock(output)
+    lock = FolderLock(output)
+    if finished_metrics(output) is not None:
+        lock.close()
+        raise ValueError(
+            f"another process has just finished {output}: give the same command again to see it"
+        )
+    return lock
 
 
 def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:

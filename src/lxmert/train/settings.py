@@ -237,7 +237,7 @@ def _read_tables(path: Path, above: Sequence[Path]) -> dict[str, object]:
         raise FileNotFoundError(
             f"{named}{path} is no file; expected a recipe in TOML: pass the path of one"
         )
-    if path in above:
+    if path.resolve() in [other.resolve() for other in above]:
         raise ValueError(f"{path} is its own base: remove base from it, or from {above[-1]}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -220,7 +220,7 @@ def make_plan(ablation: Ablation, output: Path) -> Plan:
         the same recipe and start that hand over the same are one run, kept under the first row that
         needs it.
     """
-    if output.is_relative_to(Path.cwd()):  # however it is spelled, runs start from the same path
+    if output.is_relative_to(Path.cwd()):  # runs start from the same path, absolute or not
         output = output.relative_to(Path.cwd())
     plan: Plan = {}
     known: dict[tuple[object, ...], Run] = {}

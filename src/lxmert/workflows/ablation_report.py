@@ -107,7 +107,7 @@ def _is_share(metrics: Metrics, stage: str, name: str) -> bool:
 
 def _form(metrics: Metrics, stage: str, name: str) -> str:
     """Return how a score is written."""
-    return ".1f" if _is_share(metrics, stage, name) else ".4g"
+    return ".1f" if _is_share(metrics, stage, name) else ",.6g"
 
 
 def _values(metrics: Metrics, row: str, stage: str, name: str) -> list[float]:
@@ -147,7 +147,7 @@ def _compared_scores(ablation: Ablation, metrics: Metrics) -> list[str]:
 
 
 def _tell_guesses(ablation: Ablation, metrics: Metrics) -> list[str]:
-    """Say what guesses without pictures get; a range, where rows learn from other examples."""
+    """Say what guesses without pictures get; a range, where runs learn from other examples."""
     told = []
     for stage in ablation.compared:
         guesses = _guesses(metrics, stage)
