@@ -43,7 +43,8 @@ ASKED := 6000  # test questions, drawn at random
 default-model: src/lxmert/default/README.md
 
 src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/compositional-evaluation.json \
-		$(RUN)/pairs-evaluation.json $(RUN)/eyes-evaluation.json $(RUN)/timing.json
+		$(RUN)/pairs-evaluation.json $(RUN)/eyes-evaluation.json \
+		$(RUN)/compositional-eyes-evaluation.json $(RUN)/timing.json
 	$(BIN)/python -m lxmert.workflows.default_model $(RUN)
 
 $(RUN)/timing.json: $(RUN)/answering/finished.json $(SCENES)/test/questions.jsonl
@@ -67,6 +68,11 @@ $(RUN)/pairs-evaluation.json: $(RUN)/pairs/finished.json $(SCENES)/test/question
 $(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/test/objects.json \
 		--images $(SCENES)/test/images -o $@
+
+$(RUN)/compositional-eyes-evaluation.json: $(RUN)/eyes/finished.json \
+		$(SCENES)/compositional/questions.jsonl
+	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/compositional/objects.json \
+		--images $(SCENES)/compositional/images -o $@
 
 # The base of their recipes.
 $(STAGES:%=$(RUN)/%/finished.json): recipes/scenes-answering.toml

@@ -100,6 +100,9 @@ def test_card_and_examples_are_made_from_the_run(
     assert lxmert(*answers, *blind, *options, run / "evaluation.json").code == 0
     eyes = ["evaluate", run / "eyes", "--data", test / "objects.json"]
     assert lxmert(*eyes, *options, run / "eyes-evaluation.json").code == 0
+    eyes = ["evaluate", run / "eyes", "--data", run / "scenes/compositional/objects.json"]
+    eyes += ["--images", run / "scenes/compositional/images"]
+    assert lxmert(*eyes, "-o", run / "compositional-eyes-evaluation.json").code == 0
     hard = ["evaluate", run / "answering", "--limit", 100]
     hard += ["--data", run / "scenes/compositional/questions.jsonl"]
     hard += ["--images", run / "scenes/compositional/images"]
