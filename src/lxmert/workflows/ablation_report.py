@@ -99,15 +99,22 @@ def summarize(values: Sequence[float]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def _found(metrics: Metrics, stage: str, name: str) -> list[float]:
+    """Return a score of all finished runs of a stage."""
+    return [m[name] for row in metrics.values() for m in row[stage].values() if name in m]
+
+
 def _is_share(metrics: Metrics, stage: str, name: str) -> bool:
     """Tell whether a score is a share, which is shown in percent."""
-    found = [m[name] for row in metrics.values() for m in row[stage].values() if name in m]
-    return name not in _DISTANCES and all(0 <= value <= 1 for value in found)
+    return name not in _DISTANCES and all(0 <= value <= 1 for value in _found(metrics, stage, name))
 
 
 def _form(metrics: Metrics, stage: str, name: str) -> str:
     """Return how a score is written."""
-    return ".1f" if _is_share(metrics, stage, name) else ",.6g"
+    if _is_share(metrics, stage, name):
+        return ".1f"
+    is_count = all(float(value).is_integer() for value in _found(metrics, stage, name))
+    return ",.0f" if is_count else ".4g"
 
 
 def _values(metrics: Metrics, row: str, stage: str, name: str) -> list[float]:
