@@ -140,7 +140,7 @@ Medians of several runs on {cores} cores of the machine that made the model.
 Weakest are {weakest}.
 Of the questions about pairs of color and object that training never showed, {compositional:.1%} are
 answered rightly: the eyes tell most of these objects, as they learned from faded pictures, too, but
-the model takes the color of an object for a hint of its name.
+the model itself seems to take the color of an object for a hint of its name.
 
 One random seed. Questions follow the phrasings of `lxmert.scenes.questions`; other words and longer
 sentences are not understood. An object that is mostly hidden may be missed, and then it is not
