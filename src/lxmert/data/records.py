@@ -9,6 +9,7 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,14 +124,20 @@ def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
 def _report_unknown(record: Mapping[str, Any], text_key: str, problems: list[Problem]) -> None:
     """Name the keys that are not read, and the key that may be meant."""
     for key in sorted(record.keys() - _KNOWN[text_key]):
-        simple = key.strip().lower()
-        close = difflib.get_close_matches(simple, KEYS, n=1, cutoff=0.8)
-        meant = _OTHER_NAMES.get(simple) or (close[0] if close else "")
+        meant = _meant(key)
         if meant and meant not in record:
             detail = f"unknown key {key!r}: rename it to {meant!r} if that is meant"
             problems.append(Problem("misspelt_key", detail, about=key))
         else:
             problems.append(Problem("unknown_key", f"{key!r} is not read", about=key))
+
+
+@lru_cache(maxsize=1024)  # a file has the same few in every line
+def _meant(key: str) -> str:
+    """Return the key that an unknown one is a misspelling of; empty where there is none."""
+    simple = key.strip().lower()
+    close = difflib.get_close_matches(simple, KEYS, n=1, cutoff=0.8)
+    return _OTHER_NAMES.get(simple) or (close[0] if close else "")
 
 
 def _text(record: Mapping[str, Any], key: str, problems: list[Problem]) -> str:
