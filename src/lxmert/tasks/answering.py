@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +19,9 @@ from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray, Regions
 from lxmert.tasks.blind import Blind
+from lxmert.tasks.exchange import make_exchange
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
@@ -57,6 +59,8 @@ class AnsweringData:
             `single` trains the best answer (cross-entropy), for data with one right answer.
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Questions without a type stay.
+        exchange: values of one attribute, such as the colors, that are exchanged for one another in
+            half of the training examples, so that they are not taken for hints (`tasks.exchange`).
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
@@ -68,6 +72,7 @@ class AnsweringData:
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
     families: tuple[str, ...] | None = None
+    exchange: tuple[str, ...] | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -87,13 +92,13 @@ class Item(NamedTuple):
 
     Attributes:
         input_ids: `[length]`.
-        features: `[regions, dim]`.
+        regions: as the eyes saw them.
         boxes: `[regions, 4]`, normalised to `[0, 1]`.
         target: class id, or the score of each answer, `[answers]`.
     """
 
     input_ids: IntArray
-    features: FloatArray
+    regions: Regions
     boxes: FloatArray
     target: int | FloatArray
 
@@ -106,6 +111,7 @@ class AnsweringTask:
 
     def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
         """Read the questions and start from a pretrained model, or from nothing."""
+        self.seed = seed
         data = settings.data
         store, valid_store = open_stores(data.regions, data.valid_regions)
         self.single = data.targets == "single"
@@ -139,6 +145,7 @@ class AnsweringTask:
             (store, valid_store),
             (as_list(data.train), as_list(data.valid)),
         )
+        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer, self.answers)
 
     def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.
@@ -165,20 +172,29 @@ class AnsweringTask:
     def __len__(self) -> int:
         return len(self.training)
 
-    def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
-        """Return a training question."""
-        return self._item(self.training, self.targets[0], index)
+    def example(self, index: int, epoch: int) -> Item:
+        """Return a training question, with the exchange of this epoch."""
+        item = self._item(self.training, self.targets[0], index)
+        if self.exchange is None:
+            return item
+        order = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
+        return Item(
+            self.exchange.words(item.input_ids, order),
+            self.exchange.regions(item.regions, order),
+            item.boxes,
+            self.exchange.answer(item.target, order),
+        )
 
     def _item(self, corpus: TextCorpus, targets: Targets, index: int) -> Item:
         regions, boxes = corpus.regions(index)
         target = targets.best_id(index) if self.single else targets.scores(index)
-        return Item(corpus.token_ids[index], regions.features, boxes, target)
+        return Item(corpus.token_ids[index], regions, boxes, target)
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join questions: `inputs` are the model's keyword arguments, `targets` the answers."""
         inputs = collate_inputs(
             [item.input_ids for item in examples],
-            [item.features for item in examples],
+            [item.regions.features for item in examples],
             [item.boxes for item in examples],
             pad_id=self.tokenizer.pad_token_id,
         )

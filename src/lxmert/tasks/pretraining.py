@@ -22,6 +22,7 @@ from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.exchange import make_exchange
 from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.tally import Tally
@@ -120,6 +121,7 @@ class PretrainingTask:
             ((*data.questions, *data.captions), (*data.valid_questions, *data.valid_captions)),
         )
         check_several_images(self.training, self.validation)
+        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer, self.answers)
         self.targets = self._find_answers(self.training)
         self.valid_targets = self._find_answers(self.validation)
         asked = int((training.num_answers() > 0).sum())
@@ -157,14 +159,22 @@ class PretrainingTask:
         wanted = self.loss_weights["matched"] > 0
         matched = generator.random() >= settings.mismatch_rate or not wanted
         text = index if matched else other_text(corpus, index, generator)
+        input_ids = corpus.token_ids[text]
+        regions, boxes = corpus.regions(index)
+        # A question about another image has no right answer here.
+        answer = self._answer(corpus, index, generator) if matched else IGNORE_INDEX
+        if self.exchange is not None and corpus is self.training:
+            order = self.exchange.draw(generator)
+            input_ids = self.exchange.words(input_ids, order)
+            regions = self.exchange.regions(regions, order)
+            answer = self.exchange.answer(answer, order)
         words = mask_words(
-            corpus.token_ids[text],
+            input_ids,
             generator,
             rate=settings.word_mask_rate,
             mask_id=self.tokenizer.mask_token_id,
             vocabulary_size=len(self.tokenizer),
         )
-        regions, boxes = corpus.regions(index)
         groups = regions.attribute_ids.shape[1]
         others = corpus.regions(int(generator.integers(len(corpus))))[0].features
         features, chosen = mask_regions(
@@ -189,8 +199,7 @@ class PretrainingTask:
             # lost on the way through the layers, so that every group gets its turn.
             group=generator.integers(max(1, groups), size=len(regions)),
             matched=int(matched),
-            # A question about another image has no right answer here.
-            answer=self._answer(corpus, index, generator) if matched else IGNORE_INDEX,
+            answer=answer,
         )
 
     def _answer(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:

@@ -30,6 +30,8 @@ class PretrainingData:
             model cannot be asked about pictures, only about regions.
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Texts without a type, such as captions, stay.
+        exchange: values of one attribute, such as the colors, that are exchanged for one another in
+            half of the training examples, so that they are not taken for hints (`tasks.exchange`).
     """
 
     questions: tuple[str, ...]
@@ -41,6 +43,7 @@ class PretrainingData:
     answers: str | None = None
     eyes: str | None = None
     families: tuple[str, ...] | None = None
+    exchange: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""Exchanged colors: what regions, words and answers say stays true."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertTokenizer
+from world import COLORS, NOUNS, NUM_IMAGES, SMALL, make_regions, make_world
+
+from lxmert.data.answers import AnswerVocabulary
+from lxmert.data.store import RegionStore
+from lxmert.schema import IGNORE_INDEX
+from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
+from lxmert.tasks.exchange import Exchange
+from lxmert.tasks.pretraining import PretrainingTask
+from lxmert.tasks.pretraining_settings import (
+    ObjectiveSettings,
+    PretrainingData,
+    PretrainingSettings,
+)
+
+IMAGES = [str(number) for number in range(NUM_IMAGES)]
+SWAPPED = np.array([1, 0])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def store(world: dict[str, str]) -> RegionStore:
+    return RegionStore(world["regions"])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
+    path = tmp_path_factory.mktemp("words") / "vocab.txt"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *COLORS, "green", "tea", "##l"]
+    path.write_text("\n".join(words) + "\n")
+    return BertTokenizer(str(path))
+
+
+@pytest.fixture
+def exchange(store: RegionStore, tokenizer: BertTokenizer) -> Exchange:
+    return Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["yes", "blue", "red"]))
+
+
+@pytest.mark.parametrize("image", ["0", "7", "23"])
+def test_exchanged_regions_are_those_of_a_world_with_other_colors(
+    exchange: Exchange, image: str
+) -> None:
+    """Features in this world are the sum of what object and color add, which means tell apart."""
+    regions = make_regions(image)
+    exchanged = exchange.regions(regions, SWAPPED)
+    expected = regions.features.copy()
+    expected[:, 3:] = expected[:, [4, 3]]
+    np.testing.assert_allclose(exchanged.features, expected, atol=1e-6)
+    np.testing.assert_array_equal(exchanged.attribute_ids, 1 - regions.attribute_ids)
+    np.testing.assert_array_equal(exchanged.object_ids, regions.object_ids)
+    assert (regions.features == make_regions(image).features).all(), "the given one is left alone"
+
+
+def test_only_the_attribute_of_the_values_is_exchanged(
+    exchange: Exchange, store: RegionStore, tokenizer: BertTokenizer
+) -> None:
+    """Other groups, and regions with a value that is not listed, stay."""
+    header = replace(store.header, attribute_names=("large", "blue", "white", "red"))
+
+    class Other:
+        folder = Path("other")
+
+        def __getitem__(self, image: str):
+            colors = np.array([1, 3, 2]) if image == "a" else np.array([3, 2, 1])
+            return replace(
+                make_regions("0"),
+                boxes=np.zeros((3, 4), np.float32),
+                features=np.eye(3, 5, dtype=np.float32),
+                attribute_ids=np.stack([np.zeros(3, int), colors], 1),
+            )
+
+    Other.header = header
+    exchange = Exchange(COLORS, Other(), ["a"], tokenizer, AnswerVocabulary(["red", "blue"]))
+    given = Other()["b"]
+    exchanged = exchange.regions(given, SWAPPED)
+    assert exchanged.attribute_ids.tolist() == [[0, 1], [0, 2], [0, 3]]
+    # In "a", the mean of blue is the first unit vector, that of red the second.
+    expected = given.features.copy()
+    expected[0] += [1, -1, 0, 0, 0]
+    expected[2] += [-1, 1, 0, 0, 0]
+    np.testing.assert_allclose(exchanged.features, expected)
+
+
+def test_an_exchange_can_be_undone(exchange: Exchange, tokenizer: BertTokenizer) -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(50):
+        order = generator.permutation(2)
+        back = np.argsort(order)
+        ids = generator.integers(len(tokenizer), size=generator.integers(1, 12))
+        assert (exchange.words(exchange.words(ids, order), back) == ids).all()
+        target = int(generator.choice([IGNORE_INDEX, 0, 1, 2]))
+        assert exchange.answer(exchange.answer(target, order), back) == target
+        scores = generator.random(3).astype(np.float32)
+        assert (exchange.answer(exchange.answer(scores, order), back) == scores).all()
+        # Both kinds of targets agree.
+        best = exchange.answer(scores, order).argmax()
+        assert best == exchange.answer(int(scores.argmax()), order)
+
+
+def test_in_half_of_the_cases_nothing_is_exchanged(
+    store: RegionStore, tokenizer: BertTokenizer
+) -> None:
+    exchange = Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["red", "blue"]))
+    generator = np.random.default_rng(4)
+    drawn = np.array([exchange.draw(generator) for _ in range(4000)])
+    assert (np.sort(drawn) == [0, 1]).all()
+    # Of two values, half of the permutations leave them where they are, too.
+    assert (drawn == [0, 1]).all(1).mean() == pytest.approx(0.75, abs=0.02)
+
+
+@pytest.mark.parametrize("targets", ["single", "soft"])
+def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
+    """The color that is asked for is the one that the regions now have, in every epoch."""
+    files = world["questions"], world["questions"], world["regions"], world["regions"]
+    data = AnsweringData(*files, targets=targets, exchange=COLORS)
+    task = AnsweringTask(AnsweringSettings(data, SMALL), seed=5)
+    answers = set()
+    for index in range(len(task)):
+        noun = task.training.examples[index].text.rstrip("?").split()[-1]
+        for epoch in range(4):
+            item = task.example(index, epoch)
+            features = item.regions.features
+            color = COLORS[features[features[:, NOUNS.index(noun)] > 0.5, 3:].argmax()]
+            target = item.target if targets == "single" else int(item.target.argmax())
+            assert task.answers.answers[target] == color
+            again = task.example(index, epoch)
+            assert (again.regions.features == features).all()
+            answers.add((index, color))
+    assert len(answers) > 1.5 * len(task), "most questions get both answers"
+    plain = AnsweringTask(AnsweringSettings(replace(data, exchange=None), SMALL), seed=5)
+    plain.model.load_state_dict(task.model.state_dict())
+    assert plain.evaluate(device="cpu") == task.evaluate(device="cpu"), "validation is untouched"
+
+
+def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
+    """In pretraining, the words of a caption and the attributes to predict are those now seen."""
+    questions, captions = (world["questions"],), (world["captions"],)
+    data = PretrainingData(
+        questions, world["regions"], questions, world["regions"], captions, captions,
+        exchange=COLORS,
+    )  # fmt: skip
+    objectives = ObjectiveSettings(word_mask_rate=0.0, region_mask_rate=0.0, mismatch_rate=0.0)
+    task = PretrainingTask(PretrainingSettings(data, SMALL, objectives), seed=5)
+    seen = set()
+    for index in range(len(task)):
+        item = task.example(index, 0)
+        colors = [COLORS[place] for place in item.features[:, 3:].argmax(1)]
+        assert colors == [COLORS[place] for place in item.attribute_ids[:, 0]]
+        text = task.tokenizer.decode(item.input_ids, skip_special_tokens=True).split()
+        if task.training.examples[index].answers:
+            noun = task.training.examples[index].text.rstrip("?").split()[-1]
+            row = item.features[:, NOUNS.index(noun)].argmax()
+            assert task.answers.answers[item.answer] == colors[row]
+        else:
+            assert text[::2] == colors
+        true_ids = task.training.regions(index)[0].attribute_ids
+        seen.add(bool((item.attribute_ids == true_ids).all()))
+    assert seen == {True, False}
+    validation = task._mask(task.validation, 0, np.random.default_rng(0))
+    assert (validation.attribute_ids == task.validation.regions(0)[0].attribute_ids).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "answers", "message"),
+    [
+        (["red"], ["red"], r"is \['red'\]; expected two or more different values"),
+        (["red", "red"], ["red"], "expected two or more different values"),
+        (
+            ["red", "gray"],
+            ["red"],
+            "'gray', which is no attribute of the region store .*; expected some of red",
+        ),
+        (["red", "blue"], ["red", "yes"], "'blue', which is no answer of the model although"),
+        (["red", "teal"], ["red", "teal"], r"the tokenizer reads as \['tea', '##l'\]"),
+        (["red", "pink"], ["red", "pink"], "'pink', which is no word of the tokenizer although"),
+        (["red", "green"], ["red", "green"], "'green', but no region of 24 training images"),
+    ],
+)
+def test_values_that_cannot_be_exchanged_are_refused(
+    store: RegionStore,
+    tokenizer: BertTokenizer,
+    values: list[str],
+    answers: list[str],
+    message: str,
+) -> None:
+    class More:
+        folder = store.folder
+        header = replace(store.header, attribute_names=(*COLORS, "green", "teal", "pink"))
+        __getitem__ = staticmethod(store.__getitem__)
+
+    with pytest.raises(ValueError, match=message):
+        Exchange(values, More(), IMAGES, tokenizer, AnswerVocabulary(answers))
+
+
+def test_answers_without_the_values_are_left_alone(
+    store: RegionStore, tokenizer: BertTokenizer
+) -> None:
+    exchange = Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["yes", "no"]))
+    assert exchange.answer(1, SWAPPED) == 1
+    scores = np.array([0.25, 1.0], dtype=np.float32)
+    assert exchange.answer(scores, SWAPPED).tolist() == [0.25, 1.0]
+    assert torch.tensor(exchange.words(np.array([8, 9]), SWAPPED)).tolist() == [9, 8]
