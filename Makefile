@@ -74,8 +74,8 @@ $(RUN)/compositional-eyes-evaluation.json: $(RUN)/eyes/finished.json \
 	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/compositional/objects.json \
 		--images $(SCENES)/compositional/images -o $@
 
-# The base of their recipes.
-$(STAGES:%=$(RUN)/%/finished.json): recipes/scenes-answering.toml
+# The bases of their recipes.
+$(STAGES:%=$(RUN)/%/finished.json): recipes/scenes-simple.toml recipes/scenes-answering.toml
 
 $(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)

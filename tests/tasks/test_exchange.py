@@ -139,7 +139,7 @@ def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
             assert (again.regions.features == features).all()
             answers.add((index, color))
     assert len(answers) > 1.5 * len(task), "most questions get both answers"
-    plain = AnsweringTask(AnsweringSettings(replace(data, exchange=None), SMALL), seed=5)
+    plain = AnsweringTask(AnsweringSettings(replace(data, exchange=()), SMALL), seed=5)
     plain.model.load_state_dict(task.model.state_dict())
     assert plain.evaluate(device="cpu") == task.evaluate(device="cpu"), "validation is untouched"
 

@@ -60,7 +60,8 @@ class AnsweringData:
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Questions without a type stay.
         exchange: values of one attribute, such as the colors, that are exchanged for one another in
-            half of the training examples, so that they are not taken for hints (`tasks.exchange`).
+            half of the training examples, so that they are not taken for hints (`tasks.exchange`);
+            absent or empty: none.
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
@@ -72,7 +73,7 @@ class AnsweringData:
     answers: str | None = None
     targets: Literal["soft", "single"] = "soft"
     families: tuple[str, ...] | None = None
-    exchange: tuple[str, ...] | None = None
+    exchange: tuple[str, ...] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:

@@ -172,13 +172,13 @@ def _renamed(ids: IntArray, values: IntArray, order: IntArray) -> IntArray:
 
 
 def make_exchange(
-    values: Sequence[str] | None,
+    values: Sequence[str],
     corpus: TextCorpus,
     tokenizer: BertTokenizer,
     answers: AnswerVocabulary,
 ) -> Exchange | None:
-    """Measure a training corpus; None where no values are named. Errors are those of `Exchange`."""
-    if values is None:
+    """Measure a training corpus; None where no value is named. Errors are those of `Exchange`."""
+    if not values:
         return None
     names = corpus.examples.image_names
     images = [names[image] for image in corpus.examples.used_images]

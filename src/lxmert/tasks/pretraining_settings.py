@@ -31,7 +31,8 @@ class PretrainingData:
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Texts without a type, such as captions, stay.
         exchange: values of one attribute, such as the colors, that are exchanged for one another in
-            half of the training examples, so that they are not taken for hints (`tasks.exchange`).
+            half of the training examples, so that they are not taken for hints (`tasks.exchange`);
+            absent or empty: none.
     """
 
     questions: tuple[str, ...]
@@ -43,7 +44,7 @@ class PretrainingData:
     answers: str | None = None
     eyes: str | None = None
     families: tuple[str, ...] | None = None
-    exchange: tuple[str, ...] | None = None
+    exchange: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

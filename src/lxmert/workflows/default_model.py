@@ -74,8 +74,10 @@ themselves, on what takes several steps
 (`recipes/scenes-simple.toml`, `-share`, `-same`, `-places`, `-two-objects`, `-relations`, `-steps`)
 and on all questions (`recipes/scenes-answering.toml`), evaluate.
 Training, validation and test scenes share no picture; the test scenes guided no choice.
-Compositional scenes hold only pairs of color and object that no other scene shows and no training
-text names.
+Compositional scenes hold only pairs of color and object that no other scene shows and no text of
+the training set names. While all questions are learned, colors are exchanged for one another at
+random (`data.exchange`), which makes up such pairs, too, from the regions of things in other
+colors.
 One run, seed {seed}, on {cores} cores without a GPU; commits of its stages: {commits}.
 
 ## Answers on unseen scenes
@@ -138,9 +140,9 @@ Medians of several runs on {cores} cores of the machine that made the model.
 ## Limits
 
 Weakest are {weakest}.
-Of the questions about pairs of color and object that training never showed, {compositional:.1%} are
-answered rightly: the eyes tell most of these objects, as they learned from faded pictures, too, but
-the model itself seems to take the color of an object for a hint of its name.
+Of the questions about pairs of color and object that no training scene showed, {compositional:.1%}
+are answered rightly; the eyes name {unseen_object:.1%} of these objects, and {seen_object:.1%} of
+the others.
 
 One random seed. Questions follow the phrasings of `lxmert.scenes.questions`; other words and longer
 sentences are not understood. An object that is mostly hidden may be missed, and then it is not
@@ -208,6 +210,8 @@ def write_card(run: Path) -> str:
         pairs_majority=pairs["majority"],
         pairs_consistency=pairs["consistency"],
         detector=_detector_rows(*eyes),
+        seen_object=eyes[0]["object"],
+        unseen_object=eyes[1]["object"],
         objectives="\n".join(
             f"| {title} | {pretraining[f'{name}_accuracy']:.1%} "
             f"| {pretraining[f'{name}_chance']:.1%} |"
