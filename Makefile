@@ -38,7 +38,6 @@ compositional := qa --count 1000 --rounds 4 --seed 2020
 SCENES := $(RUN)/scenes
 # Of fine-tuning, before all questions are asked.
 STAGES := simple share same places two-objects relations steps
-ASKED := 6000  # test questions, drawn at random
 
 default-model: src/lxmert/default/README.md
 
@@ -53,13 +52,13 @@ $(RUN)/timing.json: $(RUN)/answering/finished.json $(SCENES)/test/questions.json
 
 $(RUN)/evaluation.json: $(RUN)/answering/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/answering --data $(SCENES)/test/questions.jsonl \
-		--images $(SCENES)/test/images --limit $(ASKED) \
+		--images $(SCENES)/test/images \
 		--training $(SCENES)/train/questions.jsonl -o $@
 
 $(RUN)/compositional-evaluation.json: $(RUN)/answering/finished.json \
 		$(SCENES)/compositional/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/answering --data $(SCENES)/compositional/questions.jsonl \
-		--images $(SCENES)/compositional/images --limit $(ASKED) -o $@
+		--images $(SCENES)/compositional/images -o $@
 
 $(RUN)/pairs-evaluation.json: $(RUN)/pairs/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/lxmert evaluate $(RUN)/pairs --data $(SCENES)/test/pairs.jsonl \

@@ -88,7 +88,7 @@ family.
 
     lxmert evaluate src/lxmert/default --data {run}/scenes/test/questions.jsonl \\
         --images {run}/scenes/test/images \\
-        --training {run}/scenes/train/questions.jsonl --limit {count}
+        --training {run}/scenes/train/questions.jsonl
 
 | family | accuracy | blind guess | compositional scenes |
 |---|---|---|---|
