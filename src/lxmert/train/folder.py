@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lxmert.locks import FolderLock
+from lxmert.train.settings import Recipe, fill_up, recipe_table
 from lxmert.train.tables import flatten
 from lxmert.whole_files import write_whole
 
@@ -29,12 +30,12 @@ _RECIPE = "recipe.toml"
 _FINISHED = "finished.json"
 
 
-def check_folder(output: Path, table: dict[str, object]) -> None:
+def check_folder(output: Path, recipe: Recipe) -> None:
     """Check that a run may start or go on in a folder.
 
     Args:
         output: the folder; need not exist.
-        table: the resolved recipe as tables.
+        recipe: of the run.
 
     Raises:
         ValueError: the folder holds a run of another recipe, or a model of another origin.
@@ -47,7 +48,8 @@ def check_folder(output: Path, table: dict[str, object]) -> None:
                 "interrupted run: choose another folder with -o"
             )
         return
-    old, new = flatten(tomllib.loads(path.read_text(encoding="utf-8"))), flatten(table)
+    written = tomllib.loads(path.read_text(encoding="utf-8"))
+    old, new = flatten(fill_up(written, recipe)), flatten(recipe_table(recipe))
     for key in {**old, **new}:
         if key not in FREE_KEYS and old.get(key) != new.get(key):
             raise ValueError(

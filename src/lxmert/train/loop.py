@@ -136,7 +136,7 @@ def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
     Raises:
         ValueError: the folder holds a run of another recipe, or a model of another origin.
     """
-    check_folder(output, recipe_table(recipe))
+    check_folder(output, recipe)
     metrics = finished_metrics(output)
     if metrics is not None:
         _logger.info("%s is finished: nothing to do", output)

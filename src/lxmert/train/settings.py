@@ -213,7 +213,10 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
     if name not in tasks:
         raise ValueError(f"task: {unknown_name(name, tasks)}")
     table = _with_preset(table, tasks[name])
-    settings_type = tasks[name].settings_type
+    return _build(name, tasks[name].settings_type, table)
+
+
+def _build(name: str, settings_type: type, table: Mapping[str, object]) -> Recipe:
     own = [known.name for known in fields(settings_type)]
     frame = ["task", "seed", "optim", "loop"]
     assert not set(own) & set(frame), f"{settings_type.__name__} takes a name of {frame}"
@@ -272,6 +275,18 @@ def recipe_table(recipe: Recipe) -> dict[str, object]:
     """Return the tables of a resolved recipe, defaults included; `make_recipe` takes them back."""
     common = _Common(recipe.task, recipe.optim, recipe.loop, recipe.seed)
     return to_table(common) | to_table(recipe.settings)
+
+
+def fill_up(table: Mapping[str, object], like: Recipe) -> dict[str, object]:
+    """Return the resolved recipe of a run with what it does not say set to the defaults.
+
+    One that an older version wrote lacks the settings that are new, which then had no effect. What
+    is no recipe for the task of `like` is returned as it is.
+    """
+    try:
+        return recipe_table(_build(str(table.get("task")), type(like.settings), table))
+    except ValueError:
+        return dict(table)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from lxmert.tasks.registry import TASKS
 from lxmert.train.folder import check_folder, finished_metrics
-from lxmert.train.settings import Recipe, read_recipe, recipe_table
+from lxmert.train.settings import Recipe, read_recipe
 from lxmert.train.tables import from_table, unknown_name
 
 
@@ -246,7 +246,7 @@ def check_plan(plan: Plan) -> None:
     """
     for run in dict.fromkeys(plan.values()):
         try:
-            check_folder(run.folder, recipe_table(run.read()))
+            check_folder(run.folder, run.read())
         except ValueError as error:
             raise ValueError(f"{run.folder}: {error}") from error
 
