@@ -31,6 +31,7 @@ def test_answers_are_right_and_far_from_blind() -> None:
     for family in FAMILIES:
         _, accuracy, blind, _ = row(family)
         assert number(accuracy) >= number(blind) + 20, family
+    assert number(row("overall")[3]) >= number(row("overall")[1]) - 5, "compositional scenes"
     assert re.search(r"Accuracy on 42,607 questions about 1,000 test scenes", CARD)
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from transformers import BertTokenizer
-from world import COLORS, NOUNS, NUM_IMAGES, SMALL, make_regions, make_world
+from world import COLORS, HEADER, NOUNS, NUM_IMAGES, SMALL, make_regions, make_world
 
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.store import RegionStore
-from lxmert.schema import IGNORE_INDEX
+from lxmert.schema import IGNORE_INDEX, Regions
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.exchange import Exchange
 from lxmert.tasks.pretraining import PretrainingTask
@@ -38,7 +37,8 @@ def store(world: dict[str, str]) -> RegionStore:
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
     path = tmp_path_factory.mktemp("words") / "vocab.txt"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *COLORS, "green", "tea", "##l"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *COLORS]
+    words += ["green", "large", "the", "is", "a", "and", "tea", "##l"]
     path.write_text("\n".join(words) + "\n")
     return BertTokenizer(str(path))
 
@@ -63,27 +63,33 @@ def test_exchanged_regions_are_those_of_a_world_with_other_colors(
     assert (regions.features == make_regions(image).features).all(), "the given one is left alone"
 
 
+class TwoGroups:
+    """A store whose regions have a size and a color, or no color of interest."""
+
+    folder = Path("two-groups")
+    header = replace(HEADER, attribute_names=("large", "blue", "white", "red"))
+
+    def __init__(self, images: dict[str, list[int]]) -> None:
+        self.images = images
+
+    def __getitem__(self, image: str) -> Regions:
+        colors = np.array(self.images[image])
+        return replace(
+            make_regions("0"),
+            boxes=np.zeros((len(colors), 4), np.float32),
+            features=np.eye(len(colors), 5, dtype=np.float32),
+            attribute_ids=np.stack([np.zeros_like(colors), colors], 1),
+        )
+
+
 def test_only_the_attribute_of_the_values_is_exchanged(
-    exchange: Exchange, store: RegionStore, tokenizer: BertTokenizer
+    tokenizer: BertTokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other groups, and regions with a value that is not listed, stay."""
-    header = replace(store.header, attribute_names=("large", "blue", "white", "red"))
-
-    class Other:
-        folder = Path("other")
-
-        def __getitem__(self, image: str):
-            colors = np.array([1, 3, 2]) if image == "a" else np.array([3, 2, 1])
-            return replace(
-                make_regions("0"),
-                boxes=np.zeros((3, 4), np.float32),
-                features=np.eye(3, 5, dtype=np.float32),
-                attribute_ids=np.stack([np.zeros(3, int), colors], 1),
-            )
-
-    Other.header = header
-    exchange = Exchange(COLORS, Other(), ["a"], tokenizer, AnswerVocabulary(["red", "blue"]))
-    given = Other()["b"]
+    """Other groups, and regions with a value that is not listed, stay, and the latter is told."""
+    store = TwoGroups({"a": [1, 3, 2], "b": [3, 2, 1]})
+    exchange = Exchange(COLORS, store, ["a"], tokenizer, AnswerVocabulary(["red", "blue"]))
+    assert "33.3 % of the regions show none of the values" in caplog.text
+    given = store["b"]
     exchanged = exchange.regions(given, SWAPPED)
     assert exchanged.attribute_ids.tolist() == [[0, 1], [0, 2], [0, 3]]
     # In "a", the mean of blue is the first unit vector, that of red the second.
@@ -91,6 +97,36 @@ def test_only_the_attribute_of_the_values_is_exchanged(
     expected[0] += [1, -1, 0, 0, 0]
     expected[2] += [-1, 1, 0, 0, 0]
     np.testing.assert_allclose(exchanged.features, expected)
+
+
+def test_means_are_those_of_all_regions_of_a_value(tokenizer: BertTokenizer) -> None:
+    """A value that few images show is found, wherever it is."""
+    store = TwoGroups({str(i): [1, 1, 1] for i in range(900)} | {"rare": [1, 3, 1]})
+    exchange = Exchange(COLORS, store, list(store.images), tokenizer, AnswerVocabulary(["yes"]))
+    moved = exchange.regions(store["rare"], SWAPPED).features - store["rare"].features
+    regions = np.concatenate([store[image].features for image in store.images])
+    ids = np.concatenate([store[image].attribute_ids[:, 1] for image in store.images])
+    expected = regions[ids == 1].mean(0) - regions[ids == 3].mean(0)
+    np.testing.assert_allclose(moved, [-expected, expected, -expected], atol=1e-6)
+
+
+def test_values_of_two_attributes_are_refused(tokenizer: BertTokenizer) -> None:
+    store = TwoGroups({"a": [1, 3]})
+    values, answers = ["red", "blue", "large"], AnswerVocabulary(["yes"])
+    with pytest.raises(ValueError, match="a region of 'a' has two of these values"):
+        Exchange(values, store, ["a"], tokenizer, answers)
+
+
+def test_regions_without_attributes_stay(exchange: Exchange) -> None:
+    regions = replace(make_regions("1"), attribute_ids=np.zeros((2, 0), dtype=np.int64))
+    assert (exchange.regions(regions, SWAPPED).features == regions.features).all()
+
+
+def test_a_piece_of_another_word_is_no_value(exchange: Exchange, tokenizer: BertTokenizer) -> None:
+    """What is read as red and ##l is no color."""
+    given = tokenizer("the redl is a Red ball and blue")["input_ids"]
+    expected = tokenizer("the redl is a Blue ball and red")["input_ids"]
+    assert exchange.words(np.array(given), SWAPPED).tolist() == expected
 
 
 def test_an_exchange_can_be_undone(exchange: Exchange, tokenizer: BertTokenizer) -> None:
@@ -131,12 +167,12 @@ def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
         noun = task.training.examples[index].text.rstrip("?").split()[-1]
         for epoch in range(4):
             item = task.example(index, epoch)
-            features = item.regions.features
+            features = item.features
             color = COLORS[features[features[:, NOUNS.index(noun)] > 0.5, 3:].argmax()]
             target = item.target if targets == "single" else int(item.target.argmax())
             assert task.answers.answers[target] == color
             again = task.example(index, epoch)
-            assert (again.regions.features == features).all()
+            assert (again.features == features).all()
             answers.add((index, color))
     assert len(answers) > 1.5 * len(task), "most questions get both answers"
     plain = AnsweringTask(AnsweringSettings(replace(data, exchange=()), SMALL), seed=5)
@@ -168,8 +204,9 @@ def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
         true_ids = task.training.regions(index)[0].attribute_ids
         seen.add(bool((item.attribute_ids == true_ids).all()))
     assert seen == {True, False}
-    validation = task._mask(task.validation, 0, np.random.default_rng(0))
-    assert (validation.attribute_ids == task.validation.regions(0)[0].attribute_ids).all()
+    for seed in range(8):  # of which some would exchange
+        validation = task._mask(task.validation, 0, np.random.default_rng(seed))
+        assert (validation.attribute_ids == task.validation.regions(0)[0].attribute_ids).all()
 
 
 @pytest.mark.parametrize(
@@ -185,6 +222,11 @@ def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
         (["red", "blue"], ["red", "yes"], "'blue', which is no answer of the model although"),
         (["red", "teal"], ["red", "teal"], r"the tokenizer reads as \['tea', '##l'\]"),
         (["red", "pink"], ["red", "pink"], "'pink', which is no word of the tokenizer although"),
+        (
+            ["red", "blue"],
+            ["red and blue"],
+            "but 'red and blue' is an answer, in which they cannot",
+        ),
         (["red", "green"], ["red", "green"], "'green', but no region of 24 training images"),
     ],
 )
@@ -211,4 +253,15 @@ def test_answers_without_the_values_are_left_alone(
     assert exchange.answer(1, SWAPPED) == 1
     scores = np.array([0.25, 1.0], dtype=np.float32)
     assert exchange.answer(scores, SWAPPED).tolist() == [0.25, 1.0]
-    assert torch.tensor(exchange.words(np.array([8, 9]), SWAPPED)).tolist() == [9, 8]
+    assert exchange.words(np.array([8, 9]), SWAPPED).tolist() == [9, 8]
+
+
+def test_a_tokenizer_that_tells_capitals_apart_is_refused(
+    store: RegionStore, tokenizer: BertTokenizer, tmp_path: Path
+) -> None:
+    """It has a token for Red, which would stay what it is while the red thing becomes blue."""
+    words = [*tokenizer.get_vocab(), "A", "Red"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    cased = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
+    with pytest.raises(ValueError, match="does not tell capitals apart"):
+        Exchange(COLORS, store, IMAGES, cased, AnswerVocabulary(["red", "blue"]))

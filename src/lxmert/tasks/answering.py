@@ -19,7 +19,7 @@ from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray, Regions
+from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.blind import Blind
 from lxmert.tasks.exchange import make_exchange
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
@@ -28,7 +28,6 @@ from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     Files,
     ModelSettings,
-    TextCorpus,
     as_list,
     check_limit,
     choose_families,
@@ -59,9 +58,9 @@ class AnsweringData:
             `single` trains the best answer (cross-entropy), for data with one right answer.
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Questions without a type stay.
-        exchange: values of one attribute, such as the colors, that are exchanged for one another in
-            half of the training examples, so that they are not taken for hints (`tasks.exchange`);
-            absent or empty: none.
+        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+            random in half of the training examples, so that none is taken for a hint of what it is
+            seen with (`tasks.exchange`); absent or empty: none.
         limit: training questions to use, drawn at random by the seed; absent: all.
     """
 
@@ -93,13 +92,13 @@ class Item(NamedTuple):
 
     Attributes:
         input_ids: `[length]`.
-        regions: as the eyes saw them.
+        features: `[regions, dim]`.
         boxes: `[regions, 4]`, normalised to `[0, 1]`.
         target: class id, or the score of each answer, `[answers]`.
     """
 
     input_ids: IntArray
-    regions: Regions
+    features: FloatArray
     boxes: FloatArray
     target: int | FloatArray
 
@@ -175,27 +174,29 @@ class AnsweringTask:
 
     def example(self, index: int, epoch: int) -> Item:
         """Return a training question, with the exchange of this epoch."""
-        item = self._item(self.training, self.targets[0], index)
-        if self.exchange is None:
-            return item
-        order = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
-        return Item(
-            self.exchange.words(item.input_ids, order),
-            self.exchange.regions(item.regions, order),
-            item.boxes,
-            self.exchange.answer(item.target, order),
-        )
+        input_ids = self.training.token_ids[index]
+        regions, boxes = self.training.regions(index)
+        target = self._target(self.targets[0], index)
+        if self.exchange is not None:
+            permutation = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
+            input_ids = self.exchange.words(input_ids, permutation)
+            regions = self.exchange.regions(regions, permutation)
+            target = self.exchange.answer(target, permutation)
+        return Item(input_ids, regions.features, boxes, target)
 
-    def _item(self, corpus: TextCorpus, targets: Targets, index: int) -> Item:
-        regions, boxes = corpus.regions(index)
-        target = targets.best_id(index) if self.single else targets.scores(index)
-        return Item(corpus.token_ids[index], regions, boxes, target)
+    def _validation_item(self, index: int) -> Item:
+        regions, boxes = self.validation.regions(index)
+        target = self._target(self.targets[1], index)
+        return Item(self.validation.token_ids[index], regions.features, boxes, target)
+
+    def _target(self, targets: Targets, index: int) -> int | FloatArray:
+        return targets.best_id(index) if self.single else targets.scores(index)
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join questions: `inputs` are the model's keyword arguments, `targets` the answers."""
         inputs = collate_inputs(
             [item.input_ids for item in examples],
-            [item.regions.features for item in examples],
+            [item.features for item in examples],
             [item.boxes for item in examples],
             pad_id=self.tokenizer.pad_token_id,
         )
@@ -223,9 +224,7 @@ class AnsweringTask:
         predictions: list[str] = []
         for start in range(0, rows, _VALIDATION_BATCH):
             indices = range(start, min(start + _VALIDATION_BATCH, rows))
-            batch = self.collate(
-                [self._item(self.validation, self.targets[1], index) for index in indices]
-            )
+            batch = self.collate([self._validation_item(index) for index in indices])
             inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
             with torch.inference_mode():
                 logits = self.model(**inputs).question_answering_score

@@ -1,20 +1,23 @@
 """Values of an attribute exchanged for one another, such as colors: in regions, words and answers.
 
-A training set shows few of all pairs of an object and a color. What was never red there is then
-never called red: neither words nor regions tell a model that the one says nothing of the other. If
-all red things were blue and the blue ones red, answers would only change in these words; so an
-example with exchanged values is as good as the one that it was made from.
+A training set shows few of all pairs of an object and a color. Where no bowl is white, white is a
+hint that a thing is no bowl, in its words as in its features, and a model takes it. If all that is
+white were blue, and all that is blue white, questions and answers would change in these words
+alone: so an example with exchanged colors is nearly as good as the one that it was made from, and
+the hint is gone. The idea is that of counterfactual examples (Chen et al., CVPR 2020,
+arXiv:2003.06576), here in the space of features.
 
-A region's features are moved from the mean of one value to that of the other, which takes along
-what is common to all objects of a color and leaves what is not. The idea is that of counterfactual
-examples (Chen et al., CVPR 2020, arXiv:2003.06576), in the space of features.
+A region's features are moved from the mean of one value to that of the other. That is an estimate:
+means also differ by the objects that have the values. Articles stay as they are ("an red bowl").
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 from transformers import BertTokenizer
 
 from lxmert.data.answers import AnswerVocabulary
@@ -22,11 +25,13 @@ from lxmert.data.stores import RegionSource
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.texts import TextCorpus
 
-_MOST_IMAGES = 4000
-"""Enough for means: of rare values among 1,600 objects, too."""
+_ENOUGH = 1000
+"""Regions of each value from which its mean is known well enough."""
 
 _SHARE = 0.5
-"""Of the examples with exchanged values; the others keep the model at home in the true ones."""
+"""Of the examples whose values are permuted; the others keep the model at home in the true ones."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -43,15 +48,17 @@ class Exchange:
         """Find the values among attributes, words and answers, and measure what regions show.
 
         Args:
-            values: of one attribute, such as `("red", "green")`.
+            values: of one attribute, such as `("red", "green")`; words with no other meaning.
             store: regions with attributes.
             images: the training images, some of which are measured.
             tokenizer: of the texts.
             answers: the model's. All values are among them, or none; the same holds for words.
 
         Raises:
-            ValueError: if the store does not know a value or no region shows it, or the texts or
-                the answers have only some of them.
+            ValueError: if there are fewer than two values, or one is there twice, is no attribute
+                of the store, is of another attribute than the others, is shown by no region, is no
+                single word of the tokenizer or is part of an answer; if the texts or the answers
+                have only some of the values; or if the tokenizer tells capitals apart.
         """
         self._names = tuple(values)
         if len(set(values)) < len(values) or len(values) < 2:
@@ -60,66 +67,77 @@ class Exchange:
                 'attribute, such as ["red", "green"]'
             )
         self._attributes = self._find_attributes(store)
-        self._words = self._find_words(tokenizer)
+        self._words, self._continues = self._find_words(tokenizer)
         self._classes = self._find_classes(answers)
         self._place = np.full(len(store.header.attribute_names), -1)
         self._place[self._attributes] = np.arange(len(values))
         self._means = self._measure(store, images)
 
     def draw(self, generator: np.random.Generator) -> IntArray:
-        """Draw which value takes the place of each, `[values]`: in half of the cases itself."""
-        order = np.arange(len(self._names))
-        return generator.permutation(order) if generator.random() < _SHARE else order
+        """Draw the value that takes the place of each, `[values]`; in half of the cases itself."""
+        same = np.arange(len(self._names))
+        return generator.permutation(same) if generator.random() < _SHARE else same
 
-    def regions(self, regions: Regions, order: IntArray) -> Regions:
+    def regions(self, regions: Regions, permutation: IntArray) -> Regions:
         """Return regions as if each value had been the one that takes its place."""
-        seen = self._seen(regions)
-        rows = np.flatnonzero(seen >= 0)
+        places = self._place[regions.attribute_ids]
+        rows, groups = np.nonzero(places >= 0)
+        old = places[rows, groups]
+        new = permutation[old]
         features, attribute_ids = regions.features.copy(), regions.attribute_ids.copy()
-        old, new = seen[rows], order[seen[rows]]
         features[rows] += self._means[new] - self._means[old]
-        group = (self._place[attribute_ids[rows]] >= 0).argmax(1)
-        attribute_ids[rows, group] = self._attributes[new]
+        attribute_ids[rows, groups] = self._attributes[new]
         return replace(regions, features=features, attribute_ids=attribute_ids)
 
-    def words(self, input_ids: IntArray, order: IntArray) -> IntArray:
+    def words(self, input_ids: IntArray, permutation: IntArray) -> IntArray:
         """Return token ids, `[length]`, with the words of the values exchanged."""
-        return _renamed(input_ids, self._words, order)
+        renamed = _rename(input_ids, self._words, permutation)
+        # The first piece of a longer word is another word: blue ##bird.
+        return np.where(np.append(self._continues[input_ids[1:]], False), input_ids, renamed)
 
     @overload
-    def answer(self, target: int, order: IntArray) -> int: ...
+    def answer(self, target: int, permutation: IntArray) -> int: ...
     @overload
-    def answer(self, target: FloatArray, order: IntArray) -> FloatArray: ...
-    def answer(self, target: int | FloatArray, order: IntArray) -> int | FloatArray:
+    def answer(self, target: FloatArray, permutation: IntArray) -> FloatArray: ...
+    def answer(self, target: int | FloatArray, permutation: IntArray) -> int | FloatArray:
         """Return the class id, or the score of each answer, with the values exchanged."""
         if isinstance(target, np.ndarray):
             scores = target.copy()
             if len(self._classes):
-                scores[self._classes[order]] = target[self._classes]
+                scores[self._classes[permutation]] = target[self._classes]
             return scores
-        return int(_renamed(np.array([target]), self._classes, order)[0])
-
-    def _seen(self, regions: Regions) -> IntArray:
-        """Return the value of each region, `[regions]`; -1 where it has none of them."""
-        if not regions.attribute_ids.size:
-            return np.full(len(regions), -1)
-        seen: IntArray = self._place[regions.attribute_ids].max(1)
-        return seen
+        return int(_rename(np.array([target]), self._classes, permutation)[0])
 
     def _measure(self, store: RegionSource, images: Sequence[str]) -> FloatArray:
         """Return the mean features of the regions of each value, `[values, feature_dim]`."""
-        drawn = np.random.default_rng(0).permutation(len(images))[:_MOST_IMAGES]
         sums = np.zeros((len(self._names), store.header.feature_dim))
-        counts = np.zeros(len(self._names))
-        for index in drawn:
+        counts = np.zeros(len(self._names), dtype=np.int64)
+        num_regions = num_without = 0
+        for index in np.random.default_rng(0).permutation(len(images)):
             regions = store[images[index]]
-            seen = self._seen(regions)
-            np.add.at(sums, seen[seen >= 0], regions.features[seen >= 0])
-            counts += np.bincount(seen[seen >= 0], minlength=len(counts))
+            rows, groups = np.nonzero(self._place[regions.attribute_ids] >= 0)
+            seen = self._place[regions.attribute_ids[rows, groups]]
+            if len(set(rows.tolist())) < len(rows):
+                raise ValueError(
+                    f"data.exchange is {list(self._names)}, but a region of {images[index]!r} has "
+                    "two of these values: name those of one attribute only, such as the colors"
+                )
+            np.add.at(sums, seen, regions.features[rows])
+            counts += np.bincount(seen, minlength=len(counts))
+            num_regions += len(regions)
+            num_without += len(regions) - len(rows)
+            if counts.min() >= _ENOUGH:
+                break
         if not counts.all():
             raise ValueError(
                 f"data.exchange has {self._names[int(counts.argmin())]!r}, but no region of "
-                f"{len(drawn)} training images shows it: leave it out"
+                f"{len(images)} training images shows it: leave it out"
+            )
+        if num_without:
+            _logger.warning(
+                "%.1f %% of the regions show none of the values of data.exchange: what is said of "
+                "them is exchanged, their features are not",
+                100 * num_without / num_regions,
             )
         means: FloatArray = (sums / counts[:, None]).astype(np.float32)
         return means
@@ -134,7 +152,13 @@ class Exchange:
                 )
         return np.array([known.index(name) for name in self._names])
 
-    def _find_words(self, tokenizer: BertTokenizer) -> IntArray:
+    def _find_words(self, tokenizer: BertTokenizer) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """Return the token of each value, and which tokens go on with the word before them."""
+        if tokenizer.tokenize("A") != tokenizer.tokenize("a"):
+            raise ValueError(
+                "data.exchange needs a tokenizer that does not tell capitals apart: leave "
+                "data.exchange out, or use an uncased one"
+            )
         words = {}
         for name in self._names:
             tokens = tokenizer.tokenize(name)
@@ -144,10 +168,18 @@ class Exchange:
                     "a word of one token: leave it out, or use a tokenizer that has it"
                 )
             if tokens[0] != tokenizer.unk_token:
-                words[name] = tokenizer.get_vocab()[tokens[0]]
-        return self._all_or_none(words, "no word of the tokenizer", "model.tokenizer")
+                words[name] = int(tokenizer.encode(name, add_special_tokens=False)[0])
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        continues = np.array([piece.startswith("##") for piece in pieces])
+        return self._all_or_none(words, "no word of the tokenizer", "its vocab.txt"), continues
 
     def _find_classes(self, answers: AnswerVocabulary) -> IntArray:
+        for answer in answers.answers:
+            if answer not in self._names and set(answer.lower().split()) & set(self._names):
+                raise ValueError(
+                    f"data.exchange is {list(self._names)}, but {answer!r} is an answer, in which "
+                    "they cannot be exchanged: leave them out, or the answer (data.answers)"
+                )
         classes = {answer: index for index, answer in enumerate(answers.answers)}
         return self._all_or_none(classes, "no answer of the model", "data.answers")
 
@@ -162,11 +194,11 @@ class Exchange:
         return np.array([] if missing else [known[name] for name in self._names], dtype=np.int64)
 
 
-def _renamed(ids: IntArray, values: IntArray, order: IntArray) -> IntArray:
+def _rename(ids: IntArray, values: IntArray, permutation: IntArray) -> IntArray:
     """Return ids with each one that is a value's replaced by that of the value in its place."""
     renamed = ids.copy()
     if len(values):
-        for old, new in zip(values, values[order], strict=True):
+        for old, new in zip(values, values[permutation], strict=True):
             renamed[ids == old] = new
     return renamed
 

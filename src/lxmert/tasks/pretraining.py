@@ -153,21 +153,19 @@ class PretrainingTask:
         return self._mask(self.training, index, np.random.default_rng([self.seed, epoch, index]))
 
     def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> Item:
-        """Hide words and regions, and perhaps exchange the text."""
+        """Hide words and regions, perhaps of another text and with exchanged values."""
         settings = self.objectives
-        # Exchanged texts would only harm the other objectives where matching is not learned.
+        # Other texts would only harm the other objectives where matching is not learned.
         wanted = self.loss_weights["matched"] > 0
         matched = generator.random() >= settings.mismatch_rate or not wanted
         text = index if matched else other_text(corpus, index, generator)
         input_ids = corpus.token_ids[text]
         regions, boxes = corpus.regions(index)
-        # A question about another image has no right answer here.
-        answer = self._answer(corpus, index, generator) if matched else IGNORE_INDEX
-        if self.exchange is not None and corpus is self.training:
-            order = self.exchange.draw(generator)
-            input_ids = self.exchange.words(input_ids, order)
-            regions = self.exchange.regions(regions, order)
-            answer = self.exchange.answer(answer, order)
+        exchange = self.exchange if corpus is self.training else None
+        if exchange is not None:
+            permutation = exchange.draw(generator)
+            input_ids = exchange.words(input_ids, permutation)
+            regions = exchange.regions(regions, permutation)
         words = mask_words(
             input_ids,
             generator,
@@ -184,6 +182,13 @@ class PretrainingTask:
             others=others,
             shares=settings.region_mask_shares,
         )
+        # The model has one attribute head, which gives one answer. What is never asked for is lost
+        # on the way through the layers, so that every group gets its turn.
+        group = generator.integers(max(1, groups), size=len(regions))
+        # A question about another image has no right answer here.
+        answer = self._answer(corpus, index, generator) if matched else IGNORE_INDEX
+        if exchange is not None:
+            answer = exchange.answer(answer, permutation)
         return Item(
             input_ids=words.input_ids,
             labels=words.labels,
@@ -195,9 +200,7 @@ class PretrainingTask:
             object_scores=regions.object_scores,
             attribute_ids=regions.attribute_ids,
             attribute_scores=regions.attribute_scores,
-            # The model has one attribute head, which gives one answer. What is never asked for is
-            # lost on the way through the layers, so that every group gets its turn.
-            group=generator.integers(max(1, groups), size=len(regions)),
+            group=group,
             matched=int(matched),
             answer=answer,
         )

@@ -30,9 +30,9 @@ class PretrainingData:
             model cannot be asked about pictures, only about regions.
         families: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Texts without a type, such as captions, stay.
-        exchange: values of one attribute, such as the colors, that are exchanged for one another in
-            half of the training examples, so that they are not taken for hints (`tasks.exchange`);
-            absent or empty: none.
+        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+            random in half of the training examples, so that none is taken for a hint of what it is
+            seen with (`tasks.exchange`); absent or empty: none.
     """
 
     questions: tuple[str, ...]

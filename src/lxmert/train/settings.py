@@ -284,7 +284,7 @@ def fill_up(table: Mapping[str, object], like: Recipe) -> dict[str, object]:
     is no recipe for the task of `like` is returned as it is.
     """
     try:
-        return recipe_table(_build(str(table.get("task")), type(like.settings), table))
+        return recipe_table(_build(str(table.get("task", like.task)), type(like.settings), table))
     except ValueError:
         return dict(table)
 

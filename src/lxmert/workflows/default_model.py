@@ -90,6 +90,9 @@ family.
         --images {run}/scenes/test/images \\
         --training {run}/scenes/train/questions.jsonl
 
+The last column is that of {unseen_count:,} questions about compositional scenes
+(`{run}/scenes/compositional`, by the same command).
+
 | family | accuracy | blind guess | compositional scenes |
 |---|---|---|---|
 {families}
@@ -205,6 +208,7 @@ def write_card(run: Path) -> str:
         ),
         weakest=_weakest(answers["accuracy"]),
         compositional=compositional["accuracy"][OVERALL],
+        unseen_count=compositional["count"],
         statements=len(examples) // 4,
         pairs_accuracy=pairs["accuracy"],
         pairs_majority=pairs["majority"],
