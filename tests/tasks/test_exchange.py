@@ -1,5 +1,6 @@
 """Exchanged colors: what regions, words and answers say stays true."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import pytest
 from transformers import BertTokenizer
 from world import COLORS, HEADER, NOUNS, NUM_IMAGES, SMALL, make_regions, make_world
 
-from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.store import RegionStore
 from lxmert.schema import IGNORE_INDEX, Regions
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.exchange import Exchange
+from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import (
     ObjectiveSettings,
@@ -45,7 +46,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
 
 @pytest.fixture
 def exchange(store: RegionStore, tokenizer: BertTokenizer) -> Exchange:
-    return Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["yes", "blue", "red"]))
+    return Exchange(COLORS, store, IMAGES, tokenizer, ["yes", "blue", "red"])
 
 
 @pytest.mark.parametrize("image", ["0", "7", "23"])
@@ -87,7 +88,7 @@ def test_only_the_attribute_of_the_values_is_exchanged(
 ) -> None:
     """Other groups, and regions with a value that is not listed, stay, and the latter is told."""
     store = TwoGroups({"a": [1, 3, 2], "b": [3, 2, 1]})
-    exchange = Exchange(COLORS, store, ["a"], tokenizer, AnswerVocabulary(["red", "blue"]))
+    exchange = Exchange(COLORS, store, ["a"], tokenizer, ["red", "blue"])
     assert "33.3 % of the regions show none of the values" in caplog.text
     given = store["b"]
     exchanged = exchange.regions(given, SWAPPED)
@@ -102,7 +103,7 @@ def test_only_the_attribute_of_the_values_is_exchanged(
 def test_means_are_those_of_all_regions_of_a_value(tokenizer: BertTokenizer) -> None:
     """A value that few images show is found, wherever it is."""
     store = TwoGroups({str(i): [1, 1, 1] for i in range(900)} | {"rare": [1, 3, 1]})
-    exchange = Exchange(COLORS, store, list(store.images), tokenizer, AnswerVocabulary(["yes"]))
+    exchange = Exchange(COLORS, store, list(store.images), tokenizer, ["yes"])
     moved = exchange.regions(store["rare"], SWAPPED).features - store["rare"].features
     regions = np.concatenate([store[image].features for image in store.images])
     ids = np.concatenate([store[image].attribute_ids[:, 1] for image in store.images])
@@ -112,7 +113,7 @@ def test_means_are_those_of_all_regions_of_a_value(tokenizer: BertTokenizer) -> 
 
 def test_values_of_two_attributes_are_refused(tokenizer: BertTokenizer) -> None:
     store = TwoGroups({"a": [1, 3]})
-    values, answers = ["red", "blue", "large"], AnswerVocabulary(["yes"])
+    values, answers = ["red", "blue", "large"], ["yes"]
     with pytest.raises(ValueError, match="a region of 'a' has two of these values"):
         Exchange(values, store, ["a"], tokenizer, answers)
 
@@ -148,7 +149,7 @@ def test_an_exchange_can_be_undone(exchange: Exchange, tokenizer: BertTokenizer)
 def test_in_half_of_the_cases_nothing_is_exchanged(
     store: RegionStore, tokenizer: BertTokenizer
 ) -> None:
-    exchange = Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["red", "blue"]))
+    exchange = Exchange(COLORS, store, IMAGES, tokenizer, ["red", "blue"])
     generator = np.random.default_rng(4)
     drawn = np.array([exchange.draw(generator) for _ in range(4000)])
     assert (np.sort(drawn) == [0, 1]).all()
@@ -209,6 +210,44 @@ def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
         assert (validation.attribute_ids == task.validation.regions(0)[0].attribute_ids).all()
 
 
+def shows(features: np.ndarray, color: str, noun: str) -> bool:
+    """Tell whether a region has both, by its feature."""
+    has_color = features[:, 3:].argmax(1) == COLORS.index(color)
+    return bool((has_color & (features[:, NOUNS.index(noun)] > 0.5)).any())
+
+
+def test_statements_about_two_images_stay_as_true_as_they_are(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    """The colors of both images and of the words change together, in every epoch."""
+    generator = np.random.default_rng(6)
+    rows = []
+    for _ in range(60):
+        noun, color = generator.choice(NOUNS), generator.choice(COLORS)
+        images = [str(number) for number in generator.integers(NUM_IMAGES, size=2)]
+        answer = all(shows(make_regions(image).features, color, noun) for image in images)
+        text = f"Both show a {color} {noun}."
+        rows.append({"images": images, "question": text, "answer": answer})
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = str(path), str(path), world["regions"], world["regions"]
+    task = PairsTask(PairsSettings(PairsData(*files, exchange=COLORS), SMALL), seed=5)
+    texts = set()
+    for index, row in enumerate(rows):
+        for epoch in range(4):
+            item = task.example(index, epoch)
+            text = task.tokenizer.decode(item.input_ids, skip_special_tokens=True)
+            *_, color, noun = text.rstrip(" .").split()
+            assert item.truth == row["answer"]
+            assert item.truth == all(shows(features, color, noun) for features in item.features)
+            texts.add((index, text))
+        plain = task._validation_item(index)
+        assert plain.input_ids.tolist() == task.training.token_ids[index].tolist()
+        for features, image in zip(plain.features, row["images"], strict=True):
+            assert (features == make_regions(image).features).all()
+    assert len(texts) > 1.5 * len(rows), "most statements are about both colors"
+
+
 @pytest.mark.parametrize(
     ("values", "answers", "message"),
     [
@@ -243,13 +282,13 @@ def test_values_that_cannot_be_exchanged_are_refused(
         __getitem__ = staticmethod(store.__getitem__)
 
     with pytest.raises(ValueError, match=message):
-        Exchange(values, More(), IMAGES, tokenizer, AnswerVocabulary(answers))
+        Exchange(values, More(), IMAGES, tokenizer, answers)
 
 
 def test_answers_without_the_values_are_left_alone(
     store: RegionStore, tokenizer: BertTokenizer
 ) -> None:
-    exchange = Exchange(COLORS, store, IMAGES, tokenizer, AnswerVocabulary(["yes", "no"]))
+    exchange = Exchange(COLORS, store, IMAGES, tokenizer, ["yes", "no"])
     assert exchange.answer(1, SWAPPED) == 1
     scores = np.array([0.25, 1.0], dtype=np.float32)
     assert exchange.answer(scores, SWAPPED).tolist() == [0.25, 1.0]
@@ -264,4 +303,4 @@ def test_a_tokenizer_that_tells_capitals_apart_is_refused(
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     cased = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
     with pytest.raises(ValueError, match="does not tell capitals apart"):
-        Exchange(COLORS, store, IMAGES, cased, AnswerVocabulary(["red", "blue"]))
+        Exchange(COLORS, store, IMAGES, cased, ["red", "blue"])

@@ -145,7 +145,9 @@ class AnsweringTask:
             (store, valid_store),
             (as_list(data.train), as_list(data.valid)),
         )
-        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer, self.answers)
+        self.exchange = make_exchange(
+            data.exchange, self.training, self.tokenizer, self.answers.answers
+        )
 
     def _report_unknown(self, training: Corpus) -> None:
         """Say how many questions have no answer that the model can give.

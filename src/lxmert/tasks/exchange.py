@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 from transformers import BertTokenizer
 
-from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.stores import RegionSource
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.texts import TextCorpus
@@ -43,7 +42,7 @@ class Exchange:
         store: RegionSource,
         images: Sequence[str],
         tokenizer: BertTokenizer,
-        answers: AnswerVocabulary,
+        answers: Sequence[str] = (),
     ) -> None:
         """Find the values among attributes, words and answers, and measure what regions show.
 
@@ -52,7 +51,8 @@ class Exchange:
             store: regions with attributes.
             images: the training images, some of which are measured.
             tokenizer: of the texts.
-            answers: the model's. All values are among them, or none; the same holds for words.
+            answers: those that the model chooses from, in the order of its classes; empty where it
+                chooses none. All values are among them, or none; the same holds for words.
 
         Raises:
             ValueError: if there are fewer than two values, or one is there twice, is no attribute
@@ -173,14 +173,14 @@ class Exchange:
         continues = np.array([piece.startswith("##") for piece in pieces])
         return self._all_or_none(words, "no word of the tokenizer", "its vocab.txt"), continues
 
-    def _find_classes(self, answers: AnswerVocabulary) -> IntArray:
-        for answer in answers.answers:
+    def _find_classes(self, answers: Sequence[str]) -> IntArray:
+        for answer in answers:
             if answer not in self._names and set(answer.lower().split()) & set(self._names):
                 raise ValueError(
                     f"data.exchange is {list(self._names)}, but {answer!r} is an answer, in which "
                     "they cannot be exchanged: leave them out, or the answer (data.answers)"
                 )
-        classes = {answer: index for index, answer in enumerate(answers.answers)}
+        classes = {answer: index for index, answer in enumerate(answers)}
         return self._all_or_none(classes, "no answer of the model", "data.answers")
 
     def _all_or_none(self, known: Mapping[str, int], lack: str, where: str) -> IntArray:
@@ -207,7 +207,7 @@ def make_exchange(
     values: Sequence[str],
     corpus: TextCorpus,
     tokenizer: BertTokenizer,
-    answers: AnswerVocabulary,
+    answers: Sequence[str] = (),
 ) -> Exchange | None:
     """Measure a training corpus; None where no value is named. Errors are those of `Exchange`."""
     if not values:

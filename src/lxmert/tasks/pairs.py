@@ -18,7 +18,8 @@ from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
-from lxmert.schema import FloatArray, IntArray
+from lxmert.schema import FloatArray, IntArray, Regions
+from lxmert.tasks.exchange import make_exchange
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
@@ -52,6 +53,9 @@ class PairsData:
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
         eyes: folder of the extractor that made the stores, to be saved with the model.
+        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+            random in half of the training examples, so that none is taken for a hint of what it is
+            seen with (`tasks.exchange`); absent or empty: none.
         limit: training examples to use, drawn at random by the seed; absent: all.
     """
 
@@ -60,6 +64,7 @@ class PairsData:
     regions: Files
     valid_regions: Files
     eyes: str | None = None
+    exchange: tuple[str, ...] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +103,7 @@ class PairsTask:
 
     def __init__(self, settings: PairsSettings, *, seed: int) -> None:
         """Read the statements and start from a pretrained model, or from nothing."""
+        self.seed = seed
         data = settings.data
         store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
@@ -115,13 +121,26 @@ class PairsTask:
             (store, valid_store),
             (as_list(data.train), as_list(data.valid)),
         )
+        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer)
 
     def __len__(self) -> int:
         return len(self.training)
 
-    def example(self, index: int, epoch: int) -> Item:  # noqa: ARG002 - nothing is random here
-        """Return a training example."""
-        return _item(self.training, index, self.truths[0].item(index))
+    def example(self, index: int, epoch: int) -> Item:
+        """Return a training example, with the exchange of this epoch."""
+        input_ids = self.training.token_ids[index]
+        (left, left_boxes), (right, right_boxes) = _sides(self.training, index)
+        if self.exchange is not None:
+            permutation = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
+            input_ids = self.exchange.words(input_ids, permutation)
+            left, right = (self.exchange.regions(side, permutation) for side in (left, right))
+        features, boxes = (left.features, right.features), (left_boxes, right_boxes)
+        return Item(input_ids, features, boxes, self.truths[0].item(index))
+
+    def _validation_item(self, index: int) -> Item:
+        (left, left_boxes), (right, right_boxes) = _sides(self.validation, index)
+        features, boxes = (left.features, right.features), (left_boxes, right_boxes)
+        return Item(self.validation.token_ids[index], features, boxes, self.truths[1].item(index))
 
     def collate(self, examples: Sequence[Item]) -> Batch:
         """Join examples: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
@@ -163,7 +182,7 @@ class PairsTask:
         predictions: list[int] = []
         for start in range(0, rows, _VALIDATION_BATCH):
             indices = range(start, min(start + _VALIDATION_BATCH, rows))
-            batch = self.collate([_item(self.validation, i, truths.item(i)) for i in indices])
+            batch = self.collate([self._validation_item(index) for index in indices])
             inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
             with torch.inference_mode():
                 predictions += self.model(**inputs).logits.argmax(-1).tolist()
@@ -237,7 +256,8 @@ def _is_official(identifier: str) -> bool:
     return True
 
 
-def _item(corpus: TextCorpus, index: int, truth: int) -> Item:
-    (left, left_boxes), (right, right_boxes) = corpus.regions(index, 0), corpus.regions(index, 1)
-    features = (left.features, right.features)
-    return Item(corpus.token_ids[index], features, (left_boxes, right_boxes), truth)
+def _sides(
+    corpus: TextCorpus, index: int
+) -> tuple[tuple[Regions, FloatArray], tuple[Regions, FloatArray]]:
+    """Return the regions and the normalised boxes of the left and of the right image."""
+    return corpus.regions(index, 0), corpus.regions(index, 1)

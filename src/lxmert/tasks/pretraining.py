@@ -121,7 +121,9 @@ class PretrainingTask:
             ((*data.questions, *data.captions), (*data.valid_questions, *data.valid_captions)),
         )
         check_several_images(self.training, self.validation)
-        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer, self.answers)
+        self.exchange = make_exchange(
+            data.exchange, self.training, self.tokenizer, self.answers.answers
+        )
         self.targets = self._find_answers(self.training)
         self.valid_targets = self._find_answers(self.validation)
         asked = int((training.num_answers() > 0).sum())
