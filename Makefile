@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test lint default-model ablations learning-curve clean
+.PHONY: ask test lint default-model ablations learning-curve transfer clean
 
 # Answer a question about the example picture, and draw what the answer rests on.
 ask: $(VENV)/installed
@@ -122,7 +122,8 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
 
-# The paper's ablations and learning curves, in the world of the default model and with its eyes.
+# The paper's ablations, learning curves and what pretraining is worth to pairs of pictures, in the
+# world of the default model and with its eyes.
 SEEN := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 
 ablations: $(SEEN)
@@ -132,6 +133,14 @@ ablations: $(SEEN)
 learning-curve: $(SEEN)
 	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o runs/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
+
+transfer: $(SEEN) $(SCENES)/train/pairs-2000.jsonl
+	$(ALONE) $(BIN)/lxmert ablate recipes/transfer.toml -o runs/transfer \
+		--jobs 2 --figure docs/transfer.png
+
+# Whole statements, each with its four pairs.
+$(SCENES)/train/pairs-2000.jsonl: | $(SCENES)/train/questions.jsonl
+	head -n 2000 $(SCENES)/train/pairs.jsonl > $@
 
 clean:
 	rm -rf $(VENV) answer.png

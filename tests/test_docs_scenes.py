@@ -93,7 +93,7 @@ def test_long_commands_exist(lxmert: Command) -> None:
     made = [" ".join(line.split()) for line in made if ".venv/bin/lxmert" in line]
     assert any(line.endswith(command[0]) for line in made)
     kinds = [line.split(".venv/bin/lxmert ")[1].split()[0] for line in made]
-    assert sorted(kinds) == ["ablate", "ablate", "extract", "extract", "scenes", "scenes"]
+    assert sorted(kinds) == ["ablate", "ablate", "ablate", "extract", "extract", "scenes", "scenes"]
     for line in made:
         name, *options = line.split(".venv/bin/lxmert ")[1].split()
         known = lxmert(name, *options[: name == "scenes"], "--help").out

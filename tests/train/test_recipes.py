@@ -12,14 +12,15 @@ from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ABLATIONS = sorted(p for p in FOLDER.rglob("*.toml") if "[[rows]]" in p.read_text())
-RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if p not in ABLATIONS)
+STAGES = FOLDER / "ablation-stages.toml"
+RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if p not in (*ABLATIONS, STAGES))
 
 
 def test_the_recipes_are_found():
     assert len(RECIPES) >= 10
     names = {path.stem for path in RECIPES}
     assert names >= {"pretraining", "vqa", "gqa", "nlvr2", "retrieval", "scenes-pairs"}
-    assert [path.stem for path in ABLATIONS] == ["ablations", "learning-curve"]
+    assert [path.stem for path in ABLATIONS] == ["ablations", "learning-curve", "transfer"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

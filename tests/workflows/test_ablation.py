@@ -328,6 +328,21 @@ def test_a_finished_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
         check_plan(planned(6))
 
 
+def test_an_ablation_is_laid_over_its_base(tmp_path: Path) -> None:
+    (tmp_path / "common.toml").write_text(
+        'seeds = [1, 2]\nset = ["optim.steps=9"]\n'
+        '[stages.pairs]\nrecipe = "pairs.toml"\nmetric = "accuracy"\nset = ["optim.lr=1"]\n'
+    )
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'base = "common.toml"\ntitle = "Own"\nseeds = [3]\n'
+        '[stages.pairs]\nset = ["optim.lr=2"]\n[[rows]]\nname = "a"\n'
+    )
+    stages = {"pairs": Stage("pairs.toml", ("optim.lr=2",), "accuracy")}
+    expected = Ablation("Own", (3,), stages, (Row("a"),), ("optim.steps=9",))
+    assert read_ablation(path) == expected
+
+
 def test_mistakes_in_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "ablation.toml"
     with pytest.raises(FileNotFoundError, match="is no file"):
@@ -337,6 +352,9 @@ def test_mistakes_in_files_are_named(tmp_path: Path) -> None:
         read_ablation(path)
     path.write_text("title = x")
     with pytest.raises(ValueError, match="is no TOML"):
+        read_ablation(path)
+    path.write_text('base = "absent.toml"\n')
+    with pytest.raises(FileNotFoundError, match=r"base of .*ablation.toml: .*absent.toml is no"):
         read_ablation(path)
     recipe = tmp_path / "pairs.toml"
     recipe.write_text('task = "pairs"\n[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 1\n')

@@ -189,7 +189,7 @@ def read_recipe(path: Path, tasks: Tasks, *, overrides: Sequence[str] = ()) -> R
         FileNotFoundError: there is no such file, or no such base.
         ValueError: the file is no TOML, it is its own base, or a key or a value is wrong.
     """
-    return make_recipe(override(_read_tables(path, ()), overrides), tasks)
+    return make_recipe(override(read_tables(path), overrides), tasks)
 
 
 def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
@@ -228,12 +228,16 @@ def _build(name: str, settings_type: type, table: Mapping[str, object]) -> Recip
     return Recipe(name, settings, common.optim, common.loop, common.seed)
 
 
-def _read_tables(path: Path, above: Sequence[Path]) -> dict[str, object]:
+def read_tables(path: Path, above: Sequence[Path] = ()) -> dict[str, object]:
     """Read the tables of a file, laid over those of its base.
 
     Args:
         path: the file.
         above: the files of which it is the base, or the base of their base.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no such base.
+        ValueError: the file or a base is no TOML, or it is its own base.
     """
     if not path.is_file():
         named = f"base of {above[-1]}: " if above else ""
@@ -253,7 +257,7 @@ def _read_tables(path: Path, above: Sequence[Path]) -> dict[str, object]:
         return table
     if not isinstance(base, str):
         raise ValueError(f'{path}: base is {base!r}; expected a file: base = "NAME.toml"')
-    return merge(_read_tables(path.parent / base, (*above, path)), table)
+    return merge(read_tables(path.parent / base, (*above, path)), table)
 
 
 def _with_preset(table: Mapping[str, object], task: type[Task]) -> Mapping[str, object]:

@@ -5,7 +5,6 @@ one was interrupted. Runs that two rows have in common are made once; `ablation_
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Literal
 
 from lxmert.tasks.registry import TASKS
 from lxmert.train.folder import check_folder, finished_metrics
-from lxmert.train.settings import Recipe, read_recipe
+from lxmert.train.settings import Recipe, read_recipe, read_tables
 from lxmert.train.tables import from_table, unknown_name
 
 
@@ -193,19 +192,13 @@ Plan = dict[tuple[str, int, str], Run]
 
 
 def read_ablation(path: Path) -> Ablation:
-    """Read the recipe of an ablation.
+    """Read the recipe of an ablation, laid over its `base`, where it names one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no TOML, or a key or a value is wrong.
+        FileNotFoundError: there is no such file, or no such base.
+        ValueError: it is no TOML, it is its own base, or a key or a value is wrong.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; expected the recipe of an ablation in TOML")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise ValueError(f"{path} is no TOML ({problem}): correct that line") from problem
-    return from_table(Ablation, table)
+    return from_table(Ablation, read_tables(path))
 
 
 def make_plan(ablation: Ablation, output: Path) -> Plan:
