@@ -4,6 +4,7 @@ Source: paper section 3.1; rates and the 80/10/10 rule as in the released code, 
 by the same rule as words.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def mask_regions(
     generator: np.random.Generator,
     *,
     rate: float,
-    others: FloatArray,
+    others: Callable[[], FloatArray],
     shares: tuple[float, float] = SHARES,
 ) -> MaskedRegions:
     """Hide region features: zeros, a feature of another image, or nothing; boxes are never hidden.
@@ -70,7 +71,8 @@ def mask_regions(
         features: `[regions, dim]`.
         generator: decides everything; the same state gives the same masks.
         rate: share of regions to choose.
-        others: `[any, dim]` features of another image, from which replacements are drawn.
+        others: returns features of another image, `[any, dim]`, from which replacements are drawn;
+            called only where there is something to replace.
         shares: of the chosen regions, those that are blanked and those that are replaced.
     """
     draws = generator.random((2, len(features)))
@@ -80,5 +82,7 @@ def mask_regions(
         masked = features.copy()
         masked[chosen & (draws[1] < shares[0])] = 0
         replaced = chosen & (draws[1] >= shares[0]) & (draws[1] < sum(shares))
-        masked[replaced] = others[generator.integers(len(others), size=int(replaced.sum()))]
+        if replaced.any():
+            given = others()
+            masked[replaced] = given[generator.integers(len(given), size=int(replaced.sum()))]
     return MaskedRegions(masked, chosen)

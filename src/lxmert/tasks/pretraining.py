@@ -176,12 +176,12 @@ class PretrainingTask:
             vocabulary_size=len(self.tokenizer),
         )
         groups = regions.attribute_ids.shape[1]
-        others = corpus.regions(int(generator.integers(len(corpus))))[0].features
+        other = int(generator.integers(len(corpus)))
         features, chosen = mask_regions(
             regions.features,
             generator,
             rate=settings.region_mask_rate,
-            others=others,
+            others=lambda: corpus.regions(other)[0].features,
             shares=settings.region_mask_shares,
         )
         # The model has one attribute head, which gives one answer. What is never asked for is lost
