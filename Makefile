@@ -126,21 +126,22 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 # world of the default model and with its eyes.
 SEEN := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 
-ablations: $(SEEN)
+ablations: $(SEEN) $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o runs/ablations \
 		--jobs 2 --figure docs/ablations.png
 
-learning-curve: $(SEEN)
+learning-curve: $(SEEN) $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o runs/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
 
-transfer: $(SEEN) $(SCENES)/train/pairs-2000.jsonl
+transfer: $(SEEN) $(SCENES)/train/pairs-2000.jsonl $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert ablate recipes/transfer.toml -o runs/transfer \
 		--jobs 2 --figure docs/transfer.png
 
 # Whole statements, each with its four pairs.
-$(SCENES)/train/pairs-2000.jsonl: | $(SCENES)/train/questions.jsonl
-	head -n 2000 $(SCENES)/train/pairs.jsonl > $@
+$(SCENES)/train/pairs-2000.jsonl: $(SCENES)/train/questions.jsonl
+	head -n 2000 $(SCENES)/train/pairs.jsonl > $@.partial
+	mv $@.partial $@
 
 clean:
 	rm -rf $(VENV) answer.png
@@ -151,6 +152,11 @@ $(VENV)/pyvenv.cfg:
 $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --editable .
 	touch $@
+
+# With what draws figures.
+$(VENV)/installed-explain: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --editable ".[explain]"
+	touch $(VENV)/installed $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --editable ".[dev]"

@@ -80,7 +80,7 @@ def test_the_comparison_on_the_page_is_a_valid_one(
 
 
 def test_long_commands_exist(lxmert: Command) -> None:
-    targets, command = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
+    targets, command, _ = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
     dry = subprocess.run(
         # Where nothing was made yet.
         ["make", "--dry-run", "RUN=absent", *(line.removeprefix("make ") for line in targets)],
@@ -98,6 +98,26 @@ def test_long_commands_exist(lxmert: Command) -> None:
         name, *options = line.split(".venv/bin/lxmert ")[1].split()
         known = lxmert(name, *options[: name == "scenes"], "--help").out
         assert all(option in known for option in options if option.startswith("--")), line
+
+
+def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    runs = {
+        run.folder: run
+        for name in ("ablations", "learning-curve", "transfer")
+        for run in make_plan(
+            read_ablation(Path(f"recipes/{name}.toml")), Path("runs", name)
+        ).values()
+    }
+    *_, copies = blocks(ABLATIONS, "text")
+    commands = [line.split() for line in copies.splitlines() if line.startswith("cp -r")]
+    assert len(commands) == 2
+    for *_, source, target in commands:
+        copied = runs[Path(target, Path(source).name)]
+        assert copied.read() == runs[Path(source)].read()
+        assert copied.start is runs[Path(source)].start is None
 
 
 @pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])

@@ -228,17 +228,18 @@ def _build(name: str, settings_type: type, table: Mapping[str, object]) -> Recip
     return Recipe(name, settings, common.optim, common.loop, common.seed)
 
 
-def read_tables(path: Path, above: Sequence[Path] = ()) -> dict[str, object]:
-    """Read the tables of a file, laid over those of its base.
-
-    Args:
-        path: the file.
-        above: the files of which it is the base, or the base of their base.
+def read_tables(path: Path) -> dict[str, object]:
+    """Read the tables of a file, laid over those of its base; lists are replaced whole.
 
     Raises:
         FileNotFoundError: there is no such file, or no such base.
         ValueError: the file or a base is no TOML, or it is its own base.
     """
+    return _read_over_base(path, ())
+
+
+def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
+    """Do it for a file that is the base of others, or the base of their base."""
     if not path.is_file():
         named = f"base of {above[-1]}: " if above else ""
         raise FileNotFoundError(
@@ -250,14 +251,14 @@ def read_tables(path: Path, above: Sequence[Path] = ()) -> dict[str, object]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as problem:
         raise ValueError(
-            f"{path} is no TOML ({problem}); expected lines such as lr = 1e-4: correct that line"
+            f"{path} is no TOML ({problem}); expected lines such as seed = 1: correct that line"
         ) from problem
     base = table.pop("base", None)
     if base is None:
         return table
     if not isinstance(base, str):
         raise ValueError(f'{path}: base is {base!r}; expected a file: base = "NAME.toml"')
-    return merge(read_tables(path.parent / base, (*above, path)), table)
+    return merge(_read_over_base(path.parent / base, (*above, path)), table)
 
 
 def _with_preset(table: Mapping[str, object], task: type[Task]) -> Mapping[str, object]:
