@@ -28,9 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "train": {"schema", "data", "tasks"},
     "explain": LEAVES | {"model"},
     "pipeline": LEAVES | {"processing", "model", "vision", "data", "explain", "hub"},
-    "serve": {"schema", "pipeline"},
     "terminal": {"explain"},
-    "scale": {"schema", "data", "pipeline", "workflows"},
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
@@ -39,7 +37,7 @@ BASE = {"locks", "whole_files", "workers"}
 # that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
-ARROWS["workflows"] = set(ARROWS) - {"serve", "scale", "terminal"}
+ARROWS["workflows"] = set(ARROWS) - {"terminal"}
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}
 ARROWS["__init__"] = set(ARROWS) - {"cli", "__main__"}  # public names, loaded lazily

@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,22 @@ def test_a_folder_is_kept_until_the_lock_is_closed_or_forgotten(
     del again
     FolderLock(tmp_path, file=file).close()
     assert [path.name for path in tmp_path.iterdir()] == ([file] if file else [])
+
+
+def test_a_lock_that_is_waited_for_comes_when_it_is_free(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path, file="lock")
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def wait() -> None:
+        with closing(FolderLock(tmp_path, file="lock", wait=True)):
+            told.put("second")
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    told.put("first")
+    first.close()
+    assert [told.get(timeout=60) for _ in range(2)] == ["first", "second"]
 
 
 def hold(folder: Path, told: "multiprocessing.connection.Connection") -> None:

@@ -17,16 +17,17 @@ class FolderLock:
         close: releases it; a second call does nothing.
     """
 
-    def __init__(self, folder: Path, *, file: str | None = None) -> None:
+    def __init__(self, folder: Path, *, file: str | None = None, wait: bool = False) -> None:
         """Take the lock.
 
         Args:
             folder: must be there.
             file: name of a file in it that is locked in its stead, and made if there is none: on
                 a shared disk that keeps other machines away too. Absent: nothing is left behind.
+            wait: whether to wait for who has it.
 
         Raises:
-            ValueError: if the folder is locked already.
+            ValueError: if the folder is locked already, unless that is waited for.
         """
         self.close: Callable[[], object] = lambda: None
         if sys.platform == "win32":
@@ -39,7 +40,7 @@ class FolderLock:
         descriptor = os.open(target, flags, 0o666)
         self.close = weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             self.close()
             raise ValueError(

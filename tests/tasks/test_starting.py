@@ -267,6 +267,23 @@ def test_a_named_tokenizer_is_used_by_a_new_model(world: World) -> None:
     assert task.tokenizer.tokenize("Both balls") == ["both", "ball", "##s"]
 
 
+def test_sizes_that_the_start_overrules_are_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dropout beside a start changed nothing, and nothing was said."""
+    settings = ModelSettings(start=world["pretrained"])
+    for model in (settings, replace(SMALL, start=world["pretrained"])):
+        answer(world, model)  # defaults, and the sizes of the start itself, ask for nothing
+    assert "stays" not in caplog.text
+    task = answer(world, replace(settings, dropout=0.3, r_layers=4))
+    (warning,) = [record.getMessage() for record in caplog.records if "stays" in record.message]
+    assert warning.startswith(
+        "model.start decides sizes and dropout: r_layers stays 1, not 4, hidden_dropout_prob stays "
+        "0.0, not 0.3, attention_probs_dropout_prob stays 0.0, not 0.3; leave them out of [model]"
+    )
+    assert task.model.config.hidden_dropout_prob == 0.0
+
+
 def test_modules_can_begin_anew(world: World) -> None:
     """Where pretraining had no use for places, their embedding was learned no more afterwards."""
     name = "lxmert.encoder.visn_fc.box_fc"

@@ -5,15 +5,16 @@ with the image ids in order; until then they are in `unfinished.json`. Writing g
 stopped.
 """
 
-import fcntl
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.locks import FolderLock
 from lxmert.schema import IntArray
 from lxmert.whole_files import write_whole
 
@@ -81,8 +82,8 @@ class PixelStore:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         header = {"side": side, "image_ids": list(image_ids)}
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # In a file, which on a shared disk holds back the processes of other machines as well.
+        with closing(FolderLock(folder, file="lock", wait=True)):
             if not (folder / _HEADER).is_file():
                 _begin(folder, header)
                 _write_pixels(folder / _PIXELS, image_ids, read, side=side, progress=progress)

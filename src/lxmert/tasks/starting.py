@@ -106,6 +106,7 @@ def begin(settings: ModelSettings, wanted: Wanted) -> Beginning:
         beginning = _begin_from_bert(settings, wanted, settings.start)
     else:
         beginning = _begin_from_model(settings, wanted, settings.start)
+    _tell_overruled(settings, beginning.model.config)
     for name in settings.anew:
         begin_anew(beginning.model, name)
     if settings.frozen_first_rows:
@@ -253,6 +254,22 @@ def sizes_of(settings: ModelSettings) -> dict[str, object]:
         "attention_probs_dropout_prob": settings.dropout,
         "initializer_range": settings.initializer_range,
     }
+
+
+def _tell_overruled(settings: ModelSettings, config: LxmertConfig) -> None:
+    """Warn of sizes that the recipe asks for and the start decides otherwise."""
+    wanted, defaults = sizes_of(settings), sizes_of(ModelSettings())
+    overruled = [
+        f"{name} stays {getattr(config, name)}, not {wanted[name]}"
+        for name in wanted
+        if wanted[name] not in (defaults[name], getattr(config, name))
+    ]
+    if overruled:
+        _logger.warning(
+            "model.start decides sizes and dropout: %s; leave them out of [model], or train "
+            "without a start",
+            ", ".join(overruled),
+        )
 
 
 def _ends(wanted: Wanted) -> dict[str, object]:
