@@ -10,10 +10,11 @@ from lxmert.locks import FolderLock
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """Compare one run, which fails as its data are not there."""
+    """Compare one run, which fails as its regions are none."""
     (tmp_path / "pairs.toml").write_text(
-        'task = "pairs"\n[data]\ntrain = "none.jsonl"\nvalid = "none.jsonl"\nregions = "none"\n'
-        'valid_regions = "none"\n[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 1\n'
+        f'task = "pairs"\n[data]\ntrain = "{tmp_path}"\nvalid = "{tmp_path}"\n'
+        f'regions = "{tmp_path}"\nvalid_regions = "{tmp_path}"\n'
+        "[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 1\n"
     )
     path = tmp_path / "ablation.toml"
     path.write_text(
@@ -53,6 +54,6 @@ def test_a_run_that_fails_is_in_the_report(lxmert: Command, recipe: Path, tmp_pa
     """The report said nothing of it."""
     result = lxmert("ablate", recipe, "-o", tmp_path / "out")
     assert result.code == 3
-    told = f"- `{tmp_path}/out/a/seed-1/pairs`: FileNotFoundError: none"
+    told = f"- `{tmp_path}/out/a/seed-1/pairs`: FileNotFoundError: {tmp_path}"
     assert told in result.out
     assert told in (tmp_path / "out/report.md").read_text()

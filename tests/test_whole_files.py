@@ -56,8 +56,11 @@ def test_notes_cut_off_in_their_first_line_begin_anew(tmp_path):
     assert path.read_text() == '{"seed": 3}\n'
 
 
-def test_notes_of_another_job_are_refused_with_both(tmp_path):
+def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
+    """All arguments of both were printed, and the reader had to look for the one that differs."""
     path = tmp_path / "notes.jsonl"
-    resume_notes(path, {"seed": 3}, remedy="")
-    with pytest.raises(ValueError, match=r"begun with .*3.*, not with .*-9.*: name another"):
-        resume_notes(path, {"seed": -9}, remedy="name another")
+    resume_notes(path, {"seed": 3, "count": 5, "old": 1}, remedy="")
+    with pytest.raises(ValueError, match="was begun with") as refused:
+        resume_notes(path, {"seed": -9, "count": 5, "new": [2]}, remedy="name another")
+    told = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
+    assert str(refused.value) == f"{tmp_path} was {told}"

@@ -50,6 +50,8 @@ def resume_notes(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> li
     write_whole(path, "".join(line + "\n" for line in lines))
     begun, *notes = (json.loads(line) for line in lines)
     asked = json.loads(json.dumps(arguments))
-    if begun != asked:
-        raise ValueError(f"{path.parent} was begun with {begun}, not with {asked}: {remedy}")
+    changed = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
+    if changed:
+        told = (f"{name} {begun.get(name)}, not {asked.get(name)}" for name in changed)
+        raise ValueError(f"{path.parent} was begun with {'; '.join(told)}: {remedy}")
     return notes

@@ -33,7 +33,7 @@ def test_scenes_stand_in_rows_with_boxes_and_text(folder: Path) -> None:
     drawn = max(same, key=np.mean)
     assert 0.9 < drawn.mean() < 1, "the picture itself, but for its boxes"
     assert (first[~drawn] == 255).all()
-    text = pixels[335:490, 10:330]
+    text = pixels[352:490, 10:330]  # below the name
     assert 0.01 < (text < 128).all(axis=2).mean() < 0.4
 
 
@@ -48,7 +48,12 @@ def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="1 to 8 scenes"):
         draw_sheet(folder, count=9, seed=1)
-    with pytest.raises(FileNotFoundError, match="lxmert scenes make qa -o"):
+    with pytest.raises(FileNotFoundError, match=r"objects\.json; .*: make one with .* make qa -o"):
+        draw_sheet(tmp_path / "x", count=1, seed=1)
+    (tmp_path / "x.partial").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"x\.partial is not complete; the command that"):
+        draw_sheet(tmp_path / "x", count=1, seed=1)
+    with pytest.raises(FileNotFoundError, match="scenes make: name its folder"):
         draw_sheet(tmp_path, count=1, seed=1)
     with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
         draw_sheet(folder, count=1, seed=-1)
@@ -72,6 +77,24 @@ def test_a_damaged_list_of_objects_is_named(tmp_path: Path, content: str, messag
     (tmp_path / "objects.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         draw_sheet(tmp_path, count=None, seed=1)
+
+
+def test_a_damaged_picture_is_named(folder: Path, tmp_path: Path) -> None:
+    """It was "image file is truncated", without the file."""
+    shutil.copytree(folder, tmp_path / "x")
+    for path in (tmp_path / "x" / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(OSError, match=r"images/test-0.*\.png cannot be read .*: make the data set"):
+        draw_sheet(tmp_path / "x", count=1, seed=1)
+
+
+def test_a_sheet_does_not_take_the_place_of_a_picture(folder: Path) -> None:
+    """It overwrote a picture of its own data set."""
+    path = folder / "images" / "test-000000.png"
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="is among the pictures of the data set: name another"):
+        save_sheet(folder, path, count=1, seed=1)
+    assert path.read_bytes() == before
 
 
 def test_damaged_texts_are_named(folder: Path, tmp_path: Path) -> None:

@@ -284,6 +284,13 @@ def test_sizes_that_the_start_overrules_are_told(
     assert task.model.config.hidden_dropout_prob == 0.0
 
 
+def test_heads_that_do_not_share_the_width_are_refused() -> None:
+    """It was a `StrictDataclassClassValidationError` when the data had been read."""
+    with pytest.raises(ValueError, match=r"hidden_size is 15; .*multiple of .*heads \(2\): change"):
+        ModelSettings(hidden_size=15, num_attention_heads=2)
+    ModelSettings(start="folder", num_attention_heads=5)  # of which the width comes, too
+
+
 def test_modules_can_begin_anew(world: World) -> None:
     """Where pretraining had no use for places, their embedding was learned no more afterwards."""
     name = "lxmert.encoder.visn_fc.box_fc"

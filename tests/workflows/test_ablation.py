@@ -14,12 +14,19 @@ from lxmert.workflows.ablation import (
     Plan,
     Row,
     Stage,
+    check_inputs,
     check_plan,
     collect,
     make_plan,
     read_ablation,
 )
-from lxmert.workflows.ablation_report import as_markdown, draw_report, summarize, write_report
+from lxmert.workflows.ablation_report import (
+    as_markdown,
+    check_report,
+    draw_report,
+    summarize,
+    write_report,
+)
 
 STAGES = {
     "text": Stage("pre.toml", ("model.x_layers=0",), hands_over="language"),
@@ -98,7 +105,11 @@ def test_the_table_has_mean_and_spread_beside_the_papers_scores(tmp_path: Path) 
     write_report(ablation, metrics, tmp_path, failed={})
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["seeds"] == [3, 8]
+    assert report["compared"] == {"answering": "overall", "pairs": "accuracy"}
     assert report["rows"][0]["metrics"]["answering"]["8"] == {"overall": 0.6, "color": 0.7}
+    score = report["rows"][0]["scores"]["answering"]
+    assert score == {"mean": pytest.approx(0.55), "deviation": pytest.approx(0.005**0.5), "runs": 2}
+    assert report["rows"][3]["scores"]["answering"] is None
     assert (tmp_path / "report.md").read_text().splitlines() == lines
 
 
@@ -143,6 +154,33 @@ def test_dots_stand_where_the_scores_are(tmp_path: Path) -> None:
 
 def test_one_value_has_no_spread() -> None:
     assert summarize([0.25]) == (0.25, 0.0)
+
+
+def test_a_bar_in_a_name_does_not_move_the_scores(tmp_path: Path) -> None:
+    """They stood in the columns of other stages, those of one under "paper"."""
+    ablation = make((Row("lr | high"),), seeds=(3,))
+    plan = make_plan(ablation, tmp_path)
+    finish(plan["lr | high", 3, "pairs"].folder, {"accuracy": 0.5})
+    text = as_markdown(ablation, collect(ablation, plan), failed={})
+    assert r"| lr \| high |  | 50.0 |  |  |  |" in text.splitlines()
+    assert "Scores with the seed 3, in percent." in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("report.md", "my notes"), ("report.json", "[1]"), ("report.json", '{"title": "Other"}')],
+)
+def test_the_report_of_something_else_is_not_overwritten(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    """Notes, or the table of another comparison, were replaced without a word."""
+    ablation = make()
+    check_report(ablation, tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="a report that is not about 'Small' and would be overwr"):
+        check_report(ablation, tmp_path)
+    write_report(ablation, collect(ablation, make_plan(ablation, tmp_path)), tmp_path, failed={})
+    check_report(ablation, tmp_path)
 
 
 def test_a_failed_run_is_listed_with_its_reason(tmp_path: Path) -> None:
@@ -326,6 +364,27 @@ def test_a_finished_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
     check_plan(planned(5))
     with pytest.raises(ValueError, match=r"a/seed-1/pairs: optim.steps is 6; the run in"):
         check_plan(planned(6))
+
+
+def test_missing_files_show_before_the_first_run(tmp_path: Path) -> None:
+    """They showed when all that a run starts from was trained."""
+    recipe = tmp_path / "pairs.toml"
+    recipe.write_text(
+        f'task = "pairs"\n[data]\ntrain = ["{tmp_path}/a", "{tmp_path}/b"]\n'
+        f'valid = "{tmp_path}/a"\nregions = "{tmp_path}"\nvalid_regions = "{tmp_path}"\n'
+        "[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 5\n"
+    )
+    stages = {"first": Stage(str(recipe)), "second": Stage(str(recipe), metric="accuracy")}
+    rows = (Row("x", ("first",)), Row("y", ("first",), {"second": ("model.tokenizer=none.txt",)}))
+    plan = make_plan(Ablation("x", (1,), stages, rows), tmp_path)
+    (tmp_path / "a").touch()
+    with pytest.raises(FileNotFoundError, match=r"x/seed-1/first: data\.train is .*/b, which is"):
+        check_inputs(plan)
+    (tmp_path / "b").touch()
+    with pytest.raises(FileNotFoundError, match=r"y/seed-1/second: model\.tokenizer is none"):
+        check_inputs(plan)
+    finish(plan["y", 1, "second"].folder, {"accuracy": 0.5})
+    check_inputs(plan)  # what a finished run was made from may be gone; a start is yet to be made
 
 
 def test_an_ablation_is_laid_over_its_base(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Which run of an ablation begins when, what its failure costs, and what is told meanwhile."""
 
+import time
 from pathlib import Path
 
 import pytest
 from test_ablation import ROWS, finish, make
 
+from lxmert.workflows import ablation_runs
 from lxmert.workflows.ablation import Ablation, Row, Run, Stage, collect, make_plan
 from lxmert.workflows.ablation_runs import Standing, run_plan
 
@@ -90,6 +92,28 @@ def test_a_run_that_fails_is_told_and_its_log_has_the_whole_story(
     assert all("FileNotFoundError: none" in why and "\n" not in why for why in failed.values())
     assert "Traceback" in (tmp_path / "a/seed-1/pairs.log").read_text()
     assert capfd.readouterr().err == "", "the terminal is for the standing"
+
+
+def test_an_interruption_does_not_wait_for_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SIGINT for its process alone, a run of an hour was trained to its end."""
+    monkeypatch.setattr(ablation_runs, "_train_apart", train_slowly)
+    plan = make_plan(make(rows=(ROWS[3],)), tmp_path)
+
+    def interrupt(standing: Standing) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, jobs=1, changed=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def train_slowly(run: Run) -> str:
+    """Take half a minute; a spawned process finds this by its name."""
+    time.sleep(30)
+    run.folder.mkdir(parents=True)
+    return ""
 
 
 @pytest.mark.parametrize("jobs", [0, -1])

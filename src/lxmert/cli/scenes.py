@@ -20,14 +20,18 @@ def make(
             "others never show; they share no scene."
         ),
     ] = "train",
-    count: Annotated[int, typer.Option(help="Number of pictures.")] = 1000,
+    count: Annotated[int, typer.Option(help="Number of pictures, at least 8 for pairs.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
     rounds: Annotated[
-        int | None, typer.Option(help="Questions of each family for each picture; left out: 6.")
+        int | None,
+        typer.Option(help="Most questions of each family for each picture; left out: 6."),
     ] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(help="Only questions of this family; may be given several times."),
+        typer.Option(
+            help="Only questions of this family; may be given several times: what, color, size, "
+            "material, count, exist, place, relation, same, share, compare, two-step."
+        ),
     ] = None,
     captions: Annotated[
         int | None, typer.Option(help="Captions for each picture; left out: 4.")
@@ -37,7 +41,11 @@ def make(
         typer.Option(help="Statements, each about four pairs of pictures; left out: 1000."),
     ] = None,
     objects: Annotated[
-        tuple[int, int], typer.Option(help="Fewest and most objects on a table, within 1 to 8.")
+        tuple[int, int],
+        typer.Option(
+            help="Fewest and most objects put on a table, within 1 to 8; those that others hide "
+            "are taken off again."
+        ),
     ] = (3, 8),
 ) -> None:
     """Render scenes, with boxes and texts in the formats of users' own data.

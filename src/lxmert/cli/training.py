@@ -49,18 +49,24 @@ def ablate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of all runs.")],
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, one core each.")] = 1,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the scores; needs lxmert[explain].")
+        Path | None, typer.Option(help="Draw the scores; needs lxmert\\[explain].")
     ] = None,
 ) -> None:
     """Train every row of a comparison with every seed; the same command again goes on.
 
-    The table is in OUTPUT/report.md and report.json after each run. A run that fails leaves the
-    others alone; then the exit code is 3.
+    The table is in OUTPUT/report.md and report.json after each run.
+    A run that fails leaves the others alone; then the exit code is 3.
     """
     from lxmert.explain.plots import check_plot
     from lxmert.locks import FolderLock
-    from lxmert.workflows.ablation import check_plan, collect, make_plan, read_ablation
-    from lxmert.workflows.ablation_report import draw_report, write_report
+    from lxmert.workflows.ablation import (
+        check_inputs,
+        check_plan,
+        collect,
+        make_plan,
+        read_ablation,
+    )
+    from lxmert.workflows.ablation_report import check_report, draw_report, write_report
     from lxmert.workflows.ablation_runs import Standing, run_plan
 
     hide_weight_bars()
@@ -71,6 +77,8 @@ def ablate(
     ablation = read_ablation(recipe)
     plan = make_plan(ablation, output)
     check_plan(plan)
+    check_inputs(plan)
+    check_report(ablation, output)
 
     def changed(standing: Standing) -> None:
         write_report(ablation, collect(ablation, plan), output, failed=standing.failed)

@@ -21,6 +21,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ from lxmert.scenes.descriptions import Scene, Thing, fits
 from lxmert.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
 from lxmert.scenes.picture import SPLITS, Picture, check_objects, make_picture
 from lxmert.scenes.programs import Find, Query, Question, written
-from lxmert.scenes.questions import FAMILIES, ask
+from lxmert.scenes.questions import FAMILIES, FEWEST_THINGS, ask
 from lxmert.scenes.render import SIZE
 from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
@@ -53,6 +54,7 @@ SETTINGS = {"rounds": "qa", "families": "qa", "captions": "captions", "groups": 
 """Setting of `Contents` -> the only kind of texts that it is about."""
 
 _RECORDS = "records.jsonl"
+_LARGEST_SEED = 2**31 - 1
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -105,7 +107,16 @@ class Contents:
                     f"{name} is {getattr(self, name)}: it must be at least {minimum}"
                     + (" for pairs" if minimum == FEWEST_PICTURES else "")
                 )
+        if self.seed > _LARGEST_SEED:  # beyond 32 bits, the same scenes come again in other splits
+            raise ValueError(f"seed is {self.seed}: it must be at most {_LARGEST_SEED}")
         check_objects(self.fewest, self.most)
+        if "qa" in self.kinds:
+            needed = min(FEWEST_THINGS[family] for family in self.families)
+            if self.most < needed:
+                raise ValueError(
+                    f"no question of {' or '.join(dict.fromkeys(self.families))} can be asked of "
+                    f"at most {self.most} objects: allow at least {needed}"
+                )
 
 
 def make_dataset(
@@ -162,7 +173,7 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
 
 
 def _check_absent(folder: Path) -> None:
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
 
 
@@ -186,19 +197,32 @@ def _complete(
 def _make_pictures(
     folder: Path, contents: Contents, progress: Callable[[int], None] | None
 ) -> list[Record]:
-    """Make the pictures that are missing, and return what is said about all of them."""
+    """Make the pictures that are missing, and return what is said about all of them.
+
+    Raises:
+        ChildProcessError: if a process that makes them is killed.
+    """
     records = _begin(folder / _RECORDS, contents)
+    if progress is not None:
+        progress(len(records))
     with (
         ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
         (folder / _RECORDS).open("a", encoding="utf-8") as lines,
     ):
         indices = range(len(records), contents.count)
-        for record in pool.map(partial(_write_picture, folder, contents), indices, chunksize=16):
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
-            records.append(record)
-            if progress is not None:
-                progress(len(records))
+        try:
+            for record in pool.map(
+                partial(_write_picture, folder, contents), indices, chunksize=16
+            ):
+                lines.write(json.dumps(record) + "\n")
+                lines.flush()
+                records.append(record)
+                if progress is not None:
+                    progress(len(records))
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process that renders was killed; is memory short?"
+            ) from error
     return records
 
 

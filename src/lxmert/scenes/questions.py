@@ -28,6 +28,13 @@ FAMILIES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
 }
 """Question family -> what asks such a question about a scene, or None where it has none to ask."""
 
+FEWEST_THINGS = (
+    dict.fromkeys(("count", "exist", "compare"), 1)
+    | dict.fromkeys(("what", "color", "size", "material", "place", "relation"), 2)
+    | dict.fromkeys(("same", "share", "two-step"), 3)
+)
+"""Question family -> how many things a scene needs at least for such a question."""
+
 
 def ask(
     scene: Scene,

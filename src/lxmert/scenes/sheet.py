@@ -17,12 +17,13 @@ Record = dict[str, Any]
 
 _SCALE, _COLUMNS = 2, 4
 _GAP, _LINE, _FONT, _WRAP = 10, 17, 14, 44
-_TEXT_LINES = 9
+_TEXT_LINES = 10
+"""Below a picture: its name, and texts."""
 _QUESTIONS = 4
 _USUAL = 12
 """Scenes where nobody says how many."""
 
-_PAPER, _INK, _FRAME = (250, 250, 248), (30, 32, 36), (255, 255, 255)
+_PAPER, _INK, _SOFT, _FRAME = (250, 250, 248), (30, 32, 36), (89, 96, 105), (255, 255, 255)
 
 Box = tuple[float, float, float, float]
 """`(x, y, width, height)` in pixels, as COCO's format has it."""
@@ -40,7 +41,8 @@ def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
         seed: decides which scenes and texts, at least 0.
 
     Raises:
-        FileNotFoundError: if the folder holds no data set, or a picture is not there.
+        FileNotFoundError: if the folder holds no data set.
+        OSError: if a picture cannot be read.
         ValueError: if it holds fewer scenes or is damaged, or the seed is negative.
     """
     if seed < 0:
@@ -55,12 +57,18 @@ def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
     cells = []
     for name in chosen:
         picture = _draw_scene(folder / "images" / name, boxes[name])
-        cells.append(_with_text(picture, _choose_texts(texts[name], generator)))
+        cells.append(_with_text(picture, name, _choose_texts(texts[name], generator)))
     return _arrange(cells)
 
 
 def save_sheet(folder: Path, path: Path, *, count: int | None, seed: int) -> None:
-    """Save what `draw_sheet` draws as a picture, under its name only when it is whole."""
+    """Save what `draw_sheet` draws as a picture, under its name only when it is whole.
+
+    Raises:
+        ValueError: if it would stand among the pictures of the data set.
+    """
+    if path.absolute().parent.resolve() == (folder / "images").resolve():
+        raise ValueError(f"{path} is among the pictures of the data set: name another folder")
     sheet = draw_sheet(folder, count=count, seed=seed)
     with whole_file(path) as partial:
         sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()])
@@ -75,9 +83,13 @@ def _read_boxes(folder: Path) -> dict[str, list[Box]]:
     """
     path = folder / "objects.json"
     if not path.is_file():
+        remedy = "name its folder"
+        if not folder.exists():
+            remedy = f"make one with lxmert scenes make qa -o {folder}"
+        if folder.with_name(f"{folder.name}.partial").is_dir():
+            remedy = f"{folder}.partial is not complete; the command that began it goes on"
         raise FileNotFoundError(
-            f"{folder} holds no objects.json; expected a data set: make one with "
-            f"lxmert scenes make qa -o {folder}"
+            f"{folder} holds no objects.json; expected a data set of lxmert scenes make: {remedy}"
         )
     try:
         content: Record = json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +128,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
                 yield row["image"], "caption", row["caption"]
             elif "images" in row:
                 left, right = row["images"]
-                yield left, "pair", f"[with {right}] {row['question']} {row['answer']}"
+                yield left, "pair", f"[left of {right}] {row['question']} {row['answer']}"
             else:
                 yield row["image"], row["family"], f"{row['question']} {row['answer']}"
     except _DAMAGE as problem:
@@ -131,8 +143,11 @@ def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -
 
 def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     """Enlarge a picture and draw its boxes."""
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+    except OSError as problem:
+        raise OSError(f"{path} cannot be read ({problem}): make the data set again") from problem
     picture = picture.resize((picture.width * _SCALE, picture.height * _SCALE))
     draw = ImageDraw.Draw(picture)
     for x, y, width, height in boxes:
@@ -141,18 +156,19 @@ def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     return picture
 
 
-def _with_text(picture: Image.Image, texts: list[str]) -> Image.Image:
-    """Write texts below a picture, as many as there is room for."""
+def _with_text(picture: Image.Image, name: str, texts: list[str]) -> Image.Image:
+    """Write its name and texts below a picture, as many as there is room for."""
     cell = Image.new("RGB", (picture.width, picture.height + _TEXT_LINES * _LINE + _GAP), _PAPER)
     cell.paste(picture)
     draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FONT)
-    lines: list[str] = []
+    lines = [name]
     for text in texts:
         wrapped = textwrap.wrap(text, _WRAP, subsequent_indent="   ")
         if len(lines) + len(wrapped) <= _TEXT_LINES:
             lines += wrapped
     for number, line in enumerate(lines):
-        draw.text((2, picture.height + 4 + number * _LINE), line, fill=_INK, font=font)
+        place = (2, picture.height + 4 + number * _LINE)
+        draw.text(place, line, fill=_INK if number else _SOFT, font=font)
     return cell
 
 

@@ -22,13 +22,12 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.blind import Blind
 from lxmert.tasks.exchange import make_exchange
+from lxmert.tasks.inputs import File, Files, as_list
 from lxmert.tasks.metrics import OVERALL, accuracy_by_family
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
-    Files,
     ModelSettings,
-    as_list,
     check_limit,
     choose_families,
     draw_examples,
@@ -68,8 +67,8 @@ class AnsweringData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: str | None = None
-    answers: str | None = None
+    eyes: File | None = None
+    answers: File | None = None
     targets: Literal["soft", "single"] = "soft"
     families: tuple[str, ...] | None = None
     exchange: tuple[str, ...] = ()

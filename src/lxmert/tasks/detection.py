@@ -15,6 +15,7 @@ from lxmert import boxes as box_arithmetic
 from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
 from lxmert.schema import FloatArray
 from lxmert.tasks.average_precision import Found, PrecisionMeter, Truth
+from lxmert.tasks.inputs import FilePath
 from lxmert.tasks.task import Batch
 from lxmert.vision.configuration import DetectorConfig
 from lxmert.vision.detector import LOSSES, Detections, Detector
@@ -53,9 +54,9 @@ class DetectionData:
         color_group: the attribute group that is not asked for in faded images.
     """
 
-    train: Path
-    valid: Path
-    images: Path | None = None
+    train: FilePath
+    valid: FilePath
+    images: FilePath | None = None
     fade: float = 0.0
     color_group: str | None = None
 

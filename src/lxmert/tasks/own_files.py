@@ -14,6 +14,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
+from lxmert.tasks.inputs import File
 from lxmert.whole_files import write_whole
 
 REPORT_NAME = "data-report.json"
@@ -40,10 +41,10 @@ class OwnData:
         strict: whether anything untidy stops the run.
     """
 
-    train: str
-    images: str
-    valid: str | None = None
-    eyes: str | None = None
+    train: File
+    images: File
+    valid: File | None = None
+    eyes: File | None = None
     targets: Literal["auto", "soft", "single"] = "auto"
     limit_images: int | None = None
     strict: bool = False

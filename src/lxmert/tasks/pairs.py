@@ -20,13 +20,12 @@ from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.exchange import make_exchange
+from lxmert.tasks.inputs import File, Files, as_list
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
-    Files,
     ModelSettings,
     TextCorpus,
-    as_list,
     check_limit,
     draw_examples,
     load_eyes,
@@ -63,7 +62,7 @@ class PairsData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: str | None = None
+    eyes: File | None = None
     exchange: tuple[str, ...] = ()
     limit: int | None = None
 

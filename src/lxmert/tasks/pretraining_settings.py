@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lxmert.tasks.texts import Files, ModelSettings
+from lxmert.tasks.inputs import File, FileList, Files
+from lxmert.tasks.texts import ModelSettings
 
 NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 """The losses: the pretraining model's own names."""
@@ -35,14 +36,14 @@ class PretrainingData:
             seen with (`tasks.exchange`); absent or empty: none.
     """
 
-    questions: tuple[str, ...]
+    questions: FileList
     regions: Files
-    valid_questions: tuple[str, ...]
+    valid_questions: FileList
     valid_regions: Files
-    captions: tuple[str, ...] = ()
-    valid_captions: tuple[str, ...] = ()
-    answers: str | None = None
-    eyes: str | None = None
+    captions: FileList = ()
+    valid_captions: FileList = ()
+    answers: File | None = None
+    eyes: File | None = None
     families: tuple[str, ...] | None = None
     exchange: tuple[str, ...] = ()
 

@@ -18,12 +18,11 @@ from lxmert.metrics.retrieval import CUTS, score_retrieval
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.schema import FloatArray, IntArray
+from lxmert.tasks.inputs import File, Files, as_list
 from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
-    Files,
     ModelSettings,
-    as_list,
     check_several_images,
     load_eyes,
     open_stores,
@@ -52,7 +51,7 @@ class RetrievalData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: str | None = None
+    eyes: File | None = None
     negatives: int = 1
 
     def __post_init__(self) -> None:

@@ -15,19 +15,11 @@ from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
+from lxmert.tasks.inputs import File, Files
 from lxmert.vision.eyes import Eyes, open_eyes
 from lxmert.whole_files import write_whole
 
 _logger = logging.getLogger(__name__)
-
-
-Files = str | tuple[str, ...]
-"""One file or folder in a recipe, or a list of them."""
-
-
-def as_list(files: Files) -> tuple[str, ...]:
-    """Return one or several files as several."""
-    return (files,) if isinstance(files, str) else files
 
 
 @dataclass(frozen=True)
@@ -60,9 +52,9 @@ class ModelSettings:
         initializer_range: standard deviation of the initial weights.
     """
 
-    start: str | None = None
-    tokenizer: str | None = None
-    start_answers: str | None = None
+    start: File | None = None
+    tokenizer: File | None = None
+    start_answers: File | None = None
     allow: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
     frozen_first_rows: bool = False
@@ -75,6 +67,14 @@ class ModelSettings:
     dropout: float = 0.1
     max_text_length: int = 20
     initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        heads, width = self.num_attention_heads, self.hidden_size
+        if self.start is None and (heads < 1 or width % heads):
+            raise ValueError(
+                f"model.hidden_size is {width}; expected a multiple of model.num_attention_heads "
+                f"({heads}): change one of them, such as model.num_attention_heads = 1"
+            )
 
 
 def refuse_start(settings: ModelSettings) -> None:

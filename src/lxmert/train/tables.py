@@ -141,10 +141,10 @@ def _missing(hint: object, key: str) -> str:
     name, example = _KINDS.get(cast(type, hint), ("a value", "..."))
     if get_origin(hint) is Literal:
         name, example = f"one of {_quoted(get_args(hint))}", json.dumps(get_args(hint)[0])
-    return (
-        f"{key} is missing; expected {name}: "
-        f"add it to the recipe, or pass --set '{key}={example}' on the command line"
-    )
+    elif get_origin(hint) is tuple:
+        name, example = "a list", "[...]"
+    own = key.rpartition(".")[2]
+    return f"{key} is missing; expected {name}: add it to the recipe, such as {own} = {example}"
 
 
 def _read(hint: Any, value: object, key: str) -> object:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lxmert.tasks.inputs import input_files
 from lxmert.tasks.registry import TASKS
 from lxmert.train.folder import check_folder, finished_metrics
 from lxmert.train.settings import Recipe, read_recipe, read_tables
@@ -244,6 +245,22 @@ def check_plan(plan: Plan) -> None:
             raise ValueError(f"{run.folder}: {error}") from error
 
 
+def check_inputs(plan: Plan) -> None:
+    """Look for the files that the runs of a plan need, but for what other runs hand over.
+
+    Raises:
+        FileNotFoundError: one is not there; the message names the run and the setting.
+    """
+    for run in dict.fromkeys(plan.values()):
+        handed_over = None if run.start is None else run.start.handed_over
+        for key, path in input_files(run.read().settings):
+            if path != handed_over and not run.is_done() and not path.exists():
+                raise FileNotFoundError(
+                    f"{run.folder}: {key} is {path}, which is not there: make it first, or name "
+                    "another one"
+                )
+
+
 Metrics = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
 """Row -> compared stage -> seed, of the runs that are finished -> metrics."""
 
@@ -309,6 +326,8 @@ def _check_folders(what: str, names: Iterable[str]) -> None:
     known: dict[str, str] = {}
     for name in names:
         folder = slug(name)
+        if not name.isprintable():
+            raise ValueError(f"the {what} {name!r} has a sign that no table shows: leave it out")
         if not folder:
             raise ValueError(f"the {what} {name!r} needs a letter a-z or a digit in its name")
         if folder in known:
@@ -322,6 +341,9 @@ def _check_folders(what: str, names: Iterable[str]) -> None:
 def _check_changes(changes: Iterable[str]) -> None:
     """Refuse changes that would not hold, or undo what all rows have in common."""
     for change in changes:
-        key = change.partition("=")[0].strip()
+        key, equals, _ = change.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ValueError(f"set has {change!r}; expected KEY=VALUE, such as optim.lr=5e-5")
         if key in _OWN_KEYS:
             raise ValueError(f"set changes {key}, which is not for set: use {_OWN_KEYS[key]}")

@@ -38,20 +38,50 @@ def write_report(
         failed: why a run came to nothing.
     """
     output.mkdir(parents=True, exist_ok=True)
+    stages = {name: ablation.stages[name].metric for name in ablation.compared}
     rows = [
         {
             "name": row.name,
             "line": row.line,
             "at": row.at,
             "paper": row.paper,
+            "scores": {
+                stage: _summary(metrics, row.name, stage, metric)
+                for stage, metric in stages.items()
+            },
             "metrics": metrics[row.name],
         }
         for row in ablation.rows
     ]
     reasons = {str(run.folder): reason for run, reason in failed.items()}
-    content = {"title": ablation.title, "seeds": ablation.seeds, "rows": rows, "failed": reasons}
+    content = {
+        "title": ablation.title,
+        "seeds": ablation.seeds,
+        "compared": stages,
+        "rows": rows,
+        "failed": reasons,
+    }
     write_whole(output / "report.json", json.dumps(content, indent=1) + "\n")
     write_whole(output / "report.md", as_markdown(ablation, metrics, failed=failed))
+
+
+def check_report(ablation: Ablation, output: Path) -> None:
+    """Refuse a folder with a report that is not about the same comparison.
+
+    Raises:
+        ValueError: it would be overwritten.
+    """
+    if not any((output / name).exists() for name in ("report.json", "report.md")):
+        return
+    try:
+        title = json.loads((output / "report.json").read_text(encoding="utf-8"))["title"]
+    except (OSError, ValueError, TypeError, LookupError):
+        title = None
+    if title != ablation.title:
+        raise ValueError(
+            f"{output} has a report that is not about {ablation.title!r} and would be overwritten: "
+            "name another folder, or remove report.md and report.json"
+        )
 
 
 def as_markdown(ablation: Ablation, metrics: Metrics, *, failed: Mapping[Run, str]) -> str:
@@ -59,9 +89,7 @@ def as_markdown(ablation: Ablation, metrics: Metrics, *, failed: Mapping[Run, st
     lines = [
         f"# {ablation.title}",
         "",
-        "Mean and sample standard deviation over the seeds "
-        f"{', '.join(map(str, ablation.seeds))}, in percent. A number in brackets says how many of "
-        "them are finished, where some are missing.",
+        _tell_seeds(ablation.seeds),
         *_tell_other_units(ablation, metrics),
         "",
     ]
@@ -94,9 +122,28 @@ def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
         _draw_all_dots(ablation, metrics, path)
 
 
+def _summary(metrics: Metrics, row: str, stage: str, name: str) -> dict[str, float] | None:
+    """Return mean and spread of a row's score as the runs tell it; None before the first run."""
+    values = [m[name] for m in metrics[row][stage].values()]
+    if not values:
+        return None
+    mean, spread = summarize(values)
+    return {"mean": mean, "deviation": spread, "runs": len(values)}
+
+
 def summarize(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and sample standard deviation; 0 for a single value."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _tell_seeds(seeds: Sequence[int]) -> str:
+    """Say what the numbers of the tables are."""
+    if len(seeds) == 1:
+        return f"Scores with the seed {seeds[0]}, in percent."
+    return (
+        f"Mean and sample standard deviation over the seeds {', '.join(map(str, seeds))}, in "
+        "percent. A number in brackets says how many of them are finished, where some are missing."
+    )
 
 
 def _found(metrics: Metrics, stage: str, name: str) -> list[float]:
@@ -165,7 +212,8 @@ def _tell_guesses(ablation: Ablation, metrics: Metrics) -> list[str]:
 
 
 def _table_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def _cell(ablation: Ablation, metrics: Metrics, row: str, stage: str, name: str) -> str:

@@ -108,17 +108,30 @@ def run_plan(plan: Plan, *, jobs: int, changed: Callable[[Standing], None]) -> d
     # Processes are spawned, as forked ones would share the threads of torch.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
-        futures: dict[Future[str], Run] = {}
-        while True:
-            while len(futures) < jobs and (run := standing.next_run()) is not None:
-                standing.begin(run)
-                futures[pool.submit(_train_apart, run)] = run
-            changed(standing)
-            if not futures:
-                return standing.failed
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                standing.end(futures[future], _problem_of(future))
-                del futures[future]
+        try:
+            _follow(standing, pool, jobs, changed)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # else the pool waits for runs whose end nobody waits for
+            raise
+    return standing.failed
+
+
+def _follow(
+    standing: Standing, pool: ProcessPoolExecutor, jobs: int, changed: Callable[[Standing], None]
+) -> None:
+    """Begin and end runs until none is left."""
+    futures: dict[Future[str], Run] = {}
+    while True:
+        while len(futures) < jobs and (run := standing.next_run()) is not None:
+            standing.begin(run)
+            futures[pool.submit(_train_apart, run)] = run
+        changed(standing)
+        if not futures:
+            return
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            standing.end(futures[future], _problem_of(future))
+            del futures[future]
 
 
 def _problem_of(future: "Future[str]") -> str:
