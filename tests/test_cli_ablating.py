@@ -50,6 +50,22 @@ def test_a_second_comparison_in_one_folder_is_refused(
     assert list(output.iterdir()) == []
 
 
+def test_what_is_missing_and_what_would_be_lost_is_refused_before_any_run(
+    lxmert: Command, recipe: Path, tmp_path: Path
+) -> None:
+    """The first showed after the training before it, and a table of others was overwritten."""
+    (tmp_path / "report.md").write_text("notes")
+    result = lxmert("ablate", recipe, "-o", tmp_path)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"{tmp_path} has a report that is not about 'x'" in result.err
+    runs = tmp_path / "pairs.toml"
+    runs.write_text(runs.read_text().replace(f'train = "{tmp_path}"', 'train = "none.jsonl"'))
+    result = lxmert("ablate", recipe, "-o", tmp_path / "out")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"{tmp_path}/out/a/seed-1/pairs: data.train is none.jsonl, which is not" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_fails_is_in_the_report(lxmert: Command, recipe: Path, tmp_path: Path) -> None:
     """The report said nothing of it."""
     result = lxmert("ablate", recipe, "-o", tmp_path / "out")

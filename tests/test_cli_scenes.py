@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from lxmert.scenes.questions import FAMILIES
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -23,6 +25,11 @@ def test_an_option_about_texts_that_are_not_made_is_refused(
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert message in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_has_all_families(lxmert: Command) -> None:
+    told = lxmert("scenes", "make", "--help").out
+    assert [name for name in FAMILIES if name not in told] == []
 
 
 def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> None:

@@ -39,12 +39,15 @@ def test_a_lock_that_is_waited_for_comes_when_it_is_free(tmp_path: Path) -> None
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def wait() -> None:
+        begun.set()
         with closing(FolderLock(tmp_path, file="lock", wait=True)):
             told.put("second")
 
+    begun = threading.Event()
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
-    waiting.join(0.2)
+    begun.wait()
+    waiting.join(0.1)
     told.put("first")
     first.close()
     assert [told.get(timeout=60) for _ in range(2)] == ["first", "second"]

@@ -64,3 +64,6 @@ def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
         resume_notes(path, {"seed": -9, "count": 5, "new": [2]}, remedy="name another")
     told = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
     assert str(refused.value) == f"{tmp_path} was {told}"
+    path.write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"begun with \[1\] in place of arguments: name another"):
+        resume_notes(path, {"seed": -9}, remedy="name another")

@@ -24,7 +24,7 @@ class FolderLock:
             folder: must be there.
             file: name of a file in it that is locked in its stead, and made if there is none: on
                 a shared disk that keeps other machines away too. Absent: nothing is left behind.
-            wait: whether to wait for who has it.
+            wait: whether to wait for whoever has it.
 
         Raises:
             ValueError: if the folder is locked already, unless that is waited for.
@@ -39,6 +39,7 @@ class FolderLock:
         )
         descriptor = os.open(target, flags, 0o666)
         self.close = weakref.finalize(self, os.close, descriptor)
+        _held.add(self)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
@@ -46,7 +47,6 @@ class FolderLock:
             raise ValueError(
                 f"{folder} is being written by another process: wait for it, or name another folder"
             ) from error
-        _held.add(self)
 
 
 _held: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()

@@ -34,7 +34,7 @@ def resume_notes(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> li
     Args:
         path: file of notes, a JSON value a line, of which the first are the job's arguments. Half
             a line at the end is cut off, so that the job may append.
-        arguments: of the job that wants to go on.
+        arguments: of the job that wants to go on; None is as if it were not there.
         remedy: what to do about notes of other arguments, for the message.
 
     Returns:
@@ -50,6 +50,8 @@ def resume_notes(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> li
     write_whole(path, "".join(line + "\n" for line in lines))
     begun, *notes = (json.loads(line) for line in lines)
     asked = json.loads(json.dumps(arguments))
+    if not isinstance(begun, dict):
+        raise ValueError(f"{path.parent} was begun with {begun!r} in place of arguments: {remedy}")
     changed = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
     if changed:
         told = (f"{name} {begun.get(name)}, not {asked.get(name)}" for name in changed)

@@ -290,7 +290,7 @@ def test_a_run_begun_with_other_arguments_is_refused(tmp_path: Path) -> None:
         ({"count": 0}, "count is 0: it must be at least 8 for pairs"),
         ({"kinds": ("qa",), "count": -1}, "count is -1: it must be at least 1"),
         ({"seed": -1}, "seed is -1: it must be at least 0"),
-        ({"seed": 2**31}, "seed is 2147483648: it must be at most 2147483647"),
+        ({"seed": 2**32}, "seed is 4294967296: it must be at most 4294967295"),
         (
             {"families": ("two-step", "same", "two-step"), "fewest": 1, "most": 2},
             "no question of two-step or same can be asked of at most 2 objects: allow at least 3",

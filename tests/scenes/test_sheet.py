@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lxmert.scenes.dataset import Contents, make_dataset
-from lxmert.scenes.sheet import draw_sheet, save_sheet
+from lxmert.scenes.sheet import _SOFT, draw_sheet, save_sheet
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,8 @@ def test_scenes_stand_in_rows_with_boxes_and_text(folder: Path) -> None:
     drawn = max(same, key=np.mean)
     assert 0.9 < drawn.mean() < 1, "the picture itself, but for its boxes"
     assert (first[~drawn] == 255).all()
-    text = pixels[352:490, 10:330]  # below the name
+    assert (pixels[333:352, 10:330] == _SOFT).all(axis=2).sum() > 20, "its name"
+    text = pixels[352:490, 10:330]
     assert 0.01 < (text < 128).all(axis=2).mean() < 0.4
 
 
@@ -42,7 +43,9 @@ def test_the_seed_decides_what_is_shown(folder: Path) -> None:
     assert sheets[0] == sheets[1] != sheets[2]
 
 
-def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_shown_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (
         draw_sheet(folder, count=None, seed=1).height > draw_sheet(folder, count=4, seed=1).height
     )
@@ -51,10 +54,12 @@ def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"objects\.json; .*: make one with .* make qa -o"):
         draw_sheet(tmp_path / "x", count=1, seed=1)
     (tmp_path / "x.partial").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"x\.partial is not complete; the command that"):
+    with pytest.raises(FileNotFoundError, match=r"x\.partial is not complete; give the command"):
         draw_sheet(tmp_path / "x", count=1, seed=1)
-    with pytest.raises(FileNotFoundError, match="scenes make: name its folder"):
-        draw_sheet(tmp_path, count=1, seed=1)
+    monkeypatch.chdir(tmp_path)
+    for here in (tmp_path, Path()):
+        with pytest.raises(FileNotFoundError, match="scenes make: name its folder"):
+            draw_sheet(here, count=1, seed=1)
     with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
         draw_sheet(folder, count=1, seed=-1)
 
@@ -79,13 +84,22 @@ def test_a_damaged_list_of_objects_is_named(tmp_path: Path, content: str, messag
         draw_sheet(tmp_path, count=None, seed=1)
 
 
+def shorten_data(content: bytes) -> bytes:
+    """Let a PNG file say that its pixels take 9 bytes, so that no chunk begins behind them."""
+    start = content.index(b"IDAT")
+    return content[: start - 4] + (9).to_bytes(4) + content[start:]
+
+
 def test_a_damaged_picture_is_named(folder: Path, tmp_path: Path) -> None:
-    """It was "image file is truncated", without the file."""
+    """It was "image file is truncated", without the file, or a traceback of a `SyntaxError`."""
     shutil.copytree(folder, tmp_path / "x")
-    for path in (tmp_path / "x" / "images").iterdir():
-        path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(OSError, match=r"images/test-0.*\.png cannot be read .*: make the data set"):
-        draw_sheet(tmp_path / "x", count=1, seed=1)
+    whole = {path: path.read_bytes() for path in (tmp_path / "x" / "images").iterdir()}
+    told = r"images/test-0.*\.png cannot be read .*: make the data set"
+    for damage in (lambda content: content[:2000], shorten_data):
+        for path, content in whole.items():
+            path.write_bytes(damage(content))
+        with pytest.raises(OSError, match=told):
+            draw_sheet(tmp_path / "x", count=1, seed=1)
 
 
 def test_a_sheet_does_not_take_the_place_of_a_picture(folder: Path) -> None:

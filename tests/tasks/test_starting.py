@@ -278,8 +278,8 @@ def test_sizes_that_the_start_overrules_are_told(
     task = answer(world, replace(settings, dropout=0.3, r_layers=4))
     (warning,) = [record.getMessage() for record in caplog.records if "stays" in record.message]
     assert warning.startswith(
-        "model.start decides sizes and dropout: r_layers stays 1, not 4, hidden_dropout_prob stays "
-        "0.0, not 0.3, attention_probs_dropout_prob stays 0.0, not 0.3; leave them out of [model]"
+        "sizes and dropout are those of model.start: r_layers stays 1, not 4, hidden_dropout_prob "
+        "stays 0.0, not 0.3, attention_probs_dropout_prob stays 0.0, not 0.3, which has no effect"
     )
     assert task.model.config.hidden_dropout_prob == 0.0
 

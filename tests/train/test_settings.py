@@ -96,7 +96,7 @@ def test_an_empty_override_removes_the_key(tmp_path):
         ("data.num_example=1", "did you mean data.num_examples"),
         ("task=toi", "toi is unknown; expected one of toy: did you mean toy"),
         ("task=", "task is None; expected one of toy: write task = "),
-        ("optim.lr=", "optim.lr is missing; expected a number: add it .* such as lr = 0.5"),
+        ("optim.lr=", "optim.lr is missing; expected a number: add it .* such as optim.lr = 0.5"),
         ("optim.lr=fast", "optim.lr is 'fast'; expected a number: write for example"),
         ("optim.lr=true", "optim.lr is True; expected a number"),
         ("optim.steps=1e3", "optim.steps is 1000.0; expected a whole number"),
@@ -157,7 +157,7 @@ def test_a_missing_table_names_its_first_required_key():
 def test_a_recipe_of_bytes_is_named(tmp_path):
     """It was "'utf-8' codec can't decode byte 0xff", without the file."""
     (tmp_path / "bytes.toml").write_bytes(b"seed = \xff")
-    with pytest.raises(ValueError, match=r"bytes\.toml is no TOML .*correct that line"):
+    with pytest.raises(ValueError, match=r"bytes\.toml is no text .*: save it as UTF-8"):
         read_recipe(tmp_path / "bytes.toml", TASKS)
 
 

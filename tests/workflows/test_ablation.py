@@ -166,6 +166,14 @@ def test_a_bar_in_a_name_does_not_move_the_scores(tmp_path: Path) -> None:
     assert "Scores with the seed 3, in percent." in text
 
 
+def test_names_that_break_a_table_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'a\\nb' has a line break or another control charact"):
+        make((Row("a\nb"),))
+    with pytest.raises(ValueError, match=r"'x\\r' has a line break"):
+        replace(make(), title="x\r")
+    make((Row("no\N{NO-BREAK SPACE}break"),))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("report.md", "my notes"), ("report.json", "[1]"), ("report.json", '{"title": "Other"}')],

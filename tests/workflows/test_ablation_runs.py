@@ -1,5 +1,6 @@
 """Which run of an ablation begins when, what its failure costs, and what is told meanwhile."""
 
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -104,9 +105,13 @@ def test_an_interruption_does_not_wait_for_the_runs(
     def interrupt(standing: Standing) -> None:
         raise KeyboardInterrupt
 
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0.1,))
+    bystander.start()
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, jobs=1, changed=interrupt)
     assert list(tmp_path.iterdir()) == []
+    bystander.join()
+    assert bystander.exitcode == 0, "processes of others go on"
 
 
 def train_slowly(run: Run) -> str:

@@ -66,7 +66,12 @@ def ablate(
         make_plan,
         read_ablation,
     )
-    from lxmert.workflows.ablation_report import check_report, draw_report, write_report
+    from lxmert.workflows.ablation_report import (
+        MARKDOWN_NAME,
+        check_report,
+        draw_report,
+        write_report,
+    )
     from lxmert.workflows.ablation_runs import Standing, run_plan
 
     hide_weight_bars()
@@ -89,6 +94,6 @@ def ablate(
         failed = run_plan(plan, jobs=jobs, changed=changed)
     if figure is not None:
         draw_report(ablation, collect(ablation, plan), figure)
-    print((output / "report.md").read_text(encoding="utf-8"), end="")
+    print((output / MARKDOWN_NAME).read_text(encoding="utf-8"), end="")
     reasons = [f"{run.folder}: {why}" for run, why in failed.items()]
     report_failures(reasons, "runs failed (logs are beside the folders)")

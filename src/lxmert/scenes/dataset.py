@@ -54,7 +54,7 @@ SETTINGS = {"rounds": "qa", "families": "qa", "captions": "captions", "groups": 
 """Setting of `Contents` -> the only kind of texts that it is about."""
 
 _RECORDS = "records.jsonl"
-_LARGEST_SEED = 2**31 - 1
+_LARGEST_SEED = 2**32 - 1
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -204,7 +204,7 @@ def _make_pictures(
     """
     records = _begin(folder / _RECORDS, contents)
     if progress is not None:
-        progress(len(records))
+        progress(min(len(records), contents.count))
     with (
         ProcessPoolExecutor(os.cpu_count(), initializer=end_with_parent) as pool,
         (folder / _RECORDS).open("a", encoding="utf-8") as lines,

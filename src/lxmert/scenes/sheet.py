@@ -86,8 +86,9 @@ def _read_boxes(folder: Path) -> dict[str, list[Box]]:
         remedy = "name its folder"
         if not folder.exists():
             remedy = f"make one with lxmert scenes make qa -o {folder}"
-        if folder.with_name(f"{folder.name}.partial").is_dir():
-            remedy = f"{folder}.partial is not complete; the command that began it goes on"
+        partial = Path(f"{folder.resolve()}.partial")
+        if partial.is_dir():
+            remedy = f"{partial} is not complete; give the command that began it again, to go on"
         raise FileNotFoundError(
             f"{folder} holds no objects.json; expected a data set of lxmert scenes make: {remedy}"
         )
@@ -146,7 +147,7 @@ def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     try:
         with Image.open(path) as image:
             picture = image.convert("RGB")
-    except OSError as problem:
+    except (OSError, SyntaxError) as problem:  # Pillow's, of a broken PNG file
         raise OSError(f"{path} cannot be read ({problem}): make the data set again") from problem
     picture = picture.resize((picture.width * _SCALE, picture.height * _SCALE))
     draw = ImageDraw.Draw(picture)

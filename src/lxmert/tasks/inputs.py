@@ -37,6 +37,7 @@ def input_files(settings: object, prefix: str = "") -> Iterator[tuple[str, Path]
         if is_dataclass(value):
             yield from input_files(value, f"{prefix}{name}.")
         elif value is not None and _is_input(hint):
+            assert isinstance(value, str | Path | tuple), f"{name} is {value!r}"
             for path in (value,) if isinstance(value, str | Path) else value:
                 yield f"{prefix}{name}", Path(path)
 

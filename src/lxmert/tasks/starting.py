@@ -257,7 +257,7 @@ def sizes_of(settings: ModelSettings) -> dict[str, object]:
 
 
 def _tell_overruled(settings: ModelSettings, config: LxmertConfig) -> None:
-    """Warn of sizes that the recipe asks for and the start decides otherwise."""
+    """Warn of sizes that the start decides otherwise; the defaults may not have been asked for."""
     wanted, defaults = sizes_of(settings), sizes_of(ModelSettings())
     overruled = [
         f"{name} stays {getattr(config, name)}, not {wanted[name]}"
@@ -266,8 +266,7 @@ def _tell_overruled(settings: ModelSettings, config: LxmertConfig) -> None:
     ]
     if overruled:
         _logger.warning(
-            "model.start decides sizes and dropout: %s; leave them out of [model], or train "
-            "without a start",
+            "sizes and dropout are those of model.start: %s, which has no effect",
             ", ".join(overruled),
         )
 

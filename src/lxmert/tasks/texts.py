@@ -50,6 +50,9 @@ class ModelSettings:
         dropout: of states and of attention probabilities, in `[0, 1)`.
         max_text_length: longest text in tokens; longer ones are cut and counted.
         initializer_range: standard deviation of the initial weights.
+
+    Raises:
+        ValueError: the heads of a new model cannot share its width.
     """
 
     start: File | None = None
@@ -70,7 +73,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         heads, width = self.num_attention_heads, self.hidden_size
-        if self.start is None and (heads < 1 or width % heads):
+        if self.start is None and (min(heads, width) < 1 or width % heads):
             raise ValueError(
                 f"model.hidden_size is {width}; expected a multiple of model.num_attention_heads "
                 f"({heads}): change one of them, such as model.num_attention_heads = 1"

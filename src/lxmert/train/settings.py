@@ -249,7 +249,9 @@ def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
         raise ValueError(f"{path} is its own base: remove base from it, or from {above[-1]}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except UnicodeDecodeError as problem:
+        raise ValueError(f"{path} is no text ({problem}): save it as UTF-8") from problem
+    except tomllib.TOMLDecodeError as problem:
         raise ValueError(
             f"{path} is no TOML ({problem}); expected lines such as seed = 1: correct that line"
         ) from problem

@@ -138,13 +138,22 @@ def _default(field: "dataclasses.Field[Any]") -> object:
 
 
 def _missing(hint: object, key: str) -> str:
-    name, example = _KINDS.get(cast(type, hint), ("a value", "..."))
+    name, example = _sample(hint)
+    return f"{key} is missing; expected {name}: add it to the recipe, such as {key} = {example}"
+
+
+def _sample(hint: object) -> tuple[str, str]:
+    """Return what values of a type are called, and how one is written in TOML."""
+    kinds = get_args(hint)
     if get_origin(hint) is Literal:
-        name, example = f"one of {_quoted(get_args(hint))}", json.dumps(get_args(hint)[0])
-    elif get_origin(hint) is tuple:
-        name, example = "a list", "[...]"
-    own = key.rpartition(".")[2]
-    return f"{key} is missing; expected {name}: add it to the recipe, such as {own} = {example}"
+        return f"one of {_quoted(kinds)}", json.dumps(kinds[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        return _sample(kinds[0])
+    if get_origin(hint) is tuple:
+        return "a list", f"[{_sample(kinds[0])[1]}]"
+    if dataclasses.is_dataclass(hint):
+        return "a table", "{...}"
+    return _KINDS.get(cast(type, hint), ("a value", "..."))
 
 
 def _read(hint: Any, value: object, key: str) -> object:

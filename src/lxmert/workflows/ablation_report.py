@@ -19,6 +19,8 @@ from lxmert.workflows.ablation import Ablation, Metrics, Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+JSON_NAME, MARKDOWN_NAME = "report.json", "report.md"
+
 _OURS, _PAPERS, _SOFT = "#3a6ec8", "#8a5a00", "#596069"
 _PANEL_COLUMNS = 4
 
@@ -30,6 +32,11 @@ def write_report(
     ablation: Ablation, metrics: Metrics, output: Path, *, failed: Mapping[Run, str]
 ) -> None:
     """Write `report.md` and `report.json`, as far as the runs have come.
+
+    The second has `title`, `seeds`, `failed` (run -> reason), `compared` (stage -> metric) and
+    `rows`, each with `name`, `line`, `at`, `paper`, `metrics` (stage -> seed -> every score, not in
+    percent) and `scores`: stage -> `mean`, sample standard `deviation` (null for a single run) and
+    number of `runs`.
 
     Args:
         ablation: what is compared.
@@ -61,8 +68,8 @@ def write_report(
         "rows": rows,
         "failed": reasons,
     }
-    write_whole(output / "report.json", json.dumps(content, indent=1) + "\n")
-    write_whole(output / "report.md", as_markdown(ablation, metrics, failed=failed))
+    write_whole(output / JSON_NAME, json.dumps(content, indent=1) + "\n")
+    write_whole(output / MARKDOWN_NAME, as_markdown(ablation, metrics, failed=failed))
 
 
 def check_report(ablation: Ablation, output: Path) -> None:
@@ -71,16 +78,16 @@ def check_report(ablation: Ablation, output: Path) -> None:
     Raises:
         ValueError: it would be overwritten.
     """
-    if not any((output / name).exists() for name in ("report.json", "report.md")):
+    if not any((output / name).exists() for name in (JSON_NAME, MARKDOWN_NAME)):
         return
     try:
-        title = json.loads((output / "report.json").read_text(encoding="utf-8"))["title"]
+        title = json.loads((output / JSON_NAME).read_text(encoding="utf-8"))["title"]
     except (OSError, ValueError, TypeError, LookupError):
         title = None
     if title != ablation.title:
         raise ValueError(
             f"{output} has a report that is not about {ablation.title!r} and would be overwritten: "
-            "name another folder, or remove report.md and report.json"
+            f"name another folder, or remove {MARKDOWN_NAME} and {JSON_NAME}"
         )
 
 
@@ -122,13 +129,17 @@ def draw_report(ablation: Ablation, metrics: Metrics, path: Path) -> None:
         _draw_all_dots(ablation, metrics, path)
 
 
-def _summary(metrics: Metrics, row: str, stage: str, name: str) -> dict[str, float] | None:
-    """Return mean and spread of a row's score as the runs tell it; None before the first run."""
+def _summary(metrics: Metrics, row: str, stage: str, name: str) -> dict[str, float | None] | None:
+    """Return a row's score as the runs tell it; None before the first run."""
     values = [m[name] for m in metrics[row][stage].values()]
     if not values:
         return None
     mean, spread = summarize(values)
-    return {"mean": mean, "deviation": spread, "runs": len(values)}
+    return {
+        "mean": mean,
+        "deviation": spread if len(values) > 1 else None,
+        "runs": len(values),
+    }
 
 
 def summarize(values: Sequence[float]) -> tuple[float, float]:

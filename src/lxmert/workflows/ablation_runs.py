@@ -107,11 +107,12 @@ def run_plan(plan: Plan, *, jobs: int, changed: Callable[[Standing], None]) -> d
     standing.done = [run for run in runs if run not in standing.left]
     # Processes are spawned, as forked ones would share the threads of torch.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
         try:
             _follow(standing, pool, jobs, changed)
         except BaseException:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()  # else the pool waits for runs whose end nobody waits for
             raise
     return standing.failed

@@ -1,0 +1,70 @@
+"""Settings know which of them name files."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lxmert.tasks.inputs import File, FileList, FilePath, Files, input_files
+from lxmert.tasks.registry import TASKS
+from lxmert.train.tables import from_table
+
+
+@dataclass(frozen=True)
+class Inner:
+    files: Files
+    name: str = "x"
+    names: tuple[str, ...] = ("y",)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    path: FilePath
+    absent: File | None = None
+    given: File | None = "g"
+    several: FileList = ()
+    other: dict[str, str] = field(default_factory=lambda: {"a": "b"})
+
+
+def test_files_are_found_at_any_depth_and_nothing_else() -> None:
+    settings = Outer(Inner("f"), Path("p"), several=("s", "t"))
+    assert list(input_files(settings)) == [
+        ("inner.files", Path("f")),
+        ("path", Path("p")),
+        ("given", Path("g")),
+        ("several", Path("s")),
+        ("several", Path("t")),
+    ]
+    assert list(input_files(Inner(("a", "b")), "i."))[1] == ("i.files", Path("b"))
+
+
+def test_every_path_of_every_task_is_marked() -> None:
+    """A setting that names a file and is not marked shows only when it is read."""
+    model = {"model.start", "model.tokenizer", "model.start_answers"}
+    regions = {"data.regions", "data.valid_regions", "data.eyes"}
+    pair = {"data.train", "data.valid"}
+    expected = {
+        "answering": model | regions | pair | {"data.answers"},
+        "detection": pair | {"data.images"},
+        "own-data": model | pair | {"data.images", "data.eyes"},
+        "pairs": model | regions | pair,
+        "pretraining": model | regions | {
+            "data.questions", "data.valid_questions", "data.captions", "data.valid_captions",
+            "data.answers",
+        },
+        "retrieval": model | regions | pair,
+    }  # fmt: skip
+    found = {}
+    for name, task in TASKS.items():
+        keys = set().union(*expected.values())
+        tables: dict[str, dict[str, object]] = {"data": {}, "model": {}}
+        kinds = {
+            "data": task.settings_type.__dataclass_fields__["data"].type,
+            "model": task.settings_type.__dataclass_fields__["model"].type,
+        }
+        for table, kind in kinds.items():
+            for key in kind.__dataclass_fields__:
+                if f"{table}.{key}" in keys:
+                    a_list = name == "pretraining" and key.endswith(("questions", "captions"))
+                    tables[table][key] = ["file"] if a_list else "file"
+        found[name] = {key for key, _ in input_files(from_table(task.settings_type, tables))}
+    assert found == expected
