@@ -73,7 +73,8 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         heads, width = self.num_attention_heads, self.hidden_size
-        if self.start is None and (min(heads, width) < 1 or width % heads):
+        # The model's configuration refuses numbers below 1.
+        if self.start is None and min(heads, width) > 0 and width % heads:
             raise ValueError(
                 f"model.hidden_size is {width}; expected a multiple of model.num_attention_heads "
                 f"({heads}): change one of them, such as model.num_attention_heads = 1"
