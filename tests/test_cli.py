@@ -1,10 +1,13 @@
 """The command line with the bundled model: answers, warnings, and one clear line for a mistake."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,23 @@ def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) ->
         assert text in result.out.replace("\n", "")
     with Image.open(figure) as drawn:
         assert drawn.width > drawn.height >= 360
+
+
+def test_an_interruption_is_told_with_what_goes_on(tmp_path: Path) -> None:
+    """It ended without a word, and nobody knew whether hours were lost."""
+    folder = tmp_path / "scenes"
+    command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "9999"]
+    running = subprocess.Popen(
+        [*command, "-o", folder], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    records = tmp_path / "scenes.partial" / "records.jsonl"
+    while not (records.is_file() and records.read_text().count("\n") > 1):
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    told = running.communicate()[1]
+    assert running.returncode == 130
+    assert told.endswith("lxmert: stopped; a long job goes on by the same command\n")
 
 
 def test_a_picture_may_be_a_web_address(lxmert: Command) -> None:

@@ -80,7 +80,9 @@ def test_the_comparison_on_the_page_is_a_valid_one(
 
 
 def test_long_commands_exist(lxmert: Command) -> None:
-    targets, command, _ = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
+    targets, command, _, own = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
+    options = {word for word in own[0].split() if word.startswith("-")}
+    assert options == {word for word in command[0].split() if word.startswith("-")}
     dry = subprocess.run(
         # Where nothing was made yet.
         ["make", "--dry-run", "RUN=absent", *(line.removeprefix("make ") for line in targets)],
@@ -111,7 +113,7 @@ def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
             read_ablation(Path(f"recipes/{name}.toml")), Path("runs", name)
         ).values()
     }
-    *_, copies = blocks(ABLATIONS, "text")
+    *_, copies, _ = blocks(ABLATIONS, "text")
     commands = [line.split() for line in copies.splitlines() if line.startswith("cp -r")]
     assert len(commands) == 2
     for *_, source, target in commands:

@@ -168,7 +168,7 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
         bar = "█" * round(30 * max(0.0, relevance))
-        regions.add_row(Text(explanation.labels[index]), f"{score:.0%}", f"{relevance:+.0%} {bar}")
+        regions.add_row(Text(explanation.labels[index]), f"{score:.0%}", f"{relevance:+z.0%} {bar}")
     console.print()
     console.print(regions)
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")

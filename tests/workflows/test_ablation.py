@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.train.settings import recipe_text
+from lxmert.tasks.registry import TASKS
+from lxmert.train.settings import read_recipe, recipe_text
 from lxmert.workflows.ablation import (
     Ablation,
     Plan,
@@ -393,6 +394,42 @@ def test_missing_files_show_before_the_first_run(tmp_path: Path) -> None:
         check_inputs(plan)
     finish(plan["y", 1, "second"].folder, {"accuracy": 0.5})
     check_inputs(plan)  # what a finished run was made from may be gone; a start is yet to be made
+
+
+def test_rows_that_are_the_same_are_refused(tmp_path: Path) -> None:
+    """A forgotten `set` gave two equal numbers, which look like a finding."""
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(
+        'task = "pairs"\n[data]\ntrain = "t"\nvalid = "v"\nregions = "r"\nvalid_regions = "w"\n'
+        "[optim]\nlr = 1.0\nbatch_size = 1\nsteps = 5\n"
+    )
+    stages = {"pairs": Stage(str(recipe), metric="accuracy")}
+    longer = Row("longer", set={"pairs": ("optim.steps=6",)})
+    check_plan(make_plan(Ablation("x", (1, 2), stages, (Row("a"), longer)), tmp_path))
+    with pytest.raises(ValueError, match="the rows 'a' and 'b' are the same: let one set"):
+        check_plan(make_plan(Ablation("x", (1, 2), stages, (Row("a"), longer, Row("b"))), tmp_path))
+
+
+def test_rows_that_are_no_better_than_guesses_are_named(tmp_path: Path) -> None:
+    ablation = make(ROWS[1:], seeds=(3,))
+    plan = make_plan(ablation, tmp_path)
+    for row, score in zip(ablation.rows, (0.5, 0.6, 0.7), strict=True):
+        metrics = {"overall": score, "majority": 0.2, "question_only": 0.6}
+        finish(plan[row.name, 3, "answering"].folder, metrics)
+    text = as_markdown(ablation, collect(ablation, plan), failed={})
+    told = f"{ROWS[1].name} (answering); {ROWS[2].name} (answering)"
+    assert f"get: answering 60.0. No more than that is reached by: {told}.\n" in text
+
+
+def test_recipes_of_the_other_command_are_told(tmp_path: Path) -> None:
+    """`train` advised to write a task into an ablation."""
+    path = tmp_path / "x.toml"
+    path.write_text("[stages.pairs]\n")
+    with pytest.raises(ValueError, match="stages is a table of an ablation: use lxmert ablate"):
+        read_recipe(path, TASKS)
+    path.write_text('task = "pairs"\n')
+    with pytest.raises(ValueError, match=r"x\.toml is a recipe of one run: use lxmert train"):
+        read_ablation(path)
 
 
 def test_an_ablation_is_laid_over_its_base(tmp_path: Path) -> None:

@@ -44,6 +44,10 @@ _data.command()(data.build)
 app.add_typer(_data, name="data")
 
 
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's is one line, with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -52,6 +56,10 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("lxmert: stopped; a long job goes on by the same command", file=sys.stderr)
+        raise
     except Exception as error:
         if not _is_mistake(error):
             raise

@@ -204,6 +204,8 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
         ValueError: a key is unknown or missing, a value has the wrong type, or the settings
             contradict each other.
     """
+    if "stages" in table:
+        raise ValueError("stages is a table of an ablation: use lxmert ablate for this recipe")
     name = table.get("task")
     if not isinstance(name, str):
         raise ValueError(

@@ -212,7 +212,10 @@ def read_ablation(path: Path) -> Ablation:
         FileNotFoundError: there is no such file, or no such base.
         ValueError: it is no TOML, it is its own base, or a key or a value is wrong.
     """
-    return from_table(Ablation, read_tables(path))
+    tables = read_tables(path)
+    if "task" in tables:
+        raise ValueError(f"{path} is a recipe of one run: use lxmert train for it")
+    return from_table(Ablation, tables)
 
 
 def make_plan(ablation: Ablation, output: Path) -> Plan:
@@ -249,13 +252,22 @@ def check_plan(plan: Plan) -> None:
     Raises:
         FileNotFoundError: a recipe is not there.
         ValueError: a key or a value of one is wrong, or the folder of a run, be it finished, was
-            made by another recipe; the message names the run.
+            made by another recipe; the message names the run. Or two rows have the same runs.
     """
     for run in dict.fromkeys(plan.values()):
         try:
             check_folder(run.folder, run.read())
         except ValueError as error:
             raise ValueError(f"{run.folder}: {error}") from error
+    rows: dict[frozenset[Path], str] = {}
+    for name in dict.fromkeys(name for name, _, _ in plan):
+        runs = frozenset(run.folder for (row, _, _), run in plan.items() if row == name)
+        if runs in rows:
+            raise ValueError(
+                f"the rows {rows[runs]!r} and {name!r} are the same: let one set something else, "
+                "or remove it"
+            )
+        rows[runs] = name
 
 
 def check_inputs(plan: Plan) -> None:

@@ -219,7 +219,26 @@ def _tell_guesses(ablation: Ablation, metrics: Metrics) -> list[str]:
         if guesses:
             ends = dict.fromkeys(f"{end:.1f}" for end in (min(guesses), max(guesses)))
             told.append(f"{stage} {' to '.join(ends)}")
-    return ["", f"Guesses without a look at the pictures get: {', '.join(told)}."] if told else []
+    if not told:
+        return []
+    below = "; ".join(_no_better(ablation, metrics))
+    return [
+        "",
+        f"Guesses without a look at the pictures get: {', '.join(told)}."
+        + (f" No more than that is reached by: {below}." if below else ""),
+    ]
+
+
+def _no_better(ablation: Ablation, metrics: Metrics) -> list[str]:
+    """Name the rows, with the stage, whose mean is not above the best guess of any row."""
+    found = []
+    for stage in ablation.compared:
+        guesses = _guesses(metrics, stage)
+        for row in ablation.rows:
+            values = _values(metrics, row.name, stage, ablation.stages[stage].metric)
+            if guesses and values and statistics.mean(values) <= max(guesses):
+                found.append(f"{row.name} ({stage})")
+    return found
 
 
 def _table_row(cells: Sequence[str]) -> str:
@@ -363,6 +382,8 @@ def _draw_curves(
     axis.set_title(f"{stage}: {score}{unit}", fontsize=10)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
+    if unit:
+        axis.set_ylim(0, 100)
     if score in (OVERALL, ablation.stages[stage].metric):
         axis.set_xlabel("examples", fontsize=8)
         axis.legend(fontsize=7)
