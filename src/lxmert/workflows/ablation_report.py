@@ -317,7 +317,9 @@ def _draw_dots(
             mean, spread = summarize(seeds)
             error = spread if len(seeds) > 1 else None
             axis.errorbar(mean, place, xerr=error, color=color, marker=marker, ms=5, capsize=2)
-            axis.text(mean, place - 0.16, f"{mean:{form}}", ha="center", fontsize=7, color=color)
+            number = axis.text(mean, place - 0.18, f"{mean:{form}}", fontsize=7, color=color)
+            number.set(horizontalalignment="center", zorder=9)
+            number.set_bbox({"facecolor": axis.get_facecolor(), "linewidth": 0, "pad": 0.4})
 
 
 def _paper_columns(ablation: Ablation) -> list[str]:
