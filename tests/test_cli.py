@@ -33,7 +33,12 @@ def test_an_interruption_is_told_with_what_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "scenes"
     command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "9999"]
     running = subprocess.Popen(
-        [*command, "-o", folder], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "-o", folder],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What was begun in the background passes on that it ignores the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     records = tmp_path / "scenes.partial" / "records.jsonl"
     while not (records.is_file() and records.read_text().count("\n") > 1):
