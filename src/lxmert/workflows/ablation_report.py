@@ -212,33 +212,27 @@ def _compared_scores(ablation: Ablation, metrics: Metrics) -> list[str]:
 
 
 def _tell_guesses(ablation: Ablation, metrics: Metrics) -> list[str]:
-    """Say what guesses without pictures get; a range, where runs learn from other examples."""
-    told = []
+    """Say what guesses without pictures get, and which rows get no more.
+
+    It is a range where runs learn from other examples; rows are compared with its upper end.
+    """
+    told, no_better = [], []
     for stage in ablation.compared:
         guesses = _guesses(metrics, stage)
-        if guesses:
-            ends = dict.fromkeys(f"{end:.1f}" for end in (min(guesses), max(guesses)))
-            told.append(f"{stage} {' to '.join(ends)}")
-    if not told:
-        return []
-    below = "; ".join(_no_better(ablation, metrics))
-    return [
-        "",
-        f"Guesses without a look at the pictures get: {', '.join(told)}."
-        + (f" No more than that is reached by: {below}." if below else ""),
-    ]
-
-
-def _no_better(ablation: Ablation, metrics: Metrics) -> list[str]:
-    """Name the rows, with the stage, whose mean is not above the best guess of any row."""
-    found = []
-    for stage in ablation.compared:
-        guesses = _guesses(metrics, stage)
+        if not guesses:
+            continue
+        ends = dict.fromkeys(f"{end:.1f}" for end in (min(guesses), max(guesses)))
+        told.append(f"{stage} {' to '.join(ends)}")
         for row in ablation.rows:
             values = _values(metrics, row.name, stage, ablation.stages[stage].metric)
-            if guesses and values and statistics.mean(values) <= max(guesses):
-                found.append(f"{row.name} ({stage})")
-    return found
+            if values and statistics.mean(values) <= max(guesses):
+                no_better.append(f"{row.name} ({stage})")
+    if not told:
+        return []
+    text = f"Guesses without a look at the pictures get: {', '.join(told)}."
+    if no_better:
+        text += f" No more than that is reached by: {'; '.join(no_better)}."
+    return ["", text]
 
 
 def _table_row(cells: Sequence[str]) -> str:
@@ -317,9 +311,16 @@ def _draw_dots(
             mean, spread = summarize(seeds)
             error = spread if len(seeds) > 1 else None
             axis.errorbar(mean, place, xerr=error, color=color, marker=marker, ms=5, capsize=2)
-            number = axis.text(mean, place - 0.18, f"{mean:{form}}", fontsize=7, color=color)
-            number.set(horizontalalignment="center", zorder=9)
-            number.set_bbox({"facecolor": axis.get_facecolor(), "linewidth": 0, "pad": 0.4})
+            axis.text(
+                mean,
+                place - 0.18,
+                f"{mean:{form}}",
+                ha="center",
+                fontsize=7,
+                color=color,
+                zorder=9,
+                bbox={"facecolor": axis.get_facecolor(), "linewidth": 0, "pad": 0.4},
+            )
 
 
 def _paper_columns(ablation: Ablation) -> list[str]:
