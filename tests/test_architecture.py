@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"locks", "whole_files", "workers"}
+BASE = {"files", "locks", "workers"}
 # Every room but the leaves may write files as a whole, keep others from them, and begin processes
 # that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}

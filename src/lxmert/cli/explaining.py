@@ -50,8 +50,8 @@ def explain(
         check_output(figure, "--figure")
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot
+    from lxmert.files import write_text
     from lxmert.pipeline import LxmertPipeline
-    from lxmert.whole_files import write_whole
 
     if figure is not None:
         check_plot(figure)
@@ -62,7 +62,7 @@ def explain(
     )
     show_reasons(explanation)
     if output is not None:
-        write_whole(output, explanation.to_html())
+        write_text(output, explanation.to_html())
         print(f"report: {output}")
     if figure is not None:
         save_plot(explanation.plot(), figure)

@@ -181,7 +181,7 @@ def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: boo
 
 def _write(report: object, output: Path | None) -> None:
     """Write a report as JSON, if that is asked for."""
-    from lxmert.whole_files import write_whole
+    from lxmert.files import write_text
 
     if output is not None:
-        write_whole(output, json.dumps(report, indent=1) + "\n")
+        write_text(output, json.dumps(report, indent=1) + "\n")

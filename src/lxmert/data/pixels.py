@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.files import write_text
 from lxmert.locks import FolderLock
 from lxmert.schema import IntArray
-from lxmert.whole_files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -109,7 +109,7 @@ def _begin(folder: Path, header: dict[str, Any]) -> None:
     if path.is_file() and _read(path) == header:
         return
     (folder / _PIXELS).unlink(missing_ok=True)
-    write_whole(path, json.dumps(header) + "\n")
+    write_text(path, json.dumps(header) + "\n")
 
 
 def _write_pixels(

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lxmert.whole_files import write_whole
+from lxmert.files import write_text
 
 FILE_NAME = "preprocessor_config.json"
 EYES_FOLDER = "eyes"
@@ -28,7 +28,7 @@ class PreprocessorConfig:
     def save(self, folder: str | Path) -> None:
         """Write the file into a model folder."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        write_whole(Path(folder) / FILE_NAME, text)
+        write_text(Path(folder) / FILE_NAME, text)
 
     @classmethod
     def load(cls, folder: str | Path) -> "PreprocessorConfig":

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.explain.pointing import centres_inside
+from lxmert.files import atomic_path
 from lxmert.schema import Answer, FloatArray
-from lxmert.whole_files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def save_plot(figure: "Figure", path: Path) -> None:
     from matplotlib import rc_context
 
     with (
-        whole_file(path) as partial,
+        atomic_path(path) as partial,
         rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # text stays text
     ):
         figure.savefig(partial, format=kind, dpi=150, bbox_inches="tight")

@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from lxmert.files import write_text
 from lxmert.metrics.files import check_coverage, first_cases
 from lxmert.metrics.nlvr2 import sentence_key
-from lxmert.whole_files import write_whole
 
 
 def write_vqa_submission(
@@ -26,7 +26,7 @@ def write_vqa_submission(
     _check_texts(answers, path, empty=True)
     _check_ids(answers, path, int)
     check_coverage(answers, question_ids, name=str(path), whole="the questions")
-    write_whole(
+    write_text(
         path,
         json.dumps([{"question_id": key, "answer": answers[key]} for key in question_ids]),
     )
@@ -48,7 +48,7 @@ def write_gqa_submission(
     _check_texts(predictions, path, empty=False)
     _check_ids(predictions, path, str)
     check_coverage(predictions, question_ids, name=str(path), whole="the questions")
-    write_whole(
+    write_text(
         path,
         json.dumps([{"questionId": key, "prediction": predictions[key]} for key in question_ids]),
     )
@@ -77,7 +77,7 @@ def write_nlvr2_submission(
     for key in predictions:
         sentence_key(key)
     check_coverage(predictions, identifiers, name=str(path), whole="the examples")
-    write_whole(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers), newline="")
+    write_text(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers), newline="")
 
 
 def _check_ids(predictions: Mapping[int, str] | Mapping[str, str], path: Path, kind: type) -> None:

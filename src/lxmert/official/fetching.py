@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
+from lxmert.files import atomic_path, write_text
 from lxmert.locks import FolderLock
 from lxmert.official.downloading import Progress, download
 from lxmert.official.downloads import file_checksum
 from lxmert.official.sources import Remote, name_within
-from lxmert.whole_files import whole_file, write_whole
 
 MANIFEST = "fetched.json"
 """What is whole in a folder of downloads: by remote file, where it came from and what it gave."""
@@ -106,7 +106,7 @@ def _fetch_one(
         },
     }
     manifest = _read_manifest(folder) | {remote.name: entry}
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return entry
 
 
@@ -168,7 +168,7 @@ def _check_local(remote: Remote, path: Path) -> None:
 
 def _copy(source: Path, target: Path) -> Path:
     if source.resolve() != target.resolve():
-        with whole_file(target) as partial:
+        with atomic_path(target) as partial:
             shutil.copyfile(source, partial)
     return target
 
@@ -201,7 +201,7 @@ def unpack(path: Path, members: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _unpack_one(archive: ZipFile, info: ZipInfo, target: Path) -> None:
-    with whole_file(target) as partial, archive.open(info) as source, partial.open("wb") as file:
+    with atomic_path(target) as partial, archive.open(info) as source, partial.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.data.answer_lists import read_answers
+from lxmert.files import write_text
 from lxmert.model.answers import normalize_answer
 from lxmert.official.answer_table import NUM_ANSWERS, AnswerCounts
 from lxmert.official.build import Build, Sentence
@@ -15,7 +16,6 @@ from lxmert.official.downloads import Downloads, check_name, file_checksum
 from lxmert.official.expected import PUBLISHED, Published, check_splits
 from lxmert.official.images import StoredImages, held_out, read_partners
 from lxmert.official.writing import Output, Writer, writing
-from lxmert.whole_files import write_whole
 
 _EVERY = 10_000
 """Sentences after which progress is told."""
@@ -170,7 +170,7 @@ class _Making:
         (folder / MISSING).unlink(missing_ok=True)
         if not missing:
             return
-        write_whole(folder / MISSING, self.stored.list_missing())
+        write_text(folder / MISSING, self.stored.list_missing())
         if not self.options.allow_missing:
             first = ", ".join(sorted(missing)[:5])
             raise ValueError(

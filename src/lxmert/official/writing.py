@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from lxmert.files import write_text
 from lxmert.official.build import Sentence
-from lxmert.whole_files import write_whole
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -83,7 +83,7 @@ class Writer:
         for name in self.outputs:
             _partial(self._folder, name).replace(self._folder / f"{name}.jsonl")
         for name, text in {**extra, MANIFEST: json.dumps(manifest, indent=1) + "\n"}.items():
-            write_whole(self._folder / name, text)
+            write_text(self._folder / name, text)
 
 
 MANIFEST = "manifest.json"

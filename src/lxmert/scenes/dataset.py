@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lxmert.files import resume_log
 from lxmert.locks import FolderLock
 from lxmert.scenes.captions import caption
 from lxmert.scenes.descriptions import Scene, Thing, fits
@@ -42,7 +43,6 @@ from lxmert.scenes.render import SIZE
 from lxmert.scenes.statements import FEWEST_PICTURES, make_group
 from lxmert.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 from lxmert.scenes.words import SPECIAL_TOKENS, all_words
-from lxmert.whole_files import resume_notes
 from lxmert.workers import end_with_parent
 
 Record = dict[str, Any]
@@ -240,7 +240,7 @@ def _begin(path: Path, contents: Contents) -> list[Record]:
         ValueError: if they were others.
     """
     asked = vars(contents) | {"count": None}  # a run may be made longer
-    return resume_notes(path, asked, remedy="remove it first")
+    return resume_log(path, asked, remedy="remove it first")
 
 
 def _write_picture(folder: Path, contents: Contents, index: int) -> Record:

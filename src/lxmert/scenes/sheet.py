@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lxmert.files import atomic_path
 from lxmert.scenes.descriptions import pick, shuffled
-from lxmert.whole_files import whole_file
 
 Record = dict[str, Any]
 
@@ -70,7 +70,7 @@ def save_sheet(folder: Path, path: Path, *, count: int | None, seed: int) -> Non
     if path.absolute().parent.resolve() == (folder / "images").resolve():
         raise ValueError(f"{path} is among the pictures of the data set: name another folder")
     sheet = draw_sheet(folder, count=count, seed=seed)
-    with whole_file(path) as partial:
+    with atomic_path(path) as partial:
         sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()])
 
 

@@ -14,8 +14,8 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
+from lxmert.files import write_text
 from lxmert.tasks.inputs import File
-from lxmert.whole_files import write_whole
 
 REPORT_NAME = "data-report.json"
 
@@ -126,7 +126,7 @@ def _look(
         progress=progress,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / REPORT_NAME, json.dumps(report.to_dict(), indent=1) + "\n")
+    write_text(folder / REPORT_NAME, json.dumps(report.to_dict(), indent=1) + "\n")
     for line in report.lines():
         _logger.info("%s", line)
     if report.stops():

@@ -13,11 +13,11 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
 from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
+from lxmert.files import write_text
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
 from lxmert.tasks.inputs import File, Files
 from lxmert.vision.eyes import Eyes, open_eyes
-from lxmert.whole_files import write_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -266,6 +266,6 @@ def save_model(
     tokenizer.save_pretrained(folder)
     preprocessor.save(folder)
     if blind:
-        write_whole(folder / BLIND_NAME, blind)
+        write_text(folder / BLIND_NAME, blind)
     if eyes is not None:
         eyes.save_pretrained(folder / EYES_FOLDER)

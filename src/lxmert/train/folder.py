@@ -18,10 +18,10 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+from lxmert.files import write_text
 from lxmert.locks import FolderLock
 from lxmert.train.settings import Recipe, fill_up, recipe_table
 from lxmert.train.tables import flatten
-from lxmert.whole_files import write_whole
 
 FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
@@ -76,14 +76,14 @@ def hold_folder(output: Path) -> FolderLock:
 
 def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
     """Write what a run is made from into its folder; the recipe last."""
-    write_whole(output / "versions.json", json.dumps(versions, indent=2) + "\n")
-    write_whole(output / _RECIPE, recipe_text)
+    write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_text(output / _RECIPE, recipe_text)
 
 
 def close_folder(output: Path, metrics: dict[str, float], *, steps: int) -> None:
     """Mark a run as finished."""
     text = json.dumps({"steps": steps, "metrics": metrics}, indent=2)
-    write_whole(output / _FINISHED, text + "\n")
+    write_text(output / _FINISHED, text + "\n")
 
 
 def finished_metrics(output: Path) -> dict[str, float] | None:

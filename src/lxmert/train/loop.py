@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lxmert.files import atomic_path
 from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.task import Batch, Task
 from lxmert.train.curve import draw_curve
@@ -59,7 +60,6 @@ from lxmert.train.state import (
     restore_random_state,
     save_checkpoint,
 )
-from lxmert.whole_files import whole_file
 
 T = TypeVar("T")
 
@@ -444,5 +444,5 @@ def _draw(run: _Run) -> None:
         best_metric=run.task.best_metric,
         marks=GUESSES,
     )
-    with whole_file(run.output / "curve.png") as partial:
+    with atomic_path(run.output / "curve.png") as partial:
         curve.save(partial, format="PNG")

@@ -11,8 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lxmert.files import write_text
 from lxmert.train.scalars import Scalars
-from lxmert.whole_files import write_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Report:
         # The interruption may have cut the last line short, before its line break.
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n") and self._stays(line, step)]
-        write_whole(self.path, "".join(whole))
+        write_text(self.path, "".join(whole))
 
     def lines(self) -> list[dict[str, object]]:
         """Return the lines of the log."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxmert.explain.plots import new_figure, save_plot
+from lxmert.files import write_text
 from lxmert.tasks.blind import GUESSES
 from lxmert.tasks.metrics import OVERALL
-from lxmert.whole_files import write_whole
 from lxmert.workflows.ablation import Ablation, Metrics, Run
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def write_report(
         "rows": rows,
         "failed": reasons,
     }
-    write_whole(output / JSON_NAME, json.dumps(content, indent=1) + "\n")
-    write_whole(output / MARKDOWN_NAME, as_markdown(ablation, metrics, failed=failed))
+    write_text(output / JSON_NAME, json.dumps(content, indent=1) + "\n")
+    write_text(output / MARKDOWN_NAME, as_markdown(ablation, metrics, failed=failed))
 
 
 def check_report(ablation: Ablation, output: Path) -> None:

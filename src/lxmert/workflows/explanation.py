@@ -13,8 +13,8 @@ from lxmert.explain.faithfulness import Faithfulness, Tally, Trial, summarize, t
 from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
+from lxmert.files import resume_log, write_text
 from lxmert.pipeline import LxmertPipeline
-from lxmert.whole_files import resume_notes, write_whole
 from lxmert.workflows.questions import (
     Progress,
     SeenQuestion,
@@ -117,7 +117,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         **_describe(found),
     }
     save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
-    write_whole(output / REPORT, json.dumps(report, indent=1) + "\n")
+    write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
     path.unlink()
     return report
 
@@ -140,7 +140,7 @@ def _make_trial(
 
 def _resume(path: Path, arguments: Mapping[str, object]) -> list[Tally]:
     """Read what an interrupted test found."""
-    packed = resume_notes(path, arguments, remedy=f"name another folder, or remove {path}")
+    packed = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
     return [
         Tally(
             record["questions"],

@@ -14,6 +14,7 @@ from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions
+from lxmert.files import atomic_path
 from lxmert.hub import find_model
 from lxmert.schema import Failure, Regions
 from lxmert.vision.extract import RegionExtractor, find_folder
@@ -21,7 +22,6 @@ from lxmert.vision.eyes import Eyes, open_eyes
 from lxmert.vision.inference import Precision
 from lxmert.vision.preprocess import Pixels
 from lxmert.vision.published import load_published_detector, read_names
-from lxmert.whole_files import whole_file
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
 
@@ -220,7 +220,7 @@ def name_regions(eyes: Eyes, regions: Regions) -> list[str]:
 def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> None:
     """Save a drawing under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
+    with atomic_path(path) as partial:
         draw_regions(pixels, regions.boxes, labels=labels).save(partial, format="PNG")
 
 

@@ -15,12 +15,12 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER
+from lxmert.files import atomic_path
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings
 from lxmert.tasks.own_data import OwnDataSettings, is_single
 from lxmert.tasks.own_files import open_own_files
 from lxmert.tasks.pairs import PairsData, PairsSettings
 from lxmert.vision.eyes import Eyes, open_eyes
-from lxmert.whole_files import whole_file
 from lxmert.workflows.extraction import extract_folder
 
 REGIONS, QUESTIONS, ANSWERS = "regions", "questions", "answers.json"
@@ -174,5 +174,5 @@ def _lines(corpus: Corpus) -> Iterator[str]:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     """Write lines, as a whole."""
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)

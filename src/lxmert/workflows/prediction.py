@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import read_questions
+from lxmert.files import atomic_path
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
-from lxmert.whole_files import whole_file
 
 Progress = Callable[[int, int], None]
 
@@ -62,7 +62,7 @@ def write_predictions(
         examples: the questions.
         predictions: the answer to each of them.
     """
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         for example, prediction in zip(examples, predictions, strict=True):
             images = example.image_ids
             record = {

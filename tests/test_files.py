@@ -1,0 +1,232 @@
+"""Atomic writes, resumable logs, and bounded reading of JSON and TOML."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+
+import pytest
+
+from lxmert.files import (
+    atomic_path,
+    check_not_input,
+    child_path,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_json_object,
+    resume_log,
+    sha256,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "scores.json"
+    with atomic_path(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_stood_there_stays_if_the_writing_fails(tmp_path):
+    path = tmp_path / "scores.json"
+    write_text(path, "old")
+
+    def fail():
+        with atomic_path(path) as partial:
+            partial.write_text("ne")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_line_ends_are_written_as_asked(tmp_path):
+    write_text(tmp_path / "a.csv", "x\ny\n", newline="\r\n")
+    assert (tmp_path / "a.csv").read_bytes() == b"x\r\ny\r\n"
+
+
+@pytest.mark.parametrize("half", ["", '{"do', '{"done": 3}'])
+def test_notes_go_on_behind_their_last_whole_line(tmp_path, half):
+    path, arguments = tmp_path / "notes.jsonl", {"seed": -8, "sizes": (3, 5)}
+    assert resume_log(path, arguments, remedy="remove it") == []
+    with path.open("a") as file:
+        file.write('{"done": 1}\n{"done": 2}\n' + half)
+    notes = resume_log(path, arguments, remedy="remove it")
+    assert notes == [{"done": 1}, {"done": 2}]
+    first, *rest = path.read_text().splitlines()
+    assert json.loads(first) == {"seed": -8, "sizes": [3, 5]}
+    assert list(map(json.loads, rest)) == notes
+
+
+def test_notes_cut_off_in_their_first_line_begin_anew(tmp_path):
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"se')
+    assert resume_log(path, {"seed": 3}, remedy="remove it") == []
+    assert path.read_text() == '{"seed": 3}\n'
+
+
+def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
+    """All arguments of both were printed, and the reader had to look for the one that differs."""
+    path = tmp_path / "notes.jsonl"
+    resume_log(path, {"seed": 3, "count": 5, "old": 1}, remedy="")
+    with pytest.raises(ValueError, match="was begun with") as refused:
+        resume_log(path, {"seed": -9, "count": 5, "new": [2]}, remedy="name another")
+    told = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
+    assert str(refused.value) == f"{tmp_path} was {told}"
+    path.write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"begun with \[1\] in place of arguments: name another"):
+        resume_log(path, {"seed": -9}, remedy="name another")
+
+
+def _write_rows(path, letter):
+    with atomic_path(path) as partial, partial.open("w") as file:
+        for _ in range(50):
+            file.write(letter)
+            file.flush()
+            time.sleep(0.001)
+
+
+def test_two_writers_of_one_file_do_not_mix_their_rows(tmp_path):
+    """The temporary name was fixed: writers that started together shared it, or lost it."""
+    path = tmp_path / "out.jsonl"
+    context = get_context("spawn")
+    writers = [context.Process(target=_write_rows, args=(path, letter)) for letter in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert path.read_text() in {letter * 50 for letter in "abc"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_behind_is_removed(tmp_path):
+    code = (
+        "import os, sys, pathlib; from lxmert.files import atomic_path\n"
+        "with atomic_path(pathlib.Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / "out.jsonl"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not path.exists()
+    write_text(path, "whole")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_outputs_that_are_not_regular_files_are_refused(tmp_path):
+    """As root, `-o /dev/full` replaced the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="not a regular file"):
+        write_text(pipe, "x")
+    assert pipe.is_fifo()
+    with pytest.raises(ValueError, match="is a folder"):
+        write_text(tmp_path, "x")
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path):
+    path = tmp_path / "old.txt"
+    write_text(path, "old")
+
+    def fill():
+        with atomic_path(path) as partial:
+            partial.write_text("ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"old\.txt cannot be written: the disk is full"):
+        fill()
+    assert path.read_text() == "old"
+
+
+def test_errors_about_other_files_pass_unchanged(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match=r"^no picture x$"),
+        atomic_path(tmp_path / "out.txt"),
+    ):
+        raise FileNotFoundError("no picture x")
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(photo)
+    with pytest.raises(ValueError, match=r"--figure .*link\.png is also an input"):
+        check_not_input(tmp_path / "link.png", [None, photo], option="--figure")
+    check_not_input(tmp_path / "new.png", [photo, tmp_path / "gone.png"], option="--figure")
+
+
+@pytest.mark.parametrize("name", ["../secret.dat", "/etc/hosts", "a/../../b", "", "a\0b"])
+def test_names_that_leave_their_folder_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="no relative path inside"):
+        child_path(tmp_path, name)
+
+
+def test_names_inside_their_folder_are_paths(tmp_path):
+    assert child_path(tmp_path, "train/..1.jpg") == tmp_path / "train" / "..1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"a":' * 100_000, "nested too deep"),
+        ("1" * 400, "an integer of 400 digits"),
+        ("1" * 10_000, "an integer of 10000 digits"),
+        ("[NaN]", "the number NaN"),
+        ("[-Infinity]", "the number -Infinity"),
+        ("[1e999]", "the number 1e999"),
+        ('{"a": 1,}', "line 1 column"),
+        ("", "Expecting value at line 1 column 1"),
+    ],
+)
+def test_unusable_json_is_one_sentence_with_its_file(tmp_path, text, reason):
+    """Nested lists gave RecursionError, long integers OverflowError, and NaN went through."""
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"x\.json is not .*JSON") as refused:
+        read_json(path, remedy="fetch it again")
+    assert reason in str(refused.value)
+    assert str(refused.value).endswith(": fetch it again")
+
+
+def test_json_is_read_with_its_byte_order_mark_and_its_limits(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": [1, -2.5, 123456789012345678]}')
+    assert read_json(path) == {"a": [1, -2.5, 123456789012345678]}
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match=r"must hold a JSON object, got \[1\]"):
+        read_json_object(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        read_json(path)
+    with pytest.raises(FileNotFoundError, match=r"no file .*y\.json"):
+        read_json(tmp_path / "y.json")
+    assert parse_json(b"[3]", "here") == [3]
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = 1\na = 2", "a = 1" + "1" * 9_000])
+def test_unusable_toml_is_one_sentence_with_its_place(text):
+    with pytest.raises(ValueError, match=r"x\.toml is not valid TOML .*: correct it$"):
+        parse_toml(text, "x.toml")
+
+
+def test_json_is_never_written_with_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checksums_are_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "x") == expected
