@@ -8,7 +8,7 @@ from model import tiny
 from torch import Tensor
 
 from lxmert.explain import integrated_gradients, methods
-from lxmert.explain.maps import attention_maps, maps_and_gradients
+from lxmert.explain.maps import AttentionMaps, attention_maps, maps_and_gradients
 from lxmert.explain.methods import (
     METHODS,
     choose_methods,
@@ -206,6 +206,29 @@ def test_rollout_multiplies_half_maps_and_half_identities() -> None:
     close(multiply([padded]), torch.eye(2)[None])
 
 
+def test_rollout_reads_regions_before_the_last_self_attention_of_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regions were counted with `R_tt` after that self-attention: .5625 and .1875, not .5 and 0.
+
+    The published code for LXMERT takes it from before. By hand: half maps and half identities are
+    [[.5, .5], [0, 1]] of the language layer and [[1, 0], [.5, .5]] of the cross layer.
+    """
+    maps = AttentionMaps(
+        language=(torch.tensor([[[[0.0, 1], [0, 1]]]]),),
+        relationship=(),
+        text_over_regions=(torch.tensor([[[[1.0, 0], [0.25, 0.75]]]]),),
+        regions_over_text=(torch.full((1, 1, 2, 2), 0.5),),
+        text_over_text=(torch.tensor([[[[1.0, 0], [1, 0]]]]),),
+        regions_over_regions=(torch.full((1, 1, 2, 2), 0.5),),
+    )
+    monkeypatch.setattr(methods, "attention_maps", lambda model, inputs: maps)
+    given = {name: value[:1, :2] for name, value in inputs(masked=False).items()}
+    found = METHODS["rollout"](model(), given, ANSWERS[:1])
+    close(found.regions, torch.tensor([[0.5, 0]]))
+    close(found.words, torch.tensor([[0.0, 0.5]]))  # after it: [[.5, .5], [.25, .75]]
+
+
 def test_rollout_joins_both_streams_by_the_last_map_across() -> None:
     """Against the formula without padding, each stream's layers multiplied in order."""
     network, given = model(), inputs(masked=False)
@@ -220,9 +243,10 @@ def test_rollout_joins_both_streams_by_the_last_map_across() -> None:
 
     found = METHODS["rollout"](network, given, ANSWERS)
     for index in range(3):
+        before = flow([*maps.language, *maps.text_over_text[:-1]], index)
         text = flow([*maps.language, *maps.text_over_text], index)
-        images = flow([*maps.relationship, *maps.regions_over_regions[:2]], index)
-        across = text.T @ maps.text_over_regions[-1][index].mean(0) @ images
+        images = flow([*maps.relationship, *maps.regions_over_regions[:-1]], index)
+        across = before.T @ maps.text_over_regions[-1][index].mean(0) @ images
         close(found.words[index, 1:], text[0, 1:].float())
         close(found.regions[index], across[0].float())
 

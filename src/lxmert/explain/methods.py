@@ -41,20 +41,25 @@ def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
     """Return what reaches `[CLS]` if attention were all that moves information.
 
     Heads are averaged, half of each map is replaced by the identity, and the maps of each stream
-    are multiplied; the last map of text over regions joins both. The same for every answer.
+    are multiplied. The last map of text over regions joins both, with the text as it was before
+    the self-attention of that layer: `R_ti = R_tt^T A R_ii`, as in the code that Chefer et al.
+    published for LXMERT. (The other reading takes `R_tt` after that self-attention, as the scores
+    of words do.) The same for every answer.
 
     Source: Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020).
     """
     maps = attention_maps(model, inputs)
     check_answers(model, inputs, answer_ids)
     words, regions = real_words(inputs), real_regions(inputs)
-    text = multiply([_of_real(m, words) for m in (*maps.language, *maps.text_over_text)])
+    layers = [_of_real(m, words) for m in (*maps.language, *maps.text_over_text)]
     # What regions read in the last cross layer comes too late for the text.
     images = (*maps.relationship, *maps.regions_over_regions[:-1])
-    across = text.transpose(1, 2) @ _of_real(maps.text_over_regions[-1], words)
+    across = _of_real(maps.text_over_regions[-1], words)
+    if layers[:-1]:
+        across = multiply(layers[:-1]).transpose(1, 2) @ across
     if images:
         across = across @ multiply([_of_real(m, regions) for m in images])
-    return _first_row(inputs, text, across)
+    return _first_row(inputs, multiply(layers), across)
 
 
 def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
