@@ -1,7 +1,9 @@
 """The commands that explain, as a user types them."""
 
+import html
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from conftest import ROOT, Command
 from PIL import Image
 
+from lxmert.explain.percent import percent
 from lxmert.scenes.dataset import Contents, make_dataset
 
 SCENE = ROOT / "examples/scene.png"
@@ -40,6 +43,60 @@ def test_explain_writes_the_report_and_the_figure(lxmert: Command, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "report.html"]
 
 
+def test_explain_without_an_output_prints_its_table(lxmert: Command, tmp_path: Path) -> None:
+    """It exited with 2 although it had a table to print."""
+    result = lxmert("explain", SCENE, QUESTION, "--top-k", 2)
+    assert result.code == 0, result.err
+    assert "rests most on the region" in result.out
+    assert "report:" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [
+        ("ask", "--figure", "f.jpg"),
+        ("ask", "--figure", "f.png"),
+        ("explain", "--figure", "f.pdf"),
+        ("explain", "--figure", "f.png"),
+        ("explain", "-o", "r.html"),
+    ],
+)
+def test_on_a_full_disk_the_old_file_stays_and_one_line_says_so(
+    lxmert: Command, tmp_path: Path, command: str, option: str, name: str
+) -> None:
+    """Half a JPEG was left, with exit code 0: Pillow's encoder drops what the disk does not take.
+
+    A limit on the size of files stands in for the disk.
+    """
+    resource = pytest.importorskip("resource", reason="POSIX only")
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        result = lxmert(command, SCENE, QUESTION, option, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.code == 2
+    assert f"{path} cannot be written" in result.err
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_percentages_are_the_same_on_the_terminal_in_the_report_and_in_figures(
+    lxmert: Command, tmp_path: Path
+) -> None:
+    """The best answer had 100.0% on the terminal, 99.9 % in the report and 100% in the figure."""
+    page, figure = tmp_path / "r.html", tmp_path / "f.svg"
+    asked = lxmert("ask", SCENE, QUESTION)
+    explained = lxmert("explain", SCENE, QUESTION, "-o", page, "--figure", figure)
+    (score,) = re.findall(r'"answers":\[\{"text":"\w+","score":([\d.]+)', page.read_text())
+    shown = percent(float(score))
+    assert shown in asked.out
+    assert shown in explained.out
+    assert f"({shown})" in html.unescape(figure.read_text())
+
+
 def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
     lxmert: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -53,7 +110,6 @@ def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "nothing to write: name -o report.html, --figure out.pdf, or both"),
         (("-o", "none/report.html"), "there is no folder none; make it first"),
         (("-o", "."), "is a folder: name a file in it"),
         (("-o", "out.png"), "out.png is no name of a report, which is a web page: name out.html"),

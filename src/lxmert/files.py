@@ -54,6 +54,12 @@ def write_text(path: Path, text: str, *, newline: str | None = None) -> None:
         partial.write_text(text, encoding="utf-8", newline=newline)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file atomically."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     """Write a JSON file atomically.
 

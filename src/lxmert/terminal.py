@@ -152,6 +152,8 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     from rich.table import Table
     from rich.text import Text
 
+    from lxmert.explain.percent import percent, signed_percent
+
     console = Console(highlight=False)
     best = explanation.answers[0].answer
     question = (explanation.question, "bold")
@@ -160,15 +162,15 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     for title, side in (("answer", "left"), ("probability", "right"), ("", "left")):
         answers.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
     for answer in explanation.answers:
-        answers.add_row(Text(answer.answer), f"{answer.score:.1%}", "█" * round(30 * answer.score))
+        answers.add_row(Text(answer.answer), percent(answer.score), "█" * round(30 * answer.score))
     console.print(answers)
     regions = Table(box=None, pad_edge=False)
     for title, side in (("region", "left"), ("seen with", "right"), ("answer rests on it", "left")):
         regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
     for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
-        bar = "█" * round(30 * max(0.0, relevance))
-        regions.add_row(Text(explanation.labels[index]), f"{score:.0%}", f"{relevance:+z.0%} {bar}")
+        rests = f"{signed_percent(relevance)} {'█' * round(30 * max(0.0, relevance))}"
+        regions.add_row(Text(explanation.labels[index]), percent(float(score)), rests)
     console.print()
     console.print(regions)
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
@@ -181,6 +183,8 @@ def show_reasons(explanation: "Explanation") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from lxmert.explain.percent import percent
 
     console = Console(highlight=False)
     best = explanation.answers[0].answer
@@ -195,7 +199,7 @@ def show_reasons(explanation: "Explanation") -> None:
         region, word = (side[row].max(dim=-1) for side in (relevance.regions, relevance.words))
         table.add_row(
             Text(answer.answer),
-            f"{answer.score:.1%}",
+            percent(answer.score),
             Text(explanation.labels[region.indices] if region.values > 0 else "none"),
             Text(explanation.words[word.indices].text if word.values > 0 else "none"),
         )

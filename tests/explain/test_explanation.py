@@ -17,6 +17,7 @@ from PIL import Image
 from lxmert.explain.plots import check_plot, save_plot
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import fill_page, pack_methods, pack_picture
+from lxmert.vision.cells import cell_boxes, cell_labels
 
 EXPLANATION = make_explanation()
 
@@ -95,7 +96,7 @@ def test_the_figure_is_written_in_formats_of_papers(tmp_path: Path, ending: str)
     if ending == "svg":  # text stays text
         written = path.read_text()
         assert "What" in written
-        assert "black (60%), occlusion" in written
+        assert "black (60.0%), occlusion" in written
 
 
 def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
@@ -154,6 +155,39 @@ def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> 
     others = [text.get_window_extent() for text in figure.texts]
     for number, place in enumerate(edge):
         assert not any(place.overlaps(other) for other in (*edge[:number], *others))
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
+def test_names_of_cells_stand_inside_of_them_in_the_figure(grid: tuple[int, int]) -> None:
+    """`cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
+    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    scores = torch.zeros(3, len(boxes))
+    scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
+    one = Relevance(EXPLANATION.by_method["attention"].words, scores)
+    many = make_explanation(boxes=boxes.tolist())
+    figure = replace(many, labels=cell_labels(boxes), by_method={"attention": one}).plot()
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    names = {text.get_text().replace("\n", " "): text for text in axes.texts}
+    assert set(names) == {"cell 1,1", "cell 2,2", f"cell {grid[0]},{grid[1]}"}
+    for label, box in zip(cell_labels(boxes), boxes.tolist(), strict=True):
+        if label in names:
+            place = names[label].get_bbox_patch().get_window_extent()  # type: ignore[union-attr]
+            (x1, y1), (x2, y2) = axes.transData.transform([(box[0], box[3]), (box[2], box[1])])
+            assert x1 - 0.5 <= place.x0 < place.x1 <= x2 + 0.5
+            assert y1 - 0.5 <= place.y0 < place.y1 <= y2 + 0.5
+
+
+def test_a_long_name_in_the_figure_is_cut_at_its_end_and_stays_in_the_picture() -> None:
+    alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 1))
+    long = make_explanation(boxes=[[100, 30, 150, 80]], label="large and red " * 12)
+    figure = replace(long, by_method={"attention": alike}).plot()
+    figure.canvas.draw()
+    (name,) = figure.axes[0].texts
+    place, frame = name.get_window_extent(), figure.axes[0].get_window_extent()
+    assert name.get_text().startswith("large and red")
+    assert name.get_text().endswith("...")
+    assert frame.x0 - 1 <= place.x0 < place.x1 <= frame.x1 + 1
 
 
 def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from lxmert.explain import figures
 from lxmert.explain.figures import draw_answer
 from lxmert.schema import Answer
+from lxmert.vision.cells import cell_boxes
 
 ANSWERS = [Answer("yellow", 0.9), Answer("no", 0.004)]
 
@@ -41,13 +43,55 @@ def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]
     assert picture[:, -276:].std() > 5, "the panel is empty"
 
 
+@pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
+def test_names_of_cells_stand_inside_of_them(grid: tuple[int, int]) -> None:
+    """The name of `cell 2,1` stood in the row above, and covered the name of another cell."""
+    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    rows, columns = grid
+    relevance = [0.0] * len(boxes)
+    relevance[columns + 1] = 0.8  # of row 2, column 2
+    arguments = {"question": "Why?", "answers": ANSWERS, "boxes": boxes, "relevance": relevance}
+    image = np.full((120, 160, 3), 90, dtype=np.uint8)
+    named, nameless = (
+        np.asarray(draw_answer(image, labels=labels, **arguments)).astype(int)
+        for labels in (["cell 2,2"] * len(boxes), [""] * len(boxes))
+    )
+    y, x = np.nonzero((named != nameless).any(axis=2))
+    width, height = 720 / columns, 540 / rows
+    assert len(x) > 50
+    assert width <= x.min() <= x.max() <= 2 * width
+    assert height <= y.min() <= y.max() <= 2 * height
+
+
+def test_a_name_wider_than_the_image_is_cut_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began left of the image, so that its first words could not be read."""
+    spots = []
+    draw_tag = figures._draw_tag
+
+    def watch(draw, text, font, spot, *rest):  # type: ignore[no-untyped-def]
+        spots.append((text, spot, draw.im.size[0]))
+        draw_tag(draw, text, font, spot, *rest)
+
+    monkeypatch.setattr(figures, "_draw_tag", watch)
+    draw_answer(
+        np.full((300, 60, 3), 90, dtype=np.uint8),
+        question="x" * 80,
+        answers=[Answer("a very long answer " * 9, 0.9)],
+        boxes=np.array([[30, 9, 55, 90]], dtype=np.float32),
+        labels=["large red and rather long fire engine"],
+        relevance=[0.5],
+    )
+    ((text, spot, width),) = spots
+    assert text.startswith("large red")
+    assert text.endswith("...")
+    assert 0 <= spot[0] < spot[2] <= width
+
+
 def test_nothing_relevant_and_nothing_at_all_can_be_drawn() -> None:
     assert draw([[3, 3, 9, 9]], [0.0]).shape[2] == 3
 
 
 def test_many_overlapping_regions_have_their_own_colors_and_tags_that_hide_none() -> None:
-    from lxmert.explain import figures
-
     generator = np.random.default_rng(5)
     corners = generator.uniform(0, 300, (36, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(20, 170, (36, 2))], axis=1)

@@ -18,9 +18,11 @@ from explanations import BOXES, make_explanation
 from PIL import Image
 
 from lxmert.explain.explanation import Explanation
+from lxmert.explain.percent import percent
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import ABOUT
 from lxmert.schema import Answer
+from lxmert.vision.cells import cell_boxes, cell_labels
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -200,14 +202,14 @@ def test_many_regions_on_each_other_let_the_picture_be_seen(browser: Browser) ->
 
 
 def test_values_of_the_least_relevance_stay_on_one_line(browser: Browser) -> None:
-    """A `+<0.1 %` was broken before its percent sign."""
+    """A `+<0.1%` was broken before its percent sign."""
     words = EXPLANATION.by_method["attention"].words
     little = Relevance(words, torch.tensor([[0.9, 1e-4, -1e-4, 0.0, 0.5]]).expand(3, -1))
     browser.open(replace(EXPLANATION, by_method={"occlusion": little}))
     script = """return [...document.querySelectorAll('#ranking em')]
       .map((e) => [e.textContent, e.scrollWidth - e.clientWidth, e.offsetHeight])"""
     values = browser.run(script)
-    assert values[2][0] == "+<0.1 %"
+    assert values[2][0] == "+<0.1%"
     assert {excess for _, excess, _ in values} == {0}
     assert len({height for *_, height in values}) == 1
 
@@ -218,6 +220,67 @@ def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
     for region, shade in zip(browser.regions(), browser.shades("regions"), strict=True):
         script = "return Number(getComputedStyle(arguments[0]).fillOpacity)"
         assert browser.run(script, region) == pytest.approx(0.5 * shade, abs=1e-3)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (7, 7)])
+def test_names_of_cells_stand_inside_of_them(browser: Browser, grid: tuple[int, int]) -> None:
+    """`cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
+    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    scores = torch.zeros(3, len(boxes))
+    scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
+    one = Relevance(EXPLANATION.by_method["attention"].words, scores)
+    labels = cell_labels(boxes)
+    browser.open(
+        replace(make_explanation(boxes=boxes.tolist()), labels=labels, by_method={"mine": one})
+    )
+    script = """
+    const place = (e) => {
+      const box = e.getBoundingClientRect();
+      return [box.x, box.y, box.right, box.bottom];
+    };
+    return [...document.querySelectorAll('.tag')].map((tag) => [tag.textContent, place(tag), place(
+      document.querySelector(`.region[aria-label="${tag.textContent}"]`))])"""
+    tags = browser.run(script)
+    assert {name for name, *_ in tags} == {labels[0], labels[grid[1] + 1], labels[-1]}
+    for _, tag, cell in tags:
+        assert cell[0] - 1 <= tag[0] < tag[2] <= cell[2] + 1
+        assert cell[1] - 1 <= tag[1] < tag[3] <= cell[3] + 1
+
+
+def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
+    """The best answer had 99.9 % here, 100.0% on the terminal and 100% in the figure."""
+    shares = [1.0, 0.99999, 0.9994, 0.7306, 0.1225, 0.0625, 0.0075, 0.0005, 0.00001, 0.0]
+    answers = [Answer(f"answer {i}", share) for i, share in enumerate(shares)]
+    more = make_explanation(answers=tuple(answer.answer for answer in answers))
+    browser.open(replace(more, answers=answers))
+    script = "return [...document.querySelectorAll('#answers em')].map((e) => e.textContent)"
+    assert browser.run(script) == [percent(share) for share in shares]
+
+
+def test_only_what_speaks_for_the_answer_is_pointed_at(browser: Browser) -> None:
+    """Where all regions spoke against it, "points most at" named the one that did so least."""
+    words = torch.zeros(3, len(EXPLANATION.words))
+    against = -torch.arange(1.0, 6).expand(3, -1)
+    page = replace(EXPLANATION, by_method={"occlusion": Relevance(words, against)})
+    browser.open(page)
+    assert browser.text("status") == "Leaving out finds nothing that speaks for “black”."
+    words[:, 2] = 0.5
+    browser.open(replace(page, by_method={"occlusion": Relevance(words, against)}))
+    assert browser.text("status") == "For “black”, leaving out points most at the word “color”."
+
+
+def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
+    """Of a region the beginning was cut off, and the whole name stood nowhere."""
+    browser.open(make_explanation(label="large and rather yellow metal candle"))
+    browser.find("#tab-attention")[0].click()
+    script = """
+    return [...document.querySelectorAll('#matrix text')].map((e) =>
+      [e.firstChild.data, e.querySelector('title').textContent, e.getBoundingClientRect().left])"""
+    names = [row for row in browser.run(script) if "candle" in row[1]]
+    assert len(names) == len(BOXES)
+    assert {shown for shown, *_ in names} == {"large and rather yello…"}
+    left = browser.run("return document.getElementById('matrix').getBoundingClientRect().left")
+    assert min(place for *_, place in names) >= left
 
 
 def test_every_answer_and_every_method_can_be_chosen(browser: Browser) -> None:
@@ -297,7 +360,7 @@ def test_pointing_into_the_explorer_says_who_reads_how_much_of_what(browser: Bro
     browser.hover(browser.find('.cell[data-row="2"][data-column="3"]')[0])
     share = EXPLANATION.maps.text_over_regions[-1][0].mean(0)[2, 3].item()
     told = "of its attention on “small black metal ball 4”."
-    expected = f"“color” spends {100 * share:.0f} % {told}"
+    expected = f"“color” spends {percent(share)} {told}"
     assert browser.text("status") == expected
     assert len(browser.find("#matrix .mark")) == 1
     canvas = browser.find("#heads")[0]

@@ -36,6 +36,7 @@ def ask(
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:
         check_figure(figure, "--figure")
+    from lxmert.explain.figures import save_image
     from lxmert.pipeline import LxmertPipeline
 
     hide_weight_bars()
@@ -48,7 +49,7 @@ def ask(
     else:
         show_explanation(explanation, seconds, figure)
     if figure is not None:
-        explanation.draw().save(figure)
+        save_image(explanation.draw(), figure)
 
 
 def match(

@@ -34,9 +34,10 @@ def explain(
     ] = None,
     methods: Methods = None,
 ) -> None:
-    """Explain answers to a question: relevance of regions and words, and all attention maps."""
-    if output is None and figure is None:
-        raise ValueError("nothing to write: name -o report.html, --figure out.pdf, or both")
+    """Explain answers to a question: relevance of regions and words, and all attention maps.
+
+    Prints a table; -o and --figure write more.
+    """
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
     if output is not None:

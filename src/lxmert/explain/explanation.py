@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lxmert.explain.cells import are_cells
 from lxmert.explain.figures import draw_answer
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import Relevance
@@ -154,11 +155,12 @@ class Explanation:
                     for label, box, score in zip(
                         self.labels,
                         self.regions.boxes.tolist(),
-                        self.regions.object_scores.round(4).tolist(),
+                        self.regions.object_scores.tolist(),
                         strict=True,
                     )
                 ],
-                "answers": [{"text": a.answer, "score": round(a.score, 6)} for a in self.answers],
+                "cells": are_cells(self.regions.boxes, self.image.shape[:2]),
+                "answers": [{"text": a.answer, "score": a.score} for a in self.answers],
                 "methods": pack_methods(self.by_method),
                 "maps": pack_maps(self.maps),
             }

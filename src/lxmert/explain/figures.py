@@ -1,12 +1,17 @@
 """Pictures of regions, and of an answer: what was asked and said, and what it rests on."""
 
 import colorsys
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from lxmert.explain.cells import are_cells
+from lxmert.explain.percent import percent
+from lxmert.files import write_bytes
 from lxmert.schema import Answer, FloatArray
 
 _SIDE = 720
@@ -18,15 +23,38 @@ _PAPER, _INK, _SOFT = (250, 250, 248), (30, 32, 36), (110, 115, 125)
 _BAR = (58, 110, 200)
 
 _PADDING = 4
+_SMALLEST_FONT = 8
 
 _LARGE_SIDE, _SMALL_FONT, _SMALL_PADDING = 1200, 14, 2
 """Of the drawing of all regions, which are many."""
 
 Rectangle = tuple[float, float, float, float]
+Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 RELEVANT = 0.1
 """Relevance from which a region is drawn as one that the answer rests on."""
+
+
+def encode_image(image: Image.Image, suffix: str, **settings: object) -> bytes:
+    """Return an image as the bytes of a file.
+
+    Args:
+        image: RGB.
+        suffix: names the format, such as `.png`.
+        settings: of the format.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, Image.registered_extensions()[suffix.lower()], **settings)
+    return buffer.getvalue()
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Save an image in the format of its suffix, under its name only when it is whole.
+
+    Pillow itself writes half a file on a full disk, without an error.
+    """
+    write_bytes(path, encode_image(image, path.suffix))
 
 
 def draw_answer(
@@ -76,13 +104,57 @@ def _draw_regions(
         draw.rectangle(tuple(boxes[index].tolist()), outline=colors[index], width=width)
     taken: list[Rectangle] = []
     regions = [tuple(box) for box in boxes.tolist()]
+    cells = are_cells(boxes, (picture.height, picture.width))
     for index in order:
-        spot = _find_spot(draw, font, labels[index], regions[index], taken, regions)
-        taken.append(spot)
-        draw.rectangle(spot, fill=colors[index])
-        left, top, _, _ = draw.textbbox((0, 0), labels[index], font=font)
-        place = (spot[0] + _PADDING - left, spot[1] + _PADDING - top)
-        draw.text(place, labels[index], fill=_INK, font=font)
+        if not cells:
+            label = _shorten(draw, labels[index], font, picture.width - 2 * _PADDING)
+            spot = _find_spot(draw, font, label, regions[index], taken, regions)
+            taken.append(spot)
+            _draw_tag(draw, label, font, spot, _PADDING, colors[index], _INK)
+        elif colors[index] == _STRONG:
+            _name_cell(draw, labels[index], regions[index], _FONT, _STRONG, _INK)
+
+
+def _draw_tag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    font: Font,
+    spot: Rectangle,
+    padding: int,
+    fill: Color,
+    ink: Color,
+) -> None:
+    """Write a name of one or more lines into a filled rectangle."""
+    draw.rectangle(spot, fill=fill)
+    left, top, _, _ = draw.textbbox((0, 0), text, font=font)
+    draw.text((spot[0] + padding - left, spot[1] + padding - top), text, fill=ink, font=font)
+
+
+def _name_cell(
+    draw: ImageDraw.ImageDraw, text: str, box: Rectangle, largest: int, fill: Color, ink: Color
+) -> None:
+    """Write a name inside its cell, smaller or in lines where it would leave it; else not at all.
+
+    Elsewhere it would stand in another cell and be taken for its name.
+    """
+    x, y = box[0] + _SMALL_PADDING, box[1] + _SMALL_PADDING
+    for size in range(largest, _SMALLEST_FONT - 1, -1):
+        font = ImageFont.load_default(size)
+        for lines in (text, text.replace(" ", "\n")):
+            width, height = _measure(draw, font, lines)
+            if x + width < box[2] and y + height < box[3]:
+                spot = (x, y, x + width, y + height)
+                _draw_tag(draw, lines, font, spot, _SMALL_PADDING, fill, ink)
+                return
+
+
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """Cut a text at its end so that it is at most `width` pixels wide."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", font) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}..." if text else ""
 
 
 def _find_spot(
@@ -137,9 +209,11 @@ def _draw_panel(canvas: Image.Image, x: int, question: str, answers: Sequence[An
     for rank, answer in enumerate(answers):
         if y > canvas.height - 100:
             break
-        draw.text((x, y), answer.answer, fill=_INK if rank == 0 else _SOFT, font=small)
-        percent = f"{answer.score:.0%}" if answer.score >= 0.005 else "<1%"
-        draw.text((x + width - draw.textlength(percent, small), y), percent, fill=_SOFT, font=small)
+        share = percent(answer.score)
+        end = width - draw.textlength(share, small)
+        name = _shorten(draw, answer.answer, small, end - _PADDING)
+        draw.text((x, y), name, fill=_INK if rank == 0 else _SOFT, font=small)
+        draw.text((x + end, y), share, fill=_SOFT, font=small)
         draw.rectangle((x, y + 24, x + width, y + 30), fill=(228, 230, 234))
         draw.rectangle((x, y + 24, x + max(2, width * answer.score), y + 30), fill=_BAR)
         y += 46
@@ -162,7 +236,7 @@ def _wrap(
         if lines and draw.textlength(longer, font) <= width:
             lines[-1] = longer
         else:
-            lines.append(word)
+            lines.append(_shorten(draw, word, font, width))
     return lines
 
 
@@ -192,23 +266,26 @@ def draw_regions(
         draw.rectangle(rectangles[index], outline=_INK, width=4)
         draw.rectangle(_shrink(rectangles[index]), outline=colors[index], width=2)
     tags: list[Rectangle] = []
+    cells = are_cells(boxes, (height, width))
     for index, label in enumerate(labels):
+        ink = _contrast(colors[index])
+        if cells:
+            _name_cell(draw, label, rectangles[index], _SMALL_FONT, colors[index], ink)
+            continue
         tag = _find_edge(picture.size, _measure(draw, font, label), rectangles[index], tags)
         tags.append(tag)
-        draw.rectangle(tag, fill=colors[index], outline=_INK)
-        left, top, _, _ = draw.textbbox((0, 0), label, font=font)
-        place = (tag[0] + _SMALL_PADDING - left, tag[1] + _SMALL_PADDING - top)
-        draw.text(place, label, fill=_contrast(colors[index]), font=font)
+        _draw_tag(draw, label, font, tag, _SMALL_PADDING, colors[index], ink)
+        draw.rectangle(tag, outline=_INK)
     return picture
 
 
-def _contrast(color: tuple[int, int, int]) -> tuple[int, int, int]:
+def _contrast(color: Color) -> Color:
     """Return ink or paper, whichever can be read on a color."""
     luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     return _INK if luminance > 125 else _PAPER
 
 
-def _color(index: int) -> tuple[int, int, int]:
+def _color(index: int) -> Color:
     """Return a light color that differs from those of the indices before."""
     hue = index * 0.618034 % 1.0  # the golden section: each falls into the widest gap
     light = colorsys.hls_to_rgb(hue, 0.68 if index % 2 else 0.58, 0.95)

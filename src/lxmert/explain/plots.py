@@ -1,5 +1,6 @@
 """Plots for papers, with matplotlib: an explanation, curves of faithfulness, patterns of heads."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.explain.cells import are_cells
+from lxmert.explain.percent import percent
 from lxmert.explain.pointing import centres_inside
-from lxmert.files import atomic_path
+from lxmert.files import write_bytes
 from lxmert.schema import Answer, FloatArray
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ _TINT, _MOST_LAYERS = 0.22, 3
 _WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
 """Of a plotted explanation, a line of words and the gap between two words, in inches."""
 
+_FONT = 7
+"""Points of a region's name."""
+
 _TAG, _TAG_EDGE = 0.16, 0.025
 """Height of a region's name, and of its edge, in inches."""
 
@@ -49,15 +55,14 @@ def check_plot(path: Path) -> None:
 
 
 def save_plot(figure: "Figure", path: Path) -> None:
-    """Save a plot, under its name only when it is whole."""
+    """Save a plot in the format of its suffix, under its name only when it is whole."""
     kind = path.suffix.lower().removeprefix(".")
     from matplotlib import rc_context
 
-    with (
-        atomic_path(path) as partial,
-        rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # text stays text
-    ):
-        figure.savefig(partial, format=kind, dpi=150, bbox_inches="tight")
+    buffer = io.BytesIO()
+    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text
+        figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
+    write_bytes(path, buffer.getvalue())
 
 
 def plot_explanation(
@@ -91,7 +96,7 @@ def plot_explanation(
     picture.set(xlim=(0, width), ylim=(height, 0))
     _plot_regions(picture, boxes, labels, _scale(region_relevance))
     picture.axis("off")
-    told = f"{answer.answer} ({answer.score:.0%}), {method.replace('_', ' ')}"
+    told = f"{answer.answer} ({percent(answer.score)}), {method.replace('_', ' ')}"
     lines = _write_words(figure, words, _scale(word_relevance))
     # Above the picture: the margins grow with what is drawn when the figure is saved.
     figure.text(0, 1 + 0.08 / inches, told, color=_SOFT, fontsize=9, va="bottom")
@@ -193,7 +198,53 @@ def _plot_regions(
             )
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, alpha=alpha, **paint))
     named = [index for index in order[:_MOST_NAMED] if abs(relevance[index]) >= _LEAST]
-    _name_regions(axes, boxes[named], [labels[index] for index in named])
+    size = (round(axes.get_ylim()[0]), round(axes.get_xlim()[1]))
+    name = _name_cells if are_cells(boxes, size) else _name_regions
+    name(axes, boxes[named], [labels[index] for index in named])
+
+
+def _tag(axes: "Axes", label: str, **style: object) -> "Text":
+    """Write a name on a dark ground, at no place yet."""
+    edge = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 72 * _TAG_EDGE}
+    settings: dict[str, Any] = {"color": "white", "bbox": edge, "parse_math": False, **style}
+    return axes.text(0, 0, label, **settings)
+
+
+def _name_cells(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
+    """Write names inside of their cells, smaller or in lines where they would leave them."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    edge = _TAG_EDGE * figure.dpi
+    for box, label in zip(boxes.tolist(), labels, strict=True):
+        (x1, bottom), (x2, top) = axes.transData.transform([(box[0], box[3]), (box[2], box[1])])
+        room = np.array([x2 - x1, top - bottom]) - 4 * edge
+        sizes = {
+            lines: min(1.0, *(room / _tag_size(axes, lines)))
+            for lines in (label, label.replace(" ", "\n"))
+        }
+        lines = max(sizes, key=lambda each: sizes[each])
+        if sizes[lines] > 0:
+            text = _tag(axes, lines, fontsize=_FONT * sizes[lines], ha="left", va="top")
+            x, y = axes.transData.inverted().transform((x1 + 2 * edge, top - 2 * edge)).tolist()
+            text.set_position((x, y))
+
+
+def _tag_size(axes: "Axes", label: str) -> npt.NDArray[np.float64]:
+    """Return the width and the height of a name in pixels, without its edge."""
+    text = _tag(axes, label, fontsize=_FONT)
+    place = text.get_window_extent()
+    text.remove()
+    return np.array([max(place.width, 1), max(place.height, 1)])
+
+
+def _shorten(axes: "Axes", label: str) -> str:
+    """Cut a name at its end so that it is not wider than the image."""
+    room = axes.get_window_extent().width - 8
+    shown, length = label, len(label)
+    while length and _tag_size(axes, shown)[0] > room:
+        length -= 1
+        shown = f"{label[:length].rstrip()}..."
+    return shown
 
 
 def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
@@ -202,14 +253,16 @@ def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> Non
     assert figure is not None
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     inch = height / figure.get_figheight()
-    edge = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 72 * _TAG_EDGE}
-    style: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": edge, "parse_math": False}
     taken: list[BboxBase] = []
     for (x1, y1, x2, _), label in zip(boxes.tolist(), labels, strict=True):
         side, x = ("right", x2) if x1 > 0.6 * width else ("left", x1)
         above = y1 > _TAG * inch  # else it would hide what stands above the picture
         y, end = (y1, "bottom") if above else (y1 + _TAG_EDGE * inch, "top")
-        text = axes.text(x, y, label, ha=side, va=end, **style)
+        text = _tag(axes, _shorten(axes, label), fontsize=_FONT, ha=side, va=end)
+        text.set_position((x, y))
+        frame, extent = axes.get_window_extent(), text.get_window_extent()
+        shift = max(frame.x0 - extent.x0, 0) + min(frame.x1 - extent.x1, 0)
+        text.set_x(x + shift * width / frame.width)
         place = text.get_window_extent().padded(_TAG_EDGE * figure.dpi)
         if any(place.overlaps(other) for other in taken):
             text.remove()

@@ -35,16 +35,18 @@
     };
   }
 
+  // As `percent.py` writes them, which the terminal and the figures use.
   function percent(share) {
-    if (share > 0 && share < 0.0005) return "<0.1 %";
-    if (share >= 0.9995 && share < 1) return ">99.9 %";
-    return `${(100 * share).toFixed(share > 0.0995 && share < 0.9945 ? 0 : 1)} %`;
+    if (share > 0 && share < 0.0005) return "<0.1%";
+    if (share >= 0.9995 && share < 1) return ">99.9%";
+    return `${(Math.floor(1000 * share + 0.5) / 10).toFixed(1)}%`;
   }
+  const signedPercent = (share) => `${share < 0 ? "-" : "+"}${percent(Math.abs(share))}`;
   const method = () => data.methods[state.method];
   const scores = (side) => method()[side][Math.min(state.answer, method()[side].length - 1)];
   const signed = () => ["words", "regions"].some((side) => method()[side].flat().some((x) => x < 0));
   const score = (value) => {
-    if (method().name === "occlusion") return `${value < 0 ? "−" : "+"}${percent(Math.abs(value))}`;
+    if (method().name === "occlusion") return signedPercent(value);
     return value === 0 ? "0" : value.toPrecision(2).replace("-", "−").replace(/e(.*)/, "·10^$1");
   };
   const scaled = (values) => {
@@ -106,18 +108,25 @@
       tones[link.target] = "read";
       text = state.cell ? cellText() : link.text;
     } else if (why) {
-      const top = best(scores("regions")), word = best(scores("words"));
-      const found = shades.regions[top] > 0 || shades.words[word] > 0;
-      text = found
-        ? `For “${data.answers[state.answer].text}”, ${method().title.toLowerCase()} points most at ` +
-          `${quoted("regions", top)} and the word ${quoted("words", word)}.`
-        : `${method().title} finds nothing that speaks for “${data.answers[state.answer].text}”.`;
+      text = reason();
     } else {
       const map = kinds[state.kind];
       shades[map.columns] = scaled(average());
       text = `${map.title}, layer ${state.layer + 1}, ${headName(map, state.head)}: what is read, on average.`;
     }
     return { shades, tones, text, active };
+  }
+
+  // Only what speaks for the answer: where all speaks against it, the first is still against.
+  function reason() {
+    const answer = `“${data.answers[state.answer].text}”`;
+    const told = [["regions", ""], ["words", "the word "]]
+      .map(([side, kind]) => [side, kind, best(scores(side))])
+      .filter(([side, , top]) => scores(side)[top] > 0)
+      .map(([side, kind, top]) => `${kind}${quoted(side, top)}`);
+    return told.length
+      ? `For ${answer}, ${method().title.toLowerCase()} points most at ${told.join(" and ")}.`
+      : `${method().title} finds nothing that speaks for ${answer}.`;
   }
 
   function cellText() {
@@ -186,18 +195,26 @@
     const wanted = shades.map((_, index) => index).filter((i) => Math.abs(shades[i]) > 0.35)
       .sort((a, b) => Math.abs(shades[b]) - Math.abs(shades[a])).slice(0, 3);
     if (active && active.side === "regions") wanted.unshift(active.index);
-    const { width, height } = data.picture;
+    const { width, height } = data.picture, stage = $("stage");
     $("tags").replaceChildren();
     const taken = [];
     for (const index of new Set(wanted)) {
-      const [x1, y1] = data.regions[index].box;
+      const [x1, y1, x2, y2] = data.regions[index].box;
+      const [left, top] = [(100 * x1) / width, (100 * y1) / height];
       const made = element("div", { class: "tag" }, names.regions[index]);
-      made.style.top = `clamp(0px, calc(${(100 * y1) / height}% - 24px), calc(100% - 21px))`;
       $("tags").append(made);
-      const room = 100 * (1 - made.offsetWidth / $("tags").parentElement.offsetWidth);
-      made.style.left = `max(0%, min(${(100 * x1) / width}%, ${room}%))`;
+      let hides = false;
+      if (data.cells) { // above a cell is another one, whose name it would seem to be
+        Object.assign(made.style, { left: `${left}%`, top: `${top}%`, maxWidth: `${(100 * (x2 - x1)) / width}%` });
+        hides = made.scrollWidth > made.clientWidth ||
+          made.offsetHeight > ((y2 - y1) / height) * stage.offsetHeight;
+      } else {
+        made.style.top = `clamp(0px, calc(${top}% - 24px), calc(100% - 21px))`;
+        const room = 100 * (1 - made.offsetWidth / stage.offsetWidth);
+        made.style.left = `max(0%, min(${left}%, ${room}%))`;
+      }
       const box = made.getBoundingClientRect();
-      const hides = taken.some((other) => box.left < other.right && other.left < box.right &&
+      hides ||= taken.some((other) => box.left < other.right && other.left < box.right &&
         box.top < other.bottom && other.top < box.bottom);
       if (hides) made.remove();
       else taken.push(box);
@@ -274,7 +291,7 @@
     const map = kinds[state.kind], picture = $("matrix");
     const rows = names[map.rows], columns = names[map.columns];
     $("matrix-title").textContent = `Layer ${state.layer + 1}, ${headName(map, state.head)}`;
-    const side = 118, top = 112;
+    const side = 156, top = 150;
     const space = picture.parentElement.clientWidth - side;
     if (space <= 0) return;
     const cell = Math.max(11, Math.min(28, space / columns.length));
@@ -282,15 +299,18 @@
     const size = [side + cell * columns.length, top + cell * rows.length];
     picture.setAttribute("width", size[0]);
     picture.setAttribute("height", size[1]);
-    // Of a region the end is kept, where its noun stands.
-    const short = (name, of) => name.length < 16 ? name
-      : of === "regions" ? `…${name.slice(-14).trim()}` : `${name.slice(0, 14).trim()}…`;
+    const short = (name) => (name.length < 24 ? name : `${name.slice(0, 22).trim()}…`);
     const font = Math.min(12, cell);
     const parts = [element("svg:rect", { class: "ground", x: side, y: top, width: cell * columns.length, height: cell * rows.length })];
-    rows.forEach((name, i) => parts.push(element("svg:text",
-      { x: side - 6, y: top + cell * (i + 0.5), "text-anchor": "end", "dominant-baseline": "central", "font-size": font }, short(name, map.rows))));
-    columns.forEach((name, j) => parts.push(element("svg:text",
-      { transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)`, "dominant-baseline": "central", "font-size": font }, short(name, map.columns))));
+    const label = (attributes, name) => {
+      const made = element("svg:text", { "dominant-baseline": "central", "font-size": font, ...attributes }, short(name));
+      made.append(element("svg:title", {}, name));
+      return made;
+    };
+    rows.forEach((name, i) => parts.push(
+      label({ x: side - 6, y: top + cell * (i + 0.5), "text-anchor": "end" }, name)));
+    columns.forEach((name, j) => parts.push(
+      label({ transform: `translate(${side + cell * (j + 0.5)} ${top - 6}) rotate(-90)` }, name)));
     rows.forEach((_, i) => columns.forEach((_, j) => parts.push(element("svg:rect", {
       class: "cell", x: side + cell * j, y: top + cell * i, width: cell - 1, height: cell - 1,
       "fill-opacity": Math.sqrt(map.at(state.layer, state.head, i, j)).toFixed(4), "data-row": i, "data-column": j,
@@ -435,8 +455,8 @@
   // The smaller lie on top, so that each can be pointed at.
   const area = (made) => made.getAttribute("width") * made.getAttribute("height");
   // Cells of a grid hide nothing of one another: their shades may be stronger.
-  const covered = regionElements.reduce((sum, made) => sum + area(made), 0) / (width * height);
-  picture.classList.toggle("tiled", data.regions.length > 1 && Math.abs(covered - 1) < 0.02);
+  picture.classList.toggle("tiled", data.cells);
+  $("tags").classList.toggle("cells", data.cells);
   picture.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
   first(picture);
 
@@ -491,7 +511,10 @@
   rove(document.querySelector(".tabs"), true);
   addEventListener("keydown", (event) => event.key === "Escape" && change({ pinned: null, hovered: null, cell: null }));
   const redraw = () => { if (state.tab === "attention") { drawHeads(); drawMatrix(); } shade(); };
-  addEventListener("resize", redraw);
+  // In a notebook the page is laid out, or shown at all, after this has run; the places of names
+  // and the sizes of maps are measured anew each time that their width changes.
+  const observer = new ResizeObserver(() => requestAnimationFrame(redraw));
+  for (const measured of [$("stage"), document.querySelector(".tabs")]) observer.observe(measured);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
   chooseKind(state.kind);

@@ -6,7 +6,6 @@ shows is one JSON object, whose keys `Explanation.to_html` writes and `report.js
 
 import base64
 import html
-import io
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lxmert.explain.figures import encode_image
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import Relevance
 
@@ -108,9 +108,9 @@ def pack_picture(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    encoded, kind = _encode(picture, "PNG", optimize=True), "png"
+    encoded, kind = encode_image(picture, ".png", optimize=True), "png"
     if len(encoded) > _MOST_BYTES:
-        encoded, kind = _encode(picture, "JPEG", quality=92), "jpeg"
+        encoded, kind = encode_image(picture, ".jpg", quality=92), "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
     return {"source": source, "width": width, "height": height}
 
@@ -170,13 +170,6 @@ def _pack_scores(scores: Tensor) -> list[list[float]]:
     """Return scores to five digits, `[answers, length]` or `[1, length]`."""
     rows = scores[:1] if bool((scores == scores[:1]).all()) else scores
     return [[float(f"{score:.5g}") for score in row] for row in rows.tolist()]
-
-
-def _encode(picture: Image.Image, kind: str, **settings: object) -> bytes:
-    """Return a picture as the bytes of a file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **settings)
-    return buffer.getvalue()
 
 
 def _read(name: str) -> str:

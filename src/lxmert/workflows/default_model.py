@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lxmert.data.readers import read_questions
+from lxmert.explain.figures import save_image
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Example
 from lxmert.tasks.metrics import OVERALL, best_answer
@@ -168,7 +169,7 @@ def build(run: Path) -> None:
     explanation = LxmertPipeline.from_pretrained().explain(
         EXAMPLES_FOLDER / "scene.png", BALL_QUESTION
     )
-    explanation.draw().save(FIGURE)
+    save_image(explanation.draw(), FIGURE)
 
 
 def write_card(run: Path) -> str:

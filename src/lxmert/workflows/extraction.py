@@ -13,8 +13,7 @@ from lxmert.data.image_folder import IMAGE_ENDINGS, ImageFolder
 from lxmert.data.preprocessing import EYES_FOLDER
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_writing import Extracted
-from lxmert.explain.figures import draw_regions
-from lxmert.files import atomic_path
+from lxmert.explain.figures import draw_regions, save_image
 from lxmert.hub import find_model
 from lxmert.schema import Failure, Regions
 from lxmert.vision.extract import RegionExtractor, find_folder
@@ -218,10 +217,9 @@ def name_regions(eyes: Eyes, regions: Regions) -> list[str]:
 
 
 def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> None:
-    """Save a drawing under a temporary name and rename it."""
+    """Save a drawing, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as partial:
-        draw_regions(pixels, regions.boxes, labels=labels).save(partial, format="PNG")
+    save_image(draw_regions(pixels, regions.boxes, labels=labels), path)
 
 
 def _limits(num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
