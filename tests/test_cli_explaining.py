@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, Command
 from PIL import Image
 
-from lxmert.explain.percent import percent
+from lxmert.explain.text import percent
 from lxmert.scenes.dataset import Contents, make_dataset
 
 SCENE = ROOT / "examples/scene.png"

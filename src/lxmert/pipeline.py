@@ -393,9 +393,11 @@ def _check_top_k(top_k: int) -> None:
 
 
 def _check_no_text(name: str, texts: Sequence[str]) -> None:
-    """Refuse one text where a list is meant, which would be taken for its letters."""
+    """Refuse one text where a list is meant, which would be taken for its letters, and no texts."""
     if isinstance(texts, str):
         raise ValueError(f"{name} is the one text {texts!r}: write [{texts!r}] for a list of one")
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{name} is {texts!r}, expected a list of texts")
 
 
 def _check_list(name: str, texts: Sequence[str]) -> None:

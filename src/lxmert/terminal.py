@@ -152,7 +152,7 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     from rich.table import Table
     from rich.text import Text
 
-    from lxmert.explain.percent import percent, signed_percent
+    from lxmert.explain.text import percent, signed_percent
 
     console = Console(highlight=False)
     best = explanation.answers[0].answer
@@ -184,25 +184,20 @@ def show_reasons(explanation: "Explanation") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lxmert.explain.percent import percent
+    from lxmert.explain.text import percent
 
     console = Console(highlight=False)
     best = explanation.answers[0].answer
     console.print(
         Text.assemble("\n", (explanation.question, "bold"), "  ", (best, "bold green"), "\n")
     )
-    method, relevance = next(iter(explanation.by_method.items()))
+    method = next(iter(explanation.by_method))
     table = Table(box=None, pad_edge=False)
     for title in ("answer", "probability", "rests most on the region", "and the word"):
         table.add_column(title, header_style="dim")
-    for row, answer in enumerate(explanation.answers[:_SHOWN]):
-        region, word = (side[row].max(dim=-1) for side in (relevance.regions, relevance.words))
-        table.add_row(
-            Text(answer.answer),
-            percent(answer.score),
-            Text(explanation.labels[region.indices] if region.values > 0 else "none"),
-            Text(explanation.words[word.indices].text if word.values > 0 else "none"),
-        )
+    for answer, region, word in explanation.reasons()[:_SHOWN]:
+        named = (Text(region or "none"), Text(word or "none"))
+        table.add_row(Text(answer.answer), percent(answer.score), *named)
     console.print(table)
     if len(explanation.answers) > _SHOWN:
         console.print(f"and {len(explanation.answers) - _SHOWN} more answers")

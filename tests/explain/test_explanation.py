@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -64,6 +65,61 @@ def test_no_text_can_end_the_data_or_fill_another_place() -> None:
     assert page.count("</script>") == fill_page({}).count("</script>")
     with pytest.raises(ValueError, match="JSON"):
         fill_page({"score": float("nan")})
+
+
+HOSTILE = [
+    "</script><b>'\"&",
+    "\x1b[31mred\x07",
+    "lone \udc80 half",
+    "nul\x00",
+    "a\nb\tc",
+    "\u202eabc",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_of_any_kind_are_kept_in_the_page_and_written_in_figures(
+    text: str, tmp_path: Path
+) -> None:
+    """Half a surrogate pair could not be written, and an SVG with ESC in it could not be read."""
+    hostile = make_explanation(words=text, answers=(text, "no"), label=text)
+    page = hostile.to_html()
+    assert "\x1b" not in page
+    (tmp_path / "r.html").write_text(page, encoding="utf-8")
+    found = data(page)
+    assert (found["question"], found["answers"][0]["text"]) == (text, text)
+    assert found["regions"][0]["label"] == f"{text} 1"
+    hostile.draw()
+    save_plot(hostile.plot(), tmp_path / "f.svg")
+    ElementTree.parse(tmp_path / "f.svg")
+    shown = hostile._repr_html_()
+    assert shown.encode("utf-8")
+    assert shown.count("</script>") == 0
+
+
+def test_where_frames_and_styles_are_not_shown_an_image_and_a_table_are() -> None:
+    """In a notebook that is not trusted the explanation was an empty cell."""
+    shown = replace(EXPLANATION, question="<i>Why?</i>")._repr_html_()
+    left = re.sub(r"<style>.*?</style>|<iframe.*?</iframe>", "", shown, flags=re.S)
+    assert "<script" not in left
+    (source,) = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="&lt;i', left)
+    with Image.open(BytesIO(base64.b64decode(source))) as image:
+        assert image.size == EXPLANATION.draw().size
+    assert re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td>", left) == [
+        ("black", "60.0%"), ("red", "30.0%"), ("mug", "20.0%"),
+    ]  # fmt: skip
+    assert len(left) < 200_000
+
+
+def test_reasons_name_only_what_speaks_for_an_answer() -> None:
+    words = torch.zeros(3, len(EXPLANATION.words))
+    words[0, 2] = 0.5
+    regions = -torch.ones(3, len(BOXES))
+    regions[1, 3] = 0.1
+    page = replace(EXPLANATION, by_method={"occlusion": Relevance(words, regions)})
+    assert [named for _, *named in page.reasons()] == [
+        [None, "color"], ["small black metal ball 4", None], [None, None],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (120, 160)])

@@ -279,3 +279,69 @@ def test_models_without_layers_of_a_kind_can_be_explained(name: str, changes: di
     found = METHODS[name](model(**changes), inputs(), ANSWERS)
     assert found.words.isfinite().all()
     assert found.regions.isfinite().all()
+
+
+def without(name: str) -> dict[str, object]:
+    return {key: value for key, value in inputs(masked=False).items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (without("input_ids"), r"inputs lack \['input_ids'\]"),
+        (inputs(masked=False) | {"visual_feats": None}, r"inputs lack \['visual_feats'\]"),
+        (inputs(masked=False) | {"visual_feats": [[0.5]]}, "visual_feats is a list"),
+        ({k: v[:0] for k, v in inputs(masked=False).items()}, "pass at least one question"),
+        (inputs(masked=False) | {"input_ids": torch.zeros(3, 0).long()}, "at least one word piece"),
+        (inputs(masked=False) | {"input_ids": torch.zeros(3).long()}, "expected 2 axes"),
+        (inputs(masked=False) | {"input_ids": torch.full((3, 4), 9999)}, "expected integers from"),
+        (inputs(masked=False) | {"input_ids": torch.full((3, 4), -8)}, "expected integers from"),
+        ({k: v[: 1 + 2 * ("v" not in k)] for k, v in inputs(masked=False).items()}, "and 1 images"),
+        (
+            inputs(masked=False) | {"visual_feats": torch.full((3, tiny.REGIONS, 9), torch.nan)},
+            "visual_feats has NaN",
+        ),
+    ],
+)
+@every_method
+def test_a_batch_that_cannot_be_explained_is_refused_in_one_sentence(
+    name: str, given: dict[str, Tensor], message: str
+) -> None:
+    """An empty batch divided by zero, NaN became relevance, ids out of range an IndexError."""
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        METHODS[name](model(), given, ANSWERS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([4, 0, 12], "answer_ids is a list"),
+        (4, "answer_ids is a int"),
+        (torch.tensor([4.0, 0, 12]), "expected .3. integers"),
+        (torch.tensor([True, False, True]), "type torch.bool"),
+        (torch.tensor([4]), "expected .3. integers"),
+    ],
+)
+@every_method
+def test_answers_that_are_no_ids_are_refused_in_one_sentence(
+    name: str, answers: Tensor, message: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        METHODS[name](model(), inputs(), answers)
+
+
+@pytest.mark.parametrize("names", [None, 5, "attention", [5], [None, "attention"]])
+def test_methods_that_are_no_list_of_names_are_refused(names: object) -> None:
+    with pytest.raises(TypeError, match="expected a list of names such as"):
+        choose_methods(names)  # type: ignore[arg-type]
+
+
+def test_one_question_at_a_time_is_explained_for_several_answers() -> None:
+    """Two questions ended in a message of torch about the sizes of tensors."""
+    with pytest.raises(ValueError, match="there are 3 questions and 1 answers"):
+        explain_answers(model(), inputs(), ANSWERS[:1], ["attention"])
+    with pytest.raises(ValueError, match="1 questions and 0 answers"):
+        explain_answers(model(), row(inputs(), 0, cut=True), ANSWERS[:0], ["attention"])
+    with pytest.raises(ValueError, match="no method 'lime'"):
+        explain_answers(model(), row(inputs(), 0, cut=True), ANSWERS[:1], ["lime"])

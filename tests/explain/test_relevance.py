@@ -1,9 +1,13 @@
 """The rules of bi-modal relevance, against matrices worked out by hand and entry by entry."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import (
@@ -28,13 +32,13 @@ def test_heads_are_averaged_after_what_speaks_against_is_dropped() -> None:
     """2x3: head 1 gives [[1, 0, 6], [0, 0, 3]], head 2 [[0, 4, 0], [-2 -> 0, 5, 1]]; halves."""
     maps = torch.tensor([[[[0.5, 0.2, 3], [0.1, 0, 1]], [[0.3, 2, 0], [1, 5, 0.5]]]])
     gradient = torch.tensor([[[[2.0, -1, 2], [-7, 9, 3]], [[-4, 2, 8], [-2, 1, 2]]]])
-    close(mean_positive(maps, gradient), matrix([0.5, 2, 3], [0, 2.5, 2]))
+    close(mean_positive(maps, gradient).double(), matrix([0.5, 2, 3], [0, 2.5, 2]))
 
 
 def test_heads_are_averaged_on_three_queries_of_four_keys() -> None:
     maps = torch.tensor([[[[1.0, 2, 3, 4], [0, 1, 0, 2], [5, 0, 0, 1]]]])
     gradient = torch.tensor([[[[1.0, -1, 0, 2], [3, 3, 3, 0.5], [-2, 4, 4, 7]]]])
-    close(mean_positive(maps, gradient), matrix([1, 0, 0, 8], [0, 3, 0, 1], [0, 0, 0, 7]))
+    close(mean_positive(maps, gradient).double(), matrix([1, 0, 0, 8], [0, 3, 0, 1], [0, 0, 0, 7]))
 
 
 def test_self_attention_updates_both_matrices_of_its_stream() -> None:
@@ -216,3 +220,33 @@ def test_no_gradient_at_all_gives_zero_everywhere() -> None:
     found = propagate(maps, none)
     assert found.words.count_nonzero() == 0
     assert found.regions.count_nonzero() == 0
+
+
+class NoWideFloats(TorchDispatchMode):
+    """Refuses float64 anywhere but on the CPU, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(each, Tensor) and each.dtype == torch.float64:
+                assert each.device.type == "cpu", f"{func} made float64 on {each.device}"
+        return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_float64_is_made_on_the_device(dtype: torch.dtype) -> None:
+    """Relevance was float64 on the device of the model, which Apple's GPUs refuse."""
+    with FakeTensorMode(), NoWideFloats():
+        like = partial(torch.ones, dtype=dtype, device="cuda")
+        layer = {
+            "language": like(2, 4, 5, 5),
+            "relationship": like(2, 4, 3, 3),
+            "text_over_regions": like(2, 4, 5, 3),
+            "regions_over_text": like(2, 4, 3, 5),
+            "text_over_text": like(2, 4, 5, 5),
+            "regions_over_regions": like(2, 4, 3, 3),
+        }
+        maps = AttentionMaps(**{kind: (each, each) for kind, each in layer.items()})
+        found = propagate(maps, maps)
+    assert (found.words.device.type, found.regions.device.type) == ("cuda", "cuda")
+    assert found.words.dtype == torch.float32

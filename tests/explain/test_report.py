@@ -18,9 +18,9 @@ from explanations import BOXES, make_explanation
 from PIL import Image
 
 from lxmert.explain.explanation import Explanation
-from lxmert.explain.percent import percent
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import ABOUT
+from lxmert.explain.text import percent
 from lxmert.schema import Answer
 from lxmert.vision.cells import cell_boxes, cell_labels
 
@@ -475,7 +475,7 @@ def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> 
 
 def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
     """A question with `</script>` ended the data, and what followed was run."""
-    evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!--"
+    evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!-- \x1b[31m"
     browser.open(make_explanation(words=evil, answers=(evil, "no"), label="<i>ball</i> &amp;"))
     assert "broken" not in browser.driver.title.split("=")[0]
     assert browser.driver.title.startswith("<b>Is</b> </script>")
@@ -512,8 +512,55 @@ def test_thousands_of_answers_can_be_searched(browser: Browser) -> None:
     assert browser.text("answer") == "answer 3111"
 
 
+NOTEBOOK = f"<!DOCTYPE html><body>{EXPLANATION._repr_html_()}</body>"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "document.getElementById('cell').style = ''",
+        "frames[0].document.querySelector('main').style.width = '900px'",
+    ],
+)
+def test_names_stand_at_their_regions_where_the_frame_is_laid_out_later(
+    browser: Browser, later: str
+) -> None:
+    """A notebook lays a frame out after its page has run: the main name was at the wrong place.
+
+    Its width was measured once, as a share of a picture that had another width then, or none.
+    """
+    hidden = "display:none" if "cell" in later else ""
+    at_the_edge = make_explanation(boxes=[[130.0, 30, 158, 80]])._repr_html_()
+    page = f"<!DOCTYPE html><body><div id='cell' style='{hidden}'>{at_the_edge}</div>"
+    browser.open(page.replace('sandbox="allow-scripts"', ""))
+    browser.run(later)
+    browser.driver.switch_to.frame(0)
+    frames = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(arguments[0])))"
+    browser.driver.execute_async_script(frames)
+    script = """
+    const tag = document.querySelector('.tag'), place = tag.getBoundingClientRect();
+    const of = document.querySelector(`.region[aria-label="${tag.textContent}"]`);
+    const stage = document.getElementById('stage').getBoundingClientRect();
+    const left = Math.min(of.getBoundingClientRect().left, stage.right - place.width);
+    return [place.left - left, stage.width]"""
+    difference, width = browser.run(script)
+    browser.driver.switch_to.default_content()
+    assert width > 300
+    assert abs(difference) < 1.5
+
+
+def test_a_notebook_that_is_not_trusted_shows_an_image_and_a_table(browser: Browser) -> None:
+    """It showed an empty cell. Its sanitizer removes frames, styles and scripts."""
+    browser.open(NOTEBOOK)
+    assert not browser.find("table")[0].is_displayed()
+    browser.run("document.querySelectorAll('iframe, style, script').forEach((e) => e.remove())")
+    assert browser.find("table")[0].is_displayed()
+    assert browser.find("img")[0].size["width"] > 300
+    assert "black 60.0%" in browser.find("table")[0].text
+
+
 def test_a_notebook_shows_the_report_in_a_frame(browser: Browser) -> None:
-    browser.open(f"<!DOCTYPE html><body>{EXPLANATION._repr_html_()}</body>")
+    browser.open(NOTEBOOK)
     browser.driver.switch_to.frame(0)
     browser.find("#answers button")[1].click()
     assert browser.text("answer") == "red"

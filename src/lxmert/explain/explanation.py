@@ -1,22 +1,35 @@
 """An answered question with what it rests on, as a value that draws, writes and shows itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from lxmert.explain.cells import are_cells
 from lxmert.explain.figures import draw_answer
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import Relevance
-from lxmert.explain.report import fill_page, frame_page, pack_maps, pack_methods, pack_picture
+from lxmert.explain.report import (
+    fill_page,
+    frame_page,
+    pack_maps,
+    pack_methods,
+    pack_picture,
+    static_page,
+)
+from lxmert.explain.text import percent
 from lxmert.schema import Answer, Regions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_SHOWN = 10
+"""Answers of the table that a notebook shows where it does not run scripts."""
 
 
 class Word(NamedTuple):
@@ -100,6 +113,18 @@ class Explanation:
             ],
         }
 
+    def reasons(self) -> list[tuple[Answer, str | None, str | None]]:
+        """Return each answer with the region and the word that speak for it most.
+
+        By the first method; None where nothing speaks for it.
+        """
+        words, regions = next(iter(self.by_method.values()))
+        texts = [word.text for word in self.words]
+        return [
+            (answer, _first(self.labels, regions[row]), _first(texts, words[row]))
+            for row, answer in enumerate(self.answers)
+        ]
+
     def draw(self) -> Image.Image:
         """Draw the picture with its regions and answers."""
         return draw_answer(
@@ -167,5 +192,18 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook, in a frame of its own."""
-        return frame_page(self.to_html())
+        """Show the report in a notebook, or where scripts are not run an image and a table."""
+        head = ("answer", "probability", "rests most on the region", "and the word")
+        rows = [
+            (answer.answer, percent(answer.score), region or "none", word or "none")
+            for answer, region, word in self.reasons()[:_SHOWN]
+        ]
+        title = f"{self.question} {self.answers[0].answer}"
+        return frame_page(self.to_html(), static_page(self.draw(), title, [head, *rows]))
+
+
+def _first(names: Sequence[str], scores: Tensor) -> str | None:
+    """Return the name with the highest score, if it is above 0."""
+    if not len(scores) or scores.max() <= 0:
+        return None
+    return names[int(scores.argmax())]

@@ -268,17 +268,18 @@ def _perturb(
     removable = removable_words(trial.inputs) if by_words else real
     kept = _keep_by_all(found, modality, removable, seeds=seeds, start=start)
     shape = kept.shape[:-1]
-    masks = torch.from_numpy(kept).to(real.device).flatten(1, 4)  # [batch, variants, length]
-    masks |= (real & ~removable)[:, None]
-    rows = torch.arange(len(real), device=real.device)[:, None].expand(masks.shape[:2])
+    masks = torch.from_numpy(kept).flatten(1, 4)  # [batch, variants, length]
+    masks |= (real & ~removable).cpu()[:, None]
+    rows = torch.arange(len(real))[:, None].expand(masks.shape[:2])
     # [batch, variants, length] -> [different variants, 1 + length]
     variants = torch.cat([rows.reshape(-1, 1), masks.flatten(0, 1)], dim=1)
     variants, places = torch.unique(variants, dim=0, return_inverse=True)
+    variants = variants.to(real.device)
     answer = answer_with_words if by_words else answer_with_regions
     examples = variants[:, 0]
     answer_ids = answer(model, trial.inputs, examples, kept=variants[:, 1:].bool()).argmax(dim=-1)
-    scores = trial.answer_scores.to(real.device)[examples, answer_ids]
-    return scores[places].view(shape).double().cpu().numpy()
+    scores = trial.answer_scores.cpu()[examples.cpu(), answer_ids.cpu()]
+    return scores.double()[places].view(shape).numpy()
 
 
 def _keep_by_all(

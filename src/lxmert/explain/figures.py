@@ -3,6 +3,7 @@
 import colorsys
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from lxmert.explain.cells import are_cells
-from lxmert.explain.percent import percent
+from lxmert.explain.text import percent, printable
 from lxmert.files import write_bytes
 from lxmert.schema import Answer, FloatArray
 
@@ -79,15 +80,16 @@ def draw_answer(
     Returns:
         The drawing, about 720 pixels wide at its image, with a panel on the right.
     """
+    answers = [replace(each, answer=printable(each.answer)) for each in answers]
     height, width = pixels.shape[:2]
     scale = _SIDE / max(height, width)
     picture = Image.fromarray(pixels).resize(
         (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
     )
-    _draw_regions(picture, boxes * scale, labels, relevance)
+    _draw_regions(picture, boxes * scale, [printable(label) for label in labels], relevance)
     canvas = Image.new("RGB", (picture.width + _PANEL, max(picture.height, 360)), _PAPER)
     canvas.paste(picture, (0, 0))
-    _draw_panel(canvas, picture.width + _MARGIN, question, answers)
+    _draw_panel(canvas, picture.width + _MARGIN, printable(question), answers)
     return canvas
 
 
@@ -267,7 +269,7 @@ def draw_regions(
         draw.rectangle(_shrink(rectangles[index]), outline=colors[index], width=2)
     tags: list[Rectangle] = []
     cells = are_cells(boxes, (height, width))
-    for index, label in enumerate(labels):
+    for index, label in enumerate(map(printable, labels)):
         ink = _contrast(colors[index])
         if cells:
             _name_cell(draw, label, rectangles[index], _SMALL_FONT, colors[index], ink)

@@ -23,8 +23,10 @@ def check_explainable(model: LxmertForQuestionAnswering, inputs: Inputs) -> None
         inputs: a batch of questions.
 
     Raises:
-        ValueError: if the model is in training mode or has no cross layer, or an input is missing,
-            unknown, or a mask of another shape.
+        TypeError: if an input is no tensor.
+        ValueError: if the model is in training mode or has no cross layer, an input is missing,
+            unknown, or a mask of another shape, the batch is empty, token ids are out of range, or
+            features are not finite.
     """
     if model.training:
         raise ValueError(
@@ -36,12 +38,56 @@ def check_explainable(model: LxmertForQuestionAnswering, inputs: Inputs) -> None
             "the model has 0 cross layers, so that its answers never depend on the image: "
             "explain one with x_layers of at least 1"
         )
-    missing = [name for name in REQUIRED if name not in inputs]
+    _check_names(inputs)
+    _check_shapes(inputs)
+    ids, features = inputs["input_ids"], inputs["visual_feats"]
+    size = model.config.vocab_size
+    if ids.is_floating_point() or int(ids.min()) < 0 or int(ids.max()) >= size:
+        raise ValueError(
+            f"input_ids are {ids.dtype} from {ids.min().item()} to {ids.max().item()}, expected "
+            f"integers from 0 to {size - 1}: use the tokenizer of the model"
+        )
+    if not bool(features.isfinite().all()):
+        raise ValueError(
+            "visual_feats has NaN or infinite numbers, expected the features of regions: extract "
+            "them again"
+        )
+
+
+def _check_names(inputs: Inputs) -> None:
+    """Refuse inputs that are missing or unknown, and what is no tensor."""
+    missing = [name for name in REQUIRED if inputs.get(name) is None]
     unknown = sorted(set(inputs) - {*REQUIRED, *OPTIONAL})
     if missing or unknown:
         raise ValueError(
             f"inputs lack {missing} and have {unknown} too many: pass "
             f"{', '.join(REQUIRED)} and, where needed, {', '.join(OPTIONAL)}"
+        )
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}, expected a tensor: use LxmertProcessor"
+            )
+
+
+def _check_shapes(inputs: Inputs) -> None:
+    """Refuse a batch that is empty or uneven, a text without words, and masks of other shapes."""
+    for name, axes in (("input_ids", 2), ("visual_feats", 3)):
+        if inputs[name].dim() != axes:
+            raise ValueError(
+                f"{name} has shape {list(inputs[name].shape)}, expected {axes} axes, the first of "
+                "them the batch: use LxmertProcessor"
+            )
+    batch_size, text_len = inputs["input_ids"].shape
+    if not batch_size or not text_len:
+        raise ValueError(
+            f"input_ids has shape [{batch_size}, {text_len}]: pass at least one question, of at "
+            "least one word piece"
+        )
+    if len(inputs["visual_feats"]) != batch_size:
+        raise ValueError(
+            f"there are {batch_size} questions and {len(inputs['visual_feats'])} images, expected "
+            "as many: repeat the regions for each question"
         )
     for name, side in (("attention_mask", "input_ids"), ("visual_attention_mask", "visual_feats")):
         expected = inputs[side].shape[:2]
@@ -61,10 +107,16 @@ def check_answers(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids:
         answer_ids: `[batch]` integers.
 
     Raises:
+        TypeError: if they are no tensor.
         ValueError: if there are more or fewer, or one is no id of an answer.
     """
     batch_size = len(inputs["input_ids"])
-    if answer_ids.shape != (batch_size,) or answer_ids.is_floating_point():
+    if not isinstance(answer_ids, Tensor):
+        raise TypeError(
+            f"answer_ids is a {type(answer_ids).__name__}, expected a tensor: write "
+            "torch.tensor([...]) with one answer id for each question"
+        )
+    if answer_ids.shape != (batch_size,) or answer_ids.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             f"answer_ids has shape {list(answer_ids.shape)} and type {answer_ids.dtype}, expected "
             f"[{batch_size}] integers: one answer id for each question"

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from lxmert.explain.inputs import Inputs, check_answers, real_regions, real_words
+from lxmert.explain.inputs import Inputs, check_answers, check_explainable, real_regions, real_words
 from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
 from lxmert.explain.occlusion import occlude_for_answers, occlusion
@@ -108,9 +108,14 @@ def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
     """Check names of methods; `all` among them stands for all that can be used here.
 
     Raises:
+        TypeError: if they are no list of names.
         ValueError: naming those that there are, for an unknown one, one that is not installed, or
             none at all.
     """
+    if isinstance(names, str) or not (
+        isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(f"methods is {names!r}, expected a list of names such as ['occlusion']")
     usable = [name for name in METHODS if name != "integrated_gradients" or find_spec("captum")]
     if "all" in names:
         return tuple(usable)
@@ -145,11 +150,18 @@ def explain_answers(
         computed once.
 
     Raises:
-        ValueError: if model, inputs or answers cannot be explained.
+        ValueError: if model, inputs, answers or methods cannot be explained, or there are several
+            questions.
     """
+    check_explainable(model, inputs)
+    if len(inputs["input_ids"]) != 1 or not len(answer_ids):
+        raise ValueError(
+            f"there are {len(inputs['input_ids'])} questions and {len(answer_ids)} answers, "
+            "expected one question and at least one answer: call it for each question"
+        )
     check_answers(model, _repeat(inputs, len(answer_ids)), answer_ids)
     found = {}
-    for name in names:
+    for name in choose_methods(names):
         if name == "occlusion":
             parts = [occlude_for_answers(model, inputs, answer_ids)]
         elif name in _FOR_ANY_ANSWER:

@@ -34,6 +34,7 @@ def occlusion(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
     """
+    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     found = _leave_out_all(model, inputs, answer_ids[:, None])
     return Relevance(found.words[:, 0], found.regions[:, 0])
@@ -52,6 +53,7 @@ def occlude_for_answers(
     Returns:
         A row for each answer.
     """
+    check_explainable(model, inputs)
     found = _leave_out_all(model, inputs, answer_ids[None])
     return Relevance(found.words[0], found.regions[0])
 
@@ -60,7 +62,6 @@ def _leave_out_all(
     model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
 ) -> Relevance:
     """Return words and regions, each `[batch, answers, length]`, for ids `[batch, answers]`."""
-    check_explainable(model, inputs)
     words, regions = real_words(inputs), real_regions(inputs)
     removable = removable_words(inputs)
     return Relevance(

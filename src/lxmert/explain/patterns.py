@@ -159,5 +159,5 @@ def share_of(layers: Layers, row: int, pairs: Pairs) -> npt.NDArray[np.float64]:
     """
     mask: Tensor = torch.from_numpy(pairs)
     readers, read = pairs.shape
-    own = [layer[row, :, :readers, :read].double().cpu() for layer in layers]
+    own = [layer[row, :, :readers, :read].cpu().double() for layer in layers]
     return torch.stack([(each * mask).sum(dim=(1, 2)) for each in own]).numpy()

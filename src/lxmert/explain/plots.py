@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.explain.cells import are_cells
-from lxmert.explain.percent import percent
 from lxmert.explain.pointing import centres_inside
+from lxmert.explain.text import percent, printable
 from lxmert.files import write_bytes
 from lxmert.schema import Answer, FloatArray
 
@@ -94,10 +94,10 @@ def plot_explanation(
     picture = figure.add_axes((0, 0, 1, 1))
     picture.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
     picture.set(xlim=(0, width), ylim=(height, 0))
-    _plot_regions(picture, boxes, labels, _scale(region_relevance))
+    _plot_regions(picture, boxes, [printable(label) for label in labels], _scale(region_relevance))
     picture.axis("off")
-    told = f"{answer.answer} ({percent(answer.score)}), {method.replace('_', ' ')}"
-    lines = _write_words(figure, words, _scale(word_relevance))
+    told = f"{printable(answer.answer)} ({percent(answer.score)}), {method.replace('_', ' ')}"
+    lines = _write_words(figure, [printable(word) for word in words], _scale(word_relevance))
     # Above the picture: the margins grow with what is drawn when the figure is saved.
     figure.text(0, 1 + 0.08 / inches, told, color=_SOFT, fontsize=9, va="bottom")
     for number, line in enumerate(reversed(lines)):

@@ -37,10 +37,10 @@ def mean_positive(attention_map: Tensor, gradient: Tensor) -> Tensor:
         gradient: of the answer's score with respect to the map, of the same shape.
 
     Returns:
-        `[batch, queries, keys]` float64, at least 0.
+        `[batch, queries, keys]`, at least 0, in float32 or the wider type of the maps.
     """
-    # In float32, one plus a small relevance, minus one again, would lose most of its digits.
-    return (attention_map.double() * gradient.double()).clamp(min=0).mean(dim=1)
+    wide = torch.promote_types(attention_map.dtype, torch.float32)
+    return (attention_map.to(wide) * gradient.to(wide)).clamp(min=0).mean(dim=1)
 
 
 def update_self(own: Tensor, other: Tensor, mean_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,6 +95,9 @@ def normalize(own: Tensor) -> Tensor:
 def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
     """Propagate relevance through all layers (section 3.1).
 
+    Matrices are float64 on the CPU: in float32, one plus a small relevance, minus one again, would
+    lose most of its digits, and Apple's GPUs have no float64.
+
     In the last cross layer, where the published code leaves the region side out, its gradients are
     zero and change nothing.
 
@@ -103,16 +106,20 @@ def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
         gradients: of an answer's score at them.
 
     Returns:
-        The rows of `[CLS]`: what it gathered from words and from regions.
+        The rows of `[CLS]`: what it gathered from words and from regions, on the device of the
+        maps.
     """
     means = {
-        kind: [mean_positive(*pair) for pair in zip(layers, gradients.kinds()[kind], strict=True)]
+        kind: [
+            mean_positive(*pair).cpu().double()
+            for pair in zip(layers, gradients.kinds()[kind], strict=True)
+        ]
         for kind, layers in maps.kinds().items()
     }
     batch, _, text_len, regions = maps.text_over_regions[0].shape
     like = means["text_over_regions"][0]
-    words = torch.eye(text_len, dtype=like.dtype, device=like.device).expand(batch, -1, -1)
-    images = torch.eye(regions, dtype=like.dtype, device=like.device).expand(batch, -1, -1)
+    words = torch.eye(text_len, dtype=like.dtype).expand(batch, -1, -1)
+    images = torch.eye(regions, dtype=like.dtype).expand(batch, -1, -1)
     across, back = torch.zeros_like(like), torch.zeros_like(like).transpose(1, 2)
     for mean_map in means["language"]:
         words, across = update_self(words, across, mean_map)
@@ -135,4 +142,5 @@ def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
     # [CLS] is not relevant for itself: its entry is the identity that it started with.
     first = words[:, 0].clone()
     first[:, 0] = 0
-    return Relevance(first.float(), across[:, 0].float())
+    device = maps.text_over_regions[0].device
+    return Relevance(first.float().to(device), across[:, 0].float().to(device))

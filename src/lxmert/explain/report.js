@@ -35,7 +35,7 @@
     };
   }
 
-  // As `percent.py` writes them, which the terminal and the figures use.
+  // As `text.py` writes them, which the terminal and the figures use.
   function percent(share) {
     if (share > 0 && share < 0.0005) return "<0.1%";
     if (share >= 0.9995 && share < 1) return ">99.9%";

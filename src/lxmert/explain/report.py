@@ -7,7 +7,7 @@ shows is one JSON object, whose keys `Explanation.to_html` writes and `report.js
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from lxmert.explain.figures import encode_image
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import Relevance
+from lxmert.explain.text import printable
 
 _MOST_PIXELS = 2_000_000
 _MOST_BYTES = 1_000_000
@@ -28,6 +29,7 @@ _STEPS = 65535
 """Steps in which an attention of 0 to 1 is stored."""
 
 _FRAME_HEIGHT = 820
+_INSTEAD = "lxmert-instead"
 
 ABOUT = {
     "propagation": (
@@ -74,8 +76,12 @@ _MAP_TITLES = {
 
 
 def fill_page(data: Mapping[str, object]) -> str:
-    """Return the page with its data, which no text in them can end early."""
+    """Return the page with its data, which no text in them can end early.
+
+    Halves of surrogate pairs, which no file can hold, are escaped as JSON does.
+    """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = text.encode("utf-8", "backslashreplace").decode()
     for sign in "<>&":  # inside of strings only, where an escape means the same
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     head, rest = _read("report.html").split("/* style */")
@@ -85,9 +91,17 @@ def fill_page(data: Mapping[str, object]) -> str:
     return "".join(parts)
 
 
-def frame_page(page: str) -> str:
-    """Return a page in a frame, so that its style and a notebook's do not meet."""
+def frame_page(page: str, instead: str) -> str:
+    """Return a page in a frame, so that its style and a notebook's do not meet.
+
+    Args:
+        page: HTML.
+        instead: HTML without scripts, which is hidden by a style. A notebook that is not trusted
+            shows neither frames nor styles, so that this is left.
+    """
     return (
+        f"<style>.{_INSTEAD} {{ display: none }}</style>"
+        f'<div class="{_INSTEAD}">{instead}</div>'
         f'<iframe srcdoc="{html.escape(page)}" title="Explanation" sandbox="allow-scripts" '
         f'style="width:100%;height:{_FRAME_HEIGHT}px;border:0"></iframe>'
     )
@@ -111,8 +125,24 @@ def pack_picture(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
     encoded, kind = encode_image(picture, ".png", optimize=True), "png"
     if len(encoded) > _MOST_BYTES:
         encoded, kind = encode_image(picture, ".jpg", quality=92), "jpeg"
-    source = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
-    return {"source": source, "width": width, "height": height}
+    return {"source": _data_address(encoded, kind), "width": width, "height": height}
+
+
+def static_page(image: Image.Image, title: str, rows: Sequence[Sequence[str]]) -> str:
+    """Return an image and a table as HTML that needs neither scripts nor styles.
+
+    Args:
+        image: is stored as JPEG.
+        title: describes the image.
+        rows: of the table, whose first are the names of the columns.
+    """
+    source = _data_address(encode_image(image, ".jpg", quality=88), "jpeg")
+    head, *body = (
+        "".join(f"<{cell}>{html.escape(printable(text))}</{cell}>" for text in row)
+        for cell, row in zip(["th", *["td"] * len(rows[1:])], rows, strict=True)
+    )
+    lines = "".join(f"<tr>{row}</tr>" for row in (head, *body))
+    return f'<img src="{source}" alt="{html.escape(printable(title))}"><table>{lines}</table>'
 
 
 def pack_methods(by_method: Mapping[str, Relevance]) -> list[dict[str, object]]:
@@ -170,6 +200,10 @@ def _pack_scores(scores: Tensor) -> list[list[float]]:
     """Return scores to five digits, `[answers, length]` or `[1, length]`."""
     rows = scores[:1] if bool((scores == scores[:1]).all()) else scores
     return [[float(f"{score:.5g}") for score in row] for row in rows.tolist()]
+
+
+def _data_address(encoded: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 def _read(name: str) -> str:

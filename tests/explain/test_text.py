@@ -2,7 +2,7 @@
 
 import pytest
 
-from lxmert.explain.percent import percent, signed_percent
+from lxmert.explain.text import percent, printable, signed_percent
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,12 @@ def test_differences_have_their_sign() -> None:
     assert [signed_percent(x) for x in (0.25, 0.0, -0.25, -1e-6)] == [
         "+25.0%", "+0.0%", "-25.0%", "-<0.1%",
     ]  # fmt: skip
+
+
+def test_what_a_font_cannot_draw_is_replaced() -> None:
+    """An escape character made SVG files that nothing opens, half a surrogate pair a traceback."""
+    assert (
+        printable("a\x1b[31m b\udc80\x00\x9f\u202ec\td\ne")
+        == "a\ufffd[31m b\ufffd\ufffd\ufffd\ufffdc d e"
+    )
+    assert printable("wörter, 日本語, \U0001f600, <b>") == "wörter, 日本語, \U0001f600, <b>"
