@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EYES_FOLDER
-from lxmert.data.tokenizer import Encoded
+from lxmert.data.tokenizer import Encoded, check_words
 from lxmert.explain.explanation import Explanation, Word
 from lxmert.explain.maps import attention_maps
 from lxmert.explain.methods import QUICK, choose_methods, explain_answers
@@ -62,12 +62,7 @@ class LxmertPipeline:
         self.device = model.device
         self.answers = (answers_of(model.config) if self.answering else None) or ()
         self._folder = folder
-        words, expected = len(processor.tokenizer), model.config.vocab_size
-        if words != expected:
-            raise ValueError(
-                f"the tokenizer has {words} words, the model {expected}: take all files from the "
-                "same model"
-            )
+        check_words(processor.tokenizer, model.config.vocab_size, folder or "the model")
         width, wanted = processor.extractor.feature_dim, model.config.visual_feat_dim
         if width != wanted:
             raise ValueError(

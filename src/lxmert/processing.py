@@ -14,7 +14,7 @@ from transformers import BatchFeature, BertTokenizer
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import TOKENIZER_FILES, Encoded, LxmertTokenizer, encode
+from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.schema import IntArray, Regions
 from lxmert.vision.eyes import Eyes, open_eyes
@@ -103,7 +103,7 @@ class LxmertProcessor:
         # Published models do not say which eyes they need: those that the user names.
         unsaid = eyes is not None and not (folder / FILE_NAME).is_file()
         config = None if unsaid else PreprocessorConfig.load(folder)
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
         extractor = open_eyes(eyes or folder / EYES_FOLDER, device=device)
         return cls(extractor, tokenizer, config or PreprocessorConfig(extractor.fingerprint))
 
@@ -267,26 +267,3 @@ def _is_image(images: object) -> TypeGuard[ImageInput]:
 def _warn(message: str) -> None:
     """Warn of an input, where the processor was called."""
     warnings.warn(message, InputWarning, stacklevel=5)
-
-
-def _load_tokenizer(folder: Path) -> BertTokenizer:
-    """Load the tokenizer of a model folder, from whichever of its two files there is.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged.
-    """
-    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    if not names:
-        raise FileNotFoundError(
-            f"model folder {folder} has no {' and no '.join(TOKENIZER_FILES)}: copy one from "
-            "where the model was trained, or train again with `lxmert train`"
-        )
-    try:
-        tokenizer: BertTokenizer = LxmertTokenizer.from_pretrained(folder)
-    except Exception as error:  # the library has no type of its own for a damaged file
-        raise ValueError(
-            f"{folder / names[0]} is damaged ({error}): copy it again from where the model was "
-            "trained"
-        ) from error
-    return tokenizer

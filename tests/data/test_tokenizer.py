@@ -9,8 +9,10 @@ from lxmert.data.tokenizer import (
     SPECIAL_TOKENS,
     LxmertTokenizer,
     build_tokenizer,
+    check_words,
     cut,
     encode,
+    load_tokenizer,
 )
 
 TEXTS = ["What color is the mug?", "Is the MUG red?", "a rare word"]
@@ -61,3 +63,54 @@ def test_saved_and_loaded_it_reads_the_same(tokenizer: BertTokenizer, tmp_path: 
     again = LxmertTokenizer.from_pretrained(tmp_path)
     for text in (*TEXTS, "Zebra mug?"):
         assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt"])
+def test_either_file_is_a_tokenizer(name: str, tokenizer: BertTokenizer, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    if name == "vocab.txt":
+        (tmp_path / name).write_text(
+            "\n".join(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get))
+        )
+        (tmp_path / "tokenizer.json").unlink()
+        assert load_tokenizer(tmp_path / name).get_vocab() == tokenizer.get_vocab()
+    assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("beside", ["nothing", "config.json", "tokenizer_config.json"])
+def test_a_folder_without_tokenizer_is_refused(beside: str, tmp_path: Path) -> None:
+    """Bug: the library makes an empty tokenizer, to which every question was the same."""
+    (tmp_path / beside).write_text('{"model_type": "lxmert"}')
+    message = rf"{tmp_path.name} has neither tokenizer\.json nor vocab\.txt.*copy it from"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("tokenizer.json", "{", "is not valid JSON"),
+        ("tokenizer.json", "[" * 100_000, "nested too deep"),
+        ("tokenizer.json", "{}", "is damaged"),
+        ("tokenizer.json", "[]", "must hold a JSON object"),
+        ("vocab.txt", "", "without any word"),
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "without any word"),
+    ],
+)
+def test_a_tokenizer_that_reads_nothing_is_refused(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    """Bug: an empty list of words tokenized every question as unknown words."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name}.*{message}.*copy it from where the model"):
+        load_tokenizer(tmp_path)
+
+
+def test_rows_may_be_padded_to_a_multiple(tokenizer: BertTokenizer) -> None:
+    """Bug: a model padded to a multiple of 8, as transformers recommends, was refused."""
+    assert len(tokenizer) == 15
+    for rows in (15, 16, 32, 64, 128):
+        check_words(tokenizer, rows, "model")
+    for rows in (14, 17, 24, 40, 256, 30522):
+        with pytest.raises(ValueError, match=rf"has 15 words, but model has {rows}"):
+            check_words(tokenizer, rows, "model")

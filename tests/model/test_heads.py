@@ -387,3 +387,17 @@ def test_region_labels_mean_the_same_with_and_without_predictions(wanted):
     expected.load_state_dict(model.state_dict(), strict=False)
     loss = expected(**given, obj_labels={name: labels[name] for name in flat}).loss
     assert_close(model(**given, obj_labels=flat, output_predictions=wanted).loss, loss)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_without_an_answer_head_there_are_no_answers(labelled):
+    """Bug: a number of the pooled vector, without dimensions, was returned for the answers."""
+    model = tiny.build("LxmertForPreTraining", task_qa=False)
+    given = tiny.inputs() | (tiny.labels() if labelled else {})
+    output = model(**given)
+    assert output.question_answering_score is None
+    assert all(value is not None for value in output.to_tuple())
+    fields = model(**given, return_dict=False)
+    assert fields[labelled].shape == (tiny.BATCH, tiny.TEXT_LEN, 51)
+    assert fields[labelled + 1].shape == (tiny.BATCH, 2)
+    assert len(fields) == len(output.to_tuple())

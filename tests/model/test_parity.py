@@ -178,7 +178,10 @@ def test_other_depths_are_equal(layers):
 def test_switched_off_objectives_are_equal(task):
     ours, theirs = tiny.pair("LxmertForPreTraining", **{task: False})
     given = tiny.inputs(**DOUBLE) | tiny.labels()
-    assert_same_fields(ours(**given), theirs(**given))
+    expected = dict(theirs(**given))
+    if task == "task_qa":  # the reference has a number of the pooled vector there
+        del expected["question_answering_score"]
+    assert_same_fields(ours(**given), expected)
 
 
 @pytest.mark.parametrize("loss", ["visual_obj_loss", "visual_attr_loss", "visual_feat_loss"])

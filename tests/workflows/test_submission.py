@@ -1,6 +1,7 @@
 """Predictions from pictures and from stored regions: the same answers, whole files, or none."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +115,23 @@ def test_pictures_and_stored_regions_give_the_same_file(
     assert read(Path("seen")) == read(Path("stored"))
     assert len(set(read(Path("seen")).values())) == 2, "they are no constant guess"
     assert len(read(Path("seen"))) == len(Path(data).read_text().splitlines())
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("sight", [("--images", "pictures"), ("--regions", "regions")])
+@pytest.mark.parametrize(
+    ("model", "data"), [("answers", "questions.jsonl"), ("pairs", "statements.jsonl")]
+)
+def test_a_model_without_tokenizer_is_refused(
+    lxmert: Command, model: str, data: str, sight: tuple[str, str], tmp_path: Path
+) -> None:
+    """Bug: with stored regions an empty tokenizer was made up, and all answers were one word."""
+    shutil.copytree(model, tmp_path / "bare")
+    (tmp_path / "bare" / "tokenizer.json").unlink()
+    done = lxmert("predict", str(tmp_path / "bare"), "--data", data, *sight, "-o", "bare.jsonl")
+    assert done.code == 2
+    assert "bare has neither tokenizer.json nor vocab.txt" in " ".join(done.err.split())
+    assert not Path("bare.jsonl").exists()
 
 
 @pytest.mark.usefixtures("trained")

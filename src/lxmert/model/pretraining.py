@@ -142,6 +142,10 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             configuration's `visual_loss_masked_only`, objects and attributes count only where
             the weight of `feat` is above 0.
 
+            As a tuple the fields that are not None, in the order of `LxmertForPreTrainingOutput`:
+            without labels words, matching and answers first; with the configuration's `task_qa`
+            off there are no answers, and what follows them moves up.
+
         Raises:
             ValueError: if an input is missing or has the wrong shape, or a label is unknown.
             TypeError: if a keyword is unknown.
@@ -169,8 +173,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             check_labels("matched_label", matched_label, pooled.shape[:1])
         labelled, word_labels = _labelled_words(states, labels)
         words, matching = self.cls(labelled if output_predictions is False else states, pooled)
-        # Without an answer head some number has to hold the place in the documented tuple.
-        answers = self.answer_head(pooled) if self.task_qa else pooled[0, 0]
+        answers = self.answer_head(pooled) if self.task_qa else None
         regions: dict[str, Tensor] = {}
         if self.task_obj_predict and output_predictions:
             regions = self.obj_predict_head(encoded.vision_output)
@@ -186,7 +189,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             terms["matched"] = objectives.matching(matching, matched_label)
         if obj_labels is not None and self.task_obj_predict:
             terms |= self._region_terms(encoded.vision_output, regions, obj_labels)
-        if ans is not None and self.task_qa:
+        if ans is not None and answers is not None:
             terms["qa"] = objectives.answering(answers, ans)
         losses = None
         if any(given is not None for given in (labels, obj_labels, matched_label, ans)):

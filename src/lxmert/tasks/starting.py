@@ -14,7 +14,7 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
-from lxmert.data.tokenizer import TOKENIZER_FILES, build_tokenizer
+from lxmert.data.tokenizer import build_tokenizer, check_words, load_tokenizer
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
 from lxmert.model.configuration import LxmertConfig
@@ -136,7 +136,7 @@ def _begin_from_bert(settings: ModelSettings, wanted: Wanted, folder: str) -> Be
     layers = {name: getattr(settings, name) for name in ("l_layers", "x_layers", "r_layers")}
     config = bert_config(folder, None, {**layers, **_ends(wanted)})
     assert tokenizer is not None
-    _check_words(tokenizer, config, folder)
+    check_words(tokenizer, config.vocab_size, folder)
     model = MODELS[wanted.kind].from_bert(folder, config, allow=settings.allow).train()
     return Beginning(model, tokenizer, _preprocessor(settings, wanted.store))
 
@@ -166,7 +166,7 @@ def _begin_from_model(settings: ModelSettings, wanted: Wanted, source: str) -> B
     _logger.info("the model starts from %s", source)
     _tell("start at random", loaded.new)
     _tell("are not used", loaded.unused)
-    _check_words(tokenizer, config, source)
+    check_words(tokenizer, config.vocab_size, source)
     if config.visual_feat_dim != wanted.store.header.feature_dim:
         raise ValueError(
             f"{source} reads features of width {config.visual_feat_dim}, but the region store "
@@ -314,33 +314,8 @@ def _is_bert(source: str) -> bool:
 
 
 def _open_tokenizer(name: str | None) -> BertTokenizer | None:
-    """Open the tokenizer of a folder, or of a list of word pieces; None where none is named.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if name is None:
-        return None
-    path = Path(name)
-    if path.is_file():
-        return BertTokenizer(vocab=str(path), do_lower_case=True)
-    if not any((path / file).is_file() for file in TOKENIZER_FILES):
-        raise FileNotFoundError(
-            f"{name} has neither {' nor '.join(TOKENIZER_FILES)}, expected a tokenizer: set "
-            "model.tokenizer to a folder or a vocab.txt that has one"
-        )
-    tokenizer = BertTokenizer.from_pretrained(path)
-    assert isinstance(tokenizer, BertTokenizer)
-    return tokenizer
-
-
-def _check_words(tokenizer: BertTokenizer, config: LxmertConfig, source: str) -> None:
-    """Refuse a tokenizer whose numbers mean other words to the model."""
-    if len(tokenizer) != config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} words, but {source} has {config.vocab_size}: set "
-            "model.tokenizer to the one that it was trained with"
-        )
+    """Open the tokenizer of a folder, or of a list of word pieces; None where none is named."""
+    return None if name is None else load_tokenizer(name)
 
 
 def _tell(what: str, names: Sequence[str]) -> None:

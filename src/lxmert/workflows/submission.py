@@ -13,7 +13,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.records import read_rows, require
 from lxmert.data.stores import open_regions
-from lxmert.data.tokenizer import LxmertTokenizer
+from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.hub import find_model
 from lxmert.metrics.fields import Record, text_field
@@ -205,9 +205,10 @@ class _Predictor:
         self.longest = PreprocessorConfig("").max_text_length
         if (folder / FILE_NAME).is_file():
             self.longest = PreprocessorConfig.load(folder).max_text_length
-        self.tokenizer = LxmertTokenizer.from_pretrained(folder)
+        self.tokenizer = load_tokenizer(folder)
         model = load_folder(folder) if judges else load_heads(folder).answering
         assert isinstance(model, LxmertPreTrainedModel)
+        check_words(self.tokenizer, model.config.vocab_size, folder)
         self.names = ("False", "True") if judges else answers_of(model.config)
         if self.names is None:
             raise ValueError(
