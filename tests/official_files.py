@@ -19,7 +19,6 @@ PLAIN = GqaQuestion(
     entailed=(),
     image_id="2354786",
     object_ids=("7",),
-    whole_image=False,
 )
 """What is read of `gqa_question`."""
 

@@ -186,7 +186,6 @@ def test_official_questions_are_read(tmp_path: Path) -> None:
             entailed=("99", "5"),
             image_id="2354786",
             object_ids=("31", "7", "31"),
-            whole_image=True,
         )
     }
     assert read_gqa_predictions(paths["predictions"]) == {"5": "wood"}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_files import PLAIN, write_json
+from official_files import PLAIN, gqa_question, write_gqa, write_json
 
+from lxmert.metrics.gqa_files import read_gqa_questions
 from lxmert.metrics.grounding import (
     Box,
     gold_regions,
@@ -51,14 +52,35 @@ def test_a_raster_of_points_gives_the_same() -> None:
         assert grounding_score(attention, [(x1, y1, x2, y2)]) == pytest.approx(expected, abs=1e-9)
 
 
-def test_gold_regions_are_the_named_objects_and_the_scene() -> None:
+def test_gold_regions_are_the_named_objects() -> None:
     objects: dict[str, Box] = {"7": (0.1, 0.2, 0.3, 0.4), "8": (0.0, 0.0, 0.5, 0.5)}
     question = PLAIN._replace(object_ids=("8", "7", "8"))
     assert gold_regions(question, objects) == [objects["8"], objects["7"], objects["8"]]
-    question = PLAIN._replace(object_ids=(), whole_image=True)
-    assert gold_regions(question, objects) == [(0.0, 0.0, 1.0, 1.0)]
+    assert gold_regions(PLAIN._replace(object_ids=()), objects) == []
     with pytest.raises(ValueError, match="image 2354786 lacks the object '9'"):
         gold_regions(PLAIN._replace(object_ids=("9",)), objects)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"operation": "select", "argument": "scene", "dependencies": []},
+        {"operation": "verify scene", "argument": "indoors", "dependencies": []},
+    ],
+)
+def test_a_program_about_the_scene_adds_nothing(tmp_path: Path, step: dict[str, object]) -> None:
+    """The whole image was a gold region of programs about the scene, in no official number is it.
+
+    The official script looks for "scene" among the keys of a step. By hand: object 7 covers the
+    left half of 2 x 2 cells and is named by question and answer, 2 x (0.5 + 0.25); with the whole
+    image it would be 1 more.
+    """
+    record = gqa_question(semantic=[step])
+    paths = write_gqa(tmp_path, {"5": record}, {"5": "red"})
+    question = read_gqa_questions(paths["questions"])["5"]
+    regions = gold_regions(question, {"7": (0.0, 0.0, 0.5, 1.0)})
+    attention = np.array([[0.5, 0.25], [0.125, 0.125]])
+    assert grounding_score(attention, regions) == 1.5
 
 
 def test_boxes_become_fractions_of_the_image(tmp_path: Path) -> None:

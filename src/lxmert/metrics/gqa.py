@@ -25,7 +25,6 @@ class GqaQuestion(NamedTuple):
         entailed: ids of the questions whose answers follow from this one's.
         image_id: key of the scene graphs.
         object_ids: objects named by the question and by its full answer, as often as they are.
-        whole_image: whether the program refers to the scene.
     """
 
     answer: str
@@ -39,7 +38,6 @@ class GqaQuestion(NamedTuple):
     entailed: tuple[str, ...]
     image_id: str
     object_ids: tuple[str, ...]
-    whole_image: bool
 
 
 class GqaChoices(NamedTuple):

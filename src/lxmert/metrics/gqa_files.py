@@ -65,7 +65,6 @@ def _question(entry: Record) -> GqaQuestion:
             for part in ("question", "fullAnswer")
             for word in record_field(annotations, part)
         ),
-        whole_image=any("scene" in text for text in operations),
     )
 
 

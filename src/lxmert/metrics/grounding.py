@@ -13,18 +13,17 @@ from lxmert.metrics.gqa import GqaQuestion
 Box = tuple[float, float, float, float]
 Attention = npt.NDArray[np.float64]
 
-_WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
-
 
 def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]:
     """Return the boxes of the objects that a question and its full answer name.
 
+    Nothing else is a gold region. The official script means to add the whole image where the
+    program refers to the scene, but looks for "scene" among the keys of each step (operation,
+    argument, dependencies), so that it never does; reported numbers are without it.
+
     Args:
         question: an object that is named twice is there twice, as in the official script.
         objects: boxes of its image by object id, `(x1, y1, x2, y2)` as fractions of the image.
-
-    Returns:
-        The boxes, and the whole image if the program refers to the scene.
 
     Raises:
         ValueError: if the scene graph lacks an object.
@@ -35,8 +34,7 @@ def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]
             f"the scene graph of image {question.image_id} lacks the object {missing[0]!r}, which "
             "a question names: are scene graphs and questions of the same split?"
         )
-    regions = [objects[key] for key in question.object_ids]
-    return [*regions, _WHOLE_IMAGE] if question.whole_image else regions
+    return [objects[key] for key in question.object_ids]
 
 
 def grounding_score(attention: Attention, regions: Sequence[Box]) -> float:
