@@ -153,6 +153,14 @@ def parse_json(text: str | bytes, place: str, *, remedy: str = "write it again")
         raise ValueError(f"{place} is not usable JSON ({_reason(error)}): {remedy}") from error
 
 
+def bounded_decoder() -> json.JSONDecoder:
+    """Return a decoder with the bounds of `parse_json`, for text that is read in pieces.
+
+    It raises `ValueError` for a number out of bounds, and `RecursionError` for deep nesting.
+    """
+    return json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant)
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, bounded in size and depth; errors as for `read_json`."""
     return parse_toml(_read_text(path, "correct it"), str(path))

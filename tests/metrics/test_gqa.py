@@ -209,7 +209,7 @@ def test_choices_are_read(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"answer": None}, r"\['8'\]: 'answer' must be a text, got null"),
-        ({"isBalanced": "yes"}, "'isBalanced' must be true or false, got 'yes'"),
+        ({"isBalanced": "yes"}, "'isBalanced' must be true or false, got \"yes\""),
         ({"semantic": "select: bag"}, "'semantic' must be a list of objects"),
         ({"groups": {"global": 7}}, "'global', got 7"),
         ({"entailed": [7]}, "'entailed' must be a list of texts"),

@@ -85,7 +85,10 @@ def test_a_wrong_prediction_is_named(tmp_path: Path, line: str, message: str) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"identifier": "dev-850-0-0", "label": "Tr', "line 1: Unterminated string"),
+        (
+            '{"identifier": "dev-850-0-0", "label": "Tr',
+            "line 1 is not valid JSON .Unterminated string",
+        ),
         ('{"identifier": "dev-850-0-0", "label": true}', "line 1: 'label' must be a text"),
         ('{"identifier": "dev-850-0", "label": "True"}', "line 1: the identifier 'dev-850-0'"),
         ("[]", "line 1 must be an object"),

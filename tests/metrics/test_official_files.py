@@ -1,5 +1,6 @@
 """Reading of large JSON files in pieces: equal to reading at once, and damage has a place."""
 
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -10,7 +11,14 @@ import pytest
 
 from lxmert.metrics import json_text
 from lxmert.metrics.fields import Record
-from lxmert.metrics.files import check_coverage, collect, read_lines, read_list, read_mapping
+from lxmert.metrics.files import (
+    check_coverage,
+    collect,
+    read_json_lines,
+    read_lines,
+    read_list,
+    read_mapping,
+)
 
 
 @pytest.fixture(params=[1, 7, 1 << 20])
@@ -28,7 +36,7 @@ def random_value(draw: random.Random, depth: int) -> Any:
     if kind == 0:
         return draw.choice([True, False, None])
     if kind == 1:
-        return draw.choice([-8, 12345678901234567890, 3.25, 1e-9, 0])
+        return draw.choice([-8, 123456789012345678, 3.25, 1e-9, 0])
     if kind < 5:
         return "".join(draw.choices('ab"\\,:[]{}\n é犬🐕', k=draw.randrange(6)))
     values = [random_value(draw, depth - 1) for _ in range(draw.randrange(4))]
@@ -87,7 +95,6 @@ def test_a_file_that_is_cut_anywhere_is_named_with_the_byte(tmp_path: Path) -> N
         ('[{"é": 1}; {}]'.encode(), 10),
         (b'\xef\xbb\xbf[{"a": 1};', 12),
         (b'[\r\n{"a": 1};', 11),
-        (b'{"a": 1}', 0),
         (b"", 0),
         (b'[{"a": 1},]', 10),
     ],
@@ -127,22 +134,73 @@ def test_endless_nesting_is_damage(tmp_path: Path) -> None:
         (
             lambda path: list(read_list(path, same, member="questions")),
             '{"annotations": []}',
-            "has no list 'questions'",
+            r"has no list 'questions', only 1 \(first: 'annotations'\)",
         ),
         (
             lambda path: list(read_list(path, same, member="questions")),
             '{"questions": {}}',
-            r"damaged at byte 14 of 17: '\[' is expected",
+            "an object at byte 14, expected a list",
         ),
+        (lambda path: list(read_list(path, same)), '{"a": 1}', "an object at byte 0, expected a l"),
+        (lambda path: dict(read_mapping(path, same)), "[{}]", "a list at byte 0, expected an obj"),
+        (lambda path: dict(read_mapping(path, same)), ' "x"', "a text at byte 1, expected an obj"),
+        (lambda path: list(read_list(path, same)), "-7", "a number at byte 0, expected a list"),
+        (lambda path: list(read_list(path, same)), "null", "null at byte 0, expected a list"),
     ],
 )
 def test_another_kind_of_file_is_named(
     tmp_path: Path, read: Callable[[Path], object], content: str, message: str
 ) -> None:
+    """A whole file of another kind was said to be "cut short or damaged"."""
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"[]"), "packed by gzip, expected plain text: unpack it first"),
+        (b"PK\x03\x04\x14\x00", "packed by ZIP"),
+        ("[{}]".encode("utf-16"), "UTF-16 text, expected UTF-8"),
+    ],
+)
+def test_packed_and_utf16_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    """A packed file was said to be damaged at byte 0."""
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    for read in (lambda path: list(read_list(path, same)), lambda path: list(read_lines(path))):
+        with pytest.raises(ValueError, match=message):
+            read(path)
+    with pytest.raises(ValueError, match="is a folder, expected a file"):
+        list(read_lines(tmp_path))
+
+
+@pytest.mark.usefixtures("_pieces")
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("1" * 400, "an integer of"),
+        ("-" + "9" * 10_000, "an integer of"),
+        ("NaN", "the number NaN"),
+        ("-Infinity", "the number -Infinity"),
+        ("1e999", "the number 1e999"),
+        ('{"a":' * 100_000, "too deep|damaged"),
+    ],
+)
+def test_numbers_and_lists_without_end_are_refused(tmp_path: Path, value: str, reason: str) -> None:
+    """An integer of 10,000 digits was a traceback of Python's own limit, NaN was read."""
+    path = tmp_path / "results.json"
+    path.write_text(f'[{{"a": 1}}, {{"a": {value}}}]')
+    with pytest.raises(ValueError, match=rf"results\.json .*({reason})"):
+        list(read_list(path, same))
+    path.write_text(f'{{"other": {value}, "list": []}}')
+    with pytest.raises(ValueError, match=rf"results\.json .*({reason})"):
+        list(read_list(path, same, member="list"))
+    path.write_text(f'{{"a": 1}}\n{{"a": {value}}}\n')
+    with pytest.raises(ValueError, match=r"results\.json line 2 is not (valid|usable) JSON"):
+        list(read_json_lines(path, same))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,95 @@ def test_incomplete_files_are_refused(
     with pytest.raises(ValueError, match=message) as error:
         score(metric, **paths)
     assert str(paths[name]) in str(error.value)
+
+
+def test_bare_lists_of_vqa_cp_are_scored(vqa: dict[str, Path]) -> None:
+    """VQA-CP's questions and annotations are bare lists, which were "cut short or damaged"."""
+    before = score("vqa", **vqa)
+    for name in ("questions", "annotations"):
+        write_json(vqa[name], json.loads(vqa[name].read_text())[name])
+    assert score("vqa", **vqa) == before
+
+
+@pytest.mark.parametrize("form", ["lines", "predicted", "object", "pretty"])
+@pytest.mark.parametrize(
+    ("metric", "file", "key", "answer"),
+    [
+        ("vqa", "results", "question_id", "answer"),
+        ("gqa", "predictions", "questionId", "prediction"),
+    ],
+)
+def test_results_in_other_forms_are_scored(
+    request: pytest.FixtureRequest, metric: str, file: str, key: str, answer: str, form: str
+) -> None:
+    """Results as JSON lines or as an object of answers by id were "cut short or damaged"."""
+    paths: dict[str, Path] = request.getfixturevalue(metric)
+    before = score(metric, **paths)
+    entries = json.loads(paths[file].read_text())
+    if form in ("lines", "predicted"):  # `lxmert predict` writes ids as texts
+        change = str if form == "predicted" else type(entries[0][key])
+        lines = (json.dumps({"x": 1, **entry, key: change(entry[key])}) for entry in entries)
+        paths[file].write_text("\n".join(lines))
+    else:
+        content = {str(entry[key]): entry[answer] for entry in entries}
+        paths[file].write_text(json.dumps(content, indent=1 if form == "pretty" else None))
+    assert score(metric, **paths) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"info": {}, "annotations": []}', r"object of answers: 'question_id' .* got \"info\""),
+        ('{"4": "red", "4": "blue"}', "has 4 more than once"),
+        ('{"4": ["red"]}', r"'answer' must be a text, got \[\"red\"\]"),
+        ('{"' + "9" * 400 + '": "red"}', r"'question_id' must be a whole number, got \"999"),
+        ('{"question_id": "x", "answer": "red"}', "line 1: 'question_id' must be a whole number"),
+        ('{"question_id": 4, "answer": "red"}\n{"question_', "damaged|line 2"),
+        ('"red"', "has a text at byte 0, expected an object"),
+        ("4,red\n", "has a number at byte 0"),
+        ("red", "damaged at byte 0"),
+        ("{}", r"lacks 3"),
+    ],
+)
+def test_results_of_no_known_form_are_one_sentence(
+    lxmert: Command, vqa: dict[str, Path], content: str, message: str
+) -> None:
+    """What is no file of results at all is named by what was found in it."""
+    vqa["results"].write_text(content)
+    result = lxmert("evaluate", "--metric", "vqa", *options(vqa))
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert re.search(r"results\.json.*" + message, result.err)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "message"),
+    [
+        ("vqa", {"questions": "annotations"}, r"annotations\.json has no list 'questions'"),
+        ("vqa", {"annotations": "questions"}, r"questions\.json has no list 'annotations'"),
+        ("vqa", {"results": "questions"}, "'question_id' must be a whole number"),
+        ("gqa", {"questions": "predictions"}, "predictions.json has a list at byte 0"),
+        ("gqa", {"predictions": "questions"}, "questions.json as an object of answers: 'pred"),
+        ("gqa", {"scene_graphs": "attentions"}, "attentions.json has a list at byte 0"),
+        ("gqa", {"attentions": "scene_graphs"}, "graphs.json has an object at byte 0"),
+        ("gqa", {"choices": "scene_graphs"}, r"graphs.json: \['2354786'\]: 'valid' must be"),
+        ("gqa", {"questions": "choices"}, r"choices.json: \['07'\]: 'types' must be an object"),
+        ("nlvr2", {"examples": "predictions"}, "predictions.csv line 1 is not valid JSON"),
+        ("nlvr2", {"predictions": "examples"}, "dev.json line 1 is .*, expected identifier,True"),
+    ],
+)
+def test_files_in_the_place_of_others_are_one_sentence(
+    lxmert: Command,
+    request: pytest.FixtureRequest,
+    metric: str,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    """Options in the wrong order were told as damage."""
+    paths: dict[str, Path] = request.getfixturevalue(metric)
+    wrong = {**paths, **{name: paths[other] for name, other in changes.items()}}
+    result = lxmert("evaluate", "--metric", metric, *options(wrong))
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert re.search(message, result.err)
 
 
 def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:

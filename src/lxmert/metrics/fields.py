@@ -1,8 +1,8 @@
 """Takes fields out of records of a file, and refuses those of the wrong type."""
 
-import json
 from collections.abc import Mapping
-from math import isfinite
+
+from lxmert.files import shorten
 
 Record = Mapping[str, object]
 
@@ -11,7 +11,7 @@ def text_field(record: Record, key: str) -> str:
     """Return a field that must be a text."""
     value = record.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"{key!r} must be a text, got {shown(value)}")
+        raise ValueError(f"{key!r} must be a text, got {shorten(value)}")
     return value
 
 
@@ -19,15 +19,15 @@ def int_field(record: Record, key: str) -> int:
     """Return a field that must be a whole number."""
     value = record.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{key!r} must be a whole number, got {shown(value)}")
+        raise ValueError(f"{key!r} must be a whole number, got {shorten(value)}")
     return value
 
 
 def number_field(record: Record, key: str) -> float:
     """Return a field that must be a number."""
     value = record.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
-        raise ValueError(f"{key!r} must be a number, got {shown(value)}")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{key!r} must be a number, got {shorten(value)}")
     return value
 
 
@@ -35,7 +35,7 @@ def record_field(record: Record, key: str) -> Record:
     """Return a field that must be an object."""
     value = record.get(key)
     if not isinstance(value, dict):
-        raise ValueError(f"{key!r} must be an object, got {shown(value)}")
+        raise ValueError(f"{key!r} must be an object, got {shorten(value)}")
     return value
 
 
@@ -43,7 +43,7 @@ def records_field(record: Record, key: str) -> list[Record]:
     """Return a field that must be a list of objects."""
     value = record.get(key)
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ValueError(f"{key!r} must be a list of objects, got {shown(value)}")
+        raise ValueError(f"{key!r} must be a list of objects, got {shorten(value)}")
     return value
 
 
@@ -51,11 +51,5 @@ def texts_field(record: Record, key: str) -> list[str]:
     """Return a field that must be a list of texts."""
     value = record.get(key)
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError(f"{key!r} must be a list of texts, got {shown(value)}")
+        raise ValueError(f"{key!r} must be a list of texts, got {shorten(value)}")
     return value
-
-
-def shown(value: object) -> str:
-    """Return a value as JSON, shortened for a message."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

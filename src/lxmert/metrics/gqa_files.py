@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from lxmert.files import shorten
 from lxmert.metrics.fields import Record, record_field, records_field, text_field, texts_field
-from lxmert.metrics.files import collect, distinct, read_list, read_mapping
+from lxmert.metrics.files import collect, distinct, read_answers, read_mapping
 from lxmert.metrics.gqa import GqaChoices, GqaQuestion
 
 _NO_STEPS = ("exist", "query: name", "choose name")
@@ -32,9 +33,10 @@ def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
 def read_gqa_predictions(path: Path) -> dict[str, str]:
     """Return predicted answers by question id; errors as for the questions.
 
-    The file is a list of `{"questionId": str, "prediction": str}`.
+    The official file is a list of `{"questionId": str, "prediction": str}`; such objects one a
+    line, and an object of answers by question id, are read as well.
     """
-    return collect(read_list(path, _prediction), path)
+    return read_answers(path, _prediction, key="questionId", answer="prediction")
 
 
 def read_gqa_choices(path: Path) -> Iterator[tuple[str, GqaChoices]]:
@@ -47,7 +49,7 @@ def _question(entry: Record) -> GqaQuestion:
     annotations = record_field(entry, "annotations")
     group = record_field(entry, "groups").get("global")
     if not isinstance(group, str | None):
-        raise ValueError(f"'groups' must have a text or null as 'global', got {group!r}")
+        raise ValueError(f"'groups' must have a text or null as 'global', got {shorten(group)}")
     operations = [_operation(step) for step in program]
     return GqaQuestion(
         answer=text_field(entry, "answer"),
@@ -75,7 +77,7 @@ def _operation(step: Record) -> str:
 def _flag(entry: Record, key: str) -> bool:
     value = entry.get(key)
     if not isinstance(value, bool):
-        raise ValueError(f"{key!r} must be true or false, got {value!r}")
+        raise ValueError(f"{key!r} must be true or false, got {shorten(value)}")
     return value
 
 

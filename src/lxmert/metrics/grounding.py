@@ -89,7 +89,12 @@ def _objects(entry: Record) -> dict[str, Box]:
 
 def _box(entry: Record, width: float, height: float) -> Box:
     x, y, w, h = (number_field(entry, key) for key in ("x", "y", "w", "h"))
-    return x / width, y / height, (x + w) / width, (y + h) / height
+    box = x / width, y / height, (x + w) / width, (y + h) / height
+    if w < 0 or h < 0 or not all(-1 <= value <= 2 for value in box):  # some stand out a little
+        raise ValueError(
+            f"the box {x, y, w, h} (x, y, w, h) does not lie in its image of {width} x {height}"
+        )
+    return box
 
 
 def _attention(entry: Record) -> tuple[str, Attention]:
@@ -103,6 +108,4 @@ def _attention(entry: Record) -> tuple[str, Attention]:
             f"'attention' of question {key} has the shape {attention.shape}, expected a square "
             "grid such as 7 x 7; attention on objects is not scored"
         )
-    if not np.isfinite(attention).all():
-        raise ValueError(f"'attention' of question {key} holds numbers that are not finite")
     return key, attention

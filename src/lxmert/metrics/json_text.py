@@ -5,15 +5,30 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from lxmert.files import bounded_decoder
+
 BYTE_ORDER_MARK = "\ufeff"
 """What editors on Windows put first."""
 
 _CHUNK = 1 << 20
-_DECODER = json.JSONDecoder()
+_DECODER = bounded_decoder()
 _AFTER = tuple(" \t\r\n,]}")
 """What may follow a value."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
+
+_KINDS = {
+    "{": "an object",
+    "[": "a list",
+    '"': "a text",
+    **dict.fromkeys("tf", "true or false"),
+    "n": "null",
+    **dict.fromkeys("-0123456789", "a number"),
+}
+"""What a value is, by its first sign."""
+
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+"""Programs that pack, by the first bytes of their files."""
 
 
 class JsonText:
@@ -35,9 +50,13 @@ class JsonText:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
+    def begins_list(self) -> bool:
+        """Tell whether a list comes next."""
+        return self._next() == "["
+
     def members(self) -> Iterator[str]:
         """Yield the keys of an object; the caller takes each value before the next key."""
-        self._take("{")
+        self._enter("{")
         if self._next() == "}":
             self._take("}")
             return
@@ -50,9 +69,17 @@ class JsonText:
             if self._take(",}") == "}":
                 return
 
+    def take_keys(self) -> list[str]:
+        """Take an object and return its keys."""
+        found = []
+        for name in self.members():
+            self.skip()
+            found.append(name)
+        return found
+
     def elements(self) -> Iterator[object]:
         """Yield the values of a list."""
-        self._take("[")
+        self._enter("[")
         if self._next() == "]":
             self._take("]")
             return
@@ -73,6 +100,11 @@ class JsonText:
                 raise self._error(error.msg, error.pos) from error
             except RecursionError as error:
                 raise self._error("the lists in lists are too deep", self._place) from error
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.path} has {error} in the value at byte {self._byte(self._place)}: "
+                    "fetch or write it again"
+                ) from error
             # A number may be cut where the piece ends, as in 12|3 and 12.|5.
             whole = isinstance(value, dict | list | str) or self._text[end : end + 1] in _AFTER
             if whole or not self._fill():
@@ -95,6 +127,16 @@ class JsonText:
         """Check that nothing follows."""
         if self._next():
             raise self._error("the end of the file is expected", self._place)
+
+    def _enter(self, sign: str) -> None:
+        """Take the first sign of a list or an object, which must come next."""
+        found = self._next()
+        if found in _KINDS and found != sign:
+            raise ValueError(
+                f"{self.path} has {_KINDS[found]} at byte {self._byte(self._place)}, expected "
+                f"{_KINDS[sign]}: is it in the place of another file?"
+            )
+        self._take(sign)
 
     def _take(self, signs: str) -> str:
         """Take one of the signs."""
@@ -129,14 +171,30 @@ class JsonText:
         return True
 
     def _error(self, reason: str, place: int) -> ValueError:
-        byte = self._bytes_before + len(self._text[:place].encode())
         return ValueError(
-            f"{self.path} is cut short or damaged at byte {byte} of "
+            f"{self.path} is cut short or damaged at byte {self._byte(place)} of "
             f"{self.path.stat().st_size}: {reason}; fetch or write it again"
         )
 
+    def _byte(self, place: int) -> int:
+        return self._bytes_before + len(self._text[:place].encode())
+
 
 def check_file(path: Path) -> None:
-    """Raise `FileNotFoundError` where there is no file."""
+    """Check that a path is that of a text file.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if it is packed, or text of two bytes a sign.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file: name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: the official file is needed; check its path")
+    with path.open("rb") as file:
+        first = file.read(6)
+    for sign, program in _PACKED.items():
+        if first.startswith(sign):
+            raise ValueError(f"{path} is packed by {program}, expected plain text: unpack it first")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} is UTF-16 text, expected UTF-8: save it as that")

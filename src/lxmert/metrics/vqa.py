@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from lxmert.metrics.fields import Record, int_field, records_field, text_field
-from lxmert.metrics.files import collect, distinct, read_list
+from lxmert.metrics.files import collect, distinct, read_answers, read_list
 from lxmert.metrics.vqa_answers import clean_answer, strip_answer
+
+_MAX_DIGITS = 18
+"""Of a question id; official ones have at most nine."""
 
 
 class VqaAnswer(NamedTuple):
@@ -66,12 +69,10 @@ def read_vqa_annotations(path: Path) -> Iterator[tuple[int, VqaAnnotation]]:
 def read_vqa_results(path: Path) -> dict[int, str]:
     """Return the answers in a results file, by question id; errors as for the questions.
 
-    The file is a list of `{"question_id": int, "answer": str}`.
+    The official file is a list of `{"question_id": int, "answer": str}`; such objects one a line,
+    and an object of answers by question id, are read as well.
     """
-    pairs = read_list(
-        path, lambda entry: (int_field(entry, "question_id"), text_field(entry, "answer"))
-    )
-    return collect(pairs, path)
+    return read_answers(path, _result, key="question_id", answer="answer", to_key=_to_id)
 
 
 def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
@@ -152,6 +153,12 @@ def _annotation(entry: Record) -> tuple[int, VqaAnnotation]:
 
 def _result(entry: Record) -> tuple[int, str]:
     return int_field(entry, "question_id"), text_field(entry, "answer")
+
+
+def _to_id(given: object) -> object:
+    """Return the number of an id in digits; anything else as it is."""
+    is_number = isinstance(given, str) and given.isascii() and given.isdecimal()
+    return int(str(given)) if is_number and len(str(given)) <= _MAX_DIGITS else given
 
 
 def _percent(scores: Sequence[float]) -> float:
