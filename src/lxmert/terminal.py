@@ -239,13 +239,29 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         console.print(f"pointing game on the {report['pointed']} questions that have boxes")
     if report["left_out"]:
         console.print(f"{report['left_out']} questions without an answer were left out")
+    _show_left_out(report["findings"])
     if report["unknown"]:
         told = "questions have no answer that the model can give: they count as wrong"
         console.print(f"{report['unknown']} {told}")
 
 
-def show_heads(shares: Mapping[str, "Share"]) -> None:
-    """Print for each pattern the head that follows it most, beside one that reads all alike."""
+def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what is wrong with some questions, how many and the first case of each kind."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from lxmert.explain.text import printable
+
+    console = Console(highlight=False, soft_wrap=True)
+    for text, found in findings.items():
+        console.print(Text(printable(f"{found['count']} {text} (first: {found['first'][0]})")))
+
+
+def show_heads(shares: Mapping[str, "Share"], findings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print for each pattern the head that follows it most, beside one that reads all alike.
+
+    And below, what is wrong with questions that were left out.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -262,6 +278,7 @@ def show_heads(shares: Mapping[str, "Share"]) -> None:
         row = (str(layer + 1), str(head + 1), best, f"{share.mean_even:.0%}")
         table.add_row(Text(PATTERNS[name].title), *row)
     Console(highlight=False).print(table)
+    _show_left_out(findings)
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:

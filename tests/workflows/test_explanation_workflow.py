@@ -19,6 +19,7 @@ from lxmert.scenes.dataset import Contents, make_dataset
 from lxmert.workflows import explanation, questions
 from lxmert.workflows.attention import draw_attention
 from lxmert.workflows.explanation import Subject, evaluate_explanations
+from lxmert.workflows.questions import MISPLACED, UNUSABLE
 
 METHODS_TESTED = ("attention", "gradcam")
 SEEDS = (1, 2)
@@ -51,7 +52,9 @@ def report(scenes: Path) -> explanation.Report:
 def test_the_report_is_what_all_questions_in_one_batch_give(
     scenes: Path, report: explanation.Report
 ) -> None:
-    asked, _ = questions.choose_questions(scenes / "questions.jsonl", scenes / "images", limit=None)
+    asked, _, _ = questions.choose_questions(
+        scenes / "questions.jsonl", scenes / "images", limit=None
+    )
     pipeline = LxmertPipeline.from_pretrained()
     seen = {
         image_id: pipeline.regions(scenes / "images" / image_id)
@@ -133,11 +136,11 @@ def test_without_boxes_there_is_no_pointing_game(scenes: Path, tmp_path: Path) -
 
 
 def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
-    asked, left_out = questions.choose_questions(
+    asked, left_out, findings = questions.choose_questions(
         scenes / "questions.jsonl", scenes / "images", limit=12
     )
     images = [row.example.image_ids[0] for row in asked]
-    assert (len(images), left_out) == (12, 0)
+    assert (len(images), left_out, findings) == (12, 0, {})
     changes = sum(one != other for one, other in zip(images[1:], images, strict=False))
     assert changes == len(set(images)) - 1
 
@@ -160,7 +163,46 @@ def test_pictures_are_found_by_the_names_that_training_understands(
     found = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
     assert found == report | {"data": str(data)}
     heads = tmp_path / "heads.png"
-    assert draw_attention(chosen.model, data, folder.parent, heads, limit=2, progress=silent)
+    shares, findings = draw_attention(
+        chosen.model, data, folder.parent, heads, limit=2, progress=silent
+    )
+    assert (len(shares) > 5, findings) == (True, {})
+
+
+def test_questions_whose_image_or_boxes_cannot_be_used_are_counted_and_named(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """One missing image refused them all, and one damaged image ended the test half way.
+
+    Boxes outside of the image counted as if the method had pointed at something else.
+    """
+    folder = tmp_path / "images"
+    shutil.copytree(scenes / "images", folder)
+    (folder / "damaged.png").write_bytes(b"no image")
+    (folder / "half.png").write_bytes(next(folder.glob("*.png")).read_bytes()[:900])
+    records = [json.loads(line) for line in (scenes / "questions.jsonl").read_text().splitlines()]
+    records = [record for record in records if record.get("boxes")][:6]
+    for record, changes in zip(
+        records,
+        [
+            {"image": "gone.png"},
+            {"image": "damaged.png"},
+            {"image": "half.png"},
+            {"boxes": [[9000, 9000, 9001, 9001]]},
+            {"answer": "zebra"},
+        ],
+        strict=False,
+    ):
+        record |= changes
+    data = tmp_path / "q.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in records))
+    chosen = subject(scenes, data=data, images=folder, methods=("attention",))
+    found = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
+    assert (found["questions"], found["pointed"], found["unknown"]) == (3, 2, 1)
+    unusable, misplaced = found["findings"][UNUSABLE], found["findings"][MISPLACED]
+    assert (unusable["count"], misplaced["count"]) == (3, 1)
+    for name, case in zip(("gone", "damaged", "half"), unusable["first"], strict=True):
+        assert f"{name}.png" in case
 
 
 def test_a_picture_that_is_not_there_is_named_before_anything_is_asked(

@@ -123,6 +123,6 @@ def attention_figures(
     check_plot(output)
     hide_weight_bars()
     with show_progress("questions") as progress:
-        shares = draw_attention(model, data, images, output, limit=limit, progress=progress)
-    show_heads(shares)
+        found = draw_attention(model, data, images, output, limit=limit, progress=progress)
+    show_heads(*found)
     print(f"figure: {output}")

@@ -7,6 +7,7 @@ from lxmert.explain.patterns import PATTERNS, Seen, Share, add_shares
 from lxmert.explain.plots import plot_heads, save_plot
 from lxmert.pipeline import LxmertPipeline
 from lxmert.workflows.questions import (
+    Findings,
     Progress,
     SeenQuestion,
     choose_questions,
@@ -17,7 +18,7 @@ from lxmert.workflows.questions import (
 
 def draw_attention(
     model: str, data: Path, images: Path, output: Path, *, limit: int | None, progress: Progress
-) -> dict[str, Share]:
+) -> tuple[dict[str, Share], Findings]:
     """Plot how much of its attention every head has where the patterns of `PATTERNS` say.
 
     Args:
@@ -29,12 +30,13 @@ def draw_attention(
         progress: called with the numbers of questions done and in all.
 
     Returns:
-        The shares by the name of a pattern, without patterns that never occur.
+        The shares by the name of a pattern, without patterns that never occur; and what is wrong
+        with the questions that were left out.
 
     Raises:
         ValueError: if there is no question that can be asked.
     """
-    asked, _ = choose_questions(data, images, limit=limit)
+    asked, _, findings = choose_questions(data, images, limit=limit)
     pipeline = LxmertPipeline.from_pretrained(model)
     answering = pipeline.answering
     if answering is None:
@@ -53,7 +55,7 @@ def draw_attention(
         for name, share in found.items()
     }
     save_plot(plot_heads({name: share.mean for name, share in found.items()}, titles), output)
-    return found
+    return found, findings
 
 
 def _see(pipeline: LxmertPipeline, question: SeenQuestion) -> Seen:

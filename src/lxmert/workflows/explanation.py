@@ -63,7 +63,8 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     Returns:
         The report that is written: `model`, `data`, `seeds`; `questions` and `accuracy` (in
         `[0, 1]`); `left_out`, the number of questions without an answer; `unknown`, of those none
-        of whose answers the model can give; `pointed`, of those with boxes; `shares`, that are
+        of whose answers the model can give; `findings`, what else is wrong -> `count` and `first`
+        cases; `pointed`, of those with boxes; `shares`, that are
         removed; and `methods`, by name, `random` among them: `pointing` (in `[0, 1]`; None where
         there are no boxes), and `words` and `regions`, each with `positive` and `negative`, each
         with `areas` (in `[0, 100]`, by seed), their `mean`, and `accuracies` (by seed, by share).
@@ -80,7 +81,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         raise NotADirectoryError(f"-o {output} is a file: name a folder")
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
-    asked, left_out = choose_questions(subject.data, subject.images, limit=subject.limit)
+    asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline = LxmertPipeline.from_pretrained(subject.model)
     model = pipeline.answering
     if model is None:
@@ -113,6 +114,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         "data": str(subject.data),
         "seeds": list(subject.seeds),
         "left_out": left_out,
+        "findings": findings,
         "unknown": sum(not row.example.answers.keys() & set(pipeline.answers) for row in asked),
         **_describe(found),
     }

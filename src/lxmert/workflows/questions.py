@@ -1,15 +1,18 @@
 """Questions whose answers are known, in batches, each picture being looked at once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import LocatedQuestion, read_located_questions
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Regions
-from lxmert.workflows.prediction import locate_pictures
+from lxmert.vision.preprocess import load_image
 
 BATCH = 16
 """Questions that are computed at a time."""
@@ -20,9 +23,18 @@ SeenQuestion = tuple[LocatedQuestion, Regions]
 """A question, and what the eyes saw in its picture."""
 
 
+Findings = dict[str, dict[str, Any]]
+"""What is wrong with some questions -> `count`, and up to three `first` cases."""
+
+_Cases = dict[str, list[str]]
+
+UNUSABLE = "questions were left out: their image is missing or cannot be read"
+MISPLACED = "questions take no part in the pointing game: their boxes lie outside of the image"
+
+
 def choose_questions(
     data: Path, images: Path, *, limit: int | None
-) -> tuple[list[LocatedQuestion], int]:
+) -> tuple[list[LocatedQuestion], int, Findings]:
     """Return the questions with an answer, those about one picture together.
 
     Args:
@@ -31,11 +43,12 @@ def choose_questions(
         limit: number of questions, drawn at random with a fixed seed; None means all.
 
     Returns:
-        The questions, and how many were left out as they have no answer.
+        The questions, how many were left out as they have no answer, and what else is wrong:
+        those whose image cannot be used are left out too, and boxes outside of it are dropped.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if none is left, one is about two pictures, or a picture cannot be found.
+        ValueError: if none is left, or one is about two images.
     """
     rows = read_located_questions(data)
     asked = [row for row in rows if row.example.answers]
@@ -48,13 +61,66 @@ def choose_questions(
             "one picture can be explained"
         )
     left_out = len(rows) - len(asked)
-    located = locate_pictures([row.example for row in asked], images, data)
-    asked = [row._replace(example=example) for row, example in zip(asked, located, strict=True)]
+    cases: _Cases = {UNUSABLE: [], MISPLACED: []}
+    asked = _find_images(asked, images, cases)
     if limit is not None and limit < len(asked):
         chosen = np.random.default_rng(0).permutation(len(asked))[:limit]
         asked = [asked[index] for index in sorted(chosen.tolist())]
+    asked = _check_images(asked, images, cases)
+    if not asked:
+        raise ValueError(
+            f"{data}: none of the images can be used, the first is of {cases[UNUSABLE][0]}: "
+            "correct the names, or --images"
+        )
     places = {row.example.image_ids[0]: place for place, row in reversed([*enumerate(asked)])}
-    return sorted(asked, key=lambda row: places[row.example.image_ids[0]]), left_out
+    findings = {text: {"count": len(of), "first": of[:3]} for text, of in cases.items() if of}
+    return sorted(asked, key=lambda row: places[row.example.image_ids[0]]), left_out, findings
+
+
+def _find_images(
+    rows: Sequence[LocatedQuestion], images: Path, cases: _Cases
+) -> list[LocatedQuestion]:
+    """Name images by their paths below the folder; leave out questions without one."""
+    folder = ImageFolder(images)
+    found = []
+    for row in rows:
+        match = folder.match(row.example.image_ids[0])
+        if match.name is None:
+            cases[UNUSABLE].append(f"{row.example.text!r}: {match.detail}")
+        else:
+            example = replace(row.example, image_ids=(match.name,))
+            found.append(row._replace(example=example))
+    return found
+
+
+def _check_images(
+    rows: Sequence[LocatedQuestion], images: Path, cases: _Cases
+) -> list[LocatedQuestion]:
+    """Leave out questions whose image cannot be read, and boxes that lie outside of it."""
+    names = dict.fromkeys(row.example.image_ids[0] for row in rows)
+    sizes = {name: _read_size(images / name) for name in names}
+    usable = []
+    for row in rows:
+        name = row.example.image_ids[0]
+        size = sizes[name]
+        if isinstance(size, str):
+            cases[UNUSABLE].append(f"{row.example.text!r}: {size}")
+            continue
+        height, width = size
+        if len(row.boxes) and bool((row.boxes[:, :2] >= np.array([width, height])).any()):
+            cases[MISPLACED].append(f"{row.example.text!r}: {name} has {width} x {height} pixels")
+            row = row._replace(boxes=row.boxes[:0])
+        usable.append(row)
+    return usable
+
+
+def _read_size(path: Path) -> tuple[int, int] | str:
+    """Return (height, width) of an image, or why it cannot be read."""
+    try:
+        height, width = load_image(path).shape[:2]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return height, width
 
 
 def stream_batches(
