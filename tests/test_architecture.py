@@ -32,11 +32,12 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"files", "locks", "workers"}
-# Every room but the leaves may write files as a whole, keep others from them, and begin processes
-# that end with it.
+BASE = {"files", "locks", "records", "workers"}
+# Every room but the leaves may write files as a whole, keep others from them, read typed records,
+# and begin processes that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
+ARROWS["records"] = {"files"}
 ARROWS["workflows"] = set(ARROWS) - {"terminal"}
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}

@@ -110,23 +110,28 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path, *, remedy: str = "fetch or write it again") -> Any:
+def read_json(
+    path: Path, *, remedy: str = "fetch or write it again", limit: int = MAX_TEXT_BYTES
+) -> Any:
     """Read a JSON file, bounded in size, depth and digits.
 
     Args:
         path: UTF-8, with or without byte order mark.
         remedy: what to do about a damaged file, for the message.
+        limit: bytes that it has at most.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, what is wrong, and the remedy.
     """
-    return parse_json(_read_text(path, remedy), str(path), remedy=remedy)
+    return parse_json(_read_text(path, remedy, limit), str(path), remedy=remedy)
 
 
-def read_json_object(path: Path, *, remedy: str = "fetch or write it again") -> dict[str, Any]:
+def read_json_object(
+    path: Path, *, remedy: str = "fetch or write it again", limit: int = MAX_TEXT_BYTES
+) -> dict[str, Any]:
     """Read a JSON file that must hold an object; otherwise as `read_json`."""
-    value = read_json(path, remedy=remedy)
+    value = read_json(path, remedy=remedy, limit=limit)
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold a JSON object, got {shorten(value)}: {remedy}")
     return value
@@ -163,7 +168,7 @@ def bounded_decoder() -> json.JSONDecoder:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, bounded in size and depth; errors as for `read_json`."""
-    return parse_toml(_read_text(path, "correct it"), str(path))
+    return parse_toml(_read_text(path, "correct it", MAX_TEXT_BYTES), str(path))
 
 
 def parse_toml(text: str, place: str) -> dict[str, Any]:
@@ -214,14 +219,12 @@ def resume_log(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> list
     return entries
 
 
-def _read_text(path: Path, remedy: str) -> str:
+def _read_text(path: Path, remedy: str, limit: int) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: check the path")
     size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise ValueError(
-            f"{path} has {size >> 20} MiB; expected at most {MAX_TEXT_BYTES >> 20}: {remedy}"
-        )
+    if size > limit:
+        raise ValueError(f"{path} has {size >> 20} MiB; expected at most {limit >> 20}: {remedy}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

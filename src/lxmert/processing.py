@@ -105,7 +105,9 @@ class LxmertProcessor:
         config = None if unsaid else PreprocessorConfig.load(folder)
         tokenizer = load_tokenizer(folder)
         extractor = open_eyes(eyes or folder / EYES_FOLDER, device=device)
-        return cls(extractor, tokenizer, config or PreprocessorConfig(extractor.fingerprint))
+        return cls(
+            extractor, tokenizer, config or PreprocessorConfig(extractor=extractor.fingerprint)
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what `from_pretrained` reads into a model folder: tokenizer, eyes, configuration.

@@ -95,7 +95,7 @@ def test_answers_that_the_model_cannot_give_are_reported(
 def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: Path) -> None:
     task = make(data)
     task.save(tmp_path)
-    replace(task.preprocessor, extractor="other").save(tmp_path)
+    task.preprocessor.replace(extractor="other").save(tmp_path)
     with pytest.raises(ValueError, match=r"was made by extractor fingerprint, but .* other"):
         make(data, ModelSettings(start=str(tmp_path)))
 

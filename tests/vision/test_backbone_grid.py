@@ -76,7 +76,12 @@ def test_the_order_of_cells_is_that_of_the_map():
             return nn.functional.avg_pool2d(pixels, 16)
 
     config = backbone_grid.BackboneGridConfig(
-        "torchvision", "resnet18", 64, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        library="torchvision",
+        model="resnet18",
+        side=64,
+        interpolation="bilinear",
+        pixel_mean=(0.0, 0.0, 0.0),
+        pixel_std=(1.0, 1.0, 1.0),
     )
     image = picture(64, 64)
     image[:] = 0

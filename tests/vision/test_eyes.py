@@ -269,7 +269,9 @@ def test_a_store_gives_the_regions_back(eyes, tmp_path):
 
 
 def make_processor(eyes):
-    return LxmertProcessor(eyes, build_tokenizer(TEXTS), PreprocessorConfig(eyes.fingerprint))
+    return LxmertProcessor(
+        eyes, build_tokenizer(TEXTS), PreprocessorConfig(extractor=eyes.fingerprint)
+    )
 
 
 def make_model(eyes, tokenizer):
@@ -341,7 +343,9 @@ def test_eyes_of_another_kind_are_refused_and_both_are_named(kind, eyes, tmp_pat
     other = known_eyes("grid" if kind != "grid" else "backbone", seed=5)
     both = f"(?s){other.fingerprint}.*{eyes.fingerprint}"
     with pytest.raises(ValueError, match=both):
-        LxmertProcessor(other, build_tokenizer(TEXTS), PreprocessorConfig(eyes.fingerprint))
+        LxmertProcessor(
+            other, build_tokenizer(TEXTS), PreprocessorConfig(extractor=eyes.fingerprint)
+        )
     processor = make_processor(eyes)
     processor.save_pretrained(tmp_path / "model")
     make_model(eyes, processor.tokenizer).save_pretrained(tmp_path / "model")
@@ -376,10 +380,10 @@ def test_a_folder_of_something_else_is_refused_with_what_eyes_there_are(tmp_path
     for model_type in EXTRACTORS:
         assert repr(model_type) in str(told.value)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         open_eyes(tmp_path)
     (tmp_path / "config.json").write_text("[3]")
-    with pytest.raises(ValueError, match="holds a list"):
+    with pytest.raises(ValueError, match="must hold a JSON object"):
         open_eyes(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
         open_eyes(tmp_path / "nothing")

@@ -1,6 +1,5 @@
 """A picture means the same however it is handed in, and is resized by its true scale."""
 
-import dataclasses
 import io
 from pathlib import Path
 
@@ -195,10 +194,10 @@ def test_batches_hold_pictures_of_similar_size_and_each_picture_once():
 
 
 def test_batches_are_limited_whatever_the_number_and_size_of_pictures():
-    config = dataclasses.replace(CONFIG, shorter_side=1000, longer_side=1000)
+    config = CONFIG.replace(shorter_side=1000, longer_side=1000)
     picture = prepare(np.zeros((10, 10, 3), np.uint8), config)
     assert [len(batch) for batch in plan_batches([picture] * 5)] == [2, 2, 1]
-    wide = dataclasses.replace(CONFIG, shorter_side=2000, longer_side=2000)
+    wide = CONFIG.replace(shorter_side=2000, longer_side=2000)
     huge = prepare(np.zeros((10, 10, 3), np.uint8), wide)
     assert plan_batches([huge, huge]) == [[0], [1]]
 
@@ -255,24 +254,24 @@ def test_size_rules_of_the_programs(size, caffe, ports):
 
 
 def test_halves_are_rounded_as_the_program_does():
-    config = dataclasses.replace(CONFIG, shorter_side=1, longer_side=1000)  # scale 1 / shorter side
+    config = CONFIG.replace(shorter_side=1, longer_side=1000)  # scale 1 / shorter side
     pixels = np.zeros((2, 5, 3), np.uint8)  # 2.5 wide
     assert prepare(pixels, config).scaled_size == (1, 2)
-    up = dataclasses.replace(config, size_rounding="half_up")
+    up = config.replace(size_rounding="half_up")
     assert prepare(pixels, up).scaled_size == (1, 3)
 
 
 def test_resize_rules_of_the_ports():
     pixels = draw(41, 67)
     small = {"shorter_side": 30, "longer_side": 50}
-    hf = dataclasses.replace(published("hf"), **small)
+    hf = published("hf").replace(**small)
     prepared = prepare(pixels, hf)
     planes = torch.from_numpy(pixels).permute(2, 0, 1).float()
     expected = torch.nn.functional.interpolate(
         planes[None], size=prepared.scaled_size, mode="bilinear"
     )[0] - torch.tensor(hf.pixel_mean).view(3, 1, 1)  # red, green, blue minus blue, green, red
     torch.testing.assert_close(prepared.pixel_values, expected)
-    detectron2 = dataclasses.replace(published("detectron2"), **small)
+    detectron2 = published("detectron2").replace(**small)
     prepared = prepare(pixels, detectron2)
     height, width = prepared.scaled_size
     resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.BILINEAR))

@@ -1,6 +1,5 @@
 """Matching, sampling and the choice of proposals, against plain loops."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -207,7 +206,7 @@ def test_no_proposal_is_a_result():
 
 
 def test_head_may_be_narrower_than_the_map():
-    config = dataclasses.replace(DetectorConfig(object_names=("cup",)), proposal_width=5)
+    config = DetectorConfig(object_names=("cup",)).replace(proposal_width=5)
     head = rpn.ProposalGenerator(config).rpn_head
     assert head.conv.weight.shape == (5, 128, 3, 3)
     assert math.prod(head.anchor_deltas.weight.shape) == 4 * 9 * 5

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def make_config(name="caffe", **settings):
     config = DetectorConfig.preset(
         name, object_names=OBJECTS, attribute_names=("red", "old", "wet")
     )
-    return dataclasses.replace(config, **(SMALLER | settings))
+    return config.replace(**(SMALLER | settings))
 
 
 def make_detector(name="caffe", seed=0, **settings):
@@ -157,7 +156,7 @@ def test_ports_hand_over_refined_boxes_with_the_feature_of_the_proposal():
     arguments = pad_batch([prepared])
     with torch.inference_mode():
         (refined,) = detector.detect(*arguments)
-        detector.config = dataclasses.replace(detector.config, output_boxes="proposal")
+        detector.config = detector.config.replace(output_boxes="proposal")
         (proposals,) = detector.detect(*arguments)
         (again,) = detector.describe(arguments[0], [proposals.boxes])
     assert torch.equal(refined.description.features, proposals.description.features)

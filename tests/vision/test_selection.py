@@ -1,6 +1,5 @@
 """Choosing regions, against the loops of the published programs."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -87,7 +86,7 @@ def test_ties_are_settled_as_in_the_slow_way(seed):
     generator = np.random.default_rng(seed)
     levels = np.float32([0.0, 0.125, 0.25, 0.5])
     probabilities = levels[generator.integers(0, len(levels), (50, 23))]
-    config = dataclasses.replace(CAFFE, nms_threshold=[0.25, 1 / 3, 0.5][seed % 3])
+    config = CAFFE.replace(nms_threshold=[0.25, 1 / 3, 0.5][seed % 3])
     check_survivors(random_boxes(50, generator, side=16, whole=True), probabilities, config, 0.0)
 
 
@@ -96,7 +95,7 @@ def test_chain_of_boxes_that_drop_each_other_is_followed_to_its_end():
     left = 4.0 * np.arange(60, dtype=np.float32)
     boxes = np.stack([left, left * 0, left + 9, left * 0 + 9], axis=1)
     probabilities = np.linspace(0.9, 0.3, 60, dtype=np.float32)[:, None]
-    check_survivors(boxes, probabilities, dataclasses.replace(CAFFE, num_regions=300), 0.0)
+    check_survivors(boxes, probabilities, CAFFE.replace(num_regions=300), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_as_many_as_there_are_but_never_more_than_asked_for(count, config):
 @pytest.mark.parametrize(("low", "high"), [(10, 100), (36, 36), (0, 5), (200, 200), (1, 300)])
 def test_range_of_regions_is_kept(low, high):
     generator = np.random.default_rng(4)
-    config = dataclasses.replace(CAFFE, min_regions=low, num_regions=high)
+    config = CAFFE.replace(min_regions=low, num_regions=high)
     logits = 3 * generator.standard_normal((120, 30))
     check_survivors(random_boxes(120, generator), softmax(logits), config)
 
@@ -147,7 +146,7 @@ def test_refined_boxes_may_take_the_place_of_proposals():
     generator = np.random.default_rng(6)
     boxes = random_boxes(40, generator)
     probabilities = generator.permutation(40).astype(np.float32)[:, None] / 41
-    config = dataclasses.replace(CAFFE, nms_boxes="refined", num_regions=40)
+    config = CAFFE.replace(nms_boxes="refined", num_regions=40)
     moved = make_candidates(boxes, probabilities, np.float32([3.25]))
     choice = select_regions(moved, config, offset=1.0)
     expected, _ = survivors_slowly(boxes + np.float32(3.25), probabilities, config, 1.0)
@@ -173,7 +172,7 @@ def test_one_nms_with_a_ladder_is_the_slow_one(seed, crowding):
     generator = np.random.default_rng(seed)
     boxes = random_boxes(90, generator, side=crowding)
     probabilities = softmax(2 * generator.standard_normal((90, 12)))
-    for config in (HF, dataclasses.replace(SMALL, score_threshold=0.25, num_regions=9)):
+    for config in (HF, SMALL.replace(score_threshold=0.25, num_regions=9)):
         choice = select_regions(make_candidates(boxes, probabilities), config)
         assert choice.candidates.tolist() == agnostic_slowly(boxes, probabilities, config)
         assert choice.classes.tolist() == probabilities.argmax(1)[choice.candidates].tolist()

@@ -118,7 +118,7 @@ def test_a_detector_without_vectors_is_refused():
     for name in ("ssd300_vgg16", "bogus", "resnet50"):
         with pytest.raises(ValueError, match=f"Got the detector '{name}'; expected one of"):
             TorchvisionExtractor.from_torchvision(name)
-    with pytest.raises(ValueError, match="num_regions is 0"):
+    with pytest.raises(ValueError, match="num_regions: got 0"):
         TorchvisionExtractor.from_torchvision(NAME, num_regions=0)
 
 

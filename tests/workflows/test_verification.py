@@ -109,8 +109,7 @@ def small_published(feature_dim=2048):
         object_names=[f"object {index}" for index in range(1600)],
         attribute_names=[f"attribute {index}" for index in range(400)],
     )
-    config = replace(
-        config,
+    config = config.replace(
         stem_width=8,
         stage_depths=(1, 1, 1),
         stage_inner_widths=(4, 8, 8),

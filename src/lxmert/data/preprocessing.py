@@ -1,18 +1,19 @@
 """How text and pixels were prepared for a model: a small file that travels with its weights."""
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from lxmert.files import write_text
+from pydantic import Field
+
+from lxmert.files import write_json
+from lxmert.records import Record
 
 FILE_NAME = "preprocessor_config.json"
 EYES_FOLDER = "eyes"
 """Where a model folder keeps the extractor that it was trained on."""
 
 
-@dataclass(frozen=True)
-class PreprocessorConfig:
+class PreprocessorConfig(Record):
     """What an input must be like for the model beside it.
 
     Attributes:
@@ -22,13 +23,12 @@ class PreprocessorConfig:
     """
 
     extractor: str
-    max_text_length: int = 20
-    box_form: str = "normalized_xyxy"
+    max_text_length: Annotated[int, Field(ge=3, le=100_000)] = 20
+    box_form: Literal["normalized_xyxy"] = "normalized_xyxy"
 
     def save(self, folder: str | Path) -> None:
         """Write the file into a model folder."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        write_text(Path(folder) / FILE_NAME, text)
+        write_json(Path(folder) / FILE_NAME, self.to_dict())
 
     @classmethod
     def load(cls, folder: str | Path) -> "PreprocessorConfig":
@@ -36,7 +36,7 @@ class PreprocessorConfig:
 
         Raises:
             FileNotFoundError: if the folder has none.
-            ValueError: if it holds other keys than expected.
+            ValueError: if it holds anything else.
         """
         path = Path(folder) / FILE_NAME
         if not path.is_file():
@@ -45,15 +45,4 @@ class PreprocessorConfig:
                 "model expects: train it with `lxmert train`, which writes the file, or name the "
                 "eyes that it was trained with (--eyes, in Python eyes=...)"
             )
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): copy it again") from error
-        if set(record) != set(asdict(cls(""))):
-            raise ValueError(
-                f"{path} has the keys {sorted(record)}, expected {sorted(asdict(cls('')))}"
-            )
-        config = cls(**record)
-        if config.box_form != cls.box_form:
-            raise ValueError(f"{path} has box_form {config.box_form!r}, expected {cls.box_form!r}")
-        return config
+        return cls.from_file(path)

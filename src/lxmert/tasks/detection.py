@@ -69,20 +69,23 @@ class DetectionData:
         return read_coco(path, image_folder=self.images or path.parent / "images")
 
 
+_DEFAULTS = DetectorConfig(object_names=("object",))
+
+
 @dataclass(frozen=True)
 class DetectorSettings:
     """The `[model]` table; `DetectorConfig` says what each means."""
 
-    stage_depths: tuple[int, ...] = DetectorConfig.stage_depths
-    stage_inner_widths: tuple[int, ...] = DetectorConfig.stage_inner_widths
-    stage_widths: tuple[int, ...] = DetectorConfig.stage_widths
-    anchor_sizes: tuple[float, ...] = DetectorConfig.anchor_sizes
-    feature_dim: int = DetectorConfig.feature_dim
-    shorter_side: int = DetectorConfig.shorter_side
-    longer_side: int = DetectorConfig.longer_side
-    num_regions: int = DetectorConfig.num_regions
-    score_threshold: float = DetectorConfig.score_threshold
-    nms_threshold: float = DetectorConfig.nms_threshold
+    stage_depths: tuple[int, ...] = _DEFAULTS.stage_depths
+    stage_inner_widths: tuple[int, ...] = _DEFAULTS.stage_inner_widths
+    stage_widths: tuple[int, ...] = _DEFAULTS.stage_widths
+    anchor_sizes: tuple[float, ...] = _DEFAULTS.anchor_sizes
+    feature_dim: int = _DEFAULTS.feature_dim
+    shorter_side: int = _DEFAULTS.shorter_side
+    longer_side: int = _DEFAULTS.longer_side
+    num_regions: int = _DEFAULTS.num_regions
+    score_threshold: float = _DEFAULTS.score_threshold
+    nms_threshold: float = _DEFAULTS.nms_threshold
 
 
 @dataclass(frozen=True)

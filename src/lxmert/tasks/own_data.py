@@ -258,7 +258,7 @@ class OwnDataTask:
         assert isinstance(self.model, SeeingModel)
         eyes = GridExtractor(copy.deepcopy(self.model.eyes))
         preprocessor = PreprocessorConfig(
-            eyes.fingerprint, max_text_length=self.settings.model.max_text_length
+            extractor=eyes.fingerprint, max_text_length=self.settings.model.max_text_length
         )
         save_model(folder, self.model.model, self.tokenizer, preprocessor, eyes, self.blind)
 

@@ -291,7 +291,9 @@ def _ends(wanted: Wanted) -> dict[str, object]:
 
 
 def _preprocessor(settings: ModelSettings, store: RegionSource) -> PreprocessorConfig:
-    return PreprocessorConfig(store.header.extractor, max_text_length=settings.max_text_length)
+    return PreprocessorConfig(
+        extractor=store.header.extractor, max_text_length=settings.max_text_length
+    )
 
 
 def _is_bert(source: str) -> bool:

@@ -3,21 +3,21 @@
 Legend: `side` pixels of the resized picture; `rows` and `columns` of the feature map.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision  # type: ignore[import-untyped]
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, fx, nn
 
+from lxmert.records import Items, Number, Positive, Record
 from lxmert.schema import Regions
 from lxmert.vision.batching import check_list, stream_regions
 from lxmert.vision.cells import CELL_NAMES, cell_boxes, cell_regions
@@ -25,7 +25,7 @@ from lxmert.vision.checkpoints import read_tensors
 from lxmert.vision.folders import fingerprint_of, load_weights, read_config, save_folder
 from lxmert.vision.preprocess import ImageInput, load_image
 
-BACKBONE_GRID_TYPE = "backbone-grid"
+BACKBONE_GRID_TYPE: Literal["backbone-grid"] = "backbone-grid"
 DOWNLOAD = "DEFAULT"
 """In the place of a file: the weights that the library recommends, fetched where they are not."""
 
@@ -33,15 +33,16 @@ _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+_three = Field(min_length=3, max_length=3)
 _OTHER_INPUT = ("googlenet", "inception_v3")
 """With trained weights these change the pixels once more, and without they do not."""
 
 
-@dataclass(frozen=True)
-class BackboneGridConfig:
+class BackboneGridConfig(Record):
     """Everything but the weights; saved as `config.json` beside them.
 
     Attributes:
+        model_type: which kind of extractor this is.
         library: "torchvision" or "timm", where the network comes from.
         model: its name there.
         side: whole pictures are stretched to this height and width, whatever their shape.
@@ -50,47 +51,13 @@ class BackboneGridConfig:
         pixel_std: what the difference is divided by.
     """
 
-    library: str
+    model_type: Literal["backbone-grid"] = BACKBONE_GRID_TYPE
+    library: Literal["torchvision", "timm"]
     model: str
-    side: int
-    interpolation: str
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if self.library not in ("torchvision", "timm"):
-            raise ValueError(f"library is {self.library!r}; expected 'torchvision' or 'timm'.")
-        if self.interpolation not in _RESAMPLING:
-            raise ValueError(
-                f"interpolation is {self.interpolation!r}; expected 'bilinear' or 'bicubic'."
-            )
-        if self.side < 1:
-            raise ValueError(f"side is {self.side}; expected at least 1 pixel.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the type of model in front."""
-        values = {"model_type": BACKBONE_GRID_TYPE, **dataclasses.asdict(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "BackboneGridConfig":
-        """Build a configuration from `to_dict`'s result.
-
-        Raises:
-            ValueError: for another type of model or other keys.
-        """
-        names = [entry.name for entry in dataclasses.fields(cls)]
-        expected = {"model_type", *names}
-        if values.get("model_type") != BACKBONE_GRID_TYPE or values.keys() != expected:
-            raise ValueError(
-                f"Got a configuration of model_type {values.get('model_type')!r} with "
-                f"{sorted(values)}; expected {BACKBONE_GRID_TYPE!r} with {sorted(expected)}."
-            )
-        fields: dict[str, Any] = {
-            name: tuple(values[name]) if isinstance(values[name], list) else values[name]
-            for name in names
-        }
-        return cls(**fields)
+    side: Annotated[int, Field(ge=1, le=4096)]
+    interpolation: Literal["bilinear", "bicubic"]
+    pixel_mean: Annotated[Items[Number], _three]
+    pixel_std: Annotated[Items[Positive], _three]
 
 
 class BackboneGridExtractor:
@@ -206,7 +173,7 @@ class BackboneGridExtractor:
             FileNotFoundError: if a file is missing.
             ValueError: if configuration or weights are of something else.
         """
-        config = BackboneGridConfig.from_dict(read_config(Path(path)))
+        config = read_config(Path(path), BackboneGridConfig)
         if config.library == "timm":
             trunk: nn.Module = _TimmTrunk(config.model, None)
         else:

@@ -325,7 +325,7 @@ def _check_config(path: Path) -> None:
             f"There is no {CONFIG_NAME} beside the weights in {str(path.parent)!r}; expected both "
             "from one `save_pretrained`."
         )
-    DetectorConfig.from_json(path)
+    DetectorConfig.from_file(path)
 
 
 def _norm(weight: Tensor) -> float:

@@ -1,29 +1,30 @@
 """What a detector is made of, how it reads a picture and which regions it hands over."""
 
-import dataclasses
-import difflib
-import json
 import math
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from lxmert.records import LATER, Count, Items, NonNegative, Number, Positive, Record, Share
 from lxmert.vision.presets import PRESETS
 
 CONFIG_NAME = "config.json"
-MODEL_TYPE = "lxmert-detector"
+MODEL_TYPE: Literal["lxmert-detector"] = "lxmert-detector"
 PRESET_GROUP = "attribute"
 """Name of the one attribute group of the published detector."""
 
-# A file leaves such a field out while it has its default: a setting that did not exist when a
-# detector was trained must not change its fingerprint, which names all stores made with it.
-_LATER: dict[str, Any] = {"later": True}
+# Ranges refuse what no extractor can be, long before what memory allows.
+_Width = Annotated[int, Field(ge=1, le=65_536)]
+_Depth = Annotated[int, Field(ge=1, le=256)]
+_Step = Annotated[int, Field(ge=1, le=64)]
+_Side = Annotated[int, Field(ge=1, le=10_000)]
+_Regions = Annotated[int, Field(ge=1, le=10_000)]
+_three = Field(min_length=3, max_length=3)
+_some = Field(min_length=1)
 
 
-@dataclass(frozen=True)
-class DetectorConfig:
+class DetectorConfig(Record):
     """Everything but the weights of a region detector; saved as `config.json` beside them.
 
     The defaults are the small detector for pictures of about 160 pixels with objects of 10-40
@@ -31,6 +32,7 @@ class DetectorConfig:
     the resized picture.
 
     Attributes:
+        model_type: which kind of extractor this is.
         object_names: name of each object class; the class id is the position.
         attribute_groups: name of a group -> its attributes, at most one of which is named for an
             object, such as `{"color": ("red", "blue"), "size": ("small", "large")}`. An attribute
@@ -104,95 +106,77 @@ class DetectorConfig:
         nms_ladder: thresholds that follow it.
     """
 
-    object_names: tuple[str, ...]
-    attribute_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    stem_width: int = 24
-    stem_kernel: int = field(default=3, metadata=_LATER)
-    stem_pool: Literal["none", "ceil", "padded"] = field(default="none", metadata=_LATER)
-    block: Literal["basic", "bottleneck"] = field(default="basic", metadata=_LATER)
-    stage_depths: tuple[int, ...] = (1, 1, 2)
-    stage_inner_widths: tuple[int, ...] = (32, 64, 128)
-    stage_widths: tuple[int, ...] = (32, 64, 128)
-    stage_strides: tuple[int, ...] = (2, 2, 1)
+    model_type: Literal["lxmert-detector"] = MODEL_TYPE
+    object_names: Annotated[Items[str], _some]
+    attribute_groups: Mapping[str, Annotated[Items[str], _some]] = Field(default_factory=dict)
+    stem_width: _Width = 24
+    stem_kernel: Annotated[_Step, LATER] = 3
+    stem_pool: Annotated[Literal["none", "ceil", "padded"], LATER] = "none"
+    block: Annotated[Literal["basic", "bottleneck"], LATER] = "basic"
+    stage_depths: Annotated[Items[_Depth], _three] = (1, 1, 2)
+    stage_inner_widths: Annotated[Items[_Width], _three] = (32, 64, 128)
+    stage_widths: Annotated[Items[_Width], _three] = (32, 64, 128)
+    stage_strides: Annotated[Items[_Step], _three] = (2, 2, 1)
     norm: Literal["batch", "frozen"] = "batch"
-    anchor_sizes: tuple[float, ...] = (13.0, 20.0, 32.0)
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    anchor_rounding: bool = field(default=False, metadata=_LATER)
-    anchor_offset: float = field(default=0.5, metadata=_LATER)
-    anchors_stored: bool = field(default=False, metadata=_LATER)
-    proposal_width: int | None = field(default=None, metadata=_LATER)
-    proposal_candidates: int | None = field(default=None, metadata=_LATER)
-    proposals: int = 64
-    proposal_min_side: float = field(default=2.0, metadata=_LATER)
-    min_side_unit: Literal["resized", "original"] = field(default="resized", metadata=_LATER)
-    min_side_when: Literal["before", "after"] = field(default="after", metadata=_LATER)
-    proposal_nms_threshold: float = field(default=0.7, metadata=_LATER)
-    nms_ties: Literal["keep", "drop"] = field(default="keep", metadata=_LATER)
-    side_offset: float = field(default=0.0, metadata=_LATER)
-    clip_margin: float = field(default=0.0, metadata=_LATER)
+    anchor_sizes: Annotated[Items[Positive], _some] = (13.0, 20.0, 32.0)
+    anchor_ratios: Annotated[Items[Positive], _some] = (0.5, 1.0, 2.0)
+    anchor_rounding: Annotated[bool, LATER] = False
+    anchor_offset: Annotated[Share, LATER] = 0.5
+    anchors_stored: Annotated[bool, LATER] = False
+    proposal_width: Annotated[_Width | None, LATER] = None
+    proposal_candidates: Annotated[Count | None, LATER] = None
+    proposals: _Regions = 64
+    proposal_min_side: Annotated[NonNegative, LATER] = 2.0
+    min_side_unit: Annotated[Literal["resized", "original"], LATER] = "resized"
+    min_side_when: Annotated[Literal["before", "after"], LATER] = "after"
+    proposal_nms_threshold: Annotated[Share, LATER] = 0.7
+    nms_ties: Annotated[Literal["keep", "drop"], LATER] = "keep"
+    side_offset: Annotated[NonNegative, LATER] = 0.0
+    clip_margin: Annotated[NonNegative, LATER] = 0.0
     # A delta beyond Fast R-CNN's limit would overflow exp.
-    max_log_scale: float | None = field(default=math.log(1000.0 / 16), metadata=_LATER)
-    pooling: Literal["align", "pool"] = field(default="align", metadata=_LATER)
-    pooled_size: int = 6
-    head_depth: int = 2
-    head_stride: int = field(default=2, metadata=_LATER)
-    head_dilation: int = field(default=1, metadata=_LATER)
-    head_inner_width: int = 128
-    feature_dim: int = 256
-    class_specific_boxes: bool = field(default=False, metadata=_LATER)
-    embedding_dim: int = 32
-    embed_background: bool = field(default=False, metadata=_LATER)
-    attribute_dim: int = 128
-    attribute_none: Literal["absent", "counted", "ignored"] = field(
-        default="absent", metadata=_LATER
-    )
-    anchor_samples: int = 128
-    region_samples: int = 32
-    shorter_side: int = 160
-    longer_side: int = 320
-    round_before_limit: bool = field(default=False, metadata=_LATER)
-    size_rounding: Literal["half_even", "half_up"] = field(default="half_even", metadata=_LATER)
-    resize: Literal["antialias", "scale", "size", "pillow"] = field(
-        default="antialias", metadata=_LATER
-    )
+    max_log_scale: Annotated[Positive | None, LATER] = math.log(1000.0 / 16)
+    pooling: Annotated[Literal["align", "pool"], LATER] = "align"
+    pooled_size: _Step = 6
+    head_depth: _Depth = 2
+    head_stride: Annotated[_Step, LATER] = 2
+    head_dilation: Annotated[_Step, LATER] = 1
+    head_inner_width: _Width = 128
+    feature_dim: _Width = 256
+    class_specific_boxes: Annotated[bool, LATER] = False
+    embedding_dim: _Width = 32
+    embed_background: Annotated[bool, LATER] = False
+    attribute_dim: _Width = 128
+    attribute_none: Annotated[Literal["absent", "counted", "ignored"], LATER] = "absent"
+    anchor_samples: Count = 128
+    region_samples: Count = 32
+    shorter_side: _Side = 160
+    longer_side: _Side = 320
+    round_before_limit: Annotated[bool, LATER] = False
+    size_rounding: Annotated[Literal["half_even", "half_up"], LATER] = "half_even"
+    resize: Annotated[Literal["antialias", "scale", "size", "pillow"], LATER] = "antialias"
     channel_order: Literal["RGB", "BGR"] = "RGB"
-    pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
-    selection: Literal["agnostic", "survivors", "per_class"] = field(
-        default="agnostic", metadata=_LATER
-    )
-    nms_boxes: Literal["proposal", "refined"] = field(default="refined", metadata=_LATER)
-    output_boxes: Literal["proposal", "refined"] = field(default="refined", metadata=_LATER)
-    features_from: Literal["box", "proposal"] = field(default="box", metadata=_LATER)
-    num_regions: int = 36
-    min_regions: int = field(default=0, metadata=_LATER)
-    fill_up: bool = field(default=False, metadata=_LATER)
-    score_threshold: float = 0.1
-    nms_threshold: float = 0.5
-    nms_ladder: tuple[float, ...] = field(default=(), metadata=_LATER)
+    pixel_mean: Annotated[Items[Number], _three] = (123.675, 116.28, 103.53)
+    pixel_std: Annotated[Items[Positive], _three] = (58.395, 57.12, 57.375)
+    selection: Annotated[Literal["agnostic", "survivors", "per_class"], LATER] = "agnostic"
+    nms_boxes: Annotated[Literal["proposal", "refined"], LATER] = "refined"
+    output_boxes: Annotated[Literal["proposal", "refined"], LATER] = "refined"
+    features_from: Annotated[Literal["box", "proposal"], LATER] = "box"
+    num_regions: _Regions = 36
+    min_regions: Annotated[int, Field(ge=0), LATER] = 0
+    fill_up: Annotated[bool, LATER] = False
+    score_threshold: Share = 0.1
+    nms_threshold: Share = 0.5
+    nms_ladder: Annotated[Items[Share], LATER] = ()
 
-    def __post_init__(self) -> None:
-        if not self.object_names:
-            raise ValueError("object_names is empty; a detector needs at least one class.")
-        stages = {
-            name: len(getattr(self, name))
-            for name in ("stage_depths", "stage_inner_widths", "stage_widths", "stage_strides")
-        }
-        if set(stages.values()) != {3}:
-            raise ValueError(f"Got {stages} values; res2, res3 and res4 need three of each.")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                expected = " or ".join(repr(choice) for choice in choices)
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}.")
-        if not 0 <= self.min_regions <= self.num_regions:
-            raise ValueError(
-                f"min_regions is {self.min_regions}; expected 0 to num_regions, "
-                f"which is {self.num_regions}."
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong between fields, each of which is right by itself."""
+        if self.min_regions > self.num_regions:
+            yield (
+                f"min_regions: got {self.min_regions}, expected at most num_regions, "
+                f"which is {self.num_regions}"
             )
         if self.shorter_side > self.longer_side:
-            raise ValueError(
-                f"shorter_side {self.shorter_side} exceeds longer_side {self.longer_side}."
-            )
+            yield f"shorter_side: {self.shorter_side} exceeds longer_side {self.longer_side}"
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -222,7 +206,7 @@ class DetectorConfig:
 
         Args:
             name: "caffe", which wrote the features that LXMERT was trained on, "detectron2" or
-                "hf"; `dataclasses.replace` changes single settings of the result.
+                "hf"; `replace` changes single settings of the result.
             object_names: names of its classes, 1600 for the published weights.
             attribute_names: names of its attributes, 400 for the published weights.
 
@@ -233,71 +217,3 @@ class DetectorConfig:
             raise ValueError(f"Got the preset {name!r}; expected one of {', '.join(PRESETS)}.")
         groups = {PRESET_GROUP: tuple(attribute_names)} if attribute_names else {}
         return cls(object_names=tuple(object_names), attribute_groups=groups, **PRESETS[name])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the type of model in front."""
-        values = {
-            entry.name: getattr(self, entry.name)
-            for entry in dataclasses.fields(self)
-            if not ("later" in entry.metadata and getattr(self, entry.name) == entry.default)
-        }
-        values["attribute_groups"] = {
-            group: list(names) for group, names in self.attribute_groups.items()
-        }
-        return {"model_type": MODEL_TYPE} | {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DetectorConfig":
-        """Build a configuration from `to_dict`'s result.
-
-        Raises:
-            ValueError: for another type of model, an unknown or a missing key.
-        """
-        values = dict(values)
-        model_type = values.pop("model_type", None)
-        if model_type != MODEL_TYPE:
-            raise ValueError(
-                f"model_type is {model_type!r}; expected {MODEL_TYPE!r}, a folder that "
-                "`lxmert train` wrote for a detection recipe."
-            )
-        for name in values:
-            if name not in _field_names():
-                near = difflib.get_close_matches(name, _field_names(), n=1, cutoff=0.0)[0]
-                raise ValueError(f"Unknown detector setting {name!r}; the nearest is {near!r}.")
-        if "object_names" not in values:
-            raise ValueError("object_names is missing; list the names of the object classes.")
-        groups = values.pop("attribute_groups", {})
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(
-            **fields, attribute_groups={group: tuple(names) for group, names in groups.items()}
-        )
-
-    @classmethod
-    def from_json(cls, path: Path) -> "DetectorConfig":
-        """Read a configuration from a `config.json`."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is damaged ({error}); expected JSON: copy it again from where the "
-                "detector was trained."
-            ) from error
-        return cls.from_dict(values)
-
-
-def _field_names() -> list[str]:
-    return [entry.name for entry in dataclasses.fields(DetectorConfig)]
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    name: typing.get_args(kind)
-    for name, kind in typing.get_type_hints(DetectorConfig).items()
-    if typing.get_origin(kind) is Literal
-}
-"""Field -> the values that it may have."""

@@ -96,10 +96,10 @@ class Detector(nn.Module):
         """
         config = self.config
         if score_threshold is not None:
-            config = dataclasses.replace(config, score_threshold=score_threshold)
+            config = config.replace(score_threshold=score_threshold)
         if num_regions is not None:
             low, high = num_regions
-            config = dataclasses.replace(config, min_regions=low, num_regions=high)
+            config = config.replace(min_regions=low, num_regions=high)
         if scales is None:
             scales = image_sizes.new_ones(len(image_sizes), dtype=torch.float32)
         feature_map = self.backbone(pixel_values, image_sizes)

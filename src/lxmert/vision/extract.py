@@ -12,13 +12,7 @@ from lxmert.schema import Regions
 from lxmert.vision.batching import check_list, stream_regions
 from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
 from lxmert.vision.detector import Detections, Detector
-from lxmert.vision.folders import (
-    WEIGHTS_NAME,
-    fingerprint_of,
-    load_weights,
-    read_config,
-    save_folder,
-)
+from lxmert.vision.folders import WEIGHTS_NAME, fingerprint_of, load_folder, save_folder
 from lxmert.vision.heads import Description
 from lxmert.vision.inference import Precision, computing, make_fast
 from lxmert.vision.preprocess import (
@@ -86,8 +80,7 @@ class RegionExtractor:
         if folder is None:
             detector = load_published_detector(path)
         else:
-            detector = Detector(DetectorConfig.from_dict(read_config(folder)))
-            load_weights(folder, detector)
+            detector = load_folder(folder, DetectorConfig, Detector)
         return cls(detector, device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -8,7 +8,7 @@ from lxmert.schema import Regions
 from lxmert.vision.backbone_grid import BACKBONE_GRID_TYPE, BackboneGridExtractor
 from lxmert.vision.configuration import CONFIG_NAME, MODEL_TYPE
 from lxmert.vision.extract import RegionExtractor, find_folder
-from lxmert.vision.folders import read_config
+from lxmert.vision.folders import read_type
 from lxmert.vision.grid import GRID_TYPE, GridExtractor
 from lxmert.vision.inference import Precision
 from lxmert.vision.preprocess import ImageInput
@@ -101,7 +101,7 @@ def open_eyes(path: str | Path, *, device: str = "cpu", precision: Precision = "
     folder = find_folder(Path(path))
     if folder is None:
         return RegionExtractor.from_pretrained(path, device=device, precision=precision)
-    model_type = read_config(folder).get("model_type")
+    model_type = read_type(folder)
     if model_type not in EXTRACTORS:
         raise ValueError(
             f"{folder / CONFIG_NAME} is of model_type {model_type!r}; expected eyes, one of "

@@ -3,17 +3,23 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lxmert.vision.configuration import CONFIG_NAME
+from lxmert.files import read_json_object
+from lxmert.records import MAX_RECORD_BYTES, Record
+from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
 
 WEIGHTS_NAME = "model.safetensors"
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_folder(folder: Path, config: Mapping[str, Any], module: nn.Module) -> None:
@@ -27,30 +33,67 @@ def save_folder(folder: Path, config: Mapping[str, Any], module: nn.Module) -> N
     temporary.replace(folder / CONFIG_NAME)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of an extractor, of whichever kind.
+def read_type(folder: Path) -> str:
+    """Return which kind of extractor a folder holds, "" if its configuration does not say.
 
     Raises:
-        FileNotFoundError: if there is none, or no weights beside it.
+        FileNotFoundError: if there is no configuration, or no weights beside it.
         ValueError: if it is damaged.
     """
+    _check_files(folder)
+    values = read_json_object(
+        folder / CONFIG_NAME, remedy=DetectorConfig.remedy, limit=MAX_RECORD_BYTES
+    )
+    kind = values.get("model_type")
+    return kind if isinstance(kind, str) else ""
+
+
+def read_config(folder: Path, kind: type[R]) -> R:
+    """Read the configuration of an extractor; errors as for `read_type`."""
+    _check_files(folder)
+    return kind.from_file(folder / CONFIG_NAME)
+
+
+def _check_files(folder: Path) -> None:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"Got the folder {str(folder)!r}, which has no {name}; expected a detector: "
                 "train one with `lxmert train` and a detection recipe, or check the path."
             )
-    path = folder / CONFIG_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+
+
+def load_folder(folder: Path, kind: type[R], build: Callable[[R], M]) -> M:
+    """Build an extractor's network from its configuration and fill it with its weights.
+
+    Its size is compared with the file's before memory is taken.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if one is damaged, or they do not belong together.
+    """
+    config = read_config(folder, kind)
+    with torch.device("meta"):
+        needed = sum(values.nbytes for values in build(config).state_dict().values())
+    held = _size(folder / WEIGHTS_NAME)
+    if needed > held:
         raise ValueError(
-            f"{path} is damaged ({error}); expected JSON: copy it again from where the "
-            "detector was trained."
-        ) from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object.")
-    return values
+            f"{folder / CONFIG_NAME} describes a network of {needed >> 10} KiB, but "
+            f"{WEIGHTS_NAME} beside it has {held >> 10} KiB; expected both from one "
+            "`save_pretrained`: copy them again"
+        )
+    module = build(config)
+    load_weights(folder, module)
+    return module
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file of weights, which must be one."""
+    try:
+        with safe_open(path, framework="pt"):
+            return path.stat().st_size
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:
@@ -62,15 +105,19 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(load_file(folder / WEIGHTS_NAME))
     except SafetensorError as error:
-        raise ValueError(
-            f"{str(folder / WEIGHTS_NAME)!r} is damaged ({error}); expected safetensors: copy "
-            "it again from where the detector was trained."
-        ) from error
+        raise _damaged(folder / WEIGHTS_NAME, error) from error
     except RuntimeError as error:
         raise ValueError(
             f"The weights in {str(folder / WEIGHTS_NAME)!r} do not fit the {CONFIG_NAME} "
             f"beside them; expected both from one `save_pretrained`: {error}"
         ) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} is damaged ({error}); expected safetensors: copy it again from where the "
+        "detector was trained."
+    )
 
 
 def fingerprint_of(config: Mapping[str, Any], module: nn.Module) -> str:

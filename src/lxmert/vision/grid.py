@@ -4,52 +4,53 @@ They are trained together with the model that reads them. Legend: `side` pixels 
 picture, `cells` of the last feature map, row by row.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 
+from lxmert.records import Items, Record
 from lxmert.schema import Regions
 from lxmert.vision.batching import check_list, stream_regions
 from lxmert.vision.cells import CELL_NAMES, cell_boxes, cell_regions
-from lxmert.vision.folders import fingerprint_of, load_weights, read_config, save_folder
+from lxmert.vision.folders import fingerprint_of, load_folder, save_folder
 from lxmert.vision.preprocess import ImageInput, load_image
 
-GRID_TYPE = "lxmert-grid"
+GRID_TYPE: Literal["lxmert-grid"] = "lxmert-grid"
+_Width = Annotated[int, Field(ge=1, le=65_536)]
 _WIDTHS = (16, 16, 32, 64, 128, 128)
 _FEWEST_CELLS, _MOST_CELLS = 4, 6
 _SMALLEST_CELL = 16
 
 
-@dataclass(frozen=True)
-class GridConfig:
+class GridConfig(Record):
     """Everything but the weights of a grid; saved as `config.json` beside them.
 
     Attributes:
+        model_type: which kind of extractor this is.
         side: pictures are resized to this height and width; a multiple of the stride.
         widths: channels after each stage, each of which halves height and width.
         feature_dim: length of a cell's feature.
     """
 
-    side: int = 96
-    widths: tuple[int, ...] = (32, 64, 128, 128)
-    feature_dim: int = 128
+    model_type: Literal["lxmert-grid"] = GRID_TYPE
+    side: Annotated[int, Field(ge=1, le=4096)] = 96
+    widths: Annotated[Items[_Width], Field(min_length=1, max_length=12)] = (32, 64, 128, 128)
+    feature_dim: _Width = 128
 
-    def __post_init__(self) -> None:
-        if not self.widths or any(width < 1 for width in self.widths):
-            raise ValueError(f"widths is {self.widths}; expected one or more numbers above 0.")
-        if self.side <= 0 or self.side % self.stride:
-            raise ValueError(f"side is {self.side}; expected a multiple of {self.stride}.")
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong between fields, each of which is right by itself."""
+        if self.side % self.stride:
+            yield f"side: got {self.side}, expected a multiple of {self.stride}"
 
     @property
     def stride(self) -> int:
@@ -60,28 +61,6 @@ class GridConfig:
     def cells_per_side(self) -> int:
         """Cells in each row and each column."""
         return self.side // self.stride
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the type of model in front."""
-        return {"model_type": GRID_TYPE, **dataclasses.asdict(self), "widths": list(self.widths)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "GridConfig":
-        """Build a configuration from `to_dict`'s result.
-
-        Raises:
-            ValueError: for another type of model or other keys.
-        """
-        expected = cls().to_dict().keys()
-        if values.get("model_type") != GRID_TYPE or values.keys() != expected:
-            raise ValueError(
-                f"Got a configuration with {sorted(values)}; expected {list(expected)}."
-            )
-        return cls(
-            side=values["side"],
-            widths=tuple(values["widths"]),
-            feature_dim=values["feature_dim"],
-        )
 
     @classmethod
     def for_pictures(cls, typical_side: float) -> "GridConfig":
@@ -170,9 +149,7 @@ class GridExtractor:
             FileNotFoundError: if a file is missing.
             ValueError: if configuration or weights are of something else.
         """
-        eyes = GridEyes(GridConfig.from_dict(read_config(Path(path))))
-        load_weights(Path(path), eyes)
-        return cls(eyes, device=device)
+        return cls(load_folder(Path(path), GridConfig, GridEyes), device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, then `config.json`, each under its name only when whole."""

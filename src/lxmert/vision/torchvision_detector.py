@@ -1,28 +1,30 @@
 """Detectors of torchvision as eyes: their detections are the regions, fc7 is the feature."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision  # type: ignore[import-untyped]
+from pydantic import Field
 from torch import Tensor, nn
 
+from lxmert.records import Items, Record, Share
 from lxmert.schema import Regions
 from lxmert.vision.batching import check_list, stream_regions
 from lxmert.vision.checkpoints import read_tensors
 from lxmert.vision.folders import fingerprint_of, load_weights, read_config, save_folder
 from lxmert.vision.preprocess import ImageInput, load_image
 
-TORCHVISION_TYPE = "torchvision-detector"
+TORCHVISION_TYPE: Literal["torchvision-detector"] = "torchvision-detector"
 DOWNLOAD = "DEFAULT"
 """In the place of a file: the weights that torchvision recommends, fetched where they are not."""
+
+_Side = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class _Defaults(NamedTuple):
@@ -43,11 +45,11 @@ DETECTORS: dict[str, _Defaults] = {
 """The detectors of torchvision that describe a region by a vector, which others never compute."""
 
 
-@dataclass(frozen=True)
-class TorchvisionConfig:
+class TorchvisionConfig(Record):
     """Everything but the weights; saved as `config.json` beside them.
 
     Attributes:
+        model_type: which kind of extractor this is.
         model: a key of `DETECTORS`.
         object_names: name of each class without the background, by torchvision's label minus 1.
         num_regions: the most regions of a picture, by score.
@@ -58,43 +60,22 @@ class TorchvisionConfig:
         norm_epsilon: of the batch norms.
     """
 
+    model_type: Literal["torchvision-detector"] = TORCHVISION_TYPE
     model: str
-    object_names: tuple[str, ...]
-    num_regions: int
-    score_threshold: float
-    nms_threshold: float
-    shorter_side: int
-    longer_side: int
-    norm_epsilon: float
+    object_names: Annotated[Items[str], Field(min_length=1)]
+    num_regions: Annotated[int, Field(ge=1, le=10_000)]
+    score_threshold: Share
+    nms_threshold: Share
+    shorter_side: _Side
+    longer_side: _Side
+    norm_epsilon: Share
 
-    def __post_init__(self) -> None:
-        _defaults(self.model)
-        if not self.object_names:
-            raise ValueError("object_names is empty; a detector needs at least one class.")
-        if self.num_regions < 1:
-            raise ValueError(f"num_regions is {self.num_regions}; expected at least 1.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the type of model in front."""
-        values = {"model_type": TORCHVISION_TYPE, **dataclasses.asdict(self)}
-        return values | {"object_names": list(self.object_names)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TorchvisionConfig":
-        """Build a configuration from `to_dict`'s result.
-
-        Raises:
-            ValueError: for another type of model or other keys.
-        """
-        names = [entry.name for entry in dataclasses.fields(cls)]
-        expected = {"model_type", *names}
-        if values.get("model_type") != TORCHVISION_TYPE or values.keys() != expected:
-            raise ValueError(
-                f"Got a configuration of model_type {values.get('model_type')!r} with "
-                f"{sorted(values)}; expected {TORCHVISION_TYPE!r} with {sorted(expected)}."
-            )
-        fields = {name: values[name] for name in names}
-        return cls(**fields | {"object_names": tuple(values["object_names"])})
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong between fields, each of which is right by itself."""
+        if self.model not in DETECTORS:
+            yield _unknown(self.model)
+        if self.shorter_side > self.longer_side:
+            yield f"shorter_side: {self.shorter_side} exceeds longer_side {self.longer_side}"
 
 
 class TorchvisionExtractor:
@@ -178,7 +159,7 @@ class TorchvisionExtractor:
             FileNotFoundError: if a file is missing.
             ValueError: if configuration or weights are of something else.
         """
-        config = TorchvisionConfig.from_dict(read_config(Path(path)))
+        config = read_config(Path(path), TorchvisionConfig)
         model = _build(config)
         load_weights(Path(path), model)
         return cls(model, config, device=device)
@@ -257,11 +238,15 @@ class TorchvisionExtractor:
 def _defaults(name: str) -> _Defaults:
     """Return how torchvision builds a detector."""
     if name not in DETECTORS:
-        raise ValueError(
-            f"Got the detector {name!r}; expected one of torchvision that describes a region by a "
-            f"vector: {', '.join(DETECTORS)}."
-        )
+        raise ValueError(_unknown(name))
     return DETECTORS[name]
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"Got the detector {name!r}; expected one of torchvision that describes a region by a "
+        f"vector: {', '.join(DETECTORS)}"
+    )
 
 
 def _fill(

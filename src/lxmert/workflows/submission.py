@@ -202,7 +202,7 @@ class _Predictor:
 
     def __init__(self, folder: Path, sight: Sight, *, judges: bool, device: str) -> None:
         self.judges, self.device, self.sight = judges, device, sight
-        self.longest = PreprocessorConfig("").max_text_length
+        self.longest = PreprocessorConfig(extractor="").max_text_length
         if (folder / FILE_NAME).is_file():
             self.longest = PreprocessorConfig.load(folder).max_text_length
         self.tokenizer = load_tokenizer(folder)
