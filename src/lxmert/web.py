@@ -1,6 +1,11 @@
 """Opens addresses of the web and of nothing else: no files, no FTP, no redirect to them."""
 
+import time
 from collections.abc import Mapping
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from socket import socket
 from typing import Any
 from urllib.request import (
     HTTPDefaultErrorHandler,
@@ -16,27 +21,110 @@ from urllib.request import (
 SCHEMES = ("http://", "https://")
 
 
-def open_address(url: str, headers: Mapping[str, str], *, timeout: float) -> Any:
+class Deadline:
+    """The moment until which a server has time, however little it sends at a time."""
+
+    def __init__(self, seconds: float) -> None:
+        """Give it so many seconds from now."""
+        self.seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Give it the same time again, from now."""
+        self._end = time.monotonic() + self.seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            TimeoutError: if there are none.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"it took more than {self.seconds:g} seconds")
+        return left
+
+
+def open_address(url: str, headers: Mapping[str, str], deadline: Deadline) -> Any:
     """Return the response of a server, to be used in a `with` statement.
 
     Args:
         url: begins with `http://` or `https://`.
         headers: of the request, beside the one that says who asks.
-        timeout: seconds that the server may be silent.
+        deadline: ends the wait for the headers, those of redirects included, and for the body;
+            a reader that gets on may restart it.
 
     Raises:
         HTTPError: if the server does not give what is there.
-        OSError: if it is not reached.
+        OSError: if it is not reached, or not in time.
     """
     opener = OpenerDirector()
     handlers: list[Any] = [
         ProxyHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
+        _Plain(deadline),
+        _Secure(deadline),
         HTTPDefaultErrorHandler(),
         HTTPRedirectHandler(),
         HTTPErrorProcessor(),
     ]
     for handler in handlers:
         opener.add_handler(handler)
-    return opener.open(Request(url, headers={"User-Agent": "lxmert", **headers}), timeout=timeout)
+    request = Request(url, headers={"User-Agent": "lxmert", **headers})
+    return opener.open(request, timeout=deadline.left())
+
+
+class _Plain(HTTPHandler):
+    """Opens `http://`."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(partial(_connect, HTTPConnection, self._deadline), req)
+
+
+class _Secure(HTTPSHandler):
+    """Opens `https://`."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(partial(_connect, HTTPSConnection, self._deadline), req)
+
+
+def _connect(
+    kind: type[HTTPConnection], deadline: Deadline, host: str, **arguments: Any
+) -> HTTPConnection:
+    connection = kind(host, **arguments)
+    connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
+    return connection
+
+
+class _Response(HTTPResponse):
+    """A response of which no byte is awaited after the deadline."""
+
+    def __init__(self, deadline: Deadline, sock: socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = BufferedReader(_Awaited(self.fp.detach(), sock, deadline))
+
+
+class _Awaited(RawIOBase):
+    """The bytes of a socket; a server that sends one now and then is awaited no longer either."""
+
+    def __init__(self, stream: Any, sock: socket, deadline: Deadline) -> None:
+        self._stream, self._socket, self._deadline = stream, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._socket.settimeout(self._deadline.left())
+        found: int | None = self._stream.readinto(buffer)
+        return found
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

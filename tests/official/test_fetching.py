@@ -1,8 +1,11 @@
 """Downloads from servers on this machine that break off, lie, and are not there."""
 
+import errno
 import hashlib
 import io
 import json
+import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ from conftest import Command
 from downloads import write_all
 from web_server import Handler, Server, serve
 
-from lxmert.official import fetching
+from lxmert.official import downloading, fetching
 from lxmert.official.downloading import download
 from lxmert.official.fetching import Fetched, fetch, unpack
 from lxmert.official.sources import SOURCES, Remote
@@ -95,7 +98,7 @@ def test_what_breaks_off_goes_on_where_it_was_cut(
 def test_another_process_goes_on_later(tmp_path: Path, files: Files, server: Server) -> None:
     files.cuts = [100_000, 0, 0, 0, 0, 0]
     known = remote(f"{server.url}/a.bin")
-    with pytest.raises(OSError, match="failed 5 times: it ended after 100000 of"):
+    with pytest.raises(OSError, match="failed again and again: it ended after 100000 of"):
         download(known, tmp_path / "a.bin", pause=0)
     assert not (tmp_path / "a.bin").exists()
     files.cuts, server.requests[:] = [], []
@@ -152,7 +155,10 @@ def test_a_dead_first_mirror_is_passed_over(
     dead, lacking = "http://127.0.0.1:9/a.bin", f"{server.url}/b.bin"
     url = f"{server.url}/a.bin"
     assert download(remote(dead, lacking, url), tmp_path / "a.bin", pause=0) == url
-    assert "http://127.0.0.1:9/a.bin failed 5 times: [Errno 111] Connection refused" in caplog.text
+    assert (
+        "http://127.0.0.1:9/a.bin failed again and again: [Errno 111] Connection refused"
+        in caplog.text
+    )
     assert f"{lacking} answers 404 Not Found; the next address is tried" in caplog.text
 
 
@@ -209,6 +215,141 @@ def test_what_is_whole_but_has_no_name_yet_is_only_checked(
     assert (tmp_path / "a.bin").read_bytes() == BODY
     (tmp_path / ".a.bin.part").write_bytes(BODY + b"more")
     download(remote(f"{server.url}/a.bin", sha256=SHA256), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def trickle(request: Handler, head: bytes, each: bytes) -> None:
+    """Send a beginning, and then a little now and then, for as long as anyone listens."""
+    request.close_connection = True
+    try:
+        request.wfile.write(head)
+        for _ in range(1_000):
+            request.wfile.write(each)
+            time.sleep(0.01)
+    except ConnectionError:
+        pass  # the client has had enough
+
+
+@pytest.mark.parametrize(
+    ("head", "each", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Header: ", b"a", "no end of it, within 0.1 seconds"),
+        (b"HTTP/1.1 200", b" ", "no end of it, within 0.1 seconds"),
+        (b"HTTP/1.1 100 Continue\r\n", b"A: b\r\n", "no end of it, within 0.1 seconds"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /b\r\nA: ", b"a", "no end of it, within 0.1 seconds"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", "within 0.1 seconds"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"a", r"sent only \d+ bytes in 0.1 seconds"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 60_000, "sends more than 250000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", b"", "is too full"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"a", "sent only"),
+    ],
+)
+def test_a_server_that_never_ends_is_left_for_the_next(
+    tmp_path: Path,
+    files: Files,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    head: bytes,
+    each: bytes,
+    reason: str,
+) -> None:
+    """Headers that trickle and bodies without end were awaited for ever."""
+    monkeypatch.setattr(downloading, "_SILENCE", 0.1)
+    monkeypatch.setattr(downloading, "_LARGEST", 250_000)
+    with serve(lambda request, _: trickle(request, head, each)) as endless:
+        urls = f"{endless.url}/a.bin", f"{server.url}/a.bin"
+        assert download(remote(*urls), tmp_path / "a.bin", pause=0) == urls[1]
+    assert re.search(reason, caplog.text)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_an_endless_body_of_a_file_of_known_size_is_thrown_away(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an endless mirror had sent would be joined to the file of the next one."""
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    with serve(lambda request, _: trickle(request, head, bytes(400_000))) as endless:
+        known = remote(f"{endless.url}/a.bin", f"{server.url}/a.bin", sha256=SHA256)
+        known = known._replace(size=len(BODY))
+        download(known, tmp_path / "a.bin", pause=0)
+    assert f"sends more than {len(BODY)} bytes" in caplog.text
+    assert ranges(server) == [""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_wrong_first_half_does_not_spoil_the_next_mirror(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    """A mirror that sent other bytes and broke off made the good one fail the checksum."""
+    files.files, files.cuts = {"a.bin": BODY[::-1]}, [100_000, 0, 0, 0, 0, 0]
+    with serve(Files({"a.bin": BODY})) as second:
+        urls = f"{server.url}/a.bin", f"{second.url}/a.bin"
+        assert download(remote(*urls, sha256=SHA256), tmp_path / "a.bin", pause=0) == urls[1]
+        assert ranges(second) == ["bytes=100000-", ""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        "bytes 0-{last}/{total}",
+        "bytes 100001-{last}/{total}",
+        "bytes 100000-99/{total}",
+        "bytes 100000-{last}/100000",
+        "bytes 100000-200000/{total}",
+        "bytes 100000-{nines}/{total}",
+        "bytes 100000-",
+        "100000-{last}/{total}",
+        "",
+    ],
+)
+def test_a_partial_answer_of_another_range_ends(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture, content_range: str
+) -> None:
+    """A mirror that breaks off and then sends another range was asked again for ever."""
+    total = len(BODY)
+    header = content_range.format(last=total - 1, total=total, nines="9" * 5000)
+
+    def answer(request: Handler, _: str) -> None:
+        start = 100_000 if request.headers.get("Range") else 0
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(total - start))
+        request.send_header("ETag", '"v8"')
+        if start and header:
+            request.send_header("Content-Range", header)
+        request.end_headers()
+        request.wfile.write(BODY[start : start or 100_000])
+        request.close_connection = True
+
+    with serve(answer) as wrong:
+        urls = f"{wrong.url}/a.bin", f"{server.url}/a.bin"
+        assert download(remote(*urls), tmp_path / "a.bin", pause=0) == urls[1]
+        assert 5 <= len(wrong.requests) <= 10
+    assert "failed again and again: " in caplog.text
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_full_disk_is_not_the_fault_of_a_server(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk every mirror was asked five times."""
+
+    def fill(*_: object) -> Iterator[bytes]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(downloading, "_pieces", fill)
+    with pytest.raises(OSError, match=r"disk of .* is full after 0 bytes"):
+        download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, "[]", '{"url": NaN}', '{"url": 1' + "0" * 9_000])
+def test_a_damaged_note_beside_a_part_is_no_note(tmp_path: Path, server: Server, note: str) -> None:
+    """A deeply nested note was a RecursionError."""
+    (tmp_path / ".a.bin.part").write_bytes(b"half")
+    (tmp_path / ".a.bin.part.json").write_text(note)
+    download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
@@ -272,6 +413,74 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         info.external_attr = 0o120777 << 16
         archive.writestr(info, "/etc/hostname")
     with pytest.raises(ValueError, match="which leads out of its folder"):
+        unpack(path, ["x.json"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", [0o010000, 0o020000, 0o060000, 0o140000])
+def test_a_pipe_or_device_is_refused(tmp_path: Path, kind: int) -> None:
+    """Only links were refused, not other entries that are no plain files."""
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("x.json")
+        info.external_attr = (kind | 0o644) << 16
+        archive.writestr(info, "[1]")
+    with pytest.raises(ValueError, match="is no plain file"):
+        unpack(path, ["x.json"], tmp_path)
+    assert listed(tmp_path) == ["p.zip"]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_folder_is_not_taken_for_the_file_of_its_name(tmp_path: Path, marked: bool) -> None:
+    """A folder `x.json/` was unpacked as an empty file, or counted as a second one."""
+    path = tmp_path / "p.zip"
+    folder = zipfile.ZipInfo("x.json" if marked else "x.json/")
+    folder.external_attr = 0o040755 << 16 if marked else 0x10
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(folder, "")
+    with pytest.raises(ValueError, match=r"holds 0 files x.json, expected one"):
+        unpack(path, ["x.json"], tmp_path)
+    assert listed(tmp_path) == ["p.zip"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("data/x.json", "[1]")
+    assert [found.read_bytes() for found in unpack(path, ["x.json"], tmp_path)] == [b"[1]"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_nothing_is_unpacked_where_the_second_of_two_is_refused(tmp_path: Path) -> None:
+    """Entries of one name: which of them holds, nobody can tell."""
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("w.json", "x.json", "x.json"):
+            archive.writestr(name, "[1]")
+    with pytest.raises(ValueError, match=r"holds 2 files x.json, expected one"):
+        unpack(path, ["w.json", "x.json"], tmp_path)
+    assert listed(tmp_path) == ["p.zip"]
+
+
+def test_a_byte_changed_anywhere_in_a_zip_is_one_sentence(tmp_path: Path) -> None:
+    """Damage in names, extra fields and places were errors of other kinds."""
+    packed = pack({"é/x.json": b"[1, 2, 3]"})
+    path = tmp_path / "p.zip"
+    for place in range(len(packed)):
+        path.write_bytes(packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :])
+        try:
+            (found,) = unpack(path, ["x.json"], tmp_path)
+        except (ValueError, OSError) as error:
+            message = str(error)
+            found = None
+        if found is None:
+            assert re.search("p.zip|bytes are needed", message), place
+        else:
+            assert found.read_bytes() == b"[1, 2, 3]"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_methods_of_which_damage_is_no_zip_error_are_refused(tmp_path: Path, method: int) -> None:
+    """A damaged LZMA stream was a traceback of its own kind."""
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.json", b"[1, 2, 3]")
+    with pytest.raises(ValueError, match=r"p.zip is packed by another method"):
         unpack(path, ["x.json"], tmp_path)
 
 
@@ -368,11 +577,25 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a.bin": 7}', '{"a.bin": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"a.bin": 7}',
+        '{"a.bin": {}}',
+        '{"a.bin": {"files": {}}}',
+        '{"a.bin": {"origin": "x", "files": {"x": 7}}}',
+        '{"a.bin": {"origin": "x", "files": {"x": {"bytes": "7"}}}}',
+        '{"a.bin": {"origin": "x", "files": {"x": {"bytes": 1' + "0" * 400 + "}}}}",
+        '{"a.bin": {"origin": "x", "files": {"../x": {"bytes": 7}}}}',
+    ],
+)
 def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
-    """Bug: one of another form ended in a `TypeError`."""
+    """Bug: one of another form ended in a `TypeError`, a `KeyError` or a `RecursionError`."""
     (tmp_path / fetching.MANIFEST).write_text(content)
-    with pytest.raises(ValueError, match=r"fetched\.json is damaged"):
+    with pytest.raises(ValueError, match=r"fetched\.json .*: remove it, and fetch again"):
         list(fetch([remote()], tmp_path))
 
 

@@ -3,24 +3,37 @@
 import json
 import shutil
 import stat
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from lxmert.files import atomic_path, write_text
+from lxmert.files import atomic_path, child_path, read_json_object, write_text
 from lxmert.locks import FolderLock
+from lxmert.metrics.fields import int_field, record_field, text_field
 from lxmert.official.downloading import Progress, download
 from lxmert.official.downloads import file_checksum
 from lxmert.official.sources import Remote, name_within
+
+_REMEDY = "remove it, and fetch again"
 
 MANIFEST = "fetched.json"
 """What is whole in a folder of downloads: by remote file, where it came from and what it gave."""
 
 
 _CHUNK = 1 << 20
+_DAMAGE = (
+    BadZipFile,
+    EOFError,
+    RuntimeError,  # encrypted
+    UnicodeDecodeError,
+    struct.error,
+    zlib.error,
+)
+"""What the standard library raises for ZIP files that are not whole."""
 
 
 class Fetched(NamedTuple):
@@ -195,31 +208,42 @@ def unpack(path: Path, members: Sequence[str], folder: Path) -> list[Path]:
             _check_space(folder, sum(info.file_size for info in chosen))
             for info, name in zip(chosen, members, strict=True):
                 _unpack_one(archive, info, folder / name)
-    except (BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # the last: encrypted
+    except _DAMAGE as error:
         raise ValueError(f"{path} is damaged ({error}): remove it and fetch it again") from error
     return [folder / name for name in members]
 
 
 def _unpack_one(archive: ZipFile, info: ZipInfo, target: Path) -> None:
-    with atomic_path(target) as partial, archive.open(info) as source, partial.open("wb") as file:
+    try:
+        stream = archive.open(info)
+    except OSError as error:
+        raise BadZipFile(f"{info.filename[:60]!r} is not where it should be") from error
+    with stream as source, atomic_path(target) as partial, partial.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
 
 
 def _member(path: Path, archive: ZipFile, name: str) -> ZipInfo:
-    """Return the only member of a name, after a look at all of them."""
+    """Return the only file of a name, after a look at all members."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         absolute = info.filename.startswith(("/", "\\")) or ":" in (parts[0] if parts else "")
-        if absolute or ".." in parts or stat.S_ISLNK(info.external_attr >> 16):
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the packer knew none
+        if absolute or ".." in parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(
-                f"{path} holds {info.filename!r}, which leads out of its folder: it is not the "
-                "official file, so remove it"
+                f"{path} holds {info.filename[:60]!r}, which leads out of its folder or is no "
+                "plain file: it is not the official file, so remove it"
             )
     found = [i for i in archive.infolist() if PurePosixPath(i.filename).name == name]
+    found = [i for i in found if not i.is_dir() and not stat.S_ISDIR(i.external_attr >> 16)]
     if len(found) != 1:
         raise ValueError(
             f"{path} holds {len(found)} files {name}, expected one: if it is of another release, "
             "remove it and fetch the right one"
+        )
+    if found[0].compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise ValueError(
+            f"{path} is packed by another method than official files: unpack it yourself and name "
+            "the folder with --from"
         )
     return found[0]
 
@@ -242,12 +266,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         return {}
+    content = read_json_object(path, remedy=_REMEDY)
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        for name in content:
+            entry = record_field(content, name)
+            text_field(entry, "origin")
+            files = record_field(entry, "files")
+            for file in files:
+                int_field(record_field(files, file), "bytes")
+                child_path(folder, file)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, and fetch again") from error
-    entries = list(content.values()) if isinstance(content, dict) else [None]
-    if not all(isinstance(e, dict) and isinstance(e.get("files"), dict) for e in entries):
-        raise ValueError(f"{path} is damaged (it lists no files): remove it, and fetch again")
-    assert isinstance(content, dict)
+        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}") from error
     return content

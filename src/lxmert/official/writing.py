@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from lxmert.files import write_text
+from lxmert.files import read_json_object, write_text
+from lxmert.metrics.fields import record_field
 from lxmert.official.build import Sentence
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -79,7 +80,7 @@ class Writer:
         self._files.close()
         (self._folder / MANIFEST).unlink(missing_ok=True)
         for name in self._old:
-            (self._folder / Path(name).name).unlink(missing_ok=True)
+            (self._folder / name).unlink(missing_ok=True)
         for name in self.outputs:
             _partial(self._folder, name).replace(self._folder / f"{name}.jsonl")
         for name, text in {**extra, MANIFEST: json.dumps(manifest, indent=1) + "\n"}.items():
@@ -133,11 +134,13 @@ def _listed(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["outputs"])
-    except (ValueError, KeyError, TypeError) as error:
+        outputs = record_field(read_json_object(path), "outputs")
+    except ValueError as error:
         raise ValueError(
-            f"{path} is damaged or of another program: remove it, or choose another folder"
+            f"{path} is damaged or of another program ({error}): remove it, or choose another "
+            "folder"
         ) from error
+    return [name for name in outputs if name == Path(name).name and name.endswith(".jsonl")]
 
 
 def _partial(folder: Path, name: str) -> Path:

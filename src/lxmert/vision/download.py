@@ -1,11 +1,11 @@
 """Fetches the file of a picture from an address on the web, within limits of time and size."""
 
-import time
 from http.client import HTTPException
+from re import fullmatch
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from lxmert.web import open_address
+from lxmert.web import Deadline, open_address
 
 _CHUNK = 1 << 16
 _PLAIN_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
@@ -23,9 +23,8 @@ def download_picture(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 
         ValueError: if the server does not give the file, is too slow, or gives something else than
             a picture or one that is too large.
     """
-    deadline = time.monotonic() + timeout
     try:
-        with open_address(url, {"Accept": "image/*"}, timeout=timeout) as response:
+        with open_address(url, {"Accept": "image/*"}, Deadline(timeout)) as response:
             _check_headers(url, response.headers, max_bytes)
             parts, size = [], 0
             while part := response.read1(_CHUNK):
@@ -33,8 +32,6 @@ def download_picture(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 
                 size += len(part)
                 if size > max_bytes:
                     raise ValueError(_too_large(url, f"more than {max_bytes}", max_bytes))
-                if time.monotonic() > deadline:
-                    raise TimeoutError
             declared = response.headers.get("Content-Length")
     except HTTPError as error:
         raise ValueError(
@@ -66,8 +63,8 @@ def _check_headers(url: str, headers: Any, max_bytes: int) -> None:
             "itself, not of the page that shows it."
         )
     size = headers.get("Content-Length")
-    if size is not None and not size.isdigit():
-        raise ValueError(f"Got {url!r}, whose server declares a size of {size!r} bytes.")
+    if size is not None and not fullmatch("[0-9]{1,18}", size):
+        raise ValueError(f"Got {url!r}, whose server declares a size of {size[:20]!r} bytes.")
     if size is not None and int(size) > max_bytes:
         raise ValueError(_too_large(url, size, max_bytes))
 
