@@ -1,7 +1,6 @@
 import os
 import pickle
 import random
-import zipfile
 
 import pytest
 import torch
@@ -155,12 +154,12 @@ def test_caffe_names_of_the_full_size_are_the_prototxts():
 
 
 def test_the_published_size_loads_by_default(tmp_path):
-    """Tensors of stride 0 make a file of 640 full-size names that is small on disk."""
-    state = {name: torch.full((1,), 3.25).expand(shape) for name, shape in full_geometry().items()}
+    state = {
+        name: torch.full(shape, 3.25, dtype=torch.float16)
+        for name, shape in full_geometry().items()
+    }
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(save_bytes(with_counters(state)))
-    with zipfile.ZipFile(path) as file:
-        assert sum(info.file_size for info in file.infolist()) < 500_000
     published = load_published(path)
     assert {
         name: tuple(values.shape) for name, values in published.state.items()
@@ -293,7 +292,7 @@ def test_what_lies_beside_the_model_must_be_known(state, tmp_path):
         load_bytes(tmp_path, pickle.dumps({"model": {"a": 8}}))
     with pytest.raises(ValueError, match="holds a list"):
         load_bytes(tmp_path, save_bytes([torch.zeros(3)]))
-    with pytest.raises(ValueError, match=r"3 in .* is a Tensor; expected tensors by name"):
+    with pytest.raises(ValueError, match=r"holds a Tensor under 3; expected tensors by name"):
         load_bytes(tmp_path, save_bytes({3: torch.zeros(3)}))
 
 
@@ -485,7 +484,7 @@ def test_garbage_between_the_records_of_a_zip_is_refused(state, tmp_path):
     data = bytearray(save_bytes(milvlg_state(state)))
     locator = data.rindex(b"PK\x06\x07")  # of the zip64 end record
     data[locator + 16] = 8
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="is no file of weights, or damaged"):
         load_bytes(tmp_path, bytes(data))
 
 
@@ -494,7 +493,7 @@ def test_a_hostile_torch_file_is_refused_without_running_it(state, tmp_path):
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         data = save_bytes({"model": state, "optimizer": Payload(victim)}, **options)
         with pytest.raises(
-            ValueError, match=r"is refused: it asks for the global (posix|nt)\.system"
+            ValueError, match=r"refused: .*\((posix|nt)\.system\), .*nothing was run"
         ):
             load_bytes(tmp_path, data)
         assert not victim.exists()

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file, save_file
 from vision import published
 
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import read_tsv
+from lxmert.model.loading import load_folder, load_original
+from lxmert.model.original import to_original
 from lxmert.vision.configuration import DetectorConfig
 from lxmert.vision.detector import Detector
 from lxmert.vision.extract import RegionExtractor
@@ -235,3 +238,34 @@ def test_the_recorded_expectation_is_that_of_the_published_weights():
 def test_paths_that_hold_nothing_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no"):
         verify(Path(tmp_path / "nowhere"))
+
+
+def spoil(kind: str, values: torch.Tensor) -> torch.Tensor:
+    if kind == "nan":
+        return values.index_fill(0, torch.tensor([1]), torch.nan)
+    return torch.zeros_like(values) if kind == "zeros" else values.to(getattr(torch, kind))
+
+
+@pytest.mark.parametrize("kind", ["nan", "zeros", "int64", "bool", "complex64"])
+@pytest.mark.parametrize("form", ["model", "BEST.pth"])
+def test_weights_that_cannot_be_right_are_a_problem(form, kind, tmp_path):
+    """Bug: `lxmert verify` said that nothing is wrong with weights of NaN, zeros or integers."""
+    whole = ROOT / "src/lxmert/default"
+    path = tmp_path / "model"
+    shutil.copytree(whole, path, ignore=shutil.ignore_patterns("eyes", "preprocessor*"))
+    assert verify(path).problems == ()
+    state = load_file(path / "model.safetensors")
+    name = "lxmert.encoder.layer.0.output.dense.weight"
+    spoilt = [each for each in state if kind == "zeros" or each == name]
+    state |= {each: spoil(kind, state[each]) for each in spoilt}
+    save_file(state, path / "model.safetensors")
+    if form == "BEST.pth":
+        path = tmp_path / form
+        torch.save(to_original("answering", state), path)
+        name = name.replace("lxmert.", "lxrt_encoder.model.bert.")
+    problems = verify(path).problems
+    assert len(problems) == 1 if kind in ("nan", "zeros") else problems
+    assert {"nan": name, "zeros": "matrices nothing but zeros"}.get(kind, kind) in problems[-1]
+    load = load_folder if form == "model" else load_original
+    with pytest.raises(ValueError, match="cannot be used"):
+        load(path)

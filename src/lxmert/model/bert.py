@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
-from lxmert.model.checkpoints import WEIGHT_FILES, State, check_fit, read_folder, read_weights
+from lxmert.model.checkpoints import WEIGHT_FILES, check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
+from lxmert.tensor_files import State
 
 _SHARED_SETTINGS = (
     "vocab_size",

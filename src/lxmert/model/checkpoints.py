@@ -1,40 +1,24 @@
 """Weights in files: read as plain tensors, never as code, and compared with what a model needs."""
 
-import json
-import pickle
-import re
-import struct
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-State = dict[str, Tensor]
-"""Tensors by name."""
+from lxmert.files import child_path, read_json_object
+from lxmert.tensor_files import (
+    Place,
+    State,
+    check_values,
+    is_safetensors,
+    named_tensors,
+    read_safetensors,
+    read_torch,
+)
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, the safe form first; large ones have an index and parts."""
-
-# What torch's unpickler raises on garbage, by trial.
-_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-
-Place = Literal["cpu", "meta"]
-"""Where tensors go; on `meta` they have names, shapes and types, but no values and no memory."""
 
 
 def read_weights(path: str | Path, *, device: Place = "cpu") -> State:
@@ -55,18 +39,9 @@ def read_weights(path: str | Path, *, device: Place = "cpu") -> State:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the path")
-    if _is_safetensors(path):
-        return _read_safetensors(path, device)
-    content = _read_pickle(path, device)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected tensors by name")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f"{path} holds a {type(value).__name__} under {name!r}; expected tensors by name: "
-                "save the state dict of the model alone"
-            )
-    return dict(content)
+    if is_safetensors(path):
+        return read_safetensors(path, device=device)
+    return named_tensors(path, read_torch(path, device=device))
 
 
 def read_folder(folder: str | Path, *, device: Place = "cpu") -> State:
@@ -82,7 +57,7 @@ def read_folder(folder: str | Path, *, device: Place = "cpu") -> State:
         if (folder / name).is_file():
             return read_weights(folder / name, device=device)
         if index.is_file():
-            states = [read_weights(folder / part, device=device) for part in _read_index(index)]
+            states = [read_weights(part, device=device) for part in _read_index(index)]
             return {name: value for state in states for name, value in state.items()}
     raise FileNotFoundError(
         f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the weights of the model there"
@@ -113,7 +88,8 @@ def check_fit(
         The tensors to load.
 
     Raises:
-        ValueError: listing every name that is not allowed.
+        ValueError: listing every name that is not allowed; or naming the tensors whose type or
+            values no weights have.
     """
     left_over = [*unknown, *(name for name in state if name not in expected)]
     missing = [name for name in expected if name not in state and tied.get(name) not in state]
@@ -146,11 +122,13 @@ def check_fit(
             "allow=('cls.predictions',), in a recipe model.allow = [\"cls.predictions\"], or "
             "--allow cls.predictions."
         )
-    return {
+    fitting = {
         name: value
         for name, value in state.items()
         if name in expected and name not in misshapen and name not in tied
     }
+    check_values(source, fitting)
+    return fitting
 
 
 def _is_allowed(name: str, allow: Sequence[str]) -> bool:
@@ -171,67 +149,9 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other)
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Tell by the first bytes: the length of the header, then its opening brace."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
-def _read_safetensors(path: Path, device: Place) -> State:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if device == "cpu":
-                return {name: file.get_tensor(name) for name in names}
-            return {name: _outline(file.get_slice(name)) for name in names}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
-
-
-def _outline(piece: Any) -> Tensor:
-    """Return a tensor without values from one that has not been read."""
-    shape = piece.get_shape()
-    # A slice of no rows has the type, and costs no reading; a single number cannot be sliced.
-    dtype = piece[:0].dtype if shape else torch.float32
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def _read_index(path: Path) -> list[str]:
-    """Return the names of the parts of large weights."""
-    try:
-        return sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
-
-
-def _read_pickle(path: Path, device: Place) -> object:
-    """Read what `torch.save` wrote, in its present or its older form."""
-    try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            content: object = torch.load(
-                path,
-                map_location=device,
-                weights_only=True,
-                mmap=device == "meta" and is_zipfile(path),
-            )
-    except pickle.UnpicklingError as error:
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(
-                f"{path} holds Python objects beside its tensors ({asked[1]}), whose loading could "
-                "run any code; nothing was run: ask for a file of tensors only, best as safetensors"
-            ) from error
-        raise ValueError(_damaged(path, error)) from error
-    except OSError as error:
-        if error.filename is not None:  # it is the file that could not be opened
-            raise
-        raise ValueError(_damaged(path, error)) from error  # torch seeks before the file's start
-    except _DAMAGE as error:
-        raise ValueError(_damaged(path, error)) from error
-    return content
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    return (
-        f"{path} is no file of weights, or damaged ({type(error).__name__}); nothing of it was "
-        "run: check the path, or copy the file again"
-    )
+def _read_index(path: Path) -> list[Path]:
+    """Return the paths of the parts of large weights, which lie beside their index."""
+    parts = read_json_object(path, remedy="copy it again").get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
+        raise ValueError(f"{path} is damaged (it has no weight_map of names): copy it again")
+    return [child_path(path.parent, name) for name in sorted(set(parts.values()))]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lxmert.model.checkpoints import State, read_weights
+from lxmert.model.checkpoints import read_weights
 from lxmert.model.configuration import LxmertConfig
+from lxmert.tensor_files import State
 
 HEAD_WIDTH = 64
 """Width of one attention head in every published model; shapes do not tell it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lxmert.tensor_files import check_values
 from lxmert.vision.layouts import Layout, Shape, State
 
 SHOWN_NAMES = 8  # of a list in a message
@@ -66,6 +67,7 @@ def assemble(path: Path, tensors: State, layout: Layout) -> tuple[State, list[st
         )
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}.") from error
+    check_values(path, state)
     notes = [f"Left out what says nothing about regions: {list_names(unused)}."] if unused else []
     return state, notes
 

@@ -5,20 +5,22 @@ its tensors must be known, each tensor of the detector must be there in its shap
 """
 
 import math
-import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped]
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from lxmert.tensor_files import (
+    check_values,
+    is_safetensors,
+    named_tensors,
+    read_safetensors,
+    read_torch,
+)
 from lxmert.vision.assembly import assemble, list_names
 from lxmert.vision.caffemodel import read_caffemodel
 from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
@@ -42,28 +44,13 @@ WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 YAML_NAME = "config.yaml"
 
 # First bytes. torch wrote a pickle of a magic number before it wrote zip files.
-ZIP_START = b"PK\x03\x04"
-TORCH_STARTS = (ZIP_START, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
+TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
 PICKLE_STARTS = (b"\x80",)
 CAFFE_STARTS = (b"\x0a", b"\x12", b"\x1a", b"\xa2\x06")  # name, layers, input, layer
 
 # What detectron2 writes beside the weights.
 ORIGIN_KEYS = {"__author__", "matching_heuristics"}
 TRAINING_KEYS = {"optimizer", "scheduler", "iteration"}
-
-TORCH_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    UnpicklingError,
-    ValueError,
-    struct.error,
-)
 
 GEOMETRY: dict[tuple[str, str], object] = {
     ("model", "max_pool"): True,
@@ -135,14 +122,16 @@ def read_tensors(path: str | Path) -> State:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, hostile, or holds something else.
+        ValueError: if it is damaged, hostile, holds something else, or values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"Got {str(path)!r}, which is no file; expected weights: check the path."
         )
-    return READERS[_recognize(path)](path)[0]
+    tensors = READERS[_recognize(path)](path)[0]
+    check_values(path, {n: value for n, value in tensors.items() if value.is_floating_point()})
+    return tensors
 
 
 def _find_file(path: Path) -> Path:
@@ -161,7 +150,7 @@ def _recognize(path: Path) -> str:
     """Tell from the first bytes who wrote the file."""
     with path.open("rb") as file:
         head = file.read(16)
-    if head[4:9] == b"\0\0\0\0{":  # the length of a JSON header in 8 bytes, and the header
+    if is_safetensors(path):
         return "safetensors"
     for name, starts in (
         ("torch", TORCH_STARTS),
@@ -205,43 +194,16 @@ def _read_pickled(path: Path) -> tuple[State, list[str]]:
 
 
 def _read_torch(path: Path) -> tuple[State, list[str]]:
-    with path.open("rb") as file:
-        is_zip = file.read(len(ZIP_START)) == ZIP_START  # only these can be mapped
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except TORCH_DAMAGE as error:
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(
-                f"{path} is refused: it asks for the global {asked[1]}, and weights need tensors "
-                "only. Nothing in it was run; get the weights from where they were published."
-            ) from error
-        # torch's own message recommends an unsafe way of loading.
-        lines = [line for line in str(error).splitlines() if line and "weights_only" not in line]
-        raise ValueError(
-            f"{path} is damaged ({lines[0] if lines else 'cut off'}); expected a whole torch file: "
-            "copy it again from where it was published."
-        ) from error
+    content = read_torch(path)
     notes: list[str] = []
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         notes = _check_extras(path, content)
         content = content["model"]
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected tensors by name.")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f"{name!r} in {path} is a {type(value).__name__}; expected tensors by name."
-            )
-    return dict(content), notes
+    return named_tensors(path, content), notes
 
 
 def _read_safetensors(path: Path) -> tuple[State, list[str]]:
-    try:
-        return load_file(path), []
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); expected safetensors: copy it again."
-        ) from error
+    return read_safetensors(path), []
 
 
 READERS: dict[str, Callable[[Path], tuple[State, list[str]]]] = {

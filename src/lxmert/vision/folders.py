@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lxmert.files import read_json_object
 from lxmert.records import MAX_RECORD_BYTES, Record
+from lxmert.tensor_files import check_values, read_safetensors
 from lxmert.vision.configuration import CONFIG_NAME, DetectorConfig
 
 WEIGHTS_NAME = "model.safetensors"
@@ -75,7 +75,8 @@ def load_folder(folder: Path, kind: type[R], build: Callable[[R], M]) -> M:
     config = read_config(folder, kind)
     with torch.device("meta"):
         needed = sum(values.nbytes for values in build(config).state_dict().values())
-    held = _size(folder / WEIGHTS_NAME)
+    read_safetensors(folder / WEIGHTS_NAME, device="meta")  # it is one, so its size counts
+    held = (folder / WEIGHTS_NAME).stat().st_size
     if needed > held:
         raise ValueError(
             f"{folder / CONFIG_NAME} describes a network of {needed >> 10} KiB, but "
@@ -87,37 +88,23 @@ def load_folder(folder: Path, kind: type[R], build: Callable[[R], M]) -> M:
     return module
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file of weights, which must be one."""
-    try:
-        with safe_open(path, framework="pt"):
-            return path.stat().st_size
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-
-
 def load_weights(folder: Path, module: nn.Module) -> None:
     """Fill a module from `model.safetensors`, all of it and with nothing left over.
 
     Raises:
-        ValueError: if the file is damaged, or its weights are not the module's.
+        ValueError: if the file is damaged, or its weights are not the module's, or not finite.
     """
+    path = folder / WEIGHTS_NAME
+    state = read_safetensors(path)
     try:
-        module.load_state_dict(load_file(folder / WEIGHTS_NAME))
-    except SafetensorError as error:
-        raise _damaged(folder / WEIGHTS_NAME, error) from error
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(folder / WEIGHTS_NAME)!r} do not fit the {CONFIG_NAME} "
-            f"beside them; expected both from one `save_pretrained`: {error}"
+            f"The weights in {str(path)!r} do not fit the {CONFIG_NAME} beside them; expected both "
+            f"from one `save_pretrained`: {error}"
         ) from error
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{str(path)!r} is damaged ({error}); expected safetensors: copy it again from where the "
-        "detector was trained."
-    )
+    counts = {name for name, value in module.named_buffers() if not value.is_floating_point()}
+    check_values(path, {name: value for name, value in state.items() if name not in counts})
 
 
 def fingerprint_of(config: Mapping[str, Any], module: nn.Module) -> str:

@@ -43,6 +43,7 @@ _OBJECTIVES = {
     "visual_feat_loss": "features",
     "task_qa": "answers",
 }
+MODEL, ORIGINAL = "model folder", "file of 2019"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
 DETECTOR, EYES, PUBLISHED = "detector folder", "folder of eyes", "published detector"
@@ -135,7 +136,7 @@ def _recognise_pickle(path: Path) -> str:
         except ValueError:
             raise error from None
         return PUBLISHED
-    return "file of 2019"
+    return ORIGINAL
 
 
 def _recognise_folder(folder: Path) -> str:
@@ -144,7 +145,7 @@ def _recognise_folder(folder: Path) -> str:
     if (folder / CONFIG_NAME).is_file():
         model_type = _read_json(folder / CONFIG_NAME).get("model_type")
         if model_type == LxmertConfig.model_type:
-            return "model folder"
+            return MODEL
         if model_type not in EXTRACTORS:
             raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
         return DETECTOR if EXTRACTORS[model_type] is RegionExtractor else EYES
@@ -167,7 +168,7 @@ def _inspect_original(path: Path) -> Report:
     if width % HEAD_WIDTH:
         facts["attention heads"] = "unknown: convert it with --heads N"
     notes += _find_misfit(path, original.kind, original.config, original.state, original.unknown)
-    return Report(str(path), "file of 2019", facts, _count(original.config, original.state), notes)
+    return Report(str(path), ORIGINAL, facts, _count(original.config, original.state), notes)
 
 
 def _inspect_model(folder: Path) -> Report:
@@ -181,7 +182,7 @@ def _inspect_model(folder: Path) -> Report:
     eyes, eyes_notes = _describe_eyes(folder)
     facts["eyes"] = eyes
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Report(str(folder), "model folder", facts, _count(config, state), notes + eyes_notes)
+    return Report(str(folder), MODEL, facts, _count(config, state), notes + eyes_notes)
 
 
 def _inspect_detector(folder: Path) -> Report:
@@ -254,8 +255,8 @@ def _inspect_tokenizer(folder: Path) -> Report:
 
 
 INSPECTORS: dict[str, Callable[[Path], Report]] = {
-    "file of 2019": _inspect_original,
-    "model folder": _inspect_model,
+    ORIGINAL: _inspect_original,
+    MODEL: _inspect_model,
     DETECTOR: _inspect_detector,
     EYES: _inspect_eyes,
     PUBLISHED: _inspect_published,

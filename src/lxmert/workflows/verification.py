@@ -12,11 +12,22 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER
 from lxmert.data.tsv import OBJECTS, read_tsv
+from lxmert.model.checkpoints import read_folder, read_weights
 from lxmert.schema import FloatArray, Regions
+from lxmert.tensor_files import describe_faults, find_faults
 from lxmert.vision.extract import RegionExtractor
 from lxmert.vision.preprocess import Pixels, load_image
 from lxmert.workflows.extraction import load_eyes
-from lxmert.workflows.inspection import DETECTOR, PUBLISHED, STORE, Report, inspect, recognise
+from lxmert.workflows.inspection import (
+    DETECTOR,
+    MODEL,
+    ORIGINAL,
+    PUBLISHED,
+    STORE,
+    Report,
+    inspect,
+    recognise,
+)
 
 EQUAL_IOU = 0.99
 """Regions that overlap by more are the same region."""
@@ -87,7 +98,7 @@ def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -
     if recognise(path) == STORE:
         return _verify_store(path, progress)
     report = inspect(path)
-    problems = _misfits(report)
+    problems = _misfits(report) + _faults_of(path, report.kind)
     facts = report.facts | {"parameters": sum(report.parameters.values())}
     if report.kind == PUBLISHED and not problems:
         facts |= {"all tensors": "accounted for", "notes": " ".join(report.notes)}
@@ -98,6 +109,14 @@ def _misfits(report: Report) -> tuple[str, ...]:
     """Return the notes that say that something is wrong, not only that something lacks."""
     marks = ("does not fill", "but the model expects")
     return tuple(note for note in report.notes if any(mark in note for mark in marks))
+
+
+def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
+    """Return what is wrong with the values of an LXMERT, which `inspect` does not read."""
+    if kind not in (MODEL, ORIGINAL):
+        return ()  # a detector is read as a whole
+    faults = find_faults(read_folder(path) if path.is_dir() else read_weights(path))
+    return (f"of its tensors, {describe_faults(faults)}",) if faults else ()
 
 
 def _verify_store(folder: Path, progress: Progress) -> Verdict:
