@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: ask test lint default-model ablations learning-curve transfer clean
 
-# Answer a question about the example picture, and draw what the answer rests on.
+# Answer a question about the example image, and draw what the answer rests on.
 ask: $(VENV)/installed
 	$(BIN)/lxmert ask examples/scene.png "What color is the ball?" --figure answer.png
 
@@ -25,13 +25,13 @@ RUN := runs/default
 # One thread for each of two processes; memory is kept, as giving it back costs a quarter of the time.
 ALONE := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
 TRAIN := $(ALONE) $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
-# Families that need many examples are trained on twice as often as the others.
+# Question types that need many examples are trained on twice as often as the others.
 FAMILIES := what color size material exist compare place \
 	count count relation relation same share two-step two-step
 # What each split holds. Of compositional scenes only questions are asked; those of the default seed
 # helped to choose how the eyes are trained, so that others measure.
 train := qa captions pairs --count 16000 --rounds 3 --groups 12000 \
-	$(FAMILIES:%=--family %)
+	$(FAMILIES:%=--question-type %)
 valid := qa captions pairs --count 800 --rounds 4 --groups 500
 test := qa pairs --count 1000 --rounds 4 --groups 500
 compositional := qa --count 1000 --rounds 4 --seed 2020
@@ -42,9 +42,9 @@ STAGES := simple share same places two-objects relations steps
 default-model: src/lxmert/default/README.md
 
 src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/compositional-evaluation.json \
-		$(RUN)/pairs-evaluation.json $(RUN)/eyes-evaluation.json \
-		$(RUN)/compositional-eyes-evaluation.json $(RUN)/timing.json
-	$(BIN)/python -m lxmert.workflows.default_model $(RUN)
+		$(RUN)/pairs-evaluation.json $(RUN)/detector-evaluation.json \
+		$(RUN)/compositional-detector-evaluation.json $(RUN)/timing.json
+	$(BIN)/python -m lxmert.lab.default_model $(RUN)
 
 $(RUN)/timing.json: $(RUN)/answering/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/python benchmarks/ask.py --model $(RUN)/answering \
@@ -64,78 +64,78 @@ $(RUN)/pairs-evaluation.json: $(RUN)/pairs/finished.json $(SCENES)/test/question
 	$(BIN)/lxmert evaluate $(RUN)/pairs --data $(SCENES)/test/pairs.jsonl \
 		--images $(SCENES)/test/images -o $@
 
-$(RUN)/eyes-evaluation.json: $(RUN)/eyes/finished.json $(SCENES)/test/questions.jsonl
-	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/test/objects.json \
+$(RUN)/detector-evaluation.json: $(RUN)/detector/finished.json $(SCENES)/test/questions.jsonl
+	$(BIN)/lxmert evaluate $(RUN)/detector --data $(SCENES)/test/objects.json \
 		--images $(SCENES)/test/images -o $@
 
-$(RUN)/compositional-eyes-evaluation.json: $(RUN)/eyes/finished.json \
+$(RUN)/compositional-detector-evaluation.json: $(RUN)/detector/finished.json \
 		$(SCENES)/compositional/questions.jsonl
-	$(BIN)/lxmert evaluate $(RUN)/eyes --data $(SCENES)/compositional/objects.json \
+	$(BIN)/lxmert evaluate $(RUN)/detector --data $(SCENES)/compositional/objects.json \
 		--images $(SCENES)/compositional/images -o $@
 
 # The bases of their recipes.
-$(STAGES:%=$(RUN)/%/finished.json): recipes/scenes-simple.toml recipes/scenes-answering.toml
+$(STAGES:%=$(RUN)/%/finished.json): src/lxmert/recipes/lab/scenes-simple.toml src/lxmert/recipes/lab/scenes-answering.toml
 
-$(RUN)/pairs/finished.json: recipes/scenes-pairs.toml $(RUN)/answering/finished.json
+$(RUN)/pairs/finished.json: src/lxmert/recipes/lab/scenes-pairs.toml $(RUN)/answering/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/answering/finished.json: recipes/scenes-answering.toml $(RUN)/steps/finished.json
+$(RUN)/answering/finished.json: src/lxmert/recipes/lab/scenes-answering.toml $(RUN)/steps/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/steps/finished.json: recipes/scenes-steps.toml $(RUN)/relations/finished.json
+$(RUN)/steps/finished.json: src/lxmert/recipes/lab/scenes-steps.toml $(RUN)/relations/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/relations/finished.json: recipes/scenes-relations.toml $(RUN)/two-objects/finished.json
+$(RUN)/relations/finished.json: src/lxmert/recipes/lab/scenes-relations.toml $(RUN)/two-objects/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/two-objects/finished.json: recipes/scenes-two-objects.toml $(RUN)/places/finished.json
+$(RUN)/two-objects/finished.json: src/lxmert/recipes/lab/scenes-two-objects.toml $(RUN)/places/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/places/finished.json: recipes/scenes-places.toml $(RUN)/same/finished.json
+$(RUN)/places/finished.json: src/lxmert/recipes/lab/scenes-places.toml $(RUN)/same/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/same/finished.json: recipes/scenes-same.toml $(RUN)/share/finished.json
+$(RUN)/same/finished.json: src/lxmert/recipes/lab/scenes-same.toml $(RUN)/share/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/share/finished.json: recipes/scenes-share.toml $(RUN)/simple/finished.json
+$(RUN)/share/finished.json: src/lxmert/recipes/lab/scenes-share.toml $(RUN)/simple/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/simple/finished.json: recipes/scenes-simple.toml $(RUN)/pretrained/finished.json
+$(RUN)/simple/finished.json: src/lxmert/recipes/lab/scenes-simple.toml $(RUN)/pretrained/finished.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/pretrained/finished.json: recipes/scenes-pretraining.toml \
+$(RUN)/pretrained/finished.json: src/lxmert/recipes/lab/scenes-pretraining.toml \
 		$(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/regions/%/header.json: $(RUN)/eyes/finished.json | $(SCENES)/%/questions.jsonl
+$(RUN)/regions/%/header.json: $(RUN)/detector/finished.json | $(SCENES)/%/questions.jsonl
 	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
-	$(BIN)/lxmert extract $(SCENES)/$*/images --eyes $(RUN)/eyes --precision bf16 \
+	$(BIN)/lxmert extract $(SCENES)/$*/images --extractor $(RUN)/detector --precision bf16 \
 		-o $(@D)
 
-$(RUN)/eyes/finished.json: recipes/scenes-detector.toml \
+$(RUN)/detector/finished.json: src/lxmert/recipes/lab/scenes-detector.toml \
 		$(SCENES)/train/questions.jsonl $(SCENES)/valid/questions.jsonl
 	$(TRAIN) $< -o $(@D)
 
 $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 	mkdir -p $(SCENES)
-	$(BIN)/lxmert scenes make $($*) --split $* -o $(@D)
+	$(BIN)/lxmert lab make $($*) --split $* -o $(@D)
 
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
 
-# The paper's ablations, learning curves and what pretraining is worth to pairs of pictures, in the
+# The paper's ablations, learning curves and what pretraining is worth to pairs of images, in the
 # world of the default model and with its eyes.
 SEEN := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 
 ablations: $(SEEN) $(VENV)/installed-explain
-	$(ALONE) $(BIN)/lxmert ablate recipes/ablations.toml -o runs/ablations \
+	$(ALONE) $(BIN)/lxmert lab sweep ablations -o runs/ablations \
 		--jobs 2 --figure docs/ablations.png
 
 learning-curve: $(SEEN) $(VENV)/installed-explain
-	$(ALONE) $(BIN)/lxmert ablate recipes/learning-curve.toml -o runs/learning-curve \
+	$(ALONE) $(BIN)/lxmert lab sweep learning-curve -o runs/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
 
 transfer: $(SEEN) $(SCENES)/train/pairs-2000.jsonl
-	$(ALONE) $(BIN)/lxmert ablate recipes/transfer.toml -o runs/transfer --jobs 2
+	$(ALONE) $(BIN)/lxmert lab sweep transfer -o runs/transfer --jobs 2
 
 # Whole statements, each with its four pairs.
 $(SCENES)/train/pairs-2000.jsonl: $(SCENES)/train/questions.jsonl

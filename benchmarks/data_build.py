@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lxmert.official.making import Options, make_data
+from lxmert.datasets.making import Options, make_data
 
 TRAIN, VAL, GENOME, SHARED = 82_783, 40_504, 108_077, 51_208
 REGIONS, PAIRS, CAPTIONS, QUESTIONS, BALANCED = 50, 13, 5, 5.34, 9.95

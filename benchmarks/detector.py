@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from detector_baseline import BaselineDetector, select_naively
 
-from lxmert.vision.configuration import DetectorConfig
-from lxmert.vision.detector import Detector
-from lxmert.vision.extract import RegionExtractor
-from lxmert.vision.selection import Candidates, select_regions
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.detector import Detector
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.selection import Candidates, select_regions
 
 HEIGHT, WIDTH = 600, 800
 GIVEN = 36
@@ -41,7 +41,7 @@ def make_detector() -> Detector:
     return detector
 
 
-def make_cases(ours: RegionExtractor, plain: BaselineDetector) -> dict[str, tuple[Run, Run]]:
+def make_cases(ours: DetectorExtractor, plain: BaselineDetector) -> dict[str, tuple[Run, Run]]:
     """Return pairs of calls, plain and ours, that do the same work."""
     pixels = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     values = torch.from_numpy(pixels).permute(2, 0, 1).flip(0).float()[None]
@@ -107,7 +107,7 @@ def _seconds(run: Run) -> float:
     return time.perf_counter() - started
 
 
-def agreement(full: RegionExtractor, half: RegionExtractor) -> dict[str, float]:
+def agreement(full: DetectorExtractor, half: DetectorExtractor) -> dict[str, float]:
     """Return how alike bfloat16 and float32 are: features of given boxes, and chosen boxes."""
     pixels = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     (found,), (rough,) = full([pixels]), half([pixels])
@@ -139,7 +139,7 @@ def main() -> None:
     print(json.dumps(results), flush=True)
     extractors = {}
     for precision in arguments.precision:
-        ours = RegionExtractor(detector, precision=precision)
+        ours = DetectorExtractor(detector, precision=precision)
         extractors[precision] = ours
         results[precision] = measure(make_cases(ours, plain), arguments.rounds)
         print(json.dumps({precision: results[precision]}, indent=1), flush=True)

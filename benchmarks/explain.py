@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lxmert import LxmertConfig, LxmertForQuestionAnswering, LxmertPipeline
 from lxmert.explain.methods import METHODS
-from lxmert.scenes.picture import make_picture
+from lxmert.lab.scenes.image import make_image
 
 ROUNDS = 15
 
@@ -38,10 +38,10 @@ def published() -> tuple[Any, dict[str, Tensor]]:
 
 
 def bundled() -> tuple[Any, dict[str, Tensor]]:
-    """Return the bundled model, and a question about a picture with its regions."""
+    """Return the bundled model, and a question about an image with its regions."""
     pipeline = LxmertPipeline.from_pretrained()
-    picture = make_picture("test", 0, seed=1)
-    return pipeline.model, dict(pipeline.processor([picture.pixels], ["What color is the ball?"]))
+    image = make_image("test", 0, seed=1)
+    return pipeline.model, dict(pipeline.processor([image.pixels], ["What color is the ball?"]))
 
 
 def cost(model: Any, inputs: dict[str, Tensor], names: list[str]) -> dict[str, object]:

@@ -1,14 +1,14 @@
-"""How many pictures of the miniature world one core renders in a second.
+"""How many images of the miniature world one core renders in a second.
 
-Run it as `OMP_NUM_THREADS=1 python benchmarks/scenes.py`; pictures are made, not written.
+Run it as `OMP_NUM_THREADS=1 python benchmarks/scenes.py`; images are made, not written.
 """
 
 import statistics
 import time
 
-from lxmert.scenes.picture import make_picture
+from lxmert.lab.scenes.image import make_image
 
-ROUNDS, PICTURES = 5, 60
+ROUNDS, IMAGES = 5, 60
 
 
 def main() -> None:
@@ -16,10 +16,10 @@ def main() -> None:
     speeds = []
     for number in range(ROUNDS):
         started = time.perf_counter()
-        for index in range(PICTURES):
-            make_picture("train", number * PICTURES + index, seed=1)
-        speeds.append(PICTURES / (time.perf_counter() - started))
-    print(f"median {statistics.median(speeds):.1f}, best {max(speeds):.1f} pictures/s")
+        for index in range(IMAGES):
+            make_image("train", number * IMAGES + index, seed=1)
+        speeds.append(IMAGES / (time.perf_counter() - started))
+    print(f"median {statistics.median(speeds):.1f}, best {max(speeds):.1f} images/s")
 
 
 if __name__ == "__main__":

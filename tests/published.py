@@ -7,9 +7,7 @@ import torch
 from model import tiny
 from torch import nn
 
-SENTENCE = (
-    "a ball black book color how is many mug of on picture red table the there what are books"
-)
+SENTENCE = "a ball black book color how is many mug of on image red table the there what are books"
 WORDS = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SENTENCE.split(), "##s", "?"]
 ANSWERS = [f"answer {index}" for index in range(13)]
 SIZES = {

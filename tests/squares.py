@@ -1,4 +1,4 @@
-"""A tiny set of own data: pictures of one colored square each, with three questions."""
+"""A tiny set of custom data: images of one colored square each, with three questions."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,9 @@ def write_squares(folder: Path, count: int = 30, *, seed: int = 8) -> Path:
         Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
         image = {"image": f"{index}.png"}
         is_red = "yes" if name == "red" else "no"
-        lines.append(image | {"question": "what color is it?", "answer": name, "family": "color"})
+        lines.append(
+            image | {"question": "what color is it?", "answer": name, "question_type": "color"}
+        )
         lines.append(image | {"question": "is it red?", "answer": is_red})
         lines.append(image | {"question": "how many?", "answer": "1"})
     write_lines(folder / "train.jsonl", lines)

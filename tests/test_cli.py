@@ -28,7 +28,7 @@ def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) ->
         assert drawn.width > drawn.height >= 360
 
 
-def test_an_interruption_is_told_with_what_goes_on(tmp_path: Path) -> None:
+def test_an_interruption_is_reported_with_what_goes_on(tmp_path: Path) -> None:
     """It ended without a word, and nobody knew whether hours were lost."""
     folder = tmp_path / "scenes"
     command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "9999"]
@@ -45,15 +45,15 @@ def test_an_interruption_is_told_with_what_goes_on(tmp_path: Path) -> None:
         assert running.poll() is None
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGINT)
-    told = running.communicate()[1]
+    reported = running.communicate()[1]
     assert running.returncode == 130
-    assert told.endswith("lxmert: stopped; a long job goes on by the same command\n")
+    assert reported.endswith("lxmert: stopped; a long job goes on by the same command\n")
 
 
-def test_a_picture_may_be_a_web_address(lxmert: Command) -> None:
-    from web_server import Pictures, serve
+def test_an_image_may_be_a_web_address(lxmert: Command) -> None:
+    from web_server import Images, serve
 
-    with serve(Pictures(SCENE.read_bytes())) as server:
+    with serve(Images(SCENE.read_bytes())) as server:
         result = lxmert("ask", f"{server.url}/good.png", QUESTION, "--json")
         missing = lxmert("ask", f"{server.url}/missing.png", QUESTION)
     answers = [json.loads(report)["answers"] for report in (result.out, _ask_scene(lxmert))]
@@ -94,7 +94,7 @@ def test_the_answer_rests_on_the_object_asked_for(lxmert: Command) -> None:
 def broken(tmp_path: Path) -> dict[str, Path]:
     """Files that people really pass."""
     files = {name: tmp_path / name for name in ("notes.txt", "half.png", "bomb.png", "empty.jpg")}
-    files["notes.txt"].write_text("no picture")
+    files["notes.txt"].write_text("no image")
     files["half.png"].write_bytes(SCENE.read_bytes()[:9000])
     Image.new("1", (20_000, 20_000)).save(files["bomb.png"])
     files["empty.jpg"].write_bytes(b"")
@@ -105,13 +105,13 @@ def broken(tmp_path: Path) -> dict[str, Path]:
     ("name", "message"),
     [
         ("missing.png", "missing.png', which is no file"),
-        ("notes.txt", "no picture that can be read"),
-        ("empty.jpg", "no picture that can be read"),
+        ("notes.txt", "no image that can be read"),
+        ("empty.jpg", "no image that can be read"),
         ("half.png", "cut short or damaged"),
         ("bomb.png", "too many pixels"),
     ],
 )
-def test_a_bad_picture_is_one_line_with_exit_code_2(
+def test_a_bad_image_is_one_line_with_exit_code_2(
     lxmert: Command, broken: dict[str, Path], tmp_path: Path, name: str, message: str
 ) -> None:
     result = lxmert("ask", broken.get(name, tmp_path / name), QUESTION)
@@ -127,12 +127,12 @@ def test_a_bad_picture_is_one_line_with_exit_code_2(
     [
         (["  "], "the text is empty"),
         ([QUESTION, "--top-k", 0], "--top-k is 0: ask for at least 1"),
-        ([QUESTION, "--figure", "answer"], "no ending of a picture: try answer.png"),
+        ([QUESTION, "--figure", "answer"], "no ending of an image: try answer.png"),
         ([QUESTION, "--figure", "nowhere/a.png"], "there is no folder nowhere"),
         ([QUESTION, "--model", "no such model!"], "no model 'no such model!'"),
         ([QUESTION, "--model", "nobody/nothing"], "no model 'nobody/nothing'"),
-        ([QUESTION, "--figure", "answer.psd"], "no ending of a picture"),
-        ([QUESTION, "--figure", "."], "no ending of a picture"),
+        ([QUESTION, "--figure", "answer.psd"], "no ending of an image"),
+        ([QUESTION, "--figure", "."], "no ending of an image"),
     ],
 )
 def test_a_bad_argument_is_one_line_with_exit_code_2(
@@ -158,8 +158,8 @@ def model(tmp_path: Path) -> Path:
         "model.safetensors",
         "tokenizer.json",
         "preprocessor_config.json",
-        "eyes/config.json",
-        "eyes/model.safetensors",
+        "extractor/config.json",
+        "extractor/model.safetensors",
     ],
 )
 def test_a_model_folder_that_lacks_a_file_is_refused(
@@ -179,8 +179,8 @@ def test_a_model_folder_that_lacks_a_file_is_refused(
         "model.safetensors",
         "tokenizer.json",
         "preprocessor_config.json",
-        "eyes/config.json",
-        "eyes/model.safetensors",
+        "extractor/config.json",
+        "extractor/model.safetensors",
     ],
 )
 def test_a_damaged_file_of_a_model_is_named(lxmert: Command, model: Path, name: str) -> None:
@@ -208,7 +208,7 @@ def test_brackets_in_a_question_are_text(lxmert: Command) -> None:
     assert "Is there a [/] [red] ball?" in result.out
 
 
-@pytest.mark.parametrize("name", ["config.json", "eyes/config.json"])
+@pytest.mark.parametrize("name", ["config.json", "extractor/config.json"])
 def test_a_model_whose_files_do_not_belong_together_is_refused(
     lxmert: Command, model: Path, name: str
 ) -> None:
@@ -238,20 +238,22 @@ def test_a_long_question_is_answered_with_the_number_of_words_cut(lxmert: Comman
     assert "its last 8 words were cut" in warning, warning
 
 
-def test_a_picture_unlike_its_world_is_answered_with_a_warning(
+def test_an_image_unlike_its_world_is_answered_with_a_warning(
     lxmert: Command, tmp_path: Path
 ) -> None:
     Image.new("RGB", (90, 120), (90, 120, 200)).save(tmp_path / "sky.png")
     result = lxmert("ask", tmp_path / "sky.png", QUESTION)
     assert result.code == 0
-    assert "nothing in this picture was recognised" in " ".join(result.err.split())
+    assert "nothing in this image was recognised" in " ".join(result.err.split())
 
 
 def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -> None:
     """The library's own error for a configuration came out as a traceback."""
     sizes = ("--set", "model.hidden_size=-1")
     data = ("--set", "data.train=examples/questions.jsonl", "--set", "data.images=examples")
-    result = lxmert("train", "recipes/own-data.toml", "-o", tmp_path / "run", *data, *sizes)
+    result = lxmert(
+        "train", "src/lxmert/recipes/custom.toml", "-o", tmp_path / "run", *data, *sizes
+    )
     assert result.code == 2
     assert "hidden_size is -1, but must be above 0" in result.err.splitlines()[-1]
 
@@ -283,7 +285,7 @@ def test_most_examples_are_answered_right() -> None:
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """A fine-tuned file of 2019 with two answers."""
+    """A fine-tuned file of the original code with two answers."""
     from model import published, tiny
 
     sizes = {"hidden_size": 128, "num_attention_heads": 2, "num_qa_labels": 2}
@@ -291,7 +293,7 @@ def original(tmp_path: Path) -> Path:
     return published.write(tmp_path / "BEST.pth", published.state_of_2019(model))
 
 
-def test_a_file_of_2019_is_converted_and_described(
+def test_a_file_of_the_original_code_is_converted_and_described(
     lxmert: Command, original: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "answers.txt").write_text("no\nyes\n")
@@ -338,13 +340,13 @@ def test_a_mistake_in_converting_is_one_line(
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with a sub-folder and twelve files that are no pictures."""
+    """A folder with a sub-folder and twelve files that are no images."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     shutil.copy(SCENE, folder / "a.png")
     shutil.copy(SCENE, folder / "more" / "b.png")
     for number in range(12):
-        (folder / f"broken{number:02}.jpg").write_text("no picture")
+        (folder / f"broken{number:02}.jpg").write_text("no image")
     return folder
 
 
@@ -357,7 +359,7 @@ def test_extract_reports_what_failed_with_exit_code_3(
     assert result.code == 3
     assert result.out == f"{store}: regions of 2 images\n"
     assert "12 have no regions:" in result.err
-    assert result.err.count("which is no picture that can be read") == 10
+    assert result.err.count("which is no image that can be read") == 10
     assert "and 2 more" in result.err
     assert (tmp_path / "drawn" / "more" / "b.png.png").is_file()
     shown = lxmert("info", store)
@@ -381,7 +383,7 @@ def test_extract_reports_what_failed_with_exit_code_3(
         (["--num-regions", "9000"], "num_regions=9000; expected a number from 1 to"),
         (["--workers", "0"], "--workers is 0"),
         (["--preset", "hf"], "--preset, --objects and --attributes are for files"),
-        (["--eyes", "nowhere"], "nowhere"),
+        (["--extractor", "nowhere"], "nowhere"),
     ],
 )
 def test_a_mistake_in_extracting_is_one_line(
@@ -412,21 +414,21 @@ def test_verify_names_the_damage_with_exit_code_1(
     assert len(report["problems"]) == 1
 
 
-def test_verify_compares_with_rows_that_the_same_eyes_wrote(
+def test_verify_compares_with_rows_that_the_same_extractor_wrote(
     lxmert: Command, photos: Path, tmp_path: Path
 ) -> None:
     """A row belongs to the photo of its name without the ending, as in the published files."""
     lxmert("extract", photos, "-o", tmp_path / "store", "--dtype", "float32")
     assert lxmert("convert", tmp_path / "store", tmp_path / "rows.tsv").code == 0
-    eyes = ROOT / "src/lxmert/default/eyes"
-    half = ["verify", eyes, "--images", photos]
+    extractor = ROOT / "src/lxmert/default/extractor"
+    half = ["verify", extractor, "--images", photos]
     assert "--images and --rows belong together" in lxmert(*half).err
     rows = ROOT / "../shared/data/coco_obj36"
     if not rows.is_dir():
         pytest.skip(f"no {rows} with photos and their rows")
     path = tmp_path / "one.tsv"
     path.write_bytes((rows / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)[0])
-    arguments = ["verify", eyes, "--images", rows / "images", "--rows", path]
+    arguments = ["verify", extractor, "--images", rows / "images", "--rows", path]
     result = lxmert(*arguments)
     assert result.code == 1
     for text in ("COCO_train2014", "mean", "expected", "wrong: regions: 0.0"):
@@ -444,7 +446,7 @@ def test_convert_reports_damaged_rows_with_exit_code_3(
     rows = tmp_path / "rows.tsv"
     good = rows.read_bytes()
     rows.write_bytes(good + good.splitlines(keepends=True)[0])
-    result = lxmert("convert", rows, tmp_path / "again", "--extractor", "bundled")
+    result = lxmert("convert", rows, tmp_path / "again", "--fingerprint", "bundled")
     assert result.code == 3
     assert "line 3, column img_id: it is 'a.png', which line 1 has already" in result.err
     shown = json.loads(lxmert("info", tmp_path / "again", "--json").out)
@@ -453,14 +455,16 @@ def test_convert_reports_damaged_rows_with_exit_code_3(
     assert (tmp_path / "again.tsv").read_bytes() == good
 
 
-def test_evaluate_prints_the_average_precision_of_eyes(lxmert: Command, tmp_path: Path) -> None:
-    from lxmert.scenes.dataset import Contents, make_dataset
+def test_evaluate_prints_the_average_precision_of_extractor(
+    lxmert: Command, tmp_path: Path
+) -> None:
+    from lxmert.lab.scenes.dataset import Contents, make_dataset
 
     contents = Contents(kinds=("captions",), split="test", count=3, seed=5, captions=1)
     make_dataset(tmp_path / "scenes", contents)
     result = lxmert(
         "evaluate",
-        ROOT / "src/lxmert/default/eyes",
+        ROOT / "src/lxmert/default/extractor",
         "--data",
         tmp_path / "scenes" / "objects.json",
         "--images",

@@ -70,6 +70,6 @@ def test_a_run_that_fails_is_in_the_report(lxmert: Command, recipe: Path, tmp_pa
     """The report said nothing of it."""
     result = lxmert("ablate", recipe, "-o", tmp_path / "out")
     assert result.code == 3
-    told = f"- `{tmp_path}/out/a/seed-1/pairs`: FileNotFoundError: {tmp_path}"
-    assert told in result.out
-    assert told in (tmp_path / "out/report.md").read_text()
+    reported = f"- `{tmp_path}/out/a/seed-1/pairs`: FileNotFoundError: {tmp_path}"
+    assert reported in result.out
+    assert reported in (tmp_path / "out/report.md").read_text()

@@ -12,7 +12,7 @@ from conftest import ROOT, Command
 from PIL import Image
 
 from lxmert.explain.text import percent
-from lxmert.scenes.dataset import Contents, make_dataset
+from lxmert.lab.scenes.dataset import Contents, make_dataset
 
 SCENE = ROOT / "examples/scene.png"
 QUESTION = "What color is the ball?"

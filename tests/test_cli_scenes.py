@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from lxmert.scenes.questions import FAMILIES
+from lxmert.lab.scenes.questions import QUESTION_TYPES
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["captions", "--rounds", "2"], "--rounds is for qa, which is not to be made: add qa"),
-        (["pairs", "--family", "what"], "--family is for qa, which is not to be made: add qa"),
+        (
+            ["pairs", "--question-type", "what"],
+            "--question-type is for qa, which is not to be made: add qa",
+        ),
         (["qa", "--captions", "4"], "--captions is for captions, which is not to be made: add"),
         (["qa", "captions", "--groups", "0"], "leave --groups out"),
     ],
@@ -27,9 +30,9 @@ def test_an_option_about_texts_that_are_not_made_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_has_all_families(lxmert: Command) -> None:
-    told = lxmert("scenes", "make", "--help").out
-    assert [name for name in FAMILIES if name not in told] == []
+def test_the_help_has_all_question_types(lxmert: Command) -> None:
+    reported = lxmert("scenes", "make", "--help").out
+    assert [name for name in QUESTION_TYPES if name not in reported] == []
 
 
 def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> None:
@@ -37,14 +40,12 @@ def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     result = lxmert("scenes", "make", "qa", "-o", tmp_path / "file" / "x")
     assert result.code == 2
-    told = f"--output {tmp_path}/file/x: {tmp_path}/file is a file; name another folder\n"
-    assert result.err == f"lxmert: {told}"
+    reported = f"--output {tmp_path}/file/x: {tmp_path}/file is a file; name another folder\n"
+    assert result.err == f"lxmert: {reported}"
 
 
-def test_a_sheet_without_the_ending_of_a_picture_is_refused(
-    lxmert: Command, tmp_path: Path
-) -> None:
+def test_a_sheet_without_the_ending_of_an_image_is_refused(lxmert: Command, tmp_path: Path) -> None:
     """It was found out when all scenes were drawn."""
     result = lxmert("scenes", "show", tmp_path, "-o", tmp_path / "sheet")
     assert result.code == 2
-    assert f"--output {tmp_path}/sheet has no ending of a picture: try sheet.png" in result.err
+    assert f"--output {tmp_path}/sheet has no ending of an image: try sheet.png" in result.err

@@ -47,14 +47,14 @@ def test_commands_and_code_run_in_order(
     ]  # fmt: skip
 
 
-def test_pictures_are_there_and_small() -> None:
+def test_images_are_there_and_small() -> None:
     names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE)
     assert len(names) >= 5
     for name in names:
         path = ROOT / "docs" / name
         assert path.stat().st_size < 200_000, name
-        with Image.open(path) as picture:
-            picture.verify()
+        with Image.open(path) as image:
+            image.verify()
 
 
 def test_every_method_has_its_row_and_no_other() -> None:

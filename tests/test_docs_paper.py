@@ -89,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_data(lxmert: Command) -> None:
-    """Do what docs/paper-data.md does."""
+    """Do what docs/datasets.md does."""
     build = ["data", "build", "pretraining", "vqa", "gqa", "nlvr2"]
     result = lxmert(*build, "--from", "downloads", "--regions", "regions", "-o", "data",
                     "--minival", "minival.txt")  # fmt: skip
@@ -103,7 +103,7 @@ def run_command(lxmert: Command, command: Sequence[str]) -> None:
     """Run a command of the page; trainings become tiny."""
     arguments = list(command[command.index("lxmert") + 1 :])
     if arguments[0] == "train":
-        if "model.start=model_LXRT.pth" in arguments:
+        if "model.init_from=model_LXRT.pth" in arguments:
             assert lxmert("convert", "runs/pretraining", "model_LXRT.pth").code == 0
         arguments += [part for change in TINY for part in ("--set", change)]
     result = lxmert(*arguments)
@@ -141,7 +141,7 @@ def test_two_processes_make_the_same_model_as_one(
     if not Path("data").is_dir():
         run_data(lxmert)
     changes = [*TINY, "model.dropout=0.0", "loop.evaluate_every="]
-    changes += ["model.start="] if recipe == "nlvr2" else []
+    changes += ["model.init_from="] if recipe == "nlvr2" else []
     options = [part for change in changes for part in ("--set", change)]
     train = ["train", f"recipes/{recipe}.toml", *options, "-o"]
     two, one = Path(f"runs/{recipe}-two"), Path(f"runs/{recipe}-one")
@@ -214,9 +214,9 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
         resolved = flatten(recipe_table(make_recipe(minimal | {"preset": preset}, TASKS)))
         for row in rows:
             assert row[column] == written(resolved.get(row[0].strip("`"))), (row[0], preset)
-    told = {row[0].strip("`") for row in rows} | {"objectives.weights.attr"}
-    told |= {f"objectives.weights.{name}" for name in ("feat", "mask_lm", "matched")}
-    assert {key for preset in PRESETS.values() for key in flatten(preset)} <= told
+    reported = {row[0].strip("`") for row in rows} | {"objectives.weights.attr"}
+    reported |= {f"objectives.weights.{name}" for name in ("feat", "mask_lm", "matched")}
+    assert {key for preset in PRESETS.values() for key in flatten(preset)} <= reported
 
 
 def written(value: object) -> str:
@@ -242,7 +242,7 @@ def test_links_lead_somewhere() -> None:
         (["--format", "nlvr2"], "answers questions, which is not what the format nlvr2 is for"),
         (["--format", "vqa"], "no.jsonl line 1 has no 'question_id'"),
         (["--official", "q.json"], "--official is for the leaderboards' formats"),
-        (["--images", "."], "name either the pictures with --images, or their --regions"),
+        (["--images", "."], "name either the images with --images, or their --regions"),
     ],
 )
 def test_a_file_that_no_leaderboard_takes_is_not_written(
@@ -262,10 +262,10 @@ def test_a_file_that_no_leaderboard_takes_is_not_written(
     assert not Path("out.json").exists()
 
 
-def test_ids_that_no_leaderboard_wants_are_told_before_anything_is_computed(
+def test_ids_that_no_leaderboard_wants_are_reported_before_anything_is_computed(
     lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug: a wrong or missing official file was told when all questions had been answered."""
+    """Bug: a wrong or missing official file was reported when all questions had been answered."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(submission, "answer_corpus", None)
     official = write_json(Path("two.json"), {"questions": [

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Command
-from scenes.reading import skeleton
-from scenes.scenes import make_scenes
+from lab.scenes.reading import skeleton
+from lab.scenes.scenes import make_scenes
 
-from lxmert.scenes.questions import FAMILIES, ask
-from lxmert.scenes.statements import make_group
-from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
+from lxmert.lab.ablation import check_plan, make_plan, read_ablation
+from lxmert.lab.scenes.questions import QUESTION_TYPES, ask
+from lxmert.lab.scenes.statements import make_group
 
 SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
 ABLATIONS = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
@@ -47,26 +47,26 @@ def test_commands_run_in_order(
     assert Path("runs/scenes/train.png").is_file()
 
 
-def test_every_family_has_an_example_that_is_really_said() -> None:
+def test_every_question_type_has_an_example_that_is_really_said() -> None:
     generator = np.random.default_rng(3)
     scenes = make_scenes(60)
-    said: dict[str, set[str]] = {family: set() for family in FAMILIES}
+    said: dict[str, set[str]] = {question_type: set() for question_type in QUESTION_TYPES}
     for scene in scenes:
         for question in ask(scene, generator, rounds=12):
-            said[question.family].add(skeleton(question.text))
+            said[question.question_type].add(skeleton(question.text))
     examples = table(SCENES, "Questions")
-    assert list(examples) == list(FAMILIES)
-    for family, text in examples.items():
-        assert skeleton(text) in said[family], text
+    assert list(examples) == list(QUESTION_TYPES)
+    for question_type, text in examples.items():
+        assert skeleton(text) in said[question_type], text
     things = [scene.things for scene in scenes]
     stated: dict[str, set[str]] = {}
     for _ in range(1200):
         statement, _ = make_group(things, generator)
-        stated.setdefault(statement.family, set()).add(skeleton(statement.text))
-    examples = table(SCENES, "Statements about two pictures")
+        stated.setdefault(statement.question_type, set()).add(skeleton(statement.text))
+    examples = table(SCENES, "Statements about two images")
     assert set(examples) == set(stated)
-    for family, text in examples.items():
-        assert skeleton(text) in stated[family], text
+    for question_type, text in examples.items():
+        assert skeleton(text) in stated[question_type], text
 
 
 def test_the_comparison_on_the_page_is_a_valid_one(

@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT, Command
 
 from lxmert.cli.main import main
-from lxmert.workflows.default_model import write_card, write_examples
+from lxmert.lab.default_model import write_card, write_examples
 
 STAGES = (
-    "eyes", "pretrained", "simple", "share", "same", "places", "two-objects", "relations", "steps",
+    "extractor", "pretrained", "simple", "share", "same", "places", "two-objects", "relations", "steps",
     "answering", "pairs",
 )  # fmt: skip
-RECIPES = {"eyes": "detector", "pretrained": "pretraining"}  # the others have the stage's name
-FEW_COLORS = "data.exchange="  # eyes that learned for three steps do not name all of them
+RECIPES = {"extractor": "detector", "pretrained": "pretraining"}  # the others have the stage's name
+FEW_COLORS = "data.attribute_swap="  # eyes that learned for three steps do not name all of them
 TINY_MODEL = ["hidden_size=16", "num_attention_heads=2", "intermediate_size=32"]
 
 
@@ -61,10 +61,10 @@ def make_run(lxmert: Callable[..., None]) -> None:
         changes = {"pretrained": sizes, "answering": [FEW_COLORS]}
         options = settings(*changes.get(stage, []))
         lxmert("train", recipe, "-o", run / stage, *options)
-        if stage == "eyes":
+        if stage == "extractor":
             for split in ("train", "valid"):
                 images, store = run / "scenes" / split / "images", run / "regions" / split
-                lxmert("extract", images, "--eyes", run / "eyes", "-o", store)
+                lxmert("extract", images, "--extractor", run / "extractor", "-o", store)
 
 
 def test_the_result_answers_and_is_evaluated(
@@ -79,14 +79,14 @@ def test_the_result_answers_and_is_evaluated(
     assert len(answer["answers"]) == 5
     report = Path("report.json")
     options = ["--data", test / "questions.jsonl", "--images", test / "images", "--limit", 30]
-    blind = ["--training", "runs/default/scenes/train/questions.jsonl", "-o", report]
-    evaluated = lxmert("evaluate", model, *options, *blind)
+    baselines = ["--training", "runs/default/scenes/train/questions.jsonl", "-o", report]
+    evaluated = lxmert("evaluate", model, *options, *baselines)
     assert evaluated.code == 0, evaluated.err
     scores = json.loads(report.read_text())
     assert scores["count"] == 30
     assert scores["accuracy"].keys() == scores["question_only"].keys() > {"overall", "count"}
-    eyes = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
-    assert lxmert("evaluate", model / "eyes", *eyes).code == 0
+    extractor = ["--data", test / "objects.json", "--images", test / "images", "-o", report]
+    assert lxmert("evaluate", model / "extractor", *extractor).code == 0
     assert 0 <= json.loads(report.read_text())["recall"] <= 1
 
 
@@ -98,13 +98,13 @@ def test_card_and_examples_are_made_from_the_run(
     test = run / "scenes/test"
     options = ["--images", test / "images", "-o"]
     answers = ["evaluate", run / "answering", "--data", test / "questions.jsonl", "--limit", 20]
-    blind = ["--training", run / "scenes/train/questions.jsonl"]
-    assert lxmert(*answers, *blind, *options, run / "evaluation.json").code == 0
-    eyes = ["evaluate", run / "eyes", "--data", test / "objects.json"]
-    assert lxmert(*eyes, *options, run / "eyes-evaluation.json").code == 0
-    eyes = ["evaluate", run / "eyes", "--data", run / "scenes/compositional/objects.json"]
-    eyes += ["--images", run / "scenes/compositional/images"]
-    assert lxmert(*eyes, "-o", run / "compositional-eyes-evaluation.json").code == 0
+    baselines = ["--training", run / "scenes/train/questions.jsonl"]
+    assert lxmert(*answers, *baselines, *options, run / "evaluation.json").code == 0
+    extractor = ["evaluate", run / "extractor", "--data", test / "objects.json"]
+    assert lxmert(*extractor, *options, run / "detector-evaluation.json").code == 0
+    extractor = ["evaluate", run / "extractor", "--data", run / "scenes/compositional/objects.json"]
+    extractor += ["--images", run / "scenes/compositional/images"]
+    assert lxmert(*extractor, "-o", run / "compositional-detector-evaluation.json").code == 0
     hard = ["evaluate", run / "answering", "--limit", 100]
     hard += ["--data", run / "scenes/compositional/questions.jsonl"]
     hard += ["--images", run / "scenes/compositional/images"]
@@ -114,7 +114,7 @@ def test_card_and_examples_are_made_from_the_run(
     scores = json.loads((run / "pairs-evaluation.json").read_text())
     assert scores.keys() == {"accuracy", "majority", "consistency"}
     assert scores["majority"] == 0.5
-    assert lxmert(*pairs, *blind, *options, "x.json").code == 2
+    assert lxmert(*pairs, *baselines, *options, "x.json").code == 2
     times = {"ask_cold": 7.25, "ask_warm": 0.123, "help": 0.5, "python": 0.25}
     (run / "timing.json").write_text(json.dumps(times))
     card = write_card(run)
@@ -143,7 +143,10 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(
     folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    recipe, output = ROOT / "recipes/scenes-answering.toml", Path("runs/default/answering")
+    recipe, output = (
+        ROOT / "src/lxmert/recipes/lab/scenes-answering.toml",
+        Path("runs/default/answering"),
+    )
     before = (output / "model.safetensors").stat().st_mtime_ns
     assert lxmert("train", recipe, "-o", output, *settings(FEW_COLORS)).code == 0
     assert (output / "model.safetensors").stat().st_mtime_ns == before
@@ -151,22 +154,24 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(
     assert (other.code, "lr" in other.err) == (2, True)
 
 
-def test_regions_of_other_eyes_are_refused(
+def test_regions_of_another_extractor_are_refused(
     folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Features of another detector look alike and give nonsense without an error."""
     monkeypatch.chdir(folder)
-    run, recipe = Path("runs/default"), ROOT / "recipes/scenes-detector.toml"
+    run, recipe = Path("runs/default"), ROOT / "src/lxmert/recipes/lab/scenes-detector.toml"
     other = settings("seed=8")
     assert lxmert("train", recipe, "-o", "other-eyes", *other).code == 0
-    options = settings("data.eyes=other-eyes")
-    refused = lxmert("train", ROOT / "recipes/scenes-answering.toml", "-o", "x", *options)
+    options = settings("data.extractor=other-eyes")
+    refused = lxmert(
+        "train", ROOT / "src/lxmert/recipes/lab/scenes-answering.toml", "-o", "x", *options
+    )
     assert refused.code == 2
     assert "was made by extractor" in refused.err
     model = Path("mixed")
     shutil.copytree(run / "answering", model)
-    shutil.rmtree(model / "eyes")
-    shutil.copytree("other-eyes", model / "eyes")
+    shutil.rmtree(model / "extractor")
+    shutil.copytree("other-eyes", model / "extractor")
     image = sorted((run / "scenes/test/images").iterdir())[0]
     mixed = lxmert("ask", image, "What is this?", "--model", model)
     assert mixed.code == 2
@@ -182,7 +187,7 @@ recipe = "RECIPES/scenes-pretraining.toml"
 hands_over = "language"
 set = [
   SET,
-  "data.eyes=",
+  "data.extractor=",
   "model.x_layers=0",
   "model.r_layers=0",
   "objectives.weights={mask_lm=1.0}",
@@ -192,7 +197,7 @@ set = [
 recipe = "RECIPES/scenes-answering.toml"
 metric = "overall"
 paper = ["VQA"]
-set = [SET, "data.eyes=", "data.exchange=", "data.limit=20", "model.l_layers=3", "model.x_layers=1"]
+set = [SET, "data.extractor=", "data.attribute_swap=", "data.limit=20", "model.l_layers=3", "model.x_layers=1"]
 
 [[rows]]
 name = "from language"

@@ -67,7 +67,7 @@ def test_notes_go_on_behind_their_last_whole_line(tmp_path, half):
     assert list(map(json.loads, rest)) == notes
 
 
-def test_notes_cut_off_in_their_first_line_begin_anew(tmp_path):
+def test_notes_cut_off_in_their_first_line_begin_again(tmp_path):
     path = tmp_path / "notes.jsonl"
     path.write_text('{"se')
     assert resume_log(path, {"seed": 3}, remedy="remove it") == []
@@ -80,8 +80,8 @@ def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
     resume_log(path, {"seed": 3, "count": 5, "old": 1}, remedy="")
     with pytest.raises(ValueError, match="was begun with") as refused:
         resume_log(path, {"seed": -9, "count": 5, "new": [2]}, remedy="name another")
-    told = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
-    assert str(refused.value) == f"{tmp_path} was {told}"
+    reported = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
+    assert str(refused.value) == f"{tmp_path} was {reported}"
     path.write_text("[1]\n")
     with pytest.raises(ValueError, match=r"begun with \[1\] in place of arguments: name another"):
         resume_log(path, {"seed": -9}, remedy="name another")
@@ -150,10 +150,10 @@ def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path):
 
 def test_errors_about_other_files_pass_unchanged(tmp_path):
     with (
-        pytest.raises(FileNotFoundError, match=r"^no picture x$"),
+        pytest.raises(FileNotFoundError, match=r"^no image x$"),
         atomic_path(tmp_path / "out.txt"),
     ):
-        raise FileNotFoundError("no picture x")
+        raise FileNotFoundError("no image x")
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path):

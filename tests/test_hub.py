@@ -13,11 +13,11 @@ import torch
 from conftest import ROOT, Command
 from web_server import COMMIT, Hub, Server, serve
 
-from lxmert import LxmertPipeline, LxmertProcessor, RegionExtractor
+from lxmert import DetectorExtractor, LxmertPipeline, LxmertProcessor
 from lxmert.hub import Parts, default_memory, find_model, find_parts, remember_parts
 
 SCENE = ROOT / "examples/scene.png"
-EYES = ROOT / "src/lxmert/default/eyes"
+EXTRACTOR = ROOT / "src/lxmert/default/extractor"
 QUESTION = "What color is the ball?"
 CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]
 VQA, BASE, TENSORS = "unc-nlp/lxmert-vqa-uncased", "unc-nlp/lxmert-base-uncased", "some/tensors"
@@ -62,8 +62,8 @@ def answers(tmp_path: Path) -> Path:
 
 
 def expected_inputs() -> dict[str, torch.Tensor]:
-    """Return what the question and the picture become, made by hand."""
-    (regions,) = RegionExtractor.from_pretrained(EYES)([SCENE])
+    """Return what the question and the image become, made by hand."""
+    (regions,) = DetectorExtractor.from_pretrained(EXTRACTOR)([SCENE])
     words = ["[CLS]", "what", "color", "is", "the", "ball", "?", "[SEP]"]
     height, width = regions.image_size
     return {
@@ -79,7 +79,7 @@ def test_a_published_model_answers_as_transformers_own_does(
 ) -> None:
     kind = "LxmertForPreTraining" if name == BASE else "LxmertForQuestionAnswering"
     pipeline = LxmertPipeline.from_pretrained(
-        name, eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+        name, extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
     )
     with torch.no_grad():
         logits = published.build(kind)(**expected_inputs()).question_answering_score[0]
@@ -107,9 +107,11 @@ def test_only_what_is_read_is_fetched(hub: Server) -> None:
 def test_what_was_named_once_is_remembered_without_a_network(
     hub: Server, answers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = LxmertPipeline.from_pretrained(VQA, eyes=EYES, answers=answers).ask(SCENE, QUESTION)
+    first = LxmertPipeline.from_pretrained(VQA, extractor=EXTRACTOR, answers=answers).ask(
+        SCENE, QUESTION
+    )
     memory = json.loads(default_memory().read_text())
-    assert memory == {f"{VQA}@{COMMIT}": {"eyes": str(EYES), "answers": str(answers)}}
+    assert memory == {f"{VQA}@{COMMIT}": {"extractor": str(EXTRACTOR), "answers": str(answers)}}
     hub.requests.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert LxmertPipeline.from_pretrained(VQA).ask(SCENE, QUESTION) == first
@@ -122,13 +124,13 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
     message = result.err.splitlines()[-1]
     for text in (
         f"{VQA} comes without the detector that was its eyes and the list of its 13 answers",
-        f"`lxmert ask IMAGE QUESTION --model {VQA} --eyes DETECTOR --answers LIST`",
+        f"`lxmert ask IMAGE QUESTION --model {VQA} --extractor DETECTOR --answers LIST`",
         "data/vqa/trainval_label2ans.json",
         "of airsplay/lxmert",
         "faster_rcnn_from_caffe_attr.pkl",
     ):
         assert text in message
-    result = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--eyes", EYES)
+    result = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--extractor", EXTRACTOR)
     message = result.err.splitlines()[-1]
     assert "without the list of its 13 answers:" in message
     assert f"--model {VQA} --answers LIST`" in message
@@ -138,7 +140,18 @@ def test_the_command_answers_and_later_needs_the_model_alone(
     hub: Server, answers: Path, lxmert: Command
 ) -> None:
     first = lxmert(
-        *("ask", SCENE, QUESTION, "--model", VQA, "--eyes", EYES, "--answers", answers, "--json")
+        *(
+            "ask",
+            SCENE,
+            QUESTION,
+            "--model",
+            VQA,
+            "--extractor",
+            EXTRACTOR,
+            "--answers",
+            answers,
+            "--json",
+        )
     )
     assert first.code == 0, first.err
     again = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--json")
@@ -147,7 +160,7 @@ def test_the_command_answers_and_later_needs_the_model_alone(
 
 
 def test_what_was_remembered_and_is_gone_is_named(hub: Server, answers: Path) -> None:
-    LxmertPipeline.from_pretrained(VQA, eyes=EYES, answers=answers)
+    LxmertPipeline.from_pretrained(VQA, extractor=EXTRACTOR, answers=answers)
     answers.unlink()
     with pytest.raises(FileNotFoundError, match=r"label2ans.json, which was named .* is gone"):
         LxmertPipeline.from_pretrained(VQA)
@@ -162,15 +175,17 @@ def test_a_list_of_another_length_is_refused_and_not_remembered(
     path, memory = tmp_path / "answers.txt", tmp_path / "memory.json"
     path.write_text("\n".join(f"answer {index}" for index in range(count)))
     with pytest.raises(ValueError, match=message):
-        LxmertPipeline.from_pretrained(repositories[VQA], eyes=EYES, answers=path, memory=memory)
+        LxmertPipeline.from_pretrained(
+            repositories[VQA], extractor=EXTRACTOR, answers=path, memory=memory
+        )
     assert not memory.exists()
 
 
-def test_eyes_of_another_width_are_refused_naming_both(tmp_path: Path, answers: Path) -> None:
+def test_extractor_of_another_width_are_refused_naming_both(tmp_path: Path, answers: Path) -> None:
     folder = published.write(tmp_path / "model", published.build(visual_feat_dim=9))
     memory = tmp_path / "memory.json"
     with pytest.raises(ValueError, match="features of width 256, the model reads 9"):
-        LxmertPipeline.from_pretrained(folder, eyes=EYES, answers=answers, memory=memory)
+        LxmertPipeline.from_pretrained(folder, extractor=EXTRACTOR, answers=answers, memory=memory)
     assert not memory.exists()
 
 
@@ -231,10 +246,12 @@ def test_a_damaged_memory_is_named(tmp_path: Path, content: str) -> None:
 def test_parts_are_remembered_by_model_and_one_by_one(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "memory.json"
     one, other = tmp_path / "one", tmp_path / "other"
-    remember_parts(one, Parts(eyes=one.parent), memory=memory)
+    remember_parts(one, Parts(extractor=one.parent), memory=memory)
     remember_parts(one, Parts(answers=ROOT), memory=memory)
-    assert find_parts(one, Parts(), memory=memory) == Parts(eyes=one.parent, answers=ROOT)
-    assert find_parts(one, Parts(eyes=EYES), memory=memory) == Parts(eyes=EYES, answers=ROOT)
+    assert find_parts(one, Parts(), memory=memory) == Parts(extractor=one.parent, answers=ROOT)
+    assert find_parts(one, Parts(extractor=EXTRACTOR), memory=memory) == Parts(
+        extractor=EXTRACTOR, answers=ROOT
+    )
     assert find_parts(other, Parts(), memory=memory) == Parts()
     assert [path.name for path in memory.parent.iterdir()] == ["memory.json"]
 
@@ -243,7 +260,7 @@ def test_a_memory_that_cannot_be_written_costs_a_warning_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    remember_parts(tmp_path, Parts(eyes=EYES), memory=tmp_path / "file" / "memory.json")
+    remember_parts(tmp_path, Parts(extractor=EXTRACTOR), memory=tmp_path / "file" / "memory.json")
     assert "is not remembered" in caplog.text
 
 
@@ -251,10 +268,10 @@ def test_pretraining_weights_match_as_transformers_own_do(
     repositories: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = LxmertPipeline.from_pretrained(
-        repositories[BASE], eyes=EYES, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR, memory=tmp_path / "memory.json"
     )
     inputs = LxmertProcessor.from_pretrained(
-        repositories[BASE], eyes=EYES, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR, memory=tmp_path / "memory.json"
     )([SCENE] * 3, CAPTIONS)
     with torch.no_grad():
         output = published.build("LxmertForPreTraining")(**inputs)
@@ -268,7 +285,7 @@ def test_both_heads_of_a_pretraining_share_one_body(
     repositories: dict[str, Path], answers: Path, tmp_path: Path
 ) -> None:
     pipeline = LxmertPipeline.from_pretrained(
-        repositories[BASE], eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
     )
     assert pipeline.answering is pipeline.model
     assert pipeline.matcher.lxmert is pipeline.answering.lxmert
@@ -283,7 +300,7 @@ def test_the_match_command_ranks_captions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    options = ("--model", repositories[BASE], "--eyes", EYES)
+    options = ("--model", repositories[BASE], "--extractor", EXTRACTOR)
     result = lxmert("match", SCENE, *CAPTIONS, *options, "--json")
     assert result.code == 0, result.err
     rows = json.loads(result.out)["captions"]
@@ -315,7 +332,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(
     torch.save({"lxmert": Dangerous()}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="nothing was run"):
         LxmertPipeline.from_pretrained(
-            folder, eyes=EYES, answers=answers, memory=tmp_path / "memory.json"
+            folder, extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
         )
     assert not (tmp_path / "it ran").exists()
 
@@ -326,7 +343,7 @@ def test_a_published_model_of_full_size_answers_and_matches(
 ) -> None:
     """228 million random weights, the decoder twice, from the server to answers and scores."""
     from lxmert import DetectorConfig
-    from lxmert.vision.detector import Detector
+    from lxmert.regions.detector import Detector
 
     sizes = {
         "vocab_size": 30522,
@@ -351,15 +368,15 @@ def test_a_published_model_of_full_size_answers_and_matches(
     repositories = repositories | {"unc-nlp/full": published.write(tmp_path / "full", model)}
     assert (tmp_path / "full/pytorch_model.bin").stat().st_size > 1e9
     hub.answer.repositories = repositories
-    bundled = json.loads((EYES / "config.json").read_text())
+    bundled = json.loads((EXTRACTOR / "config.json").read_text())
     config = DetectorConfig.from_dict(bundled | {"feature_dim": 2048, "score_threshold": 0.0})
     torch.manual_seed(8)
-    RegionExtractor(Detector(config)).save_pretrained(tmp_path / "eyes")
+    DetectorExtractor(Detector(config)).save_pretrained(tmp_path / "extractor")
     (tmp_path / "all_ans.json").write_text(
         json.dumps([{"ans": f"answer {index}", "dsets": ["vqa"]} for index in range(9500)])
     )
     pipeline = LxmertPipeline.from_pretrained(
-        "unc-nlp/full", eyes=tmp_path / "eyes", answers=tmp_path / "all_ans.json"
+        "unc-nlp/full", extractor=tmp_path / "extractor", answers=tmp_path / "all_ans.json"
     )
     regions = pipeline.regions(SCENE)
     inputs = pipeline.processor.inputs([regions] * 3, CAPTIONS)

@@ -36,29 +36,29 @@ def test_a_folder_is_kept_until_the_lock_is_closed_or_forgotten(
 
 def test_a_lock_that_is_waited_for_comes_when_it_is_free(tmp_path: Path) -> None:
     first = FolderLock(tmp_path, file="lock")
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    reported: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def wait() -> None:
         begun.set()
         with closing(FolderLock(tmp_path, file="lock", wait=True)):
-            told.put("second")
+            reported.put("second")
 
     begun = threading.Event()
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     begun.wait()
     waiting.join(0.1)
-    told.put("first")
+    reported.put("first")
     first.close()
-    assert [told.get(timeout=60) for _ in range(2)] == ["first", "second"]
+    assert [reported.get(timeout=60) for _ in range(2)] == ["first", "second"]
 
 
-def hold(folder: Path, told: "multiprocessing.connection.Connection") -> None:
+def hold(folder: Path, reported: "multiprocessing.connection.Connection") -> None:
     """Take the lock, fork a process that lives on, and wait to be killed."""
     lock = FolderLock(folder)
     child = FORK.Process(target=time.sleep, args=(60,))
     child.start()
-    told.send(child.pid)
+    reported.send(child.pid)
     child.join()
     lock.close()
 

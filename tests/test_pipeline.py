@@ -36,7 +36,7 @@ def test_answers_are_ranked_probabilities_over_the_whole_vocabulary(
     assert pipeline.ask(SCENE, QUESTIONS[0]) == answers[:5]
 
 
-def test_many_questions_about_one_picture_get_the_same_answers(pipeline: LxmertPipeline) -> None:
+def test_many_questions_about_one_image_get_the_same_answers(pipeline: LxmertPipeline) -> None:
     regions = pipeline.regions(SCENE)
     together = pipeline.ask_regions(regions, QUESTIONS)
     for question, answers in zip(QUESTIONS, together, strict=True):
@@ -97,7 +97,7 @@ def test_words_are_shown_as_they_were_typed(pipeline: LxmertPipeline) -> None:
     assert explanation.unread == ""
 
 
-def test_what_was_not_read_of_a_long_question_is_told(pipeline: LxmertPipeline) -> None:
+def test_what_was_not_read_of_a_long_question_is_reported(pipeline: LxmertPipeline) -> None:
     question = "What color is the ball " + "and the mug " * 10 + "?"
     with pytest.warns(UserWarning, match="were cut"):
         explanation = pipeline.explain(SCENE, question, methods=["attention"])
@@ -134,9 +134,9 @@ def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> N
         assert color in pipeline.processor.extractor.attribute_names
 
 
-def test_an_empty_picture_is_answered_from_the_whole_image(pipeline: LxmertPipeline) -> None:
+def test_an_empty_image_is_answered_from_the_whole_image(pipeline: LxmertPipeline) -> None:
     blank = np.full((50, 80, 3), 120, dtype=np.uint8)
-    with pytest.warns(UserWarning, match="nothing in this picture"):
+    with pytest.warns(UserWarning, match="nothing in this image"):
         explanation = pipeline.explain(blank, "How many books are there?")
     assert explanation.labels == ["whole image"]
     assert explanation.regions.boxes.tolist() == [[0, 0, 80, 50]]
@@ -157,11 +157,17 @@ def test_the_bundled_model_lies_inside_the_package_and_is_small() -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size <= 25e6
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for text in ("blind guess", "make default-model", "masked words", "IoU 0.5", "after loading"):
+    for text in (
+        "question-only baseline",
+        "make default-model",
+        "masked words",
+        "IoU 0.5",
+        "after loading",
+    ):
         assert text in card
 
 
-def test_a_picture_is_encoded_once_for_many_questions(
+def test_an_image_is_encoded_once_for_many_questions(
     pipeline: LxmertPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []

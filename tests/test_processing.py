@@ -11,11 +11,11 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from web_server import Pictures, Server, serve
+from web_server import Images, Server, serve
 
 from lxmert import processing
 from lxmert.processing import InputWarning, LxmertProcessor
-from lxmert.vision.extract import RegionExtractor
+from lxmert.regions.extract import DetectorExtractor
 
 SCENE = ROOT / "examples/scene.png"
 OTHERS = sorted((ROOT / "examples").glob("*.png"))
@@ -45,18 +45,18 @@ def test_the_batch_holds_exactly_the_arguments_of_forward(processor: LxmertProce
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serve(Pictures(SCENE.read_bytes())) as running:
+    with serve(Images(SCENE.read_bytes())) as running:
         yield running
 
 
 def test_every_kind_of_image_gives_the_same_batch(
     processor: LxmertProcessor, server: Server
 ) -> None:
-    picture = Image.open(SCENE).convert("RGB")
-    array = np.asarray(picture)
+    image = Image.open(SCENE).convert("RGB")
+    array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     address = f"{server.url}/moved.png"
-    kinds = [SCENE, str(SCENE), address, SCENE.read_bytes(), picture, array, tensor]
+    kinds = [SCENE, str(SCENE), address, SCENE.read_bytes(), image, array, tensor]
     batch = processor(kinds, ["Is there a mug?"] * len(kinds))
     for values in batch.values():
         for row in values[1:]:
@@ -108,13 +108,13 @@ def test_one_image_is_looked_at_once(
     processor: LxmertProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    look = RegionExtractor.__call__
+    look = DetectorExtractor.__call__
 
-    def count(self: RegionExtractor, images: list[object]) -> object:
+    def count(self: DetectorExtractor, images: list[object]) -> object:
         seen.append(len(images))
         return look(self, images)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(RegionExtractor, "__call__", count)
+    monkeypatch.setattr(DetectorExtractor, "__call__", count)
     processor(SCENE, TEXTS * 4)
     assert seen == [1]
 

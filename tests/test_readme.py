@@ -35,7 +35,7 @@ def run(command: str) -> str:
     return finished.stdout
 
 
-def test_links_and_pictures_lead_somewhere() -> None:
+def test_links_and_images_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert len(links) >= 5
     assert [link for link in links if not (ROOT / link).is_file()] == []

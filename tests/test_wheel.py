@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-from lxmert.workflows.default_model import MODEL_FILES
+from lxmert.lab.default_model import MODEL_FILES
 
 BUILD = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
 

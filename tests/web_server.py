@@ -1,4 +1,4 @@
-"""Servers on this machine: the hub's download protocol, and pictures with all their faults."""
+"""Servers on this machine: the hub's download protocol, and images with all their faults."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def serve(answer: Callable[[Handler, str], None]) -> Iterator[Server]:
 
 
 class Hub:
-    """Repositories in folders, told apart by name; `cut` says where to break off a file, once."""
+    """Repositories in folders, distinguished by name; `cut` says where to break off a file, once."""
 
     def __init__(self, repositories: dict[str, Path], commit: str = COMMIT) -> None:
         self.repositories = repositories
@@ -154,18 +154,18 @@ def _entry(folder: Path, path: Path) -> dict[str, object]:
     return entry
 
 
-class Pictures:
-    """One good picture, and all that goes wrong on the web."""
+class Images:
+    """One good image, and all that goes wrong on the web."""
 
-    def __init__(self, picture: bytes) -> None:
-        self.picture = picture
+    def __init__(self, image: bytes) -> None:
+        self.image = image
 
     def __call__(self, request: Handler, path: str) -> None:
         name = path.removeprefix("/")
         if name == "good.png":
-            request.reply(200, self.picture, Content_Type="image/png")
+            request.reply(200, self.image, Content_Type="image/png")
         elif name == "typeless":
-            request.reply(200, self.picture)
+            request.reply(200, self.image)
         elif name == "moved.png":
             request.reply(302, Location="/good.png")
         elif name == "to-file":
@@ -175,7 +175,7 @@ class Pictures:
         elif name == "page.html":
             request.reply(200, b"<html></html>", Content_Type="text/html; charset=utf-8")
         elif name == "text.png":
-            request.reply(200, b"no picture", Content_Type="image/png")
+            request.reply(200, b"no image", Content_Type="image/png")
         elif name in ("cut.png", "endless", "slow"):
             self._stream(request, name)
         else:
@@ -186,11 +186,11 @@ class Pictures:
         request.close_connection = True
         request.send_response(200)
         if name == "cut.png":
-            request.send_header("Content-Length", str(len(self.picture)))
+            request.send_header("Content-Length", str(len(self.image)))
         request.end_headers()
         try:
             if name == "cut.png":
-                request.wfile.write(self.picture[:900])
+                request.wfile.write(self.image[:900])
             for _ in range(0 if name == "cut.png" else 40):
                 request.wfile.write(bytes(1 if name == "slow" else 100_000))
                 time.sleep(0.1 if name == "slow" else 0)

@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from lxmert.model.pretraining import LxmertForPreTraining
     from lxmert.pipeline import LxmertPipeline
     from lxmert.processing import LxmertProcessor
+    from lxmert.regions.backbone_grid import BackboneGridExtractor
+    from lxmert.regions.configuration import DetectorConfig
+    from lxmert.regions.extract import DetectorExtractor
+    from lxmert.regions.extractor import RegionExtractor, load_extractor
+    from lxmert.regions.grid import GridExtractor
+    from lxmert.regions.published import load_published_detector
+    from lxmert.regions.torchvision_detector import TorchvisionExtractor
     from lxmert.schema import Answer, Example, Regions
-    from lxmert.vision.backbone_grid import BackboneGridExtractor
-    from lxmert.vision.configuration import DetectorConfig
-    from lxmert.vision.extract import RegionExtractor
-    from lxmert.vision.eyes import Eyes, open_eyes
-    from lxmert.vision.grid import GridExtractor
-    from lxmert.vision.published import load_published_detector
-    from lxmert.vision.torchvision_detector import TorchvisionExtractor
 
 _PUBLIC = {
     "Answer": "lxmert.schema",
-    "BackboneGridExtractor": "lxmert.vision.backbone_grid",
-    "DetectorConfig": "lxmert.vision.configuration",
+    "BackboneGridExtractor": "lxmert.regions.backbone_grid",
+    "DetectorConfig": "lxmert.regions.configuration",
     "Example": "lxmert.schema",
-    "Eyes": "lxmert.vision.eyes",
-    "GridExtractor": "lxmert.vision.grid",
+    "RegionExtractor": "lxmert.regions.extractor",
+    "GridExtractor": "lxmert.regions.grid",
     "Regions": "lxmert.schema",
     "LxmertConfig": "lxmert.model.configuration",
     "LxmertClassificationOutput": "lxmert.model.outputs",
@@ -69,15 +69,15 @@ _PUBLIC = {
     "LxmertVisualAnswerHead": "lxmert.model.predictions",
     "LxmertVisualFeatureEncoder": "lxmert.model.layers",
     "LxmertXLayer": "lxmert.model.layers",
-    "RegionExtractor": "lxmert.vision.extract",
+    "DetectorExtractor": "lxmert.regions.extract",
     "RegionStore": "lxmert.data.store",
-    "TorchvisionExtractor": "lxmert.vision.torchvision_detector",
+    "TorchvisionExtractor": "lxmert.regions.torchvision_detector",
     "register_auto_classes": "lxmert.model.auto",
     "carry_answers": "lxmert.model.answers",
     "load_folder": "lxmert.model.loading",
     "load_original": "lxmert.model.loading",
-    "load_published_detector": "lxmert.vision.published",
-    "open_eyes": "lxmert.vision.eyes",
+    "load_published_detector": "lxmert.regions.published",
+    "load_extractor": "lxmert.regions.extractor",
     "save_original": "lxmert.model.loading",
 }
 
@@ -85,8 +85,8 @@ __all__ = [  # written out, as type checkers read it
     "Answer",
     "BackboneGridExtractor",
     "DetectorConfig",
+    "DetectorExtractor",
     "Example",
-    "Eyes",
     "GridExtractor",
     "LxmertClassificationOutput",
     "LxmertConfig",
@@ -113,10 +113,10 @@ __all__ = [  # written out, as type checkers read it
     "Regions",
     "TorchvisionExtractor",
     "carry_answers",
+    "load_extractor",
     "load_folder",
     "load_original",
     "load_published_detector",
-    "open_eyes",
     "register_auto_classes",
     "save_original",
 ]

@@ -34,11 +34,11 @@ class Parts:
     """What a published model comes without.
 
     Attributes:
-        eyes: the detector that it was trained with: a folder, or a file as it was published.
+        extractor: the detector that it was trained with: a folder, or a file as it was published.
         answers: the list of its answers.
     """
 
-    eyes: Path | None = None
+    extractor: Path | None = None
     answers: Path | None = None
 
 
@@ -71,7 +71,7 @@ def find_parts(
     folder: Path,
     given: Parts,
     *,
-    needed: Collection[str] = ("eyes", "answers"),
+    needed: Collection[str] = ("extractor", "answers"),
     memory: str | Path | None = None,
 ) -> Parts:
     """Return each part as it is given now, or else as it was remembered.
@@ -128,19 +128,19 @@ def default_memory() -> Path:
     return Path(base) / "lxmert" / "parts.json"
 
 
-def missing_parts(folder: Path, *, eyes: bool, num_answers: int | None) -> ValueError:
+def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> ValueError:
     """Return the error that says what a model came without, where to get it and how to name it.
 
     Args:
         folder: of the model.
-        eyes: whether its eyes are missing.
+        extractor: whether its eyes are missing.
         num_answers: how many answers it has whose names are missing; None: no list is missing.
     """
     name = shlex.quote(model_name(folder))
     missing, options, sources = [], "", []
-    if eyes:
+    if extractor:
         missing.append("the detector that was its eyes")
-        options += " --eyes DETECTOR"
+        options += " --extractor DETECTOR"
         sources.append(
             "DETECTOR is a folder that `lxmert train` wrote, or a file of the published detector: "
             + ", ".join(_DETECTORS)

@@ -1,4 +1,4 @@
-"""One object for users: ask about a picture, see why it was answered so, match captions to it."""
+"""One object for users: ask about an image, see why it was answered so, match captions to it."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
-from lxmert.data.preprocessing import EYES_FOLDER
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.tokenizer import Encoded, check_words
 from lxmert.explain.explanation import Explanation, Word
 from lxmert.explain.maps import attention_maps
@@ -20,14 +20,14 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
 from lxmert.model.loading import load_heads, read_config
 from lxmert.processing import LxmertProcessor
+from lxmert.regions.cells import cell_labels
+from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Answer, Regions
-from lxmert.vision.cells import cell_labels
-from lxmert.vision.preprocess import ImageInput, load_image
 
 _WHOLE = "whole image"
 
 _TEXTS_AT_ONCE = 64
-"""Texts about one picture that are computed together, so that memory does not grow with them."""
+"""Texts about one image that are computed together, so that memory does not grow with them."""
 
 
 class LxmertPipeline:
@@ -45,7 +45,7 @@ class LxmertPipeline:
 
         Args:
             model: answers questions, or matches captions.
-            processor: reads pictures and texts for it.
+            processor: reads images and texts for it.
             matcher: matches captions, beside a model that answers.
             folder: where the model comes from, for messages.
 
@@ -75,7 +75,7 @@ class LxmertPipeline:
         cls,
         name_or_path: str | Path | None = None,
         *,
-        eyes: str | Path | None = None,
+        extractor: str | Path | None = None,
         answers: str | Path | None = None,
         device: str = "cpu",
         memory: str | Path | None = None,
@@ -87,8 +87,8 @@ class LxmertPipeline:
 
         Args:
             name_or_path: model folder, or name on the Hugging Face hub; absent: the bundled
-                default, which knows the miniature world of `lxmert.scenes`.
-            eyes: the detector that the model was trained with, for a model that comes without:
+                default, which knows the miniature world of `lxmert.lab.scenes`.
+            extractor: the detector that the model was trained with, for a model that comes without:
                 its folder, or a file of the published detector.
             answers: file that lists the model's answers, for a model that does not name them; the
                 forms are those of `lxmert.data.answer_lists.read_answers`.
@@ -102,25 +102,25 @@ class LxmertPipeline:
         """
         folder = find_model(name_or_path)
         given = Parts(
-            eyes=None if eyes is None else Path(eyes),
+            extractor=None if extractor is None else Path(extractor),
             answers=None if answers is None else Path(answers),
         )
         config = read_config(folder)
-        own = (folder / EYES_FOLDER).is_dir()
-        needed = ("answers",) if own else ("eyes", "answers")
+        own = (folder / EXTRACTOR_FOLDER).is_dir()
+        needed = ("answers",) if own else ("extractor", "answers")
         parts = find_parts(folder, given, needed=needed, memory=memory)
         nameless = parts.answers is None and answers_of(config) is None
-        if parts.eyes is None and not own:
+        if parts.extractor is None and not own:
             number = config.num_qa_labels if nameless else None
-            raise missing_parts(folder, eyes=True, num_answers=number)
+            raise missing_parts(folder, extractor=True, num_answers=number)
         processor = LxmertProcessor.from_folder(
-            folder, given.eyes if own else parts.eyes, device=device
+            folder, given.extractor if own else parts.extractor, device=device
         )
         answering, matcher = load_heads(folder)
         if answering is not None and parts.answers is not None:
             _name_answers(answering.config, parts.answers, folder)
         elif answering is not None and nameless and matcher is None:
-            raise missing_parts(folder, eyes=False, num_answers=config.num_qa_labels)
+            raise missing_parts(folder, extractor=False, num_answers=config.num_qa_labels)
         model = answering or matcher
         if model is None:
             raise ValueError(
@@ -131,11 +131,11 @@ class LxmertPipeline:
         if matcher is not None:
             matcher.to(device)  # type: ignore[arg-type]
         pipeline = cls(model, processor, matcher=matcher, folder=folder)
-        remember_parts(folder, replace(given, eyes=None) if own else given, memory=memory)
+        remember_parts(folder, replace(given, extractor=None) if own else given, memory=memory)
         return pipeline
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
-        """Answer a question about a picture.
+        """Answer a question about an image.
 
         Args:
             image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
@@ -146,11 +146,11 @@ class LxmertPipeline:
             The best answers with their probabilities, best first.
 
         Warns:
-            InputWarning: if picture or question are unlike what the model was trained on.
+            InputWarning: if image or question are unlike what the model was trained on.
 
         Raises:
             FileNotFoundError: if a path names no file.
-            ValueError: if the picture cannot be read, the question is empty, top_k < 1, or the
+            ValueError: if the image cannot be read, the question is empty, top_k < 1, or the
                 model cannot answer.
         """
         _check_top_k(top_k)
@@ -158,21 +158,21 @@ class LxmertPipeline:
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
 
     def match(self, image: ImageInput, captions: Sequence[str]) -> list[float]:
-        """Tell how probable it is of each caption that it describes a picture.
+        """Tell how probable it is of each caption that it describes an image.
 
         Args:
             image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
-            captions: any number of sentences; the picture is looked at once.
+            captions: any number of sentences; the image is looked at once.
 
         Returns:
             One probability for each caption, in their order; they do not add up to 1.
 
         Warns:
-            InputWarning: if picture or caption are unlike what the model was trained on.
+            InputWarning: if image or caption are unlike what the model was trained on.
 
         Raises:
             FileNotFoundError: if a path names no file.
-            ValueError: if the picture cannot be read, a caption is empty, or the model has no
+            ValueError: if the image cannot be read, a caption is empty, or the model has no
                 matching head.
         """
         _check_list("captions", captions)
@@ -180,15 +180,15 @@ class LxmertPipeline:
         return self.match_regions(self.regions(image), captions)
 
     def regions(self, image: ImageInput) -> Regions:
-        """Return what the eyes see in a picture."""
+        """Return what the eyes see in an image."""
         return self.processor.extractor([image])[0]
 
     def ask_regions(
         self, regions: Regions, questions: Sequence[str], *, top_k: int = 5
     ) -> list[list[Answer]]:
-        """Answer several questions about one picture whose regions are known.
+        """Answer several questions about one image whose regions are known.
 
-        The picture is encoded once. Errors are those of `ask`.
+        The image is encoded once. Errors are those of `ask`.
         """
         _check_top_k(top_k)
         _check_list("questions", questions)
@@ -196,7 +196,7 @@ class LxmertPipeline:
         return [self._rank(row, top_k) for row in logits.softmax(-1)]
 
     def match_regions(self, regions: Regions, captions: Sequence[str]) -> list[float]:
-        """Do as `match` for a picture whose regions are known."""
+        """Do as `match` for an image whose regions are known."""
         _check_list("captions", captions)
         logits = self._scores(self._matching_model(), regions, captions)
         return [float(score) for score in logits.softmax(-1)[:, 1]]
@@ -313,7 +313,9 @@ class LxmertPipeline:
             )
         if not self.answers:
             number = self.answering.config.num_qa_labels
-            raise missing_parts(self._folder or Path(self._name()), eyes=False, num_answers=number)
+            raise missing_parts(
+                self._folder or Path(self._name()), extractor=False, num_answers=number
+            )
         return self.answering
 
     def _matching_model(self) -> LxmertForImageAndTextRetrieval:
@@ -340,7 +342,7 @@ class LxmertPipeline:
         regions: Regions,
         texts: Sequence[str],
     ) -> Tensor:
-        """Return `[texts, classes]` for several texts about one picture, which is encoded once."""
+        """Return `[texts, classes]` for several texts about one image, which is encoded once."""
         text = self._to_device(self.processor.text_inputs(texts))
         seen = self._to_device(self.processor.image_inputs([regions]))
         image = model.lxmert.encode_image(

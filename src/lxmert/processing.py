@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import BatchFeature, BertTokenizer
 
 from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
-from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
+from lxmert.regions.extractor import RegionExtractor, load_extractor
+from lxmert.regions.preprocess import ImageInput
 from lxmert.schema import IntArray, Regions
-from lxmert.vision.eyes import Eyes, open_eyes
-from lxmert.vision.preprocess import ImageInput
 
 CONFIDENT = 0.5
 """Object score from which a region counts as recognised."""
@@ -45,17 +45,17 @@ class LxmertProcessor:
     """
 
     def __init__(
-        self, extractor: Eyes, tokenizer: BertTokenizer, config: PreprocessorConfig
+        self, extractor: RegionExtractor, tokenizer: BertTokenizer, config: PreprocessorConfig
     ) -> None:
         """Join the two sides.
 
         Raises:
             ValueError: if the model was trained on the regions of another extractor.
         """
-        if extractor.fingerprint != config.extractor:
+        if extractor.fingerprint != config.fingerprint:
             raise ValueError(
                 f"these eyes are extractor {extractor.fingerprint}, but the model was trained on "
-                f"regions of extractor {config.extractor}: use the eyes that came with the model"
+                f"regions of extractor {config.fingerprint}: use the eyes that came with the model"
             )
         self.extractor = extractor
         self.tokenizer = tokenizer
@@ -66,7 +66,7 @@ class LxmertProcessor:
         cls,
         name_or_path: str | Path | None,
         *,
-        eyes: str | Path | None = None,
+        extractor: str | Path | None = None,
         device: str = "cpu",
         memory: str | Path | None = None,
     ) -> "LxmertProcessor":
@@ -74,7 +74,7 @@ class LxmertProcessor:
 
         Args:
             name_or_path: model folder, name on the Hugging Face hub, or None for the bundled one.
-            eyes: the detector that the model was trained with, for a model that comes without:
+            extractor: the detector that the model was trained with, for a model that comes without:
                 its folder, or a file of the published detector. None means the model's own, or
                 those that were named for it before.
             device: where the eyes compute.
@@ -85,28 +85,28 @@ class LxmertProcessor:
             ValueError: if its files do not belong together, or the eyes are missing.
         """
         folder = find_model(name_or_path)
-        given = Parts(eyes=None if eyes is None else Path(eyes))
-        own = (folder / EYES_FOLDER).is_dir()
-        found = given if own else find_parts(folder, given, needed=("eyes",), memory=memory)
-        if found.eyes is None and not own:
-            raise missing_parts(folder, eyes=True, num_answers=None)
-        processor = cls.from_folder(folder, found.eyes, device=device)
+        given = Parts(extractor=None if extractor is None else Path(extractor))
+        own = (folder / EXTRACTOR_FOLDER).is_dir()
+        found = given if own else find_parts(folder, given, needed=("extractor",), memory=memory)
+        if found.extractor is None and not own:
+            raise missing_parts(folder, extractor=True, num_answers=None)
+        processor = cls.from_folder(folder, found.extractor, device=device)
         if not own:
             remember_parts(folder, given, memory=memory)
         return processor
 
     @classmethod
     def from_folder(
-        cls, folder: Path, eyes: Path | None = None, *, device: str = "cpu"
+        cls, folder: Path, source: Path | None = None, *, device: str = "cpu"
     ) -> "LxmertProcessor":
         """Do as `from_pretrained` for a folder, with no look at what is remembered; nor is this."""
         # Published models do not say which eyes they need: those that the user names.
-        unsaid = eyes is not None and not (folder / FILE_NAME).is_file()
+        unsaid = source is not None and not (folder / FILE_NAME).is_file()
         config = None if unsaid else PreprocessorConfig.load(folder)
         tokenizer = load_tokenizer(folder)
-        extractor = open_eyes(eyes or folder / EYES_FOLDER, device=device)
+        extractor = load_extractor(source or folder / EXTRACTOR_FOLDER, device=device)
         return cls(
-            extractor, tokenizer, config or PreprocessorConfig(extractor=extractor.fingerprint)
+            extractor, tokenizer, config or PreprocessorConfig(fingerprint=extractor.fingerprint)
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -117,7 +117,7 @@ class LxmertProcessor:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
-        self.extractor.save_pretrained(folder / EYES_FOLDER)
+        self.extractor.save_pretrained(folder / EXTRACTOR_FOLDER)
         self.config.save(folder)
 
     def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> BatchFeature:
@@ -170,10 +170,10 @@ class LxmertProcessor:
             ValueError: if another extractor made it.
         """
         store = RegionStore(folder)
-        if store.header.extractor != self.config.extractor:
+        if store.header.fingerprint != self.config.fingerprint:
             raise ValueError(
-                f"the region store {folder} was made by extractor {store.header.extractor}, but "
-                f"the model was trained on regions of extractor {self.config.extractor}: extract "
+                f"the region store {folder} was made by extractor {store.header.fingerprint}, but "
+                f"the model was trained on regions of extractor {self.config.fingerprint}: extract "
                 "the regions again with the eyes of the model"
             )
         return store
@@ -219,7 +219,7 @@ class LxmertProcessor:
         }
 
     def _check_recognised(self, regions: Regions) -> None:
-        """Warn if the picture is unlike anything that the extractor knows."""
+        """Warn if the image is unlike anything that the extractor knows."""
         if not self.extractor.recognises:
             return
         if regions.found and regions.object_scores.max() >= CONFIDENT:
@@ -227,7 +227,7 @@ class LxmertProcessor:
         names = self.extractor.object_names
         known = ", ".join(names) if len(names) <= _MANY_NAMES else f"{len(names)} kinds of object"
         _warn(
-            "nothing in this picture was recognised with confidence, so the answer is a guess: "
+            "nothing in this image was recognised with confidence, so the answer is a guess: "
             f"the eyes know {known}"
         )
 

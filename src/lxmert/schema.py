@@ -64,14 +64,14 @@ class Example:
         text: a question or a caption.
         image_ids: keys of the region store; relative paths below the image folder.
         answers: acceptable answers with their scores in `[0, 1]`; empty for a caption.
-        family: type of question, by which accuracy is reported; empty where unknown.
+        question_type: type of question, by which accuracy is reported; empty where unknown.
     """
 
     example_id: str
     text: str
     image_ids: tuple[str, ...]
     answers: Mapping[str, float] = field(default_factory=dict)
-    family: str = ""
+    question_type: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,15 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 10
-"""Failures that are told one by one."""
+"""Failures that are reported one by one."""
 
 
 def check_figure(path: Path, option: str) -> None:
-    """Refuse a picture that could not be saved, before anything is computed for it."""
+    """Refuse an image that could not be saved, before anything is computed for it."""
     from PIL import Image
 
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(
-            f"{option} {path} has no ending of a picture: try {path.stem or 'out'}.png"
-        )
+        raise ValueError(f"{option} {path} has no ending of an image: try {path.stem or 'out'}.png")
     check_output(path, option)
 
 
@@ -175,7 +173,7 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     console.print(regions)
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
-        console.print(Text(f"picture with the regions: {figure}", style="dim"))
+        console.print(Text(f"image with the regions: {figure}", style="dim"))
 
 
 def show_reasons(explanation: "Explanation") -> None:
@@ -212,9 +210,9 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
 
     console = Console(highlight=False)
     seeds = len(report["seeds"])
-    told = f"{report['questions']} questions, {report['accuracy']:.1%} answered right"
+    reported = f"{report['questions']} questions, {report['accuracy']:.1%} answered right"
     console.print(
-        f"{told}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
+        f"{reported}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
     )
     table = Table(box=None, pad_edge=False)
     table.add_column("method", header_style="dim", no_wrap=True)
@@ -241,8 +239,8 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         console.print(f"{report['left_out']} questions without an answer were left out")
     _show_left_out(report["findings"])
     if report["unknown"]:
-        told = "questions have no answer that the model can give: they count as wrong"
-        console.print(f"{report['unknown']} {told}")
+        reported = "questions have no answer that the model can give: they count as wrong"
+        console.print(f"{report['unknown']} {reported}")
 
 
 def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -299,7 +297,7 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
 
 
 def show_scores(report: Mapping[str, Any]) -> None:
-    """Print accuracy by family beside what guesses reach; `AnswerReport` says what is in it."""
+    """Print accuracy by question type beside what guesses reach; `AnswerReport` says what is in it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -307,11 +305,13 @@ def show_scores(report: Mapping[str, Any]) -> None:
     titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
     shown = {title: report[name] for name, title in titles.items() if report[name]}
     table = Table(box=None, pad_edge=False)
-    table.add_column("family", header_style="dim")
+    table.add_column("question_type", header_style="dim")
     for title in shown:
         table.add_column(title, justify="right", header_style="dim")
-    for family in report["accuracy"]:
-        table.add_row(Text(family), *(f"{scores[family]:.1%}" for scores in shown.values()))
+    for question_type in report["accuracy"]:
+        table.add_row(
+            Text(question_type), *(f"{scores[question_type]:.1%}" for scores in shown.values())
+        )
     console = Console()
     console.print(table)
     console.print(f"{report['count']:,} questions, all of them scored")

@@ -32,7 +32,7 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (6, 8)) -> Path:
+def random_image(path: Path, seed: int = 0, size: tuple[int, int] = (6, 8)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -54,7 +54,7 @@ def check_lines(folder: Path, *lines: str) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "told"),
+    ("text", "kind", "reported"),
     [
         ("nonsense", "not_json", "not JSON"),
         (line(""), "no_image", "'image' must be a text, got ''"),
@@ -78,13 +78,13 @@ def check_lines(folder: Path, *lines: str) -> Report:
         (line(answer="red"), "repeated_question", "t.jsonl:1, with the same answer"),
     ],
 )
-def test_each_fault_of_a_line_is_told_with_its_place(
-    tmp_path: Path, text: str, kind: str, told: str
+def test_each_fault_of_a_line_is_reported_with_its_place(
+    tmp_path: Path, text: str, kind: str, reported: str
 ) -> None:
     report = check_lines(tmp_path, "", text)
     finding = find(report, kind)
     assert (finding.count, cases(report, kind)) == (1, [("t.jsonl", 4)])
-    assert told in finding.cases[0].detail
+    assert reported in finding.cases[0].detail
     assert f"{tmp_path / 't.jsonl'}:4: " in str(finding.cases[0])
     assert finding.severity == KINDS[kind].severity != "stop"
     assert not report.stops()
@@ -127,7 +127,7 @@ def test_missing_files_and_folders_stop(tmp_path: Path) -> None:
     assert stops == ["missing_file", "no_image_folder", "no_example"]
 
 
-def test_encodings_and_line_ends_are_told(tmp_path: Path) -> None:
+def test_encodings_and_line_ends_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     text = "\r\n".join([*GOOD, line(question="Où?", answer="x")]) + "\r\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.replace("\\u00f9", "ù").encode("latin-1"))
@@ -150,7 +150,7 @@ def test_answers_of_several_types_are_one_answer(tmp_path: Path) -> None:
     assert "'yes' is given as a text and as true or false" in details
 
 
-def test_ids_are_told_when_they_repeat_within_a_split(tmp_path: Path) -> None:
+def test_ids_are_reported_when_they_repeat_within_a_split(tmp_path: Path) -> None:
     lines = [line(question=f"{n}?", answer=f"{n % 2}", question_id=i) for n, i in
              enumerate([1, 2, "x", 4, "x", "2", "x"])]  # fmt: skip
     path, other = write(tmp_path / "t.jsonl", *lines), write(tmp_path / "v.jsonl", *lines[:1])
@@ -166,7 +166,7 @@ def test_lines_without_id_have_none_to_repeat(tmp_path: Path) -> None:
     assert check_data({"train": paths}).findings == []
 
 
-def test_shared_images_and_unseen_answers_are_told(tmp_path: Path) -> None:
+def test_shared_images_and_unseen_answers_are_reported(tmp_path: Path) -> None:
     train = write(tmp_path / "t.jsonl", *GOOD)
     valid = write(
         tmp_path / "v.jsonl", line("b.png", answer="red"), line("b.png", "Why?", answer="green"),
@@ -191,7 +191,7 @@ def test_a_line_names_its_own_split(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_answers_that_a_model_cannot_give_are_told_with_their_share(tmp_path: Path) -> None:
+def test_answers_that_a_model_cannot_give_are_reported_with_their_share(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", *GOOD)
     report = check_data({"train": [path]}, answers=AnswerVocabulary(["blue", "green"]))
     finding = find(report, "outside_vocabulary")
@@ -234,14 +234,14 @@ def test_only_the_first_cases_are_kept_but_all_are_counted(tmp_path: Path) -> No
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures in sub-folders."""
+    """Images in sub-folders."""
     for seed, name in enumerate(["a.png", "sub/B.PNG", "sub/c.jpg", "x/d.png", "y/d.png"]):
-        picture(tmp_path / "images" / name, seed)
+        random_image(tmp_path / "images" / name, seed)
     return tmp_path / "images"
 
 
 @pytest.mark.parametrize(
-    ("name", "right", "how", "told"),
+    ("name", "right", "how", "reported"),
     [
         ("a.png", "a.png", "exact", ""),
         ("sub/B.PNG", "sub/B.PNG", "exact", ""),
@@ -261,19 +261,21 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_a_name_means_a_file_if_only_one_can_be_meant(
-    folder: Path, name: str, right: str | None, how: str, told: str
+    folder: Path, name: str, right: str | None, how: str, reported: str
 ) -> None:
     match = ImageFolder(folder).match(name)
     assert (match.name, match.how) == (right, how)
-    assert told in match.detail
+    assert reported in match.detail
 
 
 def test_an_absolute_path_into_the_folder_is_understood(folder: Path) -> None:
     assert ImageFolder(folder).match(str(folder / "y" / "d.png")).name == "y/d.png"
 
 
-def test_images_are_told_by_the_first_line_that_names_them(tmp_path: Path, folder: Path) -> None:
-    (folder / "text.png").write_text("no picture")
+def test_images_are_reported_by_the_first_line_that_names_them(
+    tmp_path: Path, folder: Path
+) -> None:
+    (folder / "text.png").write_text("no image")
     (folder / "empty.png").touch()
     lines = [
         line(name, f"{name} {turn}?", answer="red" if turn else "blue")
@@ -307,8 +309,8 @@ def test_a_pair_is_left_out_once(tmp_path: Path, folder: Path) -> None:
     assert report.splits["train"].left_out == {"missing_image": 2}
 
 
-def test_a_picture_that_is_cut_short_is_found_by_decoding(tmp_path: Path, folder: Path) -> None:
-    cut = picture(folder / "cut.png", size=(60, 80))
+def test_an_image_that_is_cut_short_is_found_by_decoding(tmp_path: Path, folder: Path) -> None:
+    cut = random_image(folder / "cut.png", size=(60, 80))
     cut.write_bytes(cut.read_bytes()[:-3000])
     path = write(tmp_path / "t.jsonl", *GOOD, line("cut.png", answer="red"))
     seen: list[tuple[str, int, int]] = []
@@ -327,7 +329,7 @@ def test_a_picture_that_is_cut_short_is_found_by_decoding(tmp_path: Path, folder
     assert seen == 2 * [("t.jsonl", 3, 0), ("images", 2, 2)]
 
 
-def test_copies_and_other_names_of_a_picture_are_seen_through(tmp_path: Path, folder: Path) -> None:
+def test_copies_and_other_names_of_an_image_are_seen_through(tmp_path: Path, folder: Path) -> None:
     shutil.copy(folder / "a.png", folder / "z.png")
     train = write(tmp_path / "t.jsonl", *GOOD, line("sub/c.jpg", answer="red"))
     valid = write(tmp_path / "v.jsonl", line("z.png", answer="red"), line("c.jpg", answer="red"))
@@ -338,13 +340,13 @@ def test_copies_and_other_names_of_a_picture_are_seen_through(tmp_path: Path, fo
     assert find(report, "shared_image").cases[0].detail == "'sub/c.jpg' is in train and valid"
 
 
-def test_a_box_that_leaves_its_picture_is_told(tmp_path: Path, folder: Path) -> None:
+def test_a_box_that_leaves_its_image_is_reported(tmp_path: Path, folder: Path) -> None:
     lines = [line(question=f"{n}?", answer=str(n), boxes=[[0, 1, *far]]) for n, far in
              enumerate([(8, 6), (2, 3), (80, 5), (7, 60)])]  # fmt: skip
     report = check_data({"train": [write(tmp_path / "t.jsonl", *lines)]}, images=folder)
     finding = find(report, "box_outside")
     assert cases(report, "box_outside") == [("t.jsonl", 4)]
-    assert finding.cases[0].detail.endswith("x 80, y 60; the picture has 8 x 6 pixels")
+    assert finding.cases[0].detail.endswith("x 80, y 60; the image has 8 x 6 pixels")
 
 
 # The report
@@ -372,7 +374,7 @@ def test_a_report_survives_being_written(tmp_path: Path, folder: Path) -> None:
     assert (again.resolve("A.PNG"), again.resolve("z.png")) == ("a.png", None)
 
 
-def test_pictures_without_questions_do_not_disturb_the_strict(tmp_path: Path, folder: Path) -> None:
+def test_images_without_questions_do_not_disturb_the_strict(tmp_path: Path, folder: Path) -> None:
     report = check_data({"train": [write(tmp_path / "t.jsonl", *GOOD)]}, images=folder)
     assert [finding.kind for finding in report.findings] == ["unused_image"]
     assert not report.stops(strict=True)

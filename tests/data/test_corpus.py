@@ -16,8 +16,8 @@ from lxmert.data.readers import read_captions, read_questions
 from lxmert.data.tokenizer import build_tokenizer, cut
 from lxmert.data.tokens import Tokens
 from lxmert.schema import IGNORE_INDEX, Example
-from lxmert.tasks.blind import Blind
-from lxmert.tasks.metrics import accuracy_by_family
+from lxmert.tasks.baselines import Baselines
+from lxmert.tasks.metrics import accuracy_by_question_type
 
 WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
 
@@ -44,7 +44,7 @@ def write_random(path: Path, seed: int, count: int = 60) -> Path:
         if generator.random() < 0.5:
             line["question_id"] = f"Nr {number}é"
         if generator.random() < 0.5:
-            line["family"] = words(2)
+            line["question_type"] = words(2)
         if generator.random() < 0.7:
             line["split"] = str(generator.choice(["train", "val", "test"]))
         lines.append(json.dumps(line, ensure_ascii=bool(generator.integers(2))))
@@ -140,14 +140,16 @@ def test_a_strict_reading_names_the_first_line_that_cannot_be_used(tmp_path: Pat
     assert Corpus.read([path]).left_out == {"no_question": 1}
 
 
-def test_blind_guesses_work_from_it(tmp_path: Path) -> None:
+def test_baselines_work_from_it(tmp_path: Path) -> None:
     path = write_random(tmp_path / "q.jsonl", 3)
     expected, corpus = read_questions(path), Corpus.read([path])
-    blind = Blind.learn(expected[:40])
-    assert Blind.learn(corpus[:40]) == blind
-    assert blind.scores(corpus[40:]) == blind.scores(expected[40:])
-    guesses = [example.text for example in expected[40:]]
-    assert accuracy_by_family(corpus[40:], guesses) == accuracy_by_family(expected[40:], guesses)
+    baselines = Baselines.learn(expected[:40])
+    assert Baselines.learn(corpus[:40]) == baselines
+    assert baselines.scores(corpus[40:]) == baselines.scores(expected[40:])
+    scores_by_baseline = [example.text for example in expected[40:]]
+    assert accuracy_by_question_type(corpus[40:], scores_by_baseline) == accuracy_by_question_type(
+        expected[40:], scores_by_baseline
+    )
 
 
 def test_captions_follow_the_questions_and_a_file_may_count_twice(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_same_generator_state_gives_the_same_masks() -> None:
     assert not np.array_equal(masked(sentence, 9, 0.4)[0], masked(sentence, 8, 0.4)[0])
 
 
-def test_regions_are_zeroed_exchanged_or_kept() -> None:
+def test_regions_are_zeroed_attribute_swapd_or_kept() -> None:
     features = np.full((4000, 3), 7.25, dtype=np.float32)
     others = np.full((2, 3), -3.5, dtype=np.float32)
     hidden, chosen = mask_regions(

@@ -44,7 +44,9 @@ def save(path: Path, **changes: object) -> None:
 )
 def test_published_forms_are_read(tmp_path: Path, changes: dict[str, object]) -> None:
     save(tmp_path / "files" / "train" / "000.jpg.npz", **changes)
-    store = import_npz(tmp_path / "files", tmp_path / "store", extractor="eyes", feature_dim=5)
+    store = import_npz(
+        tmp_path / "files", tmp_path / "store", fingerprint="extractor", feature_dim=5
+    )
     assert store.image_ids == ["train/000.jpg"]
     regions = store["train/000.jpg"]
     assert np.array_equal(regions.boxes, BOXES)
@@ -52,7 +54,7 @@ def test_published_forms_are_read(tmp_path: Path, changes: dict[str, object]) ->
     assert regions.image_size == (60, 80)
     assert regions.object_scores.tolist() == [0, 0]
     assert regions.attribute_ids.shape == (2, 0)
-    assert (store.header.extractor, store.header.object_names) == ("eyes", ("unknown",))
+    assert (store.header.fingerprint, store.header.object_names) == ("extractor", ("unknown",))
 
 
 def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_file_with_a_fault_is_reported_and_the_others_are_kept(
     store = import_npz(
         tmp_path / "files",
         tmp_path / "store",
-        extractor="eyes",
+        fingerprint="extractor",
         feature_dim=5,
         progress=lambda done, count: seen.append((done, count)),
     )
@@ -115,4 +117,4 @@ def test_files_that_are_cut_short_are_reported(tmp_path: Path) -> None:
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected one \.npz file for each image"):
-        import_npz(tmp_path, tmp_path / "store", extractor="eyes")
+        import_npz(tmp_path, tmp_path / "store", fingerprint="extractor")

@@ -39,7 +39,7 @@ def test_questions_come_with_the_boxes_of_what_they_ask_about(tmp_path: Path) ->
 def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
     path = write(
         tmp_path / "q.jsonl",
-        '{"image": "a.png", "question": "What?", "answer": "mug", "family": "what"}',
+        '{"image": "a.png", "question": "What?", "answer": "mug", "question_type": "what"}',
         "",
         '{"image": "b.png", "question": "Who?", "answers": ["he", "he", "she", "he"],'
         ' "question_id": 7}',
@@ -50,7 +50,7 @@ def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
         '{"image": "b.png", "question": "How?", "answers": []}',
     )
     first, second, third, fourth, fifth, sixth = read_questions(path)
-    assert (first.example_id, first.image_ids, first.family) == ("1", ("a.png",), "what")
+    assert (first.example_id, first.image_ids, first.question_type) == ("1", ("a.png",), "what")
     assert first.answers == {"mug": 1.0}
     assert (second.example_id, second.answers) == ("7", {"he": 0.75, "she": 0.25})
     assert third.answers == {"so": 0.3, "because": 1.0}
@@ -69,7 +69,7 @@ def test_all_forms_of_answers_are_read(tmp_path: Path) -> None:
         (" red ", "red", "answer_spaces"),
     ],
 )
-def test_harmless_answers_become_texts_and_are_told(
+def test_harmless_answers_become_texts_and_are_reported(
     tmp_path: Path, value: object, text: str, kind: str
 ) -> None:
     path = write(tmp_path / "q.jsonl", question(answer=value), question(answers=[value, "x"]))

@@ -68,7 +68,7 @@ def test_shares_are_those_of_the_images() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_training_has_every_answer_or_the_lack_is_told(seed: int) -> None:
+def test_training_has_every_answer_or_the_lack_is_reported(seed: int) -> None:
     examples = make(seed)
     splits = split_by_image(Corpus.of(examples), seed=seed)
     answers = {
@@ -81,7 +81,7 @@ def test_training_has_every_answer_or_the_lack_is_told(seed: int) -> None:
     assert splits.unseen == {}  # rare answers are exchanged: there are images to spare
 
 
-def test_answers_that_no_exchange_can_teach_are_told() -> None:
+def test_answers_that_no_attribute_swap_can_teach_are_reported() -> None:
     examples = [Example(str(n), "What?", (f"{n}.png",), {f"{n}": 1.0}) for n in range(20)]
     splits = split_by_image(Corpus.of(examples), seed=3)
     assert [len(rows) for rows in splits.rows.values()] == [16, 2, 2]

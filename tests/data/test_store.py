@@ -128,7 +128,7 @@ def test_reading_gives_copies(tmp_path: Path) -> None:
     assert_complete(store)
 
 
-def test_ids_with_equal_checksums_are_told_apart(tmp_path: Path) -> None:
+def test_ids_with_equal_checksums_are_distinguished(tmp_path: Path) -> None:
     twins = ["plumless", "buckeroo"]
     assert zlib.crc32(b"plumless") == zlib.crc32(b"buckeroo")
     generator = np.random.default_rng(1)
@@ -351,7 +351,7 @@ def test_images_that_are_gone_may_not_stay_in_the_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"extractor": "other"}, "begun with the extractor abc123, not with other"),
+        ({"fingerprint": "other"}, "begun with the fingerprint abc123, not with other"),
         ({"dtype": "float16"}, "begun with the dtype float32, not with float16"),
         ({"object_names": ("hat",)}, r"object_names \('ball', 'mug'\), not with \('hat',\)"),
     ],
@@ -400,11 +400,11 @@ def test_failures_are_kept_and_tried_again(tmp_path: Path) -> None:
     assert store.image_ids == [name for name in IDS if name not in (IDS[2], IDS[11])]
     asked: list[str] = []
 
-    def mended(image_ids: Sequence[str]) -> Iterator[Extracted]:
+    def fixed(image_ids: Sequence[str]) -> Iterator[Extracted]:
         asked.extend(image_ids)
         return failing({IDS[11]})(image_ids)
 
-    store = RegionStore.write(tmp_path / "store", IDS, mended, HEADER)
+    store = RegionStore.write(tmp_path / "store", IDS, fixed, HEADER)
     assert asked == [IDS[2], IDS[11]]
     assert [failure.image_id for failure in store.failures] == [IDS[11]]
     assert_equal(store[IDS[2]], regions_of(IDS[2]))
@@ -501,7 +501,7 @@ def test_files_of_the_wrong_size_are_named(tmp_path: Path) -> None:
 def test_stores_of_another_version_are_refused_with_the_command_that_makes_them(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "header.json").write_text(json.dumps({"format": 1, "extractor": "abc123"}))
+    (tmp_path / "header.json").write_text(json.dumps({"format": 1, "fingerprint": "abc123"}))
     (tmp_path / "index.npz").write_bytes(b"\x00")
     for open_store in (RegionStore, describe_store):
         with pytest.raises(ValueError, match=r"format 1, expected 2: .*`lxmert extract IMAGES"):
@@ -533,7 +533,7 @@ def test_a_store_describes_itself(tmp_path: Path) -> None:
         "regions_max": 4,
         "feature_dim": 5,
         "dtype": "float32",
-        "extractor": "abc123",
+        "fingerprint": "abc123",
         "precision": "fp32",
         "objects": 2,
         "attributes": 2,

@@ -61,11 +61,11 @@ def test_one_store_stays_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"extractor": "other"}, "another extractor than .*other instead of fingerprint"),
+        ({"fingerprint": "other"}, "another fingerprint than .*other instead of fingerprint"),
         ({"object_names": ("mug",)}, r"another object_names.*\('mug',\) instead of \('ball',\)"),
     ],
 )
-def test_stores_of_different_eyes_are_not_joined(
+def test_stores_of_different_extractor_are_not_joined(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     """Their features look alike, and mean nothing to each other's model."""

@@ -47,7 +47,9 @@ def test_every_word_of_its_own_texts_is_known_in_any_language(text: str) -> None
     assert encode(tokenizer, text, longest=40).unknown == []
 
 
-def test_what_does_not_fit_is_told_apart_in_the_words_of_the_user(tokenizer: BertTokenizer) -> None:
+def test_what_does_not_fit_is_distinguished_in_the_words_of_the_user(
+    tokenizer: BertTokenizer,
+) -> None:
     """Unknown words fell out of the count of words that were cut."""
     encoded = encode(tokenizer, "Is the Mug red? Zebra zebra", longest=5)
     assert tokenizer.convert_ids_to_tokens(encoded.token_ids.tolist()) == [

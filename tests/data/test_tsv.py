@@ -87,7 +87,7 @@ def test_ten_published_rows_keep_their_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "back.tsv").read_bytes() == ROWS.read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
     assert (len(store), store.failures, store.verify()) == (10, [], [])
-    assert store.header.extractor == "bottom-up-attention/caffe-36"
+    assert store.header.fingerprint == "bottom-up-attention/caffe-36"
     assert (len(store.header.object_names), len(store.header.attribute_names)) == (1600, 400)
 
 
@@ -150,7 +150,7 @@ def test_lines_may_end_as_on_unix_and_the_last_one_not_at_all(tmp_path: Path) ->
     assert [image_id for image_id, _ in read_tsv(path, expected=TINY)] == ["a", "b", "c"]
 
 
-def test_of_several_attributes_the_surest_is_written(tmp_path: Path) -> None:
+def test_of_several_attributes_the_most_confident_is_written(tmp_path: Path) -> None:
     regions = replace(
         make_regions(np.random.default_rng(0), 2),
         attribute_ids=np.array([[4, 1, 2], [3, 0, 2]]),
@@ -312,9 +312,9 @@ def test_several_files_become_one_store(tmp_path: Path) -> None:
     write_lines(tmp_path / "all/x.tsv", lines[:2])
     write_lines(tmp_path / "all/deep/y.tsv", [lines[2], lines[0]])
     (tmp_path / "all/notes.txt").write_text("no regions")
-    told = []
+    reported = []
     store = import_tsv(
-        tmp_path / "all", tmp_path / "s", feature_dim=3, progress=lambda *now: told.append(now)
+        tmp_path / "all", tmp_path / "s", feature_dim=3, progress=lambda *now: reported.append(now)
     )
     assert store.image_ids == ["b", "c", "a"]
     for image_id, regions in images.items():
@@ -324,10 +324,10 @@ def test_several_files_become_one_store(tmp_path: Path) -> None:
         "x.tsv line 1, column img_id: it is 'c', which deep/y.tsv line 2 has already"
     )
     size = sum(path.stat().st_size for path in (tmp_path / "all").rglob("*.tsv"))
-    assert told[-1] == (size, size)
+    assert reported[-1] == (size, size)
 
 
-def test_mended_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
+def test_fixed_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
     good, bad = to_fields("good", make_regions(np.random.default_rng(1), 2)), changed("img_h", 0)
     path = write_lines(tmp_path / "a.tsv", [good, bad])
     assert import_tiny(path, tmp_path / "store").image_ids == ["good"]

@@ -1,10 +1,10 @@
-"""Cells of a grid are told from regions that merely cover an image."""
+"""Cells of a grid are reported from regions that merely cover an image."""
 
 import numpy as np
 import pytest
 
 from lxmert.explain.cells import are_cells
-from lxmert.vision.cells import cell_boxes
+from lxmert.regions.cells import cell_boxes
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (1, 2), (5, 3)])

@@ -17,8 +17,8 @@ from PIL import Image
 
 from lxmert.explain.plots import check_plot, save_plot
 from lxmert.explain.relevance import Relevance
-from lxmert.explain.report import fill_page, pack_methods, pack_picture
-from lxmert.vision.cells import cell_boxes, cell_labels
+from lxmert.explain.report import fill_page, pack_image, pack_methods
+from lxmert.regions.cells import cell_boxes, cell_labels
 
 EXPLANATION = make_explanation()
 
@@ -123,9 +123,9 @@ def test_reasons_name_only_what_speaks_for_an_answer() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (120, 160)])
-def test_small_pictures_are_stored_without_loss(shape: tuple[int, int]) -> None:
+def test_small_images_are_stored_without_loss(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    packed = pack_picture(pixels)
+    packed = pack_image(pixels)
     kind, _, encoded = str(packed["source"]).partition(";base64,")
     stored = np.asarray(Image.open(BytesIO(base64.b64decode(encoded))))
     assert kind == "data:image/png"
@@ -133,9 +133,9 @@ def test_small_pictures_are_stored_without_loss(shape: tuple[int, int]) -> None:
     assert (packed["height"], packed["width"]) == shape
 
 
-def test_large_pictures_are_stored_smaller_with_the_size_of_their_boxes() -> None:
+def test_large_images_are_stored_smaller_with_the_size_of_their_boxes() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (3000, 4000, 3)).astype(np.uint8)
-    packed = pack_picture(pixels)
+    packed = pack_image(pixels)
     assert (packed["height"], packed["width"]) == (3000, 4000)
     assert str(packed["source"]).startswith("data:image/jpeg")
     assert len(str(packed["source"])) < 3e6
@@ -173,7 +173,7 @@ def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
     assert at(140, 55) == pytest.approx([255, 157, 0], abs=40)
 
 
-def test_many_regions_on_each_other_let_the_picture_be_seen_in_the_figure() -> None:
+def test_many_regions_on_each_other_let_the_image_be_seen_in_the_figure() -> None:
     """The shades of 36 regions that mattered alike added up to a wall of amber."""
     image = np.zeros((120, 160, 3), dtype=np.uint8)
     image[:, 80:] = 255
@@ -189,7 +189,7 @@ def test_many_regions_on_each_other_let_the_picture_be_seen_in_the_figure() -> N
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (5000, 30)])
-def test_a_figure_of_any_picture_and_signs_of_formulas(
+def test_a_figure_of_any_image_and_signs_of_formulas(
     shape: tuple[int, int], tmp_path: Path
 ) -> None:
     words = "what costs $5 and $6_x^2? " * 6
@@ -234,7 +234,7 @@ def test_names_of_cells_stand_inside_of_them_in_the_figure(grid: tuple[int, int]
             assert y1 - 0.5 <= place.y0 < place.y1 <= y2 + 0.5
 
 
-def test_a_long_name_in_the_figure_is_cut_at_its_end_and_stays_in_the_picture() -> None:
+def test_a_long_name_in_the_figure_is_cut_at_its_end_and_stays_in_the_image() -> None:
     alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 1))
     long = make_explanation(boxes=[[100, 30, 150, 80]], label="large and red " * 12)
     figure = replace(long, by_method={"attention": alike}).plot()

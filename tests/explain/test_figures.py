@@ -1,12 +1,12 @@
-"""The drawing shows what it is told, wherever the boxes lie."""
+"""The drawing shows what it is reported, wherever the boxes lie."""
 
 import numpy as np
 import pytest
 
 from lxmert.explain import figures
 from lxmert.explain.figures import draw_answer
+from lxmert.regions.cells import cell_boxes
 from lxmert.schema import Answer
-from lxmert.vision.cells import cell_boxes
 
 ANSWERS = [Answer("yellow", 0.9), Answer("no", 0.004)]
 
@@ -25,22 +25,22 @@ def draw(boxes: list[list[float]], relevance: list[float], shape: tuple[int, int
 
 
 def test_boxes_are_drawn_at_their_place_and_relevant_ones_stand_out() -> None:
-    picture = draw([[20, 30, 60, 80], [100, 30, 140, 80]], [0.8, 0.0])
+    image = draw([[20, 30, 60, 80], [100, 30, 140, 80]], [0.8, 0.0])
     scale = 720 / 160
-    yellow = (picture == (255, 196, 0)).all(axis=2)
+    yellow = (image == (255, 196, 0)).all(axis=2)
     row, left = round(55 * scale), round(20 * scale)
     assert yellow[row, left : left + 4].any()
     assert not yellow[row, round(100 * scale) - 6 :].any()
-    assert (picture[row, round(60 * scale) - 20] == 90).all(), "the inside is hidden"
+    assert (image[row, round(60 * scale) - 20] == 90).all(), "the inside is hidden"
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (160, 120), (40, 400), (700, 30)])
 def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]) -> None:
     height, width = shape
     boxes = [[0, 0, width, height], [0, height - 3, 5, height], [width - 4, 0, width, 5]]
-    picture = draw(boxes, [0.2, -0.4, 0.1], shape)
-    assert picture.shape[0] >= 360
-    assert picture[:, -276:].std() > 5, "the panel is empty"
+    image = draw(boxes, [0.2, -0.4, 0.1], shape)
+    assert image.shape[0] >= 360
+    assert image[:, -276:].std() > 5, "the panel is empty"
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
@@ -116,7 +116,7 @@ def test_many_overlapping_regions_have_their_own_colors_and_tags_that_hide_none(
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (40, 50)])
-def test_regions_of_any_picture_can_be_drawn(shape: tuple[int, int]) -> None:
+def test_regions_of_any_image_can_be_drawn(shape: tuple[int, int]) -> None:
     from lxmert.explain.figures import draw_regions
 
     height, width = shape

@@ -68,7 +68,7 @@ def test_a_single_region_is_left_out_by_blindness() -> None:
         name: value[:1, :1] if "visual" in name else value[:1]
         for name, value in tiny.inputs().items()
     }
-    blind = given | {"visual_attention_mask": torch.zeros(1, 1)}
-    expected = probability(network, given, 4) - probability(network, blind, 4)
+    baselines = given | {"visual_attention_mask": torch.zeros(1, 1)}
+    expected = probability(network, given, 4) - probability(network, baselines, 4)
     found = occlusion(network, given, torch.tensor([4])).regions
     assert found[0].tolist() == [pytest.approx(expected, abs=1e-6)]

@@ -21,8 +21,8 @@ from lxmert.explain.explanation import Explanation
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import ABOUT
 from lxmert.explain.text import percent
+from lxmert.regions.cells import cell_boxes, cell_labels
 from lxmert.schema import Answer
-from lxmert.vision.cells import cell_boxes, cell_labels
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -158,10 +158,10 @@ def relevance(method: str, side: str, answer: int = 0) -> list[float]:
 
 
 def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Browser) -> None:
-    """The colors of the picture stay exact; a region is amber over them by its relevance."""
+    """The colors of the image stay exact; a region is amber over them by its relevance."""
     image = QUADRANTS.repeat(60, axis=0).repeat(80, axis=1).astype(np.uint8)
     browser.open(replace(EXPLANATION, image=image))
-    frame = browser.run("return document.getElementById('picture').getBoundingClientRect()")
+    frame = browser.run("return document.getElementById('image').getBoundingClientRect()")
     scale = frame["width"] / 160
     assert frame["height"] == pytest.approx(120 * scale, abs=0.5)
     for element, (x1, y1, x2, y2) in zip(browser.regions(), BOXES, strict=True):
@@ -184,14 +184,14 @@ def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Brow
     assert at(120, 45) == pytest.approx((1 - first) * below + first * AMBER, abs=3)
 
 
-def test_many_regions_on_each_other_let_the_picture_be_seen(browser: Browser) -> None:
+def test_many_regions_on_each_other_let_the_image_be_seen(browser: Browser) -> None:
     """The shades of 36 regions that mattered alike added up to a wall of amber."""
     boxes = [[20.0 + i, 20.0 + i, 120 + i, 84 + i] for i in range(36)]
     alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 36))
     browser.open(replace(make_explanation(boxes=boxes), by_method={"attention": alike}))
     browser.run("document.getElementById('tags').hidden = true")
     place = browser.run("""
-    const box = document.getElementById('picture').getBoundingClientRect();
+    const box = document.getElementById('image').getBoundingClientRect();
     return [box.x + box.width * 0.5, box.y + box.height * 0.62].map(Math.round)""")
     seen = []
     for script in ("", "document.querySelectorAll('.region').forEach((e) => e.remove())"):
@@ -359,8 +359,8 @@ def test_pointing_into_the_explorer_says_who_reads_how_much_of_what(browser: Bro
     browser.choose("kind", "text_over_regions")
     browser.hover(browser.find('.cell[data-row="2"][data-column="3"]')[0])
     share = EXPLANATION.maps.text_over_regions[-1][0].mean(0)[2, 3].item()
-    told = "of its attention on “small black metal ball 4”."
-    expected = f"“color” spends {percent(share)} {told}"
+    reported = "of its attention on “small black metal ball 4”."
+    expected = f"“color” spends {percent(share)} {reported}"
     assert browser.text("status") == expected
     assert len(browser.find("#matrix .mark")) == 1
     canvas = browser.find("#heads")[0]
@@ -435,7 +435,7 @@ def test_every_text_has_contrast_and_a_readable_size(browser: Browser, dark: boo
         ((5000, 30), [[0, 0, 30, 5000], [5, 4000, 25, 4999]]),
     ],
 )
-def test_any_picture_and_a_long_question_fit_any_window(
+def test_any_image_and_a_long_question_fit_any_window(
     browser: Browser, width: int, shape: tuple[int, int], boxes: list[list[float]] | None
 ) -> None:
     if boxes is None:  # 36 that overlap
@@ -450,15 +450,15 @@ def test_any_picture_and_a_long_question_fit_any_window(
         browser.find(f"#tab-{tab}")[0].click()
         assert browser.run("return document.documentElement.scrollWidth") <= width
         sizes = """
-        const place = document.getElementById('picture').getBoundingClientRect();
+        const place = document.getElementById('image').getBoundingClientRect();
         return [place.width, place.height]"""
-        assert min(browser.run(sizes)) >= 95, "regions could not be told apart"
+        assert min(browser.run(sizes)) >= 95, "regions could not be distinguished"
         outside = """
         const place = document.getElementById('stage').getBoundingClientRect();
         return [...document.querySelectorAll('.tag')].map((t) => t.getBoundingClientRect())
           .filter((t) => t.left < place.left - 1 || t.top < place.top - 1 ||
             t.right > place.right + 1 || t.bottom > place.bottom + 1).length"""
-        assert browser.run(outside) == 0, "a name leaves the picture"
+        assert browser.run(outside) == 0, "a name leaves the image"
         assert browser.run("return document.getElementById('unread').clientHeight") < 130
     assert "38 word pieces" not in browser.text("unread")
     assert f"reads {len(extreme.words)} word pieces at most" in browser.text("unread")
@@ -527,7 +527,7 @@ def test_names_stand_at_their_regions_where_the_frame_is_laid_out_later(
 ) -> None:
     """A notebook lays a frame out after its page has run: the main name was at the wrong place.
 
-    Its width was measured once, as a share of a picture that had another width then, or none.
+    Its width was measured once, as a share of an image that had another width then, or none.
     """
     hidden = "display:none" if "cell" in later else ""
     at_the_edge = make_explanation(boxes=[[130.0, 30, 158, 80]])._repr_html_()

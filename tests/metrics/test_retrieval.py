@@ -45,12 +45,12 @@ def test_random_scores_agree_with_sorted_lists() -> None:
                     (-scores[image, j], owner == image) for j, owner in enumerate(owners)
                 )
                 texts.append(any(right for _, right in order[:k]))
-            pictures = []
+            photos = []
             for j, owner in enumerate(owners):
                 order = sorted((-scores[image, j], image == owner) for image in range(images))
-                pictures.append(any(right for _, right in order[:k]))
+                photos.append(any(right for _, right in order[:k]))
             assert found["image_to_text"][k] == pytest.approx(np.mean(texts))
-            assert found["text_to_image"][k] == pytest.approx(np.mean(pictures))
+            assert found["text_to_image"][k] == pytest.approx(np.mean(photos))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files as the code of 2019 wrote them, made from transformers' own models."""
+"""Files as the code of the original code wrote them, made from transformers' own models."""
 
 import re
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ class PairsOf2019(nn.Module):
 
 
 def state_of_2019(model: nn.Module, *, outer: str = "", inner: str = "") -> dict[str, Tensor]:
-    """Return the state dict of a reference model under the names of 2019."""
+    """Return the state dict of a reference model under the names of the original code."""
     state = model.state_dict()
     if "cls.predictions.bias" in state:
         names = {name: re.sub(r"^lxmert\.", "bert.", name) for name in state}
@@ -98,6 +98,6 @@ def state_of_2019(model: nn.Module, *, outer: str = "", inner: str = "") -> dict
 
 
 def write(path: Path, state: Mapping[str, Tensor], *, zipped: bool = False) -> Path:
-    """Write a file; the older form, which all files of 2019 have, is not zipped."""
+    """Write a file; the older form, which all files of the original code have, is not zipped."""
     torch.save(dict(state), path, _use_new_zipfile_serialization=zipped)
     return path

@@ -47,7 +47,7 @@ def read(name):
         ("one man", "one man"),
     ],
 )
-def test_answers_are_normalised_as_in_2019(answer, expected):
+def test_answers_are_normalised_as_in_the_original_code(answer, expected):
     assert normalize_answer(answer) == expected
 
 
@@ -63,7 +63,7 @@ def test_the_published_answers_are_fixed_points():
     ("name", "found", "count"),
     [("vqa_trainval_label2ans.json", 3124, 3129), ("gqa_trainval_label2ans.json", 1736, 1842)],
 )
-def test_as_many_answers_are_carried_over_as_in_2019(name, found, count):
+def test_as_many_answers_are_carried_over_as_in_the_original_code(name, found, count):
     old = [entry["ans"] for entry in read("lxmert_all_ans.json")]
     new = read(name)
     weight = torch.arange(len(old) * 2.0).reshape(-1, 2)

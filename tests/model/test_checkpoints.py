@@ -128,7 +128,7 @@ def test_damage_is_a_clear_error_wherever_it_is(path, tmp_path):
 
 @pytest.mark.parametrize("length", [4095, 4102, 9001, 17339])
 def test_a_file_that_is_cut_is_named_whatever_its_length(length, tmp_path):
-    """Bug: of the first kilobytes of a published file, all that was told was `Invalid argument`."""
+    """Bug: of the first kilobytes of a published file, all that was reported was `Invalid argument`."""
     path = write(tmp_path / "a.pth", {"a": torch.arange(4000.0)})
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"a\.pth is no file of weights, or damaged"):

@@ -1,4 +1,4 @@
-"""Files of 2019 and Hugging Face folders against transformers' own models, and the way back."""
+"""Files of the original code and Hugging Face folders against transformers' own models, and the way back."""
 
 import json
 import random
@@ -53,7 +53,9 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("kind", "outer", "inner"), VARIANTS)
-def test_a_file_of_2019_gives_the_outputs_of_the_reference(kind, outer, inner, tmp_path):
+def test_a_file_of_the_original_code_gives_the_outputs_of_the_reference(
+    kind, outer, inner, tmp_path
+):
     """There was no converter (C8). Several GPUs put `module.` in front of names, or within them."""
     theirs = build_reference(kind)
     state = published.state_of_2019(theirs, outer=outer, inner=inner)
@@ -160,7 +162,7 @@ def test_a_decoder_unlike_the_embeddings_that_it_shares_is_refused(tmp_path):
     assert load(published.write(path, state)).cls.predictions.decoder.weight.shape == (51, 32)
 
 
-def test_two_models_of_2019_that_it_never_had_are_refused(tmp_path):
+def test_two_models_of_the_original_code_that_it_never_had_are_refused(tmp_path):
     for model in (tiny.build(tiny.MATCHING), torch.nn.Linear(2, 2)):
         with pytest.raises(ValueError, match=f"no file for a {type(model).__name__}"):
             save_original(model, tmp_path / "a.pth")

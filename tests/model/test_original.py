@@ -1,4 +1,4 @@
-"""The names of 2019 against the documented list and transformers' names; sizes read off shapes."""
+"""The names of the original code against the documented list and transformers' names; sizes read off shapes."""
 
 import pytest
 import torch
@@ -129,6 +129,6 @@ def test_other_weights_are_refused_with_what_they_seem_to_be(state, message):
         from_original(state)
 
 
-def test_a_weight_without_a_name_in_2019_is_refused():
+def test_a_weight_without_a_name_in_the_original_code_is_refused():
     with pytest.raises(ValueError, match=r"no name for lxmert\.extra"):
         to_original("pretraining", {"lxmert.extra": torch.zeros(1)})

@@ -52,7 +52,7 @@ def test_saved_models_have_a_card_whose_example_runs(name, tmp_path, monkeypatch
     assert "tensor(" in capsys.readouterr().out
 
 
-def test_the_card_says_what_it_is_told():
+def test_the_card_says_what_it_is_reported():
     text = describe_model(tiny.build(QA), name="someone/sofas", details=DETAILS)
     card = ModelCard(text)
     assert card.data.to_dict() == {

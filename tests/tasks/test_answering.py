@@ -11,11 +11,11 @@ from world import COLORS, SMALL, make_world
 
 from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
-from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_it_starts_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) 
         seed=2,
     )
     pretraining.save(tmp_path)
-    task = make(data, ModelSettings(start=str(tmp_path)))
+    task = make(data, ModelSettings(init_from=str(tmp_path)))
     assert isinstance(task.model, LxmertForQuestionAnswering)
     assert task.answers.answers == tuple(sorted(COLORS))
     assert task.preprocessor.max_text_length == 9
@@ -82,7 +82,7 @@ def test_answers_that_the_model_cannot_give_are_reported(
     make(data).save(tmp_path / "model")
     other = tmp_path / "other.jsonl"
     lines = Path(data.train).read_text().splitlines()
-    start = ModelSettings(start=str(tmp_path / "model"))
+    start = ModelSettings(init_from=str(tmp_path / "model"))
     other.write_text("\n".join([*lines[:3], *(line.replace("red", "pink") for line in lines[3:])]))
     make(replace(data, train=str(other)), start)
     assert "of 48 questions have no answer that the model can give" in caplog.text
@@ -95,9 +95,9 @@ def test_answers_that_the_model_cannot_give_are_reported(
 def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: Path) -> None:
     task = make(data)
     task.save(tmp_path)
-    task.preprocessor.replace(extractor="other").save(tmp_path)
+    task.preprocessor.replace(fingerprint="other").save(tmp_path)
     with pytest.raises(ValueError, match=r"was made by extractor fingerprint, but .* other"):
-        make(data, ModelSettings(start=str(tmp_path)))
+        make(data, ModelSettings(init_from=str(tmp_path)))
 
 
 def test_texts_that_are_too_long_are_cut_and_counted(
@@ -110,17 +110,19 @@ def test_texts_that_are_too_long_are_cut_and_counted(
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]
 
 
-def of_other_eyes(folder: str, copy: Path) -> tuple[str, str]:
+def of_another_extractor(folder: str, copy: Path) -> tuple[str, str]:
     """Copy a store as if another extractor had made it; return the copy and the first maker."""
     store = RegionStore(folder)
-    header = replace(store.header, extractor="0123456789abcdef")
+    header = replace(store.header, fingerprint="0123456789abcdef")
     RegionStore.write(copy, store.image_ids, lambda ids: ((i, store[i]) for i in ids), header)
-    return str(copy), store.header.extractor
+    return str(copy), store.header.fingerprint
 
 
-def test_validation_regions_of_other_eyes_are_refused(data: AnsweringData, tmp_path: Path) -> None:
+def test_validation_regions_of_another_extractor_are_refused(
+    data: AnsweringData, tmp_path: Path
+) -> None:
     """They have the right width, and would give a score that means nothing."""
-    other, maker = of_other_eyes(data.regions, tmp_path / "other")
+    other, maker = of_another_extractor(data.regions, tmp_path / "other")
     both = f"{re.escape(other)} was made by extractor 0123456789abcdef, .* is extractor {maker}"
     with pytest.raises(ValueError, match=both):
         make(replace(data, valid_regions=other))
@@ -134,30 +136,34 @@ def test_validation_regions_of_other_eyes_are_refused(data: AnsweringData, tmp_p
         PretrainingTask(PretrainingSettings(pretraining, SMALL), seed=5)
 
 
-def test_eyes_that_did_not_make_the_store_are_refused(data: AnsweringData, tmp_path: Path) -> None:
-    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
-    eyes.save_pretrained(tmp_path / "eyes")
-    maker = RegionStore(data.regions).header.extractor
-    both = f"made by extractor {maker}, but the eyes in .* is extractor {eyes.fingerprint}"
+def test_extractor_that_did_not_make_the_store_are_refused(
+    data: AnsweringData, tmp_path: Path
+) -> None:
+    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    extractor.save_pretrained(tmp_path / "extractor")
+    maker = RegionStore(data.regions).header.fingerprint
+    both = f"made by extractor {maker}, but the eyes in .* is extractor {extractor.fingerprint}"
     with pytest.raises(ValueError, match=both):
-        make(replace(data, eyes=str(tmp_path / "eyes")))
+        make(replace(data, extractor=str(tmp_path / "extractor")))
 
 
-def test_only_some_families_are_trained_on_and_scored(data: AnsweringData, tmp_path: Path) -> None:
+def test_only_some_question_types_are_trained_on_and_scored(
+    data: AnsweringData, tmp_path: Path
+) -> None:
     lines = [json.loads(line) for line in Path(str(data.train)).read_text().splitlines()]
     for number, line in enumerate(lines):
-        line["family"] = ("first", "second", "third")[number % 3]
+        line["question_type"] = ("first", "second", "third")[number % 3]
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    both = replace(data, train=str(path), valid=str(path), families=("third", "first"))
+    both = replace(data, train=str(path), valid=str(path), question_types=("third", "first"))
     task = make(both)
     images = [task.training.examples.image_ids(row) for row in range(len(task))]
-    assert images == [(line["image"],) for line in lines if line["family"] != "second"]
+    assert images == [(line["image"],) for line in lines if line["question_type"] != "second"]
     scores = task.evaluate(device="cpu")
     assert "second" not in scores
     assert {"first", "third"} <= scores.keys()
     with pytest.raises(ValueError, match=r"has 'fourth', of which there is no .*'second', 'third'"):
-        make(replace(both, families=("first", "fourth")))
+        make(replace(both, question_types=("first", "fourth")))
 
 
 def test_a_limit_draws_the_same_questions_for_the_same_seed(data: AnsweringData) -> None:

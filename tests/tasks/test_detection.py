@@ -1,4 +1,4 @@
-"""Learning to see, on pictures of colored rectangles."""
+"""Learning to see, on images of colored rectangles."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from lxmert.regions.extract import DetectorExtractor
 from lxmert.tasks.detection import (
     DetectionData,
     DetectionSettings,
     DetectionTask,
     DetectorSettings,
-    fade,
+    desaturate,
     mirror,
 )
-from lxmert.vision.extract import RegionExtractor
 
 SIDE = 96
 OBJECTS = ("plain", "window", "flag")
@@ -59,7 +59,7 @@ def draw(generator):
 
 
 def write(folder, name, count, seed, **changes):
-    """Write `count` pictures and their annotations, and return the path of the latter."""
+    """Write `count` images and their annotations, and return the path of the latter."""
     (folder / "images").mkdir(exist_ok=True)
     generator = np.random.default_rng(seed)
     images, annotations = [], []
@@ -124,34 +124,34 @@ def test_mirrored_boxes_show_what_they_showed():
     np.testing.assert_array_equal(mirrored[y1:y2, x1:x2][:, ::-1], pixels[4:9, 3:10])
 
 
-def test_faded_pictures_keep_their_brightness_and_ask_for_no_color(data):
+def test_faded_images_keep_their_brightness_and_ask_for_no_color(data):
     """On colors that it had not seen of an object, the detector knew 78 % of them, else 97 %."""
-    task = make_task(replace(data, fade=0.5, color_group="color"))
+    task = make_task(replace(data, desaturate=0.5, color_group="color"))
     plain = make_task(data)
-    faded = 0
+    desaturated = 0
     for index in range(16):
         example, whole = task.example(index, 0), plain.example(index, 0)
         torch.testing.assert_close(example.boxes, whole.boxes)
         if (example.attribute_ids[:, 0] == -1).all():
-            faded += 1
-            assert not torch.equal(example.picture.pixel_values, whole.picture.pixel_values)
+            desaturated += 1
+            assert not torch.equal(example.image.pixel_values, whole.image.pixel_values)
             torch.testing.assert_close(example.attribute_ids[:, 1], whole.attribute_ids[:, 1])
         else:
-            torch.testing.assert_close(example.picture.pixel_values, whole.picture.pixel_values)
+            torch.testing.assert_close(example.image.pixel_values, whole.image.pixel_values)
             torch.testing.assert_close(example.attribute_ids, whole.attribute_ids)
-    assert 3 < faded < 13
+    assert 3 < desaturated < 13
 
 
 @pytest.mark.parametrize("color", [0.0, 0.3, 1.0])
-def test_fading_mixes_a_picture_with_its_gray_self(color):
+def test_fading_mixes_an_image_with_its_gray_self(color):
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     gray = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float64)[..., None]
-    np.testing.assert_allclose(fade(pixels, color), gray + color * (pixels - gray), atol=1.5)
+    np.testing.assert_allclose(desaturate(pixels, color), gray + color * (pixels - gray), atol=1.5)
 
 
 def test_what_cannot_be_faded_is_refused(data):
-    with pytest.raises(ValueError, match=r"data\.fade is 1\.5; expected a share in \[0, 1\]"):
-        replace(data, fade=1.5)
+    with pytest.raises(ValueError, match=r"data\.desaturate is 1\.5; expected a share in \[0, 1\]"):
+        replace(data, desaturate=1.5)
     with pytest.raises(ValueError, match=r"data\.color_group is 'hue'.*: color, size"):
         make_task(replace(data, color_group="hue"))
 
@@ -170,7 +170,7 @@ def test_batch_holds_the_objects_and_says_where_there_is_none(data):
     assert (targets["attribute_ids"][..., 1] == -1).all()  # no size is annotated
 
 
-def test_detector_learns_a_handful_of_pictures(data, tmp_path):
+def test_detector_learns_a_handful_of_images(data, tmp_path):
     """Trains for some seconds; then all of what the loop and the users do with the result."""
     task = make_task(DetectionData(data.train, data.train))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
@@ -206,14 +206,14 @@ def test_detector_learns_a_handful_of_pictures(data, tmp_path):
     assert metrics["attribute_color"] > 0.9
     assert task.model.training
 
-    task.save(tmp_path / "eyes")
-    loaded = RegionExtractor.from_pretrained(tmp_path / "eyes")
+    task.save(tmp_path / "extractor")
+    loaded = DetectorExtractor.from_pretrained(tmp_path / "extractor")
     assert loaded.object_names == OBJECTS
     assert loaded.attribute_names == (*COLORS, "small", "large")
-    assert loaded.fingerprint == RegionExtractor(task.detector).fingerprint
+    assert loaded.fingerprint == DetectorExtractor(task.detector).fingerprint
 
 
-def test_evaluation_looks_at_the_first_pictures_only(data):
+def test_evaluation_looks_at_the_first_images_only(data):
     task = make_task(data)
     (data.train.parent / "images" / "valid4.png").rename(data.train.parent / "hidden.png")
     try:
@@ -230,7 +230,7 @@ def test_splits_must_name_the_same_things(data, tmp_path):
         make_task(DetectionData(data.train, other))
 
 
-def test_picture_of_another_size_than_annotated_is_refused(data, tmp_path):
+def test_image_of_another_size_than_annotated_is_refused(data, tmp_path):
     path = write(tmp_path, "wrong", 1, seed=3)
     Image.new("RGB", (SIDE, SIDE + 1)).save(tmp_path / "images" / "wrong0.png")
     with pytest.raises(ValueError, match=r"wrong0\.png has \(97, 96\) pixels"):

@@ -39,13 +39,13 @@ def test_files_are_found_at_any_depth_and_nothing_else() -> None:
 
 def test_every_path_of_every_task_is_marked() -> None:
     """A setting that names a file and is not marked shows only when it is read."""
-    model = {"model.start", "model.tokenizer", "model.start_answers"}
-    regions = {"data.regions", "data.valid_regions", "data.eyes"}
+    model = {"model.init_from", "model.tokenizer", "model.init_answers"}
+    regions = {"data.regions", "data.valid_regions", "data.extractor"}
     pair = {"data.train", "data.valid"}
     expected = {
         "answering": model | regions | pair | {"data.answers"},
         "detection": pair | {"data.images"},
-        "own-data": model | pair | {"data.images", "data.eyes"},
+        "custom": model | pair | {"data.images", "data.extractor"},
         "pairs": model | regions | pair,
         "pretraining": model | regions | {
             "data.questions", "data.valid_questions", "data.captions", "data.valid_captions",

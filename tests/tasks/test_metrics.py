@@ -3,21 +3,21 @@
 import pytest
 
 from lxmert.schema import Example
-from lxmert.tasks.metrics import accuracy_by_family, best_answer
+from lxmert.tasks.metrics import accuracy_by_question_type, best_answer
 
 
-def question(text: str, answers: dict[str, float], family: str = "") -> Example:
-    return Example("q", text, ("a.png",), answers, family)
+def question(text: str, answers: dict[str, float], question_type: str = "") -> Example:
+    return Example("q", text, ("a.png",), answers, question_type)
 
 
-def test_scores_are_averaged_over_all_and_by_family() -> None:
+def test_scores_are_averaged_over_all_and_by_question_type() -> None:
     examples = [
         question("?", {"red": 1.0}, "color"),
         question("?", {"red": 0.3, "blue": 0.9}, "color"),
         question("?", {"2": 1.0}, "count"),
         question("?", {"yes": 1.0}),
     ]
-    scores = accuracy_by_family(examples, ["red", "red", "3", "yes"])
+    scores = accuracy_by_question_type(examples, ["red", "red", "3", "yes"])
     assert scores == pytest.approx({"overall": 2.3 / 4, "color": 1.3 / 2, "count": 0.0})
 
 

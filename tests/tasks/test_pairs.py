@@ -61,7 +61,7 @@ def test_it_is_learned(data: PairsData) -> None:
     assert scores["consistency"] > 0.8
 
 
-def test_the_body_comes_from_pretraining_and_the_head_is_told_to_be_new(
+def test_the_body_comes_from_pretraining_and_the_head_is_reported_to_be_new(
     data: PairsData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = make_world(tmp_path)
@@ -74,7 +74,7 @@ def test_the_body_comes_from_pretraining_and_the_head_is_told_to_be_new(
     )
     pretraining.save(tmp_path / "start")
     with caplog.at_level("INFO"):
-        task = make(data, ModelSettings(start=str(tmp_path / "start")))
+        task = make(data, ModelSettings(init_from=str(tmp_path / "start")))
     assert "6 weights start at random: those of classifier" in caplog.text
     pretrained = pretraining.model.state_dict()
     assert isinstance(task.model, LxmertForImagesAndTextClassification)
@@ -84,8 +84,10 @@ def test_the_body_comes_from_pretraining_and_the_head_is_told_to_be_new(
         assert torch.equal(task.model.state_dict()[name], pretrained[name])
 
 
-def test_random_weights_are_told_first(data: PairsData, caplog: pytest.LogCaptureFixture) -> None:
-    """Users of 2019's code trained for days on weights that were never loaded."""
+def test_random_weights_are_reported_first(
+    data: PairsData, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Users of the original code's code trained for days on weights that were never loaded."""
     make(data)
     assert "RANDOM weights" in caplog.records[0].message
 
@@ -103,7 +105,7 @@ def test_scores_are_the_official_ones(data: PairsData) -> None:
     assert "consistency" not in score_truths(["7", *ids[1:]], truths, predictions)
 
 
-def test_a_constant_guess_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_constant_guess_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """50.86 % on NLVR2 means that nothing was learned; three users reported it as a result."""
     ids = ["dev-1-0-0", "dev-1-1-0", "dev-2-0-0"]
     score_truths(ids, [1, 0, 1], [1, 0, 1])

@@ -247,13 +247,13 @@ def test_every_attribute_group_is_asked_for(tmp_path: Path) -> None:
     assert 0.4 < scores["attr_chance"] < 0.8
 
 
-def test_families_of_questions_can_be_chosen(make: Make, tmp_path: Path) -> None:
-    """Captions stay, and so do the answers of other families, for what starts from this model."""
+def test_question_types_of_questions_can_be_chosen(make: Make, tmp_path: Path) -> None:
+    """Captions stay, and so do the answers of other question types, for what starts from this model."""
     paths = make_world(tmp_path)
     lines = [json.loads(line) for line in Path(paths["questions"]).read_text().splitlines()]
     for number, line in enumerate(lines):
-        line |= {"family": "number", "answer": str(number % 3)} if number % 4 == 0 else {}
-    path = tmp_path / "families.jsonl"
+        line |= {"question_type": "number", "answer": str(number % 3)} if number % 4 == 0 else {}
+    path = tmp_path / "question types.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = PretrainingData(
         questions=(str(path),),
@@ -261,13 +261,13 @@ def test_families_of_questions_can_be_chosen(make: Make, tmp_path: Path) -> None
         valid_questions=(str(path),),
         valid_regions=paths["regions"],
         captions=(paths["captions"],),
-        families=("color",),
+        question_types=("color",),
     )
     task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
     assert len(task) == len(make()) - len(lines) // 4
     assert {"0", "1", "2", *COLORS} <= set(task.answers.answers)
     with pytest.raises(ValueError, match=r"has 'size', of which there is no training question"):
-        PretrainingTask(PretrainingSettings(replace(data, families=("size",)), SMALL), seed=1)
+        PretrainingTask(PretrainingSettings(replace(data, question_types=("size",)), SMALL), seed=1)
 
 
 def test_unknown_objectives_are_refused() -> None:

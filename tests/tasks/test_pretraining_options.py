@@ -150,7 +150,7 @@ def test_padding_is_no_region_to_label(world: World) -> None:
     assert whole == pytest.approx(alone, rel=1e-4)
 
 
-def test_texts_are_exchanged_only_where_matching_is_learned(world: World) -> None:
+def test_texts_are_attribute_swapd_only_where_matching_is_learned(world: World) -> None:
     weights = dict.fromkeys(NAMES, 1.0) | {"matched": 0.0}
     task = build(world, weights=weights, mismatch_rate=1.0)
     assert {task.example(index, 0).matched for index in range(len(task))} == {1}
@@ -169,7 +169,7 @@ def with_answers(world: World, name: str, answers: dict[str, float]) -> tuple[st
     return (str(path),)
 
 
-def test_answers_are_sampled_by_score_anew_in_each_epoch(world: World) -> None:
+def test_answers_are_sampled_by_score_again_in_each_epoch(world: World) -> None:
     questions = with_answers(world, "soft", {"red": 0.9, "blue": 0.3})
     task = build(world, data={"questions": questions}, mismatch_rate=0.0)
     drawn = Counter(task.example(i, e).answer for i in range(len(task)) for e in range(30))
@@ -222,7 +222,7 @@ def test_question_accuracy_counts_matched_pairs_only(world: World) -> None:
     assert task.evaluate(device="cpu")["qa_accuracy"] == pytest.approx(right)
 
 
-def test_question_accuracy_is_told_by_file(world: World) -> None:
+def test_question_accuracy_is_reported_by_file(world: World) -> None:
     """As the released code told that of VQA, GQA and Visual Genome beside each other."""
     other = with_answers(world, "vg-qa", {"blue": 1.0})
     task = build(world, data={"valid_questions": (world["questions"], *other)}, mismatch_rate=0.0)
@@ -267,7 +267,7 @@ TABLE = {
     "objectives.colliding_answers": ("max", "last", "max"),
     "model.frozen_first_rows": (False, True, False),
     "optim.name": ("adamw", "bert-adam", "adamw"),
-    "optim.begin_at.qa": (None, None, 0.5),
+    "optim.start_at.qa": (None, None, 0.5),
     "optim.warmup_share": (0.0, 0.05, 0.0),
     "optim.clip_norm": (None, 1.0, None),
 }
@@ -300,8 +300,8 @@ def test_the_presets_are_as_written() -> None:
         assert [table[key] for table in resolved] == [value] * 3, key
     keys = {key for table in resolved for key in table}
     assert {k for k in keys if len({str(table.get(k)) for table in resolved}) > 1} == set(TABLE)
-    told = {key for key in keys if key.startswith("objectives.")}
-    assert told <= TABLE.keys() | SAME.keys()
+    reported = {key for key in keys if key.startswith("objectives.")}
+    assert reported <= TABLE.keys() | SAME.keys()
 
 
 def test_a_recipe_wins_over_its_preset() -> None:

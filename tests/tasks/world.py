@@ -1,4 +1,4 @@
-"""A tiny world without pictures, for tests of text tasks: regions tell what the texts say.
+"""A tiny world without images, for tests of text tasks: regions tell what the texts say.
 
 Region features are one-hot in the object class and the color, so that a model can learn from them.
 """
@@ -69,7 +69,7 @@ def make_world(folder: Path, *, attributes: bool = True) -> dict[str, str]:
         nouns = [NOUNS[object_id] for object_id in regions.object_ids]
         for noun, color in zip(nouns, colors, strict=True):
             text = f"What color is the {noun}?"
-            row = {"image": image_id, "question": text, "answer": color, "family": "color"}
+            row = {"image": image_id, "question": text, "answer": color, "question_type": "color"}
             questions.append(json.dumps(row))
         text = f"{colors[0]} {nouns[0]} {colors[1]} {nouns[1]}"
         captions += 2 * [json.dumps({"image": image_id, "caption": text})]

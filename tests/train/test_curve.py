@@ -1,4 +1,4 @@
-"""The picture of a run: round ticks, labels apart, lines where they belong."""
+"""The image of a run: round ticks, labels apart, lines where they belong."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def test_labels_keep_a_distance_and_their_order():
     assert apart([90, 91], 10, lowest=95) == [85, 95]
 
 
-def colored(picture, color):
-    pixels = np.asarray(picture).astype(int)
+def colored(image, color):
+    pixels = np.asarray(image).astype(int)
     near = np.abs(pixels - color).max(axis=-1) < 40
     return np.argwhere(near)  # (y, x)
 
@@ -42,9 +42,9 @@ def colored(picture, color):
 def test_a_falling_loss_goes_down_on_the_left_and_a_rising_score_up_on_the_right():
     log = [{"step": step, "losses": {"qa": 3 - step / 50}} for step in range(10, 101, 10)]
     log += [{"step": step, "metrics": {"score": step / 100, "mark": 0.25}} for step in (50, 100)]
-    picture = draw_curve(log, total_steps=100, best_metric="score", marks=("mark", "absent"))
-    assert picture.size == (1200, 460)
-    blue = colored(picture, (58, 110, 200))
+    image = draw_curve(log, total_steps=100, best_metric="score", marks=("mark", "absent"))
+    assert image.size == (1200, 460)
+    blue = colored(image, (58, 110, 200))
     for half, falls in ((blue[blue[:, 1] < 480], True), (blue[blue[:, 1] > 660], False)):
         # Without the labels, which stand behind the end of the axes.
         line = half[half[:, 1] < half[:, 1].min() + 300]

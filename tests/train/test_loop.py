@@ -238,7 +238,7 @@ def test_versions_and_recipe_are_saved_with_the_run_and_its_checkpoints(tmp_path
 
 def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tmp_path):
     """Before that it is a run without it, seen and counted, but without weight."""
-    late = train_toy(tmp_path / "late", "optim.begin_at.parity=0.5", "loop.checkpoint_every=10")
+    late = train_toy(tmp_path / "late", "optim.start_at.parity=0.5", "loop.checkpoint_every=10")
     assert late["score"] < 0
     train_toy(
         tmp_path / "never", "data.weights={value = 1.0, parity = 0.0}", "loop.checkpoint_every=10"
@@ -259,5 +259,5 @@ def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tm
 
 
 def test_an_unknown_objective_does_not_begin(tmp_path):
-    with pytest.raises(ValueError, match=r"optim\.begin_at: values is unknown.*did you mean value"):
-        train_toy(tmp_path, "optim.begin_at.values=0.5")
+    with pytest.raises(ValueError, match=r"optim\.start_at: values is unknown.*did you mean value"):
+        train_toy(tmp_path, "optim.start_at.values=0.5")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lxmert.scenes.questions import FAMILIES
+from lxmert.lab.ablation import check_plan, make_plan, read_ablation
+from lxmert.lab.scenes.questions import QUESTION_TYPES
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, read_recipe, recipe_text
-from lxmert.workflows.ablation import check_plan, make_plan, read_ablation
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ABLATIONS = sorted(p for p in FOLDER.rglob("*.toml") if "[[rows]]" in p.read_text())
@@ -42,7 +42,7 @@ PUBLISHED = {
         "epochs": 20,
         "warmup_share": 0.05,
         "clip_norm": 1,
-        "begin_at": {"qa": 0.5},
+        "start_at": {"qa": 0.5},
     },
 }
 
@@ -85,7 +85,7 @@ def test_the_ablations_hold_the_published_rows_that_need_no_bert():
     )
 
 
-def test_the_makefile_trains_on_every_family_and_only_on_those_that_exist():
+def test_the_makefile_trains_on_every_question_type_and_only_on_those_that_exist():
     text = (FOLDER.parent / "Makefile").read_text().replace("\\\n", " ")
     (line,) = [line for line in text.splitlines() if line.startswith("FAMILIES :=")]
-    assert set(line.split(":=")[1].split()) == set(FAMILIES)
+    assert set(line.split(":=")[1].split()) == set(QUESTION_TYPES)

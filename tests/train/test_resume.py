@@ -105,7 +105,7 @@ def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_going_on_with_another_number_of_processes_is_told(tmp_path, caplog):
+def test_going_on_with_another_number_of_processes_is_reported(tmp_path, caplog):
     overrides = ("optim.steps=9", "loop.checkpoint_every=4", "data.failing=-8")
     train_toy(tmp_path, *overrides)
     (tmp_path / "run" / "finished.json").unlink()

@@ -112,7 +112,7 @@ def test_an_empty_override_removes_the_key(tmp_path):
         ("=1", "expected key=value"),
     ],
 )
-def test_mistakes_are_told_with_the_key_and_the_remedy(tmp_path, assignment, message):
+def test_mistakes_are_reported_with_the_key_and_the_remedy(tmp_path, assignment, message):
     with pytest.raises(ValueError, match=message):
         toy_recipe(tmp_path, assignment)
 
@@ -133,7 +133,7 @@ def test_mistakes_are_told_with_the_key_and_the_remedy(tmp_path, assignment, mes
         ("optim.warmup_steps=20", r"less than the run's steps \(20\)"),
         ("optim.warmup_steps=-1", "optim.warmup_steps is -1"),
         ("optim.warmup_share=0.1", "warmup_share is 0.1 and optim.warmup_steps is 3; expected one"),
-        ("optim.begin_at.parity=1", r"optim.begin_at.parity is 1.0; expected a share .* \[0, 1\)"),
+        ("optim.start_at.parity=1", r"optim.start_at.parity is 1.0; expected a share .* \[0, 1\)"),
         ("optim.name=adam", 'expected one of "adamw", "bert-adam"'),
         ("loop.micro_batches=3", "batch_size is 8; expected a multiple of 3 .*try 9"),
         ("loop.log_every=0", "loop.log_every is 0; expected at least 1"),
@@ -161,7 +161,7 @@ def test_a_recipe_of_bytes_is_named(tmp_path):
         read_recipe(tmp_path / "bytes.toml", TASKS)
 
 
-def test_a_file_that_is_absent_or_no_toml_is_told(tmp_path):
+def test_a_file_that_is_absent_or_no_toml_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no file; expected a recipe"):
         read_recipe(tmp_path / "absent.toml", TASKS)
     (tmp_path / "broken.toml").write_text(RECIPE + "\nlr = = 3")
@@ -183,7 +183,7 @@ def test_a_recipe_may_hold_only_what_differs_from_its_base(tmp_path, monkeypatch
     assert read_recipe(path, TASKS, overrides=["seed=7"]).seed == 7
 
 
-def test_a_base_that_is_absent_or_goes_round_is_told(tmp_path):
+def test_a_base_that_is_absent_or_goes_round_is_reported(tmp_path):
     path, other = tmp_path / "recipe.toml", tmp_path / "other.toml"
     path.write_text('base = "other.toml"')
     with pytest.raises(FileNotFoundError, match=r"base of .*: .*other\.toml is no file"):

@@ -48,7 +48,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(tmp_
     message = queue.get(timeout=120)
     process.join()
     assert "step-20 cannot be written, is the disk full?" in message
-    assert f"the last good checkpoint is {good}: mend it, and give the same" in message
+    assert f"the last good checkpoint is {good}: fix it, and give the same" in message
     assert "step 20 had losses value " in message
     assert ", parity " in message
     assert {path.name: path.read_bytes() for path in good.iterdir()} == before

@@ -60,10 +60,10 @@ def test_without_tensorboard_it_is_said_once_how_to_get_it(tmp_path, caplog, mon
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_the_end_of_a_run_draws_its_picture(tmp_path):
+def test_the_end_of_a_run_draws_its_image(tmp_path):
     train_toy(tmp_path)
-    with Image.open(tmp_path / "run" / "curve.png") as picture:
-        assert picture.size == (1200, 460)
+    with Image.open(tmp_path / "run" / "curve.png") as image:
+        assert image.size == (1200, 460)
 
 
 def test_the_bar_shows_losses_by_name_speed_and_time_left(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ DEFAULT = ROOT / "src/lxmert/default"
 
 @pytest.fixture
 def best(tmp_path):
-    """A fine-tuned file of 2019, of a width from which its heads can be told."""
+    """A fine-tuned file of the original code, of a width from which its heads can be reported."""
     model = tiny.build_reference(
         "LxmertForQuestionAnswering", hidden_size=128, num_attention_heads=2
     )
@@ -39,7 +39,7 @@ def write_answers(path: Path, count: int = 13) -> Path:
     return path
 
 
-def test_a_file_of_2019_becomes_a_folder_for_transformers_too(best, tmp_path):
+def test_a_file_of_the_original_code_becomes_a_folder_for_transformers_too(best, tmp_path):
     path, theirs = best
     notes, _ = convert(
         path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json"))
@@ -85,7 +85,7 @@ def test_a_bin_folder_becomes_a_safetensors_folder_with_all_that_lies_in_it(tmp_
     torch.save(model.state_dict(), source / "pytorch_model.bin")
     (source / "vocab.txt").write_text("[PAD]\n")
     (source / "tf_model.h5").write_text("weights of another library")
-    shutil.copytree(DEFAULT / "eyes", source / "eyes")
+    shutil.copytree(DEFAULT / "extractor", source / "extractor")
     convert(source, target)
     found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert found == {
@@ -93,8 +93,8 @@ def test_a_bin_folder_becomes_a_safetensors_folder_with_all_that_lies_in_it(tmp_
         "config.json",
         "model.safetensors",
         "vocab.txt",
-        "eyes/config.json",
-        "eyes/model.safetensors",
+        "extractor/config.json",
+        "extractor/model.safetensors",
     }
     given = tiny.inputs()
     expected = model(**given).prediction_logits
@@ -144,7 +144,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
 @pytest.mark.parametrize(
     ("source", "target", "choices", "message"),
     [
-        ("eyes", "out", Choices(), "a detector folder, which cannot become"),
+        ("extractor", "out", Choices(), "a detector folder, which cannot become"),
         (".", "out.pth", Choices(heads=4), "--heads does not apply to a model folder"),
         (".", "out.pth", Choices(answers=Path("list")), "--answers does not apply"),
         (".", "out", Choices(heads=4), "--heads does not apply"),
@@ -163,7 +163,9 @@ def test_answers_for_a_model_without_any_are_refused(tmp_path):
         convert(tmp_path / "pairs", tmp_path / "out", choices)
 
 
-def test_a_file_of_2019_that_should_stay_one_is_refused_with_what_it_can_become(best, tmp_path):
+def test_a_file_of_the_original_code_that_should_stay_one_is_refused_with_what_it_can_become(
+    best, tmp_path
+):
     with pytest.raises(ValueError, match="it can become a folder"):
         convert(best[0], tmp_path / "again.pth")
 
@@ -234,40 +236,40 @@ def write_rows(path: Path, *, count: int = 3, feature_dim: int = 6) -> Path:
     return path
 
 
-def test_rows_of_other_eyes_need_their_name_and_keep_their_width(tmp_path):
+def test_rows_of_another_extractor_need_their_name_and_keep_their_width(tmp_path):
     rows = write_rows(tmp_path / "rows.tsv")
     with pytest.raises(
-        ValueError, match=r"features of 6 numbers, not the 2048 .* --extractor NAME"
+        ValueError, match=r"features of 6 numbers, not the 2048 .* --fingerprint NAME"
     ):
         convert(rows, tmp_path / "store")
     for name, count in (("objects", 9), ("attributes", 3)):
         names = [f"{name} {index}, synonym" for index in range(count)]
         (tmp_path / name).write_text("\n".join(names))
     choices = Choices(
-        extractor="mine", objects=tmp_path / "objects", attributes=tmp_path / "attributes"
+        fingerprint="mine", objects=tmp_path / "objects", attributes=tmp_path / "attributes"
     )
     assert convert(rows, tmp_path / "store", choices) == ([], [])
     store = RegionStore(tmp_path / "store")
-    assert (store.header.extractor, store.header.feature_dim) == ("mine", 6)
+    assert (store.header.fingerprint, store.header.feature_dim) == ("mine", 6)
     assert store.header.object_names[8] == "objects 8"
     assert convert(tmp_path / "store", tmp_path / "back.tsv") == ([], [])
     assert (tmp_path / "back.tsv").read_bytes() == rows.read_bytes()
 
 
-def test_damaged_rows_fail_alone_and_are_taken_up_when_mended(tmp_path):
+def test_damaged_rows_fail_alone_and_are_taken_up_when_fixed(tmp_path):
     rows = write_rows(tmp_path / "rows.tsv", count=4)
     whole = rows.read_bytes()
     lines = whole.splitlines(keepends=True)
     lines[2] = lines[2].replace(b"\t50\t", b"\tfifty\t")
     rows.write_bytes(b"".join(lines))
-    converted = convert(rows, tmp_path / "store", Choices(extractor="mine"))
+    converted = convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
     assert [failure.image_id for failure in converted.failures] == ["image2"]
     assert converted.failures[0].reason.startswith("line 3, column img_h")
     rows.write_bytes(whole)
-    assert convert(rows, tmp_path / "store", Choices(extractor="mine")) == ([], [])
+    assert convert(rows, tmp_path / "store", Choices(fingerprint="mine")) == ([], [])
     assert len(RegionStore(tmp_path / "store")) == 4
     with pytest.raises(FileExistsError, match="finished region store"):
-        convert(rows, tmp_path / "store", Choices(extractor="mine"))
+        convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
 
 
 def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
@@ -278,7 +280,7 @@ def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
     report = inspect(tmp_path / "files")
     assert report.kind == "folder of TSV files with regions"
     assert (report.facts["files"], report.facts["first image"]) == (2, "image0")
-    assert convert(tmp_path / "files", tmp_path / "store", Choices(extractor="mine")) == ([], [])
+    assert convert(tmp_path / "files", tmp_path / "store", Choices(fingerprint="mine")) == ([], [])
     expected = [f"image{row}" for row in range(3)] + [f"photo{row}" for row in range(5)]
     assert RegionStore(tmp_path / "store").image_ids == expected
 
@@ -292,17 +294,17 @@ def test_a_folder_of_npz_files_becomes_a_store(tmp_path):
         np.savez(folder / f"{name}.npz", x=features, bbox=boxes, image_h=9, image_w=8)
     (folder / "c.npz").write_bytes(b"no archive")
     with pytest.raises(
-        ValueError, match=r"do not say what made their regions: .* --extractor NAME"
+        ValueError, match=r"do not say what made their regions: .* --fingerprint NAME"
     ):
         convert(folder, tmp_path / "store")
-    converted = convert(folder, tmp_path / "store", Choices(extractor="theirs"))
+    converted = convert(folder, tmp_path / "store", Choices(fingerprint="theirs"))
     assert [failure.image_id for failure in converted.failures] == ["c"]
     store = RegionStore(tmp_path / "store")
     assert store.image_ids == ["a", "more/b"]
     np.testing.assert_array_equal(store["a"].features, features)
-    assert store.header.extractor == "theirs"
+    assert store.header.fingerprint == "theirs"
     with pytest.raises(ValueError, match=r"--objects does not apply to a folder of \.npz files"):
-        convert(folder, tmp_path / "other", Choices(extractor="x", objects=tmp_path))
+        convert(folder, tmp_path / "other", Choices(fingerprint="x", objects=tmp_path))
 
 
 def test_regions_cannot_become_weights(tmp_path):
@@ -312,5 +314,5 @@ def test_regions_cannot_become_weights(tmp_path):
     with pytest.raises(ValueError, match="--heads does not apply to a TSV file of regions"):
         convert(rows, tmp_path / "store", Choices(heads=3))
     with pytest.raises(ValueError, match="--dtype is 'int8': expected float16 or float32"):
-        convert(rows, tmp_path / "store", Choices(dtype="int8", extractor="mine"))
+        convert(rows, tmp_path / "store", Choices(dtype="int8", fingerprint="mine"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.tsv"]

@@ -1,4 +1,4 @@
-"""Evaluation of own data: everything is scored, guesses stand beside it, nothing is passed over."""
+"""Evaluation of custom data: everything is scored, guesses stand beside it, nothing is passed over."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from squares import read_lines, settings, write_lines, write_squares
 
 from lxmert.workflows.evaluation import evaluate_answers, evaluate_predictions
 
-RECIPE = ROOT / "recipes/own-data.toml"
+RECIPE = ROOT / "src/lxmert/recipes/custom.toml"
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,16 @@ def test_guesses_stand_beside_the_accuracy_of_a_model_that_was_moved(
     report = json.loads((tmp_path / "r.json").read_text())
     assert list(report) == ["accuracy", "question_only", "majority", "count", "warnings"]
     assert report["count"] == 90
-    assert report["majority"]["overall"] == pytest.approx(1 / 3)  # '1', asked of every picture
+    assert report["majority"]["overall"] == pytest.approx(1 / 3)  # '1', asked of every image
     assert report["question_only"]["overall"] == pytest.approx((10 + 20 + 30) / 90)
     assert report["question_only"]["color"] == pytest.approx(1 / 3)
-    for text in ("family", "question only", "majority", "66.7%", "90 questions, all of them"):
+    for text in (
+        "question_type",
+        "question only",
+        "majority",
+        "66.7%",
+        "90 questions, all of them",
+    ):
         assert text in done.out
     again = lxmert("evaluate", model, "--data", world / "train.jsonl",
                    "--images", world / "images", "--json")  # fmt: skip
@@ -61,16 +67,16 @@ def test_a_model_without_its_guesses_says_how_to_get_them(
     world: Path, model: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(model, tmp_path / "model")
-    (tmp_path / "model" / "blind.json").unlink()
+    (tmp_path / "model" / "baselines.json").unlink()
     data = world / "train.jsonl"
     report = evaluate_answers(tmp_path / "model", data, world / "images", limit=6)
     assert (report["question_only"], report["count"]) == ({}, 6)
     assert "--training" in report["warnings"][-1]
-    told = evaluate_answers(tmp_path / "model", data, world / "images", limit=6, training=data)
-    assert told["question_only"]["overall"] > 0
+    reported = evaluate_answers(tmp_path / "model", data, world / "images", limit=6, training=data)
+    assert reported["question_only"]["overall"] > 0
 
 
-def test_questions_that_cannot_be_answered_right_count_and_are_told(
+def test_questions_that_cannot_be_answered_right_count_and_are_reported(
     world: Path, model: Path, tmp_path: Path
 ) -> None:
     lines = read_lines(world / "train.jsonl")[:3]
@@ -86,7 +92,7 @@ def test_questions_that_cannot_be_answered_right_count_and_are_told(
     assert "mauve" in unknown
 
 
-def test_pictures_are_found_by_the_names_that_training_understands(
+def test_images_are_found_by_the_names_that_training_understands(
     world: Path, model: Path, tmp_path: Path, lxmert: Command
 ) -> None:
     lines = read_lines(world / "train.jsonl")
@@ -101,21 +107,26 @@ def test_pictures_are_found_by_the_names_that_training_understands(
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
-        ({"image": "nowhere.png", "question": "?"}, "1 pictures cannot be used, the first is of"),
-        ({"images": ["0.png", "1.png"], "question": "?"}, "'?' is about two pictures"),
+        ({"image": "nowhere.png", "question": "?"}, "1 images cannot be used, the first is of"),
+        ({"images": ["0.png", "1.png"], "question": "?"}, "'?' is about two images"),
         ({"image": "0.png"}, "line 91: 'question' must be a text"),
     ],
 )
 def test_a_question_that_cannot_be_asked_stops_it(
-    world: Path, model: Path, tmp_path: Path, lxmert: Command, line: dict[str, object], told: str
+    world: Path,
+    model: Path,
+    tmp_path: Path,
+    lxmert: Command,
+    line: dict[str, object],
+    reported: str,
 ) -> None:
     data = write_lines(tmp_path / "q.jsonl", [*read_lines(world / "train.jsonl"), line])
     for command in (["evaluate", model], ["predict", model, "-o", tmp_path / "p.jsonl"]):
         done = lxmert(*command, "--data", data, "--images", world / "images")
         assert done.code == 2
-        assert told in done.err
+        assert reported in done.err
     assert not (tmp_path / "p.jsonl").exists()
 
 
@@ -136,7 +147,7 @@ def test_predictions_score_as_the_model_does(
     assert json.loads(lxmert("evaluate", *given).out) == direct
 
 
-def test_types_of_questions_without_family_go_by_the_answer(tmp_path: Path) -> None:
+def test_types_of_questions_without_question_type_go_by_the_answer(tmp_path: Path) -> None:
     answers = {"a": "yes", "b": "No", "c": "12", "d": "red"}
     line = {"image": "x.png", "question": "?"}
     data = write_lines(tmp_path / "q.jsonl", [line | {"question_id": i, "answer": a}
@@ -149,7 +160,7 @@ def test_types_of_questions_without_family_go_by_the_answer(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"3": None}, "lacks 1 of the 90 questions"),
         ({"91": "x"}, "answers 1 questions that"),
@@ -157,14 +168,14 @@ def test_types_of_questions_without_family_go_by_the_answer(tmp_path: Path) -> N
     ],
 )
 def test_predictions_must_be_one_for_each_question(
-    world: Path, tmp_path: Path, lxmert: Command, change: dict[str, object], told: str
+    world: Path, tmp_path: Path, lxmert: Command, change: dict[str, object], reported: str
 ) -> None:
     answers = {str(number): "1" for number in range(1, 91)} | change
     rows = [{"question_id": i, "answer": a} for i, a in answers.items() if a is not None]
     given = write_lines(tmp_path / "p.jsonl", rows)
     done = lxmert("evaluate", "--data", world / "train.jsonl", "--predictions", given)
     assert done.code == 2
-    assert told in done.err
+    assert reported in done.err
     write_lines(given, [*rows, rows[0]])
     twice = lxmert("evaluate", "--data", world / "train.jsonl", "--predictions", given)
     assert twice.code == 2

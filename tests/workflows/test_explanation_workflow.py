@@ -14,8 +14,8 @@ from lxmert.explain.faithfulness import measure
 from lxmert.explain.methods import METHODS
 from lxmert.explain.perturbation import SHARES
 from lxmert.hub import find_model
+from lxmert.lab.scenes.dataset import Contents, make_dataset
 from lxmert.pipeline import LxmertPipeline
-from lxmert.scenes.dataset import Contents, make_dataset
 from lxmert.workflows import explanation, questions
 from lxmert.workflows.attention import draw_attention
 from lxmert.workflows.explanation import Subject, evaluate_explanations
@@ -101,13 +101,13 @@ def test_an_interrupted_test_ends_with_the_same_results(
     with pytest.raises(ValueError, match=r"was begun with .* name another folder"):
         evaluate_explanations(subject(scenes, seeds=(3,)), tmp_path / "out", progress=silent)
     computed: list[int] = []
-    tally = explanation.tally_batch
+    metrics = explanation.measure_batch
 
     def count(model, trial, methods, *, seeds, start):  # type: ignore[no-untyped-def]
         computed.append(start)
-        return tally(model, trial, methods, seeds=seeds, start=start)
+        return metrics(model, trial, methods, seeds=seeds, start=start)
 
-    monkeypatch.setattr(explanation, "tally_batch", count)
+    monkeypatch.setattr(explanation, "measure_batch", count)
     again = evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert computed[0] == 16
     assert again == report
@@ -135,7 +135,7 @@ def test_without_boxes_there_is_no_pointing_game(scenes: Path, tmp_path: Path) -
     assert [method["pointing"] for method in found["methods"].values()] == [None, None]
 
 
-def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
+def test_questions_about_one_image_stay_together(scenes: Path) -> None:
     asked, left_out, findings = questions.choose_questions(
         scenes / "questions.jsonl", scenes / "images", limit=12
     )
@@ -145,7 +145,7 @@ def test_questions_about_one_picture_stay_together(scenes: Path) -> None:
     assert changes == len(set(images)) - 1
 
 
-def test_pictures_are_found_by_the_names_that_training_understands(
+def test_images_are_found_by_the_names_that_training_understands(
     scenes: Path, report: explanation.Report, tmp_path: Path
 ) -> None:
     """Names in another case, or without ending, were refused, though `evaluate` takes them."""
@@ -205,13 +205,13 @@ def test_questions_whose_image_or_boxes_cannot_be_used_are_counted_and_named(
         assert f"{name}.png" in case
 
 
-def test_a_picture_that_is_not_there_is_named_before_anything_is_asked(
+def test_an_image_that_is_not_there_is_named_before_anything_is_asked(
     scenes: Path, tmp_path: Path
 ) -> None:
     data = rewrite(scenes, tmp_path / "q.jsonl", image="none.png")
     with pytest.raises(ValueError, match=r"'none.png' is not below .* correct the names"):
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
-    with pytest.raises(FileNotFoundError, match="a folder of pictures is needed"):
+    with pytest.raises(FileNotFoundError, match="a folder of images is needed"):
         evaluate_explanations(
             subject(scenes, images=tmp_path / "none"), tmp_path / "out", progress=silent
         )
@@ -223,7 +223,7 @@ def test_what_cannot_be_tested_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no question with an answer"):
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
     data = rewrite(scenes, tmp_path / "p.jsonl", image=None, images=["a.png", "b.png"], boxes=None)
-    with pytest.raises(ValueError, match="is about two pictures, expected one"):
+    with pytest.raises(ValueError, match="is about two images, expected one"):
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
     with pytest.raises(ValueError, match="no method 'lime'"):
         evaluate_explanations(subject(scenes, methods=("lime",)), tmp_path / "out", progress=silent)

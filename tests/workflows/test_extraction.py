@@ -1,4 +1,4 @@
-"""A folder of pictures becomes a store; what is no picture is reported, and tried again."""
+"""A folder of images becomes a store; what is no image is reported, and tried again."""
 
 import shutil
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.vision.extract import RegionExtractor
+from lxmert.regions.extract import DetectorExtractor
 from lxmert.workflows import reading
 from lxmert.workflows.extraction import (
     ExtractionSettings,
@@ -24,19 +24,19 @@ SCENES = sorted((ROOT / "examples").rglob("*.png"))
 
 
 @pytest.fixture(scope="module")
-def eyes():
+def extractor():
     return load_eyes(None)
 
 
 @pytest.fixture
 def images(tmp_path):
-    """Two pictures, one of them in a sub-folder, and three files that are none."""
+    """Two images, one of them in a sub-folder, and three files that are none."""
     folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     for name, scene in (("b.png", SCENES[0]), ("more/d.png", SCENES[1])):
         shutil.copy(scene, folder / name)
     (folder / "a.png").write_bytes(SCENES[0].read_bytes()[:200])
-    (folder / "c.jpg").write_text("no picture")
+    (folder / "c.jpg").write_text("no image")
     (folder / "more" / "e.png").write_bytes(b"")
     return folder
 
@@ -45,38 +45,38 @@ def ignore(done, total):
     pass
 
 
-def test_pictures_that_cannot_be_read_are_reported_and_the_run_goes_on(eyes, images, tmp_path):
+def test_images_that_cannot_be_read_are_reported_and_the_run_goes_on(extractor, images, tmp_path):
     """One broken file ended the extraction of a whole folder."""
     seen: list[tuple[int, int]] = []
     store_path = tmp_path / "store"
     store = extract_folder(
-        images, store_path, eyes, progress=lambda done, count: seen.append((done, count))
+        images, store_path, extractor, progress=lambda done, count: seen.append((done, count))
     )
     assert store.image_ids == ["b.png", "more/d.png"]
     assert sorted(f.image_id for f in store.failures) == ["a.png", "c.jpg", "more/e.png"]
     assert all(failure.image_id in failure.reason for failure in store.failures)
     assert (seen[0], seen[-1]) == ((0, 5), (5, 5))
-    (expected,) = eyes([SCENES[0]])
+    (expected,) = extractor([SCENES[0]])
     np.testing.assert_array_equal(store["b.png"].boxes, expected.boxes)
     np.testing.assert_allclose(store["b.png"].features, expected.features, rtol=2e-3, atol=1e-4)
 
     shutil.copy(SCENES[0], images / "a.png")
-    store = extract_folder(images, store_path, eyes, progress=ignore)
+    store = extract_folder(images, store_path, extractor, progress=ignore)
     assert store.image_ids == ["b.png", "more/d.png", "a.png"]
     assert len(store.failures) == 2
     for name in ("c.jpg", "more/e.png"):
         (images / name).unlink()
     with pytest.raises(FileExistsError, match="finished region store"):
-        extract_folder(images, store_path, eyes, progress=ignore)
+        extract_folder(images, store_path, extractor, progress=ignore)
 
 
-def test_the_bundled_eyes_are_those_of_the_bundled_model(eyes):
-    beside = RegionExtractor.from_pretrained(ROOT / "src/lxmert/default/eyes")
-    assert eyes.fingerprint == beside.fingerprint
+def test_the_bundled_extractor_are_those_of_the_bundled_model(extractor):
+    beside = DetectorExtractor.from_pretrained(ROOT / "src/lxmert/default/extractor")
+    assert extractor.fingerprint == beside.fingerprint
 
 
-class Refusing(RegionExtractor):
-    """Eyes that refuse a picture which is brighter than 250, and overflow on a black one."""
+class Refusing(DetectorExtractor):
+    """Eyes that refuse an image which is brighter than 250, and overflow on a black one."""
 
     def __call__(self, images, *, boxes=None, num_regions=None):
         for pixels in images:
@@ -89,11 +89,13 @@ class Refusing(RegionExtractor):
         ]
 
 
-def test_a_picture_that_the_eyes_refuse_fails_alone(eyes, images, tmp_path):
-    """One picture at which the extractor raised ended the run for its whole batch."""
+def test_an_image_that_the_extractor_refuse_fails_alone(extractor, images, tmp_path):
+    """One image at which the extractor raised ended the run for its whole batch."""
     Image.new("RGB", (40, 50), "white").save(images / "bright.png")
     Image.new("RGB", (40, 50), "black").save(images / "dark.png")
-    store = extract_folder(images, tmp_path / "store", Refusing(eyes.detector), progress=ignore)
+    store = extract_folder(
+        images, tmp_path / "store", Refusing(extractor.detector), progress=ignore
+    )
     assert store.image_ids == ["b.png", "more/d.png"]
     reasons = {failure.image_id: failure.reason for failure in store.failures}
     assert reasons["bright.png"] == "bright.png: too bright to look at"
@@ -101,22 +103,22 @@ def test_a_picture_that_the_eyes_refuse_fails_alone(eyes, images, tmp_path):
     assert "float16 cannot hold" in reasons["dark.png"]
 
 
-def test_other_errors_of_the_eyes_are_not_hidden(eyes, images, tmp_path):
-    class Broken(RegionExtractor):
+def test_other_errors_of_the_extractor_are_not_hidden(extractor, images, tmp_path):
+    class Broken(DetectorExtractor):
         def __call__(self, images, **_):
             raise RuntimeError("a bug of ours")
 
     with pytest.raises(RuntimeError, match="a bug of ours"):
-        extract_folder(images, tmp_path / "store", Broken(eyes.detector), progress=ignore)
+        extract_folder(images, tmp_path / "store", Broken(extractor.detector), progress=ignore)
 
 
 def test_an_interrupted_run_goes_on_with_nothing_lost_and_nothing_twice(
-    eyes, images, tmp_path, monkeypatch
+    extractor, images, tmp_path, monkeypatch
 ):
     for index in range(7):
         shutil.copy(SCENES[index % len(SCENES)], images / f"s{index}.png")
     monkeypatch.setattr(reading, "BATCH", 2)
-    whole = extract_folder(images, tmp_path / "whole", eyes, progress=ignore)
+    whole = extract_folder(images, tmp_path / "whole", extractor, progress=ignore)
 
     def stop_at(limit):
         def progress(done, total):
@@ -127,8 +129,8 @@ def test_an_interrupted_run_goes_on_with_nothing_lost_and_nothing_twice(
 
     for limit in (2, 5, 8):
         with pytest.raises(KeyboardInterrupt):
-            extract_folder(images, tmp_path / "store", eyes, progress=stop_at(limit))
-    store = extract_folder(images, tmp_path / "store", eyes, progress=ignore)
+            extract_folder(images, tmp_path / "store", extractor, progress=stop_at(limit))
+    store = extract_folder(images, tmp_path / "store", extractor, progress=ignore)
     assert store.image_ids == whole.image_ids
     assert len(store.failures) == 3
     for image_id in whole.image_ids:
@@ -137,24 +139,24 @@ def test_an_interrupted_run_goes_on_with_nothing_lost_and_nothing_twice(
         )
 
 
-def test_the_number_of_regions_and_the_type_are_kept_and_not_mixed(eyes, images, tmp_path):
+def test_the_number_of_regions_and_the_type_are_kept_and_not_mixed(extractor, images, tmp_path):
     settings = ExtractionSettings(dtype="float32", num_regions=(2, 3))
-    store = extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+    store = extract_folder(images, tmp_path / "store", extractor, settings, progress=ignore)
     assert store.header.dtype == "float32"
     assert store.header.num_regions == (2, 3)
     assert [len(store[image_id]) for image_id in store.image_ids] == [3, 3]
-    (expected,) = eyes([SCENES[0]], num_regions=(2, 3))
+    (expected,) = extractor([SCENES[0]], num_regions=(2, 3))
     np.testing.assert_allclose(store["b.png"].features, expected.features, rtol=1e-4, atol=1e-4)
     for other in (ExtractionSettings("float32"), ExtractionSettings("float32", 3)):
         with pytest.raises(ValueError, match=r"begun with the num_regions \(2, 3\)"):
-            extract_folder(images, tmp_path / "store", eyes, other, progress=ignore)
+            extract_folder(images, tmp_path / "store", extractor, other, progress=ignore)
 
 
-def test_a_number_that_cannot_be_is_refused_before_the_first_picture(eyes, images, tmp_path):
-    """It would have been a failure of each picture."""
+def test_a_number_that_cannot_be_is_refused_before_the_first_image(extractor, images, tmp_path):
+    """It would have been a failure of each image."""
     settings = ExtractionSettings(num_regions=8000)
     with pytest.raises(ValueError, match="num_regions=8000; expected a number from 1 to 64"):
-        extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+        extract_folder(images, tmp_path / "store", extractor, settings, progress=ignore)
     assert not (tmp_path / "store").exists()
 
 
@@ -169,43 +171,43 @@ def test_what_is_no_number_of_regions_is_refused(text):
         parse_num_regions(text)
 
 
-def test_figures_are_drawn_for_each_picture_that_has_regions(eyes, images, tmp_path):
+def test_figures_are_drawn_for_each_image_that_has_regions(extractor, images, tmp_path):
     settings = ExtractionSettings(figures=tmp_path / "drawn")
-    extract_folder(images, tmp_path / "store", eyes, settings, progress=ignore)
+    extract_folder(images, tmp_path / "store", extractor, settings, progress=ignore)
     drawn = sorted(path.relative_to(tmp_path / "drawn") for path in (tmp_path / "drawn").rglob("*"))
     assert list(map(str, drawn)) == ["b.png.png", "more", "more/d.png.png"]
     with Image.open(tmp_path / "drawn" / "b.png.png") as figure:
         assert max(figure.size) == 1200
-    with pytest.raises(ValueError, match="lies among the pictures"):
+    with pytest.raises(ValueError, match="lies among the images"):
         extract_folder(
             images,
             tmp_path / "other",
-            eyes,
+            extractor,
             ExtractionSettings(figures=images / "drawn"),
             progress=ignore,
         )
 
 
-def test_regions_are_named_by_their_surest_attribute(eyes):
-    (regions,) = eyes([SCENES[0]])
-    labels = name_regions(eyes, regions)
+def test_regions_are_named_by_their_most_confident_attribute(extractor):
+    (regions,) = extractor([SCENES[0]])
+    labels = name_regions(extractor, regions)
     assert len(labels) == len(regions)
     for label, object_id, ids, scores in zip(
         labels, regions.object_ids, regions.attribute_ids, regions.attribute_scores, strict=True
     ):
         surest = max(range(len(ids)), key=lambda group: scores[group])
-        expected = f"{eyes.attribute_names[ids[surest]]} {eyes.object_names[object_id]}"
+        expected = f"{extractor.attribute_names[ids[surest]]} {extractor.object_names[object_id]}"
         assert label == expected
-    assert name_regions(eyes, replace(regions, found=False)) == ["whole image"] * len(regions)
+    assert name_regions(extractor, replace(regions, found=False)) == ["whole image"] * len(regions)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(FileNotFoundError, match=r"no picture below .*expected files ending in"):
+    with pytest.raises(FileNotFoundError, match=r"no image below .*expected files ending in"):
         find_images(tmp_path)
 
 
-def test_names_for_eyes_that_know_their_own_are_refused():
+def test_names_for_extractor_that_know_their_own_are_refused():
     with pytest.raises(ValueError, match="--preset, --objects and --attributes are for files of"):
         load_eyes(None, preset="caffe")
 

@@ -18,12 +18,15 @@ from lxmert.workflows.inspection import inspect
 DEFAULT = ROOT / "src/lxmert/default"
 
 
-def test_a_file_of_2019_is_described_by_its_shapes(tmp_path):
+def test_a_file_of_the_original_code_is_described_by_its_shapes(tmp_path):
     path = tmp_path / "model_LXRT.pth"
     model = tiny.build_reference("LxmertForPreTraining")
     published.write(path, published.state_of_2019(model, outer="module."))
     report = inspect(path)
-    assert (report.kind, report.facts["model"]) == ("file of 2019", "LxmertForPreTraining")
+    assert (report.kind, report.facts["model"]) == (
+        "file of the original code",
+        "LxmertForPreTraining",
+    )
     assert report.facts["layers"] == "2 language, 1 region, 3 cross-modality"
     assert report.facts["attention heads"] == "unknown: convert it with --heads N"
     assert report.facts["answers"] == 13
@@ -62,7 +65,7 @@ def test_a_model_folder_is_described(name, tmp_path):
     if hasattr(model, "answer_head"):
         assert report.facts["answers"] == [*"abcdefghijklm"]
     assert report.facts["tokenizer"] == "not in this folder"
-    assert report.facts["eyes"] == "not named in this folder"
+    assert report.facts["extractor"] == "not named in this folder"
 
 
 def test_the_published_bin_counts_its_shared_weight_once(tmp_path):
@@ -82,23 +85,28 @@ def test_a_misfit_is_a_note(tmp_path):
     assert "tensors 42 missing: lxmert.encoder.x_layers.3.lang_inter.dense.bias, " in notes[0]
 
 
-def test_the_bundled_model_is_described_with_its_eyes(tmp_path):
+def test_the_bundled_model_is_described_with_its_extractor(tmp_path):
     report = inspect(DEFAULT)
     prepared = json.loads((DEFAULT / "preprocessor_config.json").read_text())
-    assert report.facts["eyes"] == f"{prepared['extractor']}, in eyes"
+    assert report.facts["extractor"] == f"{prepared['fingerprint']}, in eyes"
     config = json.loads((DEFAULT / "config.json").read_text())
     assert len(report.facts["answers"]) == config["num_qa_labels"]
     assert report.facts["tokenizer"] == f"{config['vocab_size']} word pieces"
     assert report.notes == ()
-    eyes = inspect(DEFAULT / "eyes")
-    assert (eyes.kind, eyes.facts["fingerprint"]) == ("detector folder", prepared["extractor"])
-    assert len(eyes.facts["objects"]) == 16
+    extractor = inspect(DEFAULT / "extractor")
+    assert (extractor.kind, extractor.facts["fingerprint"]) == (
+        "detector folder",
+        prepared["fingerprint"],
+    )
+    assert len(extractor.facts["objects"]) == 16
     other = tmp_path / "model"
     shutil.copytree(DEFAULT, other)
-    (other / "preprocessor_config.json").write_text(json.dumps(prepared | {"extractor": "8" * 16}))
+    (other / "preprocessor_config.json").write_text(
+        json.dumps(prepared | {"fingerprint": "8" * 16})
+    )
     assert f"expects {'8' * 16}" in inspect(other).notes[0]
-    shutil.rmtree(other / "eyes")
-    assert inspect(other).facts["eyes"] == f"{'8' * 16}, not in this folder"
+    shutil.rmtree(other / "extractor")
+    assert inspect(other).facts["extractor"] == f"{'8' * 16}, not in this folder"
 
 
 def test_a_tokenizer_is_described(tmp_path):
@@ -132,7 +140,7 @@ def test_a_region_store_is_described(tmp_path):
     RegionStore.write(tmp_path / "s", names, lambda rest: ((i, regions) for i in rest), header)
     report = inspect(tmp_path / "s")
     assert report.kind == "region store"
-    found = [report.facts[name] for name in ("images", "regions", "extractor", "feature dim")]
+    found = [report.facts[name] for name in ("images", "regions", "fingerprint", "feature dim")]
     assert found == [2, 4, "8" * 16, 3]
 
 
@@ -166,7 +174,9 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             inspect(tmp_path / name)
-    with pytest.raises(ValueError, match="expected a model folder, a parameter file of 2019"):
+    with pytest.raises(
+        ValueError, match="expected a model folder, a parameter file of the original code"
+    ):
         inspect(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere"):
         inspect(tmp_path / "nowhere")
@@ -204,14 +214,14 @@ def test_region_files_of_other_programs_are_described_by_their_first_image(tmp_p
     assert report.facts == {"files": 1, "first image": "more/a", "region feature": 5}
 
 
-def test_eyes_of_other_kinds_are_described(tmp_path):
-    from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
+def test_extractor_of_other_kinds_are_described(tmp_path):
+    from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 
-    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=24)))
-    eyes.save_pretrained(tmp_path)
+    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=24)))
+    extractor.save_pretrained(tmp_path)
     report = inspect(tmp_path)
     assert report.kind == "folder of eyes"
-    assert report.facts["fingerprint"] == eyes.fingerprint
+    assert report.facts["fingerprint"] == extractor.fingerprint
     assert report.facts["region feature"] == 24
 
 
@@ -220,7 +230,7 @@ def test_failures_of_a_store_are_noted(tmp_path):
     from lxmert.schema import Failure
 
     header = StoreHeader("8" * 16, 3, "float16", "fp32", ("ball",), ())
-    failure = Failure("a.png", "a.png is no picture")
+    failure = Failure("a.png", "a.png is no image")
     RegionStore.write(tmp_path / "s", ["a.png"], lambda rest: [failure], header)
     notes = inspect(tmp_path / "s").notes
-    assert notes == ("1 images have no regions, the first: a.png is no picture",)
+    assert notes == ("1 images have no regions, the first: a.png is no image",)

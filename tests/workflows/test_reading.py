@@ -1,4 +1,4 @@
-"""Pictures are read ahead in their order, and never too many bytes of them."""
+"""Images are read ahead in their order, and never too many bytes of them."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ from lxmert.workflows.reading import join_batches, load_ahead
 
 @pytest.fixture
 def numbered(tmp_path):
-    """Pictures whose widths are their numbers."""
+    """Images whose widths are their numbers."""
     for index in range(1, 41):
         Image.new("RGB", (index, 9)).save(tmp_path / f"{index}.png")
     return tmp_path, [f"{index}.png" for index in range(1, 41)]
 
 
 def count_reads(monkeypatch):
-    """Return the list to which each read adds the name of its picture."""
+    """Return the list to which each read adds the name of its image."""
     begun = []
     load = reading._load
 
@@ -32,7 +32,7 @@ def count_reads(monkeypatch):
     return begun
 
 
-def test_pictures_are_read_ahead_in_order_and_within_bounds(numbered, monkeypatch):
+def test_images_are_read_ahead_in_order_and_within_bounds(numbered, monkeypatch):
     folder, names = numbered
     monkeypatch.setattr(reading, "MOST_AHEAD", 5)
     begun = count_reads(monkeypatch)
@@ -48,8 +48,8 @@ def test_pictures_are_read_ahead_in_order_and_within_bounds(numbered, monkeypatc
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_large_pictures_are_not_read_far_ahead(numbered, monkeypatch, workers):
-    """Memory must not depend on how large the pictures of a folder are."""
+def test_large_images_are_not_read_far_ahead(numbered, monkeypatch, workers):
+    """Memory must not depend on how large the images of a folder are."""
     folder, names = numbered
     monkeypatch.setattr(reading, "MOST_BYTES", 9 * 3 * 60)
     begun = count_reads(monkeypatch)

@@ -283,7 +283,7 @@ def test_files_in_the_place_of_others_are_one_sentence(
     changes: dict[str, str],
     message: str,
 ) -> None:
-    """Options in the wrong order were told as damage."""
+    """Options in the wrong order were reported as damage."""
     paths: dict[str, Path] = request.getfixturevalue(metric)
     wrong = {**paths, **{name: paths[other] for name, other in changes.items()}}
     result = lxmert("evaluate", "--metric", metric, *options(wrong))

@@ -1,4 +1,4 @@
-"""Predictions from pictures and from stored regions: the same answers, whole files, or none."""
+"""Predictions from images and from stored regions: the same answers, whole files, or none."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ from torch import nn
 
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
+from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.texts import ModelSettings
-from lxmert.vision.grid import GridConfig, GridExtractor, GridEyes
 
 SMALL = ModelSettings(
     hidden_size=32,
@@ -39,16 +39,16 @@ def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, their questions and statements, and models of random weights with their eyes."""
+    """Images, their questions and statements, and models of random weights with their eyes."""
     folder = tmp_path_factory.mktemp("submission")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     generator = np.random.default_rng(5)
     for name in NAMES:
         pixels = generator.integers(256, size=(24, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "pictures" / f"{name}.png")
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
     torch.manual_seed(3)
-    eyes = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
-    eyes.save_pretrained(folder / "eyes")
+    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    extractor.save_pretrained(folder / "extractor")
     questions: list[dict[str, object]] = [
         {"question_id": 70 + row, "image": f"{name}.png", "question": question, "answer": answer}
         for row, (name, question, answer) in enumerate(
@@ -77,11 +77,11 @@ def trained(folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch) -> P
     """The folder, with stored regions and a model of each kind."""
     monkeypatch.chdir(folder)
     if not Path("pairs").is_dir():
-        assert lxmert("extract", "pictures", "--eyes", "eyes", "-o", "regions").code == 0
+        assert lxmert("extract", "images", "--extractor", "extractor", "-o", "regions").code == 0
         torch.manual_seed(6)
-        data = ("questions.jsonl", "questions.jsonl", "regions", "regions", "eyes")
+        data = ("questions.jsonl", "questions.jsonl", "regions", "regions", "extractor")
         save(AnsweringTask(AnsweringSettings(AnsweringData(*data), SMALL), seed=1), "answers")
-        data = ("statements.jsonl", "statements.jsonl", "regions", "regions", "eyes")
+        data = ("statements.jsonl", "statements.jsonl", "regions", "regions", "extractor")
         save(PairsTask(PairsSettings(PairsData(*data), SMALL), seed=1), "pairs")
     return folder
 
@@ -105,11 +105,11 @@ def save(task: AnsweringTask | PairsTask, folder: str) -> None:
         ("pairs", "statements.jsonl", "nlvr2", read_nlvr2_predictions),
     ],
 )
-def test_pictures_and_stored_regions_give_the_same_file(
+def test_images_and_stored_regions_give_the_same_file(
     lxmert: Command, model: str, data: str, form: str, read: Callable[[Path], dict[object, object]]
 ) -> None:
     options = ["predict", model, "--data", data, "--format", form, "-o"]
-    seen = lxmert(*options, "seen", "--images", "pictures")
+    seen = lxmert(*options, "seen", "--images", "images")
     assert seen.code == 0, seen
     assert lxmert(*options, "stored", "--regions", "regions").code == 0
     assert read(Path("seen")) == read(Path("stored"))
@@ -118,7 +118,7 @@ def test_pictures_and_stored_regions_give_the_same_file(
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("sight", [("--images", "pictures"), ("--regions", "regions")])
+@pytest.mark.parametrize("sight", [("--images", "images"), ("--regions", "regions")])
 @pytest.mark.parametrize(
     ("model", "data"), [("answers", "questions.jsonl"), ("pairs", "statements.jsonl")]
 )
@@ -136,7 +136,7 @@ def test_a_model_without_tokenizer_is_refused(
 
 @pytest.mark.usefixtures("trained")
 def test_lines_of_pairs_name_both_images(lxmert: Command) -> None:
-    options = ["--data", "statements.jsonl", "--images", "pictures", "-o", "pairs.jsonl"]
+    options = ["--data", "statements.jsonl", "--images", "images", "-o", "pairs.jsonl"]
     assert lxmert("predict", "pairs", *options).code == 0
     rows = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
     assert rows[0].keys() == {"question_id", "images", "question", "answer", "score"}
@@ -146,11 +146,11 @@ def test_lines_of_pairs_name_both_images(lxmert: Command) -> None:
 
 
 @pytest.mark.usefixtures("trained")
-def test_pictures_may_be_named_without_their_ending(lxmert: Command) -> None:
+def test_images_may_be_named_without_their_ending(lxmert: Command) -> None:
     """The official identifiers of NLVR2 have none."""
     plain = Path("statements.jsonl").read_text().replace(".png", "")
     Path("plain.jsonl").write_text(plain)
-    options = ["predict", "pairs", "--images", "pictures", "--format", "nlvr2"]
+    options = ["predict", "pairs", "--images", "images", "--format", "nlvr2"]
     assert lxmert(*options, "--data", "plain.jsonl", "-o", "plain.csv").code == 0
     assert lxmert(*options, "--data", "statements.jsonl", "-o", "full.csv").code == 0
     assert Path("plain.csv").read_text() == Path("full.csv").read_text()
@@ -163,7 +163,7 @@ def test_pictures_may_be_named_without_their_ending(lxmert: Command) -> None:
         (["pairs", "--data", "questions.jsonl"], "'70' is about 1 images, but the model reads 2"),
         (["answers", "--data", "statements.jsonl"], "is about 2 images, but the model reads 1"),
         (["pairs", "--data", "statements.jsonl", "--format", "gqa"],
-         "judges statements about two pictures, which is not what the format gqa is for"),
+         "judges statements about two images, which is not what the format gqa is for"),
         (["answers", "--data", "twice.jsonl", "--format", "vqa"], "has 70 more than once"),
         (["answers", "--data", "named.jsonl", "--format", "vqa"], "'q7' is no number"),
         (["answers", "--data", "empty.jsonl"], "empty"),
@@ -184,13 +184,16 @@ def test_what_cannot_be_predicted_is_one_sentence(
 
 
 @pytest.mark.usefixtures("trained")
-def test_regions_of_other_eyes_are_refused(lxmert: Command, tmp_path: Path) -> None:
+def test_regions_of_another_extractor_are_refused(lxmert: Command, tmp_path: Path) -> None:
     """They have the right width, and would give answers that mean nothing."""
     torch.manual_seed(9)
-    other = GridExtractor(GridEyes(GridConfig(side=16, widths=(8,), feature_dim=4)))
-    other.save_pretrained(tmp_path / "eyes")
+    other = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    other.save_pretrained(tmp_path / "extractor")
     assert (
-        lxmert("extract", "pictures", "--eyes", tmp_path / "eyes", "-o", tmp_path / "r").code == 0
+        lxmert(
+            "extract", "images", "--extractor", tmp_path / "extractor", "-o", tmp_path / "r"
+        ).code
+        == 0
     )
     options = ["--data", "questions.jsonl", "--regions", tmp_path / "r", "-o", "refused"]
     refused = lxmert("predict", "answers", *options)

@@ -1,4 +1,4 @@
-"""From files to a run: what is told, what stops it and with which exit code, and by which rank."""
+"""From files to a run: what is reported, what stops it and with which exit code, and by which rank."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from lxmert.model.layers import LxmertIntermediate
 from lxmert.workflows.training import read_with_options, train_recipe
 
-RECIPE = ROOT / "recipes/own-data.toml"
+RECIPE = ROOT / "src/lxmert/recipes/custom.toml"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 
@@ -34,7 +34,7 @@ def options(world: Path, *more: str, train: str = "train.jsonl") -> list[str]:
     return settings(*files, *more)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def reported(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
@@ -50,7 +50,7 @@ def test_the_report_comes_first_and_its_summary_again_at_the_end(
         done = lxmert("train", RECIPE, "-o", tmp_path / "run", *options(world, train="odd.jsonl"))
     assert done.code == 0, done.err
     summary = "train: 90 questions about 30 images, 6 answers, the most frequent is '1' (33.3%)"
-    lines = told(caplog)
+    lines = reported(caplog)
     finding = "note: unknown keys: 1; not read"
     assert lines.index(summary) < lines.index("findings: 1 note") < lines.index(finding)
     assert lines[-3:-1] == [summary, "findings: 1 note"]
@@ -87,7 +87,7 @@ def spoil(path: Path, kind: str) -> None:
                                for number, line in enumerate(lines)])  # fmt: skip
         case "csv":
             rows = [",".join(map(str, line.values())) for line in lines]
-            path.write_text("\n".join(["image,question,answer,family", *rows]))
+            path.write_text("\n".join(["image,question,answer,question_type", *rows]))
         case "one_class":
             write_lines(path, [line | {"answer": "yes"} for line in lines])
         case "no_answers":
@@ -119,7 +119,7 @@ def test_untidy_data_are_trained_on_unless_they_are_to_be_strictly_tidy(
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "run" / "data-report.json").read_text())
     finding = next(finding for finding in report["findings"] if finding["kind"] == kind)
-    assert any(finding["text"] in line for line in told(caplog))
+    assert any(finding["text"] in line for line in reported(caplog))
     assert finding["cases"][0]["line"] > 0
 
 
@@ -134,19 +134,19 @@ def test_senseless_data_stop_with_exit_code_2(
         given = options(world, f"data.train={path}")
         stopped = lxmert("train", RECIPE, "-o", tmp_path / "run", *given)
     assert (stopped.code, stopped.out) == (2, "")
-    assert "the data cannot be trained on: mend what is marked 'stop' above" in stopped.err
+    assert "the data cannot be trained on: fix what is marked 'stop' above" in stopped.err
     report = json.loads((tmp_path / "run" / "data-report.json").read_text())
     assert kind in [finding["kind"] for finding in report["findings"]]
-    assert any(line.startswith("stop: ") for line in told(caplog))
+    assert any(line.startswith("stop: ") for line in reported(caplog))
 
 
-def test_a_picture_that_is_cut_short_is_left_out_before_training(
+def test_an_image_that_is_cut_short_is_left_out_before_training(
     world: Path, tmp_path: Path, lxmert: Command
 ) -> None:
     """Its header is whole, so that only decoding finds it; it stopped the run half way."""
     write_squares(tmp_path / "cut")
-    picture = tmp_path / "cut" / "images" / "4.png"
-    picture.write_bytes(picture.read_bytes()[:-40])
+    image = tmp_path / "cut" / "images" / "4.png"
+    image.write_bytes(image.read_bytes()[:-40])
     done = lxmert("train", RECIPE, "-o", tmp_path / "run", *options(tmp_path / "cut"))
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "run" / "data-report.json").read_text())
@@ -164,13 +164,13 @@ def test_options_are_settings(world: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [["--strict"], ["--limit-images", 3]])
-def test_options_for_own_data_are_refused_for_other_tasks(
+def test_options_for_custom_data_are_refused_for_other_tasks(
     tmp_path: Path, lxmert: Command, option: list[object]
 ) -> None:
-    recipe = ROOT / "recipes/scenes-answering.toml"
+    recipe = ROOT / "src/lxmert/recipes/lab/scenes-answering.toml"
     refused = lxmert("train", recipe, "-o", tmp_path, *option)
     assert refused.code == 2
-    assert f"{option[0]} is for own data" in refused.err
+    assert f"{option[0]} is for custom data" in refused.err
     assert "of the task answering, which has no such setting: leave it out" in refused.err
 
 
@@ -191,7 +191,7 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
         finished = lxmert("train", RECIPE, "-o", tmp_path, *given, "--strict")
     assert (refused.code, finished.code) == (2, 0)
     assert "optim.lr is 0.5" in refused.err
-    assert told(caplog) == [f"{tmp_path} is finished: nothing to do"]
+    assert reported(caplog) == [f"{tmp_path} is finished: nothing to do"]
 
 
 def test_layers_that_are_computed_again_learn_the_same(world: Path, tmp_path: Path) -> None:
@@ -251,14 +251,14 @@ def assert_killed_run_is_identical(world: Path, folder: Path, num_ranks: int, ti
     for number in range(times):
         before = set(run.rglob("*"))
         processes = start(world, folder / "killed", num_ranks, *more)
-        # First while pictures are prepared, then within training.
-        wanted = "pictures/*" if number == 0 else "checkpoints/step-*"
+        # First while images are prepared, then within training.
+        wanted = "images/*" if number == 0 else "checkpoints/step-*"
         if wait_for(lambda: set(run.glob(wanted)) - before, processes[0]):  # noqa: B023
             time.sleep(instants.uniform(0, 0.1))
         kill(processes)
     assert not (run / "finished.json").exists()
     finish(start(world, folder / "killed", num_ranks, *more))
-    for name in ("model.safetensors", "eyes/model.safetensors", "best/model.safetensors"):
+    for name in ("model.safetensors", "extractor/model.safetensors", "best/model.safetensors"):
         ours, theirs = (load_file(folder / which / "run" / name) for which in ("killed", "whole"))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from regions import published
 from safetensors.torch import load_file, save_file
-from vision import published
 
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import read_tsv
 from lxmert.model.loading import load_folder, load_original
 from lxmert.model.original import to_original
-from lxmert.vision.configuration import DetectorConfig
-from lxmert.vision.detector import Detector
-from lxmert.vision.extract import RegionExtractor
-from lxmert.vision.preprocess import load_image
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.detector import Detector
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.preprocess import load_image
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
 from lxmert.workflows.verification import (
     Agreement,
@@ -36,27 +36,31 @@ needs_rows = pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL} with photo
 
 
 @pytest.fixture(scope="module")
-def eyes():
+def extractor():
     return load_eyes(None)
 
 
 @pytest.fixture
-def store(eyes, tmp_path):
+def store(extractor, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for index, path in enumerate(sorted((ROOT / "examples").glob("*.png"))[:3]):
         shutil.copy(path, images / f"{index}.png")
     extract_folder(
-        images, tmp_path / "store", eyes, ExtractionSettings(), progress=lambda done, total: None
+        images,
+        tmp_path / "store",
+        extractor,
+        ExtractionSettings(),
+        progress=lambda done, total: None,
     )
     return tmp_path / "store"
 
 
-def test_a_sound_store_has_no_problem_and_all_of_it_is_read(store, eyes):
+def test_a_sound_store_has_no_problem_and_all_of_it_is_read(store, extractor):
     seen = []
     verdict = verify(store, progress=lambda *step: seen.append(step))
     assert (verdict.kind, verdict.problems) == ("region store", ())
-    assert verdict.facts == {"images": 3, "failed": 0, "extractor": eyes.fingerprint}
+    assert verdict.facts == {"images": 3, "failed": 0, "fingerprint": extractor.fingerprint}
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -86,7 +90,7 @@ def test_a_store_that_is_cut_or_unfinished_is_a_problem(store):
 
 def test_models_and_detectors_are_verified(tmp_path):
     default = ROOT / "src/lxmert/default"
-    for path, kind in ((default, "model folder"), (default / "eyes", "detector folder")):
+    for path, kind in ((default, "model folder"), (default / "extractor", "detector folder")):
         verdict = verify(path)
         assert (verdict.kind, verdict.problems) == (kind, ())
     other = tmp_path / "model"
@@ -127,7 +131,7 @@ def small_published(feature_dim=2048):
         longer_side=260,
         anchor_sizes=(20.0, 40.0, 80.0, 120.0),
     )
-    return RegionExtractor(Detector(config))
+    return DetectorExtractor(Detector(config))
 
 
 @needs_rows
@@ -146,39 +150,39 @@ def test_random_weights_are_compared_with_real_rows_and_disagree(tmp_path):
     assert len(find_disagreements(mean)) == 3
 
 
-def test_eyes_agree_with_what_they_wrote_themselves(tmp_path):
-    eyes = small_published(feature_dim=64)
+def test_extractor_agree_with_what_they_wrote_themselves(tmp_path):
+    extractor = small_published(feature_dim=64)
     scene = ROOT / "examples/scene.png"
-    (regions,) = eyes([scene], num_regions=36)
-    agreement = compare(eyes, "scene", load_image(scene), regions)
+    (regions,) = extractor([scene], num_regions=36)
+    agreement = compare(extractor, "scene", load_image(scene), regions)
     assert agreement.regions == 1
     assert agreement.lowest_cosine > 0.9999
     assert (agreement.objects, agreement.attributes) == (1, 1)
     assert find_disagreements(average([agreement, agreement])) == []
     moved = replace(regions, boxes=regions.boxes + np.float32([3, 0, 0, 0]))
-    assert compare(eyes, "scene", load_image(scene), moved).regions < 0.5
+    assert compare(extractor, "scene", load_image(scene), moved).regions < 0.5
 
 
 @needs_rows
-def test_other_eyes_are_compared_by_their_boxes_alone(eyes, tmp_path):
+def test_another_extractor_are_compared_by_their_boxes_alone(extractor, tmp_path):
     """The bundled eyes know other objects and have other features."""
     (name, regions) = next(read_tsv(REAL / "train2014_obj36.tsv"))
     pixels = load_image(REAL / "images" / f"{name}.jpg")
-    agreement = compare(eyes, name, pixels, regions)
+    agreement = compare(extractor, name, pixels, regions)
     assert agreement == Agreement(name, regions=agreement.regions)
     assert 0 <= agreement.regions < 0.3
 
 
 @needs_rows
-def test_a_missing_or_another_photo_is_named(eyes, tmp_path):
+def test_a_missing_or_another_photo_is_named(extractor, tmp_path):
     rows = REAL / "train2014_obj36.tsv"
     shutil.copy(ROOT / "examples/scene.png", tmp_path)
     with pytest.raises(FileNotFoundError, match="has no photo COCO_train2014_0"):
-        compare_rows(eyes, tmp_path, rows)
+        compare_rows(extractor, tmp_path, rows)
     name, _ = next(read_tsv(rows))
     shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match="it is another photo, or was resized"):
-        compare_rows(eyes, tmp_path, rows)
+        compare_rows(extractor, tmp_path, rows)
     with pytest.raises(ValueError, match="is a model folder: photos with --images and --rows are"):
         verify_rows(
             ROOT / "src/lxmert/default", REAL / "images", rows, progress=lambda done, total: None
@@ -193,11 +197,11 @@ def test_published_size_runs_on_real_photos(tmp_path):
     objects, attributes = ([f"{kind} {i}" for i in range(n)] for kind, n in names.items())
     config = DetectorConfig.preset("caffe", object_names=objects, attribute_names=attributes)
     torch.manual_seed(8)
-    eyes = RegionExtractor(Detector(config))
+    extractor = DetectorExtractor(Detector(config))
     rows = tmp_path / "rows.tsv"
     lines = (REAL / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)
     rows.write_bytes(lines[0])
-    (agreement,) = compare_rows(eyes, REAL / "images", rows)
+    (agreement,) = compare_rows(extractor, REAL / "images", rows)
     assert np.isfinite([agreement.regions, agreement.feature_cosine, agreement.objects]).all()
 
 
@@ -221,7 +225,7 @@ def test_the_real_rows_give_finite_answers_at_full_size(tmp_path):
         scores = model(input_ids=words, **inputs).question_answering_score
     assert scores.shape == (10, 3129)
     assert scores.isfinite().all()
-    assert scores.std(dim=0).mean() > 1e-5, "the pictures make no difference"
+    assert scores.std(dim=0).mean() > 1e-5, "the images make no difference"
 
 
 def test_the_recorded_expectation_is_that_of_the_published_weights():
@@ -252,7 +256,7 @@ def test_weights_that_cannot_be_right_are_a_problem(form, kind, tmp_path):
     """Bug: `lxmert verify` said that nothing is wrong with weights of NaN, zeros or integers."""
     whole = ROOT / "src/lxmert/default"
     path = tmp_path / "model"
-    shutil.copytree(whole, path, ignore=shutil.ignore_patterns("eyes", "preprocessor*"))
+    shutil.copytree(whole, path, ignore=shutil.ignore_patterns("extractor", "preprocessor*"))
     assert verify(path).problems == ()
     state = load_file(path / "model.safetensors")
     name = "lxmert.encoder.layer.0.output.dense.weight"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import AnswerList, Eyes, Model, Picture
+from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor
 from lxmert.terminal import (
     check_figure,
     check_output,
@@ -18,18 +18,18 @@ from lxmert.terminal import (
 
 
 def ask(
-    image: Picture,
+    image: ImageArgument,
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     model: Model = None,
-    eyes: Eyes = None,
+    extractor: RegionExtractor = None,
     answers: AnswerList = None,
     top_k: Annotated[int, typer.Option(help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Save a picture with the regions drawn on it.")
+        Path | None, typer.Option(help="Save an image with the regions drawn on it.")
     ] = None,
 ) -> None:
-    """Answer a question about a picture, and show what the answer rests on."""
+    """Answer a question about an image, and show what the answer rests on."""
     import time
 
     if top_k < 1:
@@ -40,7 +40,7 @@ def ask(
     from lxmert.pipeline import LxmertPipeline
 
     hide_weight_bars()
-    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes, answers=answers)
+    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
     seconds = time.perf_counter() - started
@@ -53,15 +53,15 @@ def ask(
 
 
 def match(
-    image: Picture,
+    image: ImageArgument,
     captions: Annotated[
         list[str], typer.Argument(metavar="CAPTION...", help="What it may show; one or more.")
     ],
     model: Model = None,
-    eyes: Eyes = None,
+    extractor: RegionExtractor = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Rank captions by how probable it is that they describe a picture.
+    """Rank captions by how probable it is that they describe an image.
 
     Needs weights of a pretraining, named with --model; the bundled model can only answer.
     """
@@ -70,7 +70,7 @@ def match(
     from lxmert.pipeline import LxmertPipeline
 
     hide_weight_bars()
-    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes)
+    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor)
     started = time.perf_counter()
     scores = pipeline.match(image, captions)
     seconds = time.perf_counter() - started
@@ -86,10 +86,10 @@ def predict(
     model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
     data: Annotated[Path, typer.Option(help="JSONL file of questions; answers are not needed.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
     regions: Annotated[
         list[Path] | None,
-        typer.Option(help="Region store of their pictures, instead of these; may be repeated."),
+        typer.Option(help="Region store of their images, instead of these; may be repeated."),
     ] = None,
     form: Annotated[
         Literal["jsonl", "vqa", "gqa", "nlvr2"],
@@ -105,14 +105,14 @@ def predict(
 ) -> None:
     """Answer every question of a file, and write the answers to another one.
 
-    A model of statements about two pictures (NLVR2) judges every statement of it.
+    A model of statements about two images (NLVR2) judges every statement of it.
     """
     import torch
 
     from lxmert.workflows.submission import Asked, submit
 
     if (images is None) == (not regions):
-        raise ValueError("name either the pictures with --images, or their --regions")
+        raise ValueError("name either the images with --images, or their --regions")
     check_output(output, "-o")
     hide_weight_bars()
     asked = Asked(data, images, tuple(regions or ()), official)

@@ -31,9 +31,9 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch official files of data sets; what was cut off goes on, what is whole stays."""
-    from lxmert.official import fetching
-    from lxmert.official.downloads import check_name
-    from lxmert.official.sources import SOURCES
+    from lxmert.datasets import fetching
+    from lxmert.datasets.downloads import check_name
+    from lxmert.datasets.sources import SOURCES
 
     for name in names:
         check_name(name, SOURCES, "download")
@@ -90,9 +90,9 @@ def build(
     """Make training files from official downloads, with counts beside the published ones."""
     from dataclasses import asdict
 
-    from lxmert.official.builders import BUILDERS
-    from lxmert.official.downloads import check_name
-    from lxmert.official.making import Options, make_data
+    from lxmert.datasets.builders import BUILDERS
+    from lxmert.datasets.downloads import check_name
+    from lxmert.datasets.making import Options, make_data
 
     if num_answers < 1:
         raise ValueError(f"--num-answers is {num_answers}: at least 1 is needed")

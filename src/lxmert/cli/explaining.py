@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import AnswerList, Eyes, Methods, Model, Picture, split_names
+from lxmert.cli.options import (
+    AnswerList,
+    ImageArgument,
+    Methods,
+    Model,
+    RegionExtractor,
+    split_names,
+)
 from lxmert.terminal import (
     check_output,
     hide_weight_bars,
@@ -17,7 +24,7 @@ from lxmert.terminal import (
 
 
 def explain(
-    image: Picture,
+    image: ImageArgument,
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Interactive report to write, one file.")
@@ -26,7 +33,7 @@ def explain(
         Path | None, typer.Option(help="Figure for a paper to write: PDF, PNG or SVG.")
     ] = None,
     model: Model = None,
-    eyes: Eyes = None,
+    extractor: RegionExtractor = None,
     answers: AnswerList = None,
     top_k: Annotated[int, typer.Option(help="How many of the best answers to explain.")] = 5,
     answer: Annotated[
@@ -45,7 +52,7 @@ def explain(
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(
                 f"-o {output} is no name of a report, which is a web page: name "
-                f"{output.stem or 'report'}.html; a picture is what --figure writes"
+                f"{output.stem or 'report'}.html; an image is what --figure writes"
             )
     if figure is not None:
         check_output(figure, "--figure")
@@ -57,7 +64,7 @@ def explain(
     if figure is not None:
         check_plot(figure)
     hide_weight_bars()
-    pipeline = LxmertPipeline.from_pretrained(model, eyes=eyes, answers=answers)
+    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
     explanation = pipeline.explain(
         image, question, top_k=top_k, answers=answer or (), methods=split_names(methods) or QUICK
     )
@@ -75,7 +82,7 @@ def explain_eval(
     data: Annotated[
         Path, typer.Option(help="JSONL file of questions with answers, better with 'boxes'.")
     ],
-    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+    images: Annotated[Path, typer.Option(help="Folder of their images.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the results as JSON and as a plot.")
     ],
@@ -109,7 +116,7 @@ def explain_eval(
 def attention_figures(
     model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
     data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
-    images: Annotated[Path, typer.Option(help="Folder of their pictures.")],
+    images: Annotated[Path, typer.Option(help="Folder of their images.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Figure: PNG, PDF or SVG.")],
     limit: Annotated[int, typer.Option(help="Only so many questions, drawn at random.")] = 200,
 ) -> None:

@@ -14,7 +14,7 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Weights: a parameter file of 2019 or a model folder. Regions: a TSV file, a "
+            help="Weights: a parameter file of the original code or a model folder. Regions: a TSV file, a "
             "folder of .npz or TSV files, or a region store."
         ),
     ],
@@ -36,7 +36,7 @@ def convert(
         Literal["float16", "float32"] | None,
         typer.Option(help="Of a store's features; left out: float32."),
     ] = None,
-    extractor: Annotated[
+    fingerprint: Annotated[
         str | None, typer.Option(help="What made the regions: models refuse those of another.")
     ] = None,
     objects: Annotated[
@@ -54,7 +54,7 @@ def convert(
     from lxmert.workflows.conversion import convert as run
 
     hide_weight_bars()
-    choices = Choices(answers, heads, tuple(allow or ()), dtype, extractor, objects, attributes)
+    choices = Choices(answers, heads, tuple(allow or ()), dtype, fingerprint, objects, attributes)
     with show_progress("converted") as progress:
         converted = run(source, target, choices, progress=progress)
     print(f"{target}: converted from {source}")

@@ -11,7 +11,7 @@ from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
     name="lxmert",
-    help="Ask questions about pictures: LXMERT, from pixels to answers and why.",
+    help="Ask questions about images: LXMERT, from pixels to answers and why.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +34,7 @@ for command in (
 ):
     app.command()(command)
 
-_scenes = typer.Typer(help="The miniature world: rendered pictures with questions.")
+_scenes = typer.Typer(help="The miniature world: rendered images with questions.")
 _scenes.command()(scenes.make)
 _scenes.command()(scenes.show)
 app.add_typer(_scenes, name="scenes")

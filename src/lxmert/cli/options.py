@@ -1,4 +1,4 @@
-"""Options that several commands share, and how what failed is told."""
+"""Options that several commands share, and how what failed is reported."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +11,16 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="Model folder or hub name; left out: the bundled model."),
 ]
-Eyes = Annotated[
+RegionExtractor = Annotated[
     Path | None,
     typer.Option(
-        "--eyes",
+        "--extractor",
         help="Detector of a model that comes without: folder or published file; remembered.",
     ),
 ]
-Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or web address.")]
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="An image: file or web address.")
+]
 AnswerList = Annotated[
     Path | None,
     typer.Option(

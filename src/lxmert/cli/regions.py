@@ -1,4 +1,4 @@
-"""The command `extract`: pictures to regions."""
+"""The command `extract`: images to regions."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +10,9 @@ from lxmert.terminal import show_progress
 
 
 def extract(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures; those below it count too.")],
+    images: Annotated[Path, typer.Argument(help="Folder of images; those below it count too.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
-    eyes: Annotated[
+    extractor: Annotated[
         Path | None,
         typer.Option(
             help="Folder of trained eyes, or a published detector; left out: the bundled eyes."
@@ -23,18 +23,18 @@ def extract(
     ] = "float16",
     num_regions: Annotated[
         str | None,
-        typer.Option(help="Regions of each picture, such as 36 or 10-100; left out: as trained."),
+        typer.Option(help="Regions of each image, such as 36 or 10-100; left out: as trained."),
     ] = None,
     precision: Annotated[
         Literal["fp32", "bf16", "exact"],
         typer.Option(
             help="fp32; bf16 to be faster with slightly other features; exact for the same bits "
-            "beside any other pictures."
+            "beside any other images."
         ),
     ] = "fp32",
-    workers: Annotated[int, typer.Option(help="Threads that read pictures.")] = 2,
+    workers: Annotated[int, typer.Option(help="Threads that read images.")] = 2,
     figures: Annotated[
-        Path | None, typer.Option(help="Folder to draw each picture with its regions into.")
+        Path | None, typer.Option(help="Folder to draw each image with its regions into.")
     ] = None,
     preset: Annotated[
         str | None,
@@ -47,9 +47,9 @@ def extract(
         Path | None, typer.Option(help="Its attributes' names, one a line.")
     ] = None,
 ) -> None:
-    """Find the regions of all pictures in a folder; run it again to go on after an interruption.
+    """Find the regions of all images in a folder; run it again to go on after an interruption.
 
-    Exit code 3: some pictures have no regions; which and why is told at the end and in the store.
+    Exit code 3: some images have no regions; which and why is reported at the end and in the store.
     """
     from lxmert.workflows.extraction import (
         ExtractionSettings,
@@ -61,9 +61,9 @@ def extract(
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures)
     found = load_eyes(
-        eyes, precision=precision, preset=preset, objects=objects, attributes=attributes
+        extractor, precision=precision, preset=preset, objects=objects, attributes=attributes
     )
-    with show_progress("pictures") as progress:
+    with show_progress("images") as progress:
         store = extract_folder(images, output, found, settings, progress=progress)
     print(f"{output}: regions of {len(store)} images")
     report_failures([failure.reason for failure in store.failures], "have no regions")

@@ -10,7 +10,7 @@ from lxmert.terminal import check_figure, check_output_folder, show_progress
 
 def make(
     kinds: Annotated[
-        list[str], typer.Argument(help="What to say about the pictures: qa, captions, pairs.")
+        list[str], typer.Argument(help="What to say about the images: qa, captions, pairs.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     split: Annotated[
@@ -20,25 +20,25 @@ def make(
             "others never show; they share no scene."
         ),
     ] = "train",
-    count: Annotated[int, typer.Option(help="Number of pictures, at least 8 for pairs.")] = 1000,
+    count: Annotated[int, typer.Option(help="Number of images, at least 8 for pairs.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
     rounds: Annotated[
         int | None,
-        typer.Option(help="Most questions of each family for each picture; left out: 6."),
+        typer.Option(help="Most questions of each question type for each image; left out: 6."),
     ] = None,
-    family: Annotated[
+    question_type: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only questions of this family; may be given several times: what, color, size, "
+            help="Only questions of this question type; may be given several times: what, color, size, "
             "material, count, exist, place, relation, same, share, compare, two-step."
         ),
     ] = None,
     captions: Annotated[
-        int | None, typer.Option(help="Captions for each picture; left out: 4.")
+        int | None, typer.Option(help="Captions for each image; left out: 4.")
     ] = None,
     groups: Annotated[
         int | None,
-        typer.Option(help="Statements, each about four pairs of pictures; left out: 1000."),
+        typer.Option(help="Statements, each about four pairs of images; left out: 1000."),
     ] = None,
     objects: Annotated[
         tuple[int, int],
@@ -48,19 +48,24 @@ def make(
         ),
     ] = (3, 8),
 ) -> None:
-    """Render scenes, with boxes and texts in the formats of users' own data.
+    """Render scenes, with boxes and texts in the formats of users' custom data.
 
-    For example: lxmert scenes make qa captions --split train --count 2000 -o scenes/train
+    For example: lxmert lab make qa captions --split train --count 2000 -o scenes/train
     """
-    from lxmert.scenes.dataset import KINDS, SETTINGS, Contents, make_dataset
+    from lxmert.lab.scenes.dataset import KINDS, SETTINGS, Contents, make_dataset
 
     check_output_folder(output, "--output")
-    families = tuple(family) if family else None
-    texts = {"rounds": rounds, "families": families, "captions": captions, "groups": groups}
+    question_types = tuple(question_type) if question_type else None
+    texts = {
+        "rounds": rounds,
+        "question_types": question_types,
+        "captions": captions,
+        "groups": groups,
+    }
     given: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
     for name in given:
         if SETTINGS[name] not in kinds:
-            option = "family" if name == "families" else name
+            option = "question_type" if name == "question_types" else name
             raise ValueError(
                 f"--{option} is for {SETTINGS[name]}, which is not to be made: add "
                 f"{SETTINGS[name]}, or leave --{option} out"
@@ -74,15 +79,15 @@ def make(
         most=objects[1],
         **given,
     )
-    with show_progress("pictures") as progress:
+    with show_progress("images") as progress:
         counts = make_dataset(output, contents, progress=lambda done: progress(done, count))
     lines = (f"{number:,} lines in {KINDS[kind]}" for kind, number in counts.items())
-    print(f"{output}: {', '.join([f'{count:,} pictures', *lines])}")
+    print(f"{output}: {', '.join([f'{count:,} images', *lines])}")
 
 
 def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set of `scenes make`.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Image to write.")],
     count: Annotated[
         int | None,
         typer.Option(help="Number of scenes, drawn at random; left out: 12, or all of fewer."),
@@ -90,7 +95,7 @@ def show(
     seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
 ) -> None:
     """Draw a contact sheet: scenes with their boxes, and some of what is said about them."""
-    from lxmert.scenes.sheet import save_sheet
+    from lxmert.lab.scenes.sheet import save_sheet
 
     check_figure(output, "--output")
     save_sheet(folder, output, count=count, seed=seed)

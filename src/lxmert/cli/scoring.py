@@ -30,7 +30,7 @@ def evaluate(
         Path | None,
         typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of their pictures.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
     training: Annotated[
         Path | None,
         typer.Option(help="Training questions, to guess from; left out: the model knows them."),
@@ -55,9 +55,9 @@ def evaluate(
     examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Score a model on questions about pictures, from pixels, by family; or eyes on boxes.
+    """Score a model on questions about images, from pixels, by question type; or eyes on boxes.
 
-    Beside it stands what guessing without a picture reaches: the most frequent answer to the
+    Beside it stands what guessing without an image reaches: the most frequent answer to the
     identical question, and the most frequent of all. With --predictions and no model: score what
     `lxmert predict` wrote. With --metric: score anybody's files by the official rules.
     """
@@ -81,7 +81,7 @@ def evaluate(
         return
     if model is None and data is not None and predictions is not None and len(paths) == 1:
         if images is not None or limit is not None:
-            raise ValueError("--predictions need no pictures: leave out --images and --limit")
+            raise ValueError("--predictions need no images: leave out --images and --limit")
         _score_predictions(data, predictions, training, output, as_json=as_json)
         return
     if model is None or data is None or images is None:
@@ -117,7 +117,7 @@ def _score_predictions(
     """Score a file of predictions."""
     from lxmert.workflows.evaluation import evaluate_predictions
 
-    _tell(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
+    _log(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
 
 
 def _evaluate_model(
@@ -132,7 +132,7 @@ def _evaluate_model(
 ) -> None:
     """Score a model from pixels."""
     from lxmert.hub import find_model
-    from lxmert.workflows.evaluation import evaluate_answers, evaluate_eyes, evaluate_statements
+    from lxmert.workflows.evaluation import evaluate_answers, evaluate_detector, evaluate_statements
     from lxmert.workflows.submission import judges_statements
 
     hide_weight_bars()
@@ -143,7 +143,7 @@ def _evaluate_model(
             raise ValueError(
                 "--training and --limit are for questions, not for eyes: leave them out"
             )
-        _write_scores(evaluate_eyes(Path(model), data, images), output, as_json=as_json)
+        _write_scores(evaluate_detector(Path(model), data, images), output, as_json=as_json)
         return
     folder = find_model(model)
     if judges_statements(folder):
@@ -157,10 +157,10 @@ def _evaluate_model(
         report = evaluate_answers(
             model, data, images, training=training, limit=limit, progress=progress
         )
-    _tell(report, output, as_json=as_json)
+    _log(report, output, as_json=as_json)
 
 
-def _tell(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
+def _log(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
     """Write and print the scores of answers."""
     _write(report, output)
     if as_json:

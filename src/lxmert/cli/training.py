@@ -18,18 +18,19 @@ def train(
         list[str] | None, typer.Option("--set", help="Change one key, such as optim.lr=5e-5.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Own data: stop at anything untidy, with exit code 1.")
+        bool,
+        typer.Option("--strict", help="Custom data: stop at anything untidy, with exit code 1."),
     ] = False,
     limit_images: Annotated[
         int | None,
-        typer.Option(help="Own data: train on so many of the images, drawn at random."),
+        typer.Option(help="Custom data: train on so many of the images, drawn at random."),
     ] = None,
 ) -> None:
     """Train what a recipe says; the same command again resumes an interrupted run.
 
     With two processes on two cores: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
     """
-    from lxmert.tasks.own_files import UntidyData
+    from lxmert.tasks.custom_files import UntidyData
     from lxmert.workflows.training import read_with_options, train_recipe
 
     hide_weight_bars()
@@ -58,21 +59,21 @@ def ablate(
     A run that fails leaves the others alone; then the exit code is 3.
     """
     from lxmert.explain.plots import check_plot
-    from lxmert.locks import FolderLock
-    from lxmert.workflows.ablation import (
+    from lxmert.lab.ablation import (
         check_inputs,
         check_plan,
         collect,
         make_plan,
         read_ablation,
     )
-    from lxmert.workflows.ablation_report import (
+    from lxmert.lab.ablation_report import (
         MARKDOWN_NAME,
         check_report,
         draw_report,
         write_report,
     )
-    from lxmert.workflows.ablation_runs import Standing, run_plan
+    from lxmert.lab.ablation_runs import Standing, run_plan
+    from lxmert.locks import FolderLock
 
     hide_weight_bars()
     check_output_folder(output, "--output")
@@ -87,7 +88,7 @@ def ablate(
 
     def changed(standing: Standing) -> None:
         write_report(ablation, collect(ablation, plan), output, failed=standing.failed)
-        print(standing.told(), file=sys.stderr)
+        print(standing.reported(), file=sys.stderr)
 
     output.mkdir(parents=True, exist_ok=True)
     with closing(FolderLock(output)):

@@ -84,11 +84,11 @@ def check_data(
     Args:
         files: JSONL files of questions by split, `train`, `valid` or `test`; a line's own `split`
             goes before.
-        images: folder of the pictures; absent: they are not looked at.
+        images: folder of the images; absent: they are not looked at.
         answers: that the model can give; absent: those of the training questions.
         tokenizer: by which texts are measured; absent: by words and signs.
         longest: tokens that the model reads, `[CLS]` and `[SEP]` included.
-        decode: whether to read all of each picture and not only its header.
+        decode: whether to read all of each image and not only its header.
         progress: called now and then.
 
     Returns:
@@ -244,10 +244,10 @@ class _Check:
         for name in sorted(files.names - by_file.keys()):
             self.found.add("unused_image", Case(str(folder), 0, name))
         self._lose(lost)
-        self._compare_pictures(files, good, by_file)
+        self._compare_images(files, good, by_file)
 
     def _is_good(self, names: Sequence[str], file: str, size: tuple[int, int] | str) -> bool:
-        """Note a picture that cannot be read, or that is smaller than its boxes."""
+        """Note an image that cannot be read, or that is smaller than its boxes."""
         for name in names:
             image = self._images[name]
             if isinstance(size, str):
@@ -258,7 +258,7 @@ class _Check:
             elif image.extent[0] > size[0] + 0.5 or image.extent[1] > size[1] + 0.5:
                 detail = (
                     f"a box of {name!r} reaches to x {image.extent[1]:g}, y {image.extent[0]:g}; "
-                    f"the picture has {size[1]} x {size[0]} pixels"
+                    f"the image has {size[1]} x {size[0]} pixels"
                 )
                 self.found.add("box_outside", Case(image.file, image.line, detail))
         return not isinstance(size, str)
@@ -275,10 +275,10 @@ class _Check:
                 if count:
                     self._left_out[SPLITS[place]][kind] += count
 
-    def _compare_pictures(
+    def _compare_images(
         self, files: ImageFolder, good: Sequence[str], by_file: Mapping[str, Sequence[str]]
     ) -> None:
-        """Note copies of a picture in different splits."""
+        """Note copies of an image in different splits."""
         if len(self._splits) < 2:
             return
         splits = {

@@ -32,19 +32,24 @@ class _Columns:
     example_ids: Texts
     texts: Texts
     images: npt.NDArray[np.int32]  # [examples, 2], -1 where there is no second one
-    families: npt.NDArray[np.int32]
+    question_types: npt.NDArray[np.int32]
     splits: npt.NDArray[np.int8]
     sources: npt.NDArray[np.int16]
     answers: Ragged  # of _ANSWER
     image_names: Texts
     answer_names: Texts
-    family_names: Texts
+    question_type_names: Texts
     source_names: Texts
 
     @property
     def nbytes(self) -> int:
         texts = [self.example_ids, self.texts, self.image_names, self.answer_names]
-        arrays: list[npt.NDArray[Any]] = [self.images, self.families, self.splits, self.sources]
+        arrays: list[npt.NDArray[Any]] = [
+            self.images,
+            self.question_types,
+            self.splits,
+            self.sources,
+        ]
         arrays += self.answers
         return sum(column.nbytes for column in texts) + sum(array.nbytes for array in arrays)
 
@@ -126,7 +131,7 @@ class Corpus(Sequence[Example]):
             text=self.text(index),
             image_ids=self.image_ids(index),
             answers=self.answers(index),
-            family=self.family(index),
+            question_type=self.question_type(index),
         )
 
     def __iter__(self) -> Iterator[Example]:
@@ -148,21 +153,25 @@ class Corpus(Sequence[Example]):
         """Yield the texts of all examples."""
         return (self.text(index) for index in range(len(self)))
 
-    def family(self, index: int) -> str:
+    def question_type(self, index: int) -> str:
         """Return an example's type of question; empty where unknown."""
         columns = self._columns
-        return str(columns.family_names[columns.families.item(self._rows[index])])
+        return str(columns.question_type_names[columns.question_types.item(self._rows[index])])
 
     @property
-    def families(self) -> list[str]:
+    def question_types(self) -> list[str]:
         """The types of questions that there are, sorted."""
-        used = np.unique(self._columns.families[np.asarray(self._rows, dtype=np.int64)])
-        return sorted(str(self._columns.family_names[place]) for place in used.tolist())
+        used = np.unique(self._columns.question_types[np.asarray(self._rows, dtype=np.int64)])
+        return sorted(str(self._columns.question_type_names[place]) for place in used.tolist())
 
-    def of_families(self, families: Collection[str]) -> Corpus:
+    def of_question_types(self, question_types: Collection[str]) -> Corpus:
         """Return the examples of some types of questions, in their order."""
-        places = [i for i, name in enumerate(self._columns.family_names) if name in families]
-        found = np.isin(self._columns.families[np.asarray(self._rows, dtype=np.int64)], places)
+        places = [
+            i for i, name in enumerate(self._columns.question_type_names) if name in question_types
+        ]
+        found = np.isin(
+            self._columns.question_types[np.asarray(self._rows, dtype=np.int64)], places
+        )
         return self.select(np.flatnonzero(found))
 
     def source(self, index: int) -> str:
@@ -346,11 +355,11 @@ class _Writer:
         self.left_out: Counter[str] = Counter()
         self._resolve = resolve
         self._example_ids, self._texts = TextWriter(), TextWriter()
-        self._images, self._families = ColumnWriter(np.int32), ColumnWriter(np.int32)
+        self._images, self._question_types = ColumnWriter(np.int32), ColumnWriter(np.int32)
         self._splits, self._answers = ColumnWriter(np.int8), RaggedWriter(_ANSWER)
         self._sources = ColumnWriter(np.int16)
         self._image_names, self._answer_names = _Names(), _Names()
-        self._family_names, self._source_names = _Names(), _Names()
+        self._question_type_names, self._source_names = _Names(), _Names()
 
     def add(self, rows: Sequence[Row], *, source: str) -> None:
         """Append the rows that can be used."""
@@ -359,7 +368,9 @@ class _Writer:
         self._example_ids.add(example.example_id for example in examples)
         self._texts.add(example.text for example in examples)
         self._images.add([place for _, images in used for place in (*images, -1)[:2]])
-        self._families.add([self._family_names.place(example.family) for example in examples])
+        self._question_types.add(
+            [self._question_type_names.place(example.question_type) for example in examples]
+        )
         self._splits.add([SPLITS.index(row.split) if row.split else _NO_SPLIT for row, _ in used])
         self._sources.add([self._source_names.place(source)] * len(used))
         self._answers.add(
@@ -387,12 +398,12 @@ class _Writer:
             example_ids=self._example_ids.finish(),
             texts=self._texts.finish(),
             images=self._images.finish().reshape(-1, 2),
-            families=self._families.finish(),
+            question_types=self._question_types.finish(),
             splits=self._splits.finish(),
             sources=self._sources.finish(),
             answers=self._answers.finish(),
             image_names=self._image_names.finish(),
             answer_names=self._answer_names.finish(),
-            family_names=self._family_names.finish(),
+            question_type_names=self._question_type_names.finish(),
             source_names=self._source_names.finish(),
         )

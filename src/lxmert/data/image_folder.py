@@ -1,4 +1,4 @@
-"""The files of an image folder: which one a name means, and whether it is a picture."""
+"""The files of an image folder: which one a name means, and whether it is an image."""
 
 import os
 import warnings
@@ -39,7 +39,7 @@ class ImageFolder:
 
     Attributes:
         folder: as given.
-        names: paths of all pictures below it, in the form in which a data set names them.
+        names: paths of all images below it, in the form in which a data set names them.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -50,7 +50,7 @@ class ImageFolder:
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"no folder {folder}: a folder of pictures is needed")
+            raise FileNotFoundError(f"no folder {folder}: a folder of images is needed")
         self.names = frozenset(_walk(self.folder))
         self._by_lower: dict[str, list[str]] | None = None
 
@@ -123,7 +123,7 @@ class ImageFolder:
         return ""
 
     def same(self, names: Iterable[str]) -> dict[str, str]:
-        """Find copies among pictures: files of the same size and the same checksum.
+        """Find copies among images: files of the same size and the same checksum.
 
         Returns:
             The first name, in sorted order, of the same content, for each that is not the first.
@@ -147,23 +147,23 @@ class ImageFolder:
         decode: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
     ) -> Iterator[tuple[str, tuple[int, int] | str]]:
-        """Open pictures in several threads.
+        """Open images in several threads.
 
         Args:
             names: paths below the folder.
-            decode: whether to read all of each picture; else its header only, which does not
+            decode: whether to read all of each image; else its header only, which does not
                 notice a file that was cut short.
-            progress: called with the numbers of pictures done and in all.
+            progress: called with the numbers of images done and in all.
 
         Yields:
-            The name, and `(height, width)` or why it is no picture, in the order of the names.
+            The name, and `(height, width)` or why it is no image, in the order of the names.
         """
         done = 0
         with ThreadPoolExecutor(_THREADS) as threads:
             for batch in in_batches(names, 512):
                 paths = [self.folder / name for name in batch]
                 with warnings.catch_warnings():
-                    # Such pictures are refused by the eyes, whose limit is PIL's warning.
+                    # Such images are refused by the eyes, whose limit is PIL's warning.
                     warnings.simplefilter("error", Image.DecompressionBombWarning)
                     results = list(threads.map(partial(_open, decode=decode), paths))
                 yield from zip(batch, results, strict=True)
@@ -172,7 +172,7 @@ class ImageFolder:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the paths of all pictures below a folder."""
+    """Yield the paths of all images below a folder."""
     for parent, _, files in os.walk(folder, followlinks=True):
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
@@ -186,12 +186,12 @@ def _open(path: Path, *, decode: bool) -> tuple[int, int] | str:
     try:
         if path.stat().st_size == 0:
             return "the file is empty"
-        with Image.open(path) as picture:
+        with Image.open(path) as image:
             if decode:
-                picture.load()
-            return picture.height, picture.width
+                image.load()
+            return image.height, image.width
     except UnidentifiedImageError:
-        return "the file is no picture"
+        return "the file is no image"
     except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
         return str(error)
 

@@ -61,7 +61,7 @@ def import_npz(
     source: str | Path,
     folder: str | Path,
     *,
-    extractor: str,
+    fingerprint: str,
     dtype: str = "float32",
     feature_dim: int = FEATURE_DIM,
     progress: Progress | None = None,
@@ -71,7 +71,7 @@ def import_npz(
     Args:
         source: the folder of files.
         folder: the store to write.
-        extractor: what made the regions, for the header: models refuse regions of another one.
+        fingerprint: what made the regions, for the header: models refuse regions of another one.
         dtype: of the stored features, `float32`, or `float16` for half the space.
         feature_dim: width of a feature row.
         progress: called with the numbers of files done and in all.
@@ -80,7 +80,7 @@ def import_npz(
         FileNotFoundError: if there is no file.
         FileExistsError: if a finished store of all files is there.
     """
-    header = StoreHeader(extractor, feature_dim, dtype, "fp32", (UNKNOWN,), ())
+    header = StoreHeader(fingerprint, feature_dim, dtype, "fp32", (UNKNOWN,), ())
     names = find_npz(source)
 
     def read(remaining: Sequence[str]) -> Iterator[Extracted]:

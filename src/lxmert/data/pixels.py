@@ -1,6 +1,6 @@
-"""Resized pictures of a data set in one mapped file, for eyes that are trained on them.
+"""Resized images of a data set in one mapped file, for eyes that are trained on them.
 
-A store is a folder: `pixels.bin`, one picture after the other, and `header.json`, written last,
+A store is a folder: `pixels.bin`, one image after the other, and `header.json`, written last,
 with the image ids in order; until then they are in `unfinished.json`. Writing goes on where it
 stopped.
 """
@@ -25,11 +25,11 @@ _HEADER, _UNFINISHED, _PIXELS = "header.json", "unfinished.json", "pixels.bin"
 
 
 class PixelStore:
-    """Read access to resized pictures by their number; the ids stay in the file.
+    """Read access to resized images by their number; the ids stay in the file.
 
     Attributes:
         folder: of the store.
-        side: height and width of the pictures in pixels.
+        side: height and width of the images in pixels.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -48,12 +48,12 @@ class PixelStore:
         return np.asarray(self._pixels[row])
 
     def rows(self, image_ids: Iterable[str]) -> IntArray:
-        """Return the number of each picture; -1 for one that is not there."""
+        """Return the number of each image; -1 for one that is not there."""
         numbers = {image_id: row for row, image_id in enumerate(self.image_ids())}
         return np.array([numbers.get(image_id, -1) for image_id in image_ids], dtype=np.int64)
 
     def image_ids(self) -> list[str]:
-        """Read the ids of all pictures, in their order."""
+        """Read the ids of all images, in their order."""
         ids: list[str] = _read(self.folder / _HEADER)["image_ids"]
         return ids
 
@@ -67,17 +67,17 @@ class PixelStore:
         side: int,
         progress: Progress = lambda done, total: None,  # noqa: ARG005
     ) -> "PixelStore":
-        """Write the pictures that are not there yet; of several processes one writes, others wait.
+        """Write the images that are not there yet; of several processes one writes, others wait.
 
         Args:
             folder: of the store; made if there is none.
             image_ids: all of them, in order.
-            read: returns the picture of an id, `[side, side, 3]` uint8 RGB.
-            side: of the resized pictures, in pixels.
-            progress: called with the numbers of pictures done and in all.
+            read: returns the image of an id, `[side, side, 3]` uint8 RGB.
+            side: of the resized images, in pixels.
+            progress: called with the numbers of images done and in all.
 
         Raises:
-            ValueError: if the folder holds a finished store of other pictures.
+            ValueError: if the folder holds a finished store of other images.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ class PixelStore:
         found = _read(folder / _HEADER)
         if found != header:
             raise ValueError(
-                f"{folder} holds {len(found['image_ids'])} pictures of side {found['side']}, "
-                f"expected {len(image_ids)} of side {side}: the pictures or the questions have "
+                f"{folder} holds {len(found['image_ids'])} images of side {found['side']}, "
+                f"expected {len(image_ids)} of side {side}: the images or the questions have "
                 "changed since it was made; remove it, or train into another folder"
             )
         return cls(folder)
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _begin(folder: Path, header: dict[str, Any]) -> None:
-    """Note which pictures are to come; forget what was begun with others."""
+    """Note which images are to come; forget what was begun with others."""
     path = folder / _UNFINISHED
     if path.is_file() and _read(path) == header:
         return
@@ -120,13 +120,13 @@ def _write_pixels(
     side: int,
     progress: Progress,
 ) -> None:
-    """Append the pictures that a possibly cut file lacks."""
+    """Append the images that a possibly cut file lacks."""
     size = side * side * 3
     with path.open("ab") as file:
         done = file.tell() // size
         file.truncate(done * size)
         for number, image_id in enumerate(image_ids[done:], start=done + 1):
-            picture = read(image_id)
-            assert picture.shape == (side, side, 3), picture.shape
-            file.write(picture.tobytes())
+            image = read(image_id)
+            assert image.shape == (side, side, 3), image.shape
+            file.write(image.tobytes())
             progress(number, len(image_ids))

@@ -9,7 +9,7 @@ from lxmert.files import write_json
 from lxmert.records import Record
 
 FILE_NAME = "preprocessor_config.json"
-EYES_FOLDER = "eyes"
+EXTRACTOR_FOLDER = "extractor"
 """Where a model folder keeps the extractor that it was trained on."""
 
 
@@ -17,12 +17,12 @@ class PreprocessorConfig(Record):
     """What an input must be like for the model beside it.
 
     Attributes:
-        extractor: fingerprint of the region extractor, as in the header of a region store.
+        fingerprint: fingerprint of the region extractor, as in the header of a region store.
         max_text_length: longest text in tokens, `[CLS]` and `[SEP]` included.
         box_form: `normalized_xyxy`: corners divided by width and height of the image.
     """
 
-    extractor: str
+    fingerprint: str
     max_text_length: Annotated[int, Field(ge=3, le=100_000)] = 20
     box_form: Literal["normalized_xyxy"] = "normalized_xyxy"
 
@@ -43,6 +43,6 @@ class PreprocessorConfig(Record):
             raise FileNotFoundError(
                 f"model folder {folder} has no {FILE_NAME}, so it is unknown which regions the "
                 "model expects: train it with `lxmert train`, which writes the file, or name the "
-                "eyes that it was trained with (--eyes, in Python eyes=...)"
+                "eyes that it was trained with (--extractor, in Python extractor=...)"
             )
         return cls.from_file(path)

@@ -15,7 +15,7 @@ class LocatedQuestion(NamedTuple):
 
     Attributes:
         example: the question.
-        boxes: `[boxes, 4]`, `(x1, y1, x2, y2)` in pixels of its first picture; may be empty.
+        boxes: `[boxes, 4]`, `(x1, y1, x2, y2)` in pixels of its first image; may be empty.
     """
 
     example: Example
@@ -27,7 +27,7 @@ def stream_questions(path: str | Path) -> Iterator[Example]:
 
     Each line has `image` and `question`, and may have `answer` (a text), `answers` (a list of
     texts by several annotators, a list of `{"answer": text}`, or a mapping from answer to score),
-    `question_id`, `family`, `split`, `boxes`, and `images` with two entries instead of `image`.
+    `question_id`, `question_type`, `split`, `boxes`, and `images` with two entries instead of `image`.
     A number as an answer becomes its text, true and false become yes and no; a byte-order mark and
     Windows line ends do no harm. `check_data` lists all of this before training.
 

@@ -27,7 +27,7 @@ _SPLIT_NAMES = {
 }
 
 KEYS = (
-    "image", "images", "question", "answer", "answers", "question_id", "family", "split", "boxes",
+    "image", "images", "question", "answer", "answers", "question_id", "question_type", "split", "boxes",
 )  # fmt: skip
 """What a line may say; `caption` stands for `question` in a caption file."""
 
@@ -41,7 +41,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("text", "query", "sentence", "q"), "question"),
     **dict.fromkeys(("label", "target", "a", "multiple_choice_answer"), "answer"),
     **dict.fromkeys(("id", "qid", "uid"), "question_id"),
-    **dict.fromkeys(("type", "question_type", "category"), "family"),
+    **dict.fromkeys(("type", "question_type", "category"), "question_type"),
     **dict.fromkeys(("bbox", "bboxes", "box"), "boxes"),
 }
 """What others call these keys: they are not read, but the message names the key that is."""
@@ -113,10 +113,10 @@ def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
     split = _split(record, problems)
     boxes = _boxes(record, len(image_ids), problems)
     example_id = _label(record, "question_id", default_id, problems)
-    family = _label(record, "family", "", problems)
+    question_type = _label(record, "question_type", "", problems)
     if any(problem.refused for problem in problems):
         return Row(line.number, None, split, (), problems)
-    example = Example(example_id, text, image_ids, answers, family)
+    example = Example(example_id, text, image_ids, answers, question_type)
     has_id = record.get("question_id") is not None
     return Row(line.number, example, split, boxes, problems, has_id)
 

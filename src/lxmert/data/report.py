@@ -1,4 +1,4 @@
-"""What the check of a data set found, by kind and severity, and how it is told."""
+"""What the check of a data set found, by kind and severity, and how it is reported."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ KINDS = {
     "no_question": Kind("warn", "lines without a usable question", _LEFT_OUT),
     "empty_answer": Kind("warn", "empty answers", "left out: give an answer or remove the key"),
     "wrong_answer": Kind("warn", "answers that are no text", _LEFT_OUT),
-    "wrong_label": Kind("warn", "ids or families that are no text", _LEFT_OUT),
+    "wrong_label": Kind("warn", "ids or question types that are no text", _LEFT_OUT),
     "unknown_split": Kind("warn", "unknown names of splits", _LEFT_OUT),
     "wrong_boxes": Kind("warn", "unusable boxes", _LEFT_OUT),
     "missing_image": Kind("warn", "images that are not there", "their questions are left out"),
@@ -97,7 +97,7 @@ KINDS = {
 }
 
 TIDY = {"unused_image"}
-"""Kinds that even the strict do not mind: a folder may hold the pictures of other files as well."""
+"""Kinds that even the strict do not mind: a folder may hold the images of other files as well."""
 
 
 class Case(NamedTuple):
@@ -151,7 +151,7 @@ class SplitFacts(NamedTuple):
         images: that these are about.
         answers: different best answers in the lines that can be read.
         majority: the most frequent best answer in these.
-        majority_share: its share of the answered questions, which a blind guess reaches.
+        majority_share: its share of the answered questions, which a question-only baseline reaches.
         left_out: lines that cannot be used, by kind.
     """
 
@@ -241,10 +241,10 @@ class Report:
 
     def summary(self) -> list[str]:
         """Return one line for each split, and one that counts the findings."""
-        lines = [_tell(name, facts) for name, facts in self.splits.items()]
+        lines = [_log(name, facts) for name, facts in self.splits.items()]
         counts = Counter(finding.severity for finding in self.findings)
-        told = [f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]]
-        return [*lines, f"findings: {', '.join(told) or 'none'}"]
+        reported = [f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]]
+        return [*lines, f"findings: {', '.join(reported) or 'none'}"]
 
 
 class Findings:
@@ -252,7 +252,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._findings: dict[str, Finding] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def add(self, kind: str, case: Case, *, about: str = "", count: int = 1) -> None:
         """Count a case, and keep it if it is one of the first.
@@ -266,10 +266,10 @@ class Findings:
         severity = KINDS[kind].severity
         finding = self._findings.setdefault(kind, Finding(kind, severity))
         finding.count += count
-        if len(finding.cases) == MAX_CASES or (about and (kind, about) in self._told):
+        if len(finding.cases) == MAX_CASES or (about and (kind, about) in self._reported):
             return
         finding.cases.append(case)
-        self._told.add((kind, about))
+        self._reported.add((kind, about))
 
     def share(self, kind: str, of: int) -> None:
         """Tell of how many the cases of a kind, if there is one, are a share."""
@@ -286,7 +286,7 @@ class Findings:
         return Report(found, dict(splits), dict(image_names))
 
 
-def _tell(name: str, facts: SplitFacts) -> str:
+def _log(name: str, facts: SplitFacts) -> str:
     """Describe a split in a line."""
     text = f"{name}: {facts.questions:,} questions about {facts.images:,} images"
     if facts.answers:

@@ -1,4 +1,4 @@
-"""Splits a data set by image, so that no picture is in two parts."""
+"""Splits a data set by image, so that no image is in two parts."""
 
 import hashlib
 from collections.abc import Mapping

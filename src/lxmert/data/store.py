@@ -75,7 +75,7 @@ class RegionStore:
             remedy = "go on with the same command" if begun else "make one"
             raise FileNotFoundError(
                 f"{folder} is no finished region store (it has no {HEADER}): {remedy}, "
-                "`lxmert extract IMAGES --eyes EYES -o STORE` or `lxmert convert FILE.tsv STORE`"
+                "`lxmert extract IMAGES --extractor EYES -o STORE` or `lxmert convert FILE.tsv STORE`"
             )
         self.header, contents = load_header(self.folder / HEADER)
         if contents is None:
@@ -307,7 +307,7 @@ def describe_store(folder: str | Path) -> dict[str, object]:
     Returns:
         `complete` (whether it is finished), `images`, `failed` (images without regions),
         `regions` (in all), `regions_min`, `regions_mean`, `regions_max` (by image; 0 without
-        images), `feature_dim`, `dtype`, `extractor` (fingerprint), `precision`, `objects` and
+        images), `feature_dim`, `dtype`, `fingerprint` (fingerprint), `precision`, `objects` and
         `attributes` (number of names), `bytes` (on disk, all files together).
 
     Raises:
@@ -337,7 +337,7 @@ def describe_store(folder: str | Path) -> dict[str, object]:
         "regions_max": int(counts.max(initial=0)),
         "feature_dim": header.feature_dim,
         "dtype": header.dtype,
-        "extractor": header.extractor,
+        "fingerprint": header.fingerprint,
         "precision": header.precision,
         "objects": len(header.object_names),
         "attributes": len(header.attribute_names),

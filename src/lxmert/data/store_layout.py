@@ -137,7 +137,7 @@ class StoreHeader:
     """What is known of all regions of a store.
 
     Attributes:
-        extractor: fingerprint of the extractor that made the features.
+        fingerprint: fingerprint of the extractor that made the features.
         feature_dim: width of a feature row.
         dtype: of the stored features, `float16` or `float32`.
         precision: in which the extractor computed them, `fp32` or `bf16`.
@@ -148,7 +148,7 @@ class StoreHeader:
             extractor is made for. Says nothing about features, and so does not bind a model.
     """
 
-    extractor: str
+    fingerprint: str
     feature_dim: int
     dtype: str
     precision: str
@@ -278,6 +278,6 @@ def _checksum_of(record: dict[str, object]) -> int:
 
 def _remedy(folder: Path) -> str:
     return (
-        f"remove the folder and make it again with `lxmert extract IMAGES --eyes EYES -o {folder}`"
+        f"remove the folder and make it again with `lxmert extract IMAGES --extractor EYES -o {folder}`"
         f" or, if it came from a TSV file, `lxmert convert FILE.tsv {folder}`"
     )

@@ -191,7 +191,7 @@ class StoreWriter:
         if not np.isfinite(rows).all():
             raise ValueError(
                 f"image {image_id!r} has features that are not finite in {self.header.dtype}, the "
-                f"largest is {np.abs(regions.features).max()}: mend them, or store float32"
+                f"largest is {np.abs(regions.features).max()}: fix them, or store float32"
             )
         return rows.tobytes()
 

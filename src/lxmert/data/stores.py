@@ -24,7 +24,7 @@ class RegionStores:
         self.stores = tuple(stores)
         self.header: StoreHeader = stores[0].header
         for store in stores[1:]:
-            for what in ("extractor", "feature_dim", "object_names", "attribute_names"):
+            for what in ("fingerprint", "feature_dim", "object_names", "attribute_names"):
                 one, other = getattr(self.header, what), getattr(store.header, what)
                 if one != other:
                     raise ValueError(

@@ -164,7 +164,7 @@ def import_tsv(
     *,
     dtype: str = "float32",
     feature_dim: int = FEATURE_DIM,
-    extractor: str = PUBLISHED_EXTRACTOR,
+    fingerprint: str = PUBLISHED_EXTRACTOR,
     object_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -179,7 +179,7 @@ def import_tsv(
         folder: the store to write.
         dtype: of the stored features, `float32`, or `float16` for half the space.
         feature_dim: width of a feature row.
-        extractor: what made the regions, for the header: models refuse regions of another one.
+        fingerprint: what made the regions, for the header: models refuse regions of another one.
         object_names: names by object id; absent: 1,600 numbers, as many as are published.
         attribute_names: names by attribute id; absent: 400 numbers.
         progress: called with the bytes read and the bytes of all files.
@@ -192,7 +192,7 @@ def import_tsv(
     size = sum(part.stat().st_size for part in find_tsv(path))
     objects = _names(object_names, "object", OBJECTS)
     attributes = _names(attribute_names, "attribute", ATTRIBUTES)
-    header = StoreHeader(extractor, feature_dim, dtype, "fp32", objects, attributes)
+    header = StoreHeader(fingerprint, feature_dim, dtype, "fp32", objects, attributes)
     expected = TsvFormat(feature_dim, len(objects), len(attributes))
     if (Path(folder) / HEADER).exists() and not RegionStore(folder).failures:
         raise FileExistsError(f"{folder} is a finished region store: name another folder")
@@ -213,8 +213,8 @@ def import_tsv(
 def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None = None) -> None:
     """Write a store as a TSV file, in the order of its rows, under a temporary name until whole.
 
-    The format has one attribute for each region. Of several attribute groups the surest is
-    written; where there are none, attribute 0 with confidence 0. That a picture had no region of
+    The format has one attribute for each region. Of several attribute groups the most confident is
+    written; where there are none, attribute 0 with confidence 0. That an image had no region of
     its own (`found`) has no column, and is lost.
 
     Args:
@@ -355,7 +355,7 @@ def _to_line(image_id: str, regions: Regions) -> bytes:
             f"image {image_id!r} has a tab, a quote or a line end in its id, which a TSV file "
             "cannot hold: give it another name"
         )
-    ids, scores = _surest_attributes(regions)
+    ids, scores = _most_confident_attributes(regions)
     fields = (
         image_id.encode(),
         b"%d" % regions.image_size[0],
@@ -372,7 +372,7 @@ def _to_line(image_id: str, regions: Regions) -> bytes:
     return b"\t".join(fields) + b"\r\n"
 
 
-def _surest_attributes(regions: Regions) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _most_confident_attributes(regions: Regions) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     if not regions.attribute_ids.shape[1]:
         return np.zeros(len(regions), np.int64), np.zeros(len(regions), np.float32)
     best = regions.attribute_scores.argmax(axis=1, keepdims=True)

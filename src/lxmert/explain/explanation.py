@@ -16,9 +16,9 @@ from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import (
     fill_page,
     frame_page,
+    pack_image,
     pack_maps,
     pack_methods,
-    pack_picture,
     static_page,
 )
 from lxmert.explain.text import percent
@@ -126,7 +126,7 @@ class Explanation:
         ]
 
     def draw(self) -> Image.Image:
-        """Draw the picture with its regions and answers."""
+        """Draw the image with its regions and answers."""
         return draw_answer(
             self.image,
             question=self.question,
@@ -137,7 +137,7 @@ class Explanation:
         )
 
     def plot(self, method: str | None = None) -> "Figure":
-        """Plot picture and words, shaded by what the best answer rests on, for a paper.
+        """Plot image and words, shaded by what the best answer rests on, for a paper.
 
         Args:
             method: what shades them; absent: the first of `by_method`.
@@ -173,7 +173,7 @@ class Explanation:
                 "question": self.question,
                 "unread": self.unread,
                 "model": self.model,
-                "picture": pack_picture(self.image),
+                "image": pack_image(self.image),
                 "words": [word._asdict() for word in self.words],
                 "regions": [
                     {"label": label, "box": [round(side, 2) for side in box], "score": score}

@@ -59,7 +59,7 @@ class Trial:
     targets: Sequence[FloatArray]
 
 
-class Tally(NamedTuple):
+class FaithfulnessMetrics(NamedTuple):
     """What a batch of questions says: sums, so that those of several batches add up.
 
     Attributes:
@@ -134,21 +134,21 @@ def measure(
         ValueError: if there are no trials, a method is named as chance is, a model or its inputs
             cannot be explained, or an example has not as many boxes as regions.
     """
-    tallies: list[Tally] = []
+    tallies: list[FaithfulnessMetrics] = []
     for trial in trials:
-        start = sum(tally.questions for tally in tallies)
-        tallies.append(tally_batch(model, trial, methods, seeds=seeds, start=start))
+        start = sum(metrics.questions for metrics in tallies)
+        tallies.append(measure_batch(model, trial, methods, seeds=seeds, start=start))
     return summarize(tallies, tuple(methods))
 
 
-def tally_batch(
+def measure_batch(
     model: LxmertForQuestionAnswering,
     trial: Trial,
     methods: Mapping[str, Method],
     *,
     seeds: Sequence[int],
     start: int,
-) -> Tally:
+) -> FaithfulnessMetrics:
     """Test one batch; arguments and errors are those of `measure`.
 
     Args:
@@ -169,10 +169,12 @@ def tally_batch(
         for modality in MODALITIES
     ]
     totals = np.array(hits, dtype=np.float64).reshape(len(hits), len(found)).sum(axis=0)
-    return Tally(len(trial.answer_scores), np.stack(correct, axis=1), len(hits), totals)
+    return FaithfulnessMetrics(
+        len(trial.answer_scores), np.stack(correct, axis=1), len(hits), totals
+    )
 
 
-def summarize(tallies: Sequence[Tally], methods: Sequence[str]) -> Faithfulness:
+def summarize(tallies: Sequence[FaithfulnessMetrics], methods: Sequence[str]) -> Faithfulness:
     """Turn the sums of all batches into means.
 
     Args:
@@ -182,9 +184,9 @@ def summarize(tallies: Sequence[Tally], methods: Sequence[str]) -> Faithfulness:
     Raises:
         ValueError: if there is no question.
     """
-    if not sum(tally.questions for tally in tallies):
+    if not sum(metrics.questions for metrics in tallies):
         raise ValueError("there are no questions to test on: pass at least 1 trial")
-    total = Tally(*(sum(parts[1:], parts[0]) for parts in zip(*tallies, strict=True)))
+    total = FaithfulnessMetrics(*(sum(parts[1:], parts[0]) for parts in zip(*tallies, strict=True)))
     names = (*methods, RANDOM)
     means = total.correct / total.questions
     curves = [

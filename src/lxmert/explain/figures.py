@@ -1,4 +1,4 @@
-"""Pictures of regions, and of an answer: what was asked and said, and what it rests on."""
+"""Images of regions, and of an answer: what was asked and said, and what it rests on."""
 
 import colorsys
 import io
@@ -83,21 +83,21 @@ def draw_answer(
     answers = [replace(each, answer=printable(each.answer)) for each in answers]
     height, width = pixels.shape[:2]
     scale = _SIDE / max(height, width)
-    picture = Image.fromarray(pixels).resize(
+    image = Image.fromarray(pixels).resize(
         (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
     )
-    _draw_regions(picture, boxes * scale, [printable(label) for label in labels], relevance)
-    canvas = Image.new("RGB", (picture.width + _PANEL, max(picture.height, 360)), _PAPER)
-    canvas.paste(picture, (0, 0))
-    _draw_panel(canvas, picture.width + _MARGIN, printable(question), answers)
+    _draw_regions(image, boxes * scale, [printable(label) for label in labels], relevance)
+    canvas = Image.new("RGB", (image.width + _PANEL, max(image.height, 360)), _PAPER)
+    canvas.paste(image, (0, 0))
+    _draw_panel(canvas, image.width + _MARGIN, printable(question), answers)
     return canvas
 
 
 def _draw_regions(
-    picture: Image.Image, boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
+    image: Image.Image, boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
 ) -> None:
     """Draw all boxes, then all labels, the most relevant last, so that they lie on top."""
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(_FONT)
     order = np.argsort(relevance).tolist()
     colors = [_STRONG if score >= RELEVANT else _WEAK for score in relevance]
@@ -106,10 +106,10 @@ def _draw_regions(
         draw.rectangle(tuple(boxes[index].tolist()), outline=colors[index], width=width)
     taken: list[Rectangle] = []
     regions = [tuple(box) for box in boxes.tolist()]
-    cells = are_cells(boxes, (picture.height, picture.width))
+    cells = are_cells(boxes, (image.height, image.width))
     for index in order:
         if not cells:
-            label = _shorten(draw, labels[index], font, picture.width - 2 * _PADDING)
+            label = _shorten(draw, labels[index], font, image.width - 2 * _PADDING)
             spot = _find_spot(draw, font, label, regions[index], taken, regions)
             taken.append(spot)
             _draw_tag(draw, label, font, spot, _PADDING, colors[index], _INK)
@@ -258,8 +258,8 @@ def draw_regions(
     height, width = pixels.shape[:2]
     scale = _LARGE_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(_SMALL_FONT)
     rectangles: list[Rectangle] = [tuple(box) for box in (boxes * scale).tolist()]
     colors = [_color(index) for index in range(len(rectangles))]
@@ -274,11 +274,11 @@ def draw_regions(
         if cells:
             _name_cell(draw, label, rectangles[index], _SMALL_FONT, colors[index], ink)
             continue
-        tag = _find_edge(picture.size, _measure(draw, font, label), rectangles[index], tags)
+        tag = _find_edge(image.size, _measure(draw, font, label), rectangles[index], tags)
         tags.append(tag)
         _draw_tag(draw, label, font, tag, _SMALL_PADDING, colors[index], ink)
         draw.rectangle(tag, outline=_INK)
-    return picture
+    return image
 
 
 def _contrast(color: Color) -> Color:

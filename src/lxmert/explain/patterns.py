@@ -54,7 +54,7 @@ PATTERNS = {
 
 
 class Seen(NamedTuple):
-    """A question and a picture, as far as patterns depend on them.
+    """A question and an image, as far as patterns depend on them.
 
     Attributes:
         words: tokens from `[CLS]` to `[SEP]`.
@@ -95,7 +95,7 @@ class Share:
 
 
 def find_pairs(seen: Seen) -> dict[str, Pairs]:
-    """Return the pairs of every pattern for one question about one picture."""
+    """Return the pairs of every pattern for one question about one image."""
     num_words, num_regions = len(seen.words), len(seen.objects)
     inner = np.arange(num_words)
     inside = (inner > 0) & (inner < num_words - 1)

@@ -76,7 +76,7 @@ def plot_explanation(
     answer: Answer,
     method: str,
 ) -> "Figure":
-    """Plot a picture with shaded regions below its question with shaded words.
+    """Plot an image with shaded regions below its question with shaded words.
 
     Args:
         pixels: `[height, width, 3]` uint8 RGB.
@@ -91,15 +91,15 @@ def plot_explanation(
     height, width = pixels.shape[:2]
     inches = min(2 * _WIDTH, max(0.3, _WIDTH * height / width))
     figure = new_figure(_WIDTH, inches)
-    picture = figure.add_axes((0, 0, 1, 1))
-    picture.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
-    picture.set(xlim=(0, width), ylim=(height, 0))
-    _plot_regions(picture, boxes, [printable(label) for label in labels], _scale(region_relevance))
-    picture.axis("off")
-    told = f"{printable(answer.answer)} ({percent(answer.score)}), {method.replace('_', ' ')}"
+    image = figure.add_axes((0, 0, 1, 1))
+    image.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
+    image.set(xlim=(0, width), ylim=(height, 0))
+    _plot_regions(image, boxes, [printable(label) for label in labels], _scale(region_relevance))
+    image.axis("off")
+    reported = f"{printable(answer.answer)} ({percent(answer.score)}), {method.replace('_', ' ')}"
     lines = _write_words(figure, [printable(word) for word in words], _scale(word_relevance))
-    # Above the picture: the margins grow with what is drawn when the figure is saved.
-    figure.text(0, 1 + 0.08 / inches, told, color=_SOFT, fontsize=9, va="bottom")
+    # Above the image: the margins grow with what is drawn when the figure is saved.
+    figure.text(0, 1 + 0.08 / inches, reported, color=_SOFT, fontsize=9, va="bottom")
     for number, line in enumerate(reversed(lines)):
         for text in line:
             text.set_y(1 + (0.38 + _LINE * number) / inches)
@@ -183,7 +183,7 @@ def _plot_regions(
     """Draw all boxes, and name the most relevant ones."""
     from matplotlib.patches import Rectangle
 
-    # Unthinned, the shades of many regions on each other would hide the picture.
+    # Unthinned, the shades of many regions on each other would hide the image.
     layers = (centres_inside(boxes, boxes) @ np.abs(relevance)).max(initial=0)
     tint = _TINT * _MOST_LAYERS / max(_MOST_LAYERS, layers)
     order = sorted(range(len(labels)), key=lambda index: -abs(relevance[index]))
@@ -256,7 +256,7 @@ def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> Non
     taken: list[BboxBase] = []
     for (x1, y1, x2, _), label in zip(boxes.tolist(), labels, strict=True):
         side, x = ("right", x2) if x1 > 0.6 * width else ("left", x1)
-        above = y1 > _TAG * inch  # else it would hide what stands above the picture
+        above = y1 > _TAG * inch  # else it would hide what stands above the image
         y, end = (y1, "bottom") if above else (y1 + _TAG_EDGE * inch, "top")
         text = _tag(axes, _shorten(axes, label), fontsize=_FONT, ha=side, va=end)
         text.set_position((x, y))

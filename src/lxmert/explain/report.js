@@ -92,7 +92,7 @@
     });
   }
 
-  // Shades of both sides in [-1, 1], their tone, and the sentence below the picture.
+  // Shades of both sides in [-1, 1], their tone, and the sentence below the image.
   function shading() {
     const none = { words: names.words.map(() => 0), regions: names.regions.map(() => 0) };
     const active = state.hovered || state.pinned;
@@ -164,7 +164,7 @@
     // Of many that matter alike only some are outlined, or nothing could be seen.
     const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
     regionElements.forEach(paint("regions", vivid, Math.max(0.25, limit)));
-    picture.style.setProperty("--thin", Math.min(1, MOST_LAYERS / layers(shades.regions)).toFixed(4));
+    image.style.setProperty("--thin", Math.min(1, MOST_LAYERS / layers(shades.regions)).toFixed(4));
     for (const made of $("ranking").children) {
       made.classList.toggle("active", is(active, "regions", Number(made.dataset.index)));
     }
@@ -174,7 +174,7 @@
     markMatrix(active);
   }
 
-  // How much shade lies on each other where it is most: unthinned, much of it hides the picture.
+  // How much shade lies on each other where it is most: unthinned, much of it hides the image.
   function layers(shades) {
     return Math.max(...data.regions.map(({ box }) => {
       const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
@@ -195,7 +195,7 @@
     const wanted = shades.map((_, index) => index).filter((i) => Math.abs(shades[i]) > 0.35)
       .sort((a, b) => Math.abs(shades[b]) - Math.abs(shades[a])).slice(0, 3);
     if (active && active.side === "regions") wanted.unshift(active.index);
-    const { width, height } = data.picture, stage = $("stage");
+    const { width, height } = data.image, stage = $("stage");
     $("tags").replaceChildren();
     const taken = [];
     for (const index of new Set(wanted)) {
@@ -288,17 +288,17 @@
   let matrix = null; // sizes of what is drawn, for the marks
 
   function drawMatrix() {
-    const map = kinds[state.kind], picture = $("matrix");
+    const map = kinds[state.kind], image = $("matrix");
     const rows = names[map.rows], columns = names[map.columns];
     $("matrix-title").textContent = `Layer ${state.layer + 1}, ${headName(map, state.head)}`;
     const side = 156, top = 150;
-    const space = picture.parentElement.clientWidth - side;
+    const space = image.parentElement.clientWidth - side;
     if (space <= 0) return;
     const cell = Math.max(11, Math.min(28, space / columns.length));
     matrix = { side, top, cell };
     const size = [side + cell * columns.length, top + cell * rows.length];
-    picture.setAttribute("width", size[0]);
-    picture.setAttribute("height", size[1]);
+    image.setAttribute("width", size[0]);
+    image.setAttribute("height", size[1]);
     const short = (name) => (name.length < 24 ? name : `${name.slice(0, 22).trim()}…`);
     const font = Math.min(12, cell);
     const parts = [element("svg:rect", { class: "ground", x: side, y: top, width: cell * columns.length, height: cell * rows.length })];
@@ -315,7 +315,7 @@
       class: "cell", x: side + cell * j, y: top + cell * i, width: cell - 1, height: cell - 1,
       "fill-opacity": Math.sqrt(map.at(state.layer, state.head, i, j)).toFixed(4), "data-row": i, "data-column": j,
     }))));
-    picture.replaceChildren(...parts);
+    image.replaceChildren(...parts);
   }
 
   function markMatrix(active) {
@@ -438,12 +438,12 @@
   $("words").append(...wordElements);
   first($("words"));
 
-  const { source, width, height } = data.picture;
-  const picture = $("picture");
+  const { source, width, height } = data.image;
+  const image = $("image");
   document.querySelector("figure").style.setProperty("--shape", width / height);
-  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  picture.classList.toggle("coarse", Math.min(width, height) < 48);
-  picture.append(element("svg:image", { href: source, width, height, preserveAspectRatio: "none" }));
+  image.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  image.classList.toggle("coarse", Math.min(width, height) < 48);
+  image.append(element("svg:image", { href: source, width, height, preserveAspectRatio: "none" }));
   const regionElements = data.regions.map(({ label, box: [x1, y1, x2, y2] }, index) => {
     const made = element("svg:rect", {
       class: "region", x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0),
@@ -455,10 +455,10 @@
   // The smaller lie on top, so that each can be pointed at.
   const area = (made) => made.getAttribute("width") * made.getAttribute("height");
   // Cells of a grid hide nothing of one another: their shades may be stronger.
-  picture.classList.toggle("tiled", data.cells);
+  image.classList.toggle("tiled", data.cells);
   $("tags").classList.toggle("cells", data.cells);
-  picture.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
-  first(picture);
+  image.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
+  first(image);
 
   data.answers.forEach((answer, index) => {
     const made = row(answer.text, answer.score, percent(answer.score));
@@ -504,7 +504,7 @@
     $(`tab-${name}`).addEventListener("click", () => change({ tab: name, pinned: null, cell: null }));
   }
   rove($("words"));
-  rove(picture);
+  rove(image);
   rove($("ranking"));
   rove($("answers"), true);
   rove($("methods"), true);

@@ -23,7 +23,7 @@ from lxmert.explain.text import printable
 
 _MOST_PIXELS = 2_000_000
 _MOST_BYTES = 1_000_000
-"""Of a picture without loss; a larger one is stored as JPEG."""
+"""Of an image without loss; a larger one is stored as JPEG."""
 
 _STEPS = 65535
 """Steps in which an attention of 0 to 1 is stored."""
@@ -107,8 +107,8 @@ def frame_page(page: str, instead: str) -> str:
     )
 
 
-def pack_picture(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
-    """Return a picture as a data address, with the size in which its boxes are given.
+def pack_image(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
+    """Return an image as a data address, with the size in which its boxes are given.
 
     Args:
         pixels: `[height, width, 3]` RGB; a larger one than the page can show is made smaller.
@@ -117,14 +117,14 @@ def pack_picture(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
         `source`, and `width` and `height` of the original.
     """
     height, width = pixels.shape[:2]
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     scale = (_MOST_PIXELS / (height * width)) ** 0.5
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    encoded, kind = encode_image(picture, ".png", optimize=True), "png"
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    encoded, kind = encode_image(image, ".png", optimize=True), "png"
     if len(encoded) > _MOST_BYTES:
-        encoded, kind = encode_image(picture, ".jpg", quality=92), "jpeg"
+        encoded, kind = encode_image(image, ".jpg", quality=92), "jpeg"
     return {"source": _data_address(encoded, kind), "width": width, "height": height}
 
 

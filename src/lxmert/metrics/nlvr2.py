@@ -1,4 +1,4 @@
-"""The official scores of NLVR2: accuracy, and consistency over the pictures of a sentence."""
+"""The official scores of NLVR2: accuracy, and consistency over the images of a sentence."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -79,7 +79,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
     """LXMERT that chooses the answer to a question about an image.
 
     Example:
-        The bundled model, on a picture whose regions its own eyes find:
+        The bundled model, on an image whose regions its own eyes find:
 
         >>> from lxmert import LxmertForQuestionAnswering, LxmertProcessor
         >>> from lxmert.hub import find_model

@@ -1,4 +1,4 @@
-"""Models from files and back: Hugging Face folders, and the parameter files of 2019."""
+"""Models from files and back: Hugging Face folders, and the parameter files of the original code."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ MODELS: dict[str, type[LxmertPreTrainedModel]] = {
     "pairs": LxmertForImagesAndTextClassification,
     "retrieval": LxmertForImageAndTextRetrieval,
 }
-"""Kind of weights -> the model that they fill; all but the last are kinds of files of 2019 too."""
+"""Kind of weights -> the model that they fill; all but the last are kinds of files of the original code too."""
 
 _MARKS = {
     "cls.predictions.": "pretraining",
@@ -82,7 +82,7 @@ def load_original(
     num_attention_heads: int | None = None,
     allow: Sequence[str] = (),
 ) -> LxmertPreTrainedModel:
-    """Load a file that the code of 2019 wrote; its shapes tell the configuration.
+    """Load a file that the code of the original code wrote; its shapes tell the configuration.
 
     `model_LXRT.pth` and `EpochNN_LXRT.pth` become an `LxmertForPreTraining`; `BEST.pth` and
     `LAST.pth` of VQA or GQA an `LxmertForQuestionAnswering`, those of NLVR2 an
@@ -134,7 +134,7 @@ def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTr
     return fill_model(folder, kind, config, state, allow=allow)
 
 
-def load_start(
+def load_initial(
     source: str | Path,
     kind: str,
     *,
@@ -144,12 +144,12 @@ def load_start(
     """Load weights of any kind into a model of the wanted kind, to train it further.
 
     Heads of other kinds are left out, and a head that no pretraining has starts at random; both
-    are told in the result. Everything else must fit, name by name.
+    are reported in the result. Everything else must fit, name by name.
 
     Args:
-        source: Hugging Face folder, or a file that the code of 2019 wrote.
+        source: Hugging Face folder, or a file that the code of the original code wrote.
         kind: row of `MODELS`.
-        num_attention_heads: of a file of 2019, which does not tell it; as in `load_original`.
+        num_attention_heads: of a file of the original code, which does not tell it; as in `load_original`.
         allow: as in `load_original`.
 
     Raises:
@@ -235,11 +235,11 @@ def read_config(folder: str | Path) -> LxmertConfig:
 
 
 def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
-    """Write a model as the code of 2019 reads it, which keeps the weights and nothing else.
+    """Write a model as the code of the original code reads it, which keeps the weights and nothing else.
 
     Raises:
         FileExistsError: if there is such a file already.
-        ValueError: if the code of 2019 had no such model.
+        ValueError: if the code of the original code had no such model.
     """
     path = Path(path)
     if path.exists():
@@ -247,7 +247,7 @@ def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
     kind = next((kind for kind, known in MODELS.items() if type(model) is known), "")
     if kind in ("", "retrieval"):
         raise ValueError(
-            f"the code of 2019 has no file for a {type(model).__name__}: save it as a folder"
+            f"the code of the original code has no file for a {type(model).__name__}: save it as a folder"
         )
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

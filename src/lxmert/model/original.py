@@ -1,4 +1,4 @@
-"""The parameter files of 2019: their names, and the sizes that their shapes tell.
+"""The parameter files of the original code: their names, and the sizes that their shapes tell.
 
 A file holds tensors by name and nothing else. Pretraining wrote `bert.*` with the heads `cls.*`,
 `obj_predict_head.*` and `answer_head.*`; fine-tuning wrote `lxrt_encoder.model.bert.*` with
@@ -113,7 +113,7 @@ _SWITCHES = {
 
 @dataclass(frozen=True)
 class Original:
-    """What a file of 2019 holds, in the Hugging Face layout.
+    """What a file of the original code holds, in the Hugging Face layout.
 
     Attributes:
         kind: a row of `NAMES`.
@@ -129,7 +129,7 @@ class Original:
 
 
 def read_original(path: str | Path, *, num_attention_heads: int | None = None) -> Original:
-    """Read a file that the code of 2019 wrote, such as `model_LXRT.pth` or `BEST.pth`.
+    """Read a file that the code of the original code wrote, such as `model_LXRT.pth` or `BEST.pth`.
 
     Args:
         path: the file.
@@ -149,7 +149,7 @@ def from_original(
     source: str | Path = "the state dict",
     num_attention_heads: int | None = None,
 ) -> Original:
-    """Bring tensors with the names of 2019 into the Hugging Face layout.
+    """Bring tensors with the names of the original code into the Hugging Face layout.
 
     Args:
         state: tensors by name, with or without `module.`; those on `meta` will do.
@@ -157,7 +157,7 @@ def from_original(
         num_attention_heads: as in `read_original`.
 
     Raises:
-        ValueError: if these are no weights of LXMERT in the layout of 2019.
+        ValueError: if these are no weights of LXMERT in the layout of the original code.
     """
     cleaned: dict[str, str] = {}
     for name in state:
@@ -177,7 +177,7 @@ def from_original(
 
 
 def to_original(kind: str, state: Mapping[str, Tensor]) -> State:
-    """Bring the tensors of a model back to the names of 2019, without `module.`.
+    """Bring the tensors of a model back to the names of the original code, without `module.`.
 
     Args:
         kind: a row of `NAMES`.
@@ -190,7 +190,7 @@ def to_original(kind: str, state: Mapping[str, Tensor]) -> State:
     renamed = {name: rename(name, table) for name in state}
     nameless = sorted(name for name, old in renamed.items() if old is None)
     if nameless:
-        raise ValueError(f"the layout of 2019 has no name for {', '.join(nameless)}")
+        raise ValueError(f"the layout of the original code has no name for {', '.join(nameless)}")
     return {old: state[name] for name, old in renamed.items() if old is not None}
 
 
@@ -259,10 +259,12 @@ def _plain(name: str) -> str:
 
 
 def _find_kind(state: Mapping[str, Tensor], source: str | Path) -> str:
-    """Tell by names and shapes which program of 2019 wrote a file."""
+    """Tell by names and shapes which program of the original code wrote a file."""
     backbone = {name.removeprefix(_FINE_TUNED) for name in state}
     if not any(name.startswith(("bert.encoder.visn_fc.", "bert.encoder.x_")) for name in backbone):
-        raise ValueError(f"{source} holds no LXMERT in the layout of 2019: {_explain(state)}")
+        raise ValueError(
+            f"{source} holds no LXMERT in the layout of the original code: {_explain(state)}"
+        )
     if not any(name.startswith(_FINE_TUNED) for name in state):
         heads = any(not name.startswith("bert.") for name in state)
         return "pretraining" if heads else "encoder"

@@ -1,4 +1,4 @@
-"""Answering questions about pictures (VQA, GQA): fine-tuning and validation.
+"""Answering questions about images (VQA, GQA): fine-tuning and validation.
 
 Source: paper section 4.2; soft scores are trained with binary cross-entropy over all answers.
 """
@@ -20,16 +20,16 @@ from lxmert.data.corpus import Corpus, Targets
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.blind import Blind
-from lxmert.tasks.exchange import make_exchange
+from lxmert.tasks.attribute_swap import make_attribute_swap
+from lxmert.tasks.baselines import Baselines
+from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.inputs import File, Files, as_list
-from lxmert.tasks.metrics import OVERALL, accuracy_by_family
-from lxmert.tasks.starting import Wanted, begin
+from lxmert.tasks.metrics import OVERALL, accuracy_by_question_type
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     check_limit,
-    choose_families,
+    choose_question_types,
     draw_examples,
     load_eyes,
     open_stores,
@@ -43,21 +43,21 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AnsweringData:
-    """Questions with answers, and the regions of their pictures.
+    """Questions with answers, and the regions of their images.
 
     Attributes:
         train: JSONL file, or several, of training questions.
         valid: JSONL file, or several, of validation questions.
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
-        eyes: folder of the extractor that made the stores, to be saved with the model.
+        extractor: folder of the extractor that made the stores, to be saved with the model.
         answers: list of the answers to choose from, such as `trainval_label2ans.json`; absent:
             those of the start, or all of the training questions.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published);
             `single` trains the best answer (cross-entropy), for data with one right answer.
-        families: types of questions to train on and to be scored by, such as simple ones first;
+        question_types: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Questions without a type stay.
-        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+        attribute_swap: values of one attribute, such as the colors, that are exchanged for one another at
             random in half of the training examples, so that none is taken for a hint of what it is
             seen with (`tasks.exchange`); absent or empty: none.
         limit: training questions to use, drawn at random by the seed; absent: all.
@@ -67,11 +67,11 @@ class AnsweringData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: File | None = None
+    extractor: File | None = None
     answers: File | None = None
     targets: Literal["soft", "single"] = "soft"
-    families: tuple[str, ...] | None = None
-    exchange: tuple[str, ...] = ()
+    question_types: tuple[str, ...] | None = None
+    attribute_swap: tuple[str, ...] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Item(NamedTuple):
 
 
 class AnsweringTask:
-    """Choose the answer to a question about a picture from a list."""
+    """Choose the answer to a question about an image from a list."""
 
     settings_type: ClassVar[type] = AnsweringSettings
     best_metric = OVERALL
@@ -118,13 +118,13 @@ class AnsweringTask:
         training, validation = (
             Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
         )
-        training = choose_families(training, data.families)
-        validation = choose_families(validation, data.families, name="validation")
+        training = choose_question_types(training, data.question_types)
+        validation = choose_question_types(validation, data.question_types, name="validation")
         training = draw_examples(training, data.limit, seed=seed)
         listed = None if data.answers is None else read_answers(data.answers).answers
-        begun = begin(
+        begun = initialize(
             settings.model,
-            Wanted(
+            ModelSpec(
                 "answering",
                 store,
                 texts=training.texts,
@@ -135,17 +135,17 @@ class AnsweringTask:
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
-        self.eyes = load_eyes(data.eyes, store)
+        self.extractor = load_eyes(data.extractor, store)
         self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
         self._report_unknown(training)
-        self.blind = Blind.learn(training).to_text()
+        self.baselines = Baselines.learn(training).to_text()
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
             (as_list(data.train), as_list(data.valid)),
         )
-        self.exchange = make_exchange(
-            data.exchange, self.training, self.tokenizer, self.answers.answers
+        self.attribute_swap = make_attribute_swap(
+            data.attribute_swap, self.training, self.tokenizer, self.answers.answers
         )
 
     def _report_unknown(self, training: Corpus) -> None:
@@ -178,11 +178,11 @@ class AnsweringTask:
         input_ids = self.training.token_ids[index]
         regions, boxes = self.training.regions(index)
         target = self._target(self.targets[0], index)
-        if self.exchange is not None:
-            permutation = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
-            input_ids = self.exchange.words(input_ids, permutation)
-            regions = self.exchange.regions(regions, permutation)
-            target = self.exchange.answer(target, permutation)
+        if self.attribute_swap is not None:
+            permutation = self.attribute_swap.draw(np.random.default_rng([self.seed, epoch, index]))
+            input_ids = self.attribute_swap.words(input_ids, permutation)
+            regions = self.attribute_swap.regions(regions, permutation)
+            target = self.attribute_swap.answer(target, permutation)
         return Item(input_ids, regions.features, boxes, target)
 
     def _validation_item(self, index: int) -> Item:
@@ -216,10 +216,10 @@ class AnsweringTask:
         return {"qa": objectives.answering(logits, batch["targets"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, and that of guesses without a picture.
+        """Return the accuracy on validation questions, and that of guesses without an image.
 
         Returns:
-            `overall`, each family, and the `blind.GUESSES` overall.
+            `overall`, each question type, and the `blind.GUESSES` overall.
         """
         rows = min(len(self.validation), limit or len(self.validation))
         predictions: list[str] = []
@@ -231,12 +231,14 @@ class AnsweringTask:
                 logits = self.model(**inputs).question_answering_score
             predictions += [self.answers.answers[i] for i in logits.argmax(-1).tolist()]
         examples = self.validation.examples[:rows]
-        blind = Blind.from_text(self.blind).scores(examples)
-        return accuracy_by_family(examples, predictions) | {
-            name: scores[OVERALL] for name, scores in blind.items()
+        baselines = Baselines.from_text(self.baselines).scores(examples)
+        return accuracy_by_question_type(examples, predictions) | {
+            name: scores[OVERALL] for name, scores in baselines.items()
         }
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForQuestionAnswering)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes, self.blind)
+        save_model(
+            folder, self.model, self.tokenizer, self.preprocessor, self.extractor, self.baselines
+        )

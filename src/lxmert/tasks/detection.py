@@ -13,14 +13,10 @@ from torch import Tensor, nn
 
 from lxmert import boxes as box_arithmetic
 from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
-from lxmert.schema import FloatArray
-from lxmert.tasks.average_precision import Found, PrecisionMeter, Truth
-from lxmert.tasks.inputs import FilePath
-from lxmert.tasks.task import Batch
-from lxmert.vision.configuration import DetectorConfig
-from lxmert.vision.detector import LOSSES, Detections, Detector
-from lxmert.vision.extract import save_detector
-from lxmert.vision.preprocess import (
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.detector import LOSSES, Detections, Detector
+from lxmert.regions.extract import save_detector
+from lxmert.regions.preprocess import (
     Pixels,
     Prepared,
     load_image,
@@ -28,13 +24,17 @@ from lxmert.vision.preprocess import (
     plan_batches,
     prepare,
 )
+from lxmert.schema import FloatArray
+from lxmert.tasks.average_precision import Found, PrecisionMeter, Truth
+from lxmert.tasks.inputs import FilePath
+from lxmert.tasks.task import Batch
 
 ENOUGH_VISIBLE = 0.4
 """Objects of which less can be seen are learned from but not asked for."""
 
 FOUND_IOU = 0.5
 _MOST_COLOR = 0.6
-"""Of a faded picture: with more, its colors could still be named."""
+"""Of a faded image: with more, its colors could still be named."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Brightness of red, green and blue. Source: ITU-R BT.601."""
 EVALUATION_BATCH = 16
@@ -49,20 +49,22 @@ class DetectionData:
         valid: the same for the images that the detector is scored on.
         images: folder that the file names in both are relative to; absent: the folder `images`
             beside each file.
-        fade: share of the training images whose colors are faded, each by a random amount, so that
-            a class is told by its shape where it comes in a color that was never seen of it.
+        desaturate: share of the training images whose colors are faded, each by a random amount, so that
+            a class is reported by its shape where it comes in a color that was never seen of it.
         color_group: the attribute group that is not asked for in faded images.
     """
 
     train: FilePath
     valid: FilePath
     images: FilePath | None = None
-    fade: float = 0.0
+    desaturate: float = 0.0
     color_group: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fade <= 1:
-            raise ValueError(f"data.fade is {self.fade}; expected a share in [0, 1]: try 0.5")
+        if not 0 <= self.desaturate <= 1:
+            raise ValueError(
+                f"data.desaturate is {self.desaturate}; expected a share in [0, 1]: try 0.5"
+            )
 
     def read(self, path: Path) -> DetectionSplit:
         """Read one of the two files."""
@@ -101,13 +103,13 @@ class DetectionExample:
     """A training image as the detector reads it.
 
     Attributes:
-        picture: the resized picture, perhaps mirrored or faded.
-        boxes: `[objects, 4]` float32 in pixels of the resized picture.
+        image: the resized image, perhaps mirrored or faded.
+        boxes: `[objects, 4]` float32 in pixels of the resized image.
         object_ids: `[objects]`.
         attribute_ids: `[objects, groups]`, -1 unknown.
     """
 
-    picture: Prepared
+    image: Prepared
     boxes: Tensor
     object_ids: Tensor
     attribute_ids: Tensor
@@ -140,7 +142,7 @@ class DetectionTask:
                 f"data.color_group is {data.color_group!r}; expected one of the attribute groups "
                 f"of {data.train}: {', '.join(groups) or 'it has none'}"
             )
-        self.fade = data.fade
+        self.desaturate = data.desaturate
         self.color_group = None if data.color_group is None else groups.index(data.color_group)
         self.config = DetectorConfig(
             object_names=self.train.object_names,
@@ -164,22 +166,22 @@ class DetectionTask:
         generator = np.random.default_rng((self.seed, epoch, index))
         if generator.random() < 0.5:
             pixels, boxes = mirror(pixels, boxes)
-        if generator.random() < self.fade:
-            pixels = fade(pixels, generator.random() * _MOST_COLOR)
+        if generator.random() < self.desaturate:
+            pixels = desaturate(pixels, generator.random() * _MOST_COLOR)
             if self.color_group is not None:
                 attribute_ids = attribute_ids.copy()
                 attribute_ids[:, self.color_group] = -1
-        picture = prepare(pixels, self.config)
+        image = prepare(pixels, self.config)
         return DetectionExample(
-            picture=picture,
-            boxes=torch.from_numpy(boxes * picture.box_scale),
+            image=image,
+            boxes=torch.from_numpy(boxes * image.box_scale),
             object_ids=torch.from_numpy(record.object_ids),
             attribute_ids=torch.from_numpy(attribute_ids),
         )
 
     def collate(self, examples: Sequence[DetectionExample]) -> Batch:
         """Join examples; the keys are the arguments of `Detector.forward`."""
-        pixel_values, image_sizes = pad_batch([example.picture for example in examples])
+        pixel_values, image_sizes = pad_batch([example.image for example in examples])
         # At least one place, so that no tensor of a batch without objects is empty.
         places = max(1, *(len(example.boxes) for example in examples))
         groups = len(self.config.attribute_groups)
@@ -213,7 +215,7 @@ class DetectionTask:
             self.detector.train(training)
 
     def save(self, folder: Path) -> None:
-        """Write the folder that `RegionExtractor.from_pretrained` reads."""
+        """Write the folder that `DetectorExtractor.from_pretrained` reads."""
         save_detector(self.detector, folder)
 
 
@@ -238,20 +240,20 @@ def score_detector(
             over with. Classes without an object are left out.
         map_50_95: the same as a mean over the IoU 0.5, 0.55 .. 0.95.
         ap_50 (class): the average precision of one class at IoU 0.5, if asked for.
-        recall: of objects, by the regions that are handed over, at IoU 0.5.
+        recall: of objects, by the regions that are returned, at IoU 0.5.
         recall_all: the same without the score threshold.
         object: accuracy of the class of the region that is nearest to each object.
         attribute_(group): the same for the attribute of each group, where it is known.
-        num_regions: regions handed over per image.
+        num_regions: regions returned per image.
         mean_score: mean of recall, object and all attributes.
     """
     detector.eval().to(device)
-    tally = _Tally(detector.config)
+    metrics = DetectionMetrics(detector.config)
     for start in range(0, len(records), EVALUATION_BATCH):
         part = records[start : start + EVALUATION_BATCH]
         for record, found in zip(part, _detect(detector, part, device), strict=True):
-            tally.add(record, found)
-    return tally.result(by_class=by_class)
+            metrics.add(record, found)
+    return metrics.result(by_class=by_class)
 
 
 @torch.inference_mode()
@@ -259,11 +261,11 @@ def _detect(
     detector: Detector, records: Sequence[DetectionRecord], device: str
 ) -> list[tuple[Detections, FloatArray]]:
     """Return regions without score threshold, and their boxes in each image's own pixels."""
-    pictures = [prepare(_load(record), detector.config) for record in records]
+    images = [prepare(_load(record), detector.config) for record in records]
     found: dict[int, tuple[Detections, FloatArray]] = {}
-    for indices in plan_batches(pictures):
-        pixel_values, image_sizes = pad_batch([pictures[index] for index in indices])
-        scales = torch.tensor([pictures[index].scale for index in indices])
+    for indices in plan_batches(images):
+        pixel_values, image_sizes = pad_batch([images[index] for index in indices])
+        scales = torch.tensor([images[index].scale for index in indices])
         detections = detector.detect(
             pixel_values.to(device),
             image_sizes.to(device),
@@ -271,12 +273,12 @@ def _detect(
             score_threshold=0.0,
         )
         for index, detected in zip(indices, detections, strict=True):
-            boxes = detected.boxes / torch.from_numpy(pictures[index].box_scale).to(device)
+            boxes = detected.boxes / torch.from_numpy(images[index].box_scale).to(device)
             found[index] = (detected, boxes.cpu().numpy())
     return [found[index] for index in range(len(records))]
 
 
-class _Tally:
+class DetectionMetrics:
     """Counts over the objects of all scored images."""
 
     def __init__(self, config: DetectorConfig) -> None:
@@ -290,14 +292,14 @@ class _Tally:
     def add(self, record: DetectionRecord, found: tuple[Detections, FloatArray]) -> None:
         """Compare the regions of one image, and their boxes in its pixels, with its objects."""
         detections, boxes = found
-        handed_over = detections.ranking.cpu().numpy() >= self.config.score_threshold
+        output = detections.ranking.cpu().numpy() >= self.config.score_threshold
         self.images += 1
-        self.regions += max(1, int(handed_over.sum()))  # at least the whole image
+        self.regions += max(1, int(output.sum()))  # at least the whole image
         asked = record.visible >= ENOUGH_VISIBLE
         self._add_precision(record, ~asked, found)
         iou = box_arithmetic.iou(record.boxes[asked], boxes)
         self._count("recall_all", (iou > FOUND_IOU).any(axis=1))
-        iou = iou * handed_over
+        iou = iou * output
         self._count("recall", (iou > FOUND_IOU).any(axis=1))
         nearest, overlaps = iou.argmax(axis=1), iou.max(axis=1) > 0
         description = detections.description
@@ -352,27 +354,27 @@ class _Tally:
 
 
 def mirror(pixels: Pixels, boxes: FloatArray) -> tuple[Pixels, FloatArray]:
-    """Swap left and right of a picture `[height, width, 3]` and of its boxes `[objects, 4]`."""
+    """Swap left and right of an image `[height, width, 3]` and of its boxes `[objects, 4]`."""
     mirrored = boxes.copy()
     mirrored[:, [0, 2]] = pixels.shape[1] - boxes[:, [2, 0]]
     return np.ascontiguousarray(pixels[:, ::-1]), mirrored
 
 
-def fade(pixels: Pixels, color: float) -> Pixels:
-    """Leave a share of the color of a picture `[height, width, 3]`, and all of its brightness."""
+def desaturate(pixels: Pixels, color: float) -> Pixels:
+    """Leave a share of the color of an image `[height, width, 3]`, and all of its brightness."""
     gray = pixels @ _LUMA
-    faded = gray[..., None] + color * (pixels - gray[..., None])
-    return np.asarray(faded.round().clip(0, 255), dtype=np.uint8)
+    desaturated = gray[..., None] + color * (pixels - gray[..., None])
+    return np.asarray(desaturated.round().clip(0, 255), dtype=np.uint8)
 
 
 def _load(record: DetectionRecord) -> Pixels:
-    """Read the pixels and check that the boxes were drawn on a picture of this size."""
+    """Read the pixels and check that the boxes were drawn on an image of this size."""
     pixels = load_image(record.image_path)
     if pixels.shape[:2] != record.image_size:
         raise ValueError(
             f"{record.image_path} has {pixels.shape[:2]} pixels (height, width) once upright; "
             f"its annotations say {record.image_size}: their boxes would be wrong, correct "
-            "`height` and `width` or the picture."
+            "`height` and `width` or the image."
         )
     return pixels
 

@@ -1,4 +1,4 @@
-"""Scores of answers: accuracy by family."""
+"""Scores of answers: accuracy by question type."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,10 @@ from lxmert.schema import Example
 OVERALL = "overall"
 
 
-def accuracy_by_family(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Return the mean score of the predicted answers, overall and for each family.
+def accuracy_by_question_type(
+    examples: Sequence[Example], predictions: Sequence[str]
+) -> dict[str, float]:
+    """Return the mean score of the predicted answers, overall and for each question type.
 
     An answer scores what the example grants it, in `[0, 1]`; an unknown one scores 0.
     """
@@ -17,9 +19,9 @@ def accuracy_by_family(examples: Sequence[Example], predictions: Sequence[str]) 
     for example, prediction in zip(examples, predictions, strict=True):
         score = example.answers.get(prediction, 0.0)
         scores[OVERALL].append(score)
-        if example.family:
-            scores[example.family].append(score)
-    return {family: sum(values) / len(values) for family, values in scores.items()}
+        if example.question_type:
+            scores[example.question_type].append(score)
+    return {question_type: sum(values) / len(values) for question_type, values in scores.items()}
 
 
 def best_answer(answers: Mapping[str, float]) -> str:

@@ -1,6 +1,6 @@
-"""Judging statements about two pictures (NLVR2): fine-tuning and validation.
+"""Judging statements about two images (NLVR2): fine-tuning and validation.
 
-Source: paper section 4.2 and appendix on NLVR2; each picture is read together with the statement.
+Source: paper section 4.2 and appendix on NLVR2; each image is read together with the statement.
 """
 
 import logging
@@ -19,9 +19,9 @@ from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.schema import FloatArray, IntArray, Regions
-from lxmert.tasks.exchange import make_exchange
+from lxmert.tasks.attribute_swap import make_attribute_swap
+from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.inputs import File, Files, as_list
-from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
@@ -43,16 +43,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairsData:
-    """Statements about two pictures each, and the regions of the pictures.
+    """Statements about two images each, and the regions of the images.
 
     Attributes:
-        train: JSONL file, or several, of training examples, a statement with one pair of pictures
+        train: JSONL file, or several, of training examples, a statement with one pair of images
             each: `images` with two entries, `question` with the statement, `answer` true or false.
         valid: the same for validation.
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
-        eyes: folder of the extractor that made the stores, to be saved with the model.
-        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+        extractor: folder of the extractor that made the stores, to be saved with the model.
+        attribute_swap: values of one attribute, such as the colors, that are exchanged for one another at
             random in half of the training examples, so that none is taken for a hint of what it is
             seen with (`tasks.exchange`); absent or empty: none.
         limit: training examples to use, drawn at random by the seed; absent: all.
@@ -62,8 +62,8 @@ class PairsData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: File | None = None
-    exchange: tuple[str, ...] = ()
+    extractor: File | None = None
+    attribute_swap: tuple[str, ...] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class Item(NamedTuple):
 
 
 class PairsTask:
-    """Tell whether a statement about two pictures is true."""
+    """Tell whether a statement about two images is true."""
 
     settings_type: ClassVar[type] = PairsSettings
     best_metric = "accuracy"
@@ -111,16 +111,18 @@ class PairsTask:
         )
         training = draw_examples(training, data.limit, seed=seed)
         self.truths = [read_truths(training), read_truths(validation)]
-        begun = begin(settings.model, Wanted("pairs", store, training.texts))
+        begun = initialize(settings.model, ModelSpec("pairs", store, training.texts))
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
-        self.eyes = load_eyes(data.eyes, store)
+        self.extractor = load_eyes(data.extractor, store)
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
             (as_list(data.train), as_list(data.valid)),
         )
-        self.exchange = make_exchange(data.exchange, self.training, self.tokenizer)
+        self.attribute_swap = make_attribute_swap(
+            data.attribute_swap, self.training, self.tokenizer
+        )
 
     def __len__(self) -> int:
         return len(self.training)
@@ -129,10 +131,10 @@ class PairsTask:
         """Return a training example, with the exchange of this epoch."""
         input_ids = self.training.token_ids[index]
         (left, left_boxes), (right, right_boxes) = _sides(self.training, index)
-        if self.exchange is not None:
-            permutation = self.exchange.draw(np.random.default_rng([self.seed, epoch, index]))
-            input_ids = self.exchange.words(input_ids, permutation)
-            left, right = (self.exchange.regions(side, permutation) for side in (left, right))
+        if self.attribute_swap is not None:
+            permutation = self.attribute_swap.draw(np.random.default_rng([self.seed, epoch, index]))
+            input_ids = self.attribute_swap.words(input_ids, permutation)
+            left, right = (self.attribute_swap.regions(side, permutation) for side in (left, right))
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
         return Item(input_ids, features, boxes, self.truths[0].item(index))
 
@@ -194,7 +196,7 @@ class PairsTask:
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForImagesAndTextClassification)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)
 
 
 def read_truths(corpus: Corpus) -> IntArray:
@@ -233,7 +235,7 @@ def score_truths(
     if len(set(predictions)) == 1 and len(set(truths)) == 2:
         _logger.warning(
             "all %d predictions are %s: accuracy %.4f is that of a constant guess; were pretrained "
-            "weights loaded (model.start), and is optim.lr low enough?",
+            "weights loaded (model.init_from), and is optim.lr low enough?",
             len(predictions),
             bool(predictions[0]),
             scores["accuracy"],

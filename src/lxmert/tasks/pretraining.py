@@ -22,15 +22,15 @@ from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.exchange import make_exchange
+from lxmert.tasks.attribute_swap import make_attribute_swap
+from lxmert.tasks.initialization import ModelSpec, initialize
+from lxmert.tasks.pretraining_metrics import PretrainingMetrics
 from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
-from lxmert.tasks.starting import Wanted, begin
-from lxmert.tasks.tally import Tally
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     TextCorpus,
     check_several_images,
-    choose_families,
+    choose_question_types,
     load_eyes,
     open_stores,
     other_text,
@@ -92,16 +92,16 @@ class PretrainingTask:
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0) for name in names
         }
-        self.eyes = load_eyes(data.eyes, store)
+        self.extractor = load_eyes(data.extractor, store)
         corpus = Corpus.read(data.questions, captions=data.captions, strict=True)
-        training = choose_families(corpus, data.families)
-        begun = begin(
+        training = choose_question_types(corpus, data.question_types)
+        begun = initialize(
             settings.model,
-            Wanted(
+            ModelSpec(
                 "pretraining",
                 store,
                 texts=corpus.texts,
-                # Those of all families: what starts from this model may be asked for any of them.
+                # Those of all question types: what starts from this model may be asked for any of them.
                 answers=lambda: corpus.vocabulary().answers,
                 answer_list=None if data.answers is None else read_answers(data.answers).answers,
             ),
@@ -110,9 +110,9 @@ class PretrainingTask:
         begun.model.config.visual_feat_distance = settings.objectives.feature_distance
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
         self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
-        validation = choose_families(
+        validation = choose_question_types(
             Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True),
-            data.families,
+            data.question_types,
             name="validation",
         )
         self.training, self.validation = begun.read(
@@ -121,8 +121,8 @@ class PretrainingTask:
             ((*data.questions, *data.captions), (*data.valid_questions, *data.valid_captions)),
         )
         check_several_images(self.training, self.validation)
-        self.exchange = make_exchange(
-            data.exchange, self.training, self.tokenizer, self.answers.answers
+        self.attribute_swap = make_attribute_swap(
+            data.attribute_swap, self.training, self.tokenizer, self.answers.answers
         )
         self.targets = self._find_answers(self.training)
         self.valid_targets = self._find_answers(self.validation)
@@ -158,16 +158,16 @@ class PretrainingTask:
         """Hide words and regions, perhaps of another text and with exchanged values."""
         settings = self.objectives
         # Other texts would only harm the other objectives where matching is not learned.
-        wanted = self.loss_weights["matched"] > 0
-        matched = generator.random() >= settings.mismatch_rate or not wanted
+        spec = self.loss_weights["matched"] > 0
+        matched = generator.random() >= settings.mismatch_rate or not spec
         text = index if matched else other_text(corpus, index, generator)
         input_ids = corpus.token_ids[text]
         regions, boxes = corpus.regions(index)
-        exchange = self.exchange if corpus is self.training else None
-        if exchange is not None:
-            permutation = exchange.draw(generator)
-            input_ids = exchange.words(input_ids, permutation)
-            regions = exchange.regions(regions, permutation)
+        attribute_swap = self.attribute_swap if corpus is self.training else None
+        if attribute_swap is not None:
+            permutation = attribute_swap.draw(generator)
+            input_ids = attribute_swap.words(input_ids, permutation)
+            regions = attribute_swap.regions(regions, permutation)
         words = mask_words(
             input_ids,
             generator,
@@ -189,8 +189,8 @@ class PretrainingTask:
         group = generator.integers(max(1, groups), size=len(regions))
         # A question about another image has no right answer here.
         answer = self._answer(corpus, index, generator) if matched else IGNORE_INDEX
-        if exchange is not None:
-            answer = exchange.answer(answer, permutation)
+        if attribute_swap is not None:
+            answer = attribute_swap.answer(answer, permutation)
         return Item(
             input_ids=words.input_ids,
             labels=words.labels,
@@ -310,7 +310,7 @@ class PretrainingTask:
         """
         rows = min(len(self.validation), limit or len(self.validation))
         order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows]
-        tally = Tally(NAMES)
+        metrics = PretrainingMetrics(NAMES)
         for start in range(0, rows, _VALIDATION_BATCH):
             indices = order[start : start + _VALIDATION_BATCH].tolist()
             generators = [np.random.default_rng([self.seed, index]) for index in indices]
@@ -324,13 +324,13 @@ class PretrainingTask:
             inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
             with torch.inference_mode():
                 output = self.model(**inputs, output_predictions=True)
-            tally.add(output, batch, sources)
-        return tally.scores()
+            metrics.add(output, batch, sources)
+        return metrics.scores()
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForPreTraining)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)
 
 
 def _of_group(values: Tensor, group: Tensor) -> Tensor:

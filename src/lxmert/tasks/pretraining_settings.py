@@ -16,7 +16,7 @@ NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """Corpora of texts about pictures, and the regions of those pictures.
+    """Corpora of texts about images, and the regions of those images.
 
     Attributes:
         questions: JSONL files of questions with answers; a file that is listed twice counts twice.
@@ -27,11 +27,11 @@ class PretrainingData:
         valid_captions: JSONL files of captions for validation.
         answers: list of the answers to predict, such as `all_ans.json`; questions whose answers are
             not in it stay as texts. Absent: those of the start, or all of the training questions.
-        eyes: folder of the extractor that made the stores, to be saved with the model; absent: the
-            model cannot be asked about pictures, only about regions.
-        families: types of questions to train on and to be scored by, such as simple ones first;
+        extractor: folder of the extractor that made the stores, to be saved with the model; absent: the
+            model cannot be asked about images, only about regions.
+        question_types: types of questions to train on and to be scored by, such as simple ones first;
             absent: all. Texts without a type, such as captions, stay.
-        exchange: values of one attribute, such as the colors, that are exchanged for one another at
+        attribute_swap: values of one attribute, such as the colors, that are exchanged for one another at
             random in half of the training examples, so that none is taken for a hint of what it is
             seen with (`tasks.exchange`); absent or empty: none.
     """
@@ -43,9 +43,9 @@ class PretrainingData:
     captions: FileList = ()
     valid_captions: FileList = ()
     answers: File | None = None
-    eyes: File | None = None
-    families: tuple[str, ...] | None = None
-    exchange: tuple[str, ...] = ()
+    extractor: File | None = None
+    question_types: tuple[str, ...] | None = None
+    attribute_swap: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class ObjectiveSettings:
         label_confidence: whether an object or attribute weighs as much as the detector was sure.
         feature_distance: of predicted from true features, `smooth_l1` or `l2`.
         region_losses_over: what the losses of regions are divided by: their `targets`, or all
-            `regions`, as in the code of 2019, whose weights of 1 / 0.15 make up for it.
+            `regions`, as in the code of the original code, whose weights of 1 / 0.15 make up for it.
         answer_choice: which answer of several is trained: the `best` one, or one that is `sampled`
             anew in each epoch, in proportion to the scores.
         colliding_answers: which score counts where two answers are the same in the list: the
-            highest, or the last one, as in the code of 2019.
+            highest, or the last one, as in the code of the original code.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
@@ -149,9 +149,9 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
             "feature_distance": "l2",
             "region_losses_over": "targets",
         },
-        "optim": {"begin_at": {"qa": 0.5}, "schedule": "linear"},
+        "optim": {"start_at": {"qa": 0.5}, "schedule": "linear"},
     },
 }
-"""Parts of recipes by name. `released` does what the code of 2019 did, `paper` what the paper says
+"""Parts of recipes by name. `released` does what the code of the original code did, `paper` what the paper says
 where the two differ, and `default` mends what was wrong; docs/paper.md has the table.
 Source: paper sections 3 and 4; facts of the released code."""

@@ -3,8 +3,8 @@
 import torch
 
 from lxmert.tasks.answering import AnsweringTask
+from lxmert.tasks.custom_data import CustomDataTask
 from lxmert.tasks.detection import DetectionTask
-from lxmert.tasks.own_data import OwnDataTask
 from lxmert.tasks.pairs import PairsTask
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.retrieval import RetrievalTask
@@ -13,7 +13,7 @@ from lxmert.tasks.task import Task
 TASKS: dict[str, type[Task]] = {
     "answering": AnsweringTask,
     "detection": DetectionTask,
-    "own-data": OwnDataTask,
+    "custom": CustomDataTask,
     "pairs": PairsTask,
     "pretraining": PretrainingTask,
     "retrieval": RetrievalTask,
@@ -23,7 +23,7 @@ TASKS: dict[str, type[Task]] = {
 def build_task(name: str, settings: object, *, seed: int) -> Task:
     """Make a task from its settings; the same seed gives the same first weights.
 
-    Own data need preparation: `workflows.training` makes their task.
+    Custom data need preparation: `workflows.training` makes their task.
 
     Args:
         name: key of `TASKS`.

@@ -1,6 +1,6 @@
-"""Finding the caption of a picture and the picture of a caption, by the head of matching.
+"""Finding the caption of an image and the image of a caption, by the head of matching.
 
-A picture is read with its caption and with captions of others; which is its own is learned.
+An image is read with its caption and with captions of others; which is its own is learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from lxmert.metrics.retrieval import CUTS, score_retrieval
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.schema import FloatArray, IntArray
+from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.inputs import File, Files, as_list
-from lxmert.tasks.starting import Wanted, begin
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
@@ -35,7 +35,7 @@ _PAIRS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """Captions, and the regions of their pictures.
+    """Captions, and the regions of their images.
 
     Attributes:
         train: JSONL file, or several, of training captions: `image`, `caption`.
@@ -43,7 +43,7 @@ class RetrievalData:
             work grows with the product.
         regions: region store, or several, of the training images.
         valid_regions: region store, or several, of the validation images.
-        eyes: folder of the extractor that made the stores, to be saved with the model.
+        extractor: folder of the extractor that made the stores, to be saved with the model.
         negatives: captions of other images beside each one.
     """
 
@@ -51,7 +51,7 @@ class RetrievalData:
     valid: Files
     regions: Files
     valid_regions: Files
-    eyes: File | None = None
+    extractor: File | None = None
     negatives: int = 1
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Item(NamedTuple):
 
 
 class RetrievalTask:
-    """Tell the caption of a picture from those of others."""
+    """Tell the caption of an image from those of others."""
 
     settings_type: ClassVar[type] = RetrievalSettings
     best_metric = "mean_recall"
@@ -100,10 +100,10 @@ class RetrievalTask:
             Corpus.read((), captions=as_list(files), strict=True)
             for files in (data.train, data.valid)
         )
-        begun = begin(settings.model, Wanted("retrieval", store, training.texts))
+        begun = initialize(settings.model, ModelSpec("retrieval", store, training.texts))
         self.model: nn.Module = begun.model
         self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
-        self.eyes = load_eyes(data.eyes, store)
+        self.extractor = load_eyes(data.extractor, store)
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
@@ -207,4 +207,4 @@ class RetrievalTask:
     def save(self, folder: Path) -> None:
         """Write the model folder."""
         assert isinstance(self.model, LxmertForImageAndTextRetrieval)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.eyes)
+        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)

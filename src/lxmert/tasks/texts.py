@@ -10,14 +10,14 @@ from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert.data.collate import normalize_boxes
 from lxmert.data.corpus import Corpus
-from lxmert.data.preprocessing import EYES_FOLDER, PreprocessorConfig
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
 from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
 from lxmert.files import write_text
+from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.schema import Example, FloatArray, Regions
-from lxmert.tasks.blind import FILE_NAME as BLIND_NAME
+from lxmert.tasks.baselines import FILE_NAME as BASELINES_NAME
 from lxmert.tasks.inputs import File, Files
-from lxmert.vision.eyes import Eyes, open_eyes
 
 _logger = logging.getLogger(__name__)
 
@@ -27,20 +27,20 @@ class ModelSettings:
     """Sizes of a new model, or the model to start from.
 
     Attributes:
-        start: what the weights are taken from: a model folder, ours or Hugging Face's, a file that
-            the code of 2019 wrote (`.pth`), or the folder of a BERT for the language layers; sizes
+        init_from: what the weights are taken from: a model folder, ours or Hugging Face's, a file that
+            the code of the original code wrote (`.pth`), or the folder of a BERT for the language layers; sizes
             then come from it, and those below do not count, but for numbers of layers beside a
-            BERT and attention heads of a file of 2019, which does not tell them.
+            BERT and attention heads of a file of the original code, which does not tell them.
         tokenizer: folder or `vocab.txt` of the tokenizer; absent: that of the start, or one built
             from the training texts.
-        start_answers: list of the answers that the start was trained with, where its folder or file
+        init_answers: list of the answers that the start was trained with, where its folder or file
             does not name them.
         allow: names of weights, or their beginnings up to a dot, that may be missing in the start
             and so begin at random, or be left over in it.
-        anew: modules of the start that begin at random all the same, such as
+        reinit: modules of the start that begin at random all the same, such as
             `lxmert.encoder.visn_fc.box_fc`, where it has learned to do without what is needed now.
         frozen_first_rows: whether the embeddings of position 0 and segment 0 get no gradient, as in
-            the code of 2019; where everything decays, they do.
+            the code of the original code; where everything decays, they do.
         hidden_size: width of all states.
         num_attention_heads: attention heads in each layer.
         intermediate_size: width inside the feed-forward blocks.
@@ -55,11 +55,11 @@ class ModelSettings:
         ValueError: the heads of a new model cannot share its width.
     """
 
-    start: File | None = None
+    init_from: File | None = None
     tokenizer: File | None = None
-    start_answers: File | None = None
+    init_answers: File | None = None
     allow: tuple[str, ...] = ()
-    anew: tuple[str, ...] = ()
+    reinit: tuple[str, ...] = ()
     frozen_first_rows: bool = False
     hidden_size: int = 768
     num_attention_heads: int = 12
@@ -74,25 +74,25 @@ class ModelSettings:
     def __post_init__(self) -> None:
         heads, width = self.num_attention_heads, self.hidden_size
         # The model's configuration refuses numbers below 1.
-        if self.start is None and min(heads, width) > 0 and width % heads:
+        if self.init_from is None and min(heads, width) > 0 and width % heads:
             raise ValueError(
                 f"model.hidden_size is {width}; expected a multiple of model.num_attention_heads "
                 f"({heads}): change one of them, such as model.num_attention_heads = 1"
             )
 
 
-def refuse_start(settings: ModelSettings) -> None:
+def refuse_initial(settings: ModelSettings) -> None:
     """Refuse what a model that starts from nothing, with eyes of its own, would not read.
 
     Raises:
         ValueError: naming the setting.
     """
-    for name in ("start", "tokenizer", "start_answers", "allow", "anew", "frozen_first_rows"):
+    for name in ("init_from", "tokenizer", "init_answers", "allow", "reinit", "frozen_first_rows"):
         if getattr(settings, name):
             raise ValueError(
                 f"model.{name} is {getattr(settings, name)!r}, but eyes that are trained along "
                 "start from nothing, and so does their model: leave it out, or name eyes that are "
-                "ready with data.eyes"
+                "ready with data.extractor"
             )
 
 
@@ -198,27 +198,27 @@ def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
     return corpus.select(np.sort(drawn))
 
 
-def choose_families(
-    corpus: Corpus, families: Collection[str] | None, *, name: str = "training"
+def choose_question_types(
+    corpus: Corpus, question_types: Collection[str] | None, *, name: str = "training"
 ) -> Corpus:
     """Keep the examples of some types of questions, and those of no type; None leaves all of them.
 
     Raises:
         ValueError: if there is no example of a type.
     """
-    if families is None:
+    if question_types is None:
         return corpus
-    there = corpus.families
-    for family in families:
-        if family not in there:
+    there = corpus.question_types
+    for question_type in question_types:
+        if question_type not in there:
             raise ValueError(
-                f"data.families has {family!r}, of which there is no {name} question; "
+                f"data.question_types has {question_type!r}, of which there is no {name} question; "
                 f"expected some of {[known for known in there if known]}"
             )
-    return corpus.of_families({*families, ""})
+    return corpus.of_question_types({*question_types, ""})
 
 
-def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
+def load_eyes(folder: str | None, store: RegionSource) -> RegionExtractor | None:
     """Load the extractor that made a store, to be saved with the model; None where none is named.
 
     Raises:
@@ -226,16 +226,16 @@ def load_eyes(folder: str | None, store: RegionSource) -> Eyes | None:
     """
     if folder is None:
         return None
-    eyes = open_eyes(folder)
-    check_extractor(store, eyes.fingerprint, f"the eyes in {folder}")
-    return eyes
+    extractor = load_extractor(folder)
+    check_extractor(store, extractor.fingerprint, f"the eyes in {folder}")
+    return extractor
 
 
 def check_extractor(store: RegionSource, fingerprint: str, owner: str) -> None:
-    """Refuse a store that was made by another extractor than `owner` has or expects."""
-    if store.header.extractor != fingerprint:
+    """Refuse a store that was made by another fingerprint than `owner` has or expects."""
+    if store.header.fingerprint != fingerprint:
         raise ValueError(
-            f"the region store {store.folder} was made by extractor {store.header.extractor}, "
+            f"the region store {store.folder} was made by extractor {store.header.fingerprint}, "
             f"but {owner} is extractor {fingerprint}: extract the regions again with those eyes"
         )
 
@@ -249,7 +249,7 @@ def open_stores(regions: Files, valid_regions: Files) -> tuple[RegionSource, Reg
     """
     store, valid_store = open_regions(regions), open_regions(valid_regions)
     owner = f"the maker of the training store {store.folder}"
-    check_extractor(valid_store, store.header.extractor, owner)
+    check_extractor(valid_store, store.header.fingerprint, owner)
     return store, valid_store
 
 
@@ -258,14 +258,14 @@ def save_model(
     model: PreTrainedModel,
     tokenizer: BertTokenizer,
     preprocessor: PreprocessorConfig,
-    eyes: Eyes | None,
-    blind: str = "",
+    extractor: RegionExtractor | None,
+    baselines: str = "",
 ) -> None:
     """Write everything that inference needs into one folder, and `Blind.to_text` if given."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     preprocessor.save(folder)
-    if blind:
-        write_text(folder / BLIND_NAME, blind)
-    if eyes is not None:
-        eyes.save_pretrained(folder / EYES_FOLDER)
+    if baselines:
+        write_text(folder / BASELINES_NAME, baselines)
+    if extractor is not None:
+        extractor.save_pretrained(folder / EXTRACTOR_FOLDER)

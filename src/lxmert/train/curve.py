@@ -1,4 +1,4 @@
-"""The picture of a training run: its losses, and what the validation split says, over the steps."""
+"""The image of a training run: its losses, and what the validation split says, over the steps."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Points = list[tuple[float, float]]
 """(step, value) in the order of the steps."""
 
 _SCALE = 2
-"""The picture is drawn larger and then reduced, which makes lines smooth."""
+"""The image is drawn larger and then reduced, which makes lines smooth."""
 
 _WIDTH, _HEIGHT, _GAP = 1200, 460, 20
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 112, 52, 44
@@ -126,7 +126,7 @@ class _Panel:
         return math.log10(value) if self._log_scale else value
 
     def _place(self, step: float, value: float) -> tuple[float, float]:
-        """Return where a point lies on the picture, before it is enlarged."""
+        """Return where a point lies on the image, before it is enlarged."""
         (left, right), (bottom, top), (low, high) = self._x, self._y, self._range
         across, up = step / self._steps, (self._scaled(value) - low) / (high - low)
         return left + across * (right - left), bottom + up * (top - bottom)

@@ -4,7 +4,7 @@ OUT/recipe.toml      the resolved recipe
 OUT/versions.json    versions of the libraries, commit of the source
 OUT/log.jsonl        losses and metrics
 OUT/tensorboard/     the same for TensorBoard, where it is installed
-OUT/curve.png        the same as a picture, drawn at the end
+OUT/curve.png        the same as an image, drawn at the end
 OUT/checkpoints/     the last two checkpoints
 OUT/best/            the best weights so far, where the recipe evaluates along the way
 OUT/finished.json    the final metrics; written last

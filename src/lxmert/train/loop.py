@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lxmert.files import atomic_path
-from lxmert.tasks.blind import GUESSES
+from lxmert.tasks.baselines import BASELINES
 from lxmert.tasks.task import Batch, Task
 from lxmert.train.curve import draw_curve
 from lxmert.train.folder import (
@@ -84,7 +84,7 @@ class _Run:
 
     def weights(self, step: int) -> dict[str, float]:
         """Return the weight of each objective in a step; 0 before it begins to count."""
-        begins, done = self.recipe.optim.begin_at, step / self.total_steps
+        begins, done = self.recipe.optim.start_at, step / self.total_steps
         weights = self.task.loss_weights
         return {n: weight if done >= begins.get(n, 0) else 0.0 for n, weight in weights.items()}
 
@@ -124,7 +124,7 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
                 _run_steps(run, random_states)
                 metrics = _finish(run)
             except (OSError, SafetensorError) as problem:
-                raise OSError(_tell_stop(run, problem)) from problem
+                raise OSError(_report_stop(run, problem)) from problem
     if run.is_main:
         _logger.info("%s is finished after %d steps", output, run.total_steps)
     return metrics
@@ -346,7 +346,7 @@ def _clip(run: _Run) -> Tensor:
     return norm.to(run.accelerator.device)
 
 
-def _tell_stop(run: _Run, problem: Exception) -> str:
+def _report_stop(run: _Run, problem: Exception) -> str:
     """Say what stopped a run, where it was, and what is left of it."""
     # The message of a worker process is its whole trace, which ends with what happened.
     reason = str(problem).strip().splitlines()[-1]
@@ -354,7 +354,7 @@ def _tell_stop(run: _Run, problem: Exception) -> str:
     return (
         f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
         f"{run.meter.last or 'no losses were read yet'}; the last good checkpoint is "
-        f"{good or 'none'}: mend it, and give the same command again"
+        f"{good or 'none'}: fix it, and give the same command again"
     )
 
 
@@ -437,12 +437,12 @@ def _finish(run: _Run) -> dict[str, float]:
 
 
 def _draw(run: _Run) -> None:
-    """Save the picture of the run."""
+    """Save the image of the run."""
     curve = draw_curve(
         run.report.lines(),
         total_steps=run.total_steps,
         best_metric=run.task.best_metric,
-        marks=GUESSES,
+        marks=BASELINES,
     )
     with atomic_path(run.output / "curve.png") as partial:
         curve.save(partial, format="PNG")

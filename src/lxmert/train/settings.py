@@ -66,7 +66,7 @@ class OptimSettings:
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together; absent: no clipping."""
 
-    begin_at: dict[str, float] = field(default_factory=dict)
+    start_at: dict[str, float] = field(default_factory=dict)
     """Objective -> the share of the run after which it begins to count; until then it weighs 0.
     `{qa = 0.5}` is the paper's pretraining: no answers in its first half."""
 
@@ -105,10 +105,10 @@ class OptimSettings:
             f"optim.warmup_share is {self.warmup_share} and optim.warmup_steps is "
             f"{self.warmup_steps}; expected one of them, a share in [0, 1): try warmup_share = 0.1",
         )
-        for objective, share in self.begin_at.items():
+        for objective, share in self.start_at.items():
             _require(
                 0 <= share < 1,
-                f"optim.begin_at.{objective} is {share}; expected a share of the run in [0, 1): "
+                f"optim.start_at.{objective} is {share}; expected a share of the run in [0, 1): "
                 "try 0.5",
             )
         check_warmup(self, self.steps)
@@ -327,9 +327,9 @@ def check_objectives(optim: OptimSettings, objectives: Collection[str]) -> None:
     Raises:
         ValueError: one of them is unknown.
     """
-    for name in optim.begin_at:
+    for name in optim.start_at:
         if name not in objectives:
-            raise ValueError(f"optim.begin_at: {unknown_name(name, list(objectives))}")
+            raise ValueError(f"optim.start_at: {unknown_name(name, list(objectives))}")
 
 
 @dataclass(frozen=True)

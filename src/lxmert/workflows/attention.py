@@ -24,7 +24,7 @@ def draw_attention(
     Args:
         model: folder or hub name.
         data: JSONL file of questions with answers.
-        images: folder of their pictures.
+        images: folder of their images.
         output: figure to write.
         limit: number of questions, drawn at random with a fixed seed; None means all.
         progress: called with the numbers of questions done and in all.

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.npz import import_npz
-from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_folder, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.regions.published import read_names
 from lxmert.schema import Failure
-from lxmert.vision.published import read_names
 from lxmert.workflows.inspection import NPZ, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import npz_feature_dim, tsv_feature_dim
 
@@ -30,10 +30,10 @@ class Choices:
 
     Attributes:
         answers: list of the model's answers, in any form that `read_answers` knows.
-        heads: number of attention heads, which a file of 2019 does not tell.
+        heads: number of attention heads, which a file of the original code does not tell.
         allow: names of weights that may be left over or stay random; see `load_original`.
         dtype: of stored features, `float32` or `float16`; absent: `float32`.
-        extractor: name of what made the regions: a model refuses those of another. Absent: that
+        fingerprint: name of what made the regions: a model refuses those of another. Absent: that
             of the published files, where the features are as wide as theirs.
         objects: list of the names of objects by id, one a line.
         attributes: the same for attributes.
@@ -43,7 +43,7 @@ class Choices:
     heads: int | None = None
     allow: tuple[str, ...] = ()
     dtype: str | None = None
-    extractor: str | None = None
+    fingerprint: str | None = None
     objects: Path | None = None
     attributes: Path | None = None
 
@@ -97,9 +97,9 @@ def convert(
     is there at once, and finished when it is whole.
 
     Args:
-        source: weights: a parameter file of 2019, or a model folder; regions: a TSV file, a folder
+        source: weights: a parameter file of the original code, or a model folder; regions: a TSV file, a folder
             of .npz or TSV files, or a region store.
-        target: file or folder to write. One that ends in `.pth` becomes a file of 2019, one that
+        target: file or folder to write. One that ends in `.pth` becomes a file of the original code, one that
             ends in `.tsv` a TSV file, any other one a model folder with safetensors or a region
             store.
         choices: absent: nothing is said beyond that.
@@ -181,8 +181,8 @@ def _folder_to_folder(job: Job) -> Converted:
         weights = any(ending in path.suffixes for ending in _OTHER_WEIGHTS)
         if path.is_file() and not weights and not path.name.startswith("."):
             shutil.copyfile(path, target / path.name)
-    if (source / EYES_FOLDER).is_dir():
-        shutil.copytree(source / EYES_FOLDER, target / EYES_FOLDER)
+    if (source / EXTRACTOR_FOLDER).is_dir():
+        shutil.copytree(source / EXTRACTOR_FOLDER, target / EXTRACTOR_FOLDER)
     model.save_pretrained(target)
     return Converted(notes, [])
 
@@ -198,21 +198,23 @@ def _tsv_to_store(job: Job) -> Converted:
     choices = job.choices
     feature_dim = tsv_feature_dim(job.source)
     notes = []
-    extractor = choices.extractor
-    if extractor is None:
+    fingerprint = choices.fingerprint
+    if fingerprint is None:
         if feature_dim != FEATURE_DIM:
             raise ValueError(
                 f"{job.source} has features of {feature_dim} numbers, not the {FEATURE_DIM} of the "
-                "published files: say with --extractor NAME what made them"
+                "published files: say with --fingerprint NAME what made them"
             )
-        extractor = PUBLISHED_EXTRACTOR
-        notes.append(f"taken for regions of {extractor}: say with --extractor if others made them")
+        fingerprint = PUBLISHED_EXTRACTOR
+        notes.append(
+            f"taken for regions of {fingerprint}: say with --fingerprint if others made them"
+        )
     store = import_tsv(
         job.source,
         job.target,
         dtype=_dtype(choices),
         feature_dim=feature_dim,
-        extractor=extractor,
+        fingerprint=fingerprint,
         object_names=None if choices.objects is None else read_names(choices.objects),
         attribute_names=None if choices.attributes is None else read_names(choices.attributes),
         progress=job.progress,
@@ -221,15 +223,15 @@ def _tsv_to_store(job: Job) -> Converted:
 
 
 def _npz_to_store(job: Job) -> Converted:
-    if job.choices.extractor is None:
+    if job.choices.fingerprint is None:
         raise ValueError(
             f"the files in {job.source} do not say what made their regions: say it with "
-            "--extractor NAME"
+            "--fingerprint NAME"
         )
     store = import_npz(
         job.source,
         job.target,
-        extractor=job.choices.extractor,
+        fingerprint=job.choices.fingerprint,
         dtype=_dtype(job.choices),
         feature_dim=npz_feature_dim(job.source),
         progress=job.progress,
@@ -256,16 +258,18 @@ def _dtype(choices: Choices) -> str:
 
 
 CONVERSIONS: dict[tuple[str, str], Conversion] = {
-    ("file of 2019", "folder"): Conversion(_original_to_folder, ("answers", "heads", "allow")),
+    ("file of the original code", "folder"): Conversion(
+        _original_to_folder, ("answers", "heads", "allow")
+    ),
     ("model folder", "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
     ("model folder", ".pth"): Conversion(_folder_to_original, ("allow",)),
     (TSV, "folder"): Conversion(
-        _tsv_to_store, ("dtype", "extractor", "objects", "attributes"), resumes=True
+        _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
     (TSVS, "folder"): Conversion(
-        _tsv_to_store, ("dtype", "extractor", "objects", "attributes"), resumes=True
+        _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
-    (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "extractor"), resumes=True),
+    (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(kind of the source as `recognise` names it, ending of the target or `folder`) -> the way."""

@@ -1,4 +1,4 @@
-"""Scores of a model on questions or statements about pictures, of eyes, and of predictions."""
+"""Scores of a model on questions or statements about images, of eyes, and of predictions."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ from lxmert.data.lines import scan_lines
 from lxmert.data.readers import read_questions
 from lxmert.hub import find_model
 from lxmert.pipeline import LxmertPipeline
+from lxmert.regions.extract import DetectorExtractor
 from lxmert.schema import Example
-from lxmert.tasks.blind import Blind, judge
+from lxmert.tasks.baselines import Baselines, judge
 from lxmert.tasks.detection import score_detector
-from lxmert.tasks.metrics import accuracy_by_family, best_answer
+from lxmert.tasks.metrics import accuracy_by_question_type, best_answer
 from lxmert.tasks.pairs import read_truths, score_truths
 from lxmert.tasks.texts import draw_examples
-from lxmert.vision.extract import RegionExtractor
 from lxmert.workflows.prediction import predict, read_asked
 from lxmert.workflows.submission import Asked, answer_corpus
 
@@ -29,7 +29,7 @@ class AnswerReport(TypedDict):
     """What `evaluate_answers` and `evaluate_predictions` find.
 
     Attributes:
-        accuracy: mean score, `overall` and by family; where no question has one, by the kind of its
+        accuracy: mean score, `overall` and by question type; where no question has one, by the kind of its
             answer: `yes/no`, `number`, `other`.
         question_only: the same for the most frequent answer to the identical question; empty where
             nothing is known of the training questions.
@@ -59,8 +59,8 @@ def evaluate_answers(
     Args:
         model: folder or hub name.
         data: JSONL file of questions with answers.
-        images: folder of the pictures.
-        training: JSONL file of training questions, from which guesses without a picture are
+        images: folder of the images.
+        training: JSONL file of training questions, from which guesses without an image are
             learned; absent: the model folder knows them.
         limit: number of questions, drawn at random with a fixed seed; absent: all.
         progress: called with the numbers of questions done and in all.
@@ -83,8 +83,8 @@ def evaluate_answers(
             "have no answer that the model can give, and count as wrong; the first is "
             f"{unknown[0].text!r}: {dict(unknown[0].answers)}"
         )
-    blind = Blind.load(find_model(model)) if training is None else _learn(training)
-    return _report(examples, predictions, blind, warnings)
+    baselines = Baselines.load(find_model(model)) if training is None else _learn(training)
+    return _report(examples, predictions, baselines, warnings)
 
 
 def evaluate_predictions(
@@ -104,8 +104,8 @@ def evaluate_predictions(
     given = _read_predictions(predictions)
     _check_ids([example.example_id for example in examples], data, given, predictions)
     scored, warnings = _with_answers(examples, data)
-    blind = None if training is None else _learn(training)
-    return _report(scored, [given[example.example_id] for example in scored], blind, warnings)
+    baselines = None if training is None else _learn(training)
+    return _report(scored, [given[example.example_id] for example in scored], baselines, warnings)
 
 
 def evaluate_statements(
@@ -116,13 +116,13 @@ def evaluate_statements(
     limit: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> dict[str, float]:
-    """Let a model judge statements about two pictures each.
+    """Let a model judge statements about two images each.
 
     Args:
         model: folder of a model that judges statements, with its eyes.
         data: JSONL file of statements with answers.
-        images: folder of the pictures.
-        limit: number of examples, a statement with one pair of pictures each, drawn at random with
+        images: folder of the images.
+        limit: number of examples, a statement with one pair of images each, drawn at random with
             a fixed seed; absent: all.
         progress: called with the numbers of examples done and in all.
 
@@ -139,9 +139,9 @@ def evaluate_statements(
     )
 
 
-def evaluate_eyes(eyes: Path, data: Path, images: Path) -> dict[str, float]:
+def evaluate_detector(extractor: Path, data: Path, images: Path) -> dict[str, float]:
     """Score a detector on boxes in COCO's format; `score_detector` says what the scores are."""
-    detector = RegionExtractor.from_pretrained(eyes).detector
+    detector = DetectorExtractor.from_pretrained(extractor).detector
     records = read_coco(data, image_folder=images).records
     return score_detector(detector, records, device="cpu", by_class=True)
 
@@ -154,32 +154,32 @@ def _with_answers(examples: Sequence[Example], data: Path) -> tuple[list[Example
     lost = len(examples) - len(scored)
     if not lost:
         return scored, []
-    told = f"{lost:,} of {len(examples):,} questions of {data} come without answer: not scored"
-    return scored, [told]
+    reported = f"{lost:,} of {len(examples):,} questions of {data} come without answer: not scored"
+    return scored, [reported]
 
 
-def _learn(training: Path) -> Blind:
-    return Blind.learn(read_questions(training))
+def _learn(training: Path) -> Baselines:
+    return Baselines.learn(read_questions(training))
 
 
 def _report(
     examples: Sequence[Example],
     predictions: Sequence[str],
-    blind: Blind | None,
+    baselines: Baselines | None,
     warnings: Sequence[str],
 ) -> AnswerReport:
     """Score the predictions, and the guesses beside them."""
-    if not any(example.family for example in examples):
-        examples = [replace(example, family=_kind(example)) for example in examples]
-    accuracy = accuracy_by_family(examples, predictions)
-    if blind is None:
+    if not any(example.question_type for example in examples):
+        examples = [replace(example, question_type=_kind(example)) for example in examples]
+    accuracy = accuracy_by_question_type(examples, predictions)
+    if baselines is None:
         scores: dict[str, dict[str, float]] = {"question_only": {}, "majority": {}}
         verdict = (
-            "it is not known what guessing without a picture would reach: name the training "
+            "it is not known what guessing without an image would reach: name the training "
             "questions with --training"
         )
     else:
-        scores = blind.scores(examples)
+        scores = baselines.scores(examples)
         verdict = judge(accuracy, scores)
     return {
         "accuracy": accuracy,

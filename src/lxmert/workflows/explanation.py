@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.explain.faithfulness import Faithfulness, Tally, Trial, summarize, tally_batch
+from lxmert.explain.faithfulness import (
+    Faithfulness,
+    FaithfulnessMetrics,
+    Trial,
+    measure_batch,
+    summarize,
+)
 from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
@@ -36,7 +42,7 @@ class Subject(NamedTuple):
         model: folder or hub name.
         data: JSONL file of questions with answers; `boxes` of what they ask about serve the
             pointing game.
-        images: folder of the pictures.
+        images: folder of the images.
         methods: names, or `("all",)`.
         seeds: each of a random ranking.
         limit: number of questions, drawn at random with a fixed seed; None means all.
@@ -100,10 +106,10 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     chosen = {name: METHODS[name] for name in methods}
     vocabulary = AnswerVocabulary(pipeline.answers)
     with path.open("a", encoding="utf-8") as lines:
-        done = sum(tally.questions for tally in tallies)
+        done = sum(metrics.questions for metrics in tallies)
         for batch in stream_batches(pipeline, asked[done:], subject.images):
             trial = _make_trial(pipeline, vocabulary, batch)
-            tallies.append(tally_batch(model, trial, chosen, seeds=subject.seeds, start=done))
+            tallies.append(measure_batch(model, trial, chosen, seeds=subject.seeds, start=done))
             lines.write(json.dumps(_pack(tallies[-1])) + "\n")
             lines.flush()
             done += tallies[-1].questions
@@ -140,11 +146,11 @@ def _make_trial(
     )
 
 
-def _resume(path: Path, arguments: Mapping[str, object]) -> list[Tally]:
+def _resume(path: Path, arguments: Mapping[str, object]) -> list[FaithfulnessMetrics]:
     """Read what an interrupted test found."""
     packed = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
     return [
-        Tally(
+        FaithfulnessMetrics(
             record["questions"],
             np.array(record["correct"]),
             record["pointed"],
@@ -154,9 +160,9 @@ def _resume(path: Path, arguments: Mapping[str, object]) -> list[Tally]:
     ]
 
 
-def _pack(tally: Tally) -> dict[str, object]:
+def _pack(metrics: FaithfulnessMetrics) -> dict[str, object]:
     """Return a tally as JSON values."""
-    return tally._asdict() | {"correct": tally.correct.tolist(), "hits": tally.hits.tolist()}
+    return metrics._asdict() | {"correct": metrics.correct.tolist(), "hits": metrics.hits.tolist()}
 
 
 def _describe(found: Faithfulness) -> Report:

@@ -1,4 +1,4 @@
-"""From a folder of pictures to a region store."""
+"""From a folder of images to a region store."""
 
 import re
 import warnings
@@ -10,30 +10,30 @@ import numpy as np
 from PIL import Image
 
 from lxmert.data.image_folder import IMAGE_ENDINGS, ImageFolder
-from lxmert.data.preprocessing import EYES_FOLDER
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
 from lxmert.hub import find_model
+from lxmert.regions.extract import DetectorExtractor, find_folder
+from lxmert.regions.extractor import RegionExtractor, load_extractor
+from lxmert.regions.inference import Precision
+from lxmert.regions.preprocess import Pixels
+from lxmert.regions.published import load_published_detector, read_names
 from lxmert.schema import Failure, Regions
-from lxmert.vision.extract import RegionExtractor, find_folder
-from lxmert.vision.eyes import Eyes, open_eyes
-from lxmert.vision.inference import Precision
-from lxmert.vision.preprocess import Pixels
-from lxmert.vision.published import load_published_detector, read_names
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How the pictures of a folder are looked at.
+    """How the images of a folder are looked at.
 
     Attributes:
         dtype: of the stored features, `float16` or `float32`.
-        num_regions: how many regions of each picture, or the fewest and the most; absent: as the
+        num_regions: how many regions of each image, or the fewest and the most; absent: as the
             extractor was made.
-        workers: threads that read pictures while the extractor computes.
-        figures: folder for a drawing of each picture with its regions; absent: none is drawn.
+        workers: threads that read images while the extractor computes.
+        figures: folder for a drawing of each image with its regions; absent: none is drawn.
     """
 
     dtype: str = "float16"
@@ -43,47 +43,47 @@ class ExtractionSettings:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"--workers is {self.workers}: at least 1 has to read the pictures")
+            raise ValueError(f"--workers is {self.workers}: at least 1 has to read the images")
 
 
 def extract_folder(
     images: Path,
     output: Path,
-    eyes: Eyes,
+    extractor: RegionExtractor,
     settings: ExtractionSettings | None = None,
     *,
     image_ids: Sequence[str] | None = None,
     progress: Callable[[int, int], None],
 ) -> RegionStore:
-    """Extract the regions of pictures below a folder; an interrupted run is taken up again.
+    """Extract the regions of images below a folder; an interrupted run is taken up again.
 
-    Pictures that cannot be read, or that the extractor refuses, are among the store's `failures`,
+    Images that cannot be read, or that the extractor refuses, are among the store's `failures`,
     and are tried again next time. Besides the memory of the extractor, `reading.MOST_BYTES` are
-    held twice, and for each worker the picture that it reads.
+    held twice, and for each worker the image that it reads.
 
     Args:
-        images: folder of pictures; an image id is the path below it.
+        images: folder of images; an image id is the path below it.
         output: the store.
-        eyes: any extractor; `load_eyes` loads one.
+        extractor: any extractor; `load_extractor` loads one.
         settings: absent: `ExtractionSettings()`.
-        image_ids: the pictures; absent: all that are below the folder.
-        progress: called with the numbers of pictures done and in all.
+        image_ids: the images; absent: all that are below the folder.
+        progress: called with the numbers of images done and in all.
 
     Raises:
-        FileNotFoundError: if the folder holds no picture.
-        FileExistsError: if the store is finished already, and no picture is missing from it.
+        FileNotFoundError: if the folder holds no image.
+        FileExistsError: if the store is finished already, and no image is missing from it.
     """
     settings = settings or ExtractionSettings()
     _check_apart(images, settings.figures)
-    _check_number(eyes, settings.num_regions)
+    _check_number(extractor, settings.num_regions)
     image_ids = find_images(images) if image_ids is None else image_ids
     header = StoreHeader(
-        extractor=eyes.fingerprint,
-        feature_dim=eyes.feature_dim,
+        fingerprint=extractor.fingerprint,
+        feature_dim=extractor.feature_dim,
         dtype=settings.dtype,
-        precision=eyes.precision,
-        object_names=eyes.object_names,
-        attribute_names=eyes.attribute_names,
+        precision=extractor.precision,
+        object_names=extractor.object_names,
+        attribute_names=extractor.attribute_names,
         num_regions=_limits(settings.num_regions),
     )
 
@@ -91,12 +91,12 @@ def extract_folder(
         done = len(image_ids) - len(remaining)
         progress(done, len(image_ids))
         for batch in join_batches(load_ahead(images, remaining, workers=settings.workers)):
-            yield from _look(eyes, batch, settings)
+            yield from _look(extractor, batch, settings)
             done += len(batch)
             progress(done, len(image_ids))
 
     with warnings.catch_warnings():
-        # Reading a picture sets this filter for a moment. Threads would undo that for one another.
+        # Reading an image sets this filter for a moment. Threads would undo that for one another.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return RegionStore.write(output, image_ids, extract, header)
 
@@ -108,23 +108,23 @@ def load_eyes(
     preset: str | None = None,
     objects: Path | None = None,
     attributes: Path | None = None,
-) -> Eyes:
+) -> RegionExtractor:
     """Load eyes to extract with.
 
     Args:
-        path: what `open_eyes` reads; absent: those of the bundled model.
-        precision: as for `open_eyes`.
+        path: what `load_extractor` reads; absent: those of the bundled model.
+        precision: as for `load_extractor`.
         preset: program whose ways the published detector follows; absent: "caffe".
         objects: list of the names of its objects, one a line; absent: the one beside its file.
         attributes: the same for its attributes.
 
     Raises:
-        ValueError: if eyes that know all this themselves are told.
+        ValueError: if eyes that know all this themselves are reported.
     """
     if path is None:
-        path = find_model(None) / EYES_FOLDER
+        path = find_model(None) / EXTRACTOR_FOLDER
     if preset is None and objects is None and attributes is None:
-        return open_eyes(path, precision=precision)
+        return load_extractor(path, precision=precision)
     if find_folder(path) is not None:
         raise ValueError(
             f"{path} says in its configuration how it looks and what it names: --preset, --objects "
@@ -136,15 +136,15 @@ def load_eyes(
         object_names=None if objects is None else read_names(objects),
         attribute_names=None if attributes is None else read_names(attributes),
     )
-    return RegionExtractor(detector, precision=precision)
+    return DetectorExtractor(detector, precision=precision)
 
 
 def find_images(folder: Path) -> list[str]:
-    """Return the sorted paths of all pictures below a folder, relative to it."""
+    """Return the sorted paths of all images below a folder, relative to it."""
     found = sorted(ImageFolder(folder).names)
     if not found:
         endings = " ".join(sorted(IMAGE_ENDINGS))
-        raise FileNotFoundError(f"no picture below {folder}: expected files ending in {endings}")
+        raise FileNotFoundError(f"no image below {folder}: expected files ending in {endings}")
     return found
 
 
@@ -156,10 +156,12 @@ def parse_num_regions(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def _look(eyes: Eyes, batch: Sequence[Loaded], settings: ExtractionSettings) -> Iterator[Extracted]:
-    """Yield the regions of each picture of a batch, in order; draw them first."""
-    pictures = [item for item in batch if not isinstance(item, Failure)]
-    found = iter(_find(eyes, [pixels for _, pixels in pictures], settings))
+def _look(
+    extractor: RegionExtractor, batch: Sequence[Loaded], settings: ExtractionSettings
+) -> Iterator[Extracted]:
+    """Yield the regions of each image of a batch, in order; draw them first."""
+    images = [item for item in batch if not isinstance(item, Failure)]
+    found = iter(_find(extractor, [pixels for _, pixels in images], settings))
     for item in batch:
         if isinstance(item, Failure):
             yield item
@@ -170,26 +172,28 @@ def _look(eyes: Eyes, batch: Sequence[Loaded], settings: ExtractionSettings) -> 
             yield Failure(image_id, f"{image_id}: {regions}")
             continue
         if settings.figures is not None:
-            labels = name_regions(eyes, regions)
+            labels = name_regions(extractor, regions)
             _draw(settings.figures / f"{image_id}.png", pixels, regions, labels)
         yield image_id, regions
 
 
-def _find(eyes: Eyes, pictures: list[Pixels], settings: ExtractionSettings) -> list[Regions | str]:
-    """Return the regions of each picture, or why there are none."""
-    if not pictures:
+def _find(
+    extractor: RegionExtractor, images: list[Pixels], settings: ExtractionSettings
+) -> list[Regions | str]:
+    """Return the regions of each image, or why there are none."""
+    if not images:
         return []
     try:
         found = (
-            eyes(pictures, num_regions=settings.num_regions)
-            if isinstance(eyes, RegionExtractor)
-            else eyes(pictures)
+            extractor(images, num_regions=settings.num_regions)
+            if isinstance(extractor, DetectorExtractor)
+            else extractor(images)
         )
     except ValueError as error:
-        if len(pictures) == 1:
+        if len(images) == 1:
             return [str(error)]
         # One of them is to blame: the others must not suffer.
-        return [item for picture in pictures for item in _find(eyes, [picture], settings)]
+        return [item for image in images for item in _find(extractor, [image], settings)]
     return [_check_finite(regions, settings.dtype) for regions in found]
 
 
@@ -198,20 +202,20 @@ def _check_finite(regions: Regions, dtype: str) -> Regions | str:
     largest = float(np.abs(regions.features).max(initial=0))
     if largest <= float(np.finfo(dtype).max):  # not so for NaN
         return regions
-    return f"it has features up to {largest}, which {dtype} cannot hold: store float32, or mend it"
+    return f"it has features up to {largest}, which {dtype} cannot hold: store float32, or fix it"
 
 
-def name_regions(eyes: Eyes, regions: Regions) -> list[str]:
-    """Name each region by its surest attribute and its object."""
+def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
+    """Name each region by its most confident attribute and its object."""
     if not regions.found:
         return ["whole image"] * len(regions)
-    names = [eyes.object_names[object_id] for object_id in regions.object_ids]
+    names = [extractor.object_names[object_id] for object_id in regions.object_ids]
     if not regions.attribute_ids.shape[1]:
         return names
     best = regions.attribute_scores.argmax(axis=1)[:, None]
     attributes = np.take_along_axis(regions.attribute_ids, best, axis=1)[:, 0]
     return [
-        f"{eyes.attribute_names[attribute]} {name}"
+        f"{extractor.attribute_names[attribute]} {name}"
         for attribute, name in zip(attributes, names, strict=True)
     ]
 
@@ -226,19 +230,19 @@ def _limits(num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None
     return (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
 
 
-def _check_number(eyes: Eyes, num_regions: int | tuple[int, int] | None) -> None:
-    """Refuse a number of regions that these eyes can never have, before the first picture."""
+def _check_number(extractor: RegionExtractor, num_regions: int | tuple[int, int] | None) -> None:
+    """Refuse a number of regions that these eyes can never have, before the first image."""
     if num_regions is None:
         return
-    if not isinstance(eyes, RegionExtractor):
+    if not isinstance(extractor, DetectorExtractor):
         raise ValueError(
-            f"--num-regions is for detectors, and a {type(eyes).__name__} looks at fixed places: "
+            f"--num-regions is for detectors, and a {type(extractor).__name__} looks at fixed places: "
             "leave it out"
         )
-    eyes([], num_regions=num_regions)
+    extractor([], num_regions=num_regions)
 
 
 def _check_apart(images: Path, figures: Path | None) -> None:
-    """Refuse to put drawings where the next run would take them for pictures."""
+    """Refuse to put drawings where the next run would take them for images."""
     if figures is not None and figures.resolve().is_relative_to(images.resolve()):
-        raise ValueError(f"--figures {figures} lies among the pictures: name a folder elsewhere")
+        raise ValueError(f"--figures {figures} lies among the images: name a folder elsewhere")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lxmert.data.preprocessing import EYES_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import describe_store
 from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
 from lxmert.data.tokenizer import TOKENIZER_FILES
@@ -17,10 +17,10 @@ from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import MODELS, find_kind, outline, read_config
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
-from lxmert.vision.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
-from lxmert.vision.configuration import CONFIG_NAME
-from lxmert.vision.extract import RegionExtractor
-from lxmert.vision.eyes import EXTRACTORS, open_eyes
+from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
+from lxmert.regions.configuration import CONFIG_NAME
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.extractor import EXTRACTORS, load_extractor
 from lxmert.workflows.region_files import describe_npz, describe_tsv, has_npz, has_tsv, is_tsv
 
 _GROUPS = {
@@ -43,10 +43,10 @@ _OBJECTIVES = {
     "visual_feat_loss": "features",
     "task_qa": "answers",
 }
-MODEL, ORIGINAL = "model folder", "file of 2019"
+MODEL, ORIGINAL = "model folder", "file of the original code"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
-DETECTOR, EYES, PUBLISHED = "detector folder", "folder of eyes", "published detector"
+DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "folder of eyes", "published detector"
 """Kinds of files that others need by name."""
 
 
@@ -77,7 +77,7 @@ def inspect(path: str | Path) -> Report:
     """Find out what a file or folder is and what is in it.
 
     Args:
-        path: model folder, parameter file of 2019, a detector's folder or published file, region
+        path: model folder, parameter file of the original code, a detector's folder or published file, region
             store, TSV file or folder of .npz or TSV files with regions, or tokenizer.
 
     Raises:
@@ -120,7 +120,7 @@ def recognise(path: Path) -> str:
 
 
 _EXPECTED = (
-    "nothing that is known here: expected a model folder, a parameter file of 2019 such as "
+    "nothing that is known here: expected a model folder, a parameter file of the original code such as "
     "model_LXRT.pth, a detector's folder or published file, a region store, a TSV file or a folder "
     "of .npz or TSV files with regions, or a tokenizer"
 )
@@ -148,7 +148,7 @@ def _recognise_folder(folder: Path) -> str:
             return MODEL
         if model_type not in EXTRACTORS:
             raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
-        return DETECTOR if EXTRACTORS[model_type] is RegionExtractor else EYES
+        return DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else EXTRACTOR
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return "tokenizer"
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
@@ -179,14 +179,14 @@ def _inspect_model(folder: Path) -> Report:
     if kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
     notes += _find_misfit(folder, kind, config, state, ())
-    eyes, eyes_notes = _describe_eyes(folder)
-    facts["eyes"] = eyes
+    extractor, extractor_notes = _describe_extractor(folder)
+    facts["extractor"] = extractor
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Report(str(folder), MODEL, facts, _count(config, state), notes + eyes_notes)
+    return Report(str(folder), MODEL, facts, _count(config, state), notes + extractor_notes)
 
 
 def _inspect_detector(folder: Path) -> Report:
-    extractor = RegionExtractor.from_pretrained(folder)
+    extractor = DetectorExtractor.from_pretrained(folder)
     config = extractor.detector.config
     parameters: dict[str, int] = {}
     for name, parameter in extractor.detector.named_parameters():
@@ -198,20 +198,20 @@ def _inspect_detector(folder: Path) -> Report:
         "attributes": list(extractor.attribute_names),
         "region feature": config.feature_dim,
         "regions at most": config.num_regions,
-        "picture": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
+        "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
     return Report(str(folder), DETECTOR, facts, parameters)
 
 
-def _inspect_eyes(folder: Path) -> Report:
-    eyes = open_eyes(folder)
+def _inspect_extractor(folder: Path) -> Report:
+    extractor = load_extractor(folder)
     facts: dict[str, object] = {
-        "eyes": type(eyes).__name__,
-        "fingerprint": eyes.fingerprint,
-        "objects": list(eyes.object_names),
-        "region feature": eyes.feature_dim,
+        "extractor": type(extractor).__name__,
+        "fingerprint": extractor.fingerprint,
+        "objects": list(extractor.object_names),
+        "region feature": extractor.feature_dim,
     }
-    return Report(str(folder), EYES, facts)
+    return Report(str(folder), EXTRACTOR, facts)
 
 
 def _inspect_published(path: Path) -> Report:
@@ -258,7 +258,7 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
     ORIGINAL: _inspect_original,
     MODEL: _inspect_model,
     DETECTOR: _inspect_detector,
-    EYES: _inspect_eyes,
+    EXTRACTOR: _inspect_extractor,
     PUBLISHED: _inspect_published,
     STORE: _inspect_store,
     TSV: _inspect_tsv,
@@ -270,7 +270,7 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
 
 
 def _read_original(path: Path) -> Original:
-    """Read names and shapes of a file of 2019; its number of heads is left open."""
+    """Read names and shapes of a file of the original code; its number of heads is left open."""
     return from_original(read_weights(path, device="meta"), source=path, num_attention_heads=1)
 
 
@@ -330,17 +330,17 @@ def _find_misfit(
     return ()
 
 
-def _describe_eyes(folder: Path) -> tuple[str, tuple[str, ...]]:
+def _describe_extractor(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Return the fingerprint that a model expects, and what is wrong with the eyes beside it."""
     if not (folder / FILE_NAME).is_file():
         return "not named in this folder", ()
-    expected = PreprocessorConfig.load(folder).extractor
-    if not (folder / EYES_FOLDER).is_dir():
+    expected = PreprocessorConfig.load(folder).fingerprint
+    if not (folder / EXTRACTOR_FOLDER).is_dir():
         return f"{expected}, not in this folder", ()
-    found = open_eyes(folder / EYES_FOLDER).fingerprint
+    found = load_extractor(folder / EXTRACTOR_FOLDER).fingerprint
     if found == expected:
-        return f"{expected}, in {EYES_FOLDER}", ()
-    note = f"{folder / EYES_FOLDER} holds the eyes {found}, but the model expects {expected}"
+        return f"{expected}, in {EXTRACTOR_FOLDER}", ()
+    note = f"{folder / EXTRACTOR_FOLDER} holds the eyes {found}, but the model expects {expected}"
     return expected, (note,)
 
 

@@ -33,7 +33,7 @@ def predict_file(
     Args:
         model: folder or hub name.
         data: JSONL file of questions.
-        images: folder of their pictures.
+        images: folder of their images.
         output: JSONL file to write, under its name only when it is whole.
         progress: called with the numbers of questions done and in all.
         device: where to compute.
@@ -76,29 +76,29 @@ def write_predictions(
 
 
 def read_asked(data: Path, images: Path) -> list[Example]:
-    """Read questions, with the paths of their pictures below the folder.
+    """Read questions, with the paths of their images below the folder.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if there is no question, or a line or a picture of it cannot be used.
+        ValueError: if there is no question, or a line or an image of it cannot be used.
     """
     examples = read_questions(data)
     if not examples:
         raise ValueError(f"{data} holds no question: one JSON object a line is needed")
-    asked = locate_pictures(examples, images, data)
+    asked = locate_images(examples, images, data)
     pair = next((example for example in asked if len(example.image_ids) > 1), None)
     if pair is not None:
         raise ValueError(
-            f"{data}: {pair.text!r} is about two pictures, and this command asks about one at a "
+            f"{data}: {pair.text!r} is about two images, and this command asks about one at a "
             "time: name one with 'image'"
         )
     return asked
 
 
-def locate_pictures(examples: Sequence[Example], images: Path, data: Path) -> list[Example]:
-    """Name the pictures of questions by their paths below a folder.
+def locate_images(examples: Sequence[Example], images: Path, data: Path) -> list[Example]:
+    """Name the images of questions by their paths below a folder.
 
-    A picture may be named as in training: in another case, without its sub-folder, and so on.
+    An image may be named as in training: in another case, without its sub-folder, and so on.
 
     Args:
         examples: the questions.
@@ -107,7 +107,7 @@ def locate_pictures(examples: Sequence[Example], images: Path, data: Path) -> li
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if a picture is not there, or could be several.
+        ValueError: if an image is not there, or could be several.
     """
     folder = ImageFolder(images)
     lost: dict[str, str] = {}
@@ -120,7 +120,7 @@ def locate_pictures(examples: Sequence[Example], images: Path, data: Path) -> li
     if lost:
         detail = next(iter(lost))
         raise ValueError(
-            f"{data}: {len(lost):,} pictures cannot be used, the first is of {lost[detail]!r}: "
+            f"{data}: {len(lost):,} images cannot be used, the first is of {lost[detail]!r}: "
             f"{detail}; every question must be asked: correct the names, or --images"
         )
     return asked
@@ -129,13 +129,13 @@ def locate_pictures(examples: Sequence[Example], images: Path, data: Path) -> li
 def predict(
     pipeline: LxmertPipeline, examples: Sequence[Example], images: Path, progress: Progress
 ) -> list[Answer]:
-    """Return the best answer to each question; each picture is looked at once."""
+    """Return the best answer to each question; each image is looked at once."""
     by_image: dict[str, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
         by_image[example.image_ids[0]].append(index)
     predictions: dict[int, Answer] = {}
-    pictures = ((image_id, images / image_id) for image_id in by_image)
-    for image_id, regions in pipeline.processor.extractor.stream(pictures):
+    paths = ((image_id, images / image_id) for image_id in by_image)
+    for image_id, regions in pipeline.processor.extractor.stream(paths):
         rows = by_image[image_id]
         answers = pipeline.ask_regions(regions, [examples[row].text for row in rows], top_k=1)
         predictions.update((row, ranked[0]) for row, ranked in zip(rows, answers, strict=True))

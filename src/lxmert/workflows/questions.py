@@ -1,4 +1,4 @@
-"""Questions whose answers are known, in batches, each picture being looked at once."""
+"""Questions whose answers are known, in batches, each image being looked at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,8 +11,8 @@ from torch import Tensor
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import LocatedQuestion, read_located_questions
 from lxmert.pipeline import LxmertPipeline
+from lxmert.regions.preprocess import load_image
 from lxmert.schema import Regions
-from lxmert.vision.preprocess import load_image
 
 BATCH = 16
 """Questions that are computed at a time."""
@@ -20,7 +20,7 @@ BATCH = 16
 Progress = Callable[[int, int], None]
 
 SeenQuestion = tuple[LocatedQuestion, Regions]
-"""A question, and what the eyes saw in its picture."""
+"""A question, and what the eyes saw in its image."""
 
 
 Findings = dict[str, dict[str, Any]]
@@ -35,11 +35,11 @@ MISPLACED = "questions take no part in the pointing game: their boxes lie outsid
 def choose_questions(
     data: Path, images: Path, *, limit: int | None
 ) -> tuple[list[LocatedQuestion], int, Findings]:
-    """Return the questions with an answer, those about one picture together.
+    """Return the questions with an answer, those about one image together.
 
     Args:
         data: JSONL file of questions.
-        images: folder of their pictures, by whose paths below it the questions name them then.
+        images: folder of their images, by whose paths below it the questions name them then.
         limit: number of questions, drawn at random with a fixed seed; None means all.
 
     Returns:
@@ -57,8 +57,8 @@ def choose_questions(
     pair = next((row.example for row in asked if len(row.example.image_ids) > 1), None)
     if pair is not None:
         raise ValueError(
-            f"{data}: {pair.example_id} is about two pictures, expected one: only answers about "
-            "one picture can be explained"
+            f"{data}: {pair.example_id} is about two images, expected one: only answers about "
+            "one image can be explained"
         )
     left_out = len(rows) - len(asked)
     cases: _Cases = {UNUSABLE: [], MISPLACED: []}
@@ -129,14 +129,14 @@ def stream_batches(
     """Yield questions in batches, as `choose_questions` ordered them.
 
     Raises:
-        ValueError: if a picture cannot be read.
+        ValueError: if an image cannot be read.
     """
     by_image: dict[str, list[LocatedQuestion]] = {}
     for row in asked:
         by_image.setdefault(row.example.image_ids[0], []).append(row)
-    pictures = ((image_id, images / image_id) for image_id in by_image)
+    paths = ((image_id, images / image_id) for image_id in by_image)
     waiting: list[SeenQuestion] = []
-    for image_id, regions in pipeline.processor.extractor.stream(pictures):
+    for image_id, regions in pipeline.processor.extractor.stream(paths):
         waiting += [(row, regions) for row in by_image[image_id]]
         while len(waiting) >= BATCH:
             yield waiting[:BATCH]

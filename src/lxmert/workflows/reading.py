@@ -1,4 +1,4 @@
-"""Reads the pictures of a folder while the ones before are looked at, in bounded memory."""
+"""Reads the images of a folder while the ones before are looked at, in bounded memory."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -6,23 +6,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Condition
 
+from lxmert.regions.preprocess import Pixels, load_image
 from lxmert.schema import Failure
-from lxmert.vision.preprocess import Pixels, load_image
 
 BATCH = 8
-"""Pictures that the extractor is given at a time; it joins those of similar size."""
+"""Images that the extractor is given at a time; it joins those of similar size."""
 
 MOST_AHEAD = 4 * BATCH
-"""Pictures that are read before the extractor is ready for them."""
+"""Images that are read before the extractor is ready for them."""
 
 MOST_BYTES = 256 << 20
-"""Of pixels that were read ahead, from which on no further picture is begun; also of a batch."""
+"""Of pixels that were read ahead, from which on no further image is begun; also of a batch."""
 
 Loaded = tuple[str, Pixels] | Failure
 
 
 def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Iterator[Loaded]:
-    """Read pictures in threads, in order; one that cannot be read is a `Failure`.
+    """Read images in threads, in order; one that cannot be read is a `Failure`.
 
     Decoding leaves Python's lock, so that threads suffice; processes took longer to hand over the
     pixels than to read them.
@@ -42,7 +42,7 @@ def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Itera
 
 
 class _Reader:
-    """Reads pictures in threads that pause while many bytes wait to be taken."""
+    """Reads images in threads that pause while many bytes wait to be taken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class _Reader:
         self._closed = False
 
     def read(self, number: int, image_id: str) -> Loaded:
-        """Read a picture when there is room, or when it is the next to be taken."""
+        """Read an image when there is room, or when it is the next to be taken."""
         with self._change:
             self._change.wait_for(
                 lambda: self._closed or self._held < MOST_BYTES or number == self._wanted
@@ -65,7 +65,7 @@ class _Reader:
         return loaded
 
     def take(self, future: Future[Loaded]) -> Loaded:
-        """Return the next picture, and make room."""
+        """Return the next image, and make room."""
         loaded = future.result()
         with self._change:
             self._held -= _num_bytes(loaded)
@@ -92,7 +92,7 @@ def _load(folder: Path, image_id: str) -> Loaded:
 
 
 def join_batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
-    """Join pictures until they are many or large."""
+    """Join images until they are many or large."""
     batch: list[Loaded] = []
     for item in loaded:
         batch.append(item)

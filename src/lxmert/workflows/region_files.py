@@ -12,7 +12,7 @@ _START = 1 << 16
 
 
 def is_tsv(path: Path) -> bool:
-    """Return whether a file looks like text with tabs; what is wrong with it is told later."""
+    """Return whether a file looks like text with tabs; what is wrong with it is reported later."""
     with path.open("rb") as file:
         start = file.read(_START)
     return b"\t" in start and b"\0" not in start

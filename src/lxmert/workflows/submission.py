@@ -1,4 +1,4 @@
-"""Answers to whole files, from pictures or from stored regions, in the leaderboards' formats."""
+"""Answers to whole files, from images or from stored regions, in the leaderboards' formats."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -58,8 +58,8 @@ class Asked(NamedTuple):
 
     Attributes:
         data: JSONL file of questions, or of statements about two images.
-        images: folder of the pictures; None where regions are stored.
-        regions: stores of the regions; empty where there are pictures.
+        images: folder of the images; None where regions are stored.
+        regions: stores of the regions; empty where there are images.
         official: the official file, whose ids must all be answered, in its order; None: those of
             `data`.
     """
@@ -98,7 +98,7 @@ def submit(
             model, asked.data, asked.images, output, progress=progress, device=device
         )
     if form != "jsonl" and judges != (form == "nlvr2"):
-        does = "judges statements about two pictures" if judges else "answers questions"
+        does = "judges statements about two images" if judges else "answers questions"
         raise ValueError(
             f"{folder} {does}, which is not what the format {form} is for: take "
             f"{'--format nlvr2' if judges else '--format vqa or gqa'}, or another model"
@@ -141,7 +141,7 @@ def answer_corpus(
 
 
 def judges_statements(folder: Path) -> bool:
-    """Tell whether a model judges statements about two pictures, or answers questions.
+    """Tell whether a model judges statements about two images, or answers questions.
 
     Raises:
         ValueError: if it does neither.
@@ -178,17 +178,17 @@ def _open_images(folder: Path, asked: Asked, device: str) -> Sight:
         ValueError: if the regions are those of other eyes.
     """
     if asked.images is not None:
-        pictures = ImageFolder(asked.images)
+        images = ImageFolder(asked.images)
         extractor = LxmertProcessor.from_pretrained(folder, device=device).extractor
 
         def look(ids: Sequence[str]) -> list[Regions]:
-            names = [pictures.match(image_id).name or image_id for image_id in ids]
-            return extractor([pictures.folder / name for name in names])
+            names = [images.match(image_id).name or image_id for image_id in ids]
+            return extractor([images.folder / name for name in names])
 
-        return Sight(look, lambda name: pictures.match(name).name is None, str(asked.images))
+        return Sight(look, lambda name: images.match(name).name is None, str(asked.images))
     source = open_regions([str(path) for path in asked.regions])
     if (folder / FILE_NAME).is_file():
-        known = PreprocessorConfig.load(folder).extractor
+        known = PreprocessorConfig.load(folder).fingerprint
         check_extractor(source, known, f"the extractor of model {folder}")
     return Sight(
         lambda ids: [source[image_id] for image_id in ids],
@@ -202,7 +202,7 @@ class _Predictor:
 
     def __init__(self, folder: Path, sight: Sight, *, judges: bool, device: str) -> None:
         self.judges, self.device, self.sight = judges, device, sight
-        self.longest = PreprocessorConfig(extractor="").max_text_length
+        self.longest = PreprocessorConfig(fingerprint="").max_text_length
         if (folder / FILE_NAME).is_file():
             self.longest = PreprocessorConfig.load(folder).max_text_length
         self.tokenizer = load_tokenizer(folder)

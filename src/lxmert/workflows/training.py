@@ -1,4 +1,4 @@
-"""One command from a recipe to a trained model; what own data lack is made first, once."""
+"""One command from a recipe to a trained model; what custom data lack is made first, once."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ import torch
 
 from lxmert.data.check import Progress
 from lxmert.tasks.answering import AnsweringSettings
-from lxmert.tasks.blind import GUESSES, judge
+from lxmert.tasks.baselines import BASELINES, judge
+from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
+from lxmert.tasks.custom_files import load_report
 from lxmert.tasks.metrics import OVERALL
-from lxmert.tasks.own_data import OwnDataSettings, OwnDataTask
-from lxmert.tasks.own_files import load_report
 from lxmert.tasks.registry import TASKS, build_task
 from lxmert.tasks.task import Task
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.settings import Recipe, read_recipe
-from lxmert.workflows.own_regions import prepare_regions, region_settings
+from lxmert.workflows.custom_regions import prepare_regions, region_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def read_with_options(
     for name in given:
         if name not in known:
             raise ValueError(
-                f"--{name.replace('_', '-')} is for own data, and {path} is a recipe of the task "
+                f"--{name.replace('_', '-')} is for custom data, and {path} is a recipe of the task "
                 f"{recipe.task}, which has no such setting: leave it out"
             )
     added = [f"data.{name}={str(value).lower()}" for name, value in given.items()]
@@ -76,13 +76,13 @@ def train_recipe(
     metrics = check_finished(recipe, output)
     if metrics is not None:
         return metrics
-    if not isinstance(recipe.settings, OwnDataSettings):
+    if not isinstance(recipe.settings, CustomDataSettings):
         task = build_task(recipe.task, recipe.settings, seed=recipe.seed)
         return train(recipe, task, output, cpu=cpu)
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
     with accelerator.main_process_first():
-        task = _own_data(
+        task = _custom_data(
             recipe, output, device=str(accelerator.device), first=first, progress=progress
         )
     metrics = train(recipe, task, output, cpu=cpu)
@@ -95,22 +95,22 @@ def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
     """Say once more what was trained on, and if nothing was learned."""
     for line in load_report(output).summary():
         _logger.info("%s", line)
-    guesses = {name: {OVERALL: metrics[name]} for name in GUESSES if name in metrics}
-    if len(guesses) == len(GUESSES):
-        warning = judge(metrics, guesses)
+    scores_by_baseline = {name: {OVERALL: metrics[name]} for name in BASELINES if name in metrics}
+    if len(scores_by_baseline) == len(BASELINES):
+        warning = judge(metrics, scores_by_baseline)
         if warning:
             _logger.warning("%s", warning)
 
 
-def _own_data(
+def _custom_data(
     recipe: Recipe, folder: Path, *, device: str, first: bool, progress: Progress
 ) -> Task:
-    """Make the task that own data ask for: with eyes that are there, or to be trained along."""
+    """Make the task that custom data ask for: with eyes that are there, or to be trained along."""
     settings = recipe.settings
-    assert isinstance(settings, OwnDataSettings)
-    if settings.data.eyes is None and settings.model.start is None:
+    assert isinstance(settings, CustomDataSettings)
+    if settings.data.extractor is None and settings.model.init_from is None:
         torch.manual_seed(recipe.seed)
-        return OwnDataTask(
+        return CustomDataTask(
             settings, seed=recipe.seed, folder=folder, first=first, progress=progress
         )
     if first:

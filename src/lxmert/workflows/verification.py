@@ -13,10 +13,10 @@ from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER
 from lxmert.data.tsv import OBJECTS, read_tsv
 from lxmert.model.checkpoints import read_folder, read_weights
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.preprocess import Pixels, load_image
 from lxmert.schema import FloatArray, Regions
 from lxmert.tensor_files import describe_faults, find_faults
-from lxmert.vision.extract import RegionExtractor
-from lxmert.vision.preprocess import Pixels, load_image
 from lxmert.workflows.extraction import load_eyes
 from lxmert.workflows.inspection import (
     DETECTOR,
@@ -131,7 +131,7 @@ def _verify_store(folder: Path, progress: Progress) -> Verdict:
     facts: dict[str, object] = {
         "images": len(store),
         "failed": len(store.failures),
-        "extractor": store.header.extractor,
+        "fingerprint": store.header.fingerprint,
     }
     problems = [
         f"{damage.file}{f', image {damage.image_id!r}' if damage.image_id else ''}: "
@@ -150,7 +150,7 @@ def verify_rows(
         path: the detector.
         images: as for `compare_rows`.
         rows: as for `compare_rows`.
-        preset: as for `load_eyes`.
+        preset: as for `load_extractor`.
         progress: as for `compare_rows`.
 
     Returns:
@@ -163,9 +163,9 @@ def verify_rows(
     kind = recognise(path)
     if kind not in (DETECTOR, PUBLISHED):
         raise ValueError(f"{path} is a {kind}: photos with --images and --rows are for detectors")
-    eyes = load_eyes(path, preset=preset)
-    assert isinstance(eyes, RegionExtractor)
-    photos = compare_rows(eyes, images, rows, progress=progress)
+    extractor = load_eyes(path, preset=preset)
+    assert isinstance(extractor, DetectorExtractor)
+    photos = compare_rows(extractor, images, rows, progress=progress)
     mean = average(photos)
     return {
         "photos": [asdict(photo) for photo in photos],
@@ -176,7 +176,7 @@ def verify_rows(
 
 
 def compare_rows(
-    eyes: RegionExtractor,
+    extractor: DetectorExtractor,
     images: Path,
     rows: Path,
     *,
@@ -185,7 +185,7 @@ def compare_rows(
     """Let eyes look at photos whose regions were published, and compare.
 
     Args:
-        eyes: the detector.
+        extractor: the detector.
         images: folder of the photos; a row belongs to the photo of its name, whatever its ending.
         rows: TSV file of the published rows.
         progress: called with the numbers of rows done and in all.
@@ -204,29 +204,33 @@ def compare_rows(
                 "with all of them"
             )
         pixels = _load(photos[image_id], regions)
-        agreements.append(compare(eyes, image_id, pixels, regions))
+        agreements.append(compare(extractor, image_id, pixels, regions))
         progress(done, len(published))
     if not agreements:
         raise ValueError(f"{rows} has no row: there is nothing to compare with")
     return agreements
 
 
-def compare(eyes: RegionExtractor, image_id: str, pixels: Pixels, regions: Regions) -> Agreement:
+def compare(
+    extractor: DetectorExtractor, image_id: str, pixels: Pixels, regions: Regions
+) -> Agreement:
     """Compare what eyes see in one photo with its published regions.
 
     Args:
-        eyes: the detector.
+        extractor: the detector.
         image_id: of the photo.
         pixels: `[height, width, 3]` uint8 RGB.
         regions: the published ones.
     """
-    (found,) = eyes([pixels], num_regions=min(len(regions), eyes.detector.config.proposals))
+    (found,) = extractor(
+        [pixels], num_regions=min(len(regions), extractor.detector.config.proposals)
+    )
     overlaps = box_arithmetic.iou(regions.boxes, found.boxes)
     equal = float((overlaps.max(axis=1) > EQUAL_IOU).mean())
     inside = box_arithmetic.clip(regions.boxes, regions.image_size).astype(np.float32)
-    (described,) = eyes([pixels], boxes=[inside])
+    (described,) = extractor([pixels], boxes=[inside])
     cosines = _cosines(described.features, regions.features)
-    same_names = len(eyes.object_names) == OBJECTS
+    same_names = len(extractor.object_names) == OBJECTS
     return Agreement(
         image_id,
         regions=equal,

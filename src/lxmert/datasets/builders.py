@@ -1,0 +1,288 @@
+"""The official downloads of each data set -> sentences about images; one generator for each."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from lxmert.datasets import original_files
+from lxmert.datasets.build import Build, Sentence
+from lxmert.datasets.downloads import check_is, read_header
+from lxmert.datasets.images import SUBSETS, captions_file, coco_image, read_coco_images
+from lxmert.datasets.vqa_rule import build_vocabulary, soft_scores
+from lxmert.metrics.fields import Record, int_field, record_field, records_field, text_field
+from lxmert.metrics.files import collect, distinct, read_json_lines, read_list, read_mapping
+from lxmert.metrics.nlvr2 import TRUTHS, sentence_key
+
+
+class Builder(NamedTuple):
+    """How a data set is made.
+
+    Attributes:
+        read: yields its sentences.
+        joined: whether images that COCO and Visual Genome share get COCO's name, and the split of
+            a sentence is that of its image: validation where the image is held out.
+        mixture: whether there are several sources, each with files and answers of its own.
+    """
+
+    read: Callable[[Build], Iterator[Sentence]]
+    joined: bool = False
+    mixture: bool = False
+
+
+def vqa(build: Build) -> Iterator[Sentence]:
+    """VQA v2 as it is fine-tuned: held-out images of val2014 validate, all others train."""
+    yield from vqa_labelled(build)
+    path = _vqa_file(build, "v2_OpenEnded_mscoco_test2015_questions.json", "test2015")
+    for question_id, (image_id, text) in _vqa_questions(path):
+        yield Sentence("vqa", "test", (coco_image("test2015", image_id),), text, question_id, {})
+
+
+def vqa_labelled(build: Build) -> Iterator[Sentence]:
+    """VQA v2, the questions with answers; an answer list is built if none is given."""
+    files = {
+        subset: _vqa_file(build, f"v2_mscoco_{subset}_annotations.json", subset)
+        for subset in SUBSETS
+    }
+    if build.answers is None:
+        build.answers = build_vocabulary(
+            answer
+            for path in files.values()
+            for answer in read_list(path, _majority_answer, member="annotations")
+        )
+    for subset, path in files.items():
+        yield from _vqa_subset(build, subset, path)
+
+
+def _vqa_subset(build: Build, subset: str, annotations: Path) -> Iterator[Sentence]:
+    """The questions of a part of COCO, joined with their annotations."""
+    known = frozenset(build.answers or ())
+
+    def parse(entry: Record) -> tuple[int, tuple[str, dict[str, float]]]:
+        given = [text_field(answer, "answer") for answer in records_field(entry, "answers")]
+        if not given:
+            raise ValueError("'answers' is empty, expected those of ten annotators")
+        scores = soft_scores(given, known)
+        return int_field(entry, "question_id"), (text_field(entry, "answer_type"), scores)
+
+    annotated = collect(read_list(annotations, parse, member="annotations"), annotations)
+    path = _vqa_file(build, f"v2_OpenEnded_mscoco_{subset}_questions.json", subset)
+    for question_id, (image_id, text) in _vqa_questions(path):
+        if question_id not in annotated:
+            build.left_out.add(f"question of {subset} without an annotation", question_id)
+            continue
+        question_type, answers = annotated.pop(question_id)
+        image = coco_image(subset, image_id)
+        split = "valid" if build.minival(image) else "train"
+        yield Sentence("vqa", split, (image,), text, question_id, answers, question_type)
+    for question_id in annotated:
+        build.left_out.add(f"annotation of {subset} without a question", question_id)
+
+
+def _majority_answer(entry: Record) -> str:
+    return text_field(entry, "multiple_choice_answer")
+
+
+def _vqa_questions(path: Path) -> Iterator[tuple[int, tuple[int, str]]]:
+    """Yield the id of each question, with its image and its text."""
+
+    def parse(entry: Record) -> tuple[int, tuple[int, str]]:
+        asked = int_field(entry, "image_id"), text_field(entry, "question")
+        return int_field(entry, "question_id"), asked
+
+    yield from distinct(read_list(path, parse, member="questions"), path)
+
+
+def _vqa_file(build: Build, name: str, subset: str) -> Path:
+    """Return an official file of VQA v2, of the part of COCO that its name says."""
+    path = build.downloads.find(name, fetch="vqa")
+    header = read_header(path, ("info", "data_subtype"))
+    info = header.get("info")
+    version = info.get("version") if isinstance(info, dict) else None
+    check_is(path, version and f"v{str(version).split('.')[0]}", "v2", "VQA")
+    check_is(path, header.get("data_subtype"), subset, "COCO's")
+    return path
+
+
+def gqa(build: Build) -> Iterator[Sentence]:
+    """GQA, balanced: training, validation and testdev questions about Visual Genome's images."""
+    yield from gqa_labelled(build)
+    yield from _gqa_split(build, "testdev", "testdev")
+
+
+def gqa_labelled(build: Build) -> Iterator[Sentence]:
+    """GQA, balanced, the training and validation questions; their answers are the answer list."""
+    found = set()
+    for split, ours in (("train", "train"), ("val", "valid")):
+        for sentence in _gqa_split(build, split, ours):
+            found |= set(sentence.answers or ())
+            yield sentence
+    if build.answers is None:
+        build.answers = sorted(found)
+
+
+def _gqa_split(build: Build, split: str, ours: str) -> Iterator[Sentence]:
+    path = build.downloads.find(f"{split}_balanced_questions.json", fetch="gqa")
+
+    def parse(entry: Record) -> tuple[str, str, str, str]:
+        if "isBalanced" not in entry:
+            raise ValueError("it has no 'isBalanced', so it is no question of GQA's own files")
+        if entry["isBalanced"] is not True:
+            raise ValueError("'isBalanced' is not true: the balanced release is needed, not all")
+        kind = "testdev" if text_field(entry, "imageId").startswith("n") else "train or val"
+        if (kind == "testdev") != (split == "testdev"):
+            raise ValueError(f"its image is of {kind}, but the file is {split}'s by its name")
+        question_type = text_field(record_field(entry, "types"), "structural")
+        image, text = text_field(entry, "imageId"), text_field(entry, "question")
+        return image, text, text_field(entry, "answer"), question_type
+
+    for question_id, (image, text, answer, question_type) in distinct(
+        read_mapping(path, parse), path
+    ):
+        answers = build.single(answer, question_id)
+        yield Sentence("gqa", ours, (image,), text, question_id, answers, question_type)
+
+
+def gqa_submission(build: Build) -> Iterator[Sentence]:
+    """GQA, all questions that a submission answers, without answers."""
+    path = build.downloads.find("submission_all_questions.json", fetch="gqa")
+
+    def parse(entry: Record) -> tuple[str, str]:
+        return text_field(entry, "imageId"), text_field(entry, "question")
+
+    for question_id, (image, text) in read_mapping(path, parse):
+        yield Sentence("gqa", "test", (image,), text, question_id, {})
+
+
+def nlvr2(build: Build) -> Iterator[Sentence]:
+    """NLVR2: whether a statement is true of two images; dev validates, test1 is the test."""
+    for name, split in (("train", "train"), ("dev", "valid"), ("test1", "test")):
+        places = (f"nlvr2/{name}.json", f"nlvr2/data/{name}.json", f"{name}.json")
+        path = build.downloads.find(*places, fetch="nlvr2")
+        examples = distinct(read_json_lines(path, _nlvr2_example), path)
+        for identifier, (text, label) in examples:
+            check_is(path, identifier.split("-")[0], name, "NLVR2's")
+            pair = identifier.rpartition("-")[0]
+            images = (f"{pair}-img0", f"{pair}-img1")
+            answers = {str(TRUTHS[label.lower()]): 1.0}
+            yield Sentence("nlvr2", split, images, text, identifier, answers)
+
+
+def _nlvr2_example(entry: Record) -> tuple[str, tuple[str, str]]:
+    if "identifier" not in entry:
+        raise ValueError("it has no 'identifier', so it is no example of NLVR2's own files")
+    identifier, label = text_field(entry, "identifier"), text_field(entry, "label")
+    sentence_key(identifier)
+    if label.lower() not in TRUTHS:
+        raise ValueError(f"'label' must be True or False, got {label!r}")
+    return identifier, (text_field(entry, "sentence"), label)
+
+
+def coco_captions(build: Build) -> Iterator[Sentence]:
+    """COCO's captions of train2014 and val2014."""
+
+    def parse(entry: Record) -> tuple[int, int, str]:
+        ids = int_field(entry, "id"), int_field(entry, "image_id")
+        return *ids, text_field(entry, "caption")
+
+    for subset in SUBSETS:
+        names = read_coco_images(build.downloads, subset)
+        path = captions_file(build.downloads, subset)
+        for caption_id, image_id, text in read_list(path, parse, member="annotations"):
+            if image_id in names:
+                images = (names[image_id],)
+                yield Sentence("coco-captions", "train", images, text, f"coco-{caption_id}")
+            else:
+                build.left_out.add(f"caption of {subset} without an image in its file", caption_id)
+
+
+def vg_regions(build: Build) -> Iterator[Sentence]:
+    """Visual Genome's region descriptions, as captions of the whole image."""
+
+    def parse(entry: Record) -> list[tuple[int, int, str]]:
+        return [
+            (int_field(region, "region_id"), _vg_image(region, entry), text_field(region, "phrase"))
+            for region in records_field(entry, "regions")
+        ]
+
+    path = build.downloads.find("region_descriptions.json", fetch="vg-regions")
+    for region_id, image, text in chain.from_iterable(read_list(path, parse)):
+        yield Sentence("vg-regions", "train", (str(image),), text, f"vg-{region_id}")
+
+
+def vg_qa(build: Build) -> Iterator[Sentence]:
+    """Visual Genome's questions and answers."""
+
+    def parse(entry: Record) -> list[tuple[int, int, str, str]]:
+        return [
+            (int_field(pair, "qa_id"), _vg_image(pair, entry), *_question_and_answer(pair))
+            for pair in records_field(entry, "qas")
+        ]
+
+    path = build.downloads.find("question_answers.json", fetch="vg-qa")
+    for qa_id, image, text, answer in chain.from_iterable(read_list(path, parse)):
+        answers = build.single(answer, qa_id)
+        yield Sentence("vg-qa", "train", (str(image),), text, f"vg-{qa_id}", answers)
+
+
+def visual7w(build: Build) -> Iterator[Sentence]:
+    """Visual7W's telling questions, a part of Visual Genome's; those of its test are left out."""
+
+    def parse(entry: Record) -> tuple[int, str, list[tuple[int, str, str, str]]]:
+        pairs = [
+            (int_field(pair, "qa_id"), *_question_and_answer(pair), text_field(pair, "type"))
+            for pair in records_field(entry, "qa_pairs")
+        ]
+        return int_field(entry, "image_id"), text_field(entry, "split"), pairs
+
+    path = build.downloads.find("dataset_v7w_telling.json", fetch="visual7w")
+    check_is(
+        path, read_header(path, ("dataset",)).get("dataset"), "visual7w-telling", "the data set"
+    )
+    for image, split, pairs in read_list(path, parse, member="images"):
+        for qa_id, text, answer, question_type in pairs:
+            if split == "test":
+                build.left_out.add("question of Visual7W's test", qa_id)
+                continue
+            answers = build.single(answer, qa_id)
+            images = (str(image),)
+            yield Sentence(
+                "visual7w", "train", images, text, f"v7w-{qa_id}", answers, question_type
+            )
+
+
+def _vg_image(entry: Record, parent: Record) -> int:
+    """Return the image of a region or question; some releases name it in the parent only."""
+    if "image_id" in entry:
+        return int_field(entry, "image_id")
+    return int_field(parent, "image_id" if "image_id" in parent else "id")
+
+
+def _question_and_answer(pair: Record) -> tuple[str, str]:
+    return text_field(pair, "question"), text_field(pair, "answer")
+
+
+def pretraining(build: Build) -> Iterator[Sentence]:
+    """The whole mixture: captions, region descriptions and three question sets."""
+    for read in (coco_captions, vg_regions, vqa_labelled, gqa_labelled, vg_qa):
+        # The scores of VQA are those of its own answer list, whatever list is pretrained.
+        part = Build(build.downloads, build.minival, left_out=build.left_out)
+        yield from read(part)
+
+
+BUILDERS = {
+    "vqa": Builder(vqa),
+    "gqa": Builder(gqa),
+    "gqa-submission": Builder(gqa_submission),
+    "nlvr2": Builder(nlvr2),
+    "coco-captions": Builder(coco_captions, joined=True),
+    "vg-regions": Builder(vg_regions, joined=True),
+    "vg-qa": Builder(vg_qa, joined=True),
+    "visual7w": Builder(visual7w, joined=True),
+    "pretraining": Builder(pretraining, joined=True, mixture=True),
+    "original-vqa": Builder(original_files.vqa),
+    "original-gqa": Builder(original_files.gqa),
+    "original-nlvr2": Builder(original_files.nlvr2),
+    "original-pretraining": Builder(original_files.pretraining, mixture=True),
+}
+"""Data sets by the name that `lxmert data build` knows."""

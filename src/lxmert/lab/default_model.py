@@ -1,0 +1,350 @@
+"""The bundled default: its folder, its model card and the example images, from a finished run.
+
+`make default-model` runs the stages and ends here: `python -m lxmert.lab.default_model RUN`.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lxmert.data.readers import read_questions
+from lxmert.explain.figures import save_image
+from lxmert.pipeline import LxmertPipeline
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.schema import Example
+from lxmert.tasks.metrics import OVERALL, best_answer
+
+MODEL_FOLDER = Path("src/lxmert/default")
+EXAMPLES_FOLDER = Path("examples")
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "extractor/config.json",
+    "extractor/model.safetensors",
+)
+FIGURE = Path("docs/answer.png")
+NUM_SCENES, QUESTIONS_PER_SCENE = 6, 4
+EXAMPLE_QUESTION_TYPES = (
+    "what",
+    "color",
+    "size",
+    "material",
+    "count",
+    "exist",
+    "place",
+    "relation",
+)
+"""What a first look at an image asks."""
+BALL_QUESTION = "What color is the ball?"
+
+_OBJECTIVES = {
+    "mask_lm": "masked words",
+    "matched": "text and image match",
+    "obj": "masked regions: object class",
+    "attr": "masked regions: attributes (color, size, material)",
+    "qa": "question answering",
+}
+
+_CARD = """\
+---
+license: apache-2.0
+pipeline_tag: visual-question-answering
+library_name: lxmert
+---
+
+# The bundled model of `lxmert`
+
+Answers questions about images of the miniature world of `lxmert.lab.scenes`: rendered everyday things
+on a table. It is a small LXMERT (Tan & Bansal, EMNLP 2019) with its own region detector, made to
+show the whole system at work without any download. It knows nothing of photographs; for images
+unlike its world, and for words that it has never read, it answers with a warning.
+
+- **Objects**: {objects}
+- **Attributes**: {attributes}
+- **Answers**: {answers}
+- **Size**: {parameters:.1f} M parameters in the model, {eyes:.1f} M in the detector; {size:.1f} MB.
+
+## How it was made
+
+`make default-model` makes it from nothing, in stages that resume: render scenes, train the
+detector (`src/lxmert/recipes/lab/scenes-detector.toml`), extract regions, pretrain with all five objectives
+(`src/lxmert/recipes/lab/scenes-pretraining.toml`), fine-tune on simple questions, on what two objects share,
+on whether they share it, on places, on these and relations, on relations and what is the same by
+themselves, on what takes several steps
+(`src/lxmert/recipes/lab/scenes-simple.toml`, `-share`, `-same`, `-places`, `-two-objects`, `-relations`, `-steps`)
+and on all questions (`src/lxmert/recipes/lab/scenes-answering.toml`), evaluate.
+Training, validation and test scenes share no image; the test scenes guided no choice.
+Compositional scenes hold only pairs of color and object that no other scene shows and no text of
+the training set names. While all questions are learned, colors are exchanged for one another at
+random (`data.attribute_swap`), which makes up such pairs, too, from the regions of things in other
+colors.
+One run, seed {seed}, on {cores} cores without a GPU; commits of its stages: {commits}.
+
+## Answers on unseen scenes
+
+Accuracy on {count:,} questions about {images:,} test scenes, from pixels with the model's own
+detector. The question-only baseline is the majority answer in training to the identical question, else to its
+question type.
+
+    lxmert evaluate src/lxmert/default --data {run}/scenes/test/questions.jsonl \\
+        --images {run}/scenes/test/images \\
+        --training {run}/scenes/train/questions.jsonl
+
+The last column is that of {unseen_count:,} questions about compositional scenes
+(`{run}/scenes/compositional`, by the same command).
+
+| question type | accuracy | question-only baseline | compositional scenes |
+|---|---|---|---|
+{question_types}
+
+## Statements about two images
+
+Another model, which `make default-model` trains from this one (`src/lxmert/recipes/lab/scenes-pairs.toml`) and
+does not bundle, judged {statements:,} statements about four pairs of test scenes each: accuracy
+{pairs_accuracy:.1%}, where a constant guess gets {pairs_majority:.1%}; all four pairs right for
+{pairs_consistency:.1%} of the statements.
+
+    lxmert evaluate {run}/pairs --data {run}/scenes/test/pairs.jsonl \\
+        --images {run}/scenes/test/images
+
+## Eyes on unseen scenes
+
+    lxmert evaluate src/lxmert/default/extractor --data {run}/scenes/test/objects.json \\
+        --images {run}/scenes/test/images
+
+| of the true objects that are at least 40 % visible | share | compositional scenes |
+|---|---|---|
+{detector}
+
+## The five objectives of pretraining
+
+Validation pairs with fixed masks, after pretraining and before fine-tuning (the last line of
+`{run}/pretrained/log.jsonl`). Chance is the share of the most frequent target.
+
+| objective | accuracy | chance |
+|---|---|---|
+{objectives}
+
+Masked regions, feature regression: smooth-L1 distance {feat_error:.4f}, against {feat_chance:.4f}
+for the mean feature.
+
+## Speed
+
+    python benchmarks/ask.py --model {run}/answering --image IMAGE
+
+Medians of several runs on {cores} cores of the machine that made the model.
+
+| | seconds |
+|---|---|
+| `lxmert ask`, the whole cold command | {cold:.1f} |
+| answering after loading, from pixels | {warm:.3f} |
+| `lxmert --help`, above a bare interpreter | {help:.2f} |
+
+## Limits
+
+Weakest are {weakest}.
+Of the questions about pairs of color and object that no training scene showed, {compositional:.1%}
+are answered rightly; the eyes name {unseen_object:.1%} of these objects, and {seen_object:.1%} of
+the others.
+
+One random seed. Questions follow the phrasings of `lxmert.lab.scenes.questions`; other words and longer
+sentences are not understood. An object that is mostly hidden may be missed, and then it is not
+counted.
+"""
+
+
+def build(run: Path) -> None:
+    """Copy the finished model into the package; write its card, the examples and the figure.
+
+    Args:
+        run: folder of `make default-model`.
+    """
+    for name in MODEL_FILES:
+        target = MODEL_FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / "answering" / name, target)
+    (MODEL_FOLDER / "README.md").write_text(write_card(run), encoding="utf-8")
+    write_examples(run / "scenes" / "test", EXAMPLES_FOLDER)
+    explanation = LxmertPipeline.from_pretrained().explain(
+        EXAMPLES_FOLDER / "scene.png", BALL_QUESTION
+    )
+    save_image(explanation.draw(), FIGURE)
+
+
+def write_card(run: Path) -> str:
+    """Return the model card, every number of which is read from the files of the run."""
+    pipeline = LxmertPipeline.from_pretrained(run / "answering")
+    answers = _read_json(run / "evaluation.json")
+    compositional = _read_json(run / "compositional-evaluation.json")
+    pairs = _read_json(run / "pairs-evaluation.json")
+    examples = read_questions(run / "scenes" / "test" / "pairs.jsonl")
+    detector_reports = [
+        _read_json(run / f"{split}detector-evaluation.json") for split in ("", "compositional-")
+    ]
+    pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
+    extractor = pipeline.processor.extractor
+    assert isinstance(extractor, DetectorExtractor)
+    timing = _read_json(run / "timing.json")
+    recipe = tomllib.loads((run / "answering" / "recipe.toml").read_text(encoding="utf-8"))
+    size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
+    return _CARD.format(
+        run=run,
+        cores=os.cpu_count(),
+        seed=recipe["seed"],
+        commits=", ".join(_commits(run)),
+        cold=timing["ask_cold"],
+        warm=timing["ask_warm"],
+        help=timing["help"] - timing["python"],
+        objects=", ".join(extractor.object_names),
+        attributes=", ".join(extractor.attribute_names),
+        answers=", ".join(pipeline.answers),
+        parameters=sum(p.numel() for p in pipeline.model.parameters()) / 1e6,
+        detector_reports=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
+        size=size / 1e6,
+        count=answers["count"],
+        images=len(_read_json(run / "scenes" / "test" / "objects.json")["images"]),
+        question_types="\n".join(
+            f"| {question_type} | {score:.1%} | {answers['question_only'][question_type]:.1%} "
+            f"| {compositional['accuracy'][question_type]:.1%} |"
+            for question_type, score in answers["accuracy"].items()
+        ),
+        weakest=_weakest(answers["accuracy"]),
+        compositional=compositional["accuracy"][OVERALL],
+        unseen_count=compositional["count"],
+        statements=len(examples) // 4,
+        pairs_accuracy=pairs["accuracy"],
+        pairs_majority=pairs["majority"],
+        pairs_consistency=pairs["consistency"],
+        detector=_detector_rows(*detector_reports),
+        seen_object=detector_reports[0]["object"],
+        unseen_object=detector_reports[1]["object"],
+        objectives="\n".join(
+            f"| {title} | {pretraining[f'{name}_accuracy']:.1%} "
+            f"| {pretraining[f'{name}_chance']:.1%} |"
+            for name, title in _OBJECTIVES.items()
+        ),
+        feat_error=pretraining["feat_error"],
+        feat_chance=pretraining["feat_chance"],
+    )
+
+
+def _commits(run: Path) -> list[str]:
+    """Return the commits at which the stages were made, in their order, each once."""
+    stages = (
+        "extractor", "pretrained", "simple", "share", "same", "places", "two-objects",
+        "relations", "steps", "answering"
+    )  # fmt: skip
+    versions = (_read_json(run / stage / "versions.json") for stage in stages)
+    return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
+
+
+def _weakest(accuracy: dict[str, float]) -> str:
+    """Name the three question types that are answered worst."""
+    question_types = [name for name in accuracy if name != OVERALL]
+    worst = sorted(question_types, key=accuracy.__getitem__)[:3]
+    first, second, third = (
+        f"`{question_type}` ({accuracy[question_type]:.1%})" for question_type in worst
+    )
+    return f"{first}, {second} and {third}"
+
+
+def _detector_rows(test: dict[str, float], compositional: dict[str, float]) -> str:
+    titles = {
+        "recall": "found at IoU 0.5 within the regions returned",
+        "object": "class of the nearest region right",
+    }
+    for name in test:
+        if name.startswith("attribute_"):
+            titles[name] = f"its {name.removeprefix('attribute_')} right"
+    rows = [
+        f"| {title} | {test[name]:.1%} | {compositional[name]:.1%} |"
+        for name, title in titles.items()
+    ]
+    handed = "regions returned per image"
+    return "\n".join(
+        [*rows, f"| {handed} | {test['num_regions']:.1f} | {compositional['num_regions']:.1f} |"]
+    )
+
+
+def write_examples(scenes: Path, folder: Path) -> None:
+    """Write six scenes with four questions each: `scene.png` has one ball, the rest is random.
+
+    Questions are drawn without a look at what the model answers; `questions.jsonl` has the truth.
+    """
+    generator = np.random.default_rng(24)
+    by_image: dict[str, list[Example]] = {}
+    for example in read_questions(scenes / "questions.jsonl"):
+        if example.question_type in EXAMPLE_QUESTION_TYPES:
+            by_image.setdefault(example.image_ids[0], []).append(example)
+    first, ball_color = _find_one_ball(scenes)
+    others = [image for image in by_image if image != first]
+    chosen = [first, *generator.choice(others, size=NUM_SCENES - 1, replace=False).tolist()]
+    asked = {image: _draw_questions(by_image[image], generator) for image in chosen}
+    ball = Example("ball", BALL_QUESTION, (first,), {ball_color: 1.0}, "color")
+    asked[first] = [ball, *(e for e in asked[first] if e.question_type != "color")]
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, image in enumerate(chosen):
+        name = "scene.png" if number == 0 else f"scene-{number}.png"
+        shutil.copyfile(scenes / "images" / image, folder / name)
+        for example in asked[image][:QUESTIONS_PER_SCENE]:
+            answer = best_answer(example.answers)
+            row = {"image": name, "question": example.text, "answer": answer}
+            rows.append(json.dumps(row | {"question_type": example.question_type}))
+    (folder / "questions.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _find_one_ball(scenes: Path) -> tuple[str, str]:
+    """Find the first image with one ball among five or more objects, none of them much hidden.
+
+    Returns:
+        The image's name and the color of the ball.
+    """
+    content = _read_json(scenes / "objects.json")
+    ball = next(c["id"] for c in content["categories"] if c["name"] == "ball")
+    for image in content["images"]:
+        objects = [o for o in content["annotations"] if o["image_id"] == image["id"]]
+        balls = [o for o in objects if o["category_id"] == ball]
+        if len(balls) == 1 and len(objects) >= 5 and min(o["visible"] for o in objects) > 0.7:
+            colors = content["attribute_groups"]["color"]
+            return image["file_name"], next(a for a in balls[0]["attributes"] if a in colors)
+    raise ValueError(f"no scene in {scenes} has exactly one ball: make more scenes")
+
+
+def _draw_questions(examples: Sequence[Example], generator: np.random.Generator) -> list[Example]:
+    """Draw one question of each question type about an image, the question types in random order."""
+    by_question_type: dict[str, list[Example]] = {}
+    for example in examples:
+        by_question_type.setdefault(example.question_type, []).append(example)
+    return [
+        by_question_type[question_type][
+            int(generator.integers(len(by_question_type[question_type])))
+        ]
+        for question_type in generator.permutation(sorted(by_question_type))
+    ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _last_metrics(path: Path) -> dict[str, float]:
+    """Return the last evaluation in the log of a training run."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    metrics: dict[str, float] = [row["metrics"] for row in rows if "metrics" in row][-1]
+    return metrics
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))

@@ -1,0 +1,87 @@
+"""Captions of a scene: its objects in groups, where one lies from another, what two share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lxmert.lab.scenes.descriptions import (
+    Description,
+    Thing,
+    describe,
+    fitting,
+    phrase,
+    pick,
+    shuffled,
+    with_article,
+)
+from lxmert.lab.scenes.programs import SIDES, clear, lies
+from lxmert.lab.scenes.relations import SHARED, SIDE_WORDS
+from lxmert.lab.scenes.vocabulary import NUMBERS
+
+FORMS = ("{}", "an image of {}", "{} on a table", "we see {}", "look at {}")
+
+_ASPECTS = ("size", "color", "material", "name")
+_LISTED, _PLACED = 0.55, 0.30
+"""Shares of captions that list groups, and that say where one thing lies from another."""
+
+
+def caption(things: Sequence[Thing], generator: np.random.Generator) -> str:
+    """Say something true about a scene."""
+    chance = generator.random()
+    text = None
+    if len(things) > 1 and chance > _LISTED:
+        first, second = shuffled(generator, things)[:2]
+        placed = chance < _LISTED + _PLACED
+        text = (_place if placed else _share)(first, second, generator)
+    return pick(generator, FORMS).format(text or _list(things, generator))
+
+
+def _list(things: Sequence[Thing], generator: np.random.Generator) -> str:
+    """Name one to three groups of objects, with their numbers; no object is in two of them."""
+    parts: list[str] = []
+    reported: list[Thing] = []
+    for thing in shuffled(generator, things)[: int(generator.integers(1, 4))]:
+        description = _random_description(thing, generator)
+        group = fitting(things, description)
+        if any(member in reported for member in group):
+            continue
+        reported += group
+        text = phrase(description, generator, many=len(group) > 1)
+        parts.append(f"{NUMBERS[len(group)]} {text}" if len(group) > 1 else with_article(text))
+    parts = parts or ["an empty table"]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _place(first: Thing, second: Thing, generator: np.random.Generator) -> str | None:
+    """Say where one thing lies from another; None where that is not clear."""
+    side = pick(generator, SIDES)
+    if not clear(first, side, second):
+        return None
+    if not lies(first, side, second):
+        first, second = second, first
+    words = pick(generator, SIDE_WORDS[side])
+    one, other = (_mention(thing, generator) for thing in (first, second))
+    return f"{one} {words} {other}"
+
+
+def _share(first: Thing, second: Thing, generator: np.random.Generator) -> str | None:
+    """Say what two things have in common, without the value; None where that is nothing."""
+    shared = [aspect for aspect in SHARED if getattr(first, aspect) == getattr(second, aspect)]
+    if not shared:
+        return None
+    aspect = pick(generator, shared)
+    one, other = (_mention(thing, generator, without=aspect) for thing in (first, second))
+    return f"{one} and {other} of the same {aspect}"
+
+
+def _mention(thing: Thing, generator: np.random.Generator, *, without: str = "") -> str:
+    """Name a thing, perhaps with an adjective."""
+    others = [aspect for aspect in _ASPECTS[:3] if aspect != without]
+    aspects = ["name", *shuffled(generator, others)[: int(generator.integers(0, 3))]]
+    return with_article(phrase(describe(thing, aspects), generator))
+
+
+def _random_description(thing: Thing, generator: np.random.Generator) -> Description:
+    """Describe an object by a random, non-empty choice of its aspects."""
+    chosen = [aspect for aspect in _ASPECTS if generator.random() < 0.4]
+    return describe(thing, chosen or [pick(generator, _ASPECTS)])

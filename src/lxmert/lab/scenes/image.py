@@ -1,0 +1,150 @@
+"""A scene as seen: the image, and exact labels of what is visible in it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.lab.scenes.descriptions import Thing
+from lxmert.lab.scenes.layout import MAX_OBJECTS, MIN_OBJECTS, Layout, SceneObject, sample_layout
+from lxmert.lab.scenes.render import SIZE, Hits, pixel_rays, render, trace
+from lxmert.lab.scenes.vocabulary import HELD_OUT, SEEN, Pairs
+
+SPLITS: dict[str, Pairs] = {"train": SEEN, "valid": SEEN, "test": SEEN, "compositional": HELD_OUT}
+"""Split -> the pairs of color and object name in it; no two splits share a scene."""
+
+MIN_VISIBLE, MIN_PIXELS = 0.4, 45
+"""An object of which less is seen (share of its outline, pixels) is taken off the table."""
+
+
+@dataclass(frozen=True)
+class VisibleObject:
+    """An object with what is seen of it.
+
+    Attributes:
+        thing: its labels and place.
+        box: `(x1, y1, x2, y2)` around its visible pixels.
+        visible: share of its outline within the image that no other object hides, in `(0, 1]`.
+        pixels: number of its visible pixels.
+    """
+
+    thing: SceneObject
+    box: tuple[int, int, int, int]
+    visible: float
+    pixels: int
+
+    def as_thing(self) -> Thing:
+        """Return what texts know of the object."""
+        thing, (x1, _, x2, _) = self.thing, self.box
+        return Thing(
+            name=thing.name,
+            color=thing.color,
+            size=thing.size,
+            material=thing.material,
+            across=(x1 + x2) / 2,
+            depth=thing.z,
+        )
+
+
+@dataclass(frozen=True)
+class SceneImage:
+    """A rendered scene: `[SIZE, SIZE, 3]` uint8 sRGB pixels; its objects, nearest first."""
+
+    pixels: npt.NDArray[np.uint8]
+    objects: tuple[VisibleObject, ...]
+
+
+def make_image(
+    split: str,
+    index: int,
+    *,
+    seed: int,
+    fewest: int = MIN_OBJECTS,
+    most: int = MAX_OBJECTS,
+) -> SceneImage:
+    """Make image `index` of a split; the same arguments give the same image everywhere.
+
+    Args:
+        split: key of `SPLITS`.
+        index: number of the image, from 0.
+        seed: another seed makes other images; from 0.
+        fewest: number of objects to put on the table at least, before the hidden ones are taken
+            off again.
+        most: number of objects at most.
+
+    Raises:
+        ValueError: for an unknown split, a negative number, or objects that no table holds.
+    """
+    layout, objects, hits, generator = _set_table(split, index, seed, fewest, most)
+    return SceneImage(render(layout, hits, generator), look(objects, hits))
+
+
+def see_objects(split: str, index: int, *, seed: int) -> tuple[VisibleObject, ...]:
+    """Return the objects of the image that `make_image` makes, without painting it."""
+    _, objects, hits, _ = _set_table(split, index, seed, MIN_OBJECTS, MAX_OBJECTS)
+    return look(objects, hits)
+
+
+def check_objects(fewest: int, most: int) -> None:
+    """Refuse numbers of objects that no table holds.
+
+    Raises:
+        ValueError: naming the valid range.
+    """
+    if not 1 <= fewest <= most <= MAX_OBJECTS:
+        raise ValueError(
+            f"{fewest} to {most} objects were asked for: a table holds 1 to {MAX_OBJECTS}, "
+            "the first number not above the second"
+        )
+
+
+def _set_table(
+    split: str, index: int, seed: int, fewest: int, most: int
+) -> tuple[Layout, tuple[SceneObject, ...], Hits, np.random.Generator]:
+    """Draw a scene, and take from the table what cannot be seen well enough."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if index < 0 or seed < 0:
+        raise ValueError(f"index {index} and seed {seed} must not be negative")
+    check_objects(fewest, most)
+    generator = np.random.default_rng([seed, list(SPLITS).index(split), index])
+    layout = sample_layout(generator, pairs=SPLITS[split], fewest=fewest, most=most)
+    origin = np.array(layout.camera.position, dtype=np.float32)[:, None]
+    hits = trace(layout.objects, origin, pixel_rays(layout))
+    kept = well_visible(hits)
+    objects = tuple(layout.objects[number] for number in kept)
+    return replace(layout, objects=objects), objects, hits.keep(kept), generator
+
+
+def well_visible(hits: Hits) -> list[int]:
+    """Choose the objects that stay: the least visible one goes until all are seen well enough."""
+    kept = list(range(len(hits.depths)))
+    outlines = np.isfinite(hits.depths).sum(1)
+    while kept:
+        visible = _count_visible(hits.keep(kept))
+        shares = visible / np.maximum(outlines[kept], 1)
+        shares[visible < MIN_PIXELS] = 0
+        if shares.min() >= MIN_VISIBLE:
+            break
+        kept.pop(int(shares.argmin()))
+    return kept
+
+
+def _count_visible(hits: Hits) -> npt.NDArray[np.int64]:
+    """Return the number of pixels in which each object is the first one met."""
+    first, _ = hits.nearest()
+    return np.bincount(first + 1, minlength=len(hits.depths) + 1)[1:]
+
+
+def look(objects: tuple[SceneObject, ...], hits: Hits) -> tuple[VisibleObject, ...]:
+    """Label what is visible of each object."""
+    first = hits.nearest()[0].reshape(SIZE, SIZE)
+    outlines = np.isfinite(hits.depths).sum(1)
+    seen = []
+    for number, thing in enumerate(objects):
+        rows, columns = np.nonzero(first == number)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        x1, y1, x2, y2 = (int(side) for side in box)
+        share = len(rows) / float(outlines[number])
+        seen.append(VisibleObject(thing, (x1, y1, x2, y2), share, len(rows)))
+    return tuple(sorted(seen, key=lambda item: item.thing.z))

@@ -1,0 +1,60 @@
+"""The question types about a scene. What a text says is always true of the image."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lxmert.lab.scenes.attributes import ask_color, ask_material, ask_size, ask_what
+from lxmert.lab.scenes.counting import ask_compare, ask_count, ask_exist
+from lxmert.lab.scenes.descriptions import Scene
+from lxmert.lab.scenes.hops import ask_two_step
+from lxmert.lab.scenes.places import ask_place
+from lxmert.lab.scenes.programs import Question
+from lxmert.lab.scenes.relations import ask_relation, ask_same, ask_share
+
+QUESTION_TYPES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
+    "what": ask_what,
+    "color": ask_color,
+    "size": ask_size,
+    "material": ask_material,
+    "count": ask_count,
+    "exist": ask_exist,
+    "place": ask_place,
+    "relation": ask_relation,
+    "same": ask_same,
+    "share": ask_share,
+    "compare": ask_compare,
+    "two-step": ask_two_step,
+}
+"""Question question type -> what asks such a question about a scene, or None where it has none to ask."""
+
+FEWEST_THINGS = (
+    dict.fromkeys(("count", "exist", "compare"), 1)
+    | dict.fromkeys(("what", "color", "size", "material", "place", "relation"), 2)
+    | dict.fromkeys(("same", "share", "two-step"), 3)
+)
+"""Question question type -> how many things a scene needs at least for such a question."""
+
+
+def ask(
+    scene: Scene,
+    generator: np.random.Generator,
+    *,
+    rounds: int,
+    question_types: Sequence[str] = tuple(QUESTION_TYPES),
+) -> list[Question]:
+    """Ask about a scene.
+
+    Args:
+        scene: what may be talked about.
+        generator: source of randomness.
+        rounds: at most as many different questions of every question type.
+        question_types: keys of `QUESTION_TYPES`.
+    """
+    questions: dict[str, Question] = {}
+    for _ in range(rounds):
+        for question_type in question_types:
+            question = QUESTION_TYPES[question_type](scene, generator)
+            if question is not None:
+                questions.setdefault(question.text, question)
+    return list(questions.values())

@@ -1,0 +1,185 @@
+"""A contact sheet of a data set: scenes with their boxes and some of what is said about them."""
+
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lxmert.files import atomic_path
+from lxmert.lab.scenes.descriptions import pick, shuffled
+
+Record = dict[str, Any]
+
+_SCALE, _COLUMNS = 2, 4
+_GAP, _LINE, _FONT, _WRAP = 10, 17, 14, 44
+_TEXT_LINES = 10
+"""Below an image: its name, and texts."""
+_QUESTIONS = 4
+_USUAL = 12
+"""Scenes where nobody says how many."""
+
+_PAPER, _INK, _SOFT, _FRAME = (250, 250, 248), (30, 32, 36), (89, 96, 105), (255, 255, 255)
+
+Box = tuple[float, float, float, float]
+"""`(x, y, width, height)` in pixels, as COCO's format has it."""
+
+_DAMAGE = (ValueError, TypeError, LookupError)
+"""What reading a file of another form ends in."""
+
+
+def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
+    """Draw some scenes of a data set.
+
+    Args:
+        folder: as `make_dataset` writes it.
+        count: number of scenes, at least 1; None: 12, or all where there are fewer.
+        seed: decides which scenes and texts, at least 0.
+
+    Raises:
+        FileNotFoundError: if the folder holds no data set.
+        OSError: if an image cannot be read.
+        ValueError: if it holds fewer scenes or is damaged, or the seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: it must be at least 0")
+    boxes = _read_boxes(folder)
+    count = min(_USUAL, len(boxes)) if count is None else count
+    if not 1 <= count <= len(boxes):
+        raise ValueError(f"count is {count}: {folder} has 1 to {len(boxes)} scenes to show")
+    generator = np.random.default_rng(seed)
+    chosen = shuffled(generator, list(boxes))[:count]
+    texts = _read_texts(folder, set(chosen))
+    cells = []
+    for name in chosen:
+        image = _draw_scene(folder / "images" / name, boxes[name])
+        cells.append(_with_text(image, name, _choose_texts(texts[name], generator)))
+    return _arrange(cells)
+
+
+def save_sheet(folder: Path, path: Path, *, count: int | None, seed: int) -> None:
+    """Save what `draw_sheet` draws as an image, under its name only when it is whole.
+
+    Raises:
+        ValueError: if it would stand among the images of the data set.
+    """
+    if path.absolute().parent.resolve() == (folder / "images").resolve():
+        raise ValueError(f"{path} is among the images of the data set: name another folder")
+    sheet = draw_sheet(folder, count=count, seed=seed)
+    with atomic_path(path) as partial:
+        sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()])
+
+
+def _read_boxes(folder: Path) -> dict[str, list[Box]]:
+    """Return the boxes of each image, by its name.
+
+    Raises:
+        FileNotFoundError: if the folder holds no data set.
+        ValueError: if the file of it is damaged, or lists no image.
+    """
+    path = folder / "objects.json"
+    if not path.is_file():
+        remedy = "name its folder"
+        if not folder.exists():
+            remedy = f"make one with lxmert lab make qa -o {folder}"
+        partial = Path(f"{folder.resolve()}.partial")
+        if partial.is_dir():
+            remedy = f"{partial} is not complete; give the command that began it again, to go on"
+        raise FileNotFoundError(
+            f"{folder} holds no objects.json; expected a data set of lxmert lab make: {remedy}"
+        )
+    try:
+        content: Record = json.loads(path.read_text(encoding="utf-8"))
+        boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
+        names: dict[str, int] = {image["file_name"]: image["id"] for image in content["images"]}
+        for annotation in content["annotations"]:
+            x, y, width, height = map(float, annotation["bbox"])
+            boxes[annotation["image_id"]].append((x, y, width, height))
+    except _DAMAGE as problem:
+        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
+    if not names:
+        raise ValueError(f"{path} lists no image: make the data set again")
+    return {name: boxes[number] for name, number in names.items()}
+
+
+def _read_texts(folder: Path, names: set[str]) -> dict[str, dict[str, list[str]]]:
+    """Return what is said about some images, by kind or question type."""
+    texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for file in ("questions.jsonl", "captions.jsonl", "pairs.jsonl"):
+        if (folder / file).is_file():
+            for name, kind, text in _read_lines(folder / file):
+                if name in names:
+                    texts[name][kind].append(text)
+    return texts
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the image, the kind or question type and the text of each line.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            if "caption" in row:
+                yield row["image"], "caption", row["caption"]
+            elif "images" in row:
+                left, right = row["images"]
+                yield left, "pair", f"[left of {right}] {row['question']} {row['answer']}"
+            else:
+                yield row["image"], row["question_type"], f"{row['question']} {row['answer']}"
+    except _DAMAGE as problem:
+        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
+
+
+def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -> list[str]:
+    """Choose a few texts, each of another question type."""
+    question_types = shuffled(generator, sorted(texts))[:_QUESTIONS]
+    return [pick(generator, texts[question_type]) for question_type in question_types]
+
+
+def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
+    """Enlarge an image and draw its boxes."""
+    try:
+        with Image.open(path) as image:
+            scene = image.convert("RGB")
+    except (OSError, SyntaxError) as problem:  # Pillow's, of a broken PNG file
+        raise OSError(f"{path} cannot be read ({problem}): make the data set again") from problem
+    scene = scene.resize((scene.width * _SCALE, scene.height * _SCALE))
+    draw = ImageDraw.Draw(scene)
+    for x, y, width, height in boxes:
+        corners = [_SCALE * side for side in (x, y, x + width, y + height)]
+        draw.rectangle(corners, outline=_FRAME)
+    return scene
+
+
+def _with_text(image: Image.Image, name: str, texts: list[str]) -> Image.Image:
+    """Write its name and texts below an image, as many as there is room for."""
+    cell = Image.new("RGB", (image.width, image.height + _TEXT_LINES * _LINE + _GAP), _PAPER)
+    cell.paste(image)
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FONT)
+    lines = [name]
+    for text in texts:
+        wrapped = textwrap.wrap(text, _WRAP, subsequent_indent="   ")
+        if len(lines) + len(wrapped) <= _TEXT_LINES:
+            lines += wrapped
+    for number, line in enumerate(lines):
+        place = (2, image.height + 4 + number * _LINE)
+        draw.text(place, line, fill=_INK if number else _SOFT, font=font)
+    return cell
+
+
+def _arrange(cells: list[Image.Image]) -> Image.Image:
+    """Put cells of one size side by side, row by row."""
+    width, height = cells[0].width + _GAP, cells[0].height + _GAP
+    columns = min(_COLUMNS, len(cells))
+    rows = -(-len(cells) // columns)
+    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), _PAPER)
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, columns)
+        sheet.paste(cell, (_GAP + column * width, _GAP + row * height))
+    return sheet

@@ -1,0 +1,306 @@
+"""The last feature map of a classification network as eyes: each of its cells is a region.
+
+Legend: `side` pixels of the resized image; `rows` and `columns` of the feature map.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision  # type: ignore[import-untyped]
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, fx, nn
+
+from lxmert.records import Items, Number, Positive, Record
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.regions.checkpoints import read_tensors
+from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
+from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.schema import Regions
+
+BACKBONE_GRID_TYPE: Literal["backbone-grid"] = "backbone-grid"
+DOWNLOAD = "DEFAULT"
+"""In the place of a file: the weights that the library recommends, fetched where they are not."""
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_three = Field(min_length=3, max_length=3)
+_OTHER_INPUT = ("googlenet", "inception_v3")
+"""With trained weights these change the pixels once more, and without they do not."""
+
+
+class BackboneGridConfig(Record):
+    """Everything but the weights; saved as `config.json` beside them.
+
+    Attributes:
+        model_type: which kind of extractor this is.
+        library: "torchvision" or "timm", where the network comes from.
+        model: its name there.
+        side: whole images are stretched to this height and width, whatever their shape.
+        interpolation: how, "bilinear" or "bicubic"; pixels are averaged where it shrinks.
+        pixel_mean: subtracted from RGB values in `[0, 1]`.
+        pixel_std: what the difference is divided by.
+    """
+
+    model_type: Literal["backbone-grid"] = BACKBONE_GRID_TYPE
+    library: Literal["torchvision", "timm"]
+    model: str
+    side: Annotated[int, Field(ge=1, le=4096)]
+    interpolation: Literal["bilinear", "bicubic"]
+    pixel_mean: Annotated[Items[Number], _three]
+    pixel_std: Annotated[Items[Positive], _three]
+
+
+class BackboneGridExtractor:
+    """A classification network without its classifier: images in, cells out.
+
+    Args:
+        trunk: pixels `[batch, 3, side, side]` to a map `[batch, feature_dim, rows, columns]`, as
+            `from_torchvision` and `from_timm` make it; it is put into evaluation mode.
+        config: how images are prepared, and what the trunk is built from.
+        device: where to compute.
+    """
+
+    recognises = False
+    object_names: tuple[str, ...] = CELL_NAMES
+    attribute_names: tuple[str, ...] = ()
+    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    precision = "fp32"
+
+    def __init__(
+        self, trunk: nn.Module, config: BackboneGridConfig, *, device: str = "cpu"
+    ) -> None:
+        self.trunk = trunk.eval().requires_grad_(requires_grad=False).to(device)
+        self.config = config
+        self.device = torch.device(device)
+        blank = np.zeros((1, 1, 3), dtype=np.uint8)
+        self.feature_dim: int = self._map(blank).shape[0]
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        name: str,
+        *,
+        weights: str | Path | None = None,
+        side: int | None = None,
+        device: str = "cpu",
+    ) -> "BackboneGridExtractor":
+        """Cut a classification network of torchvision before its pooling.
+
+        Args:
+            name: such as "resnet50", "convnext_tiny" or "swin_t"; see
+                `torchvision.models.list_models(module=torchvision.models)`.
+            weights: a file of its weights, its classifier included or not; "DEFAULT" fetches those
+                that torchvision recommends. Absent: random ones.
+            side: of the resized image; absent: as for the recommended weights.
+            device: where to compute.
+
+        Raises:
+            ValueError: if there is no such network, it pools no map, or the weights do not fit.
+        """
+        names = torchvision.models.list_models(module=torchvision.models)
+        if name not in names or name in _OTHER_INPUT:
+            raise ValueError(
+                f"Got the network {name!r}; expected a classification network of torchvision that "
+                f"pools a feature map, one of {', '.join(sorted({*names} - {*_OTHER_INPUT}))}."
+            )
+        recommended = torchvision.models.get_model_weights(name).DEFAULT
+        transforms = recommended.transforms()
+        config = BackboneGridConfig(
+            library="torchvision",
+            model=name,
+            side=side or transforms.crop_size[0],
+            interpolation=transforms.interpolation.value,
+            pixel_mean=tuple(transforms.mean),
+            pixel_std=tuple(transforms.std),
+        )
+        network = torchvision.models.get_model(name, weights=None)
+        trunk = _cut(network, name)
+        if weights is not None:
+            state = (
+                recommended.get_state_dict(progress=False, check_hash=True, weights_only=True)
+                if weights == DOWNLOAD
+                else read_tensors(weights)
+            )
+            _fill(trunk, state, unused=network.state_dict().keys(), source=str(weights))
+        return cls(trunk, config, device=device)
+
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        *,
+        weights: str | Path | None = None,
+        device: str = "cpu",
+    ) -> "BackboneGridExtractor":
+        """Take the last feature map of a network of timm; for a transformer, its patches.
+
+        Args:
+            name: such as "resnet50.a1_in1k" or "vit_base_patch16_224".
+            weights: a file of its weights; "DEFAULT" fetches those of that name. Absent: random.
+            device: where to compute.
+
+        Raises:
+            ImportError: if timm is not installed.
+            ValueError: if there is no such network.
+        """
+        trunk = _TimmTrunk(name, weights)
+        settings = trunk.net.pretrained_cfg
+        config = BackboneGridConfig(
+            library="timm",
+            model=name,
+            side=settings["input_size"][-1],
+            interpolation=settings["interpolation"],
+            pixel_mean=tuple(settings["mean"]),
+            pixel_std=tuple(settings["std"]),
+        )
+        return cls(trunk, config, device=device)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "BackboneGridExtractor":
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if configuration or weights are of something else.
+        """
+        config = read_config(Path(path), BackboneGridConfig)
+        if config.library == "timm":
+            trunk: nn.Module = _TimmTrunk(config.model, None)
+        else:
+            trunk = _cut(torchvision.models.get_model(config.model, weights=None), config.model)
+        load_weights(Path(path), trunk)
+        return cls(trunk, config, device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        save_folder(Path(folder), self.config.to_dict(), self.trunk)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of configuration and weights: equal for extractors that see the same."""
+        return fingerprint_of(self.config.to_dict(), self.trunk)
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the cells of each image as its regions, all of them, row by row.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if an image cannot be read.
+        """
+        check_list(images)
+        return [self._look(load_image(image)) for image in images]
+
+    def stream(
+        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        return stream_regions(self, images, batch_size)
+
+    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
+        feature_map = self._map(image)
+        _, rows, columns = feature_map.shape
+        # [feature_dim, rows, columns] -> [cells, feature_dim]
+        features = feature_map.flatten(1).T.contiguous()
+        return cell_regions(features, cell_boxes(rows, columns), image.shape[:2])
+
+    @torch.inference_mode()
+    def _map(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """Return the map of one image; alone, as a batch would change the last bits."""
+        config = self.config
+        resized = Image.fromarray(image).resize(
+            (config.side, config.side), _RESAMPLING[config.interpolation]
+        )
+        # [side, side, 3] -> [3, side, side]
+        values = torch.tensor(np.asarray(resized)).permute(2, 0, 1).float() / 255
+        mean, deviation = (
+            torch.tensor(part).view(3, 1, 1) for part in (config.pixel_mean, config.pixel_std)
+        )
+        feature_map: Tensor = self.trunk(((values - mean) / deviation)[None].to(self.device))
+        return feature_map[0]
+
+
+class _TimmTrunk(nn.Module):
+    """A network of timm up to its last feature map."""
+
+    def __init__(self, name: str, weights: str | Path | None) -> None:
+        super().__init__()
+        try:
+            timm = import_module("timm")
+        except ImportError as error:
+            raise ImportError(
+                f"the network {name!r} comes from timm, which is not installed: "
+                "pip install lxmert[timm]"
+            ) from error
+        if not timm.is_model(name):
+            raise ValueError(
+                f"Got the network {name!r}, which timm does not know; timm.list_models() lists all."
+            )
+        local = weights is not None and weights != DOWNLOAD
+        self.net: Any = timm.create_model(
+            name,
+            pretrained=weights is not None,
+            pretrained_cfg_overlay={"file": str(weights)} if local else None,
+            features_only=True,
+            out_indices=(-1,),
+        )
+        self.width: int = self.net.feature_info.channels()[-1]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return `[batch, feature_dim, rows, columns]`."""
+        (feature_map,) = self.net(pixels)
+        # Some networks keep the channels last.
+        last = feature_map.shape[1] != self.width
+        planes: Tensor = feature_map.permute(0, 3, 1, 2) if last else feature_map
+        return planes
+
+
+def _cut(network: nn.Module, name: str) -> nn.Module:
+    """Return the network up to its last pooling of a whole map; parameters keep their names."""
+    traced = fx.symbolic_trace(network.eval())
+    modules = dict(traced.named_modules())
+    poolings = [node for node in traced.graph.nodes if _pools(node, modules)]
+    if not poolings:
+        raise ValueError(
+            f"The network {name!r} pools no feature map, so it has no grid of cells; take another, "
+            "such as 'resnet50', or a transformer through `from_timm`."
+        )
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    output.args = (poolings[-1].args[0],)
+    traced.graph.eliminate_dead_code()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def _pools(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Tell whether a step of a network reduces a map to one cell, in one of three spellings."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.AdaptiveAvgPool2d)
+    if node.op == "call_method":
+        return node.target == "mean" and node.args[1:] == ([2, 3],)
+    return node.target is nn.functional.adaptive_avg_pool2d
+
+
+def _fill(
+    module: nn.Module, state: Mapping[str, Tensor], *, unused: Iterable[str], source: str
+) -> None:
+    """Load weights, of which those of the cut off classifier may be left over."""
+    own = module.state_dict().keys()
+    spare = set(unused) - own
+    try:
+        module.load_state_dict({name: v for name, v in state.items() if name not in spare})
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights {source} are not of this network; expected a file that torchvision "
+            f"published for it, or `state_dict()` of it: {error}"
+        ) from error

@@ -1,0 +1,307 @@
+"""Opens the published files of the bottom-up-attention detector, whichever format they have.
+
+A file is recognised by what is in it, never by its name, and is read in full or refused: each of
+its tensors must be known, each tensor of the detector must be there in its shape.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml  # type: ignore[import-untyped]
+from torch import Tensor
+
+from lxmert.regions.assembly import assemble, list_names
+from lxmert.regions.caffemodel import read_caffemodel
+from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
+from lxmert.regions.layouts import (
+    CELL_ANCHORS,
+    PREDICTOR,
+    Layout,
+    Shape,
+    State,
+    caffe_anchors,
+    caffe_layout,
+    canonical_layout,
+    milvlg_layout,
+    published_shapes,
+)
+from lxmert.regions.pickles import read_pickle
+from lxmert.tensor_files import (
+    check_values,
+    is_safetensors,
+    named_tensors,
+    read_safetensors,
+    read_torch,
+)
+
+WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""What is looked for in a folder, in this order."""
+
+YAML_NAME = "config.yaml"
+
+# First bytes. torch wrote a pickle of a magic number before it wrote zip files.
+TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
+PICKLE_STARTS = (b"\x80",)
+CAFFE_STARTS = (b"\x0a", b"\x12", b"\x1a", b"\xa2\x06")  # name, layers, input, layer
+
+# What detectron2 writes beside the weights.
+ORIGIN_KEYS = {"__author__", "matching_heuristics"}
+TRAINING_KEYS = {"optimizer", "scheduler", "iteration"}
+
+GEOMETRY: dict[tuple[str, str], object] = {
+    ("model", "max_pool"): True,
+    ("anchor_generator", "offset"): 0,
+    ("resnets", "depth"): 101,
+    ("resnets", "stride_in_1x1"): True,
+    ("roi_box_head", "res5halve"): False,
+    ("roi_box_head", "pooler_resolution"): 14,
+    ("roi_box_head", "bbox_reg_weights"): [10, 10, 5, 5],
+    ("roi_box_head", "cls_agnostic_bbox_reg"): False,
+    ("roi_box_head", "attr"): True,
+}
+"""What a `config.yaml` must say: it changes the features and, mostly, no tensor's shape."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published detector, ready for the detector's `load_state_dict`.
+
+    Attributes:
+        state: canonical name -> float32 tensor; see `lxmert.regions.layouts`.
+        format: "caffemodel", "detectron2", "huggingface", "milvlg" or "safetensors".
+        norms: Euclidean norms of the weights `cls_score` and `bbox_pred` to 5 digits. Equal for
+            the same model in every format, different for the 36-box and the 10-100-box model.
+        notes: what a user should know: what was left out, whose anchors these are.
+    """
+
+    state: State
+    format: str
+    norms: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def load_published(path: str | Path, *, shapes: Mapping[str, Shape] | None = None) -> Published:
+    """Load a published detector.
+
+    Args:
+        path: a `.caffemodel`, a detectron2 pickle, a torch file of Hugging Face (with its
+            `config.yaml` beside it, if there is one) or MILVLG, a `model.safetensors` with our
+            `config.json`, or a folder with one of the latter.
+        shapes: shape of each canonical tensor, for a detector with the published structure and
+            other widths. Absent: the published ResNet-101.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, hostile, of another kind, or does not fit. The
+            message counts and names the tensors that are missing, unknown or of another shape.
+    """
+    path = _find_file(Path(path))
+    shapes = published_shapes() if shapes is None else shapes
+    container = _recognize(path)
+    tensors, notes = READERS[container](path)
+    name, layout = _choose_layout(container, tensors, shapes)
+    state, left_out = assemble(path, tensors, layout)
+    notes += left_out
+    if name == "huggingface":
+        notes += _check_yaml(path.with_name(YAML_NAME), shapes)
+    elif name == "safetensors":
+        _check_config(path.with_name(CONFIG_NAME))
+    notes += _anchor_note(state[CELL_ANCHORS])
+    norms = {
+        part: _norm(state[f"{PREDICTOR}.{part}.weight"]) for part in ("cls_score", "bbox_pred")
+    }
+    return Published(state, name, norms, tuple(notes))
+
+
+def read_tensors(path: str | Path) -> State:
+    """Read a torch file or safetensors with tensors by name; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, hostile, holds something else, or values that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Got {str(path)!r}, which is no file; expected weights: check the path."
+        )
+    tensors = READERS[_recognize(path)](path)[0]
+    check_values(path, {n: value for n, value in tensors.items() if value.is_floating_point()})
+    return tensors
+
+
+def _find_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in WEIGHTS_NAMES:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(
+        f"Got {str(path)!r}, which is neither a file nor a folder with "
+        f"{' or '.join(WEIGHTS_NAMES)}; expected the weights of a detector: check the path."
+    )
+
+
+def _recognize(path: Path) -> str:
+    """Tell from the first bytes who wrote the file."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if is_safetensors(path):
+        return "safetensors"
+    for name, starts in (
+        ("torch", TORCH_STARTS),
+        ("pickle", PICKLE_STARTS),
+        ("caffe", CAFFE_STARTS),
+    ):
+        if head.startswith(starts):
+            return name
+    raise ValueError(
+        f"{path} starts with {head.hex(' ') or 'nothing'}, which is no format of weights; expected "
+        "a .caffemodel, a pickle of arrays, a torch file or safetensors: check the download."
+    )
+
+
+def _read_caffe(path: Path) -> tuple[State, list[str]]:
+    return {
+        f"{layer}[{index}]": torch.from_numpy(np.array(blob, dtype=np.float32))
+        for layer, blobs in read_caffemodel(path).items()
+        for index, blob in enumerate(blobs)
+    }, []
+
+
+def _read_pickled(path: Path) -> tuple[State, list[str]]:
+    content = read_pickle(path)
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise ValueError(
+            f"{path} is a pickle with {list_names(sorted(content))}; expected detectron2's, with "
+            "the arrays under 'model'."
+        )
+    notes = _check_extras(path, content)
+    for name, value in model.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(
+                f"{name!r} in {path} is a {type(value).__name__}; expected arrays only."
+            )
+    return {
+        name: torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+        for name, value in model.items()
+    }, notes
+
+
+def _read_torch(path: Path) -> tuple[State, list[str]]:
+    content = read_torch(path)
+    notes: list[str] = []
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        notes = _check_extras(path, content)
+        content = content["model"]
+    return named_tensors(path, content), notes
+
+
+def _read_safetensors(path: Path) -> tuple[State, list[str]]:
+    return read_safetensors(path), []
+
+
+READERS: dict[str, Callable[[Path], tuple[State, list[str]]]] = {
+    "caffe": _read_caffe,
+    "pickle": _read_pickled,
+    "torch": _read_torch,
+    "safetensors": _read_safetensors,
+}
+
+
+def _check_extras(path: Path, content: Mapping[str, object]) -> list[str]:
+    """Allow what training leaves beside the weights, and say so."""
+    extras = {str(key) for key in content} - {"model"} - ORIGIN_KEYS
+    if unknown := sorted(extras - TRAINING_KEYS):
+        raise ValueError(
+            f"{path} has {list_names(unknown)} beside 'model'; expected nothing but the weights "
+            "and the state of training."
+        )
+    return [f"Left out the state of training: {list_names(sorted(extras))}."] if extras else []
+
+
+def _choose_layout(
+    container: str, tensors: State, shapes: Mapping[str, Shape]
+) -> tuple[str, Layout]:
+    """Tell the format from the container and from the names in it."""
+    if container == "caffe":
+        return "caffemodel", caffe_layout(shapes)
+    if container == "pickle":
+        return "detectron2", canonical_layout(shapes)
+    if container == "safetensors":
+        return "safetensors", canonical_layout(shapes)
+    marks = (f"{PREDICTOR}.cls_embed.", f"{PREDICTOR}.attr_linear")
+    if any(name.startswith(marks) for name in tensors):
+        return "milvlg", milvlg_layout(shapes)
+    return "huggingface", canonical_layout(shapes)
+
+
+def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
+    """Refuse a configuration under which the same tensors would see something else."""
+    if not path.is_file():
+        return [f"There is no {YAML_NAME} beside the weights; the published one is assumed."]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); expected YAML: copy it again, or remove it."
+        ) from error
+    sections = _lower_keys(content)
+    expected = GEOMETRY | {
+        ("roi_heads", "num_classes"): shapes[f"{PREDICTOR}.cls_score.bias"][0] - 1,
+        ("roi_box_head", "num_attrs"): shapes[f"{PREDICTOR}.attr_score.bias"][0] - 1,
+    }
+    wrong = []
+    for (section, key), value in expected.items():
+        given = sections.get(section, {}).get(key, "absent")
+        if given != value:
+            wrong.append(f"{section}.{key} is {given}, not {value}")
+    if wrong:
+        raise ValueError(
+            f"{path} describes another detector: {'; '.join(wrong)}. Its weights would give other "
+            "features: get the weights and the configuration that were published together."
+        )
+    return []
+
+
+def _lower_keys(content: object) -> dict[str, dict[str, object]]:
+    """Lower the keys of both levels: the file's own reader disregards case."""
+    if not isinstance(content, dict):
+        return {}
+    return {
+        str(section).lower(): {str(key).lower(): value for key, value in settings.items()}
+        for section, settings in content.items()
+        if isinstance(settings, dict)
+    }
+
+
+def _check_config(path: Path) -> None:
+    """Read the configuration beside our own weights, which says that they are ours."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {CONFIG_NAME} beside the weights in {str(path.parent)!r}; expected both "
+            "from one `save_pretrained`."
+        )
+    DetectorConfig.from_file(path)
+
+
+def _norm(weight: Tensor) -> float:
+    return float(f"{weight.double().norm().item():.5g}")
+
+
+def _anchor_note(anchors: Tensor) -> list[str]:
+    """Tell whether the file's anchors are those that the original was trained with, in any order.
+
+    detectron2 lists the same anchors by size first, and its heads follow.
+    """
+    expected = caffe_anchors()
+    if anchors.shape == expected.shape:
+        distances = torch.cdist(anchors.double(), expected.double(), p=math.inf)
+        if bool((distances.amin(dim=0) < 0.01).all() and (distances.amin(dim=1) < 0.01).all()):
+            return []
+    return ["The file brings its own anchors, which are not Caffe's; they are used."]

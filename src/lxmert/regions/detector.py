@@ -1,0 +1,203 @@
+"""A Faster R-CNN that also names attributes: pixels to candidate boxes, boxes to descriptions.
+
+Legend: `batch` images; `regions` boxes of one image. Boxes are float32 `(x1, y1, x2, y2)` in
+pixels of the resized image.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lxmert.regions.backbone import Backbone
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.heads import Description, RegionHeads
+from lxmert.regions.proposals import ProposalGenerator, Proposals
+from lxmert.regions.selection import Candidates, Choice, select_regions, whole_image
+
+LOSSES = ("rpn_objectness", "rpn_box", "object", "box", "attribute")
+"""Names of the losses that `Detector.forward` sums; the last only with attributes."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The regions of one image.
+
+    Attributes:
+        boxes: `[regions, 4]`, best first.
+        ranking: `[regions]`, class probability of the candidate that each box comes from, by
+            which the regions were chosen; 0 for the whole image.
+        description: what the head says about them.
+        found: False if nothing was found and the whole image stands in.
+    """
+
+    boxes: Tensor
+    ranking: Tensor
+    description: Description
+    found: bool
+
+
+class Detector(nn.Module):
+    """The whole detector."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.proposal_generator = ProposalGenerator(config)
+        self.roi_heads = RegionHeads(config)
+
+    def forward(
+        self, pixel_values: Tensor, image_sizes: Tensor, targets: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Return the loss sums if there are targets, otherwise the regions of each image.
+
+        Args:
+            pixel_values: `[batch, 3, height, width]`, normalised, in the configuration's channel
+                order, images of different sizes padded with 0 below and on the right.
+            image_sizes: `[batch, 2]`, (height, width) in pixels without the padding.
+            targets: `boxes` `[batch, objects, 4]`; `object_ids` `[batch, objects]`, -1 for
+                padding; `attribute_ids` `[batch, objects, groups]` in the list of all attributes,
+                -1 for unknown. At least one place per image, real or padding.
+
+        Returns:
+            With targets, a sum over images for each name in `LOSSES`.
+        """
+        if targets is None:
+            return self.detect(pixel_values, image_sizes)
+        feature_map = self.backbone(pixel_values, image_sizes)
+        map_sizes = self.backbone.map_sizes(image_sizes)
+        proposals: Proposals = self.proposal_generator(
+            feature_map, image_sizes, targets, map_sizes=map_sizes
+        )
+        losses = self.roi_heads.losses(feature_map, proposals, targets, map_sizes)
+        return proposals.losses | losses
+
+    def detect(
+        self,
+        pixel_values: Tensor,
+        image_sizes: Tensor,
+        *,
+        scales: Tensor | None = None,
+        score_threshold: float | None = None,
+        num_regions: tuple[int, int] | None = None,
+    ) -> list[Detections]:
+        """Find the regions of each image and describe them.
+
+        Args:
+            pixel_values: as for `forward`.
+            image_sizes: as for `forward`.
+            scales: `[batch]`, resized pixels per original pixel; absent: 1. Settings in pixels of
+                the original image need it.
+            score_threshold: takes the place of the configuration's, if given.
+            num_regions: take the place of its `min_regions` and `num_regions`, if given.
+        """
+        config = self.config
+        if score_threshold is not None:
+            config = config.replace(score_threshold=score_threshold)
+        if num_regions is not None:
+            low, high = num_regions
+            config = config.replace(min_regions=low, num_regions=high)
+        if scales is None:
+            scales = image_sizes.new_ones(len(image_sizes), dtype=torch.float32)
+        feature_map = self.backbone(pixel_values, image_sizes)
+        map_sizes = self.backbone.map_sizes(image_sizes)
+        proposals = self.proposal_generator(
+            feature_map, image_sizes, None, map_sizes=map_sizes, scales=scales
+        )
+        found = self._choose(feature_map, map_sizes, proposals, image_sizes, scales, config)
+        # Where the feature shall belong to the box that is returned, and where the whole image
+        # stands in, a second look at the few chosen boxes is needed.
+        again = [
+            image
+            for image, part in enumerate(found)
+            if config.features_from == "box" or not part.found
+        ]
+        boxes = [found[image].boxes for image in again]
+        descriptions = self._describe(feature_map[again], boxes, map_sizes[again]) if again else []
+        for image, description in zip(again, descriptions, strict=True):
+            found[image] = dataclasses.replace(found[image], description=description)
+        return found
+
+    def describe(
+        self, pixel_values: Tensor, boxes: Sequence[Tensor], image_sizes: Tensor | None = None
+    ) -> list[Description]:
+        """Describe given boxes `[regions, 4]` of each image; no padding if sizes are absent."""
+        feature_map = self.backbone(pixel_values, image_sizes)
+        if image_sizes is None:
+            size = tuple(pixel_values.shape[2:])
+            image_sizes = torch.tensor([size] * len(boxes), device=pixel_values.device)
+        return self._describe(feature_map, boxes, self.backbone.map_sizes(image_sizes))
+
+    def _choose(
+        self,
+        feature_map: Tensor,
+        map_sizes: Tensor,
+        proposals: Proposals,
+        image_sizes: Tensor,
+        scales: Tensor,
+        config: DetectorConfig,
+    ) -> list[Detections]:
+        """Look at the proposals and keep the best, or else the whole image."""
+        boxes = [part[mask] for part, mask in zip(proposals.boxes, proposals.mask, strict=True)]
+        features = self.roi_heads.pool(feature_map, boxes, map_sizes)
+        parts = torch.split(features, [len(part) for part in boxes])
+        return [
+            self._choose_from(part, features, image_size, scale, config)
+            for part, features, image_size, scale in zip(
+                boxes, parts, image_sizes, scales.tolist(), strict=True
+            )
+        ]
+
+    def _choose_from(
+        self,
+        boxes: Tensor,
+        features: Tensor,
+        image_size: Tensor,
+        scale: float,
+        config: DetectorConfig,
+    ) -> Detections:
+        """Choose from the proposals `[proposals, 4]` of one image."""
+        # One image at a time also here: a product of matrices may round otherwise for more rows.
+        probabilities = self.roi_heads.classify(features)
+
+        predictor = self.roi_heads.box_predictor
+        moves = "refined" in (config.nms_boxes, config.output_boxes)
+        deltas = predictor.deltas(features) if moves else None
+
+        def refine(regions: Tensor, classes: Tensor) -> Tensor:
+            assert deltas is not None
+            chosen = predictor.deltas_of(deltas, regions, classes)
+            return self.roi_heads.refine(chosen, boxes[regions], image_size)
+
+        candidates = Candidates(probabilities[:, :-1], boxes, refine)
+        chosen: Choice = select_regions(candidates, config, offset=config.side_offset * scale)
+        kept = chosen.candidates
+        if not len(kept):
+            height, width = image_size.tolist()
+            return Detections(
+                boxes=boxes.new_tensor([whole_image((height, width))]),
+                ranking=boxes.new_zeros(1),
+                description=self.roi_heads.describe(features[kept], probabilities[kept]),
+                found=False,
+            )
+        return Detections(
+            boxes=candidates.boxes(config.output_boxes, kept, chosen.classes),
+            ranking=chosen.ranking,
+            description=self.roi_heads.describe(
+                features[kept], probabilities[kept], chosen.classes
+            ),
+            found=True,
+        )
+
+    def _describe(
+        self, feature_map: Tensor, boxes: Sequence[Tensor], map_sizes: Tensor
+    ) -> list[Description]:
+        """Pool and describe boxes `[regions, 4]` of each image."""
+        features = self.roi_heads.pool(feature_map, boxes, map_sizes)
+        return [
+            self.roi_heads.describe(part, self.roi_heads.classify(part))
+            for part in torch.split(features, [len(part) for part in boxes])
+        ]

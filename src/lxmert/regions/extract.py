@@ -1,0 +1,286 @@
+"""Images in, regions out: the trained detector with its preprocessing, as one object."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
+from lxmert.regions.detector import Detections, Detector
+from lxmert.regions.folders import WEIGHTS_NAME, fingerprint_of, load_folder, save_folder
+from lxmert.regions.heads import Description
+from lxmert.regions.inference import Precision, computing, make_fast
+from lxmert.regions.preprocess import (
+    ImageInput,
+    Prepared,
+    load_image,
+    pad_batch,
+    plan_batches,
+    prepare,
+)
+from lxmert.regions.published import PUBLISHED_NAMES, load_published_detector
+from lxmert.regions.selection import whole_image
+from lxmert.schema import Regions
+
+
+class DetectorExtractor:
+    """Finds and describes the regions of images.
+
+    Args:
+        detector: the trained detector; it is put into evaluation mode, and its weights are read
+            now: training it further needs another extractor.
+        device: where to compute, such as "cpu" or "cuda".
+        precision: "fp32"; "bf16" for faster convolutions with features that differ by less than
+            1 %; "exact" for the same bits in any batch. Boxes and probabilities are float32
+            in each.
+    """
+
+    recognises = True
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        self.detector = detector.eval().to(device=device)
+        self.detector.to(
+            memory_format=torch.contiguous_format if precision == "exact" else torch.channels_last
+        )
+        self._fast = make_fast(self.detector, precision)
+        self.device = torch.device(device)
+        self.precision = precision
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> "DetectorExtractor":
+        """Load a folder that `save_pretrained` or a detection run wrote, or the published detector.
+
+        Args:
+            path: the folder; or a file or folder of the published detector, which is then run with
+                the preset "caffe" and the names that `load_published_detector` finds.
+            device: as for the class.
+            precision: as for the class.
+
+        Raises:
+            FileNotFoundError: if `config.json` or `model.safetensors` is missing.
+            ValueError: if the weights are damaged or do not fit the configuration.
+        """
+        folder = find_folder(Path(path))
+        if folder is None:
+            detector = load_published_detector(path)
+        else:
+            detector = load_folder(folder, DetectorConfig, Detector)
+        return cls(detector, device=device, precision=precision)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        save_detector(self.detector, Path(folder))
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Name of each object class, by id."""
+        return self.detector.config.object_names
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Name of each attribute, by id."""
+        return self.detector.config.attribute_names
+
+    @property
+    def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The attributes by group."""
+        return self.detector.config.attribute_groups
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a region's feature."""
+        return self.detector.config.feature_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of configuration and weights: equal for extractors that see the same."""
+        return fingerprint_of(self.detector.config.to_dict(), self.detector)
+
+    def __call__(
+        self,
+        images: Sequence[ImageInput],
+        *,
+        boxes: Sequence[npt.ArrayLike] | None = None,
+        num_regions: int | tuple[int, int] | None = None,
+    ) -> list[Regions]:
+        """Return the regions of each image.
+
+        Args:
+            images: images of any kind that `load_image` reads, of any sizes.
+            boxes: `[boxes, 4]` for each image, `(x1, y1, x2, y2)` in its pixels: describe
+                these, in this order, instead of looking for regions. Absent: look for them.
+            num_regions: how many regions to look for, or the fewest and the most; there are fewer
+                where the detector proposes fewer. Absent: as its configuration says.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if an image cannot be read, boxes are missing, empty or outside, or there
+                cannot be so many regions.
+        """
+        limits = self._check_limits(num_regions)
+        check_list(images)
+        if boxes is not None and len(boxes) != len(images):
+            raise ValueError(
+                f"Got {len(images)} images and boxes for {len(boxes)}; expected one array of "
+                "boxes for each image."
+            )
+        prepared = [prepare(load_image(image), self.detector.config) for image in images]
+        given = (
+            None
+            if boxes is None
+            else [
+                _check_boxes(part, prepared_image.image_size)
+                for part, prepared_image in zip(boxes, prepared, strict=True)
+            ]
+        )
+        regions: dict[int, Regions] = {}
+        for indices in plan_batches(prepared):
+            group = [prepared[index] for index in indices]
+            found = (
+                self._find(group, limits)
+                if given is None
+                else self._describe(group, [given[index] for index in indices])
+            )
+            regions.update(zip(indices, found, strict=True))
+        return [regions[index] for index in range(len(prepared))]
+
+    def stream(
+        self,
+        images: Iterable[tuple[str, ImageInput]],
+        *,
+        batch_size: int = 16,
+        num_regions: int | tuple[int, int] | None = None,
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the regions of one image after the other, in order.
+
+        Args:
+            images: pairs of image id and image; read lazily.
+            batch_size: images that are held at a time; changes nothing but the speed.
+            num_regions: as for a call.
+        """
+        return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
+
+    @torch.inference_mode()
+    def _find(self, images: Sequence[Prepared], limits: tuple[int, int] | None) -> list[Regions]:
+        """Look for the regions of images that fit into a batch."""
+        pixel_values, image_sizes = pad_batch(images)
+        scales = torch.tensor([image.scale for image in images])
+        with computing(self.precision):
+            detections = self._fast.detect(
+                pixel_values.to(self.device),
+                image_sizes.to(self.device),
+                scales=scales.to(self.device),
+                num_regions=limits,
+            )
+        return [
+            _to_regions(_unscale(found, image), found.description, image, found.found)
+            for found, image in zip(detections, images, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _describe(
+        self, images: Sequence[Prepared], boxes: Sequence[npt.NDArray[np.float32]]
+    ) -> list[Regions]:
+        """Describe given boxes of images that fit into a batch."""
+        pixel_values, image_sizes = pad_batch(images)
+        scaled = [
+            torch.from_numpy(part * image.box_scale).to(self.device)
+            for part, image in zip(boxes, images, strict=True)
+        ]
+        with computing(self.precision):
+            descriptions = self._fast.describe(
+                pixel_values.to(self.device), scaled, image_sizes.to(self.device)
+            )
+        return [
+            _to_regions(part, description, image, True)
+            for part, description, image in zip(boxes, descriptions, images, strict=True)
+        ]
+
+    def _check_limits(self, num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return the fewest and the most regions, if they are given."""
+        if num_regions is None:
+            return None
+        limits = (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
+        most = self.detector.config.proposals
+        if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
+            raise ValueError(
+                f"Got num_regions={num_regions}; expected a number from 1 to {most}, how many the "
+                f"detector proposes, or (fewest, most) such as (10, {most})."
+            )
+        return limits
+
+
+def save_detector(detector: Detector, folder: Path) -> None:
+    """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+    save_folder(folder, detector.config.to_dict(), detector)
+
+
+def find_folder(path: Path) -> Path | None:
+    """Return the folder of an extractor of ours; None for files of the published detector."""
+    if path.name in (WEIGHTS_NAME, CONFIG_NAME):
+        return path.parent
+    published = not (path / CONFIG_NAME).is_file() and any(
+        (path / name).is_file() for name in PUBLISHED_NAMES
+    )
+    return None if path.is_file() or published else path
+
+
+def _check_boxes(boxes: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return the boxes as `[boxes, 4]` float32 if each lies within the image."""
+    array = np.asarray(boxes, dtype=np.float32)
+    height, width = image_size
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    valid = (
+        array.ndim == 2
+        and array.shape[1:] == (4,)
+        and len(array) > 0
+        and bool((array >= 0).all() and (array <= limits).all())
+        and bool((array[:, 2:] > array[:, :2]).all())
+    )
+    if not valid:
+        raise ValueError(
+            f"Got boxes {np.array2string(array, threshold=8)}; expected [boxes, 4] with "
+            f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}: give corners in pixels of "
+            "the upright image, and leave out images without boxes."
+        )
+    return array
+
+
+def _unscale(detections: Detections, image: Prepared) -> npt.NDArray[np.float32]:
+    """Map boxes of the resized image back to the original one."""
+    whole = np.array([whole_image(image.image_size)], dtype=np.float32)
+    if not detections.found:
+        return whole
+    boxes = detections.boxes.float().cpu().numpy() / image.box_scale
+    return np.minimum(boxes, np.tile(whole[:, 2:], 2))
+
+
+def _to_regions(
+    boxes: npt.NDArray[np.float32], description: Description, image: Prepared, found: bool
+) -> Regions:
+    return Regions(
+        boxes=boxes,
+        features=description.features.cpu().numpy(),
+        image_size=image.image_size,
+        object_ids=description.object_ids.cpu().numpy(),
+        object_scores=description.object_scores.cpu().numpy(),
+        attribute_ids=description.attribute_ids.cpu().numpy().astype(np.int64),
+        attribute_scores=description.attribute_scores.cpu().numpy(),
+        found=found,
+    )

@@ -1,0 +1,189 @@
+"""Eyes for people with neither boxes nor weights: a small network whose cells are the regions.
+
+They are trained together with the model that reads them. Legend: `side` pixels of the resized
+image, `cells` of the last feature map, row by row.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from lxmert.records import Items, Record
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.regions.folders import fingerprint_of, load_folder, save_folder
+from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.schema import Regions
+
+GRID_TYPE: Literal["lxmert-grid"] = "lxmert-grid"
+_Width = Annotated[int, Field(ge=1, le=65_536)]
+_WIDTHS = (16, 16, 32, 64, 128, 128)
+_FEWEST_CELLS, _MOST_CELLS = 4, 6
+_SMALLEST_CELL = 16
+
+
+class GridConfig(Record):
+    """Everything but the weights of a grid; saved as `config.json` beside them.
+
+    Attributes:
+        model_type: which kind of extractor this is.
+        side: images are resized to this height and width; a multiple of the stride.
+        widths: channels after each stage, each of which halves height and width.
+        feature_dim: length of a cell's feature.
+    """
+
+    model_type: Literal["lxmert-grid"] = GRID_TYPE
+    side: Annotated[int, Field(ge=1, le=4096)] = 96
+    widths: Annotated[Items[_Width], Field(min_length=1, max_length=12)] = (32, 64, 128, 128)
+    feature_dim: _Width = 128
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong between fields, each of which is right by itself."""
+        if self.side % self.stride:
+            yield f"side: got {self.side}, expected a multiple of {self.stride}"
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell."""
+        return int(2 ** len(self.widths))
+
+    @property
+    def cells_per_side(self) -> int:
+        """Cells in each row and each column."""
+        return self.side // self.stride
+
+    @classmethod
+    def for_images(cls, typical_side: float) -> "GridConfig":
+        """Choose a grid of 6 x 6 cells, as many as published models have regions, or of fewer.
+
+        Args:
+            typical_side: in pixels, of the images that it will read; what one cell covers
+                follows from it, and of small images a cell still covers 16 pixels.
+        """
+        cells = min(_MOST_CELLS, max(_FEWEST_CELLS, round(typical_side / _SMALLEST_CELL)))
+        stages = min(6, max(4, round(math.log2(max(typical_side, 1) / cells))))
+        return cls(side=cells * 2**stages, widths=_WIDTHS[-stages:])
+
+
+class GridNetwork(nn.Module):
+    """A few convolutions; what is left of the map are the regions."""
+
+    def __init__(self, config: GridConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (3, *config.widths)
+        self.stages = nn.Sequential(*(_stage(before, after) for before, after in pairwise(widths)))
+        self.project = nn.Conv2d(widths[-1], config.feature_dim, 1)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn images into regions.
+
+        Args:
+            pixels: `[batch, side, side, 3]` uint8 RGB.
+
+        Returns:
+            Features `[batch, cells, feature_dim]`, and the cells `(x1, y1, x2, y2)` in `[0, 1]`,
+            `[batch, cells, 4]`.
+        """
+        values = pixels.permute(0, 3, 1, 2).to(self.project.weight.dtype) / 127.5 - 1
+        feature_map = self.project(self.stages(values))
+        # [batch, channels, rows, columns] -> [batch, cells, channels]
+        features = feature_map.flatten(2).transpose(1, 2)
+        return features, self.cells(pixels.device).expand(len(pixels), -1, -1)
+
+    def cells(self, device: torch.device | None = None) -> Tensor:
+        """Return the boxes of all cells, `[cells, 4]` in `[0, 1]`, row by row."""
+        count = self.config.cells_per_side
+        return cell_boxes(count, count, device)
+
+
+def _stage(before: int, after: int) -> nn.Sequential:
+    """Halve the map, then look once more.
+
+    Batch norm: with norms of single images, simple shapes took more than twice as many steps.
+    """
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(after, after, 3, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+def shrink(image: ImageInput, side: int) -> npt.NDArray[np.uint8]:
+    """Read an image and resize it to `[side, side, 3]` uint8 RGB, whatever its shape."""
+    original = Image.fromarray(load_image(image))
+    return np.asarray(original.resize((side, side), Image.Resampling.BILINEAR))
+
+
+class GridExtractor:
+    """Trained grid eyes as an extractor: images in, one region for each cell out."""
+
+    recognises = False
+    object_names: tuple[str, ...] = CELL_NAMES
+    attribute_names: tuple[str, ...] = ()
+    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    precision = "fp32"
+
+    def __init__(self, extractor: GridNetwork, *, device: str = "cpu") -> None:
+        self.extractor = extractor.eval().to(device)
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "GridExtractor":
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if configuration or weights are of something else.
+        """
+        return cls(load_folder(Path(path), GridConfig, GridNetwork), device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        save_folder(Path(folder), self.extractor.config.to_dict(), self.extractor)
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a cell's feature."""
+        return self.extractor.config.feature_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of configuration and weights: equal for extractors that see the same."""
+        return fingerprint_of(self.extractor.config.to_dict(), self.extractor)
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the cells of each image as its regions, all of them, row by row.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if an image cannot be read.
+        """
+        check_list(images)
+        return [self._look(load_image(image)) for image in images]
+
+    def stream(
+        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 64
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        return stream_regions(self, images, batch_size)
+
+    @torch.inference_mode()
+    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
+        """Return the regions of one image; alone, as a batch would change the last bits."""
+        pixels = torch.tensor(shrink(image, self.extractor.config.side)[None])
+        features, cells = self.extractor(pixels.to(self.device))
+        return cell_regions(features[0], cells[0], image.shape[:2])

@@ -1,0 +1,304 @@
+"""Detectors of torchvision as eyes: their detections are the regions, fc7 is the feature."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision  # type: ignore[import-untyped]
+from pydantic import Field
+from torch import Tensor, nn
+
+from lxmert.records import Items, Record, Share
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.checkpoints import read_tensors
+from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
+from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.schema import Regions
+
+TORCHVISION_TYPE: Literal["torchvision-detector"] = "torchvision-detector"
+DOWNLOAD = "DEFAULT"
+"""In the place of a file: the weights that torchvision recommends, fetched where they are not."""
+
+_Side = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class _Defaults(NamedTuple):
+    """How torchvision builds a detector for its published weights."""
+
+    shorter_side: int
+    longer_side: int
+    norm_epsilon: float
+
+
+DETECTORS: dict[str, _Defaults] = {
+    # Its weights were trained with norms that had no epsilon; torchvision takes it out for them.
+    "fasterrcnn_resnet50_fpn": _Defaults(800, 1333, 0.0),
+    "fasterrcnn_resnet50_fpn_v2": _Defaults(800, 1333, 1e-5),
+    "fasterrcnn_mobilenet_v3_large_fpn": _Defaults(800, 1333, 1e-5),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": _Defaults(320, 640, 1e-5),
+}
+"""The detectors of torchvision that describe a region by a vector, which others never compute."""
+
+
+class TorchvisionConfig(Record):
+    """Everything but the weights; saved as `config.json` beside them.
+
+    Attributes:
+        model_type: which kind of extractor this is.
+        model: a key of `DETECTORS`.
+        object_names: name of each class without the background, by torchvision's label minus 1.
+        num_regions: the most regions of an image, by score.
+        score_threshold: weaker detections are left out.
+        nms_threshold: IoU from which of two detections of a class the weaker is dropped.
+        shorter_side: an image is resized so that its shorter side has this length,
+        longer_side: unless its longer side would exceed this one.
+        norm_epsilon: of the batch norms.
+    """
+
+    model_type: Literal["torchvision-detector"] = TORCHVISION_TYPE
+    model: str
+    object_names: Annotated[Items[str], Field(min_length=1)]
+    num_regions: Annotated[int, Field(ge=1, le=10_000)]
+    score_threshold: Share
+    nms_threshold: Share
+    shorter_side: _Side
+    longer_side: _Side
+    norm_epsilon: Share
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong between fields, each of which is right by itself."""
+        if self.model not in DETECTORS:
+            yield _unknown(self.model)
+        if self.shorter_side > self.longer_side:
+            yield f"shorter_side: {self.shorter_side} exceeds longer_side {self.longer_side}"
+
+
+class TorchvisionExtractor:
+    """A Faster R-CNN of torchvision: images in, its detections out.
+
+    Args:
+        model: as `config` describes it; it is put into evaluation mode.
+        config: what it is built from.
+        device: where to compute.
+    """
+
+    recognises = True
+    attribute_names: tuple[str, ...] = ()
+    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    precision = "fp32"
+
+    def __init__(self, model: nn.Module, config: TorchvisionConfig, *, device: str = "cpu") -> None:
+        self.model: Any = model.eval().requires_grad_(requires_grad=False).to(device)
+        self.config = config
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        name: str,
+        *,
+        weights: str | Path | None = None,
+        object_names: Sequence[str] | None = None,
+        num_regions: int = 36,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        shorter_side: int | None = None,
+        longer_side: int | None = None,
+        device: str = "cpu",
+    ) -> "TorchvisionExtractor":
+        """Build a detector of torchvision.
+
+        Args:
+            name: a key of `DETECTORS`.
+            weights: a file of its weights; "DEFAULT" fetches those that torchvision recommends.
+                Absent: random ones.
+            object_names: names of its classes without the background; absent: COCO's, which
+                torchvision's own weights know.
+            num_regions: the most regions of an image.
+            score_threshold: weaker detections are left out.
+            nms_threshold: IoU from which of two detections of a class the weaker is dropped.
+            shorter_side: of the resized image; absent: torchvision's.
+            longer_side: its limit; absent: torchvision's.
+            device: where to compute.
+
+        Raises:
+            ValueError: if there is no such detector, or the weights do not fit it.
+        """
+        defaults = _defaults(name)
+        recommended = torchvision.models.get_model_weights(name).DEFAULT
+        config = TorchvisionConfig(
+            model=name,
+            object_names=tuple(object_names or recommended.meta["categories"][1:]),
+            num_regions=num_regions,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            shorter_side=shorter_side or defaults.shorter_side,
+            longer_side=longer_side or defaults.longer_side,
+            norm_epsilon=defaults.norm_epsilon,
+        )
+        model = _build(config)
+        if weights is not None:
+            state = (
+                recommended.get_state_dict(progress=False, check_hash=True, weights_only=True)
+                if weights == DOWNLOAD
+                else read_tensors(weights)
+            )
+            _fill(model, state, config, source=str(weights))
+        return cls(model, config, device=device)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "TorchvisionExtractor":
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if configuration or weights are of something else.
+        """
+        config = read_config(Path(path), TorchvisionConfig)
+        model = _build(config)
+        load_weights(Path(path), model)
+        return cls(model, config, device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        save_folder(Path(folder), self.config.to_dict(), self.model)
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Name of each object class, by id; torchvision's labels are larger by 1."""
+        return self.config.object_names
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a region's feature."""
+        width: int = self.model.roi_heads.box_predictor.cls_score.in_features
+        return width
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of configuration and weights: equal for extractors that see the same."""
+        return fingerprint_of(self.config.to_dict(), self.model)
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the detections of each image, best first; the whole image if there are none.
+
+        Raises:
+            FileNotFoundError: if a path names no file.
+            ValueError: if an image cannot be read.
+        """
+        check_list(images)
+        return [self._look(load_image(image)) for image in images]
+
+    def stream(
+        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        return stream_regions(self, images, batch_size)
+
+    @torch.inference_mode()
+    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
+        """Return the regions of one image; alone, as the padding of a batch would change them."""
+        model = self.model
+        values = torch.tensor(image).permute(2, 0, 1).float() / 255
+        resized, _ = model.transform([self._widen(values).to(self.device)])
+        maps = model.backbone(resized.tensors)
+        proposals, _ = model.rpn(resized, maps)
+        (detections,), _ = model.roi_heads(maps, proposals, resized.image_sizes)
+        ((height, width),) = resized.image_sizes
+        boxes, scores, ids = (detections[key] for key in ("boxes", "scores", "labels"))
+        found = len(boxes) > 0
+        if not found:
+            boxes = boxes.new_tensor([[0, 0, width, height]])
+        features = model.roi_heads.box_head(
+            model.roi_heads.box_roi_pool(maps, [boxes], resized.image_sizes)
+        )
+        if not found:
+            logits, _ = model.roi_heads.box_predictor(features)
+            scores, ids = logits.softmax(-1)[:, 1:].max(-1)
+            ids = ids + 1
+        sides = np.array([width, height, width, height], dtype=np.float32)
+        return _to_regions(boxes.cpu().numpy() / sides, features, scores, ids - 1, image, found)
+
+    def _widen(self, values: Tensor) -> Tensor:
+        """Stretch a strip `[3, height, width]` that resizing would leave without a pixel."""
+        shorter, longer = sorted(values.shape[1:])
+        scale = min(self.config.shorter_side / shorter, self.config.longer_side / longer)
+        least = math.ceil(1 / scale)
+        if shorter >= least:
+            return values
+        size = [max(side, least) for side in values.shape[1:]]
+        return nn.functional.interpolate(values[None], size=size, mode="nearest")[0]
+
+
+def _defaults(name: str) -> _Defaults:
+    """Return how torchvision builds a detector."""
+    if name not in DETECTORS:
+        raise ValueError(_unknown(name))
+    return DETECTORS[name]
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"Got the detector {name!r}; expected one of torchvision that describes a region by a "
+        f"vector: {', '.join(DETECTORS)}"
+    )
+
+
+def _fill(
+    model: nn.Module, state: Mapping[str, Tensor], config: TorchvisionConfig, *, source: str
+) -> None:
+    """Load weights, all of them and with nothing left over."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights {source} are not of a {config.model} with {len(config.object_names)} "
+            f"classes beside the background: name its classes with object_names=[...]: {error}"
+        ) from error
+
+
+def _build(config: TorchvisionConfig) -> nn.Module:
+    """Build a detector with random weights."""
+    model: nn.Module = torchvision.models.get_model(
+        config.model,
+        weights=None,
+        weights_backbone=None,
+        num_classes=len(config.object_names) + 1,
+        min_size=config.shorter_side,
+        max_size=config.longer_side,
+        box_score_thresh=config.score_threshold,
+        box_nms_thresh=config.nms_threshold,
+        box_detections_per_img=config.num_regions,
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = config.norm_epsilon
+    return model
+
+
+def _to_regions(
+    boxes: npt.NDArray[np.float32],
+    features: Tensor,
+    scores: Tensor,
+    object_ids: Tensor,
+    image: npt.NDArray[np.uint8],
+    found: bool,
+) -> Regions:
+    """Return regions with boxes `[regions, 4]` in `[0, 1]` in pixels of the image."""
+    height, width = image.shape[:2]
+    count = len(boxes)
+    return Regions(
+        boxes=boxes * np.array([width, height, width, height], dtype=np.float32),
+        features=features.float().cpu().numpy(),
+        image_size=(height, width),
+        object_ids=object_ids.cpu().numpy().astype(np.int64),
+        object_scores=scores.float().cpu().numpy(),
+        attribute_ids=np.zeros((count, 0), dtype=np.int64),
+        attribute_scores=np.zeros((count, 0), dtype=np.float32),
+        found=found,
+    )

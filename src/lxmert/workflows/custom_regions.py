@@ -1,0 +1,182 @@
+"""Custom data seen by eyes that are there already: files and settings of a task that learns from them.
+
+The regions of the images become a store, and the questions, as they are understood, files.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lxmert.data.check import Progress
+from lxmert.data.corpus import Corpus
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.store import RegionStore
+from lxmert.data.store_layout import HEADER
+from lxmert.files import atomic_path
+from lxmert.regions.extractor import RegionExtractor, load_extractor
+from lxmert.tasks.answering import AnsweringData, AnsweringSettings
+from lxmert.tasks.custom_data import CustomDataSettings, is_single
+from lxmert.tasks.custom_files import open_custom_files
+from lxmert.tasks.pairs import PairsData, PairsSettings
+from lxmert.workflows.extraction import extract_folder
+
+REGIONS, QUESTIONS, ANSWERS = "regions", "questions", "answers.json"
+"""Where the folder of a run keeps what was made: a region store, and questions by split."""
+
+_logger = logging.getLogger(__name__)
+
+
+def prepare_regions(
+    settings: CustomDataSettings, folder: Path, *, seed: int, device: str, progress: Progress
+) -> None:
+    """Look at the data, extract the regions of their images, and write what is trained on.
+
+    An interrupted extraction is taken up again.
+
+    Args:
+        settings: name the eyes, or a model to start from that has some.
+        folder: of the run.
+        seed: of the split.
+        device: where the eyes compute.
+        progress: called while files are looked at and regions are extracted.
+
+    Raises:
+        FileNotFoundError: if there are no eyes.
+        ValueError: if they are not those of the model to start from, or the data cannot be used.
+    """
+    extractor = _open_matching(settings, device)
+    length = settings.model.max_text_length
+    files = open_custom_files(settings.data, folder, seed=seed, longest=length, progress=progress)
+    parts = {"train": files.training, "valid": files.validation}
+    names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})
+    store = _extract(Path(settings.data.images), folder / REGIONS, extractor, names, progress)
+    parts = {split: _seen(part, store, split) for split, part in parts.items()}
+    (folder / QUESTIONS).mkdir(exist_ok=True)
+    for split, part in parts.items():
+        _write(folder / QUESTIONS / f"{split}.jsonl", _lines(part))
+    answers = parts["train"].vocabulary().answers
+    _write(folder / QUESTIONS / ANSWERS, [json.dumps(answers, ensure_ascii=False)])
+
+
+def region_settings(
+    settings: CustomDataSettings, folder: Path
+) -> AnsweringSettings | PairsSettings:
+    """Return the settings of the task that learns from what `prepare_regions` wrote.
+
+    Raises:
+        ValueError: if some questions are about one image and others about two.
+    """
+    questions, regions = folder / QUESTIONS, str(folder / REGIONS)
+    train, valid = str(questions / "train.jsonl"), str(questions / "valid.jsonl")
+    extractor = str(_extractor_path(settings))
+    training = Corpus.read([train])
+    pairs = training.image_pairs[:, 1] >= 0
+    if pairs.all():
+        return PairsSettings(
+            PairsData(train, valid, regions, regions, extractor=extractor), settings.model
+        )
+    if pairs.any():
+        raise ValueError(
+            f"{settings.data.train} has {int(pairs.sum()):,} questions about two images and "
+            f"{int((~pairs).sum()):,} about one: train on one kind at a time"
+        )
+    data = AnsweringData(
+        train,
+        valid,
+        regions,
+        regions,
+        extractor=extractor,
+        answers=str(questions / ANSWERS),
+        targets="single" if is_single(settings.data.targets, training) else "soft",
+    )
+    return AnsweringSettings(data, settings.model)
+
+
+def _extractor_path(settings: CustomDataSettings) -> Path:
+    """Return where the eyes are: as named, or beside the model to start from."""
+    if settings.data.extractor is not None:
+        return Path(settings.data.extractor)
+    path = Path(settings.model.init_from or "") / EXTRACTOR_FOLDER
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"model.init_from {settings.model.init_from} comes without eyes, which its folder would keep "
+            f"in {EXTRACTOR_FOLDER}/: name those that it was trained with, --set data.extractor=FOLDER"
+        )
+    return path
+
+
+def _open_matching(settings: CustomDataSettings, device: str) -> RegionExtractor:
+    """Open the eyes; refuse those that the model to start from does not know."""
+    path = _extractor_path(settings)
+    extractor = load_extractor(path, device=device)
+    start = settings.model.init_from
+    if start is not None and (Path(start) / FILE_NAME).is_file():
+        expected = PreprocessorConfig.load(start).fingerprint
+        if extractor.fingerprint != expected:
+            raise ValueError(
+                f"the eyes in {path} are extractor {extractor.fingerprint}, but the model in {start} "
+                f"was trained on regions of extractor {expected}: leave out data.extractor, or name "
+                "the eyes that it was trained with"
+            )
+    return extractor
+
+
+def _extract(
+    images: Path, folder: Path, extractor: RegionExtractor, names: Sequence[str], progress: Progress
+) -> RegionStore:
+    """Extract the regions of the images that are asked about; go on where it was left."""
+    if (folder / HEADER).is_file():
+        store = RegionStore(folder)
+        known = {failure.image_id for failure in store.failures}
+        if all(name in store or name in known for name in names):
+            return store
+    return extract_folder(
+        images,
+        folder,
+        extractor,
+        image_ids=names,
+        progress=lambda done, total: progress("regions", done, total),
+    )
+
+
+def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
+    """Leave out the questions about images that have no regions, and say so."""
+    used = corpus.used_images.tolist()
+    lost = [image for image in used if corpus.image_names[image] not in store]
+    if not lost:
+        return corpus
+    rows = np.flatnonzero(~np.isin(corpus.image_pairs, lost).any(axis=1))
+    reasons = {failure.image_id: failure.reason for failure in store.failures}
+    _logger.warning(
+        "%d of %d questions of %s are left out: the eyes cannot look at %d images, the first: %s",
+        len(corpus) - len(rows),
+        len(corpus),
+        split,
+        len(lost),
+        reasons[corpus.image_names[lost[0]]],
+    )
+    if not len(rows):
+        raise ValueError(f"the eyes can look at no image of the {split} questions: see above")
+    return corpus.select(rows)
+
+
+def _lines(corpus: Corpus) -> Iterator[str]:
+    """Yield the questions as they are understood: names, answers and scores put right."""
+    for example in corpus:
+        record = {
+            "question_id": example.example_id,
+            "images": list(example.image_ids),
+            "question": example.text,
+            "answers": dict(example.answers),
+            **({"question_type": example.question_type} if example.question_type else {}),
+        }
+        yield json.dumps(record, ensure_ascii=False)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """Write lines, as a whole."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)

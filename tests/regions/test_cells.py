@@ -1,0 +1,43 @@
+"""Cells of a grid: where they are, and what they are called."""
+
+import numpy as np
+import pytest
+import torch
+
+from lxmert.data.collate import normalize_boxes
+from lxmert.regions.cells import cell_boxes, cell_labels, cell_regions
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (7, 7), (5, 1), (49, 61)])
+def test_cells_are_those_of_two_loops(rows, columns):
+    expected = [
+        (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    boxes = cell_boxes(rows, columns)
+    assert boxes.dtype == torch.float32
+    np.testing.assert_allclose(boxes.numpy(), np.float32(expected), rtol=1e-6)
+
+
+def test_cells_cover_the_image_exactly_for_every_count():
+    """The sum x + 1 / count is above 1 for some counts in float32, and such a box is refused."""
+    generator = np.random.default_rng(0)
+    for count in range(1, 65):
+        boxes = cell_boxes(count, 3).numpy()
+        assert (boxes[:, 3].max(), boxes[:, 1].min()) == (1, 0)
+        borders = boxes.reshape(count, 3, 4)
+        assert (borders[1:, :, 1] == borders[:-1, :, 3]).all()
+        height, width = generator.integers(1, 5000, 2).tolist()
+        features = torch.zeros(count * 3, 2)
+        regions = cell_regions(features, torch.from_numpy(boxes), (height, width))
+        assert regions.boxes.max() <= max(height, width)
+        assert normalize_boxes(regions, name="an image").shape == (count * 3, 4)
+
+
+def test_cells_are_called_by_row_and_column_in_any_order():
+    boxes = cell_boxes(3, 4).numpy() * np.float32([330, 77, 330, 77])
+    labels = [f"cell {row},{column}" for row in (1, 2, 3) for column in (1, 2, 3, 4)]
+    assert cell_labels(boxes) == labels
+    order = np.random.default_rng(1).permutation(12)
+    assert cell_labels(boxes[order]) == [labels[index] for index in order]

@@ -1,0 +1,229 @@
+"""Custom data: images and questions become a model, with eyes that are trained along."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from squares import read_lines, write_lines, write_squares
+from torch.testing import assert_close
+
+from lxmert.data.corpus import Corpus
+from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import IGNORE_INDEX, Example
+from lxmert.tasks.custom_data import (
+    CustomDataSettings,
+    CustomDataTask,
+    ExtractorSettings,
+    answers_by_image,
+    group_by_image,
+    shift_images,
+)
+from lxmert.tasks.custom_files import CustomData
+from lxmert.tasks.texts import ModelSettings
+
+SMALL = ModelSettings(
+    hidden_size=32,
+    num_attention_heads=4,
+    intermediate_size=64,
+    l_layers=1,
+    x_layers=1,
+    r_layers=1,
+    dropout=0.0,
+    initializer_range=0.05,
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("world"))
+
+
+def task(world, folder, *, seed=8, **data):
+    settings = CustomDataSettings(
+        CustomData(train=str(world / "train.jsonl"), images=str(world / "images"), **data),
+        SMALL,
+        ExtractorSettings(questions=2),
+    )
+    torch.manual_seed(seed)
+    return CustomDataTask(settings, seed=seed, folder=folder)
+
+
+def test_every_question_belongs_to_one_group_of_its_image(world, tmp_path):
+    own = task(world, tmp_path)
+    groups = [own.groups.row(index).tolist() for index in range(len(own))]
+    assert sorted(row for group in groups for row in group) == list(range(len(own.training)))
+    assert Counter(map(len, groups)) == {2: 27, 1: 27}
+    for group in groups:
+        assert len({own.training.image_ids(row) for row in group}) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_those_of_a_walk_over_the_questions(seed):
+    generator = np.random.default_rng(seed)
+    images = generator.integers(7, size=40).tolist()
+    corpus = Corpus.of(Example(str(n), "?", (f"{image}.png",)) for n, image in enumerate(images))
+    by_image: dict[int, list[int]] = {}
+    for row, image in enumerate(images):
+        by_image.setdefault(image, []).append(row)
+    expected = [
+        rows[start : start + 3] for rows in by_image.values() for start in range(0, len(rows), 3)
+    ]
+    groups = group_by_image(corpus, 3)
+    assert [groups.row(index).tolist() for index in range(len(expected))] == expected
+    assert len(groups.bounds) == len(expected) + 1
+
+
+def test_questions_without_an_answer_teach_and_score_nothing(world, tmp_path):
+    lines = read_lines(world / "train.jsonl")
+    for number in range(0, len(lines), 3):
+        del lines[number]["answer"]
+    write_lines(world / "some.jsonl", lines)
+    data = CustomData(train=str(world / "some.jsonl"), images=str(world / "images"), targets="soft")
+    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    assert len(own.training) + len(own.validation) == 60
+
+
+def test_splits_share_no_image_and_lose_none(world, tmp_path):
+    own = task(world, tmp_path)
+    training, validation = (
+        {corpus.image_ids(row)[0] for row in range(len(corpus))}
+        for corpus in (own.training, own.validation)
+    )
+    assert len(training) == 27
+    assert len(validation) == 3
+    assert not training & validation
+
+
+def test_lines_may_say_their_split(world, tmp_path):
+    lines = read_lines(world / "train.jsonl")
+    for number, line in enumerate(lines):
+        line["split"] = ["train", "val", "test"][number // 3 % 3]
+    write_lines(world / "marked.jsonl", lines)
+    data = CustomData(train=str(world / "marked.jsonl"), images=str(world / "images"))
+    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    assert (len(own.training), len(own.validation)) == (30, 30)
+    # Every third image is of one color, so that each split knows only its own.
+    assert {own.training[row].answers.get("blue") for row in range(30)} == {None}
+
+
+def test_fewer_images_on_request(world, tmp_path):
+    own = task(world, tmp_path, limit_images=7)
+    assert len({own.training.image_ids(row) for row in range(len(own.training))}) == 7
+    assert len(own.training) == 21
+
+
+def test_examples_depend_on_seed_epoch_and_number_only(world, tmp_path):
+    own = task(world, tmp_path)
+    first, again = own.example(4, 2), task(world, tmp_path).example(4, 2)
+    assert (first.pixels == again.pixels).all()
+    assert first.shift == again.shift
+    assert any(own.example(4, epoch).shift != first.shift for epoch in range(3, 8))
+    assert first.targets == again.targets
+
+
+def test_shifted_images_repeat_their_edges():
+    generator = np.random.default_rng(5)
+    images = list(generator.integers(0, 256, (6, 9, 9, 3), dtype=np.uint8))
+    shifts = [(0, 0), (2, 0), (0, -3), *map(tuple, generator.integers(-4, 5, (3, 2)).tolist())]
+    shifted = shift_images(images, shifts)
+    for image, moved, (up, left) in zip(images, shifted, shifts, strict=True):
+        for y, x in np.ndindex(9, 9):
+            source = image[min(max(y + up, 0), 8), min(max(x + left, 0), 8)]
+            assert (moved[y, x] == source).all()
+
+
+def test_batches_keep_questions_with_their_images(world, tmp_path):
+    own = task(world, tmp_path)
+    batch = own.collate([own.example(index, 0) for index in (0, 1, 5)])
+    assert batch["owners"].tolist() == [0, 0, 1, 2]
+    assert batch["pixels"].shape == (3, 64, 64, 3)
+    own.model.eval()  # in training, the norms of the eyes see the batch as a whole
+    assert own.counts(batch) == {"qa": 4.0, "image_only": 3.0}
+    whole = own.losses(own.model, batch)
+    parts = [own.losses(own.model, own.collate([own.example(i, 0)])) for i in (0, 1, 5)]
+    for name in own.loss_weights:
+        assert_close(whole[name], sum(part[name] for part in parts), rtol=1e-4, atol=1e-5)
+        own.model.zero_grad()
+        whole[name].backward(retain_graph=True)
+        assert own.model.extractor.stages[0][0].weight.grad.abs().max() > 0
+
+
+def test_unknown_answers_do_not_count(world, tmp_path):
+    own = task(world, tmp_path)
+    batch = own.collate([own.example(0, 0)])
+    batch["targets"][0] = IGNORE_INDEX
+    assert own.counts(batch) == {"qa": 1.0, "image_only": 1.0}
+
+
+def test_soft_targets_where_annotators_disagree(world, tmp_path):
+    lines = read_lines(world / "train.jsonl")
+    for line in lines:
+        line["answers"] = [str(line.pop("answer")), "maybe"]
+    write_lines(world / "soft.jsonl", lines)
+    data = CustomData(train=str(world / "soft.jsonl"), images=str(world / "images"))
+    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    batch = own.collate([own.example(0, 0)])
+    assert batch["targets"].shape == (3, len(own.answers))
+    assert_close(batch["targets"].sum(1), torch.ones(3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_image_has_the_answers_of_all_its_questions(seed):
+    """Against a loop over the questions, for one answer each and for scores."""
+    random = np.random.default_rng(seed)
+    owners = torch.from_numpy(np.sort(random.integers(0, 4, 9)))
+    ids = torch.from_numpy(random.choice([IGNORE_INDEX, 0, 1, 2, 3, 4], 9))
+    scores = torch.from_numpy(random.random((9, 5), dtype=np.float32))
+    scores[ids == IGNORE_INDEX] = IGNORE_INDEX
+    of_ids, of_scores = torch.zeros(4, 5), torch.zeros(4, 5)
+    for question, owner in enumerate(owners.tolist()):
+        if ids[question] != IGNORE_INDEX:
+            of_ids[owner, ids[question]] = 1
+            of_scores[owner] = torch.maximum(of_scores[owner], scores[question])
+    assert torch.equal(answers_by_image(ids, owners, (4, 5)), of_ids)
+    assert torch.equal(answers_by_image(scores, owners, (4, 5)), of_scores)
+
+
+def train(own, steps):
+    optimizer = torch.optim.AdamW(own.model.parameters(), lr=2e-3)
+    for step in range(steps):
+        batch = own.collate([own.example((step * 9 + i) % len(own), step) for i in range(9)])
+        (own.losses(own.model, batch)["qa"] / own.counts(batch)["qa"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    own.model.eval()
+
+
+def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
+    own = task(world, tmp_path)
+    train(own, 3)
+    own.save(tmp_path / "model")
+    pipeline = LxmertPipeline.from_pretrained(tmp_path / "model")
+    rows = list(range(3))  # the questions about one image
+    batch = own.collate([own._seen(rows)])
+    with torch.inference_mode():
+        scores = own.model(batch["pixels"], batch["owners"], batch["text"])[0].softmax(-1)
+    image = world / "images" / own.validation.image_ids(0)[0]
+    for row in rows:
+        for answer in pipeline.ask(image, own.validation.text(row), top_k=3):
+            expected = scores[row, own.answers.answers.index(answer.answer)].item()
+            assert answer.score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_images_are_learned_to_be_seen(world, tmp_path):
+    own = task(world, tmp_path)
+    train(own, 100)
+    scores = own.evaluate(device="cpu")
+    assert scores["overall"] > scores["question_only"] >= scores["majority"] > 0
+
+
+def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
+    write_lines(world / "bad.jsonl", [{"image": "0.png", "question": "what?", "answer": ""}] * 3)
+    data = CustomData(train=str(world / "bad.jsonl"), images=str(world / "images"))
+    with pytest.raises(ValueError, match=r"cannot be trained on: fix .*data-report\.json"):
+        CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    assert json.loads((tmp_path / "data-report.json").read_text())["findings"]

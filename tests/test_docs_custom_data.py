@@ -1,0 +1,142 @@
+"""Commands of docs/custom-data.md run in their order, on a tiny set of photos, with tiny settings."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from PIL import Image
+from squares import read_lines, settings, write_lines, write_squares
+
+from lxmert.data.records import KEYS
+from lxmert.data.report import KINDS
+
+PAGE = (ROOT / "docs/custom-data.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
+COMMANDS = [
+    line
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.replace("\\\n", " ").splitlines()
+]
+
+LAUNCHERS = {
+    "torchrun": "torch.distributed.run",
+    "accelerate": "accelerate.commands.accelerate_cli",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page speaks of: photos, questions, test questions, statements."""
+    place = tmp_path_factory.mktemp("place")
+    for entry in ("src", "recipes"):
+        (place / entry).symlink_to(ROOT / entry)
+    (place / "runs").mkdir()
+    world = write_squares(place / "world", 36)
+    (world / "images").rename(place / "photos")
+    shutil.copy(place / "photos" / "0.png", place / "photos" / "beach.png")
+    lines = read_lines(world / "train.jsonl")
+    write_lines(place / "questions.jsonl", lines[:90])
+    write_lines(place / "test.jsonl", lines[90:])
+    statements = [
+        {"images": [f"{n}.png", f"{(n + n % 2) % 36}.png"], "question": "both look the same",
+         "answer": n % 2 == 0, "split": "val" if n % 6 < 2 else "train"}
+        for n in range(36)
+    ]  # fmt: skip
+    write_lines(place / "statements.jsonl", statements)
+    return place
+
+
+def run_launched(arguments: list[str]) -> None:
+    """Run a launcher as a user would, with the modules of this checkout."""
+    programs = {
+        "torchrun": "torch.distributed.run",
+        "accelerate": "accelerate.commands.accelerate_cli",
+    }
+    command = [sys.executable, "-m", programs[arguments[0]], *arguments[1:], *settings()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is finished after 6 steps") == 1
+    assert done.stderr.count("findings: ") == 2  # before and after, by one process
+
+
+def test_the_page_has_the_commands_that_are_run_here() -> None:
+    assert len(COMMANDS) == 12
+    assert [line.split()[0] for line in COMMANDS].count("lxmert") == 10
+
+
+def test_commands_run_in_order(
+    place: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    for line in COMMANDS:
+        program, *arguments = shlex.split(line)
+        if program != "lxmert":
+            run_launched([program, *arguments])
+            continue
+        tiny = settings() if arguments[0] == "train" else []
+        done = lxmert(*arguments, *tiny)
+        assert done.code == 0, f"{line}\n{done.err}"
+    for name in ("own", "few", "two", "launched", "seen", "tuned", "pairs"):
+        assert Path("runs", name, "finished.json").is_file()
+    assert json.loads(Path("scores.json").read_text())["count"] == 18
+    assert len(read_lines(Path("predictions.jsonl"))) == 18
+    check_folder(Path("runs/own"))
+
+
+def check_folder(folder: Path) -> None:
+    """Compare a finished run with the table of the page that says what it holds."""
+    table = PAGE.partition("| in `runs/own` | |")[2].partition("\n\n")[0]
+    named = {name.rstrip("/") for row in table.splitlines()[2:]
+             for name in re.findall(r"`([\w./-]+)`", row.split("|")[1])}  # fmt: skip
+    there = {path.name for path in folder.iterdir()}
+    assert named <= there
+    beside = {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
+              "finished.json", "README.md"}  # fmt: skip
+    assert there - named <= beside
+    with Image.open(folder / "curve.png") as image:
+        assert image.size == (1200, 460)
+
+
+def test_the_command_for_several_machines_has_options_that_exist(lxmert: Command) -> None:
+    (line,) = [b for language, b in BLOCKS if language == "text" and b.startswith("torchrun")]
+    launcher, _, command = line.partition(" -m lxmert ")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--help"], capture_output=True, text=True
+    )
+    for option in re.findall(r"--[\w-]+", launcher):
+        assert option in done.stdout
+    known = lxmert("train", "--help").out
+    for option in re.findall(r"--[\w-]+", command):
+        assert option in known
+
+
+def test_the_keys_are_those_that_are_read() -> None:
+    table = PAGE.partition("| key | what it says |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == set(KEYS)
+
+
+def test_the_findings_that_are_shown_are_worded_as_they_come() -> None:
+    (shown,) = [block for language, block in BLOCKS if language == "text" and "findings" in block]
+    for severity, title, remedy in re.findall(
+        r"^(\w+): ([^:\n]+): [\d,]+; (.*)$", shown, re.MULTILINE
+    ):
+        if severity in ("warn", "note"):
+            assert any(
+                (kind.severity, kind.title, kind.remedy) == (severity, title, remedy)
+                for kind in KINDS.values()
+            )
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []

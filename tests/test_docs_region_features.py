@@ -1,0 +1,85 @@
+"""Commands and code of docs/region-features.md run in their order, and its table is that of the code."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+
+from lxmert.regions.presets import PRESETS
+
+PAGE = (ROOT / "docs/region-features.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page makes must not litter the checkout, and must not find leftovers."""
+    for entry in ("examples", "src", "recipes"):
+        (tmp_path / entry).symlink_to(ROOT / entry)
+    (tmp_path / "runs" / "extractor").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_copy")
+def test_commands_and_code_run_in_order(
+    lxmert: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    languages = [language for language, _ in BLOCKS]
+    assert (languages.count("sh"), languages.count("python")) == (4, 3)
+    assert set(languages) == {"sh", "python", "text"}
+    for language, block in BLOCKS:
+        if language == "python":
+            exec(compile(block, "docs/region-features.md", "exec"), {})
+            assert capsys.readouterr().out.strip(), block
+        elif language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "lxmert"
+                result = lxmert(*arguments)
+                assert result.code == 0, f"{line}\n{result}"
+    assert sorted(path.name for path in Path("runs/eyes/drawn").iterdir()) == [
+        f"{path.name}.png" for path in sorted((ROOT / "examples").glob("*.png"))
+    ]
+
+
+def test_commands_that_need_published_weights_exist(lxmert: Command) -> None:
+    lines = [
+        line for kind, block in BLOCKS if kind == "text" for line in block.strip().splitlines()
+    ]
+    assert len(lines) == 4
+    for line in lines:
+        _, command, *arguments = shlex.split(line)
+        known = lxmert(command, "--help").out
+        for option in (argument for argument in arguments if argument.startswith("--")):
+            assert option in known
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+
+
+def test_the_table_of_presets_is_that_of_the_code() -> None:
+    rows = {
+        cells[0]: cells[1:]
+        for line in PAGE.splitlines()
+        if line.startswith("|")
+        for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+        if len(cells) == 4
+    }
+    sides = rows["shorter side, longer side at most"]
+    channels, output = rows["channels"], rows["boxes that are returned"]
+    for column, name in enumerate(("caffe", "detectron2", "hf")):
+        preset = PRESETS[name]
+        assert sides[column] == f"{preset['shorter_side']}, {preset['longer_side']}"
+        assert channels[column].startswith(preset["channel_order"])
+        expected = {"proposal": "proposals"}.get(preset.get("output_boxes", ""), "refined")
+        assert output[column] == expected
+        filled = rows["fewer than 36 left"][column].startswith("filled up")
+        assert filled == preset.get("fill_up", False)
+        assert f"IoU {preset['nms_threshold']}" in rows["NMS among regions"][column] or (
+            f"{preset['nms_threshold']} up to" in rows["NMS among regions"][column]
+        )
