@@ -36,7 +36,7 @@ LAUNCHERS = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the page speaks of: photos, questions, test questions, statements."""
     place = tmp_path_factory.mktemp("place")
-    for entry in ("src", "recipes"):
+    for entry in ("src",):
         (place / entry).symlink_to(ROOT / entry)
     (place / "runs").mkdir()
     world = write_squares(place / "world", 36)

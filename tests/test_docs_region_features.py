@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
 @pytest.fixture
 def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page makes must not litter the checkout, and must not find leftovers."""
-    for entry in ("examples", "src", "recipes"):
+    for entry in ("examples", "src"):
         (tmp_path / entry).symlink_to(ROOT / entry)
     (tmp_path / "runs" / "extractor").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -13,10 +13,10 @@ from lxmert.cli.main import main
 from lxmert.lab.default_model import write_card, write_examples
 
 STAGES = (
-    "extractor", "pretrained", "simple", "share", "same", "places", "two-objects", "relations", "steps",
+    "detector", "pretrained", "simple", "share", "same", "places", "two-objects", "relations", "steps",
     "answering", "pairs",
 )  # fmt: skip
-RECIPES = {"extractor": "detector", "pretrained": "pretraining"}  # the others have the stage's name
+RECIPES = {"pretrained": "pretraining"}  # the others have the stage's name
 FEW_COLORS = "data.attribute_swap="  # eyes that learned for three steps do not name all of them
 TINY_MODEL = ["hidden_size=16", "num_attention_heads=2", "intermediate_size=32"]
 
@@ -48,7 +48,7 @@ def run_main(patch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 def make_run(lxmert: Callable[..., None]) -> None:
     """Run every stage; they hand over files by the very paths that the recipes name."""
-    recipes = ROOT / "recipes"
+    recipes = ROOT / "src/lxmert/recipes/lab"
     run = Path("runs/default")
     (run / "scenes").mkdir(parents=True)
     for split, count in {"train": 12, "valid": 8, "test": 25, "compositional": 4}.items():
@@ -61,10 +61,10 @@ def make_run(lxmert: Callable[..., None]) -> None:
         changes = {"pretrained": sizes, "answering": [FEW_COLORS]}
         options = settings(*changes.get(stage, []))
         lxmert("train", recipe, "-o", run / stage, *options)
-        if stage == "extractor":
+        if stage == "detector":
             for split in ("train", "valid"):
                 images, store = run / "scenes" / split / "images", run / "regions" / split
-                lxmert("extract", images, "--extractor", run / "extractor", "-o", store)
+                lxmert("extract", images, "--extractor", run / "detector", "-o", store)
 
 
 def test_the_result_answers_and_is_evaluated(
@@ -100,9 +100,9 @@ def test_card_and_examples_are_made_from_the_run(
     answers = ["evaluate", run / "answering", "--data", test / "questions.jsonl", "--limit", 20]
     baselines = ["--training", run / "scenes/train/questions.jsonl"]
     assert lxmert(*answers, *baselines, *options, run / "evaluation.json").code == 0
-    extractor = ["evaluate", run / "extractor", "--data", test / "objects.json"]
+    extractor = ["evaluate", run / "detector", "--data", test / "objects.json"]
     assert lxmert(*extractor, *options, run / "detector-evaluation.json").code == 0
-    extractor = ["evaluate", run / "extractor", "--data", run / "scenes/compositional/objects.json"]
+    extractor = ["evaluate", run / "detector", "--data", run / "scenes/compositional/objects.json"]
     extractor += ["--images", run / "scenes/compositional/images"]
     assert lxmert(*extractor, "-o", run / "compositional-detector-evaluation.json").code == 0
     hard = ["evaluate", run / "answering", "--limit", 100]
@@ -161,8 +161,8 @@ def test_regions_of_another_extractor_are_refused(
     monkeypatch.chdir(folder)
     run, recipe = Path("runs/default"), ROOT / "src/lxmert/recipes/lab/scenes-detector.toml"
     other = settings("seed=8")
-    assert lxmert("train", recipe, "-o", "other-eyes", *other).code == 0
-    options = settings("data.extractor=other-eyes")
+    assert lxmert("train", recipe, "-o", "other-detector", *other).code == 0
+    options = settings("data.extractor=other-detector")
     refused = lxmert(
         "train", ROOT / "src/lxmert/recipes/lab/scenes-answering.toml", "-o", "x", *options
     )
@@ -171,7 +171,7 @@ def test_regions_of_another_extractor_are_refused(
     model = Path("mixed")
     shutil.copytree(run / "answering", model)
     shutil.rmtree(model / "extractor")
-    shutil.copytree("other-eyes", model / "extractor")
+    shutil.copytree("other-detector", model / "extractor")
     image = sorted((run / "scenes/test/images").iterdir())[0]
     mixed = lxmert("ask", image, "What is this?", "--model", model)
     assert mixed.code == 2
@@ -222,7 +222,7 @@ def test_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
     sizes = [f"model.{size}" for size in TINY_MODEL]
     pairs = [*settings(*sizes)[1::2], "loop.evaluate_every=", "loop.evaluate_limit=40"]
     changes = ", ".join(json.dumps(pair) for pair in pairs)
-    text = ABLATION.replace("RECIPES", str(ROOT / "recipes")).replace("SET", changes)
+    text = ABLATION.replace("RECIPES", str(ROOT / "src/lxmert/recipes/lab")).replace("SET", changes)
     Path("ablation.toml").write_text(text)
     command = ["ablate", "ablation.toml", "-o", "arms", "--jobs", 2, "--figure", "arms.png"]
     done = lxmert(*command)

@@ -19,7 +19,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 @pytest.fixture(autouse=True)
 def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the README makes must not litter the checkout, and must not find leftovers."""
-    for entry in ("examples", "src", "recipes", "Makefile", "pyproject.toml", ".venv"):
+    for entry in ("examples", "src", "Makefile", "pyproject.toml", ".venv"):
         if (ROOT / entry).exists():
             (tmp_path / entry).symlink_to(ROOT / entry)
     if not (tmp_path / ".venv").exists():

@@ -74,5 +74,5 @@ def test_a_finished_store_is_read_and_not_written(tmp_path):
 
 def test_a_store_of_other_images_is_refused(tmp_path):
     PixelStore.write(tmp_path, IDS, random_image, side=4)
-    with pytest.raises(ValueError, match=r"7 images of side 4, expected 6 of side 4: the pict"):
+    with pytest.raises(ValueError, match=r"7 images of side 4, expected 6 of side 4: the imag"):
         PixelStore.write(tmp_path, IDS[:6], random_image, side=4)

@@ -176,7 +176,7 @@ def test_answers_that_the_start_does_not_name_are_asked_for(world: World, tmp_pa
     name_answers(pretrained.model.config, ["LABEL_0", "LABEL_1"])
     pretrained.save(tmp_path)
     with pytest.raises(
-        ValueError, match=r"does not say what its 2 answers are: set model\.init_from"
+        ValueError, match=r"does not say what its 2 answers are: set model\.init_answers"
     ):
         answer(world, ModelSettings(init_from=str(tmp_path)))
 

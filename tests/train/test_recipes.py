@@ -10,9 +10,9 @@ from lxmert.lab.scenes.questions import QUESTION_TYPES
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, read_recipe, recipe_text
 
-FOLDER = Path(__file__).parents[2] / "recipes"
+FOLDER = Path(__file__).parents[2] / "src/lxmert/recipes"
 ABLATIONS = sorted(p for p in FOLDER.rglob("*.toml") if "[[rows]]" in p.read_text())
-STAGES = FOLDER / "ablation-stages.toml"
+STAGES = FOLDER / "lab/ablation-stages.toml"
 RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if p not in (*ABLATIONS, STAGES))
 
 
@@ -28,7 +28,7 @@ def test_a_recipe_is_valid_and_says_how_to_run_it(path):
     recipe = read_recipe(path, TASKS)
     assert make_recipe(tomllib.loads(recipe_text(recipe)), TASKS) == recipe
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert any(str(path.relative_to(FOLDER.parent)) in line for line in comments)
+    assert any(str(path.relative_to(FOLDER).with_suffix("")) in line for line in comments)
 
 
 PUBLISHED = {

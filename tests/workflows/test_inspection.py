@@ -88,7 +88,7 @@ def test_a_misfit_is_a_note(tmp_path):
 def test_the_bundled_model_is_described_with_its_extractor(tmp_path):
     report = inspect(DEFAULT)
     prepared = json.loads((DEFAULT / "preprocessor_config.json").read_text())
-    assert report.facts["extractor"] == f"{prepared['fingerprint']}, in eyes"
+    assert report.facts["extractor"] == f"{prepared['fingerprint']}, in extractor"
     config = json.loads((DEFAULT / "config.json").read_text())
     assert len(report.facts["answers"]) == config["num_qa_labels"]
     assert report.facts["tokenizer"] == f"{config['vocab_size']} word pieces"

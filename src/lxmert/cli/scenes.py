@@ -65,7 +65,7 @@ def make(
     given: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
     for name in given:
         if SETTINGS[name] not in kinds:
-            option = "question_type" if name == "question_types" else name
+            option = "question-type" if name == "question_types" else name
             raise ValueError(
                 f"--{option} is for {SETTINGS[name]}, which is not to be made: add "
                 f"{SETTINGS[name]}, or leave --{option} out"

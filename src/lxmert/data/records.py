@@ -28,8 +28,10 @@ _SPLIT_NAMES = {
 
 KEYS = (
     "image", "images", "question", "answer", "answers", "question_id", "question_type", "split", "boxes",
+    "family",
 )  # fmt: skip
-"""What a line may say; `caption` stands for `question` in a caption file."""
+"""Keys of a line; `caption` replaces `question` in a caption file, `family` is an older name of
+`question_type`."""
 
 _KNOWN = {
     "question": frozenset(KEYS),
@@ -41,7 +43,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("text", "query", "sentence", "q"), "question"),
     **dict.fromkeys(("label", "target", "a", "multiple_choice_answer"), "answer"),
     **dict.fromkeys(("id", "qid", "uid"), "question_id"),
-    **dict.fromkeys(("type", "question_type", "category"), "question_type"),
+    **dict.fromkeys(("type", "category"), "question_type"),
     **dict.fromkeys(("bbox", "bboxes", "box"), "boxes"),
 }
 """What others call these keys: they are not read, but the message names the key that is."""
@@ -113,7 +115,9 @@ def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
     split = _split(record, problems)
     boxes = _boxes(record, len(image_ids), problems)
     example_id = _label(record, "question_id", default_id, problems)
-    question_type = _label(record, "question_type", "", problems)
+    question_type = _label(
+        record, "question_type" if "question_type" in record else "family", "", problems
+    )
     if any(problem.refused for problem in problems):
         return Row(line.number, None, split, (), problems)
     example = Example(example_id, text, image_ids, answers, question_type)

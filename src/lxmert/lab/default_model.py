@@ -72,7 +72,7 @@ unlike its world, and for words that it has never read, it answers with a warnin
 - **Objects**: {objects}
 - **Attributes**: {attributes}
 - **Answers**: {answers}
-- **Size**: {parameters:.1f} M parameters in the model, {eyes:.1f} M in the detector; {size:.1f} MB.
+- **Size**: {parameters:.1f} M parameters in the model, {detector_size:.1f} M in the detector; {size:.1f} MB.
 
 ## How it was made
 
@@ -209,7 +209,7 @@ def write_card(run: Path) -> str:
         attributes=", ".join(extractor.attribute_names),
         answers=", ".join(pipeline.answers),
         parameters=sum(p.numel() for p in pipeline.model.parameters()) / 1e6,
-        detector_reports=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
+        detector_size=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
         size=size / 1e6,
         count=answers["count"],
         images=len(_read_json(run / "scenes" / "test" / "objects.json")["images"]),
@@ -241,7 +241,7 @@ def write_card(run: Path) -> str:
 def _commits(run: Path) -> list[str]:
     """Return the commits at which the stages were made, in their order, each once."""
     stages = (
-        "extractor", "pretrained", "simple", "share", "same", "places", "two-objects",
+        "detector", "pretrained", "simple", "share", "same", "places", "two-objects",
         "relations", "steps", "answering"
     )  # fmt: skip
     versions = (_read_json(run / stage / "versions.json") for stage in stages)

@@ -16,6 +16,9 @@ from lxmert.train.tables import from_table, merge, override, to_table, unknown_n
 Tasks = Mapping[str, type[Task]]
 """Task classes by name; a class is called with its settings and the keyword `seed`."""
 
+BUNDLED = Path(__file__).parents[1] / "recipes"
+"""Folder of the recipes that come with the package."""
+
 
 @dataclass(frozen=True)
 class OptimSettings:
@@ -240,8 +243,15 @@ def read_tables(path: Path) -> dict[str, object]:
     return _read_over_base(path, ())
 
 
+def find_recipe(name: Path) -> Path:
+    """Return the path of a recipe: a file, or a bundled one by its name, such as `vqa`."""
+    bundled = BUNDLED / f"{name}.toml"
+    return bundled if not name.is_file() and bundled.is_file() else name
+
+
 def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
     """Do it for a file that is the base of others, or the base of their base."""
+    path = find_recipe(path)
     if not path.is_file():
         named = f"base of {above[-1]}: " if above else ""
         raise FileNotFoundError(

@@ -96,7 +96,7 @@ class Contents:
     def __post_init__(self) -> None:
         _check_names("kind", self.kinds, KINDS)
         _check_names("split", (self.split,), SPLITS)
-        _check_names("question_type", self.question_types, QUESTION_TYPES)
+        _check_names("question type", self.question_types, QUESTION_TYPES)
         least = {"count": 1, "seed": 0, "rounds": 1, "captions": 1, "groups": 1}
         if "pairs" in self.kinds:
             least["count"] = MIN_IMAGES
