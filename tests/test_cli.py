@@ -31,7 +31,7 @@ def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) ->
 def test_an_interruption_is_reported_with_what_goes_on(tmp_path: Path) -> None:
     """It ended without a word, and nobody knew whether hours were lost."""
     folder = tmp_path / "scenes"
-    command = [sys.executable, "-m", "lxmert", "scenes", "make", "qa", "--count", "9999"]
+    command = [sys.executable, "-m", "lxmert", "lab", "make", "qa", "--count", "9999"]
     running = subprocess.Popen(
         [*command, "-o", folder],
         stderr=subprocess.PIPE,

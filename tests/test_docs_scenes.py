@@ -11,9 +11,9 @@ from conftest import ROOT, Command
 from lab.scenes.reading import skeleton
 from lab.scenes.scenes import make_scenes
 
-from lxmert.lab.ablation import check_plan, make_plan, read_ablation
 from lxmert.lab.scenes.questions import QUESTION_TYPES, ask
 from lxmert.lab.scenes.statements import make_group
+from lxmert.lab.sweep import check_plan, make_plan, read_sweep
 
 SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
 ABLATIONS = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def test_the_comparison_on_the_page_is_a_valid_one(
     (text,) = blocks(ABLATIONS, "toml")
     path = tmp_path / "own.toml"
     path.write_text(text)
-    check_plan(make_plan(read_ablation(path), tmp_path))
+    check_plan(make_plan(read_sweep(path), tmp_path))
 
 
 def test_long_commands_exist(lxmert: Command) -> None:
@@ -95,10 +95,10 @@ def test_long_commands_exist(lxmert: Command) -> None:
     made = [" ".join(line.split()) for line in made if ".venv/bin/lxmert" in line]
     assert any(line.endswith(command[0]) for line in made)
     kinds = [line.split(".venv/bin/lxmert ")[1].split()[0] for line in made]
-    assert sorted(kinds) == ["ablate", "ablate", "ablate", "extract", "extract", "scenes", "scenes"]
+    assert sorted(kinds) == ["extract", "extract", "lab", "lab", "lab", "lab", "lab"]
     for line in made:
         name, *options = line.split(".venv/bin/lxmert ")[1].split()
-        known = lxmert(name, *options[: name == "scenes"], "--help").out
+        known = lxmert(name, *options[: name == "lab"], "--help").out
         assert all(option in known for option in options if option.startswith("--")), line
 
 
@@ -109,9 +109,7 @@ def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
     runs = {
         run.folder: run
         for name in ("ablations", "learning-curve", "transfer")
-        for run in make_plan(
-            read_ablation(Path(f"recipes/{name}.toml")), Path("runs", name)
-        ).values()
+        for run in make_plan(read_sweep(Path(name)), Path("runs", name)).values()
     }
     *_, copies, _ = blocks(ABLATIONS, "text")
     commands = [line.split() for line in copies.splitlines() if line.startswith("cp -r")]
@@ -119,7 +117,7 @@ def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
     for *_, source, target in commands:
         copied = runs[Path(target, Path(source).name)]
         assert copied.read() == runs[Path(source)].read()
-        assert copied.start is runs[Path(source)].start is None
+        assert copied.parent is runs[Path(source)].parent is None
 
 
 @pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])

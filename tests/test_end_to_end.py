@@ -54,7 +54,7 @@ def make_run(lxmert: Callable[..., None]) -> None:
     for split, count in {"train": 12, "valid": 8, "test": 25, "compositional": 4}.items():
         kinds = ["qa"] if split == "compositional" else ["qa", "captions", "pairs", "--groups", 3]
         output = run / "scenes" / split
-        lxmert("scenes", "make", *kinds, "--split", split, "--count", count, "-o", output)
+        lxmert("lab", "make", *kinds, "--split", split, "--count", count, "-o", output)
     sizes = [f"model.{size}" for size in TINY_MODEL]
     for stage in STAGES:
         recipe = recipes / f"scenes-{RECIPES.get(stage, stage)}.toml"
@@ -224,7 +224,7 @@ def test_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
     changes = ", ".join(json.dumps(pair) for pair in pairs)
     text = ABLATION.replace("RECIPES", str(ROOT / "src/lxmert/recipes/lab")).replace("SET", changes)
     Path("ablation.toml").write_text(text)
-    command = ["ablate", "ablation.toml", "-o", "arms", "--jobs", 2, "--figure", "arms.png"]
+    command = ["lab", "sweep", "ablation.toml", "-o", "arms", "--jobs", 2, "--figure", "arms.png"]
     done = lxmert(*command)
     assert done.code == 3, done.err
     assert "2 runs failed" in done.err

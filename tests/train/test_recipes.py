@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lxmert.lab.ablation import check_plan, make_plan, read_ablation
 from lxmert.lab.scenes.questions import QUESTION_TYPES
+from lxmert.lab.sweep import check_plan, make_plan, read_sweep
 from lxmert.tasks.registry import TASKS
 from lxmert.train.settings import make_recipe, read_recipe, recipe_text
 
@@ -67,17 +67,17 @@ def test_the_published_settings_are_those_of_the_recipe(name):
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_an_ablation_has_at_least_three_seeds_and_only_valid_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(FOLDER.parent)
-    ablation = read_ablation(path)
+    ablation = read_sweep(path)
     assert len(ablation.seeds) >= 3
     plan = make_plan(ablation, tmp_path)
     check_plan(plan)
-    assert all((FOLDER.parent / run.recipe).is_file() for run in plan.values())
-    assert str(path.relative_to(FOLDER.parent)) in path.read_text()
+    assert all((FOLDER / f"{run.recipe}.toml").is_file() for run in plan.values())
+    assert f"lxmert lab sweep {path.stem} " in path.read_text()
 
 
 def test_the_ablations_hold_the_published_rows_that_need_no_bert():
     """Source: tables 3, 4 and 5 of the paper, local validation sets."""
-    ablation = read_ablation(FOLDER / "ablations.toml")
+    ablation = read_sweep(FOLDER / "lab/ablations.toml")
     scores = [tuple(row.paper.values()) for row in ablation.rows if row.paper]
     assert len(scores) == 11
     assert {(69.9, 60.0, 74.9), (65.1, 50.0, 50.9), (68.9, 58.2, 72.4), (66.3, 57.1, 50.9)} < set(
@@ -86,6 +86,6 @@ def test_the_ablations_hold_the_published_rows_that_need_no_bert():
 
 
 def test_the_makefile_trains_on_every_question_type_and_only_on_those_that_exist():
-    text = (FOLDER.parent / "Makefile").read_text().replace("\\\n", " ")
+    text = (Path(__file__).parents[2] / "Makefile").read_text().replace("\\\n", " ")
     (line,) = [line for line in text.splitlines() if line.startswith("FAMILIES :=")]
     assert set(line.split(":=")[1].split()) == set(QUESTION_TYPES)

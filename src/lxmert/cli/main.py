@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from lxmert.cli import asking, data, explaining, files, regions, scenes, scoring, training
+from lxmert.cli import asking, data, explaining, files, lab, regions, scoring, training
 from lxmert.terminal import quiet_libraries, show_warning
 
 app = typer.Typer(
@@ -23,7 +23,6 @@ for command in (
     explaining.attention_figures,
     asking.match,
     training.train,
-    training.ablate,
     regions.extract,
     scoring.evaluate,
     asking.predict,
@@ -34,10 +33,10 @@ for command in (
 ):
     app.command()(command)
 
-_scenes = typer.Typer(help="The miniature world: rendered images with questions.")
-_scenes.command()(scenes.make)
-_scenes.command()(scenes.show)
-app.add_typer(_scenes, name="scenes")
+_lab = typer.Typer(help="The laboratory: the miniature world, and sweeps over recipes.")
+for _command in (lab.make, lab.show, lab.sweep):
+    _lab.command()(_command)
+app.add_typer(_lab, name="lab")
 
 _data = typer.Typer(help="Data sets from their official downloads.")
 _data.command()(data.build)

@@ -1,14 +1,11 @@
-"""The commands `train` and `ablate`."""
+"""The command `train`."""
 
-import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import report_failures
-from lxmert.terminal import check_output, check_output_folder, hide_weight_bars, show_stages
+from lxmert.terminal import check_output_folder, hide_weight_bars, show_stages
 
 
 def train(
@@ -43,58 +40,3 @@ def train(
     except UntidyData as problem:
         typer.echo(f"lxmert: {problem}", err=True)
         raise typer.Exit(1) from problem
-
-
-def ablate(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of an ablation in TOML.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of all runs.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, one core each.")] = 1,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw the scores; needs lxmert\\[explain].")
-    ] = None,
-) -> None:
-    """Train every row of a comparison with every seed; the same command again goes on.
-
-    The table is in OUTPUT/report.md and report.json after each run.
-    A run that fails leaves the others alone; then the exit code is 3.
-    """
-    from lxmert.explain.plots import check_plot
-    from lxmert.lab.ablation import (
-        check_inputs,
-        check_plan,
-        collect,
-        make_plan,
-        read_ablation,
-    )
-    from lxmert.lab.ablation_report import (
-        MARKDOWN_NAME,
-        check_report,
-        draw_report,
-        write_report,
-    )
-    from lxmert.lab.ablation_runs import Standing, run_plan
-    from lxmert.locks import FolderLock
-
-    hide_weight_bars()
-    check_output_folder(output, "--output")
-    if figure is not None:
-        check_plot(figure)
-        check_output(figure, "--figure")
-    ablation = read_ablation(recipe)
-    plan = make_plan(ablation, output)
-    check_plan(plan)
-    check_inputs(plan)
-    check_report(ablation, output)
-
-    def changed(standing: Standing) -> None:
-        write_report(ablation, collect(ablation, plan), output, failed=standing.failed)
-        print(standing.reported(), file=sys.stderr)
-
-    output.mkdir(parents=True, exist_ok=True)
-    with closing(FolderLock(output)):
-        failed = run_plan(plan, jobs=jobs, changed=changed)
-    if figure is not None:
-        draw_report(ablation, collect(ablation, plan), figure)
-    print((output / MARKDOWN_NAME).read_text(encoding="utf-8"), end="")
-    reasons = [f"{run.folder}: {why}" for run, why in failed.items()]
-    report_failures(reasons, "runs failed (logs are beside the folders)")

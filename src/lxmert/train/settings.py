@@ -208,7 +208,7 @@ def make_recipe(table: Mapping[str, object], tasks: Tasks) -> Recipe:
             contradict each other.
     """
     if "stages" in table:
-        raise ValueError("stages is a table of an ablation: use lxmert ablate for this recipe")
+        raise ValueError("stages is a table of a sweep: use lxmert lab sweep for this recipe")
     name = table.get("task")
     if not isinstance(name, str):
         raise ValueError(

@@ -253,7 +253,7 @@ def test_a_full_disk_is_reported_with_what_to_do(
 
     Later it still said no more than that where the disk was full only when texts were written.
     """
-    command = [sys.executable, "-m", "lxmert", "scenes", "make", *arguments]
+    command = [sys.executable, "-m", "lxmert", "lab", "make", *arguments]
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "x")],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),

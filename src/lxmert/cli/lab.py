@@ -1,11 +1,14 @@
-"""Commands of the miniature world."""
+"""The commands `lxmert lab ...`: scenes of the miniature world, and sweeps over recipes."""
 
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lxmert.terminal import check_figure, check_output_folder, show_progress
+from lxmert.cli.options import report_failures
+from lxmert.terminal import check_figure, check_output, check_output_folder, show_progress
 
 
 def make(
@@ -100,3 +103,44 @@ def show(
     check_figure(output, "--output")
     save_sheet(folder, output, count=count, seed=seed)
     print(f"{output}: scenes of {folder}")
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="Sweep in TOML, or the name of a bundled one.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of all runs.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Concurrent runs, one core each.")] = 1,
+    figure: Annotated[Path | None, typer.Option(help="Figure of the scores to write.")] = None,
+) -> None:
+    """Train every row of a comparison with every seed. Rerun to resume.
+
+    The table is in OUTPUT/report.md, updated after each run. If a run fails, the others still run,
+    and the exit code is 3.
+    """
+    from lxmert.explain.plots import check_plot
+    from lxmert.lab.sweep import check_inputs, check_plan, make_plan, read_sweep, run_plan
+    from lxmert.lab.sweep_report import check_report, collect, draw_report, write_report
+    from lxmert.locks import FolderLock
+
+    check_output_folder(output, "--output")
+    if figure is not None:
+        check_plot(figure)
+        check_output(figure, "--figure")
+    settings = read_sweep(recipe)
+    plan = make_plan(settings, output)
+    check_plan(plan)
+    check_inputs(plan)
+    check_report(settings, output)
+
+    def changed(status: str) -> None:
+        write_report(settings, collect(settings, plan), output, {})
+        print(status, file=sys.stderr)
+
+    output.mkdir(parents=True, exist_ok=True)
+    with closing(FolderLock(output)):
+        failed = run_plan(plan, jobs=jobs, changed=changed)
+        scores = collect(settings, plan)
+        print(write_report(settings, scores, output, failed), end="")
+    if figure is not None:
+        draw_report(settings, scores, figure)
+    reasons = [f"{run.folder}: {why}" for run, why in failed.items()]
+    report_failures(reasons, "runs failed (logs are beside the folders)")

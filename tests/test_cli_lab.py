@@ -24,21 +24,21 @@ def test_an_option_about_texts_that_are_not_made_is_refused(
     lxmert: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     """Such options were ignored without a word, and zero groups refused where none are made."""
-    result = lxmert("scenes", "make", *arguments, "-o", tmp_path / "x")
+    result = lxmert("lab", "make", *arguments, "-o", tmp_path / "x")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert message in result.err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_help_has_all_question_types(lxmert: Command) -> None:
-    reported = lxmert("scenes", "make", "--help").out
+    reported = lxmert("lab", "make", "--help").out
     assert [name for name in QUESTION_TYPES if name not in reported] == []
 
 
 def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> None:
     """It said `[Errno 20] Not a directory`."""
     (tmp_path / "file").write_text("")
-    result = lxmert("scenes", "make", "qa", "-o", tmp_path / "file" / "x")
+    result = lxmert("lab", "make", "qa", "-o", tmp_path / "file" / "x")
     assert result.code == 2
     reported = f"--output {tmp_path}/file/x: {tmp_path}/file is a file; name another folder\n"
     assert result.err == f"lxmert: {reported}"
@@ -46,6 +46,6 @@ def test_a_folder_below_a_file_is_refused(lxmert: Command, tmp_path: Path) -> No
 
 def test_a_sheet_without_the_ending_of_an_image_is_refused(lxmert: Command, tmp_path: Path) -> None:
     """It was found out when all scenes were drawn."""
-    result = lxmert("scenes", "show", tmp_path, "-o", tmp_path / "sheet")
+    result = lxmert("lab", "show", tmp_path, "-o", tmp_path / "sheet")
     assert result.code == 2
     assert f"--output {tmp_path}/sheet has no ending of an image: try sheet.png" in result.err
