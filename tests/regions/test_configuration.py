@@ -122,7 +122,7 @@ def test_absurd_values_are_refused(change):
         DetectorConfig.from_dict(CONFIG.to_dict() | change)
 
 
-@pytest.mark.parametrize("fingerprint", [bundled_detector, grid], ids=["detector", "grid"])
+@pytest.mark.parametrize("extractor", [bundled_detector, grid], ids=["detector", "grid"])
 def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path, extractor):
     """Widths within their ranges still made networks of hundreds of GB beside a small file."""
     extractor().save_pretrained(tmp_path)
@@ -201,7 +201,7 @@ def test_a_bad_detector_of_torchvision_is_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fingerprint": None}, "extractor: got null, expected a text"),
+        ({"fingerprint": None}, "fingerprint: got null, expected a text"),
         ({"max_text_length": "20"}, 'max_text_length: got "20", expected an integer'),
         ({"max_text_length": 0}, "max_text_length: got 0, expected at least 3"),
         ({"box_form": "xywh"}, "box_form: got \"xywh\", expected 'normalized_xyxy'"),
