@@ -5,11 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lxmert.cli.main import main
+from lxmert.data.tsv import read_tsv
 
 ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "tests/assets"
+"""Facts from published data; its README names the sources."""
 
 
 class Result(NamedTuple):
@@ -19,6 +24,16 @@ class Result(NamedTuple):
 
 
 Command = Callable[..., Result]
+
+
+def draw_photos(rows: Path, folder: Path) -> Path:
+    """Draw an image in the place of each photo of a TSV file, in its size; return the folder."""
+    folder.mkdir()
+    for seed, (name, regions) in enumerate(read_tsv(rows)):
+        coarse = np.random.default_rng(seed).integers(256, size=(9, 12, 3), dtype=np.uint8)
+        size = regions.image_size[::-1]
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    return folder
 
 
 @pytest.fixture

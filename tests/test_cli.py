@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Command
+from conftest import ASSETS, ROOT, Command, draw_photos
 from PIL import Image
 
 SCENE = ROOT / "examples/scene.png"
@@ -423,12 +423,10 @@ def test_verify_compares_with_rows_that_the_same_extractor_wrote(
     extractor = ROOT / "src/lxmert/default/extractor"
     half = ["verify", extractor, "--images", photos]
     assert "--images and --rows belong together" in lxmert(*half).err
-    rows = ROOT / "../shared/data/coco_obj36"
-    if not rows.is_dir():
-        pytest.skip(f"no {rows} with photos and their rows")
     path = tmp_path / "one.tsv"
-    path.write_bytes((rows / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)[0])
-    arguments = ["verify", extractor, "--images", rows / "images", "--rows", path]
+    path.write_bytes((ASSETS / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)[0])
+    drawn = draw_photos(path, tmp_path / "drawn")
+    arguments = ["verify", extractor, "--images", drawn, "--rows", path]
     result = lxmert(*arguments)
     assert result.code == 1
     for text in ("COCO_train2014", "mean", "expected", "wrong: regions: 0.0"):

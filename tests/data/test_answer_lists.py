@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ASSETS
 
 from lxmert.data.answer_lists import read_answers
-
-VOCABULARIES = Path(__file__).parents[3] / "shared" / "data" / "vocabularies"
 
 FORMS = {
     "label2ans.json": '["", "no", "a\\"b"]',
@@ -57,19 +56,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_answers(tmp_path / "nowhere.json")
 
 
-@pytest.mark.skipif(
-    not VOCABULARIES.is_dir(), reason="the published answer lists are not beside the repository"
-)
 @pytest.mark.parametrize(
     ("name", "count", "first"),
     [
         ("vqa_trainval_label2ans.json", 3129, ""),
         ("gqa_trainval_label2ans.json", 1842, "cat food"),
-        ("lxmert_all_ans.json", 9500, '"stop"'),
+        ("lxmert_all_ans_first.json", 20, '"stop"'),
     ],
 )
 def test_the_published_lists_are_read(name: str, count: int, first: str) -> None:
-    answers = read_answers(VOCABULARIES / name).answers
+    answers = read_answers(ASSETS / name).answers
     assert (len(answers), answers[0]) == (count, first)
-    listed = json.loads((VOCABULARIES / name).read_text())[count - 1]
+    listed = json.loads((ASSETS / name).read_text())[count - 1]
     assert answers[-1] == (listed["ans"] if isinstance(listed, dict) else listed)

@@ -2,10 +2,10 @@
 
 import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import ASSETS
 from torch.testing import assert_close
 
 from lxmert.model.answers import (
@@ -18,14 +18,9 @@ from lxmert.model.answers import (
 
 from . import tiny
 
-VOCABULARIES = Path(__file__).parents[3] / "shared" / "data" / "vocabularies"
-needs_vocabularies = pytest.mark.skipif(
-    not VOCABULARIES.is_dir(), reason="the published answer lists are not beside the repository"
-)
-
 
 def read(name):
-    return json.loads((VOCABULARIES / name).read_text(encoding="utf-8"))
+    return json.loads((ASSETS / name).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -51,21 +46,18 @@ def test_answers_are_normalised_as_in_the_original_code(answer, expected):
     assert normalize_answer(answer) == expected
 
 
-@needs_vocabularies
 def test_the_published_answers_are_fixed_points():
-    answers = [entry["ans"] for entry in read("lxmert_all_ans.json")]
+    answers = read("lxmert_all_ans_texts.json")
     assert len(answers) == 9500
     assert [normalize_answer(answer) for answer in answers] == answers
 
 
-@needs_vocabularies
 @pytest.mark.parametrize(
     ("name", "found", "count"),
     [("vqa_trainval_label2ans.json", 3124, 3129), ("gqa_trainval_label2ans.json", 1736, 1842)],
 )
 def test_as_many_answers_are_carried_over_as_in_the_original_code(name, found, count):
-    old = [entry["ans"] for entry in read("lxmert_all_ans.json")]
-    new = read(name)
+    old, new = read("lxmert_all_ans_texts.json"), read(name)
     weight = torch.arange(len(old) * 2.0).reshape(-1, 2)
     carried = map_answers(weight, weight[:, 0], old, new)
     assert (carried.found, len(carried.bias), len(carried.missing)) == (found, count, count - found)

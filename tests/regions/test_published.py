@@ -1,9 +1,8 @@
 """The published detector from its files: names, regions, and what travels on."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from conftest import ASSETS
 from regions.published import YAML, detectron2_bytes, full_geometry, random_state, write_huggingface
 
 from lxmert import DetectorExtractor, load_extractor, load_published_detector
@@ -11,7 +10,6 @@ from lxmert.regions import published
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.published import ATTRIBUTES_FILE, OBJECTS_FILE, read_names
 
-VOCABULARIES = Path(__file__).parents[2] / "../shared/data/vocabularies"
 OBJECTS = [f"thing {index}" for index in range(1600)]
 FULL_YAML = YAML.replace("num_classes: 9", "num_classes: 1600").replace(
     "num_attrs: 5", "num_attrs: 400"
@@ -80,9 +78,7 @@ def test_a_line_is_a_name_with_its_synonyms(tmp_path):
 
 
 def test_the_published_lists_have_a_name_for_each_class():
-    files = [VOCABULARIES / "vg_objects_vocab.txt", VOCABULARIES / "vg_attributes_vocab.txt"]
-    if not all(path.is_file() for path in files):
-        pytest.skip(f"{VOCABULARIES} is absent")
+    files = [ASSETS / "vg_objects_vocab.txt", ASSETS / "vg_attributes_vocab.txt"]
     objects, attributes = map(read_names, files)
     assert (len(objects), len(attributes)) == (1600, 400)
     assert (objects[0], objects[-1]) == ("yolk", files[0].read_text().splitlines()[-1])

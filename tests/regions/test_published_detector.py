@@ -3,11 +3,11 @@
 import base64
 import csv
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ASSETS
 
 from lxmert import boxes as box_arithmetic
 from lxmert.regions.configuration import DetectorConfig
@@ -16,7 +16,7 @@ from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import computing, make_fast
 from lxmert.regions.preprocess import pad_batch, prepare
 
-ROWS = Path(__file__).parents[2] / "../shared/data/coco_obj36/train2014_obj36.tsv"
+ROWS = ASSETS / "train2014_obj36_boxes.tsv"
 OBJECTS = [f"object {index}" for index in range(30)]
 PRESETS = ("caffe", "detectron2", "hf")
 
@@ -74,8 +74,6 @@ def random_image(height, width, seed=0):
 
 
 def read_rows():
-    if not ROWS.is_file():
-        pytest.skip(f"{ROWS} is absent")
     csv.field_size_limit(sys.maxsize)
     with ROWS.open() as file:
         for row in csv.reader(file, delimiter="\t"):

@@ -1,4 +1,4 @@
-"""Whole or damaged, the same eyes or others: told by checksums and by rows of real photos."""
+"""Whole or damaged, the same eyes or others: told by checksums and by published rows."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ASSETS, ROOT, draw_photos
 from regions import published
 from safetensors.torch import load_file, save_file
 
@@ -31,8 +31,7 @@ from lxmert.workflows.verification import (
     verify_rows,
 )
 
-REAL = ROOT / "../shared/data/coco_obj36"
-needs_rows = pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL} with photos and their rows")
+ROWS = ASSETS / "train2014_obj36.tsv"
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +133,8 @@ def small_published(feature_dim=2048):
     return DetectorExtractor(Detector(config))
 
 
-@needs_rows
 def test_random_weights_are_compared_with_real_rows_and_disagree(tmp_path):
-    rows = tmp_path / "rows.tsv"
-    lines = (REAL / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)
-    rows.write_bytes(b"".join(lines[:2]))
-    found = compare_rows(small_published(), REAL / "images", rows)
+    found = compare_rows(small_published(), draw_photos(ROWS, tmp_path / "photos"), ROWS)
     assert len(found) == 2
     mean = average(found)
     for agreement in (*found, mean):
@@ -163,35 +158,29 @@ def test_extractor_agree_with_what_they_wrote_themselves(tmp_path):
     assert compare(extractor, "scene", load_image(scene), moved).regions < 0.5
 
 
-@needs_rows
 def test_another_extractor_are_compared_by_their_boxes_alone(extractor, tmp_path):
     """The bundled eyes know other objects and have other features."""
-    (name, regions) = next(read_tsv(REAL / "train2014_obj36.tsv"))
-    pixels = load_image(REAL / "images" / f"{name}.jpg")
+    (name, regions) = next(read_tsv(ROWS))
+    pixels = load_image(draw_photos(ROWS, tmp_path / "photos") / f"{name}.png")
     agreement = compare(extractor, name, pixels, regions)
     assert agreement == Agreement(name, regions=agreement.regions)
     assert 0 <= agreement.regions < 0.3
 
 
-@needs_rows
 def test_a_missing_or_another_photo_is_named(extractor, tmp_path):
-    rows = REAL / "train2014_obj36.tsv"
     shutil.copy(ROOT / "examples/scene.png", tmp_path)
     with pytest.raises(FileNotFoundError, match="has no photo COCO_train2014_0"):
-        compare_rows(extractor, tmp_path, rows)
-    name, _ = next(read_tsv(rows))
+        compare_rows(extractor, tmp_path, ROWS)
+    name, _ = next(read_tsv(ROWS))
     shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match="it is another photo, or was resized"):
-        compare_rows(extractor, tmp_path, rows)
+        compare_rows(extractor, tmp_path, ROWS)
     with pytest.raises(ValueError, match="is a model folder: photos with --images and --rows are"):
-        verify_rows(
-            ROOT / "src/lxmert/default", REAL / "images", rows, progress=lambda done, total: None
-        )
+        verify_rows(ROOT / "src/lxmert/default", tmp_path, ROWS, progress=lambda done, total: None)
 
 
-@needs_rows
 @pytest.mark.slow
-def test_published_size_runs_on_real_photos(tmp_path):
+def test_published_size_runs_on_real_rows(tmp_path):
     """With random weights, so that nothing agrees; what counts is that all of it is finite."""
     names = {"object": 1600, "attribute": 400}
     objects, attributes = ([f"{kind} {i}" for i in range(n)] for kind, n in names.items())
@@ -199,13 +188,11 @@ def test_published_size_runs_on_real_photos(tmp_path):
     torch.manual_seed(8)
     extractor = DetectorExtractor(Detector(config))
     rows = tmp_path / "rows.tsv"
-    lines = (REAL / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)
-    rows.write_bytes(lines[0])
-    (agreement,) = compare_rows(extractor, REAL / "images", rows)
+    rows.write_bytes(ROWS.read_bytes().splitlines(keepends=True)[0])
+    (agreement,) = compare_rows(extractor, draw_photos(rows, tmp_path / "photos"), rows)
     assert np.isfinite([agreement.regions, agreement.feature_cosine, agreement.objects]).all()
 
 
-@needs_rows
 @pytest.mark.slow
 def test_the_real_rows_give_finite_answers_at_full_size(tmp_path):
     from lxmert.data.collate import collate_regions, normalize_boxes
@@ -213,17 +200,17 @@ def test_the_real_rows_give_finite_answers_at_full_size(tmp_path):
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.heads import LxmertForQuestionAnswering
 
-    store: RegionStore = import_tsv(REAL / "train2014_obj36.tsv", tmp_path / "store")
+    store: RegionStore = import_tsv(ROWS, tmp_path / "store")
     regions = [store[image_id] for image_id in store.image_ids]
-    assert len(regions) == 10
+    assert len(regions) == 2
     torch.manual_seed(8)
     model = LxmertForQuestionAnswering(LxmertConfig(num_qa_labels=3129)).eval()
     boxes = [normalize_boxes(found, name="row") for found in regions]
     inputs = collate_regions([found.features for found in regions], boxes)
     with torch.inference_mode():
-        words = torch.tensor([[101, 2054, 3609, 2003, 1996, 4937, 102]] * 10)
+        words = torch.tensor([[101, 2054, 3609, 2003, 1996, 4937, 102]] * 2)
         scores = model(input_ids=words, **inputs).question_answering_score
-    assert scores.shape == (10, 3129)
+    assert scores.shape == (2, 3129)
     assert scores.isfinite().all()
     assert scores.std(dim=0).mean() > 1e-5, "the images make no difference"
 
