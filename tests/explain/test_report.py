@@ -278,7 +278,7 @@ def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
       [e.firstChild.data, e.querySelector('title').textContent, e.getBoundingClientRect().left])"""
     names = [row for row in browser.run(script) if "candle" in row[1]]
     assert len(names) == len(BOXES)
-    assert {shown for shown, *_ in names} == {"large and rather yello…"}
+    assert {shown for shown, *_ in names} == {"large and rather yellow…"}
     left = browser.run("return document.getElementById('matrix').getBoundingClientRect().left")
     assert min(place for *_, place in names) >= left
 

@@ -291,7 +291,7 @@
     const map = kinds[state.kind], image = $("matrix");
     const rows = names[map.rows], columns = names[map.columns];
     $("matrix-title").textContent = `Layer ${state.layer + 1}, ${headName(map, state.head)}`;
-    const side = 156, top = 150;
+    const side = 166, top = 160;
     const space = image.parentElement.clientWidth - side;
     if (space <= 0) return;
     const cell = Math.max(11, Math.min(28, space / columns.length));
@@ -299,7 +299,7 @@
     const size = [side + cell * columns.length, top + cell * rows.length];
     image.setAttribute("width", size[0]);
     image.setAttribute("height", size[1]);
-    const short = (name) => (name.length < 24 ? name : `${name.slice(0, 22).trim()}…`);
+    const short = (name) => (name.length < 26 ? name : `${name.slice(0, 24).trim()}…`);
     const font = Math.min(12, cell);
     const parts = [element("svg:rect", { class: "ground", x: side, y: top, width: cell * columns.length, height: cell * rows.length })];
     const label = (attributes, name) => {
