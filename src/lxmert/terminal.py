@@ -252,7 +252,7 @@ def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for text, found in findings.items():
-        console.print(Text(printable(f"{found['count']} {text} (first: {found['first'][0]})")))
+        console.print(Text(printable(f"{text}: {found['count']} (first: {found['first'][0]})")))
 
 
 def show_heads(shares: Mapping[str, "Share"], findings: Mapping[str, Mapping[str, Any]]) -> None:

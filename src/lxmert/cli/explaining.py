@@ -96,7 +96,7 @@ def explain_eval(
 
     Words and regions are removed in the order of their relevance, the most or the least relevant
     first, and the answers scored anew; and does the most relevant region lie on what is asked
-    about? The same command goes on after an interruption.
+    about? The same command resumes after an interruption.
     """
     for name, number in (("--seeds", seeds), ("--limit", limit)):
         if number is not None and number < 1:

@@ -28,8 +28,8 @@ Findings = dict[str, dict[str, Any]]
 
 _Cases = dict[str, list[str]]
 
-UNUSABLE = "questions were left out: their image is missing or cannot be read"
-MISPLACED = "questions take no part in the pointing game: their boxes lie outside of the image"
+UNUSABLE = "questions left out, whose image is missing or cannot be read"
+MISPLACED = "questions without a pointing game, whose boxes lie outside of the image"
 
 
 def choose_questions(
