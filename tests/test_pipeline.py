@@ -204,6 +204,45 @@ def test_what_cannot_be_done_is_said_before_anything_is_computed(
         call(pipeline)
 
 
+@pytest.mark.parametrize("name", ["ask", "explain"])
+@pytest.mark.parametrize(
+    ("question", "options", "message"),
+    [
+        (None, {}, "the text is None: write a question"),
+        (5, {}, "the text is 5"),
+        (["What?"], {}, r"the text is \['What\?'\]"),
+        (" ", {}, "the text is empty"),
+        ("What \udc80?", {}, "is not valid Unicode"),
+        ("What?", {"top_k": None}, "top_k is None, expected an integer"),
+        ("What?", {"top_k": "3"}, "top_k is '3', expected an integer"),
+        ("What?", {"top_k": 1.5}, "top_k is 1.5, expected an integer"),
+        ("What?", {"top_k": True}, "top_k is True, expected an integer"),
+    ],
+)
+def test_questions_and_numbers_of_other_types_are_refused_in_one_sentence(
+    pipeline: LxmertPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    question: str,
+    options: dict[str, int],
+    message: str,
+) -> None:
+    """They ended in an AttributeError, or in torch or the tokenizer, after the image was read."""
+    monkeypatch.setattr(pipeline, "regions", None)
+    with pytest.raises((TypeError, ValueError), match=message):
+        getattr(pipeline, name)(SCENE, question, **options)
+
+
+@pytest.mark.parametrize("option", ["answers", "methods"])
+@pytest.mark.parametrize("value", [None, 5, [5], [None, "red"]])
+def test_explaining_takes_only_lists_of_texts(
+    pipeline: LxmertPipeline, option: str, value: list[str]
+) -> None:
+    """A number among the answers ended in an AttributeError."""
+    with pytest.raises(TypeError, match=f"{option} is .* expected a list of texts"):
+        pipeline.explain(SCENE, "What?", **{option: value})
+
+
 def test_a_model_that_only_matches_says_that_it_cannot_answer(pipeline: LxmertPipeline) -> None:
     matcher = LxmertForImageAndTextRetrieval(pipeline.model.config)
     only = LxmertPipeline(matcher, pipeline.processor)

@@ -19,7 +19,7 @@ from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
 from lxmert.model.loading import load_heads, read_config
-from lxmert.processing import LxmertProcessor
+from lxmert.processing import LxmertProcessor, check_text
 from lxmert.regions.cells import cell_labels
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Answer, Regions
@@ -154,6 +154,7 @@ class LxmertPipeline:
                 model cannot answer.
         """
         _check_top_k(top_k)
+        check_text(question)
         self._answering_model()
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
 
@@ -225,6 +226,7 @@ class LxmertPipeline:
                 a method cannot be used, naming those that can; and as `ask`.
         """
         _check_top_k(top_k)
+        check_text(question)
         _check_no_text("answers", answers)
         _check_no_text("methods", methods)
         chosen = choose_methods(methods)
@@ -385,6 +387,8 @@ def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
 
 
 def _check_top_k(top_k: int) -> None:
+    if not isinstance(top_k, int) or isinstance(top_k, bool):
+        raise TypeError(f"top_k is {top_k!r}, expected an integer of at least 1")
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}: ask for at least 1 answer")
 

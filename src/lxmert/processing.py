@@ -33,6 +33,21 @@ class InputWarning(UserWarning):
     """The input is answered, but it is not like what the model was trained on."""
 
 
+def check_text(text: object) -> None:
+    """Refuse what is no text that can be read.
+
+    Raises:
+        TypeError: if it is no text.
+        ValueError: if it is empty or has half a surrogate pair in it.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"the text is {text!r}: write a question, such as 'What is this?'")
+    if not text.strip():
+        raise ValueError("the text is empty: write a question, such as 'What is this?'")
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError(f"the text {text!r} is not valid Unicode: pass it as UTF-8")
+
+
 class LxmertProcessor:
     """The image side and the text side of a model, as they were when it was trained.
 
@@ -237,8 +252,7 @@ class LxmertProcessor:
 
     def _tokenize(self, text: str) -> IntArray:
         """Tokenise one text; warn of unknown words and of what is cut."""
-        if not text.strip():
-            raise ValueError("the text is empty: write a question, such as 'What is this?'")
+        check_text(text)
         encoded = self.read(text)
         if encoded.unknown:
             _warn(self._unknown_message(encoded.unknown))
