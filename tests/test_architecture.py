@@ -31,9 +31,9 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"files", "locks", "records", "tensor_files", "workers"}
-# Every room but the leaves may write files as a whole, keep others from them, read typed records
-# and tensors, and begin processes that end with it.
+BASE = {"files", "images", "locks", "records", "tensor_files", "workers"}
+# Every room but the leaves may write files as a whole, open images, keep others from files, read
+# typed records and tensors, and begin processes that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
 ARROWS["records"] = ARROWS["tensor_files"] = {"files"}
@@ -214,6 +214,21 @@ def check_pickles(sources: Sources) -> list[str]:
     return offences
 
 
+def check_images(sources: Sources) -> list[str]:
+    """Pillow alone would run other programs on a file: `images.py` is the one that opens any."""
+    offences = []
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)) if path != "images.py" else ():
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("PIL"):
+                opening = bool({"open", "*"} & {alias.name for alias in node.names})
+            else:
+                name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+                opening = f".{name}".endswith(".Image.open")
+            if opening:
+                offences.append(f"{path}:{node.lineno}: only images.py may open with Pillow")
+    return offences
+
+
 CHECKS = [
     check_arrows,
     check_lazy,
@@ -223,6 +238,7 @@ CHECKS = [
     check_annotations,
     check_independence,
     check_pickles,
+    check_images,
 ]
 
 
@@ -269,6 +285,9 @@ def test_all_of_the_source_is_checked():
         (check_pickles, "model/heads.py", "from torch import load"),
         (check_pickles, "tensor_files.py", "import torch\ntorch.load(p)"),
         (check_pickles, "train/state.py", "import torch\ntorch.load(p, weights_only=False)"),
+        (check_images, "data/store.py", "from PIL import Image\nImage.open(p)"),
+        (check_images, "data/store.py", "import PIL.Image\nPIL.Image.open(p)"),
+        (check_images, "data/store.py", "from PIL.Image import open"),
     ],
 )
 def test_an_offence_is_found(check, path, source):

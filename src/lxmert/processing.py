@@ -4,10 +4,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeGuard
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, BertTokenizer
 
@@ -17,7 +14,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.regions.extractor import RegionExtractor, load_extractor
-from lxmert.regions.preprocess import ImageInput
+from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import IntArray, Regions
 
 CONFIDENT = 0.5
@@ -141,8 +138,9 @@ class LxmertProcessor:
         Args:
             images: one image, which goes with every text; or a list with one image for each text;
                 or a list with a list of images for each text, as many for every text, for
-                `LxmertForImagesAndTextClassification`. An image is a path, a web address, bytes, a
-                PIL image, or a uint8 RGB array or tensor.
+                `LxmertForImagesAndTextClassification`. An image is whatever
+                `lxmert.regions.preprocess.load_image` reads: a path, a web address, bytes, a file
+                opened in binary mode, a PIL image, or a uint8 RGB array or tensor.
             text: one text, which goes with every image; or a list.
 
         Returns:
@@ -158,11 +156,11 @@ class LxmertProcessor:
             FileNotFoundError: if a path names no file.
             ValueError: if their numbers differ, a text is empty, or an image cannot be read.
         """
-        rows = [images] if _is_image(images) else list(images)  # type: ignore[arg-type]
+        rows = [images] if is_image(images) else list(images)  # type: ignore[arg-type]
         sentences = [text] if isinstance(text, str) else list(text)
         if isinstance(text, str):
             sentences *= len(rows)
-        elif not _is_image(images) and len(rows) != len(sentences):
+        elif not is_image(images) and len(rows) != len(sentences):
             raise ValueError(
                 f"{len(rows)} images and {len(sentences)} texts: give one text an image, or one "
                 "image alone, outside of a list, for all texts"
@@ -170,10 +168,10 @@ class LxmertProcessor:
         if not rows or not sentences:
             raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
         words = self.text_inputs(sentences)
-        if not all(map(_is_image, rows)):
+        if not all(map(is_image, rows)):
             return BatchFeature(words | self._several_images(rows))  # type: ignore[arg-type]
         regions = self.extractor(rows)
-        if _is_image(images):
+        if is_image(images):
             regions *= len(sentences)
         return BatchFeature(words | self.image_inputs(regions))
 
@@ -222,7 +220,7 @@ class LxmertProcessor:
 
     def _several_images(self, rows: Sequence[Sequence[ImageInput]]) -> dict[str, Tensor]:
         """Prepare several images for each text; shapes as in `__call__`."""
-        counts = [0 if _is_image(row) else len(row) for row in rows]
+        counts = [0 if is_image(row) else len(row) for row in rows]
         if min(counts) < 1 or min(counts) != max(counts):
             raise ValueError(
                 f"the texts have {', '.join(map(str, counts))} images in their lists; expected a "
@@ -273,11 +271,6 @@ class LxmertProcessor:
         if len(known) <= _MANY_NAMES:
             message += f"; the words it knows are {' '.join(known)}"
         return message
-
-
-def _is_image(images: object) -> TypeGuard[ImageInput]:
-    """Tell one image from a list of them."""
-    return isinstance(images, str | Path | bytes | Image.Image | np.ndarray | Tensor)
 
 
 def _warn(message: str) -> None:

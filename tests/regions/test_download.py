@@ -29,7 +29,7 @@ def test_an_image_by_address_is_the_image(server: Server, name: str) -> None:
     [
         ("missing.png", "answers 404 Not Found"),
         ("page.html", "is text/html; charset=utf-8; expected an image"),
-        ("text.png", "no image that can be read"),
+        ("text.png", "no image that is read here"),
         ("cut.png", "ended after 900 of"),
         ("circle", "answers 302"),
         ("to-file", "answers 302"),

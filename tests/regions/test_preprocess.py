@@ -1,6 +1,7 @@
 """An image means the same however it is handed in, and is resized by its true scale."""
 
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from lxmert.regions import preprocess
+from lxmert.regions.batching import check_list
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.preprocess import (
     choose_scale,
     choose_size,
+    is_image,
     load_image,
     pad_batch,
     plan_batches,
@@ -39,6 +43,85 @@ def test_colors_are_the_same_from_every_kind_of_input(pixels, tmp_path):
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     for image in (path, str(path), data, Image.fromarray(pixels), pixels, tensor):
         np.testing.assert_array_equal(load_image(image), pixels)
+
+
+def test_files_and_rows_of_data_sets_are_read(pixels, tmp_path):
+    """A BytesIO was taken for a list of its lines, a row of a data set for a list of its keys."""
+    data = png(Image.fromarray(pixels))
+    path = tmp_path / "image.png"
+    path.write_bytes(data)
+    stream = io.BytesIO()
+    stream.write(data)  # it stands at its end
+    rows = [
+        {"bytes": data, "path": None},
+        {"bytes": data, "path": "gone.png"},
+        {"bytes": None, "path": str(path)},
+        {"path": path},
+    ]
+    with path.open("rb") as file:
+        for image in (file, stream, bytearray(data), memoryview(data), *rows):
+            assert is_image(image)
+            np.testing.assert_array_equal(load_image(image), pixels)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (io.BytesIO(), ValueError, "Got a BytesIO, which is no image that is read here"),
+        (io.StringIO("text"), TypeError, "a StringIO that gives text; expected bytes"),
+        ({}, ValueError, "a dict with nothing; expected 'bytes' or 'path'"),
+        ({"image": b"x", "label": 3}, ValueError, "a dict with 'image', 'label'; expected"),
+        ({"bytes": None, "path": None}, ValueError, "a dict with 'bytes', 'path'; expected"),
+        (torch.zeros(3, 4, 5, dtype=torch.uint8, device="meta"), ValueError, "on the meta device"),
+        (torch.zeros(3, 4, 5, dtype=torch.uint8).to_sparse(), ValueError, "torch.sparse_coo"),
+        (torch.zeros(3, 0, 0, dtype=torch.uint8), ValueError, r"uint8 \[3, 0, 0\]; expected"),
+        (Image.new("RGB", (0, 0)), ValueError, "of 0 x 0 pixels; expected at least one"),
+        (Image.new("L", (5, 0)), ValueError, "of 5 x 0 pixels"),
+    ],
+)
+def test_what_holds_no_image_is_one_sentence(image, error, message):
+    """Meta and sparse tensors, and images without pixels, failed deep inside of torch."""
+    with pytest.raises(error, match=message):
+        load_image(image)
+
+
+def test_an_open_file_is_read_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(preprocess, "MAX_FILE_BYTES", 8)
+    with pytest.raises(ValueError, match="a BytesIO of more than 8 bytes"):
+        load_image(io.BytesIO(bytes(9)))
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda a: a[:, :, ::-1], np.flipud, np.fliplr, lambda a: a.transpose(1, 0, 2)]
+)
+def test_views_of_arrays_are_read(pixels, turn):
+    """OpenCV's image turned to RGB by [:, :, ::-1] has strides that torch refuses."""
+    turned = load_image(turn(pixels))
+    np.testing.assert_array_equal(turned, turn(pixels))
+    assert prepare(turned, CONFIG).image_size == turned.shape[:2]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_path_in_another_unicode_form_is_found(pixels, tmp_path, forms):
+    """MacOS writes names in another normal form than most keyboards."""
+    stored, asked = (unicodedata.normalize(form, "caf\u00e9.png") for form in forms)
+    (tmp_path / stored).write_bytes(png(Image.fromarray(pixels)))
+    np.testing.assert_array_equal(load_image(tmp_path / asked), pixels)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "nul\0.png", "What color is the ball?"])
+def test_a_name_that_no_file_can_have_is_no_file(name):
+    with pytest.raises(FileNotFoundError, match="which is no file"):
+        load_image(name)
+
+
+def test_one_image_is_no_list_of_images(pixels):
+    """An array was taken for a list of its rows, each of them a gray image."""
+    for image in (pixels, torch.from_numpy(pixels), io.BytesIO(b"x"), {"bytes": b"x"}, "x.png"):
+        with pytest.raises(ValueError, match=r"expected a list of images"):
+            check_list(image)
+    check_list(pixels[None])
+    check_list([pixels])
 
 
 def test_exif_orientation_is_applied(pixels, tmp_path):
@@ -77,7 +160,7 @@ def test_missing_file_is_named(tmp_path):
 def test_text_is_no_image(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("a cup on a table")
-    with pytest.raises(ValueError, match=r"notes.txt.*no image that can be read; expected PNG"):
+    with pytest.raises(ValueError, match=r"notes.txt.*no image that is read here; expected PNG"):
         load_image(path)
     with pytest.raises(ValueError, match="Got 16 bytes, which is no image"):
         load_image(path.read_bytes())

@@ -70,6 +70,24 @@ def test_images_that_cannot_be_read_are_reported_and_the_run_goes_on(extractor, 
         extract_folder(images, store_path, extractor, progress=ignore)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_odd_files_are_failures_like_any_other(extractor, images, tmp_path):
+    """A DDS, BLP or EPS file by the name of an image ended the extraction of a whole folder."""
+    odd = {
+        "dds.png": b"DDS " + bytes(124),
+        "blp.png": b"BLP2" + bytes(2000),
+        "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 x\n",
+        "tiff.tif": b"II*\0\x08\0\0\0" + b"\xff" * 40,
+    }
+    for name, content in odd.items():
+        (images / name).write_bytes(content)
+    store = extract_folder(images, tmp_path / "store", extractor, progress=ignore)
+    assert store.image_ids == ["b.png", "more/d.png"]
+    reasons = {failure.image_id: failure.reason for failure in store.failures}
+    assert odd.keys() <= reasons.keys()
+    assert all(name in reasons[name] for name in odd)
+
+
 def test_the_bundled_extractor_are_those_of_the_bundled_model(extractor):
     beside = DetectorExtractor.from_pretrained(ROOT / "src/lxmert/default/extractor")
     assert extractor.fingerprint == beside.fingerprint
@@ -172,11 +190,12 @@ def test_what_is_no_number_of_regions_is_refused(text):
 
 
 def test_figures_are_drawn_for_each_image_that_has_regions(extractor, images, tmp_path):
+    """A figure was named `x.png.png`."""
     settings = ExtractionSettings(figures=tmp_path / "drawn")
     extract_folder(images, tmp_path / "store", extractor, settings, progress=ignore)
     drawn = sorted(path.relative_to(tmp_path / "drawn") for path in (tmp_path / "drawn").rglob("*"))
-    assert list(map(str, drawn)) == ["b.png.png", "more", "more/d.png.png"]
-    with Image.open(tmp_path / "drawn" / "b.png.png") as figure:
+    assert list(map(str, drawn)) == ["b.png", "more", "more/d.png"]
+    with Image.open(tmp_path / "drawn" / "b.png") as figure:
         assert max(figure.size) == 1200
     with pytest.raises(ValueError, match="lies among the images"):
         extract_folder(

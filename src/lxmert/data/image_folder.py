@@ -1,20 +1,24 @@
 """The files of an image folder: which one a name means, and whether it is an image."""
 
 import os
+import unicodedata
 import warnings
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lxmert.data.columns import in_batches
+from lxmert.images import image_size, read_image
 
-IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_ENDINGS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"}
+)
 
 _THREADS = 8
 _CHUNK = 1 << 20
@@ -57,8 +61,9 @@ class ImageFolder:
     def match(self, name: str) -> Match:
         """Return the file that a name means.
 
-        A name may be written with another case, with backslashes, as an absolute path, without the
-        ending, or without the folders in between, as long as a single file can be meant.
+        A name may be written with another case, in another Unicode normal form, with backslashes,
+        as an absolute path, without the ending, or without the folders in between, as long as a
+        single file can be meant.
         """
         if name in self.names:
             return Match(name, "exact", "")
@@ -71,7 +76,8 @@ class ImageFolder:
         if found:
             several = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
             return Match(None, "ambiguous", f"{name!r} may be {several} below {self.folder}")
-        if (self.folder / name).is_file():  # with an ending of its own
+        inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
+        if inside and os.path.isfile(self.folder / name):  # with an ending of its own
             return Match(name, "exact", "")
         return Match(None, "missing", f"{name!r} is not below {self.folder}")
 
@@ -87,13 +93,14 @@ class ImageFolder:
             tail = "/".join(parts[start:])
             if tail in self.names:
                 return [tail]
-            known = self._lower.get(parts[-1].lower(), [])
-            suffix = f"/{tail.lower()}"
-            found = [other for other in known if f"/{other.lower()}".endswith(suffix)]
+            known = self._lower.get(_fold(parts[-1]), [])
+            suffix = f"/{_fold(tail)}"
+            found = [other for other in known if f"/{_fold(other)}".endswith(suffix)]
             if found:
-                exact = [other for other in found if f"/{other}".endswith(f"/{tail}")]
+                end = _compose(f"/{tail}")
+                exact = [other for other in found if _compose(f"/{other}").endswith(end)]
                 return exact or found
-        return self._lower.get(f"{parts[-1].lower()}.", []) if parts else []
+        return self._lower.get(f"{_fold(parts[-1])}.", []) if parts else []
 
     @property
     def _lower(self) -> dict[str, list[str]]:
@@ -101,7 +108,7 @@ class ImageFolder:
         if self._by_lower is None:
             self._by_lower = defaultdict(list)
             for name in sorted(self.names):
-                last = PurePosixPath(name.lower())
+                last = PurePosixPath(_fold(name))
                 self._by_lower[last.name].append(name)
                 self._by_lower[f"{last.stem}."].append(name)
         return self._by_lower
@@ -114,11 +121,13 @@ class ImageFolder:
             return ": names must be relative to the folder"
         if simple.removeprefix("./") == found:
             return ""
-        if simple.lower() == found.lower():
+        if _compose(simple) == _compose(found):
+            return ": the Unicode normal forms differ"
+        if _fold(simple) == _fold(found):
             return ": upper and lower case differ"
-        if found.lower().endswith(f"/{simple.lower()}"):
+        if _fold(found).endswith(f"/{_fold(simple)}"):
             return ": the sub-folder is missing"
-        if found.lower().startswith(f"{simple.lower()}."):
+        if _fold(found).startswith(f"{_fold(simple)}."):
             return ": the ending is missing"
         return ""
 
@@ -163,36 +172,70 @@ class ImageFolder:
             for batch in in_batches(names, 512):
                 paths = [self.folder / name for name in batch]
                 with warnings.catch_warnings():
-                    # Such images are refused by the eyes, whose limit is PIL's warning.
-                    warnings.simplefilter("error", Image.DecompressionBombWarning)
+                    # Threads set this filter for a moment, and would undo it for one another.
+                    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                     results = list(threads.map(partial(_open, decode=decode), paths))
                 yield from zip(batch, results, strict=True)
                 done += len(batch)
                 progress(done, len(names))
 
 
+def _compose(name: str) -> str:
+    """Return a name in the Unicode normal form in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _fold(name: str) -> str:
+    """Return a name in the form in which case does not matter either."""
+    return _compose(_compose(name).lower())
+
+
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the paths of all images below a folder."""
-    for parent, _, files in os.walk(folder, followlinks=True):
-        below = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        for file in files:
-            if os.path.splitext(file)[1].lower() in IMAGE_ENDINGS:
-                yield prefix + file
+    """Yield the paths of all images below a folder, each real folder once.
+
+    A folder is visited by its own path first, and by a link only if it is not below otherwise.
+    """
+    visited: set[tuple[int, int]] = set()
+    waiting, links = deque([""]), deque[str]()
+    while waiting or links:
+        prefix = waiting.popleft() if waiting else links.popleft()
+        entries = _list_new(folder / prefix, visited)
+        for entry in entries:
+            name = prefix + entry.name
+            if _is_folder(entry):
+                (links if entry.is_symlink() else waiting).append(f"{name}/")
+            elif os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:
+                yield name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _list_new(folder: Path, visited: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """List a folder; nothing if it was visited before."""
+    status = folder.stat()
+    place = (status.st_dev, status.st_ino)
+    if place in visited:
+        return []
+    visited.add(place)
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _open(path: Path, *, decode: bool) -> tuple[int, int] | str:
-    """Return height and width, or why there are none."""
+    """Return height and width when upright, or why there are none."""
     try:
         if path.stat().st_size == 0:
             return "the file is empty"
-        with Image.open(path) as image:
-            if decode:
-                image.load()
-            return image.height, image.width
-    except UnidentifiedImageError:
-        return "the file is no image"
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+        if not decode:
+            return image_size(path)
+        height, width, _ = read_image(path).shape
+        return height, width
+    except (OSError, ValueError) as error:
         return str(error)
 
 

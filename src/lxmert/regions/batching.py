@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
-from lxmert.regions.preprocess import ImageInput
+from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import Regions
 
 
 def check_list(images: Sequence[ImageInput]) -> None:
-    """Refuse one image where a list is expected: its letters would be taken for images."""
-    if isinstance(images, str | bytes | Path):
+    """Refuse one image where a list is expected: its letters or rows would be taken for images."""
+    if is_image(images) and getattr(images, "ndim", 3) <= 3:  # a batch of arrays is a list
         raise ValueError(
             f"Got one {type(images).__name__}; expected a list of images: write "
             "extractor([image])[0]."

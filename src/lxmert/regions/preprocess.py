@@ -2,23 +2,42 @@
 
 import io
 import math
-import warnings
-from collections.abc import Callable, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from lxmert.images import Pixels, decode_image, read_image
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.download import download_image
 from lxmert.web import SCHEMES
 
-ImageInput = str | Path | bytes | Image.Image | npt.NDArray[np.uint8] | Tensor
-Pixels = npt.NDArray[np.uint8]
+ImageInput = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | Mapping[str, Any]
+    | npt.NDArray[np.uint8]
+    | Tensor
+)
+"""One image, in any of the forms that `load_image` reads."""
+
+_BYTES = (bytes, bytearray, memoryview)
+
+MAX_FILE_BYTES = 256 << 20
+"""Bytes that are read of an open file at most."""
 
 MOST_PIXELS = 2**21
 """Resized pixels in a batch; the published backbone takes about 0.7 GB for so many."""
@@ -31,8 +50,9 @@ def load_image(image: ImageInput) -> Pixels:
     """Read an image, turned upright if its EXIF data say so.
 
     Args:
-        image: a path, a web address, the bytes of a file, a PIL image, a uint8 array
-            `[height, width, 3]` in RGB or `[height, width]` in grey, or a uint8 tensor
+        image: a path, a web address, the bytes of a file, a file opened in binary mode, a PIL
+            image, a row of a Hugging Face data set (`{"bytes": ..., "path": ...}`), a uint8 array
+            `[height, width, 3]` in RGB or `[height, width]` in gray, or a uint8 tensor
             `[3, height, width]` in RGB.
 
     Returns:
@@ -40,104 +60,112 @@ def load_image(image: ImageInput) -> Pixels:
 
     Raises:
         FileNotFoundError: if the path names no file.
-        ValueError: if it is not an image, is cut short, has too many pixels, or cannot be fetched.
+        TypeError: if a file is opened as text.
+        ValueError: if it is no image, is cut short, has too many pixels, or cannot be fetched.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Tensor):
         return _from_tensor(image)
+    if isinstance(image, Mapping):
+        return load_image(_from_row(image))
+    if not is_image(image):
+        raise ValueError(
+            f"Got {type(image).__name__}; expected a path, bytes, a file, a PIL image, a uint8 "
+            "array or a uint8 tensor: pass one of these for each image."
+        )
+    source, name = _find_source(image)
+    try:
+        if isinstance(source, Image.Image):
+            return decode_image(source)
+        return read_image(source)
+    except ValueError as error:
+        raise ValueError(f"Got {name}, which is {error}.") from error
+
+
+def is_image(value: object) -> TypeGuard[ImageInput]:
+    """Tell one image, in any of the forms that `load_image` reads, from a list of them."""
+    kinds = (str, os.PathLike, *_BYTES, Image.Image, np.ndarray, Tensor, Mapping)
+    return isinstance(value, kinds) or hasattr(value, "read")
+
+
+def _find_source(image: Any) -> tuple[Path | BinaryIO | Image.Image, str]:
+    """Return what holds an image, and what messages call it."""
     if isinstance(image, Image.Image):
-        return _decode(image, "the PIL image")
-    if isinstance(image, bytes):
-        return _open(io.BytesIO(image), f"{len(image)} bytes")
-    if not isinstance(image, str | Path):
-        raise ValueError(
-            f"Got {type(image).__name__}; expected a path, bytes, a PIL image, a uint8 array or a "
-            "uint8 tensor: pass one of these for each image."
-        )
+        return image, "a PIL image"
+    if isinstance(image, _BYTES):
+        return io.BytesIO(image), f"{len(image)} bytes"
     if isinstance(image, str) and image.startswith(SCHEMES):
-        return _open(io.BytesIO(download_image(image)), repr(image))
-    path = Path(image)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Got the path {str(image)!r}, which is no file; expected an image: check the name, "
-            "and the folder that it is relative to."
-        )
-    return _open(path, repr(str(image)))
+        return io.BytesIO(download_image(image)), repr(image)
+    if isinstance(image, str | os.PathLike):
+        return _find_file(os.fspath(image)), repr(os.fspath(image))
+    return io.BytesIO(_read_file(image)), f"a {type(image).__name__}"
 
 
-def _open(file: Path | io.BytesIO, name: str) -> Pixels:
-    """Open and decode a file, with one sentence for each thing that may be wrong with it."""
-    try:
-        with warnings.catch_warnings():
-            # PIL only warns between one and two times its limit; both are refused here.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                return _decode(opened, name)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"Got {name}, which would unpack to too many pixels; expected at most "
-            f"{Image.MAX_IMAGE_PIXELS}: shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you "
-            "trust it."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"Got {name}, which is no image that can be read; expected PNG, JPEG or another "
-            "format that Pillow knows: convert it first."
-        ) from error
-    except OSError as error:  # a file that ends within its header
-        raise ValueError(_damaged(name, error)) from error
-
-
-def _decode(image: Image.Image, name: str) -> Pixels:
-    """Unpack an image, turn it upright and convert it to RGB."""
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or image.mode == "I":
-            # PIL would cut 16 bits at 255 instead of scaling them.
-            return _grey_to_rgb((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-        if "transparency" in image.info:
-            image = image.convert("RGBA")  # a palette's transparent entry is a colour as well
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(_damaged(name, error)) from error
-
-
-def _damaged(name: str, error: Exception) -> str:
-    return (
-        f"Got {name}, which is cut short or damaged ({error}); expected a whole image: "
-        "fetch or export it again."
+def _find_file(path: str) -> Path:
+    """Return the file of this name, or of the same name in another Unicode normal form."""
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    for name in (path, *forms):
+        if os.path.isfile(name):
+            return Path(name)
+    raise FileNotFoundError(
+        f"Got the path {path!r}, which is no file; expected an image: check the name, and the "
+        "folder that it is relative to."
     )
+
+
+def _read_file(file: BinaryIO) -> bytes:
+    """Read an open file from its beginning, wherever it stands, up to a limit."""
+    if file.seekable():
+        file.seek(0)
+    data: object = file.read(MAX_FILE_BYTES + 1)
+    if not isinstance(data, bytes):
+        raise TypeError(
+            f"Got a {type(file).__name__} that gives text; expected bytes of an image: open the "
+            "file in mode 'rb'."
+        )
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(
+            f"Got a {type(file).__name__} of more than {MAX_FILE_BYTES} bytes; expected an image "
+            "file: pass its path, or shrink it."
+        )
+    return data
+
+
+def _from_row(row: Mapping[str, Any]) -> ImageInput:
+    """Return the image of a row of a Hugging Face data set: its bytes, or else its path."""
+    image = row.get("bytes") or row.get("path")
+    if not isinstance(image, str | os.PathLike | bytes):
+        raise ValueError(
+            f"Got a {type(row).__name__} with {', '.join(map(repr, row)) or 'nothing'}; expected "
+            "'bytes' or 'path' of an image: pass the column that holds it, such as row['image']."
+        )
+    return image
 
 
 def _from_array(array: npt.NDArray[np.uint8]) -> Pixels:
     if array.dtype == np.uint8 and array.size and array.ndim == 2:
-        return _grey_to_rgb(array)
+        return np.repeat(array[:, :, None], 3, axis=2)
     if array.dtype != np.uint8 or not array.size or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(
             f"Got an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] "
             "in RGB, 0-255: convert it with PIL.Image.fromarray or numpy."
         )
-    return array
+    return np.ascontiguousarray(array)  # torch refuses negative strides, as of array[:, :, ::-1]
 
 
 def _from_tensor(tensor: Tensor) -> Pixels:
-    if (
-        tensor.dtype != torch.uint8
-        or not tensor.numel()
-        or tensor.ndim != 3
-        or tensor.shape[0] != 3
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.device.type == "meta" or tensor.layout != torch.strided:
+        kind += " on the meta device" if tensor.device.type == "meta" else f" ({tensor.layout})"
+    elif (
+        tensor.dtype == torch.uint8 and tensor.numel() and tensor.ndim == 3 and tensor.shape[0] == 3
     ):
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise ValueError(
-            f"Got a tensor of {kind} {list(tensor.shape)}; expected uint8 [3, height, width] in "
-            "RGB, 0-255: use torchvision.io.decode_image or scale and convert it."
-        )
-    return np.ascontiguousarray(tensor.permute(1, 2, 0).cpu().numpy())
-
-
-def _grey_to_rgb(array: npt.NDArray[np.uint8]) -> Pixels:
-    return np.repeat(array[:, :, None], 3, axis=2)
+        return np.ascontiguousarray(tensor.permute(1, 2, 0).cpu().numpy())
+    raise ValueError(
+        f"Got a tensor of {kind} {list(tensor.shape)}; expected uint8 [3, height, width] in "
+        "RGB, 0-255: use torchvision.io.decode_image or scale and convert it."
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +25,7 @@ from lxmert.data.pixels import Pixels, PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
+from lxmert.images import image_size
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -298,10 +298,8 @@ def _prepare_images(
     """Resize all images once, to a size that suits them."""
     images = Path(data.images)
     names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
-    sides = []
-    for name in names[:: max(1, len(names) // _TYPICAL)]:
-        with Image.open(images / name) as image:
-            sides.append(min(image.size))
+    typical = names[:: max(1, len(names) // _TYPICAL)]
+    sides = [min(image_size(images / name)) for name in typical]
     side = GridConfig.for_images(median(sides)).side
     return PixelStore.write(
         folder / "images",

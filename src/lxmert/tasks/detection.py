@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from lxmert import boxes as box_arithmetic
 from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
+from lxmert.images import Pixels
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import LOSSES, Detections, Detector
 from lxmert.regions.extract import save_detector
 from lxmert.regions.preprocess import (
-    Pixels,
     Prepared,
     load_image,
     pad_batch,

@@ -15,10 +15,10 @@ from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
 from lxmert.hub import find_model
+from lxmert.images import Pixels
 from lxmert.regions.extract import DetectorExtractor, find_folder
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.inference import Precision
-from lxmert.regions.preprocess import Pixels
 from lxmert.regions.published import load_published_detector, read_names
 from lxmert.schema import Failure, Regions
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
@@ -97,7 +97,7 @@ def extract_folder(
 
     with warnings.catch_warnings():
         # Reading an image sets this filter for a moment. Threads would undo that for one another.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return RegionStore.write(output, image_ids, extract, header)
 
 
@@ -173,7 +173,7 @@ def _look(
             continue
         if settings.figures is not None:
             labels = name_regions(extractor, regions)
-            _draw(settings.figures / f"{image_id}.png", pixels, regions, labels)
+            _draw(settings.figures / _figure_name(image_id), pixels, regions, labels)
         yield image_id, regions
 
 
@@ -218,6 +218,11 @@ def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
         f"{extractor.attribute_names[attribute]} {name}"
         for attribute, name in zip(attributes, names, strict=True)
     ]
+
+
+def _figure_name(image_id: str) -> str:
+    """Return the name of a drawing, which is a PNG file, below its folder."""
+    return image_id if image_id.lower().endswith(".png") else f"{image_id}.png"
 
 
 def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> None:

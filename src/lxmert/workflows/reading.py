@@ -6,7 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Condition
 
-from lxmert.regions.preprocess import Pixels, load_image
+from lxmert.images import Pixels
+from lxmert.regions.preprocess import load_image
 from lxmert.schema import Failure
 
 BATCH = 8

@@ -12,9 +12,10 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER
 from lxmert.data.tsv import OBJECTS, read_tsv
+from lxmert.images import Pixels
 from lxmert.model.checkpoints import read_folder, read_weights
 from lxmert.regions.extract import DetectorExtractor
-from lxmert.regions.preprocess import Pixels, load_image
+from lxmert.regions.preprocess import load_image
 from lxmert.schema import FloatArray, Regions
 from lxmert.tensor_files import describe_faults, find_faults
 from lxmert.workflows.extraction import load_eyes

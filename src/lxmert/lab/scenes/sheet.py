@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lxmert.files import atomic_path
+from lxmert.images import read_image
 from lxmert.lab.scenes.descriptions import pick, shuffled
 
 Record = dict[str, Any]
@@ -145,9 +146,8 @@ def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -
 def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     """Enlarge an image and draw its boxes."""
     try:
-        with Image.open(path) as image:
-            scene = image.convert("RGB")
-    except (OSError, SyntaxError) as problem:  # Pillow's, of a broken PNG file
+        scene = Image.fromarray(read_image(path))
+    except ValueError as problem:
         raise OSError(f"{path} cannot be read ({problem}): make the data set again") from problem
     scene = scene.resize((scene.width * _SCALE, scene.height * _SCALE))
     draw = ImageDraw.Draw(scene)
