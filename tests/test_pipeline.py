@@ -127,6 +127,7 @@ def test_one_text_is_no_list_of_texts_to_explain(pipeline: LxmertPipeline, name:
 
 def test_labels_name_attributes_before_the_object(pipeline: LxmertPipeline) -> None:
     explanation = pipeline.explain(SCENE, QUESTIONS[0])
+    assert len(explanation.labels) > 1
     for label, name in zip(explanation.labels, explanation.objects, strict=True):
         size, color, material, noun = label.split()
         assert (size in ("small", "large"), material in ("metal", "plastic")) == (True, True)

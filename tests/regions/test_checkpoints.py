@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_tensors(name, state, tmp_path):
 
 def test_the_folders_give_the_same_tensors(state, tmp_path):
     huggingface = load_published(write_huggingface(tmp_path / "hf", state), shapes=SHAPES)
-    assert (huggingface.format, len(huggingface.notes)) == ("huggingface", 1)
+    assert (huggingface.format, huggingface.notes) == ("huggingface", ())
     assert_states_equal(huggingface.state, state)
     ours = load_published(str(write_safetensors(tmp_path / "ours", state)), shapes=SHAPES)
     assert (ours.format, ours.notes) == ("safetensors", ())
@@ -182,6 +182,7 @@ def test_norms_tell_models_apart_and_formats_not(state, tmp_path):
 
 
 def test_notes_name_what_was_left_out(state, tmp_path):
+    """Counters of torch's batch norm, 97 of them, were listed on 500 characters."""
     (note,) = load_bytes(tmp_path, caffe_bytes(state)).notes
     count = sum(len(shapes) for shapes in RELATION_LAYERS.values())
     assert f"and {count - 8} more" in note
@@ -189,7 +190,7 @@ def test_notes_name_what_was_left_out(state, tmp_path):
     assert load_bytes(tmp_path, encode_net(caffe_layers(state))).notes == ()
     notes = load_bytes(tmp_path, BYTES["milvlg"](state)).notes
     assert any("iteration" in note for note in notes)
-    assert any("num_batches_tracked" in note for note in notes)
+    assert not any("num_batches_tracked" in note for note in notes)
 
 
 def test_the_anchors_in_the_file_are_used_and_noted(state, tmp_path):
