@@ -325,6 +325,8 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from lxmert.explain.text import printable
+
     table = Table(box=None, pad_edge=False)
     table.add_column("score", header_style="dim")
     table.add_column("", justify="right")
@@ -332,7 +334,7 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
         parts = value if isinstance(value, Mapping) else {"": value}
         for part, number in parts.items():
             shown = f"{number:.4g}" if isinstance(number, float) else "not computed"
-            table.add_row(Text(f"{name}: {part}" if part != "" else name), shown)
+            table.add_row(Text(printable(f"{name}: {part}") if part != "" else name), shown)
     console = Console(highlight=False)
     console.print(Text(title))
     console.print(table)

@@ -291,6 +291,33 @@ def test_files_in_the_place_of_others_are_one_sentence(
     assert re.search(message, result.err)
 
 
+def test_scores_do_not_overwrite_what_they_are_made_from(
+    lxmert: Command, vqa: dict[str, Path]
+) -> None:
+    """`-o results.json` replaced the results by their score."""
+    for name, path in vqa.items():
+        before = path.read_bytes()
+        link = path.with_name(f"link to {name}")
+        link.symlink_to(path)
+        for output in (path, link):
+            result = lxmert("evaluate", "--metric", "vqa", *options(vqa), "-o", output)
+            assert (result.code, result.out) == (2, "")
+            assert "is also an input, which would be overwritten" in result.err
+        assert path.read_bytes() == before
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    lxmert: Command, vqa: dict[str, Path]
+) -> None:
+    """A question type with an ESC sequence could write anything on the screen."""
+    content = json.loads(vqa["annotations"].read_text())
+    content["annotations"][0]["question_type"] = "\x1b[2Jhow\ud800 many\r"
+    write_json(vqa["annotations"], content)
+    result = lxmert("evaluate", "--metric", "vqa", *options(vqa))
+    assert result.code == 0
+    assert not {*"\x1b\r\ud800"} & {*result.out}
+
+
 def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
     entry = '"07": {"valid": [], "plausible": []}'
     gqa["choices"].write_text(f"{{{entry}, {entry}}}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lxmert.files import check_not_input
 from lxmert.terminal import (
     check_output,
     hide_weight_bars,
@@ -74,6 +75,7 @@ def evaluate(
     paths = {name: path for name, path in files.items() if path is not None}
     if output is not None:
         check_output(output, "-o")
+        check_not_input(output, [*paths.values(), data, training], option="-o")
     if metric is not None:
         if any(given is not None for given in (model, data, images, training, limit)):
             raise ValueError("--metric scores files without a model: leave out model and --data")

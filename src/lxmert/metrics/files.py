@@ -198,10 +198,8 @@ def _member_entries(
             text.skip()
         names.append(name)
     if member not in names:
-        raise ValueError(
-            f"{text.path} has no list {member!r}, only {first_cases(names)}: expected the official "
-            "file"
-        )
+        found = f"only {first_cases(names)}" if names else "and nothing else"
+        raise ValueError(f"{text.path} has no list {member!r}, {found}: expected the official file")
 
 
 def _read_members(path: Path, parse: Callable[[str, object], Parsed]) -> Iterator[Parsed]:

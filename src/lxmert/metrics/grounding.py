@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.files import shorten
 from lxmert.metrics.fields import Record, number_field, record_field, text_field
 from lxmert.metrics.files import collect, read_list, read_mapping
 from lxmert.metrics.gqa import GqaQuestion
 
 Box = tuple[float, float, float, float]
 Attention = npt.NDArray[np.float64]
+
+_LARGEST = 1e6
+"""Attention weights are at most 1; other scales are let through, absurd ones are not."""
 
 
 def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]:
@@ -98,14 +102,24 @@ def _box(entry: Record, width: float, height: float) -> Box:
 
 
 def _attention(entry: Record) -> tuple[str, Attention]:
-    key = text_field(entry, "questionId")
-    try:
-        attention = np.array(entry.get("attention"), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"'attention' of question {key} is no grid of numbers") from error
-    if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or not attention.size:
+    key, grid = text_field(entry, "questionId"), entry.get("attention")
+    if not _is_grid(grid):
         raise ValueError(
-            f"'attention' of question {key} has the shape {attention.shape}, expected a square "
-            "grid such as 7 x 7; attention on objects is not scored"
+            f"'attention' of question {key} must be a square grid of attention weights, such as "
+            f"7 x 7 numbers, got {shorten(grid)}; attention on objects is not scored"
         )
-    return key, attention
+    return key, np.array(grid, dtype=np.float64)
+
+
+def _is_grid(value: object) -> bool:
+    """Tell whether a value is a list of as many rows as each row has numbers."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(row, list)
+            and len(row) == len(value)
+            and all(type(cell) in (int, float) and abs(cell) <= _LARGEST for cell in row)
+            for row in value
+        )
+    )

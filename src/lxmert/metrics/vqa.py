@@ -72,7 +72,13 @@ def read_vqa_results(path: Path) -> dict[int, str]:
     The official file is a list of `{"question_id": int, "answer": str}`; such objects one a line,
     and an object of answers by question id, are read as well.
     """
-    return read_answers(path, _result, key="question_id", answer="answer", to_key=_to_id)
+    return read_answers(path, _result, key="question_id", answer="answer", to_key=to_question_id)
+
+
+def to_question_id(given: object) -> object:
+    """Return the number of an id in digits; anything else as it is."""
+    is_number = isinstance(given, str) and given.isascii() and given.isdecimal()
+    return int(str(given)) if is_number and len(str(given)) <= _MAX_DIGITS else given
 
 
 def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
@@ -153,12 +159,6 @@ def _annotation(entry: Record) -> tuple[int, VqaAnnotation]:
 
 def _result(entry: Record) -> tuple[int, str]:
     return int_field(entry, "question_id"), text_field(entry, "answer")
-
-
-def _to_id(given: object) -> object:
-    """Return the number of an id in digits; anything else as it is."""
-    is_number = isinstance(given, str) and given.isascii() and given.isdecimal()
-    return int(str(given)) if is_number and len(str(given)) <= _MAX_DIGITS else given
 
 
 def _percent(scores: Sequence[float]) -> float:

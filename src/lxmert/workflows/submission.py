@@ -24,7 +24,7 @@ from lxmert.metrics.submissions import (
     write_nlvr2_submission,
     write_vqa_submission,
 )
-from lxmert.metrics.vqa import read_vqa_questions
+from lxmert.metrics.vqa import read_vqa_questions, to_question_id
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import find_kind, load_folder, load_heads
@@ -296,11 +296,13 @@ def _match_ids(board: Board, corpus: Corpus, asked: Asked) -> tuple[list[Any], l
 
 
 def _vqa_key(question_id: str) -> int:
-    if not question_id.isdecimal():
+    number = to_question_id(question_id)
+    if not isinstance(number, int):
         raise ValueError(
-            f"the question id {question_id!r} is no number, as VQA's are: is this VQA?"
+            f"the question id {question_id[:60]!r} is no number of at most 18 digits, as VQA's "
+            "are: is this VQA?"
         )
-    return int(question_id)
+    return number
 
 
 def _nlvr2_key(question_id: str) -> str:
