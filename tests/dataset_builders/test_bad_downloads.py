@@ -1,6 +1,7 @@
 """What is damaged, of another release or split, or without regions is refused in one sentence."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,46 @@ def test_another_split_is_refused_with_both_names(source: Path) -> None:
     with pytest.raises(ValueError, match=r"gqa train has 132,062 .* how many valid has and not"):
         check_splits("gqa", {"train": 132_062})
     check_splits("gqa", {"train": 943_000, "valid": 132_062, "testdev": 3})
+
+
+@pytest.mark.parametrize("score", [None, "1", True, -0.5, 7, 10**17])
+def test_an_answer_of_the_original_with_an_absurd_score_is_named(
+    tmp_path: Path, score: object
+) -> None:
+    """Scores of pretraining answers were refused without a file, or written as they were."""
+    world.write_original(tmp_path / "data")
+    for file, edit in (
+        ("lxmert/mscoco_train", lambda rows: rows[0]["labelf"]["vqa"][0].update(yes=score)),
+        ("vqa/train", lambda rows: rows[0]["label"].update(mug=score)),
+    ):
+        change(tmp_path / f"data/{file}.json", edit)
+    for name, file in (("original-pretraining", "mscoco_train"), ("original-vqa", "vqa/train")):
+        with pytest.raises(ValueError, match=rf"{file}\.json: \[0\]: .*('yes'|'mug')"):
+            make(name, tmp_path / "data")
+
+
+@pytest.mark.parametrize("value", ["1" * 400, "-" + "9" * 10_000, "NaN", "1e999", "[" * 100_000])
+@pytest.mark.parametrize(
+    ("name", "file", "member"),
+    [
+        ("vqa", "vqa/v2_OpenEnded_mscoco_train2014_questions.json", "question_id"),
+        ("coco-captions", "coco-captions/captions_val2014.json", "id"),
+        ("nlvr2", "nlvr2/train.json", "identifier"),
+        ("vg-qa", "visual-genome/question_answers.json", "qa_id"),
+        ("visual7w", "visual7w/dataset_v7w_telling.json", "image_id"),
+    ],
+)
+def test_numbers_and_lists_without_end_are_one_sentence(
+    source: Path, name: str, file: str, member: str, value: str
+) -> None:
+    """An id of 10,000 digits, NaN and lists 100,000 deep ended in errors of Python's own."""
+    path = source / file
+    text = re.sub(rf'"{member}": ("[^"]*"|\d+)', f'"{member}": {value}', path.read_text(), count=1)
+    assert text != path.read_text()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(path.name)) as error:
+        make(name, source)
+    assert len(str(error.value)) < 500
 
 
 def test_files_of_the_original_code_in_the_place_of_another_are_refused(tmp_path: Path) -> None:

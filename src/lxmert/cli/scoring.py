@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lxmert.files import check_not_input
 from lxmert.terminal import (
     check_output,
     hide_weight_bars,
@@ -75,6 +74,8 @@ def evaluate(
     paths = {name: path for name, path in files.items() if path is not None}
     if output is not None:
         check_output(output, "-o")
+        from lxmert.files import check_not_input
+
         check_not_input(output, [*paths.values(), data, training], option="-o")
     if metric is not None:
         if any(given is not None for given in (model, data, images, training, limit)):

@@ -174,7 +174,7 @@ def _nlvr2_example(entry: Record) -> tuple[str, tuple[str, str]]:
     identifier, label = text_field(entry, "identifier"), text_field(entry, "label")
     sentence_key(identifier)
     if label.lower() not in TRUTHS:
-        raise ValueError(f"'label' must be True or False, got {label!r}")
+        raise ValueError(f"'label' must be True or False, got {label[:60]!r}")
     return identifier, (text_field(entry, "sentence"), label)
 
 

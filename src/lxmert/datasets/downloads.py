@@ -100,7 +100,7 @@ def check_is(path: Path, given: object, expected: str, what: str) -> None:
     """
     if given is not None and given != expected:
         raise ValueError(
-            f"{path} is of {what} {given}, but {expected} is needed: is it in the place of another "
+            f"{path} is of {what} {str(given)[:60]}, but {expected} is needed: is it in the place of another "
             "file?"
         )
 

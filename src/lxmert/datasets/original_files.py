@@ -33,6 +33,9 @@ _VQA = {
 _CATEGORIES = ("mscoco", "vg", "vqa", "gqa", "visual7w")
 """Categories of sentences in pretraining; a file is named by each."""
 
+_Category = tuple[str, list[str], list[Mapping[str, float]] | None]
+"""Its name, the sentences, and their answers with scores, where it has them."""
+
 _KEYS = {"vqa": "answer_type", "nlvr2": "identifier", "pretraining": "sentf"}
 """What tells a data set from the others, whose files have the same names."""
 
@@ -42,7 +45,7 @@ def pretraining(build: Build) -> Iterator[Sentence]:
     for name, (split, origin) in _PRETRAINING.items():
         path = build.downloads.find(f"{name}.json", fetch="original-pretraining")
 
-        def parse(entry: Record) -> tuple[str, list[tuple[str, list[str], list[Record] | None]]]:
+        def parse(entry: Record) -> tuple[str, list[_Category]]:
             _check_data_set(entry, "pretraining")
             sentences, labels = record_field(entry, "sentf"), record_field(entry, "labelf")
             strange = next((name for name in sentences if name not in _CATEGORIES), None)
@@ -62,7 +65,7 @@ def pretraining(build: Build) -> Iterator[Sentence]:
                         f"sentences of {category}, expected one for each"
                     )
                 for index, text in enumerate(texts):
-                    answers = None if labels is None else _scores(labels[index])
+                    answers = None if labels is None else labels[index]
                     number = f"{image}_{category}_{index:03d}"
                     yield Sentence(category, split, (image,), text, number, answers)
 
@@ -152,16 +155,22 @@ def _check_origin(path: Path, image: str, expected: str) -> None:
     check_is(path, origin, expected, "images of")
 
 
-def _labels(labels: Record, category: str) -> list[Record] | None:
+def _labels(labels: Record, category: str) -> list[Mapping[str, float]] | None:
     """Return the answers to each sentence of a category; None for captions."""
     given = labels.get(category)
     if given is None:
         return None
     if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
         raise ValueError(f"'labelf' of {category!r} must be a list of objects")
-    return given
+    return [_scores(label) for label in given]
 
 
 def _scores(label: Record) -> dict[str, float]:
     """Return answers with scores; an empty answer cannot be asked for."""
-    return {answer.strip(): number_field(label, answer) for answer in label if answer.strip()}
+    scores = {answer.strip(): number_field(label, answer) for answer in label if answer.strip()}
+    absurd = next((answer for answer, score in scores.items() if not 0 <= score <= 1), None)
+    if absurd is not None:
+        raise ValueError(
+            f"the answer {absurd[:60]!r} has the score {scores[absurd]:g}, expected 0 to 1"
+        )
+    return scores

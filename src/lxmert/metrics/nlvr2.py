@@ -67,7 +67,7 @@ def sentence_key(identifier: str) -> str:
     parts = identifier.split("-")
     if len(parts) != 4:
         raise ValueError(
-            f"the identifier {identifier!r} is not of the form split-set-pair-sentence, such as "
+            f"the identifier {identifier[:60]!r} is not of the form split-set-pair-sentence, such as "
             "dev-850-0-1"
         )
     return "-".join((*parts[:2], "", parts[3]))
@@ -95,5 +95,5 @@ def _predictions(path: Path) -> Iterator[tuple[str, bool]]:
 
 def _truth(text: str) -> bool:
     if text.lower() not in TRUTHS:
-        raise ValueError(f"got {text!r}, expected True or False")
+        raise ValueError(f"got {text[:60]!r}, expected True or False")
     return TRUTHS[text.lower()]
