@@ -18,7 +18,8 @@ from lxmert.hub import Parts, find_model, find_parts, missing_parts, model_name,
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
-from lxmert.model.loading import load_heads, read_config
+from lxmert.model.loading import load_heads
+from lxmert.model.pretrained import read_config
 from lxmert.processing import LxmertProcessor, check_text
 from lxmert.regions.cells import cell_labels
 from lxmert.regions.preprocess import ImageInput, load_image

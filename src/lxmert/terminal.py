@@ -48,17 +48,20 @@ def check_output_folder(path: Path, option: str) -> None:
         )
 
 
+_CHATTY = (
+    "fontTools",
+    "httpx",
+    "httpx2",  # of newer clients of the hub
+    "huggingface_hub",
+    "torch.distributed",
+    "transformers",
+)
+
+
 def quiet_libraries() -> None:
     """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
-    for name in ("fontTools", "httpx", "huggingface_hub", "torch.distributed", "transformers"):
+    for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def hide_weight_bars() -> None:
-    """Keep transformers from drawing a bar each time that weights are read or written."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

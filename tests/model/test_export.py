@@ -205,3 +205,15 @@ def test_half_precision_onnx_file_masks_without_nan():
         given = half_inputs(inputs(QA, *batch))
         found = session.run(None, arrays(given))
         check_outputs(found, model(**given), error=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_older_exporter_to_onnx_takes_positional_arguments(name, tmp_path):
+    """Bug: it also passes defaults by position, of which ours took three only by name."""
+    model = tiny.build(name, attention="eager", return_dict=False, **SHALLOW)
+    given = inputs(name, 2, 7, 5)
+    order = ["input_ids", "visual_feats", "visual_pos", "attention_mask", "visual_attention_mask"]
+    values = tuple(given[key] for key in (*order, "token_type_ids"))
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(model, values, str(tmp_path / "model.onnx"), dynamo=False)
+    assert (tmp_path / "model.onnx").stat().st_size > 10_000

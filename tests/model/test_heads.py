@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch.nn import functional
@@ -401,3 +403,34 @@ def test_without_an_answer_head_there_are_no_answers(labelled):
     assert fields[labelled].shape == (tiny.BATCH, tiny.TEXT_LEN, 51)
     assert fields[labelled + 1].shape == (tiny.BATCH, 2)
     assert len(fields) == len(output.to_tuple())
+
+
+@pytest.mark.parametrize("name", tiny.OURS)
+def test_a_quantized_model_runs(name):
+    """Bug: the type was read from the pooler, whose weight is a method once it is quantized."""
+    model, given = tiny.build(name), tiny.inputs_for(name)
+    expected = model(**given).to_tuple()[-1 if name == "LxmertModel" else 0]
+    with warnings.catch_warnings(action="ignore"):
+        quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+    output = quantized(**given).to_tuple()[-1 if name == "LxmertModel" else 0]
+    assert output.shape == expected.shape
+    assert torch.nn.functional.cosine_similarity(output.flatten(), expected.flatten(), 0) > 0.9
+    if name == "LxmertModel":
+        image = quantized.encode_image(given["visual_feats"], given["visual_pos"])
+        text = quantized.encode_text(given["input_ids"])
+        assert quantized(encoded_text=text, encoded_image=image).pooled_output.isfinite().all()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_maps_can_be_switched_on_in_the_configuration(attention, tmp_path):
+    """Bug: the library's setter refused it for every attention but the eager one."""
+    model = tiny.build("LxmertForQuestionAnswering", attention=attention)
+    expected = model(**tiny.inputs(), output_attentions=True).cross_encoder_attentions
+    model.config.output_attentions = True
+    maps = model(**tiny.inputs()).cross_encoder_attentions
+    assert all(torch.equal(*pair) for pair in zip(maps, expected, strict=True))
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, attn_implementation=attention)
+    assert loaded.config._attn_implementation == attention
+    model.config.output_attentions = False
+    assert model(**tiny.inputs()).cross_encoder_attentions is None

@@ -27,6 +27,10 @@ def test_unknown_keyword_is_refused(name, unknown):
 def test_unknown_keyword_names_the_nearest():
     with pytest.raises(TypeError, match="did you mean 'visual_attention_mask'"):
         model()(**tiny.inputs(masked=False), visual_atention_mask=torch.ones(3, 5))
+    with pytest.raises(TypeError, match="did you mean 'visual_attention_mask'"):
+        model()(**tiny.inputs(masked=False), visual_mask=torch.ones(3, 5))  # was: visual_feats
+    with pytest.raises(TypeError, match="did you mean 'visual_feats'"):
+        model()(**tiny.inputs(), visual_features=torch.ones(3, 5))
     with pytest.raises(TypeError, match="did you mean 'labels'"):
         model()(**tiny.inputs(), label=torch.ones(3))
 
@@ -110,3 +114,57 @@ def test_labels_that_do_not_fit_are_refused(changes, message, wanted):
     """They were bare errors of torch, and another one with each value of output_predictions."""
     with pytest.raises(ValueError, match=message):
         tiny.build("LxmertForPreTraining")(**tiny.inputs(), **changes, output_predictions=wanted)
+
+
+@pytest.mark.parametrize("name", tiny.OURS)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_ids": torch.full((3, 7), 51)}, r"input_ids holds 51, but the model knows 0 to 50"),
+        ({"input_ids": torch.full((3, 7), -1)}, "input_ids holds -1, but the model knows 0 to 50"),
+        ({"input_ids": torch.ones(3, 7)}, r"input_ids is torch\.float32, expected integers"),
+        ({"token_type_ids": torch.full((3, 7), 3)}, "token_type_ids holds 3, but .* 0 to 2"),
+        ("batch", r"has shape \[0, .* is empty"),
+        ("text", r"input_ids has shape \[3, 0\], which is empty"),
+    ],
+)
+def test_inputs_that_no_embedding_has_are_refused(name, changes, message):
+    """Bug: IndexError from deep inside of torch."""
+    given = tiny.inputs_for(name)
+    if changes == "batch":
+        changes = {key: value[:0] for key, value in given.items()}
+    elif changes == "text":
+        changes = {key: v[:, :0] for key, v in given.items() if not key.startswith("visual")}
+    with pytest.raises(ValueError, match=message):
+        tiny.build(name)(**given | changes)
+
+
+@pytest.mark.parametrize("wrong", [[[1, 2]], "text", 5])
+def test_what_is_no_tensor_is_refused(wrong):
+    for key in ("input_ids", "visual_feats", "visual_pos"):
+        with pytest.raises(
+            TypeError, match=f"{key} is a {type(wrong).__name__}, expected a tensor"
+        ):
+            model()(**tiny.inputs() | {key: wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("LxmertForQuestionAnswering", {"labels": torch.tensor([0, 13, 1])}),
+        ("LxmertForQuestionAnswering", {"labels": torch.tensor([0, -2, 1])}),
+        ("LxmertForPreTraining", {"ans": torch.tensor([0, 99, 1])}),
+        ("LxmertForPreTraining", {"matched_label": torch.tensor([0, 2, 1])}),
+        ("LxmertForPreTraining", {"labels": torch.full((3, 7), 51)}),
+        (
+            "LxmertForPreTraining",
+            {"obj_labels": {"obj": (torch.full((3, 5), 11), torch.ones(3, 5))}},
+        ),
+        (tiny.PAIRS, {"labels": torch.tensor([0, 2, 1])}),
+        (tiny.MATCHING, {"labels": torch.tensor([0, 2, 1])}),
+    ],
+)
+def test_an_id_that_is_no_class_is_refused(name, labels):
+    """Bug: "Target 99 is out of bounds" from torch, an IndexError."""
+    with pytest.raises(ValueError, match=r"Class id -?\d+ for \d+ classes: expected 0 to"):
+        tiny.build(name)(**tiny.inputs_for(name), **labels)

@@ -10,7 +10,6 @@ from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor
 from lxmert.terminal import (
     check_figure,
     check_output,
-    hide_weight_bars,
     show_explanation,
     show_matches,
     show_progress,
@@ -39,7 +38,6 @@ def ask(
     from lxmert.explain.figures import save_image
     from lxmert.pipeline import LxmertPipeline
 
-    hide_weight_bars()
     pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
@@ -69,7 +67,6 @@ def match(
 
     from lxmert.pipeline import LxmertPipeline
 
-    hide_weight_bars()
     pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor)
     started = time.perf_counter()
     scores = pipeline.match(image, captions)
@@ -114,7 +111,6 @@ def predict(
     if (images is None) == (not regions):
         raise ValueError("name either the images with --images, or their --regions")
     check_output(output, "-o")
-    hide_weight_bars()
     asked = Asked(data, images, tuple(regions or ()), official)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress("questions") as progress:

@@ -15,7 +15,6 @@ from lxmert.cli.options import (
 )
 from lxmert.terminal import (
     check_output,
-    hide_weight_bars,
     show_faithfulness,
     show_heads,
     show_progress,
@@ -63,7 +62,6 @@ def explain(
 
     if figure is not None:
         check_plot(figure)
-    hide_weight_bars()
     pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
     explanation = pipeline.explain(
         image, question, top_k=top_k, answers=answer or (), methods=split_names(methods) or QUICK
@@ -104,7 +102,6 @@ def explain_eval(
     from lxmert.explain.methods import QUICK
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
-    hide_weight_bars()
     chosen = tuple(split_names(methods) or QUICK)
     subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit)
     with show_progress("questions") as progress:
@@ -128,7 +125,6 @@ def attention_figures(
     from lxmert.workflows.attention import draw_attention
 
     check_plot(output)
-    hide_weight_bars()
     with show_progress("questions") as progress:
         found = draw_attention(model, data, images, output, limit=limit, progress=progress)
     show_heads(*found)

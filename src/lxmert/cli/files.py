@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.options import report_failures
-from lxmert.terminal import hide_weight_bars, show_progress, show_report, show_verdict
+from lxmert.terminal import show_progress, show_report, show_verdict
 
 
 def convert(
@@ -53,7 +53,6 @@ def convert(
     from lxmert.workflows.conversion import Choices
     from lxmert.workflows.conversion import convert as run
 
-    hide_weight_bars()
     choices = Choices(answers, heads, tuple(allow or ()), dtype, fingerprint, objects, attributes)
     with show_progress("converted") as progress:
         converted = run(source, target, choices, progress=progress)

@@ -8,7 +8,6 @@ import typer
 
 from lxmert.terminal import (
     check_output,
-    hide_weight_bars,
     show_official_scores,
     show_progress,
     show_scores,
@@ -138,7 +137,6 @@ def _evaluate_model(
     from lxmert.workflows.evaluation import evaluate_answers, evaluate_detector, evaluate_statements
     from lxmert.workflows.submission import judges_statements
 
-    hide_weight_bars()
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: ask at least 1 question")
     if data.suffix == ".json":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import check_output_folder, hide_weight_bars, show_stages
+from lxmert.terminal import check_output_folder, show_stages
 
 
 def train(
@@ -30,7 +30,6 @@ def train(
     from lxmert.tasks.custom_files import UntidyData
     from lxmert.workflows.training import read_with_options, train_recipe
 
-    hide_weight_bars()
     check_output_folder(output, "--output")
     options = {"strict": strict or None, "limit_images": limit_images}
     settings = read_with_options(recipe, override or (), options)

@@ -21,6 +21,9 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, the safe form first; large ones have an index and parts."""
 
 
+_NAMES_SHOWN, _LONGEST_NAME = 50, 200
+
+
 def read_weights(path: str | Path, *, device: Place = "cpu") -> State:
     """Read a file of weights: safetensors, or what `torch.save` made of a state dict.
 
@@ -88,8 +91,8 @@ def check_fit(
         The tensors to load.
 
     Raises:
-        ValueError: listing every name that is not allowed; or naming the tensors whose type or
-            values no weights have.
+        ValueError: listing the names that are not allowed, 50 of each kind at most; or naming the
+            tensors whose type or values no weights have.
     """
     left_over = [*unknown, *(name for name in state if name not in expected)]
     missing = [name for name in expected if name not in state and tied.get(name) not in state]
@@ -113,7 +116,8 @@ def check_fit(
     for problem, names in problems.items():
         refused = sorted(name for name in names if not _is_allowed(name, allow))
         if refused:
-            shown = [_describe(name, state, expected) for name in refused]
+            shown = [_describe(name, state, expected) for name in refused[:_NAMES_SHOWN]]
+            shown += [f"and {len(refused) - len(shown)} more"] * (len(refused) > len(shown))
             found.append(f"{len(refused)} {problem}: {', '.join(shown)}")
     if found:
         raise ValueError(
@@ -138,7 +142,7 @@ def _is_allowed(name: str, allow: Sequence[str]) -> bool:
 def _describe(name: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """Return a name, with both shapes where they differ."""
     if name not in state or name not in expected or state[name].shape == expected[name].shape:
-        return name
+        return name[:_LONGEST_NAME]
     return f"{name} {list(state[name].shape)} instead of {list(expected[name].shape)}"
 
 

@@ -1,11 +1,14 @@
 """The sizes, objectives and names that define one LXMERT model, as `config.json` stores them."""
 
+import math
 from typing import Any, ClassVar
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
+from lxmert.files import shorten
 from lxmert.model.objectives import DISTANCES
 
 # No `from __future__ import annotations` here: with strings for types, `strict` checks nothing.
@@ -26,6 +29,11 @@ _POSITIVE_FIELDS = (
     "visual_pos_dim",
     "layer_norm_eps",
 )
+_MOST = {"l_layers": 1000, "x_layers": 1000, "r_layers": 1000, "num_images": 1000}
+_MOST_OF_OTHERS = 10_000_000
+"""What no model has more of: a file that says so is damaged."""
+
+_FINITE_FIELDS = ("layer_norm_eps", "initializer_range", "visual_loss_normalizer")
 _LAYER_FIELDS = ("l_layers", "x_layers", "r_layers")
 _DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
@@ -126,6 +134,11 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     def __post_init__(self, **kwargs: object) -> None:
         # Files carry this derived value; ours is computed, so that it cannot contradict the fields.
         kwargs.pop("num_hidden_layers", None)
+        _check_labels(self.id2label)
+        if isinstance(self.dtype, str) and not isinstance(
+            getattr(torch, self.dtype, None), torch.dtype
+        ):
+            raise ValueError(f"dtype is {self.dtype!r}, expected one of torch's, such as 'float32'")
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
@@ -140,6 +153,18 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     @num_hidden_layers.setter
     def num_hidden_layers(self, value: object) -> None:
         """Leave the number to the fields; libraries that copy settings write it back."""
+
+    @property
+    def output_attentions(self) -> bool:
+        """Whether maps are returned where a call does not say; whatever computes attention."""
+        return bool(self._output_attentions)
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool) -> None:
+        self._output_attentions = value
+
+    def validate_output_attentions(self) -> None:
+        """Allow maps with every implementation of attention: ours return them by themselves."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return every value by name, `num_hidden_layers` included, as `config.json` holds them."""
@@ -159,6 +184,19 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         for name in _LAYER_FIELDS:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative.")
+        for name in (*_POSITIVE_FIELDS, *_LAYER_FIELDS):
+            most = _MOST.get(name, _MOST_OF_OTHERS)
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be above {most}.")
+        for name in _FINITE_FIELDS:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but must be finite and not below 0."
+                )
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"pad_token_id is {self.pad_token_id}, but must be one of {self.vocab_size} words."
+            )
         for name in _DROPOUT_FIELDS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1].")
@@ -176,3 +214,14 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(
                 f"hidden_act {self.hidden_act!r} is unknown; known are {', '.join(sorted(ACT2FN))}."
             )
+
+
+def _check_labels(names: object) -> None:
+    """Refuse names of labels that are no texts by id."""
+    if names is not None and not (
+        isinstance(names, dict)
+        and all(str(index).isdecimal() and isinstance(name, str) for index, name in names.items())
+    ):
+        raise ValueError(
+            f"id2label is {shorten(names)}, expected names by id, such as {{0: 'no', 1: 'yes'}}"
+        )

@@ -25,6 +25,7 @@ from lxmert.model.predictions import LxmertMatchingHead, LxmertVisualAnswerHead
 class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
     """A model that may have an answer head, whose number of answers can change."""
 
+    _labels_setting = "num_qa_labels"
     answer_head: LxmertVisualAnswerHead
     num_qa_labels: int
 
@@ -123,7 +124,6 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        *,
         encoded_text: LxmertEncodedStream | None = None,
         encoded_image: LxmertEncodedStream | None = None,
         **kwargs: object,
@@ -223,7 +223,6 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        *,
         encoded_text: LxmertEncodedStream | None = None,
         encoded_image: LxmertEncodedStream | None = None,
         **kwargs: object,
@@ -302,6 +301,8 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         torch.Size([3, 2])
     """
 
+    _labels_setting = "num_classes"
+
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__(config)
         self.lxmert = LxmertModel(config)
@@ -324,7 +325,6 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        *,
         encoded_text: LxmertEncodedStream | None = None,
         encoded_image: LxmertEncodedStream | None = None,
         **kwargs: object,

@@ -3,10 +3,12 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+from transformers.utils.import_utils import is_tracing
 
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.outputs import LxmertEncodedStream
@@ -41,11 +43,23 @@ def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) 
             continue
         parameters = inspect.signature(forward).parameters
         known = [known for known in parameters if known not in ("self", "kwargs")]
-        nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
+        nearest = _nearest(name, known)
         raise TypeError(
             f"forward() got an unknown argument {name!r}; did you mean {nearest!r}? "
             f"It takes {', '.join(known)}."
         )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return the name that shares the most words with another one, of several the likest."""
+    words = set(name.split("_"))
+    return max(
+        known,
+        key=lambda each: (
+            len(words & set(each.split("_"))),
+            SequenceMatcher(None, name, each).ratio(),
+        ),
+    )
 
 
 def check_inputs(inputs: Inputs, config: LxmertConfig) -> None:
@@ -83,8 +97,14 @@ def check_text(inputs: Inputs, config: LxmertConfig) -> int:
             f"{config.max_position_embeddings}; cut the text with truncation=True, "
             f"max_length={config.max_position_embeddings} in the tokenizer."
         )
+    _check_not_empty(name, text)
+    if name == "input_ids":
+        _check_ids(name, text, config.vocab_size, "vocab_size")
     if inputs.token_type_ids is not None:
         _check_shape("token_type_ids", inputs.token_type_ids, (batch_size, text_len))
+        _check_ids(
+            "token_type_ids", inputs.token_type_ids, config.type_vocab_size, "type_vocab_size"
+        )
     _check_mask("attention_mask", inputs.attention_mask, (batch_size, text_len), config)
     return batch_size
 
@@ -155,6 +175,8 @@ def _check_stream(name: str, stream: LxmertEncodedStream, config: LxmertConfig) 
 
 def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> None:
     """Compare a shape with the expected one, in which a name stands for any size."""
+    if not hasattr(given, "dim"):
+        raise TypeError(f"{name} is a {type(given).__name__}, expected a tensor.")
     fits = given.dim() == len(expected) and all(
         isinstance(wanted, str) or size == wanted
         for size, wanted in zip(given.shape, expected, strict=True)
@@ -162,6 +184,25 @@ def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> N
     if not fits:
         wanted = ", ".join(str(size) for size in expected)
         raise ValueError(f"{name} has shape {list(given.shape)}, expected [{wanted}].")
+
+
+def _check_not_empty(name: str, given: Tensor) -> None:
+    if not is_tracing(given) and given.numel() == 0:
+        raise ValueError(f"{name} has shape {list(given.shape)}, which is empty: give at least 1.")
+
+
+def _check_ids(name: str, ids: Tensor, number: int, setting: str) -> None:
+    """Refuse ids that no row of an embedding has; on a CPU only, where looking costs nothing."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ValueError(f"{name} is {ids.dtype}, expected integers, such as {name}.long().")
+    if ids.device.type != "cpu" or is_tracing(ids) or not ids.numel():
+        return
+    least, most = (int(value) for value in ids.aminmax())
+    if least < 0 or most >= number:
+        raise ValueError(
+            f"{name} holds {least if least < 0 else most}, but the model knows 0 to {number - 1} "
+            f"({setting} {number}): use the tokenizer that it was trained with."
+        )
 
 
 def _check_mask(

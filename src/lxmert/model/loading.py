@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from lxmert.model.checkpoints import check_fit, read_folder
@@ -18,6 +17,7 @@ from lxmert.model.heads import (
 )
 from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.original import read_original, to_original
+from lxmert.model.pretrained import read_config
 from lxmert.model.pretraining import LxmertForPreTraining
 
 MODELS: dict[str, type[LxmertPreTrainedModel]] = {
@@ -214,24 +214,6 @@ def load_heads(folder: str | Path) -> Heads:
     if answering is not None and matching is not None:
         matching.lxmert = answering.lxmert
     return Heads(answering, matching)
-
-
-def read_config(folder: str | Path) -> LxmertConfig:
-    """Read the configuration of a model folder.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged.
-    """
-    if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
-    try:
-        return LxmertConfig.from_pretrained(folder)
-    except (StrictDataclassError, OSError, TypeError) as error:
-        raise ValueError(
-            f"config.json in {folder} is damaged ({error}): copy it again from where the weights "
-            "are"
-        ) from error
 
 
 def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:

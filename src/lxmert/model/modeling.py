@@ -3,10 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import ModelCard, file_exists
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import initialization
 from transformers.modeling_utils import PreTrainedModel
@@ -25,6 +26,13 @@ from lxmert.model.layers import (
 )
 from lxmert.model.outputs import LxmertEncodedStream, LxmertModelOutput
 from lxmert.model.predictions import LxmertLMPredictionHead
+from lxmert.model.pretrained import (
+    check_folder,
+    check_loaded,
+    label_settings,
+    one_line,
+    without_weight_bars,
+)
 
 # No `from __future__ import annotations` here: transformers reads the class of the configuration
 # from the annotation of `config`.
@@ -59,6 +67,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
     ]
     # Losses are means over their own targets: a trainer has to average them over micro-batches.
     accepts_loss_kwargs = False
+    _labels_setting: ClassVar[str | None] = None
+    """The setting that says how many labels there are."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,6 +88,36 @@ class LxmertPreTrainedModel(PreTrainedModel):
             initialization.normal_(module.bias, mean=0.0, std=std)
         if isinstance(module, LxmertBoxProjection):
             initialization.copy_(module.bias, module.weight.sum(dim=1) / -2)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Load a model from a folder or the hub, as transformers' `PreTrainedModel` does.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a name on the Hugging Face hub.
+            *args: those of the base class.
+            **kwargs: those of the base class, and settings that replace those of `config.json`;
+                `num_labels` and `id2label` are the answers, or the classes, of a model that has
+                some.
+
+        Raises:
+            TypeError: if it is no name.
+            ValueError: if configuration or weights cannot be right; the message names the tensors.
+            OSError: if there is no such model.
+        """
+        name = pretrained_model_name_or_path
+        check_folder(name, kwargs)
+        given = label_settings(cls._labels_setting, kwargs)
+        try:
+            with without_weight_bars():
+                loaded = super().from_pretrained(name, *args, **given)
+        except StrictDataclassError as error:
+            raise ValueError(f"{name} cannot be configured: {one_line(error)}") from error
+        if name is not None:
+            check_loaded(name, loaded)
+        return loaded
 
     def save_pretrained(  # type: ignore[override]  # the others are in kwargs
         self,
@@ -99,7 +139,10 @@ class LxmertPreTrainedModel(PreTrainedModel):
             push_to_hub: whether to upload the folder as well.
             **kwargs: those of transformers' `PreTrainedModel.save_pretrained`.
         """
-        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
+        with without_weight_bars():
+            super().save_pretrained(
+                save_directory, is_main_process, state_dict, push_to_hub, **kwargs
+            )
         if is_main_process and not push_to_hub:
             refresh_model_card(self, save_directory)
 
@@ -203,7 +246,6 @@ class LxmertModel(LxmertPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        *,
         encoded_text: LxmertEncodedStream | None = None,
         encoded_image: LxmertEncodedStream | None = None,
         only_pooled: bool = False,
@@ -251,7 +293,7 @@ class LxmertModel(LxmertPreTrainedModel):
         check_inputs(inputs, self.config)
         maps, states = self._wanted(output_attentions, output_hidden_states)
         only_first_word = only_pooled and not (maps or states) and self.config.x_layers > 0
-        dtype = self.pooler.dense.weight.dtype
+        dtype = self.embeddings.LayerNorm.weight.dtype  # known even where others are quantized
         text: Tensor | Stream
         image: Tensor | Stream
         if encoded_text is None:
@@ -329,7 +371,7 @@ class LxmertModel(LxmertPreTrainedModel):
         assert visual_pos is not None
         wanted = self._wanted(output_attentions, output_hidden_states)
         # The mask is added to scores of the model's own type, whatever that of the features is.
-        like = visual_feats.to(self.pooler.dense.weight.dtype)
+        like = visual_feats.to(self.embeddings.LayerNorm.weight.dtype)
         mask = stream_mask(visual_attention_mask, like)
         stream = self.encoder.encode_image(visual_feats, visual_pos, mask, *wanted)
         return _as_encoded(stream, visual_attention_mask)

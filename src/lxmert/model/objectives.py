@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers.utils.import_utils import is_tracing
 
 from lxmert.schema import IGNORE_INDEX
 
@@ -143,6 +144,7 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     labels = labels.reshape(-1).long()
     labels = torch.where(labels == -1, IGNORE_INDEX, labels)
+    _check_classes(labels, logits.shape[-1])
     losses = functional.cross_entropy(
         _precise(logits.reshape(-1, logits.shape[-1])),
         labels,
@@ -150,6 +152,18 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ignore_index=IGNORE_INDEX,
     )
     return losses, labels != IGNORE_INDEX
+
+
+def _check_classes(labels: Tensor, number: int) -> None:
+    """Refuse ids that are no class; on a CPU only, where looking costs nothing."""
+    if labels.device.type != "cpu" or is_tracing(labels):
+        return
+    wrong = labels[(labels != IGNORE_INDEX) & ((labels < 0) | (labels >= number))]
+    if wrong.numel():
+        raise ValueError(
+            f"Class id {int(wrong[0])} for {number} classes: expected 0 to {number - 1}, or "
+            f"{IGNORE_INDEX} where there is no label."
+        )
 
 
 def _precise(logits: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from lxmert.model.checkpoints import read_weights
 from lxmert.model.configuration import LxmertConfig
+from lxmert.model.pretrained import one_line
 from lxmert.tensor_files import State
 
 HEAD_WIDTH = 64
@@ -198,7 +200,7 @@ def rename(name: str, table: Mapping[str, str]) -> str | None:
     """Look a name up in a table in which `{}` is the number of a layer; None if it is not there."""
     if name in table:
         return table[name]
-    match = re.search(r"\.(\d+)\.", name)
+    match = re.search(r"\.(\d{1,4})\.", name)
     if match is None:
         return None
     pattern = f"{name[: match.start()]}.{{}}.{name[match.end() :]}"
@@ -221,7 +223,8 @@ def infer_config(
         num_attention_heads: as in `read_original`.
 
     Raises:
-        ValueError: if the width is no multiple of 64 and the number of heads is not given.
+        ValueError: if the width is no multiple of 64 and the number of heads is not given, or most
+            layers are missing.
     """
     shapes = {name.removeprefix("lxmert."): value.shape for name, value in state.items()}
     sizes = {
@@ -229,7 +232,9 @@ def infer_config(
         for setting, (name, axis) in _SIZES.items()
         if len(shapes.get(name, ())) > axis
     }
-    sizes |= {setting: _count_layers(shapes, part) for setting, part in _LAYER_LISTS.items()}
+    sizes |= {
+        setting: _count_layers(shapes, part, source) for setting, part in _LAYER_LISTS.items()
+    }
     inner = [shapes[name][0] for name in _INNER_LAYERS if shapes.get(name)]
     if inner:
         sizes["intermediate_size"] = inner[0]
@@ -248,7 +253,10 @@ def infer_config(
             switch: any(name.startswith(prefix) for name in shapes)
             for switch, prefix in _SWITCHES.items()
         }
-    return LxmertConfig(**sizes, **switches)  # type: ignore[arg-type]
+    try:
+        return LxmertConfig(**sizes, **switches)  # type: ignore[arg-type]
+    except StrictDataclassError as error:
+        raise ValueError(f"{source} has sizes that no model has ({one_line(error)})") from error
 
 
 def _plain(name: str) -> str:
@@ -283,8 +291,14 @@ def _explain(state: Mapping[str, Tensor]) -> str:
     return f"its names are like {next(iter(sorted(state)), 'none at all')!r}"
 
 
-def _count_layers(shapes: Mapping[str, tuple[int, ...]], part: str) -> int:
-    """Return one more than the highest number of a layer."""
-    pattern = re.compile(rf"encoder\.{part}\.(\d+)\.")
-    numbers = [int(match[1]) for name in shapes if (match := pattern.match(name))]
-    return max(numbers, default=-1) + 1
+def _count_layers(shapes: Mapping[str, tuple[int, ...]], part: str, source: str | Path) -> int:
+    """Return one more than the highest number of a layer; most of these layers must be there."""
+    pattern = re.compile(rf"encoder\.{part}\.(\d{{1,4}})\.")
+    numbers = {int(match[1]) for name in shapes if (match := pattern.match(name))}
+    count = max(numbers, default=-1) + 1
+    if count > 2 * len(numbers):
+        raise ValueError(
+            f"{source} has {len(numbers)} layers in encoder.{part}, numbered up to {count - 1}: it "
+            "is damaged, take another file"
+        )
+    return count

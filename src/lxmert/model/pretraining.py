@@ -103,7 +103,6 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        *,
         encoded_text: LxmertEncodedStream | None = None,
         encoded_image: LxmertEncodedStream | None = None,
         output_predictions: bool | None = None,

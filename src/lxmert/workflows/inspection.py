@@ -15,8 +15,9 @@ from lxmert.data.tokenizer import TOKENIZER_FILES
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.loading import MODELS, find_kind, outline, read_config
+from lxmert.model.loading import MODELS, find_kind, outline
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
+from lxmert.model.pretrained import read_config
 from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor

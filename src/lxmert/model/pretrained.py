@@ -1,0 +1,133 @@
+"""What `from_pretrained` is given: names, settings of labels, and files that can be right."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from transformers.utils import logging
+
+from lxmert.files import read_json_object
+from lxmert.model.checkpoints import read_folder
+from lxmert.model.configuration import LxmertConfig
+from lxmert.tensor_files import WEIGHT_TYPES, check_values
+
+_REMEDY = "copy it again from where the weights are"
+
+
+def read_config(folder: str | Path) -> LxmertConfig:
+    """Read the configuration of a model folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, absurd, or that of another kind of model.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
+    found = read_json_object(path, remedy=_REMEDY)
+    kind = found.get("model_type", LxmertConfig.model_type)
+    if kind != LxmertConfig.model_type:
+        raise ValueError(
+            f"config.json in {folder} is that of a {kind!r}, not of an LXMERT: name another folder"
+        )
+    try:
+        return LxmertConfig.from_pretrained(folder)
+    except (StrictDataclassError, OSError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"config.json in {folder} is damaged ({one_line(error)}): {_REMEDY}"
+        ) from error
+
+
+def check_folder(name: object, given: Mapping[str, Any]) -> None:
+    """Refuse what no model can be loaded from; what is on the hub is not looked at.
+
+    Args:
+        name: what `from_pretrained` was given.
+        given: its keywords.
+
+    Raises:
+        TypeError: if it is no name.
+        ValueError: if configuration or weights of a folder cannot be right.
+    """
+    if name is None:
+        return
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            f"from_pretrained got {name!r}, a {type(name).__name__}: expected a folder, or a name "
+            "on the Hugging Face hub such as 'unc-nlp/lxmert-base-uncased'"
+        )
+    folder = Path(name, given.get("subfolder") or "")
+    if not folder.is_dir():
+        return
+    if given.get("config") is None and (folder / "config.json").is_file():
+        read_config(folder)
+    if given.get("state_dict") is None:
+        _check_types(folder)
+
+
+def check_loaded(name: object, loaded: object) -> None:
+    """Refuse weights that are not finite, or nothing but zeros; quantized ones are left alone.
+
+    Raises:
+        ValueError: naming the tensors.
+    """
+    model = loaded[0] if isinstance(loaded, tuple) else loaded  # with what was missing beside it
+    assert isinstance(model, nn.Module)
+    weights = {n: value for n, value in model.named_parameters() if value.dtype in WEIGHT_TYPES}
+    check_values(str(name), weights)
+
+
+def label_settings(setting: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate how other models are told their number of labels into our settings.
+
+    Args:
+        setting: the one of our settings that says how many there are; None: the model has none.
+        given: keywords of `from_pretrained`, of which `num_labels` and `id2label` are read.
+
+    Returns:
+        The keywords to use.
+
+    Raises:
+        ValueError: if the two differ.
+    """
+    number, names = given.get("num_labels"), given.get("id2label")
+    if setting is None or given.get("config") is not None or (number is None and names is None):
+        return dict(given)
+    rest = {name: value for name, value in given.items() if name != "num_labels"}
+    names = names or {index: f"LABEL_{index}" for index in range(number or 0)}
+    if number not in (None, len(names)):
+        raise ValueError(f"num_labels is {number}, but id2label has {len(names)} names: give one")
+    ids = {label: int(index) for index, label in names.items()}
+    return {setting: len(names), "id2label": names, "label2id": ids} | rest
+
+
+@contextmanager
+def without_weight_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar each time that weights are read or written."""
+    previous = logging.set_tqdm_hook(lambda _, args, kwargs: logging.EmptyTqdm(*args, **kwargs))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(previous)
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of a library on one line."""
+    return " ".join(str(error).split())
+
+
+def _check_types(folder: Path) -> None:
+    """Refuse weights that would be cast from what no weights are, unless they are quantized."""
+    config = folder / "config.json"
+    if config.is_file() and "quantization_config" in read_json_object(config):
+        return
+    try:
+        state = read_folder(folder, device="meta")
+    except FileNotFoundError:
+        return  # there may be other files that the library knows
+    weights = (".weight", ".bias")
+    check_values(folder, {n: value for n, value in state.items() if n.endswith(weights)})
