@@ -1,6 +1,7 @@
 """Published models: fetched by name, with eyes and answers named once; from a server of our own."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]
 VQA, BASE, TENSORS = "unc-nlp/lxmert-vqa-uncased", "unc-nlp/lxmert-base-uncased", "some/tensors"
 
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+from lxmert.terminal import quiet_libraries
 
 
 @pytest.fixture(scope="module")
@@ -387,3 +389,15 @@ def test_a_published_model_of_full_size_answers_and_matches(
     best = pipeline.ask_regions(regions, CAPTIONS, top_k=1)
     ids = output.question_answering_score.argmax(-1).tolist()
     assert [ranked[0].answer for ranked in best] == [f"answer {index}" for index in ids]
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "huggingface_hub"])
+def test_requests_to_the_hub_are_not_logged(name: str) -> None:
+    """Bug: an `HTTP Request:` line for each, as the hub's client has changed its library."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    try:
+        quiet_libraries()
+        assert not logger.isEnabledFor(logging.INFO)
+    finally:
+        logger.setLevel(before)

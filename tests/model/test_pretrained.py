@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
+from transformers.utils.logging import is_progress_bar_enabled, set_tqdm_hook
 
 from lxmert import LxmertConfig
 from lxmert.model.loading import load_folder, load_original
@@ -194,7 +196,6 @@ def test_no_bars_are_drawn(folder, capfd):
     shown = capfd.readouterr()
     assert "Loading weights" not in shown.err + shown.out
     assert "Writing" not in shown.err + shown.out
-    from transformers.utils.logging import is_progress_bar_enabled, set_tqdm_hook
-
     assert is_progress_bar_enabled()
     assert set_tqdm_hook(None) is None
+    assert not are_progress_bars_disabled(), "those of what is fetched from the hub stay"
