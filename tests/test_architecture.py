@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "tasks": LEAVES | {"model", "regions", "data", "metrics"},
     "train": {"schema", "data", "tasks"},
     "explain": LEAVES | {"model"},
-    "pipeline": LEAVES | {"processing", "model", "regions", "data", "explain", "hub"},
+    "pipeline": LEAVES | {"web", "processing", "model", "regions", "data", "explain", "hub"},
     "terminal": {"explain"},
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""

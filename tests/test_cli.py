@@ -474,3 +474,17 @@ def test_evaluate_prints_the_average_precision_of_extractor(
     assert float(scores["map_50_95"]) <= float(scores["map_50"])
     classes = [float(score) for name, score in scores.items() if name.startswith("ap_50 ")]
     assert float(scores["map_50"]) == pytest.approx(sum(classes) / len(classes), abs=2e-3)
+
+
+@pytest.mark.parametrize("command", ["ask", "explain"])
+def test_a_question_without_quotes_is_named(lxmert: Command, command: str) -> None:
+    """It was "Got unexpected extra arguments", which does not say that quotes were forgotten."""
+    result = lxmert(command, ROOT / "examples/scene.png", "What", "color", "is", "the", "ball?")
+    assert result.code == 2
+    assert '4 more words follow: put it in quotes, as in "What color is the ball?"' in result.err
+    result = lxmert(command, "What color is the ball?", ROOT / "examples/scene.png")
+    assert result.code == 2
+    assert "reads like a question: the image comes first" in result.err
+    result = lxmert(command, ROOT / "examples/scene.png", "What \udc80 is it?")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "is not valid Unicode" in result.err

@@ -1,20 +1,28 @@
 """The object for users, with the bundled model."""
 
 import copy
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+import accelerate
 import numpy as np
+import peft
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 
 from lxmert import (
     LxmertForImageAndTextRetrieval,
     LxmertForQuestionAnswering,
     LxmertModel,
     LxmertPipeline,
+    LxmertProcessor,
 )
 from lxmert.hub import find_model
+from lxmert.processing import InputWarning
+from lxmert.regions.preprocess import ImageInput
 
 SCENE = ROOT / "examples/scene.png"
 QUESTIONS = ("What color is the ball?", "How many books are there?", "Is there a purple hat?")
@@ -211,7 +219,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_computed(
     [
         (None, {}, "the text is None: write a question"),
         (5, {}, "the text is 5"),
-        (["What?"], {}, r"the text is \['What\?'\]"),
+        (["What?"], {}, r"question is \['What\?'\]"),
         (" ", {}, "the text is empty"),
         ("What \udc80?", {}, "is not valid Unicode"),
         ("What?", {"top_k": None}, "top_k is None, expected an integer"),
@@ -253,9 +261,160 @@ def test_a_model_that_only_matches_says_that_it_cannot_answer(pipeline: LxmertPi
 
 
 def test_a_model_whose_answers_have_no_names_says_so(pipeline: LxmertPipeline) -> None:
+    """The advice was `--model 'this LxmertForQuestionAnswering'`, which nobody can follow."""
     config = copy.deepcopy(pipeline.model.config)
     config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     nameless = LxmertPipeline(LxmertForQuestionAnswering(config), pipeline.processor)
     count = config.num_qa_labels
-    with pytest.raises(ValueError, match=f"without the list of its {count} answers"):
+    with pytest.raises(ValueError, match=f"does not name its {count} answers: set model.config"):
         nameless.ask(SCENE, QUESTIONS[0])
+
+
+def make_model() -> LxmertForQuestionAnswering:
+    return LxmertForQuestionAnswering.from_pretrained(ROOT / "src/lxmert/default")
+
+
+def with_adapter() -> torch.nn.Module:
+    torch.manual_seed(8)
+    config = peft.LoraConfig(target_modules=["query"], init_lora_weights=False)
+    return peft.get_peft_model(make_model(), config)
+
+
+WRAPPERS: dict[str, Callable[[], torch.nn.Module]] = {
+    "compiled": lambda: torch.compile(make_model(), backend="eager"),
+    "adapter": with_adapter,
+    "compiled adapter": lambda: torch.compile(with_adapter(), backend="eager"),
+    "offloaded": lambda: accelerate.cpu_offload(make_model(), execution_device="cpu"),
+    "parallel": lambda: torch.nn.DataParallel(make_model()),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_models_answer(pipeline: LxmertPipeline, name: str) -> None:
+    """They could "only match captions", or their weights were on the device `meta`."""
+    wrapped = WRAPPERS[name]()
+    answers = LxmertPipeline(wrapped, pipeline.processor).ask(SCENE, QUESTIONS[0])  # type: ignore[arg-type]
+    with torch.inference_mode():
+        inputs = pipeline.processor(SCENE, QUESTIONS[0])
+        scores = wrapped.eval()(**inputs).question_answering_score.softmax(-1)
+    best = scores[0].max()
+    assert answers[0].score == pytest.approx(float(best), abs=1e-5)
+    same = answers[0].score == pytest.approx(pipeline.ask(SCENE, QUESTIONS[0])[0].score, abs=1e-5)
+    assert same == ("adapter" not in name)
+
+
+def test_other_models_are_named(pipeline: LxmertPipeline) -> None:
+    prompts = peft.PromptTuningConfig(num_virtual_tokens=3, token_dim=8, num_layers=1)
+    prompts.num_attention_heads, prompts.num_transformer_submodules = 2, 1
+    with pytest.raises(TypeError, match="the model is a Linear; expected LxmertForQuestionAnsweri"):
+        LxmertPipeline(torch.nn.Linear(3, 3), pipeline.processor)  # type: ignore[arg-type]
+    model = torch.compile(LxmertModel(pipeline.model.config), backend="eager")
+    with pytest.raises(TypeError, match="expected LxmertForQuestionAnswering or Lxmert"):
+        LxmertPipeline(model, pipeline.processor)
+    tuned = torch.nn.Module()
+    tuned.peft_config, tuned.get_base_model = {"default": prompts}, make_model
+    with pytest.raises(ValueError, match="adds learned prompts to its input"):
+        LxmertPipeline(tuned, pipeline.processor)  # type: ignore[arg-type]
+
+
+def test_a_folder_with_an_adapter_is_named_as_that(tmp_path: Path) -> None:
+    """It was "has no config.json"."""
+    with_adapter().save_pretrained(tmp_path)  # type: ignore[operator]
+    for load in (LxmertPipeline.from_pretrained, LxmertProcessor.from_pretrained):
+        with pytest.raises(
+            ValueError, match=r"holds a PEFT adapter .* without its model: load the"
+        ):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ask", "explain"])
+@pytest.mark.parametrize(
+    ("image", "question", "message"),
+    [
+        (QUESTIONS[0], str(SCENE), "reads like a question: the image comes first"),
+        ("a red ball", str(SCENE), "reads like a question: the image comes first"),
+        ("What is this? ", "What?", "reads like a question: the image comes first"),
+        (QUESTIONS[0], SCENE, "the question is a PosixPath: the image comes first"),
+        (QUESTIONS[0], np.zeros((4, 4, 3), np.uint8), "the question is a ndarray: the image"),
+        (SCENE, ["What?", "Where?"], r"question is \['What\?', 'Where\?'\]: ask one, or several"),
+    ],
+)
+def test_arguments_in_each_other_s_place_are_named(
+    pipeline: LxmertPipeline, name: str, image: ImageInput, question: str, message: str
+) -> None:
+    """A question given as the image was "no file", which told nobody what to do."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        getattr(pipeline, name)(image, question)
+
+
+def test_regions_and_captions_of_other_types_are_named(pipeline: LxmertPipeline) -> None:
+    with pytest.raises(TypeError, match=r"regions is a str; expected what pipeline\.regions"):
+        pipeline.ask_regions("x.png", QUESTIONS)  # type: ignore[arg-type]
+    only = LxmertPipeline(LxmertForImageAndTextRetrieval(pipeline.model.config), pipeline.processor)
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        only.match("gone.png", ["a mug", "a \ud800"])
+
+
+def test_a_forked_process_is_refused_and_not_left_waiting(
+    pipeline: LxmertPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's threads are not copied by a fork: the child waited for them for ever."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    regions = pipeline.regions(SCENE)
+    calls = (
+        lambda: pipeline.ask(SCENE, QUESTIONS[0]),
+        lambda: pipeline.ask_regions(regions, QUESTIONS),
+        lambda: pipeline.explain(SCENE, QUESTIONS[0]),
+        lambda: LxmertPipeline(pipeline.model, pipeline.processor),
+    )
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                os.write(writer, f"{error}\n".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        errors = lines.read().splitlines()
+    os.waitpid(child, 0)
+    assert len(errors) == len(calls)
+    assert all(f"forked from process {os.getpid()}" in error for error in errors)
+    assert all("get_context('spawn'), or call torch.set_num_threads(1)" in e for e in errors)
+
+
+def test_one_thread_survives_a_fork(
+    pipeline: LxmertPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LxmertPipeline, "_threaded", os.getppid())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert pipeline.ask(SCENE, QUESTIONS[0])
+
+
+def test_a_warning_of_the_input_is_short_and_at_the_user_s_line(pipeline: LxmertPipeline) -> None:
+    """It pointed into torch, and listed all 130 words of the vocabulary."""
+    calls = (
+        lambda: pipeline.ask(SCENE, "What zebra is a yak or gnu or emu or auk or ibex?"),
+        lambda: pipeline.explain(SCENE, "What zebra?"),
+        lambda: pipeline.processor(SCENE, ["What zebra?"]),
+        lambda: pipeline.ask(Image.new("RGB", (90, 90)), "What zebra?"),
+    )
+    for call in calls:
+        with pytest.warns(InputWarning) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+        assert all(len(str(warning.message)) < 250 for warning in caught)
+    with pytest.warns(InputWarning, match=r"'zebra', .* and \d+ more, so .* and \d+ more$"):
+        calls[0]()
+
+
+def test_what_holds_arrays_is_shown_in_one_line(pipeline: LxmertPipeline) -> None:
+    """An explanation had 48,616 characters, regions 35 lines."""
+    explanation = pipeline.explain(SCENE, QUESTIONS[0], methods=["occlusion"])
+    assert repr(explanation.regions).startswith(f"Regions({len(explanation.regions)} of 160 x 160")
+    assert repr(explanation).startswith(f"Explanation('{QUESTIONS[0]}': 'yellow' (0.999)")
+    for value in (explanation, explanation.regions):
+        assert len(repr(value)) < 200
+        assert "\n" not in repr(value)

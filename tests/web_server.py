@@ -176,6 +176,8 @@ class Images:
             request.reply(200, b"<html></html>", Content_Type="text/html; charset=utf-8")
         elif name == "text.png":
             request.reply(200, b"no image", Content_Type="image/png")
+        elif name == "slow-headers":
+            self._drip(request)
         elif name in ("cut.png", "endless", "slow"):
             self._stream(request, name)
         else:
@@ -194,5 +196,16 @@ class Images:
             for _ in range(0 if name == "cut.png" else 40):
                 request.wfile.write(bytes(1 if name == "slow" else 100_000))
                 time.sleep(0.1 if name == "slow" else 0)
+        except ConnectionError:
+            pass  # the client has had enough
+
+    def _drip(self, request: Handler) -> None:
+        """Send headers without end, a byte at a time."""
+        request.close_connection = True
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        try:
+            for _ in range(40):
+                request.wfile.write(b"x")
+                time.sleep(0.1)
         except ConnectionError:
             pass  # the client has had enough

@@ -54,11 +54,24 @@ def find_model(name_or_path: str | Path | None) -> Path:
 
     Raises:
         FileNotFoundError: if there is none.
+        ValueError: if there is only an adapter.
     """
     if name_or_path is None:
         return Path(__file__).parent / "default"
     folder = Path(name_or_path)
-    return folder if folder.is_dir() else _fetch(str(name_or_path))
+    folder = folder if folder.is_dir() else _fetch(str(name_or_path))
+    _check_adapter(folder)
+    return folder
+
+
+def _check_adapter(folder: Path) -> None:
+    """Refuse a folder that holds an adapter of PEFT, such as LoRA, and not the model under it."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds a PEFT adapter (such as LoRA) without its model: load the model, put "
+            "the adapter on with peft.PeftModel.from_pretrained(model, folder), and save "
+            "merge_and_unload() of that, with tokenizer and extractor, as a folder of its own"
+        )
 
 
 def model_name(folder: Path) -> str:

@@ -1,9 +1,11 @@
 """One object for users: ask about an image, see why it was answered so, match captions to it."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,10 +22,12 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
 from lxmert.model.loading import load_heads
 from lxmert.model.pretrained import read_config
+from lxmert.model.wrappers import execution_device, unwrap_model
 from lxmert.processing import LxmertProcessor, check_text
 from lxmert.regions.cells import cell_labels
-from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.regions.preprocess import ImageInput, is_image, load_image
 from lxmert.schema import Answer, Regions
+from lxmert.web import SCHEMES
 
 _WHOLE = "whole image"
 
@@ -32,7 +36,15 @@ _TEXTS_AT_ONCE = 64
 
 
 class LxmertPipeline:
-    """Eyes, tokenizer and model, from one folder."""
+    """Eyes, tokenizer and model, from one folder.
+
+    Torch's threads do not survive a fork: a process that was forked after a pipeline was made with
+    more than one thread gets a `RuntimeError` instead of an answer. Start processes with
+    `multiprocessing.get_context("spawn")`, or call `torch.set_num_threads(1)` in them.
+    """
+
+    _threaded: ClassVar[int | None] = None
+    """Process in which a pipeline has computed with several threads, or one it was forked from."""
 
     def __init__(
         self,
@@ -45,14 +57,25 @@ class LxmertPipeline:
         """Join models and the processor that they were trained with.
 
         Args:
-            model: answers questions, or matches captions.
+            model: answers questions, or matches captions; of one that torch.compile or PEFT has
+                wrapped, what is within is used, as `unwrap_model` says.
             processor: reads images and texts for it.
             matcher: matches captions, beside a model that answers.
             folder: where the model comes from, for messages.
 
         Raises:
+            TypeError: if the model is of a class that neither answers nor matches.
             ValueError: if they do not belong together.
         """
+        _check_fork()
+        wrapped, model = model, unwrap_model(model)  # type: ignore[assignment]
+        if not isinstance(model, LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval):
+            raise TypeError(
+                f"the model is a {type(wrapped).__name__}; expected LxmertForQuestionAnswering or "
+                "LxmertForImageAndTextRetrieval: load one of these with from_pretrained"
+            )
+        if matcher is not None:
+            matcher = unwrap_model(matcher)  # type: ignore[assignment]
         self.model = model
         self.model.train(mode=False)
         self.answering = model if isinstance(model, LxmertForQuestionAnswering) else None
@@ -60,7 +83,7 @@ class LxmertPipeline:
         if self.matcher is not None:
             self.matcher.train(mode=False)
         self.processor = processor
-        self.device = model.device
+        self.device = execution_device(model)
         self.answers = (answers_of(model.config) if self.answering else None) or ()
         self._folder = folder
         check_words(processor.tokenizer, model.config.vocab_size, folder or "the model")
@@ -155,6 +178,7 @@ class LxmertPipeline:
                 model cannot answer.
         """
         _check_top_k(top_k)
+        _check_order(image, question)
         check_text(question)
         self._answering_model()
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
@@ -178,11 +202,14 @@ class LxmertPipeline:
                 matching head.
         """
         _check_list("captions", captions)
+        for caption in captions:
+            check_text(caption)
         self._matching_model()
         return self.match_regions(self.regions(image), captions)
 
     def regions(self, image: ImageInput) -> Regions:
         """Return what the eyes see in an image."""
+        _check_fork()
         return self.processor.extractor([image])[0]
 
     def ask_regions(
@@ -227,6 +254,7 @@ class LxmertPipeline:
                 a method cannot be used, naming those that can; and as `ask`.
         """
         _check_top_k(top_k)
+        _check_order(image, question)
         check_text(question)
         _check_no_text("answers", answers)
         _check_no_text("methods", methods)
@@ -314,8 +342,13 @@ class LxmertPipeline:
                 f"{self._name()} has no answer head, it can only match captions: name a "
                 "question-answering model, or leave it out for the bundled one"
             )
+        number = self.answering.config.num_qa_labels
+        if not self.answers and self._folder is None:
+            raise ValueError(
+                f"{self._name()} does not name its {number} answers: set model.config.id2label = "
+                "{0: 'yes', 1: 'no', ...} with a name for each, and make the pipeline again"
+            )
         if not self.answers:
-            number = self.answering.config.num_qa_labels
             raise missing_parts(
                 self._folder or Path(self._name()), extractor=False, num_answers=number
             )
@@ -346,6 +379,12 @@ class LxmertPipeline:
         texts: Sequence[str],
     ) -> Tensor:
         """Return `[texts, classes]` for several texts about one image, which is encoded once."""
+        _check_fork()
+        if not isinstance(regions, Regions):
+            raise TypeError(
+                f"regions is a {type(regions).__name__}; expected what pipeline.regions(image) "
+                "returns"
+            )
         text = self._to_device(self.processor.text_inputs(texts))
         seen = self._to_device(self.processor.image_inputs([regions]))
         image = model.lxmert.encode_image(
@@ -385,6 +424,41 @@ def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
             f"({differing[0]!r} where the list has {differing[1]!r}): leave the list out"
         )
     name_answers(config, answers)
+
+
+def _check_fork() -> None:
+    """Refuse to compute where torch would wait for threads that the fork has not copied."""
+    threads, before = torch.get_num_threads(), LxmertPipeline._threaded
+    if threads == 1:
+        return
+    if before not in (None, os.getpid()):
+        raise RuntimeError(
+            f"this process was forked from process {before}, in which torch has computed with "
+            f"{threads} threads, and would wait for these for ever: start processes with "
+            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them"
+        )
+    LxmertPipeline._threaded = os.getpid()
+
+
+def _check_order(image: object, question: object) -> None:
+    """Refuse image and question in the place of each other, and several questions at once."""
+    if isinstance(question, list | tuple):
+        raise TypeError(
+            f"question is {question!r}: ask one, or several with "
+            "pipeline.ask_regions(pipeline.regions(image), questions)"
+        )
+    if is_image(question) and not isinstance(question, str):
+        raise TypeError(
+            f"the question is a {type(question).__name__}: the image comes first, as in "
+            "ask(image, question)"
+        )
+    if not isinstance(image, str) or image.startswith(SCHEMES) or os.path.exists(image):
+        return
+    if image.rstrip().endswith("?") or (isinstance(question, str) and os.path.isfile(question)):
+        raise ValueError(
+            f"the image {image!r} is no file, but reads like a question: the image comes first, "
+            "then the question, each in quotes on a command line"
+        )
 
 
 def _check_top_k(top_k: int) -> None:

@@ -1,10 +1,13 @@
 """Images and texts -> the keyword arguments of forward, with a warning for what is lost."""
 
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from transformers import BatchFeature, BertTokenizer
 
@@ -24,6 +27,12 @@ ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
 """One image for all texts, one for each text, or several for each text."""
 
 _MANY_NAMES = 200
+"""Words up to which a vocabulary is so small that an example of it is of use."""
+
+_HANDFUL = 5
+
+_INSIDE = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, torch.__file__))
+"""Folders whose lines a user has not written."""
 
 
 class InputWarning(UserWarning):
@@ -238,10 +247,9 @@ class LxmertProcessor:
         if regions.found and regions.object_scores.max() >= CONFIDENT:
             return
         names = self.extractor.object_names
-        known = ", ".join(names) if len(names) <= _MANY_NAMES else f"{len(names)} kinds of object"
         _warn(
             "nothing in this image was recognised with confidence, so the answer is a guess: "
-            f"the eyes know {known}"
+            f"the eyes know {_name_some(names)}"
         )
 
     def read(self, text: str) -> Encoded:
@@ -266,13 +274,22 @@ class LxmertProcessor:
         """Say which words the model cannot read, and which it can."""
         vocabulary = self.tokenizer.get_vocab()
         known = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
-        words = ", ".join(repr(word) for word in unknown)
+        words = _name_some([repr(word) for word in unknown])
         message = f"the model has never read {words}, so the answer is a guess"
         if len(known) <= _MANY_NAMES:
-            message += f"; the words it knows are {' '.join(known)}"
+            message += f"; the words it knows are {_name_some(known)}"
         return message
 
 
+def _name_some(names: Sequence[str]) -> str:
+    """List a handful of names, and count the others."""
+    listed = ", ".join(names[:_HANDFUL])
+    return listed if len(names) <= _HANDFUL else f"{listed} and {len(names) - _HANDFUL} more"
+
+
 def _warn(message: str) -> None:
-    """Warn of an input, where the processor was called."""
-    warnings.warn(message, InputWarning, stacklevel=5)
+    """Warn of an input, at the line outside of this package and of torch that asked."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, InputWarning, stacklevel=level)

@@ -13,7 +13,7 @@ IGNORE_INDEX = -100
 """Label of a position that no objective may count: an unmasked word, a question without answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Regions:
     """What the eyes saw in one image: boxes with their features, names and confidences.
 
@@ -40,6 +40,15 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        """Return one line without the arrays."""
+        height, width = self.image_size
+        nothing = "" if self.found else ", nothing found"
+        return (
+            f"Regions({len(self)} of {width} x {height} pixels, features of width "
+            f"{self.features.shape[-1]}{nothing})"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ FORMS = {
     "label2ans.json": '["", "no", "a\\"b"]',
     "all_ans.json": '[{"ans": "", "dsets": ["vqa"]}, {"ans": "no"}, {"ans": "a\\"b"}]',
     "ans2label.json": '{"no": 1, "a\\"b": 2, "": 0}',
+    "id2label.json": '{"1": "no", "0": "", "2": "a\\"b"}',
     "lines.txt": '\nno\na"b\n',
 }
 
@@ -38,6 +39,8 @@ def test_the_mark_of_editors_on_windows_is_no_part_of_an_answer(tmp_path: Path) 
         ("[1, 2]", "entry 0 is 1"),
         ('["yes", {"answer": "no"}]', "entry 1 is {'answer': 'no'}"),
         ('{"yes": 1, "no": 2}', "ids are not 0, 1, 2"),
+        ('{"1": "yes", "2": "no"}', "ids are not 0, 1, 2"),
+        ('{"0": "yes", "1": "yes"}', "'yes' is in the vocabulary more than once"),
         ('{"yes": 0, "no": 0}', "answer 'no' has the id 0"),
         ('{"yes": 0.5}', "answer 'yes' has the id 0.5"),
         ('["yes",', "is no list of answers"),

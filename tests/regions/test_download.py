@@ -63,6 +63,12 @@ def test_bytes_that_drip_do_not_outlast_the_time(server: Server) -> None:
         download_image(f"{server.url}/slow", timeout=0.3)
 
 
+def test_headers_that_drip_do_not_outlast_the_time(server: Server) -> None:
+    """The time was looked at after the headers, each byte of which started it anew."""
+    with pytest.raises(ValueError, match=r"took more than 0.3 seconds"):
+        download_image(f"{server.url}/slow-headers", timeout=0.3)
+
+
 def test_nothing_but_the_web_is_fetched() -> None:
     for address in ("file:///etc/hostname", "ftp://127.0.0.1/image.png"):
         with pytest.raises(FileNotFoundError, match="which is no file"):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor
+from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor, Rest, check_quoted
 from lxmert.terminal import (
     check_figure,
     check_output,
@@ -19,6 +19,7 @@ from lxmert.terminal import (
 def ask(
     image: ImageArgument,
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
+    rest: Rest = None,
     model: Model = None,
     extractor: RegionExtractor = None,
     answers: AnswerList = None,
@@ -31,6 +32,7 @@ def ask(
     """Answer a question about an image, and show what the answer rests on."""
     import time
 
+    check_quoted(question, rest)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:

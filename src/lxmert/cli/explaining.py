@@ -11,6 +11,8 @@ from lxmert.cli.options import (
     Methods,
     Model,
     RegionExtractor,
+    Rest,
+    check_quoted,
     split_names,
 )
 from lxmert.terminal import (
@@ -25,6 +27,7 @@ from lxmert.terminal import (
 def explain(
     image: ImageArgument,
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
+    rest: Rest = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Interactive report to write, one file.")
     ] = None,
@@ -44,6 +47,7 @@ def explain(
 
     Prints a table; -o and --figure write more.
     """
+    check_quoted(question, rest)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
     if output is not None:

@@ -35,6 +35,19 @@ Methods = Annotated[
 ]
 
 
+Rest = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")]
+
+
+def check_quoted(question: str, rest: list[str] | None) -> None:
+    """Refuse a question whose words are arguments of their own."""
+    if rest:
+        words = " ".join([question, *rest])
+        raise ValueError(
+            f"the question is {question!r}, and {len(rest)} more words follow: put it in quotes, "
+            f'as in "{words}"'
+        )
+
+
 def split_names(names: str | None) -> list[str]:
     """Return the names of a list with commas; none if there is no list."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]

@@ -13,7 +13,8 @@ def read_answers(path: str | Path) -> AnswerVocabulary:
     Args:
         path: a JSON list of answers (`trainval_label2ans.json`), a JSON list of objects with the
             key `ans` (`all_ans.json`), a JSON object answer -> class id
-            (`trainval_ans2label.json`), or a text with one answer on each line.
+            (`trainval_ans2label.json`) or class id -> answer (`id2label`), or a text with one
+            answer on each line.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -49,8 +50,11 @@ def _answer(index: int, entry: object) -> str:
 
 
 def _by_id(ids: dict[str, object]) -> list[str]:
+    """Return the answers of `answer -> id`, or of `id -> answer` as in `id2label`, by id."""
     answers: dict[int, str] = {}
-    for answer, index in ids.items():
+    turned = all(key.isdecimal() and isinstance(name, str) for key, name in ids.items())
+    for key, value in ids.items():
+        answer, index = (str(value), int(key)) if turned else (key, value)
         if not isinstance(index, int) or index in answers:
             raise ValueError(f"answer {answer!r} has the id {index!r}")
         answers[index] = answer

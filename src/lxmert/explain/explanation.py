@@ -46,7 +46,7 @@ class Word(NamedTuple):
     joined: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """An answered question, with what was seen and what mattered.
 
@@ -77,6 +77,14 @@ class Explanation:
     by_method: Mapping[str, Relevance]
     maps: AttentionMaps
     model: str
+
+    def __repr__(self) -> str:
+        """Return one line without the arrays."""
+        best = self.answers[0]
+        return (
+            f"Explanation({self.question!r}: {best.answer!r} ({best.score:.3f}) of "
+            f"{len(self.answers)} answers, {len(self.regions)} regions, {', '.join(self.by_method)})"
+        )
 
     @property
     def relevance(self) -> list[float]:
