@@ -1,21 +1,26 @@
 """Interrupted runs end bit-identical to uninterrupted ones; real processes, killed for real."""
 
 import json
+import logging
 import random
+import shutil
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from ranks import finish, kill, start_ranks, wait_for
 from safetensors.torch import load_file
-from toy import train_toy
+from toy import ToyNetwork, toy_recipe, toy_task, train_toy
 
+from lxmert.files import sha256
+from lxmert.train.loop import train
 from lxmert.train.state import (
+    choose_checkpoint,
     latest_checkpoint,
     random_state,
-    remove_incomplete,
     restore_random_state,
 )
 
@@ -114,31 +119,173 @@ def test_going_on_with_another_number_of_processes_is_reported(tmp_path, caplog)
     torch.save(states * 2, state)
     manifest = state.with_name("manifest.json")
     content = json.loads(manifest.read_text())
-    content["files"]["random.pt"] = state.stat().st_size
+    content["files"]["random.pt"] = {"bytes": state.stat().st_size, "sha256": sha256(state)}
     manifest.write_text(json.dumps(content))
     train_toy(tmp_path, *overrides)
     assert "was started with 2 processes and goes on with 1" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["no manifest", "short file", "temporary name"])
-def test_a_half_written_checkpoint_is_ignored_and_removed(tmp_path, damage):
-    overrides = ("optim.steps=12", "model.dropout=0.25")
-    train_toy(tmp_path / "whole", *overrides)
-    train_toy(tmp_path / "cut", *overrides)
-    (tmp_path / "cut" / "run" / "finished.json").unlink()
-    checkpoints = tmp_path / "cut" / "run" / "checkpoints"
+def flip(path):
+    """Turn one bit over in the middle of a file, whose size stays."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def fill(path):
+    """Replace a file by others bytes of the same number."""
+    path.write_bytes(bytes(range(256)) * (path.stat().st_size // 256) + b"." * (
+        path.stat().st_size % 256))  # fmt: skip
+
+
+def edit_manifest(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+DAMAGE = {
+    "weights, one bit": lambda last: flip(last / "model.safetensors"),
+    "weights, other bytes": lambda last: fill(last / "model.safetensors"),
+    "optimizer, one bit": lambda last: flip(last / "optimizer.pt"),
+    "optimizer, other bytes": lambda last: fill(last / "optimizer.pt"),
+    "optimizer, short": lambda last: (last / "optimizer.pt").write_bytes(b"short"),
+    "random states, one bit": lambda last: flip(last / "random.pt"),
+    "progress, other bytes": lambda last: fill(last / "progress.pt"),
+    "scaler, missing": lambda last: (last / "scaler.pt").unlink(),
+    "manifest, a list": lambda last: (last / "manifest.json").write_text("[1]"),
+    "manifest, empty": lambda last: (last / "manifest.json").write_text(""),
+    "manifest, no JSON": lambda last: (last / "manifest.json").write_bytes(b"\xff{"),
+    "manifest, deep": lambda last: (last / "manifest.json").write_text("[" * 100_000),
+    "manifest, no files": lambda last: edit_manifest(
+        last / "manifest.json", lambda content: content.pop("files")
+    ),
+    "manifest, files a list": lambda last: edit_manifest(
+        last / "manifest.json", lambda content: content.update(files=list(content["files"]))
+    ),
+    "manifest, sizes only": lambda last: edit_manifest(
+        last / "manifest.json",
+        lambda content: content.update(
+            files={name: file["bytes"] for name, file in content["files"].items()}
+        ),
+    ),
+}
+
+SHORT = ("optim.steps=12", "model.dropout=0.25")
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """A run that is finished, with checkpoints after steps 8 and 12."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_toy(folder, *SHORT)
+    return folder
+
+
+@pytest.fixture
+def unfinished(tmp_path, short_run):
+    """A copy of it that must resume."""
+    shutil.copytree(short_run, tmp_path / "copy")
+    (tmp_path / "copy" / "run" / "finished.json").unlink()
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_not_resumed_from(unfinished, short_run, damage, caplog):
+    """A checkpoint of the right size with other bytes was: accuracy 0.893 became 0.026, exit 0."""
+    caplog.set_level(logging.INFO)
+    last = unfinished / "run" / "checkpoints" / "step-12"
+    DAMAGE[damage](last)
+    train_toy(unfinished, *SHORT)
+    assert_identical(unfinished, short_run)
+    assert "step-12 is damaged and removed: " in caplog.text
+    assert damage.split(",")[0].split()[0][:4] in caplog.text.replace("model", "weights")
+    assert f"resumed after step 8, from {last.with_name('step-8')}" in caplog.text
+
+
+def test_without_a_whole_checkpoint_every_reason_is_given(unfinished):
+    """A manifest that was a list ended the command with a traceback."""
+    checkpoints = unfinished / "run" / "checkpoints"
+    flip(checkpoints / "step-12" / "optimizer.pt")
+    (checkpoints / "step-8" / "manifest.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"step-12: optimizer.pt holds other .*; step-8: .*object"):
+        train_toy(unfinished, *SHORT)
+    assert {path.name for path in checkpoints.iterdir()} == {"step-8", "step-12"}
+
+
+@pytest.mark.parametrize("left", ["no manifest", "temporary name"])
+def test_a_half_written_checkpoint_is_ignored_and_removed(unfinished, short_run, left):
+    checkpoints = unfinished / "run" / "checkpoints"
     last = checkpoints / "step-12"
-    if damage == "no manifest":
+    if left == "no manifest":
         (last / "manifest.json").unlink()
-    elif damage == "short file":
-        (last / "optimizer.pt").write_bytes(b"short")
     else:
         last.rename(checkpoints / "step-12.part")
     assert latest_checkpoint(checkpoints).name == "step-8"
-    assert len(remove_incomplete(checkpoints)) == 1
+    assert choose_checkpoint(checkpoints).name == "step-8"
     assert [path.name for path in checkpoints.iterdir()] == ["step-8"]
-    train_toy(tmp_path / "cut", *overrides)
-    assert_identical(tmp_path / "cut", tmp_path / "whole")
+    train_toy(unfinished, *SHORT)
+    assert_identical(unfinished, short_run)
+
+
+def test_a_copy_beside_the_checkpoints_is_left_alone(unfinished, short_run):
+    """The name step-8-copy was taken for a number: ValueError of int()."""
+    checkpoints = unfinished / "run" / "checkpoints"
+    shutil.copytree(checkpoints / "step-8", checkpoints / "step-8-copy")
+    train_toy(unfinished, *SHORT)
+    assert_identical(unfinished, short_run)
+    assert (checkpoints / "step-8-copy" / "manifest.json").exists()
+
+
+def test_a_checkpoint_of_another_model_is_named(unfinished):
+    """Data that had changed under the same recipe ended in torch's list of shapes."""
+    recipe = toy_recipe(unfinished, *SHORT)
+    task = toy_task(recipe)
+    task.model = ToyNetwork(replace(recipe.settings.model, hidden_size=9))
+    with pytest.raises(ValueError, match=r"step-12 is of another model than this recipe makes now"):
+        train(recipe, task, unfinished / "run", cpu=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"metrics": []}', '{"metrics": {"score": "good"}}', "null", "[" * 10**5],
+)
+def test_a_damaged_end_of_a_run_is_one_sentence(unfinished, content):
+    """An empty finished.json ended the command with a traceback."""
+    finished = unfinished / "run" / "finished.json"
+    finished.write_text(content)
+    with pytest.raises(ValueError, match=r"finished.json .*: delete it, and the same command"):
+        train_toy(unfinished, *SHORT)
+
+
+@pytest.mark.parametrize("content", [b"task = ", b"\xff\xfe", b"x = " + b"[" * 10**5])
+def test_a_damaged_recipe_of_a_run_is_one_sentence(unfinished, content):
+    """Half a recipe.toml ended the command with a traceback, or with no word of the file."""
+    (unfinished / "run" / "recipe.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"run/recipe.toml is not"):
+        train_toy(unfinished, *SHORT)
+
+
+def test_checkpoints_without_the_recipe_are_not_resumed_from(unfinished):
+    """Those of any recipe were."""
+    (unfinished / "run" / "recipe.toml").unlink()
+    with pytest.raises(ValueError, match=r"has checkpoints but no recipe.toml"):
+        train_toy(unfinished, *SHORT)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", '{"loss": 1}', '{"step": "1", "losses": {}}', '{"step": 1}',
+             '{"step": 1, "losses": {"value": "low"}}', "\udcff"],
+)  # fmt: skip
+def test_damaged_lines_of_the_log_are_counted_and_left_out(unfinished, short_run, line, caplog):
+    """One of them ended the command with a traceback, before its first step or after its last."""
+    path = unfinished / "run" / "log.jsonl"
+    lines = path.read_text().splitlines()
+    text = "\n".join([lines[0], line, *lines[1:], line]) + "\n"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    train_toy(unfinished, *SHORT)
+    assert "log.jsonl: 2 damaged lines are left out, the first is line 2" in caplog.text
+    assert log(unfinished) == log(short_run)
 
 
 def test_the_last_two_checkpoints_stay_in_the_order_of_their_steps(tmp_path):

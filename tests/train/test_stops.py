@@ -1,16 +1,24 @@
 """What stops a run: a full disk, a file that vanishes, another run. Its checkpoints stay."""
 
 import json
+import math
 import multiprocessing
+import os
 import resource
 import shutil
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conftest import ROOT
+from ranks import finish, start_ranks
 from safetensors.torch import load_file
+from torch.utils.data import get_worker_info
 from toy import TASKS, ToyTask, toy_recipe, toy_task, train_toy
 
+from lxmert.cli.main import main
 from lxmert.train.loop import train
 from lxmert.train.state import latest_checkpoint
 
@@ -117,3 +125,174 @@ def test_two_runs_in_one_folder_are_refused_and_the_first_goes_on(tmp_path):
     ours, theirs = (load_file(tmp_path / n / "run/model.safetensors") for n in ("ours", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert train_toy(tmp_path / "ours"), "it is finished, and nobody holds the folder any more"
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """Hear Ctrl-C even where the tests run in the background of a script, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Interrupted(ToyTask):
+    """Signals come while the gradients of a step are computed."""
+
+    at = 6
+    signals = (signal.SIGINT,)
+    steps = 0
+
+    def losses(self, model, batch):
+        self.steps += model.training
+        if self.steps == self.at and model.training:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+        return super().losses(model, batch)
+
+
+def interrupted(folder, *overrides, at=6, signals=(signal.SIGINT,)):
+    """Train the toy, interrupted in a step; return what the interruption says."""
+    recipe = toy_recipe(folder, *overrides)
+    task = Interrupted(recipe.settings, seed=recipe.seed)
+    task.at, task.signals = at, signals
+    handlers = [signal.getsignal(number) for number in signals]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(recipe, task, folder / "run", cpu=True)
+    assert [signal.getsignal(number) for number in signals] == handlers
+    return str(stopped.value)
+
+
+RARE = ("loop.checkpoint_every=100", "model.dropout=0.25")
+
+
+def assert_same_end(ours, theirs):
+    one, other = (load_file(folder / "run" / "model.safetensors") for folder in (ours, theirs))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("at", [1, 6, 20])
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (2, 15, 15)])
+def test_an_interrupted_run_saves_the_step_and_resumes_there(tmp_path, at, signals, capfd):
+    """Ctrl-C before the first checkpoint lost everything; the message said that it went on."""
+    train_toy(tmp_path / "whole", *RARE)
+    message = interrupted(tmp_path / "cut", *RARE, at=at, signals=signals)
+    assert message == (
+        f"stopped after step {at} of 20, which is saved: the same command resumes there"
+    )
+    assert latest_checkpoint(tmp_path / "cut/run/checkpoints").name == f"step-{at}"
+    assert capfd.readouterr().err.count("stopping once this step is saved") == 1
+    assert train_toy(tmp_path / "cut", *RARE) == train_toy(tmp_path / "whole", *RARE)
+    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"),
+    [
+        (100, "after step 5 of 20; nothing is saved: the same command begins anew"),
+        (4, "after step 5 of 20, the last one that is saved is 4: the same command resumes there"),
+    ],
+)
+def test_a_second_interruption_stops_at_once(tmp_path, every, saved):
+    """What was lost was not said."""
+    overrides = (f"loop.checkpoint_every={every}",)
+    message = interrupted(tmp_path, *overrides, signals=(signal.SIGINT, signal.SIGINT))
+    assert message == f"stopped {saved}"
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    """A run that was begun in the background of a script is not for Ctrl-C to stop."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        recipe = toy_recipe(tmp_path)
+        assert train(recipe, Interrupted(recipe.settings, seed=3), tmp_path / "run", cpu=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_trains_without_signals(tmp_path):
+    """Python sets handlers in the main thread only: ValueError."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train_toy, tmp_path).result()
+
+
+class Noisy(ToyTask):
+    """Ctrl-C goes to all processes of a terminal, and torchrun passes on what it gets."""
+
+    number = signal.SIGINT
+
+    def example(self, index, epoch):
+        if index == 7 and epoch == 0 and get_worker_info() is not None:
+            os.killpg(os.getpgid(os.getppid()), self.number)
+        return super().example(index, epoch)
+
+
+def train_noisily(folder, number):
+    os.setsid()
+    recipe = toy_recipe(folder, *RARE, "loop.workers=1")
+    task = Noisy(recipe.settings, seed=recipe.seed)
+    task.number = number
+    try:
+        train(recipe, task, folder / "run", cpu=True)
+    except KeyboardInterrupt as stopped:
+        sys.exit(130 if "is saved: the same command resumes" in str(stopped) else 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_of_a_group_leave_the_workers_of_the_loader_to_the_run(tmp_path, number):
+    """They died of them, and with them the step that was to be saved."""
+    (process,) = start_ranks(lambda rank: train_noisily(tmp_path, number), 1)
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 130
+    assert train_toy(tmp_path, *RARE, "loop.workers=1")
+
+
+def interrupt_rank(folder, rank, signaled):
+    try:
+        if rank != signaled:
+            train_toy(folder, *RARE)
+        else:
+            interrupted(folder, *RARE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(130 if rank == signaled else 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.parametrize("signaled", [0, 1])
+def test_all_processes_stop_after_the_same_step(tmp_path, signaled):
+    """One of two that stops alone leaves the other waiting for hours."""
+    finish(start_ranks(lambda rank: train_toy(tmp_path / "whole", *RARE), 2))
+    ranks = start_ranks(lambda rank: interrupt_rank(tmp_path / "cut", rank, signaled), 2)
+    for process in ranks:
+        process.join(60)
+        process.kill()
+    assert [process.exitcode for process in ranks] == [130, 130]
+    assert latest_checkpoint(tmp_path / "cut/run/checkpoints").name == "step-7"
+    finish(start_ranks(lambda rank: train_toy(tmp_path / "cut", *RARE), 2))
+    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_the_command_says_where_it_stopped(tmp_path, monkeypatch, capsys):
+    """It said the same of every command, whatever was lost."""
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt("stopped after step 6 of 20, which is saved")
+
+    monkeypatch.setattr("lxmert.workflows.training.train_recipe", stop)
+    recipe = str(ROOT / "recipes" / "custom.toml")
+    monkeypatch.setattr(sys, "argv", ["lxmert", "train", recipe, "-o", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "lxmert: stopped after step 6 of 20, which is saved\n"
+
+
+def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
+    """NaN went into log.jsonl and finished.json, which then were no JSON."""
+    recipe = toy_recipe(tmp_path)
+    task = toy_task(recipe)
+    task.evaluate = lambda **_: {"score": 1.0, "draw": math.nan}
+    with pytest.raises(FloatingPointError, match="after step 6 the validation split scores draw n"):
+        train(recipe, task, tmp_path / "run", cpu=True)

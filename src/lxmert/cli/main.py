@@ -1,6 +1,7 @@
 """The command `lxmert`: one thin function per command; heavy imports stay inside of them."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -56,14 +57,21 @@ def main() -> None:
             warnings.showwarning = show_warning
             app()
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            print("lxmert: stopped; a long job goes on by the same command", file=sys.stderr)
+        if end.code == _INTERRUPTED and os.environ.get("RANK", "0") == "0":
+            print(f"lxmert: {_tell_interruption(end)}", file=sys.stderr)
         raise
     except Exception as error:
         if not _is_mistake(error):
             raise
         print(f"lxmert: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _tell_interruption(end: BaseException | None) -> str:
+    """Return the message of the interruption that ended the command, if it has one."""
+    while end is not None and not isinstance(end, KeyboardInterrupt):
+        end = end.__cause__ or end.__context__
+    return str(end or "") or "stopped; a long job goes on by the same command"
 
 
 def _is_mistake(error: Exception) -> bool:

@@ -11,21 +11,21 @@ OUT/finished.json    the final metrics; written last
 OUT/...              the model that the task saves, with the final weights
 """
 
-import json
 import platform
 import subprocess
-import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from lxmert.files import write_text
+from lxmert.files import read_json_object, read_toml, shorten, write_json, write_text
 from lxmert.locks import FolderLock
 from lxmert.train.settings import Recipe, fill_up, recipe_table
+from lxmert.train.state import latest_checkpoint
 from lxmert.train.tables import flatten
 
 FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
 
+CHECKPOINTS = "checkpoints"
 _RECIPE = "recipe.toml"
 _FINISHED = "finished.json"
 
@@ -47,8 +47,13 @@ def check_folder(output: Path, recipe: Recipe) -> None:
                 f"{output} holds a model that no recipe made; expected an empty folder or an "
                 "interrupted run: choose another folder with -o"
             )
+        if latest_checkpoint(output / CHECKPOINTS) is not None:
+            raise ValueError(
+                f"{output} has checkpoints but no {_RECIPE}, so that it is not known of which run: "
+                "choose another folder with -o, or delete them to begin anew"
+            )
         return
-    written = tomllib.loads(path.read_text(encoding="utf-8"))
+    written = read_toml(path)
     old, new = flatten(fill_up(written, recipe)), flatten(recipe_table(recipe))
     for key in {**old, **new}:
         if key not in FREE_KEYS and old.get(key) != new.get(key):
@@ -76,22 +81,28 @@ def hold_folder(output: Path) -> FolderLock:
 
 def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
     """Write what a run is made from into its folder; the recipe last."""
-    write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_json(output / "versions.json", versions, indent=2)
     write_text(output / _RECIPE, recipe_text)
 
 
 def close_folder(output: Path, metrics: dict[str, float], *, steps: int) -> None:
     """Mark a run as finished."""
-    text = json.dumps({"steps": steps, "metrics": metrics}, indent=2)
-    write_text(output / _FINISHED, text + "\n")
+    write_json(output / _FINISHED, {"steps": steps, "metrics": metrics}, indent=2)
 
 
 def finished_metrics(output: Path) -> dict[str, float] | None:
-    """Return the final metrics of a finished run; None for any other folder."""
+    """Return the final metrics of a finished run; None for any other folder.
+
+    Raises:
+        ValueError: if the file that has them is damaged.
+    """
     path = output / _FINISHED
     if not path.is_file():
         return None
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    remedy = "delete it, and the same command finishes the run again from its last checkpoint"
+    metrics = read_json_object(path, remedy=remedy).get("metrics")
+    if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
+        raise ValueError(f"{path} must hold metrics by name, got {shorten(metrics)}: {remedy}")
     return metrics
 
 
@@ -105,6 +116,10 @@ def find_versions() -> dict[str, str | None]:
     packages = ("lxmert", "torch", "transformers", "accelerate")
     versions: dict[str, str | None] = {package: version(package) for package in packages}
     return versions | {"python": platform.python_version(), "commit": _commit(Path(__file__))}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _shown(leaves: dict[str, object], key: str) -> str:

@@ -6,6 +6,7 @@ the same update however it is cut.
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -16,7 +17,12 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
-from accelerate.utils import gather_object, send_to_device, set_seed  # type: ignore[import-untyped]
+from accelerate.utils import (  # type: ignore[import-untyped]
+    broadcast_object_list,
+    gather_object,
+    send_to_device,
+    set_seed,
+)
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,6 +32,7 @@ from lxmert.tasks.baselines import BASELINES
 from lxmert.tasks.task import Batch, Task
 from lxmert.train.curve import draw_curve
 from lxmert.train.folder import (
+    CHECKPOINTS,
     check_folder,
     close_folder,
     find_versions,
@@ -53,13 +60,14 @@ from lxmert.train.settings import (
 )
 from lxmert.train.state import (
     Progress,
+    choose_checkpoint,
     latest_checkpoint,
     load_checkpoint,
     random_state,
-    remove_incomplete,
     restore_random_state,
     save_checkpoint,
 )
+from lxmert.train.stopping import StopRequest
 
 T = TypeVar("T")
 
@@ -111,6 +119,8 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
             run that is already in the folder; or somebody else trains there now.
         FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
         OSError: a file vanished or the disk is full; the last good checkpoint is kept.
+        KeyboardInterrupt: it was asked to stop, by Ctrl-C or SIGTERM. The first request is met
+            after a step that is saved; a second Ctrl-C at once.
     """
     metrics = check_finished(recipe, output)
     if metrics is not None:
@@ -121,8 +131,11 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
         run, random_states = _start(recipe, task, output, accelerator, total_steps)
         with run.report:
             try:
-                _run_steps(run, random_states)
+                with StopRequest(notice=run.is_main) as stop:
+                    _run_steps(run, random_states, stop)
                 metrics = _finish(run)
+            except KeyboardInterrupt as problem:
+                raise KeyboardInterrupt(_tell_interruption(run)) from problem
             except (OSError, SafetensorError) as problem:
                 raise OSError(_report_stop(run, problem)) from problem
     if run.is_main:
@@ -163,11 +176,12 @@ def _start(
     optimizer = build_optimizer(task.model, recipe.optim)
     set_seed(recipe.seed, device_specific=True)
     versions = find_versions()
+    checkpoint: Path | None = None
     if accelerator.is_main_process:
-        remove_incomplete(output / "checkpoints")
+        checkpoint = choose_checkpoint(output / CHECKPOINTS)
         open_folder(output, recipe_text(recipe), versions)
-    accelerator.wait_for_everyone()
-    progress, random_states = _resume(output, task, optimizer, accelerator)
+    (checkpoint,) = broadcast_object_list([checkpoint])
+    progress, random_states = _resume(checkpoint, task, optimizer, accelerator)
     report = Report(
         output / "log.jsonl", total_steps=total_steps, active=accelerator.is_main_process
     )
@@ -213,30 +227,32 @@ def _num_examples(task: Task) -> int:
 
 
 def _resume(
-    output: Path, task: Task, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+    checkpoint: Path | None,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
 ) -> tuple[Progress, list[dict[str, object]]]:
-    """Load the last complete checkpoint, if there is one."""
-    checkpoint = latest_checkpoint(output / "checkpoints")
+    """Load a checkpoint, if there is one."""
     if checkpoint is None:
         return Progress(), []
     progress, random_states = load_checkpoint(
         checkpoint, model=task.model, optimizer=optimizer, scaler=accelerator.scaler
     )
     if accelerator.is_main_process:
-        _logger.info("%s goes on after step %d", output, progress.step)
+        _logger.info("resumed after step %d, from %s", progress.step, checkpoint)
         if len(random_states) != accelerator.num_processes:
             _logger.warning(
                 "%s was started with %d processes and goes on with %d: it sees the same examples "
                 "in the same order, but dropout differs from an uninterrupted run",
-                output,
+                checkpoint.parents[1],
                 len(random_states),
                 accelerator.num_processes,
             )
     return progress, random_states
 
 
-def _run_steps(run: _Run, random_states: list[dict[str, object]]) -> None:
-    """Train from the progress of the run to its last step."""
+def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequest) -> None:
+    """Train from the progress of the run to its last step, or to the one after which it stops."""
     loop, batch_size = run.recipe.loop, run.recipe.optim.batch_size
     stream = _batches(run)
     run.task.model.train()
@@ -244,7 +260,7 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]]) -> None:
         restore_random_state(random_states[run.accelerator.process_index])
     logged_step, logged_time = run.progress.step, time.perf_counter()
     for step in range(run.progress.step + 1, run.total_steps + 1):
-        _train_step(run, split(stream, loop.micro_batches))
+        stops = _train_step(run, split(stream, loop.micro_batches), stop)
         run.progress.step = step
         run.report.advance(step)
         last = step == run.total_steps
@@ -257,9 +273,11 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]]) -> None:
         if not last and loop.evaluate_every and step % loop.evaluate_every == 0:
             _read_losses(run)
             _evaluate(run)
-        if last or step % loop.checkpoint_every == 0:
+        if last or stops or step % loop.checkpoint_every == 0:
             _read_losses(run)
             _save(run)
+        if stops or (last and stop.asked):
+            raise KeyboardInterrupt
         logged_time += time.perf_counter() - paused
 
 
@@ -284,20 +302,24 @@ def _batches(run: _Run) -> Iterator[Batch]:
     )
 
 
-def _train_step(run: _Run, batches: list[Batch]) -> None:
-    """Do one optimiser step over its micro-batches."""
+def _train_step(run: _Run, batches: list[Batch], stop: StopRequest) -> bool:
+    """Do one optimiser step over its micro-batches.
+
+    Returns:
+        Whether the run is to stop after it, on which all processes agree.
+    """
     weights = run.weights(run.progress.step)
     own_counts = [_in_order(weights, run.task.counts(batch), "counts") for batch in batches]
-    counts = sum_over_ranks(
-        torch.tensor(own_counts, dtype=torch.float32).sum(dim=0), run.accelerator
-    ).tolist()
+    own = torch.tensor(own_counts, dtype=torch.float32).sum(dim=0).tolist()
+    total = sum_over_ranks(torch.tensor([*own, float(stop.asked)]), run.accelerator)
+    *counts, stops = total.tolist()
     scales = [
         weight / count if count else 0.0
         for weight, count in zip(weights.values(), counts, strict=True)
     ]
     sums = torch.zeros(len(counts), device=run.accelerator.device)
-    for batch, own in zip(batches, own_counts, strict=True):
-        sums += _backward(run, batch, own, scales)
+    for batch, batch_counts in zip(batches, own_counts, strict=True):
+        sums += _backward(run, batch, batch_counts, scales)
     sum_gradients(run.parameters, run.accelerator)
     norm = _clip(run)
     for group in run.optimizer.param_groups:
@@ -305,6 +327,7 @@ def _train_step(run: _Run, batches: list[Batch]) -> None:
     run.optimizer.step()
     run.optimizer.zero_grad()
     run.meter.add(sums, norm, counts)
+    return bool(stops) or (stop.asked and run.accelerator.num_processes == 1)
 
 
 def _backward(run: _Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
@@ -350,7 +373,7 @@ def _report_stop(run: _Run, problem: Exception) -> str:
     """Say what stopped a run, where it was, and what is left of it."""
     # The message of a worker process is its whole trace, which ends with what happened.
     reason = str(problem).strip().splitlines()[-1]
-    good = latest_checkpoint(run.output / "checkpoints")
+    good = latest_checkpoint(run.output / CHECKPOINTS)
     return (
         f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
         f"{run.meter.last or 'no losses were read yet'}; the last good checkpoint is "
@@ -358,12 +381,26 @@ def _report_stop(run: _Run, problem: Exception) -> str:
     )
 
 
+def _tell_interruption(run: _Run) -> str:
+    """Say where a run was interrupted, and what is left of it."""
+    step, total = run.progress.step, run.total_steps
+    checkpoint = latest_checkpoint(run.output / CHECKPOINTS)
+    if checkpoint is None:
+        return (
+            f"stopped after step {step} of {total}; nothing is saved: the same command begins anew"
+        )
+    saved = "which is saved"
+    if checkpoint.name != f"step-{step}":
+        saved = f"the last one that is saved is {checkpoint.name.removeprefix('step-')}"
+    return f"stopped after step {step} of {total}, {saved}: the same command resumes there"
+
+
 def _read_losses(run: _Run) -> None:
     """Bring the losses of the last steps to the host, and stop the run if one is not finite."""
     try:
         run.meter.read(run.progress.step)
     except FloatingPointError as problem:
-        good = latest_checkpoint(run.output / "checkpoints")
+        good = latest_checkpoint(run.output / CHECKPOINTS)
         raise FloatingPointError(
             f"{problem} (the last good checkpoint is {good or 'none'})"
         ) from problem
@@ -396,7 +433,7 @@ def _evaluate(run: _Run) -> dict[str, float]:
         for module, training in modes.items():
             # Not train(): a part of the model may have been in evaluation mode on purpose.
             module.training = training
-        assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
+        _check_metrics(run, metrics)
         score, best = metrics[run.task.best_metric], run.progress.best
         is_best = best is None or score > best
         if is_best:
@@ -408,13 +445,25 @@ def _evaluate(run: _Run) -> dict[str, float]:
     return metrics
 
 
+def _check_metrics(run: _Run, metrics: Mapping[str, float]) -> None:
+    """Stop the run if the model is so broken that its scores are no numbers."""
+    assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise FloatingPointError(
+            f"after step {run.progress.step} the validation split scores {broken[0]} "
+            f"{metrics[broken[0]]}; expected finite numbers: look for NaN in its data, or lower "
+            "optim.lr and start in a new folder"
+        )
+
+
 def _save(run: _Run) -> None:
     """Write a checkpoint of all processes."""
     run.progress.rows = run.meter.rows
     random_states = gather_object([random_state()])
     if run.is_main:
         save_checkpoint(
-            run.output / "checkpoints",
+            run.output / CHECKPOINTS,
             run.progress,
             model=run.task.model,
             optimizer=run.optimizer.optimizer,

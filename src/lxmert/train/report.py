@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lxmert.files import write_text
+from lxmert.files import parse_json, write_text
 from lxmert.train.scalars import Scalars
 
 _logger = logging.getLogger(__name__)
@@ -75,9 +75,22 @@ class Report:
         if not self.active or not self.path.exists():
             return
         # The interruption may have cut the last line short, before its line break.
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n") and self._stays(line, step)]
-        write_text(self.path, "".join(whole))
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        records = [_read(line) for line in lines]
+        damaged = [number for number, record in enumerate(records, start=1) if record is None]
+        if damaged:
+            _logger.warning(
+                "%s: %d damaged lines are left out, the first is line %d",
+                self.path,
+                len(damaged),
+                damaged[0],
+            )
+        stay = [
+            line + "\n"
+            for line, record in zip(lines, records, strict=True)
+            if record is not None and self._stays(record, step)
+        ]
+        write_text(self.path, "".join(stay))
 
     def lines(self) -> list[dict[str, object]]:
         """Return the lines of the log."""
@@ -112,9 +125,8 @@ class Report:
             self._scalars.evaluation(record)
         self._write(record, f"evaluation  {terms}{'  (best so far)' if record['best'] else ''}")
 
-    def _stays(self, line: str, step: int) -> bool:
+    def _stays(self, record: Mapping[str, Any], step: int) -> bool:
         """Return whether a line is older than a checkpoint; the last evaluation comes after it."""
-        record = json.loads(line)
         repeated = "metrics" in record and record["step"] == self.total_steps
         return bool(record["step"] <= step and not repeated)
 
@@ -131,3 +143,18 @@ class Report:
             _logger.info(line)
         else:
             self._bar.console.print(line, highlight=False, markup=False)
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """Return a line of the log; None for what `Report` did not write."""
+    try:
+        record = parse_json(line, "log")
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return None
+    values = record.get("losses", record.get("metrics"))
+    numbers = isinstance(values, dict) and all(
+        isinstance(value, int | float) for value in values.values()
+    )
+    return record if numbers else None

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lxmert.schema import IntArray
 from lxmert.tasks.task import Batch, Task
+from lxmert.train.stopping import leave_group
 
 Draw = tuple[int, int]
 """Index of an example, and the epoch in which it is drawn."""
@@ -96,6 +97,7 @@ def load_batches(
         multiprocessing_context="fork" if fork else None,
         # Its own generator: the default one would advance the stream that dropout uses.
         generator=torch.Generator().manual_seed(batches.share.seed),
+        worker_init_fn=leave_group,
     )
 
 

@@ -1,10 +1,12 @@
 """Checkpoints: everything that the next step depends on, complete or not there at all.
 
-A checkpoint is written to a temporary folder, its manifest last, and then renamed. The learning
-rate and the order of the examples are functions of the step and need no state.
+A checkpoint is written to a temporary folder, its manifest last, and then renamed. The manifest
+has the checksum of every file, so that nothing else than what was written is resumed from. The
+learning rate and the order of the examples are functions of the step and need no state.
 """
 
 import json
+import logging
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,17 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from lxmert.files import read_json_object, sha256
+
 RandomState = dict[str, object]
 """State of the random generators of one process by library; tensors and plain values only."""
 
 _MANIFEST = "manifest.json"
 _PART = ".part"
+_WEIGHTS = "model.safetensors"
+_STATES = ("optimizer.pt", "scaler.pt", "random.pt", "progress.pt")
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,17 +82,18 @@ def save_checkpoint(
     part = path.with_name(path.name + _PART)
     _remove(part)
     part.mkdir(parents=True)
-    states = {
-        "optimizer.pt": optimizer.state_dict(),
-        "scaler.pt": None if scaler is None else scaler.state_dict(),
-        "random.pt": list(random_states),
-    }
+    states = (
+        optimizer.state_dict(),
+        None if scaler is None else scaler.state_dict(),
+        list(random_states),
+        asdict(progress),
+    )
     try:
-        save_model(model, str(part / "model.safetensors"))
-        for name, state in states.items():
+        save_model(model, str(part / _WEIGHTS))
+        for name, state in zip(_STATES, states, strict=True):
             torch.save(state, part / name)
-        sizes = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
-        manifest = {**record, "progress": asdict(progress), "files": sizes}
+        files = {name: _describe(part / name) for name in (_WEIGHTS, *_STATES)}
+        manifest = {**record, "step": progress.step, "files": files}
         (part / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save raises the last
         _remove(part)  # makes room
@@ -107,7 +116,7 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote.
 
     Args:
-        path: folder of the checkpoint.
+        path: folder of the checkpoint, as `choose_checkpoint` returned it.
         model: receives the weights.
         optimizer: receives its state.
         scaler: receives its state.
@@ -115,14 +124,23 @@ def load_checkpoint(
     Returns:
         How far the run had come, and the random states by rank, which the caller restores just
         before the next step.
+
+    Raises:
+        ValueError: if it is of another model.
     """
-    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    load_model(model, path / "model.safetensors")
-    optimizer.load_state_dict(_load(path / "optimizer.pt"))
+    try:
+        load_model(model, path / _WEIGHTS)
+        optimizer.load_state_dict(_load(path / "optimizer.pt"))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} is of another model than this recipe makes now ({reason}): undo what was "
+            "changed in its data or in this package, or choose another folder with -o"
+        ) from error
     if scaler is not None:
         scaler.load_state_dict(_load(path / "scaler.pt"))
     random_states: list[RandomState] = _load(path / "random.pt")
-    return Progress(**manifest["progress"]), random_states
+    return Progress(**_load(path / "progress.pt")), random_states
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -131,13 +149,40 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
-def remove_incomplete(folder: Path) -> list[Path]:
-    """Remove what interrupted writing left in a folder of checkpoints, and return its paths."""
-    complete = set(_complete(folder))
-    left = [path for path in sorted(folder.glob("step-*")) if path not in complete]
-    for path in left:
-        _remove(path)
-    return left
+def choose_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint whose files are those that were written, and remove the rest.
+
+    What interrupted writing left is removed silently; damaged checkpoints with a warning that says
+    what is wrong with them. Only one process may do this.
+
+    Args:
+        folder: holds the checkpoints of a run; need not exist.
+
+    Returns:
+        The checkpoint's folder; None if none was written.
+
+    Raises:
+        ValueError: if there are checkpoints, all of them damaged.
+    """
+    for path in folder.glob("step-*"):
+        if path.name.endswith(_PART) or not (path / _MANIFEST).exists():
+            _remove(path)
+    damaged: dict[Path, str] = {}
+    for path in reversed(_numbered(folder)):
+        problem = _problem(path, checksums=True)
+        if problem is None:
+            for other, reason in damaged.items():
+                _logger.warning("%s is damaged and removed: %s", other, reason)
+                _remove(other)
+            return path
+        damaged[path] = problem
+    if damaged:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
+        raise ValueError(
+            f"{folder} has no checkpoint that can be resumed from ({reasons}): restore one from a "
+            "copy, or delete this folder to begin anew"
+        )
+    return None
 
 
 def random_state() -> RandomState:
@@ -171,21 +216,43 @@ def _uses_cuda() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
+def _numbered(folder: Path) -> list[Path]:
+    """Return the folders named as checkpoints, oldest first; the names of copies are others."""
+    paths = [path for path in folder.glob("step-*") if _number(path).isdecimal()]
+    return sorted(paths, key=lambda path: int(_number(path)))
+
+
+def _number(path: Path) -> str:
+    return path.name.removeprefix("step-")
+
+
 def _complete(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, oldest first."""
-    complete = [path for path in folder.glob("step-*") if _is_complete(path)]
-    return sorted(complete, key=lambda path: int(path.name.removeprefix("step-")))
+    """Return the checkpoints of which every file has its size, oldest first."""
+    return [path for path in _numbered(folder) if _problem(path, checksums=False) is None]
 
 
-def _is_complete(path: Path) -> bool:
-    if path.suffix == _PART or not (path / _MANIFEST).is_file():
-        return False
-    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    files = {name: path / name for name in manifest["files"]}
-    return all(
-        file.is_file() and file.stat().st_size == manifest["files"][name]
-        for name, file in files.items()
-    )
+def _describe(file: Path) -> dict[str, object]:
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _problem(path: Path, *, checksums: bool) -> str | None:
+    """Return what is wrong with a checkpoint; the checksums take reading all of it."""
+    try:
+        files = read_json_object(path / _MANIFEST, remedy="it cannot be checked").get("files")
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    for name in (_WEIGHTS, *_STATES):
+        listed = files.get(name) if isinstance(files, dict) else None
+        if not isinstance(listed, dict) or set(listed) != {"bytes", "sha256"}:
+            return f"{_MANIFEST} has no size and checksum of {name}"
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        size = (path / name).stat().st_size
+        if size != listed["bytes"]:
+            return f"{name} has {size} bytes, but {listed['bytes']} were written"
+        if checksums and sha256(path / name) != listed["sha256"]:
+            return f"{name} holds other bytes than were written (its checksum differs)"
+    return None
 
 
 def _load(path: Path) -> Any:
