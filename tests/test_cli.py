@@ -105,8 +105,8 @@ def broken(tmp_path: Path) -> dict[str, Path]:
     ("name", "message"),
     [
         ("missing.png", "missing.png', which is no file"),
-        ("notes.txt", "no image that can be read"),
-        ("empty.jpg", "no image that can be read"),
+        ("notes.txt", "no image that is read here"),
+        ("empty.jpg", "no image that is read here"),
         ("half.png", "cut short or damaged"),
         ("bomb.png", "too many pixels"),
     ],
@@ -225,7 +225,7 @@ def test_an_unknown_word_is_answered_with_a_warning_that_names_it(lxmert: Comman
     assert result.code == 0
     assert "answered in" in result.out
     assert "Warning: the model has never read 'zebra'" in result.err
-    assert " mug " in result.err.replace("\n", " ")
+    assert re.search(r"it knows \d+ words, such as '\w+',", result.err.replace("\n", ""))
 
 
 def test_a_long_question_is_answered_with_the_number_of_words_cut(lxmert: Command) -> None:
@@ -359,9 +359,9 @@ def test_extract_reports_what_failed_with_exit_code_3(
     assert result.code == 3
     assert result.out == f"{store}: regions of 2 images\n"
     assert "12 have no regions:" in result.err
-    assert result.err.count("which is no image that can be read") == 10
+    assert result.err.count("which is no image that is read here") == 10
     assert "and 2 more" in result.err
-    assert (tmp_path / "drawn" / "more" / "b.png.png").is_file()
+    assert (tmp_path / "drawn" / "more" / "b.png").is_file()
     shown = lxmert("info", store)
     assert shown.code == 0
     for text in ("region store", "images", "float16", "failed", "12 images have no regions"):

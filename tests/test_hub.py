@@ -16,6 +16,7 @@ from web_server import COMMIT, Hub, Server, serve
 
 from lxmert import DetectorExtractor, LxmertPipeline, LxmertProcessor
 from lxmert.hub import Parts, default_memory, find_model, find_parts, remember_parts
+from lxmert.terminal import quiet_libraries
 
 SCENE = ROOT / "examples/scene.png"
 EXTRACTOR = ROOT / "src/lxmert/default/extractor"
@@ -24,7 +25,6 @@ CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]
 VQA, BASE, TENSORS = "unc-nlp/lxmert-vqa-uncased", "unc-nlp/lxmert-base-uncased", "some/tensors"
 
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
-from lxmert.terminal import quiet_libraries
 
 
 @pytest.fixture(scope="module")

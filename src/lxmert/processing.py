@@ -277,7 +277,8 @@ class LxmertProcessor:
         words = _name_some([repr(word) for word in unknown])
         message = f"the model has never read {words}, so the answer is a guess"
         if len(known) <= _MANY_NAMES:
-            message += f"; the words it knows are {_name_some(known)}"
+            some = known[:: max(1, len(known) // _HANDFUL)][:_HANDFUL]
+            message += f"; it knows {len(known)} words, such as {', '.join(map(repr, some))}"
         return message
 
 
