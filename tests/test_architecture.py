@@ -28,12 +28,13 @@ ARROWS: dict[str, set[str]] = {
     "explain": LEAVES | {"model"},
     "pipeline": LEAVES | {"web", "processing", "model", "regions", "data", "explain", "hub"},
     "terminal": {"explain"},
+    "auto": {"model", "data", "processing"},
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"files", "images", "locks", "records", "tensor_files", "workers"}
+BASE = {"devices", "files", "images", "locks", "records", "tensor_files", "workers"}
 # Every room but the leaves may write files as a whole, open images, keep others from files, read
-# typed records and tensors, and begin processes that end with it.
+# typed records and tensors, check devices, and begin processes that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
 ARROWS["records"] = ARROWS["tensor_files"] = {"files"}

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lxmert.auto import register_auto_classes
     from lxmert.data.store import RegionStore
     from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
     from lxmert.model.answers import carry_answers
-    from lxmert.model.auto import register_auto_classes
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.encoder import LxmertEncoder
     from lxmert.model.heads import (
@@ -72,7 +72,7 @@ _PUBLIC = {
     "DetectorExtractor": "lxmert.regions.extract",
     "RegionStore": "lxmert.data.store",
     "TorchvisionExtractor": "lxmert.regions.torchvision_detector",
-    "register_auto_classes": "lxmert.model.auto",
+    "register_auto_classes": "lxmert.auto",
     "carry_answers": "lxmert.model.answers",
     "load_folder": "lxmert.model.loading",
     "load_original": "lxmert.model.loading",

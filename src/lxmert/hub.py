@@ -42,7 +42,7 @@ class Parts:
     answers: Path | None = None
 
 
-def find_model(name_or_path: str | Path | None) -> Path:
+def find_model(name_or_path: str | Path | None, *, revision: str | None = None) -> Path:
     """Return the folder of a model: bundled, local, or fetched from the Hugging Face hub.
 
     What was fetched once is found without a network, where the hub's offline mode is on or the hub
@@ -51,15 +51,19 @@ def find_model(name_or_path: str | Path | None) -> Path:
     Args:
         name_or_path: a folder, a name on the hub such as `unc-nlp/lxmert-base-uncased`, or None
             for the bundled model.
+        revision: branch, tag or commit of one on the hub; None means its newest.
 
     Raises:
         FileNotFoundError: if there is none.
+        TypeError: if it is no name.
         ValueError: if there is only an adapter.
     """
     if name_or_path is None:
         return Path(__file__).parent / "default"
+    if not isinstance(name_or_path, str | Path):
+        raise TypeError(f"the model is {name_or_path!r}, expected a folder or a name on the hub")
     folder = Path(name_or_path)
-    folder = folder if folder.is_dir() else _fetch(str(name_or_path))
+    folder = folder if folder.is_dir() else _fetch(str(name_or_path), revision)
     _check_adapter(folder)
     return folder
 
@@ -170,14 +174,14 @@ def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> 
     )
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, revision: str | None) -> Path:
     """Fetch a model from the hub, or find it among what was fetched before."""
     from huggingface_hub import errors, snapshot_download
 
     # Of the HTTP library beneath, which differs between versions of the hub's client.
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=list(_SMALL_FILES)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_SMALL_FILES)))
         if not any(folder.glob("*.safetensors")):
             patterns = [*_SMALL_FILES, *_LARGE_FILES]
             commit = folder.name

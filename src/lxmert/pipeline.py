@@ -13,6 +13,7 @@ from torch import Tensor
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.tokenizer import Encoded, check_words
+from lxmert.devices import check_device
 from lxmert.explain.explanation import Explanation, Word
 from lxmert.explain.maps import attention_maps
 from lxmert.explain.methods import QUICK, choose_methods, explain_answers
@@ -124,6 +125,7 @@ class LxmertPipeline:
             ValueError: if its files do not belong together, or a part is missing; the message says
                 where it is to be had and how it is named.
         """
+        check_device(device)
         folder = find_model(name_or_path)
         given = Parts(
             extractor=None if extractor is None else Path(extractor),

@@ -15,6 +15,7 @@ from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
+from lxmert.devices import check_device
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
@@ -27,6 +28,7 @@ ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
 """One image for all texts, one for each text, or several for each text."""
 
 _MANY_NAMES = 200
+_PASSED_BY_AUTO_PROCESSOR = {"_from_auto", "trust_remote_code"}
 """Words up to which a vocabulary is so small that an example of it is of use."""
 
 _HANDFUL = 5
@@ -90,6 +92,8 @@ class LxmertProcessor:
         extractor: str | Path | None = None,
         device: str = "cpu",
         memory: str | Path | None = None,
+        revision: str | None = None,
+        **kwargs: object,
     ) -> "LxmertProcessor":
         """Load both sides of a model.
 
@@ -100,12 +104,19 @@ class LxmertProcessor:
                 those that were named for it before.
             device: where the eyes compute.
             memory: file in which named eyes are remembered; None means that of the user.
+            revision: branch, tag or commit of a model on the hub; None means its newest.
+            **kwargs: only those that transformers' `AutoProcessor` adds by itself.
 
         Raises:
+            TypeError: if a keyword is unknown.
             FileNotFoundError: naming the file that the folder lacks.
             ValueError: if its files do not belong together, or the eyes are missing.
         """
-        folder = find_model(name_or_path)
+        unknown = kwargs.keys() - _PASSED_BY_AUTO_PROCESSOR
+        if unknown:
+            raise TypeError(f"LxmertProcessor.from_pretrained has no argument {min(unknown)!r}")
+        check_device(device)
+        folder = find_model(name_or_path, revision=revision)
         given = Parts(extractor=None if extractor is None else Path(extractor))
         own = (folder / EXTRACTOR_FOLDER).is_dir()
         found = given if own else find_parts(folder, given, needed=("extractor",), memory=memory)

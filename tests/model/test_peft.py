@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from lxmert.model.auto import register_auto_classes
+from lxmert.auto import register_auto_classes
 
 from . import tiny
 

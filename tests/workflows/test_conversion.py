@@ -314,3 +314,47 @@ def test_regions_cannot_become_weights(tmp_path):
     with pytest.raises(ValueError, match="--dtype is 'int8': expected float16 or float32"):
         convert(rows, tmp_path / "store", Choices(dtype="int8", fingerprint="mine"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.tsv"]
+
+
+@pytest.mark.parametrize(
+    "link", ["notes.txt", "tokenizer.json", "extractor/notes.txt", "extractor"]
+)
+def test_links_out_of_a_model_are_not_followed(link, tmp_path):
+    """Bug: what a link in a model folder pointed to was copied, whatever it was."""
+    model = shutil.copytree(DEFAULT, tmp_path / "model")
+    secret = tmp_path / "secret"
+    if link == "extractor":
+        (model / link).rename(secret)
+    else:
+        secret.write_text("secret")
+        (model / link).unlink(missing_ok=True)
+    (model / link).symlink_to(secret)
+    with pytest.raises(ValueError, match=rf"{link}.* is a link to .*secret.*outside of the model"):
+        convert(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["models--a--b", "models--c"])
+def test_the_cache_of_the_hub_is_converted(name, tmp_path):
+    """Its files are links to `blobs` beside it."""
+    blobs, snapshot = tmp_path / name / "blobs", tmp_path / name / "snapshots/0123"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for index, path in enumerate(path for path in DEFAULT.iterdir() if path.is_file()):
+        shutil.copy(path, blobs / str(index))
+        (snapshot / path.name).symlink_to(f"../../blobs/{index}")
+    convert(snapshot, tmp_path / "out")
+    assert not (tmp_path / "out/tokenizer.json").is_symlink()
+    assert (tmp_path / "out/tokenizer.json").read_bytes() == (
+        DEFAULT / "tokenizer.json"
+    ).read_bytes()
+
+
+def test_links_within_a_model_are_followed(tmp_path):
+    model = shutil.copytree(DEFAULT, tmp_path / "model")
+    (model / "again.txt").symlink_to("README.md")
+    convert(model, tmp_path / "out")
+    assert (tmp_path / "out/again.txt").read_bytes() == (DEFAULT / "README.md").read_bytes()
+    assert {path.name for path in (tmp_path / "out/extractor").iterdir()} == {
+        path.name for path in (DEFAULT / "extractor").iterdir()
+    }

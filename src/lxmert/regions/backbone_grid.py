@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, fx, nn
 
+from lxmert.devices import check_device
 from lxmert.records import Items, Number, Positive, Record
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
@@ -79,7 +80,7 @@ class BackboneGridExtractor:
     def __init__(
         self, trunk: nn.Module, config: BackboneGridConfig, *, device: str = "cpu"
     ) -> None:
-        self.trunk = trunk.eval().requires_grad_(requires_grad=False).to(device)
+        self.trunk = trunk.eval().requires_grad_(requires_grad=False).to(check_device(device))
         self.config = config
         self.device = torch.device(device)
         blank = np.zeros((1, 1, 3), dtype=np.uint8)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lxmert.devices import check_device
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
 from lxmert.regions.detector import Detections, Detector
@@ -48,7 +49,7 @@ class DetectorExtractor:
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
-        self.detector = detector.eval().to(device=device)
+        self.detector = detector.eval().to(device=check_device(device))
         self.detector.to(
             memory_format=torch.contiguous_format if precision == "exact" else torch.channels_last
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lxmert.devices import check_device
 from lxmert.regions.backbone_grid import BACKBONE_GRID_TYPE, BackboneGridExtractor
 from lxmert.regions.configuration import CONFIG_NAME, MODEL_TYPE
 from lxmert.regions.extract import DetectorExtractor, find_folder
@@ -100,6 +101,7 @@ def load_extractor(
         FileNotFoundError: if there is nothing, or a file is missing.
         ValueError: if it is nothing that is known, or damaged.
     """
+    check_device(device)
     folder = find_folder(Path(path))
     if folder is None:
         return DetectorExtractor.from_pretrained(path, device=device, precision=precision)

@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
+from lxmert.devices import check_device
 from lxmert.records import Items, Record
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
@@ -138,7 +139,7 @@ class GridExtractor:
     precision = "fp32"
 
     def __init__(self, extractor: GridNetwork, *, device: str = "cpu") -> None:
-        self.extractor = extractor.eval().to(device)
+        self.extractor = extractor.eval().to(check_device(device))
         self.device = torch.device(device)
 
     @classmethod

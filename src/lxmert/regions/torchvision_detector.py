@@ -13,6 +13,7 @@ import torchvision  # type: ignore[import-untyped]
 from pydantic import Field
 from torch import Tensor, nn
 
+from lxmert.devices import check_device
 from lxmert.records import Items, Record, Share
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.checkpoints import read_tensors
@@ -93,7 +94,7 @@ class TorchvisionExtractor:
     precision = "fp32"
 
     def __init__(self, model: nn.Module, config: TorchvisionConfig, *, device: str = "cpu") -> None:
-        self.model: Any = model.eval().requires_grad_(requires_grad=False).to(device)
+        self.model: Any = model.eval().requires_grad_(requires_grad=False).to(check_device(device))
         self.config = config
         self.device = torch.device(device)
 

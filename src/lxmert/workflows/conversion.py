@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -176,15 +176,38 @@ def _folder_to_folder(job: Job) -> Converted:
     source, target = job.source, job.target
     model = load_folder(source, allow=job.choices.allow)
     notes = _name_answers(model, job.choices.answers)
+    beside = list(_files_beside(source))
+    for path in beside:
+        _check_link(path, source)
     target.mkdir()
-    for path in sorted(source.iterdir()):
-        weights = any(ending in path.suffixes for ending in _OTHER_WEIGHTS)
-        if path.is_file() and not weights and not path.name.startswith("."):
-            shutil.copyfile(path, target / path.name)
-    if (source / EXTRACTOR_FOLDER).is_dir():
-        shutil.copytree(source / EXTRACTOR_FOLDER, target / EXTRACTOR_FOLDER)
+    for path in beside:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     model.save_pretrained(target)
     return Converted(notes, [])
+
+
+def _files_beside(folder: Path) -> Iterator[Path]:
+    """Yield what lies beside the weights of a model: small files, and all of its extractor."""
+    for path in sorted(folder.iterdir()):
+        weights = any(ending in path.suffixes for ending in _OTHER_WEIGHTS)
+        if path.is_file() and not weights and not path.name.startswith("."):
+            yield path
+    yield from (path for path in sorted((folder / EXTRACTOR_FOLDER).glob("*")) if path.is_file())
+
+
+def _check_link(path: Path, folder: Path) -> None:
+    """Refuse a link out of the folder; the cache of the hub links to what lies beside it."""
+    places = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        places.append(folder.resolve().parent.parent / "blobs")
+    found = path.resolve()
+    if not any(found.is_relative_to(place) for place in places):
+        raise ValueError(
+            f"{path} is a link to {found}, outside of the model: put a copy of it in its place, or "
+            "remove it"
+        )
 
 
 def _folder_to_original(job: Job) -> Converted:

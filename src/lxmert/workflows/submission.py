@@ -15,6 +15,7 @@ from lxmert.data.records import read_rows, require
 from lxmert.data.stores import open_regions
 from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tokens import Tokens
+from lxmert.devices import check_device
 from lxmert.hub import find_model
 from lxmert.metrics.fields import Record, text_field
 from lxmert.metrics.files import check_coverage, collect, read_json_lines, read_mapping
@@ -91,6 +92,7 @@ def submit(
         ValueError: if a question cannot be answered, the model is of another kind than the format,
             or the leaderboard would refuse the file.
     """
+    check_device(device)
     folder = find_model(model)
     judges = judges_statements(folder)
     if form == "jsonl" and not judges and asked.images is not None:

@@ -12,11 +12,15 @@ from transformers.models.auto.modeling_auto import (
     AutoModelForQuestionAnswering,
     AutoModelForVisualQuestionAnswering,
 )
+from transformers.models.auto.processing_auto import AutoProcessor
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 
+from lxmert.data.tokenizer import LxmertTokenizer
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.pretraining import LxmertForPreTraining
+from lxmert.processing import LxmertProcessor
 
 LORA_LAYERS = ("query", "value")
 """Layers that LoRA adapts where none are named: those of the LoRA paper, in every attention."""
@@ -27,7 +31,9 @@ def register_auto_classes() -> None:
 
     Afterwards, `AutoConfig`, `AutoModel`, `AutoModelForPreTraining`,
     `AutoModelForQuestionAnswering` and `AutoModelForVisualQuestionAnswering` load folders of that
-    type as ours, in the whole process and in place of transformers' own. Where peft is installed,
+    type as ours, in the whole process and in place of transformers' own; `AutoProcessor` gives
+    `LxmertProcessor`, `AutoTokenizer` BERT's tokenizer. Before, transformers knows no processor of
+    that type, and its `AutoProcessor` gives the tokenizer alone. Where peft is installed,
     its `LoraConfig()` then adapts `LORA_LAYERS` of models of that type, for which it has no default
     otherwise; `target_modules=["query", "value"]` says the same without this call.
     """
@@ -39,6 +45,8 @@ def register_auto_classes() -> None:
         AutoModelForVisualQuestionAnswering: LxmertForQuestionAnswering,
     }.items():
         auto_class.register(LxmertConfig, model_class, exist_ok=True)
+    AutoProcessor.register(LxmertConfig, LxmertProcessor, exist_ok=True)  # type: ignore[no-untyped-call]
+    AutoTokenizer.register(LxmertConfig, LxmertTokenizer, exist_ok=True)  # type: ignore[no-untyped-call]
     if find_spec("peft"):
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
