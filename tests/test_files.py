@@ -9,6 +9,7 @@ import time
 from multiprocessing import get_context
 
 import pytest
+from conftest import ROOT
 
 from lxmert.files import (
     atomic_path,
@@ -20,6 +21,7 @@ from lxmert.files import (
     read_json_object,
     resume_log,
     sha256,
+    to_json,
     write_json,
     write_text,
 )
@@ -230,3 +232,20 @@ def test_checksums_are_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "x") == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_never_has_what_is_no_number(value, tmp_path):
+    """Bug: `--json` printed NaN, which no other reader of JSON takes."""
+    for result in (value, [1, value], {"scores": {"all": value}}):
+        with pytest.raises(ValueError, match="a number in it is NaN or infinite, so check"):
+            to_json(result)
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            write_json(tmp_path / "x.json", result)
+    assert not list(tmp_path.iterdir())
+    assert to_json({"é": 0.5}) == '{"\\u00e9": 0.5}'
+
+
+def test_every_command_writes_json_by_that_function():
+    for path in (ROOT / "src/lxmert/cli").glob("*.py"):
+        assert "json.dumps" not in path.read_text(), path

@@ -66,7 +66,26 @@ def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     Raises:
         ValueError: if a number is NaN or infinite, for which JSON has no word.
     """
-    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=indent) + "\n")
+
+
+def to_json(
+    value: object, *, indent: int | None = None, ensure_ascii: bool = True, default: Any = None
+) -> str:
+    """Return a value as JSON text; arguments are those of `json.dumps`.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, for which JSON has no word.
+    """
+    try:
+        return json.dumps(
+            value, indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"the result {shorten(value)} cannot be written as JSON ({error}): a number in it is "
+            "NaN or infinite, so check the weights and the input"
+        ) from error
 
 
 def check_regular(path: Path) -> None:

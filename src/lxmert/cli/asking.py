@@ -1,6 +1,5 @@
 """Commands that ask a model: `ask`, `match`, `predict`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +31,8 @@ def ask(
     """Answer a question about an image, and show what the answer rests on."""
     import time
 
+    from lxmert.files import to_json
+
     check_quoted(question, rest)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
@@ -45,7 +46,7 @@ def ask(
     explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
     seconds = time.perf_counter() - started
     if as_json:
-        print(json.dumps({**explanation.to_dict(), "seconds": round(seconds, 4)}))
+        print(to_json({**explanation.to_dict(), "seconds": round(seconds, 4)}))
     else:
         show_explanation(explanation, seconds, figure)
     if figure is not None:
@@ -67,6 +68,7 @@ def match(
     """
     import time
 
+    from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 
     pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor)
@@ -76,7 +78,7 @@ def match(
     ranked = sorted(zip(captions, scores, strict=True), key=lambda pair: -pair[1])
     if as_json:
         rows = [{"caption": caption, "score": round(score, 6)} for caption, score in ranked]
-        print(json.dumps({"captions": rows, "seconds": round(seconds, 4)}))
+        print(to_json({"captions": rows, "seconds": round(seconds, 4)}))
     else:
         show_matches(ranked, seconds)
 

@@ -1,6 +1,5 @@
 """Commands about data sets: `fetch`, `data build`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +92,7 @@ def build(
     from lxmert.datasets.builders import BUILDERS
     from lxmert.datasets.downloads import check_name
     from lxmert.datasets.making import Options, make_data
+    from lxmert.files import to_json
 
     if num_answers < 1:
         raise ValueError(f"--num-answers is {num_answers}: at least 1 is needed")
@@ -110,6 +110,6 @@ def build(
         with show_progress("sentences") as progress:
             made = make_data(name, source, output, options, progress=progress)
         if as_json:
-            print(json.dumps(asdict(made), default=str))
+            print(to_json(asdict(made), default=str))
         else:
             show_made(asdict(made))

@@ -1,6 +1,5 @@
 """Commands about files: `convert`, `verify`, `info`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,6 +79,7 @@ def verify(
     """
     from dataclasses import asdict
 
+    from lxmert.files import to_json
     from lxmert.workflows import verification
 
     if (images is None) != (rows is None):
@@ -94,7 +94,7 @@ def verify(
         problems += report["problems"]
         report["problems"] = problems
     if as_json:
-        print(json.dumps(report))
+        print(to_json(report))
     else:
         show_verdict(report)
     if problems:
@@ -111,11 +111,12 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show what a file or folder is and what is in it; nothing of it is run."""
+    from lxmert.files import to_json
     from lxmert.workflows.inspection import inspect
 
     report = inspect(path)
     if as_json:
-        print(json.dumps(report.to_dict()))
+        print(to_json(report.to_dict()))
         return
     show_report(f"{report.path}: {report.kind}", report.facts, report.parameters)
     for note in report.notes:

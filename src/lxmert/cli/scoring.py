@@ -1,6 +1,5 @@
 """The command `evaluate`: scores of models, of eyes, and of anybody's files of results."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,12 +101,13 @@ def _score_files(
     metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
 ) -> None:
     """Score files of results by official rules."""
+    from lxmert.files import to_json
     from lxmert.workflows.scoring import score
 
     scores = score(metric, **paths)
     _write(scores, output)
     if as_json:
-        print(json.dumps(scores))
+        print(to_json(scores))
     else:
         names = " with ".join(path.name for path in paths.values())
         show_official_scores(f"{metric}: {names}", scores)
@@ -163,18 +163,22 @@ def _evaluate_model(
 
 def _log(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
     """Write and print the scores of answers."""
+    from lxmert.files import to_json
+
     _write(report, output)
     if as_json:
-        print(json.dumps(report))
+        print(to_json(report))
     else:
         show_scores(report)
 
 
 def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
     """Write scores as JSON, if asked for, and print them."""
+    from lxmert.files import to_json
+
     _write(scores, output)
     if as_json:
-        print(json.dumps(scores))
+        print(to_json(scores))
         return
     for name, score in scores.items():
         print(f"{name:24} {score:.3f}")
@@ -182,7 +186,7 @@ def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: boo
 
 def _write(report: object, output: Path | None) -> None:
     """Write a report as JSON, if that is asked for."""
-    from lxmert.files import write_text
+    from lxmert.files import to_json, write_text
 
     if output is not None:
-        write_text(output, json.dumps(report, indent=1) + "\n")
+        write_text(output, to_json(report, indent=1) + "\n")

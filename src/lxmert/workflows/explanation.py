@@ -1,6 +1,5 @@
 """Tests over a data set whether explanations of a model's answers are faithful."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from lxmert.explain.faithfulness import (
 from lxmert.explain.methods import METHODS, choose_methods
 from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
-from lxmert.files import resume_log, write_text
+from lxmert.files import resume_log, to_json, write_text
 from lxmert.pipeline import LxmertPipeline
 from lxmert.workflows.questions import (
     Progress,
@@ -110,7 +109,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         for batch in stream_batches(pipeline, asked[done:], subject.images):
             trial = _make_trial(pipeline, vocabulary, batch)
             tallies.append(measure_batch(model, trial, chosen, seeds=subject.seeds, start=done))
-            lines.write(json.dumps(_pack(tallies[-1])) + "\n")
+            lines.write(to_json(_pack(tallies[-1])) + "\n")
             lines.flush()
             done += tallies[-1].questions
             progress(done, len(asked))
@@ -125,7 +124,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
         **_describe(found),
     }
     save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
-    write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
+    write_text(output / REPORT, to_json(report, indent=1) + "\n")
     path.unlink()
     return report
 

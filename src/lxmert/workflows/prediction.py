@@ -1,6 +1,5 @@
 """Answers to a file of questions, from pixels to a file of predictions."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import read_questions
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, to_json
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
 
@@ -72,7 +71,7 @@ def write_predictions(
                 "answer": prediction.answer,
                 "score": round(prediction.score, 6),
             }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(to_json(record, ensure_ascii=False) + "\n")
 
 
 def read_asked(data: Path, images: Path) -> list[Example]:
