@@ -230,7 +230,41 @@ def check_images(sources: Sources) -> list[str]:
     return offences
 
 
+PARSERS = {"json.load", "json.loads", "tomllib.load", "tomllib.loads"}
+PARSERS_ALLOWED = {
+    "files.py": PARSERS,
+    "metrics/json_text.py": PARSERS,
+    "datasets/making.py": {"json.loads"},  # of what it has just written
+    # To be read with lxmert.files as well.
+    "data/coco.py": PARSERS,
+    "data/pixels.py": PARSERS,
+    "data/store_layout.py": PARSERS,
+    "model/bert.py": PARSERS,
+    "train/folder.py": PARSERS,
+    "train/report.py": PARSERS,
+    "train/state.py": PARSERS,
+}
+
+
+def check_parsers(sources: Sources) -> list[str]:
+    """JSON and TOML of files are read by lxmert.files, which bounds size, depth and digits."""
+    offences = []
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            found: list[str] = []
+            if isinstance(node, ast.Attribute):
+                found = [ast.unparse(node)]
+            elif isinstance(node, ast.ImportFrom):
+                found = [f"{node.module}.{alias.name}" for alias in node.names]
+            offences += [
+                f"{path}:{node.lineno}: {name}: use lxmert.files"
+                for name in PARSERS.intersection(found) - PARSERS_ALLOWED.get(path, set())
+            ]
+    return offences
+
+
 CHECKS = [
+    check_parsers,
     check_arrows,
     check_lazy,
     check_cycles,
@@ -284,6 +318,10 @@ def test_all_of_the_source_is_checked():
         (check_independence, "model/heads.py", "load('transformers.models.lxmert')"),
         (check_pickles, "model/heads.py", "import torch\ntorch.load(p, weights_only=True)"),
         (check_pickles, "model/heads.py", "from torch import load"),
+        (check_parsers, "data/store.py", "import json\njson.loads(text)"),
+        (check_parsers, "data/store.py", "import json\nrows = map(json.loads, lines)"),
+        (check_parsers, "data/store.py", "from json import load"),
+        (check_parsers, "data/store.py", "import tomllib\ntomllib.load(file)"),
         (check_pickles, "tensor_files.py", "import torch\ntorch.load(p)"),
         (check_pickles, "train/state.py", "import torch\ntorch.load(p, weights_only=False)"),
         (check_images, "data/store.py", "from PIL import Image\nImage.open(p)"),

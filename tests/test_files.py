@@ -216,7 +216,19 @@ def test_json_is_read_with_its_byte_order_mark_and_its_limits(tmp_path):
     assert parse_json(b"[3]", "here") == [3]
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = 1\na = 2", "a = 1" + "1" * 9_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "[" * 40 + "]" * 40,
+        "a = " + "{a = " * 100_000,
+        "a" + ".a" * 40 + " = 1",
+        "[a" + ".a" * 100_000 + "]",
+        "a = 1\na = 2",
+        "a = 1" + "1" * 400,
+        "a = 1" + "1" * 9_000,
+    ],
+)
 def test_unusable_toml_is_one_sentence_with_its_place(text):
     with pytest.raises(ValueError, match=r"x\.toml is not valid TOML .*: correct it$"):
         parse_toml(text, "x.toml")

@@ -238,10 +238,13 @@ def test_without_a_network_what_was_never_fetched_is_one_sentence(
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', '{"'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"a": 3}', '{"', '{"a": {"eyes": 3}}', '{"a": ' + "[" * 100_000],
+)
 def test_a_damaged_memory_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "memory.json").write_text(content)
-    with pytest.raises(ValueError, match=r"memory.json is damaged .* remove it"):
+    with pytest.raises(ValueError, match=r"memory\.json .* remove it"):
         find_parts(tmp_path, Parts(), memory=tmp_path / "memory.json")
 
 

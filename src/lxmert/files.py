@@ -20,6 +20,9 @@ MAX_TEXT_BYTES = 256 << 20
 _MAX_DIGITS = 18
 """Digits of an integer that fits into 64 bits whatever they are."""
 
+_MAX_TOML_DEPTH = 32
+"""Tables and lists within each other; a recipe has three."""
+
 _PARTIAL = ".partial"
 
 
@@ -143,7 +146,7 @@ def read_json(
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, what is wrong, and the remedy.
     """
-    return parse_json(_read_text(path, remedy, limit), str(path), remedy=remedy)
+    return parse_json(read_text(path, remedy, limit), str(path), remedy=remedy)
 
 
 def read_json_object(
@@ -187,15 +190,17 @@ def bounded_decoder() -> json.JSONDecoder:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, bounded in size and depth; errors as for `read_json`."""
-    return parse_toml(_read_text(path, "correct it", MAX_TEXT_BYTES), str(path))
+    return parse_toml(read_text(path, "correct it"), str(path))
 
 
 def parse_toml(text: str, place: str) -> dict[str, Any]:
-    """Parse TOML text, bounded in depth; `ValueError` names the place."""
+    """Parse TOML text, bounded in depth and digits; `ValueError` names the place."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
+        _check_toml(table)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is not valid TOML ({_reason(error)}): correct it") from error
+    return table
 
 
 def shorten(value: object, *, limit: int = 60) -> str:
@@ -238,7 +243,10 @@ def resume_log(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> list
     return entries
 
 
-def _read_text(path: Path, remedy: str, limit: int) -> str:
+def read_text(
+    path: Path, remedy: str = "correct it or copy it again", limit: int = MAX_TEXT_BYTES
+) -> str:
+    """Read a UTF-8 text file with or without byte order mark; errors as for `read_json`."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: check the path")
     size = path.stat().st_size
@@ -265,6 +273,20 @@ def _float(digits: str) -> float:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"the number {name}")
+
+
+def _check_toml(table: dict[str, Any]) -> None:
+    """Raise `ValueError` for deep nesting, and for integers beyond 64 bits, which TOML excludes."""
+    values: list[tuple[object, int]] = [(table, 0)]
+    while values:
+        value, depth = values.pop()
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise ValueError(f"an integer of {value.bit_length()} bits")
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(inner, list | type({}.values())):
+            if depth > _MAX_TOML_DEPTH:
+                raise ValueError("nested too deep")
+            values += [(part, depth + 1) for part in inner]
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lxmert.files import read_json_object, shorten
+
 _ANSWER_LISTS = {
     3129: "data/vqa/trainval_label2ans.json",
     1842: "data/gqa/trainval_label2ans.json",
@@ -22,6 +24,7 @@ _DETECTORS = (
 )
 """Files of the detector that the published models were trained with, in its several formats."""
 
+_FORGET = "remove it, and name all again"
 _SMALL_FILES = ("*.json", "*.txt", "*.safetensors")
 _LARGE_FILES = ("pytorch_model*.bin",)
 """Fetched only where there are no safetensors, so that nothing large comes twice."""
@@ -217,11 +220,13 @@ def _memory_path(memory: str | Path | None) -> Path:
 def _read_memory(path: Path) -> dict[str, dict[str, str]]:
     """Return the parts by model; nothing where nothing was remembered yet."""
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, dict[str, str]] = read_json_object(path, remedy=_FORGET)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, and name all again") from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise ValueError(f"{path} is damaged (it is no table): remove it, and name all again")
+    for name, parts in content.items():
+        if not isinstance(parts, dict) or not all(isinstance(p, str) for p in parts.values()):
+            raise ValueError(
+                f"{path} has {shorten(parts)} for {name!r}; expected a path for each part: "
+                f"{_FORGET}"
+            )
     return content

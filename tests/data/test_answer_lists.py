@@ -12,7 +12,7 @@ FORMS = {
     "label2ans.json": '["", "no", "a\\"b"]',
     "all_ans.json": '[{"ans": "", "dsets": ["vqa"]}, {"ans": "no"}, {"ans": "a\\"b"}]',
     "ans2label.json": '{"no": 1, "a\\"b": 2, "": 0}',
-    "id2label.json": '{"1": "no", "0": "", "2": "a\\"b"}',
+    "id2label.json": '{"1": "no", "2": "a\\"b", "0": ""}',
     "lines.txt": '\nno\na"b\n',
 }
 
@@ -37,13 +37,20 @@ def test_the_mark_of_editors_on_windows_is_no_part_of_an_answer(tmp_path: Path) 
         ("[]", "at least one answer"),
         ("yes\nno\nyes\n", "'yes' is in the vocabulary more than once"),
         ("[1, 2]", "entry 0 is 1"),
-        ('["yes", {"answer": "no"}]', "entry 1 is {'answer': 'no'}"),
+        ('["yes", {"answer": "no"}]', 'entry 1 is {"answer": "no"}'),
         ('{"yes": 1, "no": 2}', "ids are not 0, 1, 2"),
         ('{"1": "yes", "2": "no"}', "ids are not 0, 1, 2"),
         ('{"0": "yes", "1": "yes"}', "'yes' is in the vocabulary more than once"),
         ('{"yes": 0, "no": 0}', "answer 'no' has the id 0"),
         ('{"yes": 0.5}', "answer 'yes' has the id 0.5"),
         ('["yes",', "is no list of answers"),
+        ('{"0": "yes", "2": "no"}', "ids are not 0, 1, 2"),
+        ('{"0": "yes", "00": "no"}', "ids are not 0, 1, 2"),
+        ('{"a": "yes", "b": "no"}', "ids are not 0, 1, 2"),
+        ('{"0": "yes", "1": 1}', "answer '0' has the id \"yes\""),
+        ('{"yes": true}', "answer 'yes' has the id true"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"yes": ' + "9" * 400 + "}", "an integer of 400 digits"),
     ],
 )
 def test_anything_else_is_refused_with_its_name(text: str, message: str, tmp_path: Path) -> None:
@@ -72,3 +79,11 @@ def test_the_published_lists_are_read(name: str, count: int, first: str) -> None
     assert (len(answers), answers[0]) == (count, first)
     listed = json.loads((ASSETS / name).read_text())[count - 1]
     assert answers[-1] == (listed["ans"] if isinstance(listed, dict) else listed)
+
+
+def test_numbers_may_be_answers(tmp_path: Path) -> None:
+    """Of {"0": 1} the keys are answers, of {"0": "1"} the values: ids are never texts there."""
+    (tmp_path / "list").write_text('{"0": 1, "1": 0}')
+    assert read_answers(tmp_path / "list").answers == ("1", "0")
+    (tmp_path / "list").write_text('{"0": "1", "1": "0"}')
+    assert read_answers(tmp_path / "list").answers == ("1", "0")

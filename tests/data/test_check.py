@@ -55,6 +55,10 @@ def check_lines(folder: Path, *lines: str) -> Report:
     ("text", "kind", "reported"),
     [
         ("nonsense", "not_json", "not JSON"),
+        (line(answer=10**400), "not_json", "an integer of 401 digits"),
+        (line(boxes=[[1, 2, 3, 10**400]]), "not_json", "an integer of 401 digits"),
+        ("[" * 100_000, "not_json", "nested too deep"),
+        (line("x" * (1 << 24)), "not_json", "expected one question a line"),
         (line(""), "no_image", "'image' must be a text, got ''"),
         (line(question="", answer="x"), "no_question", "'question' must be"),
         (line(answer=""), "empty_answer", "'answer' is empty"),

@@ -132,7 +132,7 @@ def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) 
     [
         ("image,question,answer", "line 2: it is not JSON"),
         ('["a.png", "What?"]', "line 2: it is not a JSON object"),
-        ("[" * 100_000, "line 2: it is not JSON"),
+        ("[" * 100_000, "line 2: it is not usable JSON: it is nested too deep"),
         ('{"image": "a.png"}', "line 2: 'question' must be a text, it is not there"),
         ('{"image": "a.png", "question": "  "}', "line 2: 'question' must be a text"),
         (r'{"image": "a", "question": "\ud83d"}', "line 2: 'question' must be a text"),
@@ -143,7 +143,16 @@ def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) 
         (question(answer=None), "line 2: 'answer' must be a text, got None"),
         (question(answer=["a"]), "line 2: 'answer' must be a text"),
         (question(answer=" "), "line 2: 'answer' is empty"),
-        (question(answer=float("nan")), "line 2: 'answer' must be a text, got nan"),
+        (question(answer=float("nan")), "line 2: it is not usable JSON: it has the number NaN"),
+        (
+            question(answer=10**400),
+            "line 2: it is not usable JSON: it has an integer of 401 digits",
+        ),
+        (question(boxes=[[1, 2, 3, 10**400]]), "line 2: .* it has an integer of 401 digits"),
+        (question(boxes=[[1, 2, 3, 4]]).replace("4]", "1e999]"), "line 2: .* has the number 1e999"),
+        (question(question_id=-(10**400)), "line 2: .* has an integer of 40"),
+        (question(answers={"b": 10**30}), "line 2: .* has an integer of 31 digits"),
+        (question(boxes=[[1, 2, 3, 1e300]]), "line 2: 'boxes' must be a list of"),
         (question(answers={"b": None}), "line 2: 'answers' must have scores in .* for 'b'"),
         (question(answers={"b": 3}), "line 2: 'answers' must have"),
         (question(answers={"b": True}), "line 2: 'answers' must have"),
@@ -207,10 +216,16 @@ def test_the_command_that_converts_a_table_works(tmp_path: Path, table: str) -> 
 
 def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
-    path.write_bytes(question().encode() + b"\n" + b"x" * (2 * MAX_LINE_BYTES))
-    good, bad = scan_lines(path)
+    """A line of 16 MB took 99 s and 4.9 GB; what followed a longer one was not read."""
+    long = question(question="a " * MAX_LINE_BYTES).encode()
+    fits = question(question="a " * (MAX_LINE_BYTES // 2 - 100)).encode()
+    path.write_bytes(b"\n".join([question().encode(), long, fits, b"x" * 3 * MAX_LINE_BYTES]))
+    good, bad, longest, end = scan_lines(path)
     assert good.record is not None
-    assert "or more" in bad.problems[0].detail
+    assert longest.record is not None
+    for line, number in ((bad, 2), (end, 4)):
+        assert (line.number, line.record, line.problems[0].kind) == (number, None, "not_json")
+        assert "the line has 262144 bytes or more" in line.problems[0].detail
 
 
 def test_latin_1_is_refused_with_the_column(tmp_path: Path) -> None:

@@ -165,10 +165,54 @@ def test_garbage_is_refused(tmp_path):
 
 
 def test_a_pickle_cannot_change_the_reader(tmp_path):
-    before = {name: type(stand_in) for name, stand_in in pickles.ALLOWED.items()}
+    before = dict(pickles.ALLOWED)
     for module, name in pickles.ALLOWED:
-        data = f"c{module}\n{name}\n".encode() + b"N}U\x06valuesK\x08s\x86b."
-        with pytest.raises(ValueError, match="damaged"):
-            read(tmp_path, data)
-    assert {name: type(stand_in) for name, stand_in in pickles.ALLOWED.items()} == before
+        for state in (b"N}U\x06valuesK\x08s\x86", b"N}U\x07_budgetU\x01as\x86", b"}U\x01aK\x08s"):
+            with pytest.raises(ValueError, match="damaged"):
+                read(tmp_path, f"c{module}\n{name}\n".encode() + state + b"b.")
+    assert before == pickles.ALLOWED
     assert "values" not in dir(pickles.ALLOWED["numpy", "dtype"])
+
+
+def doubled(start, open_, close, last):
+    """Return a pickle whose memo holds what holds the last entry twice, forty times; then `last`."""
+    steps = b"}(U\x01k" + start + b"q\x00"
+    for index in range(40):
+        get = b"h" + bytes([index])
+        steps += b"U\x01k" + open_.replace(b"?", get) + close + b"q" + bytes([index + 1])
+    return steps + b"U\x01k" + last + b"u."
+
+
+def doubled_lists(last):
+    return doubled(b"]", b"](??", b"e", last)
+
+
+BOMBS = {
+    "dictionaries": doubled(b"}", b"}(U\x01a?U\x01b?", b"u", b"h\x28"),
+    "a tuple as key": doubled(b"K\x01\x85", b"??", b"\x86", b"}h\x28K\x01s"),
+    "a tuple by DUP": b"})" + b"2\x86" * 40 + b"K\x01s.",
+    "a tuple in a set": b"\x80\x04\x8f(" + b"K\x01\x85" * 9 + b"\x90.",
+    "a tuple hidden by POP": b"}))\x86K\x010q\x00h\x00h\x00\x86K\x01s.",
+    "a tuple that MEMOIZE hides": b"\x80\x04}Kaq\x00q\x00)\x85\x94h\x01h\x01\x86K\x01s.",
+    "a list as type": doubled_lists(b"cnumpy\ndtype\nh\x28\x85R"),
+    "a list as encoding": doubled_lists(b"c_codecs\nencode\nU\x01ah\x28\x86R"),
+    "a list as side": doubled_lists(EMPTY + b"(K\x01h\x28\x85" + DTYPE + b"\x89U\x04abcdtb"),
+    "a list as order": doubled_lists(
+        b"cnumpy\ndtype\nU\x02f4\x85R(K\x03h\x28NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    ),
+    "bytes copied again": b"\x80\x02}(U\x01kX"
+    + struct.pack("<I", 10_000)
+    + b"a" * 10_000
+    + b"q\x00"
+    + b"U\x01kc_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 9
+    + b"u.",
+    "steps": b"}" * (pickles.MAX_STEPS + 1) + b".",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_grows_without_end_is_refused(name, tmp_path):
+    """A pickle of a few hundred bytes whose memo doubles 40 times hung the reader."""
+    with pytest.raises(ValueError, match=r"weights\.pkl is (damaged|refused)") as error:
+        read(tmp_path, BOMBS[name])
+    assert len(str(error.value)) < 500

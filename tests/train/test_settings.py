@@ -108,6 +108,14 @@ def test_an_empty_override_removes_the_key(tmp_path):
         ("data.weights.value=x", "data.weights.value is 'x'; expected a number"),
         ("data=1", r"data is 1; expected a table: write \[data\]"),
         ("seed.a=1", "seed is 3; expected a table"),
+        (
+            "data.weights=" + "[" * 100_000,
+            "--set data.weights=.* is not valid TOML .nested too deep",
+        ),
+        ("data.weights=" + "{a=" * 99 + "1" + "}" * 99, "--set data.weights=.*nested too deep"),
+        ("data" + ".a" * 100_000 + "=1", "--set data.a.* expected key=value"),
+        ("optim.lr=1" + "0" * 400, "--set optim.lr=1.*an integer of"),
+        ("seed=1" + "0" * 9000, "--set seed=1.* is not valid TOML"),
         ("nothing", "--set nothing: expected key=value; write for example"),
         ("=1", "expected key=value"),
     ],
@@ -154,10 +162,19 @@ def test_a_missing_table_names_its_first_required_key():
         from_table(Outer, {"inner": {"rate": 1}})
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "a = " + "[" * 100_000, "seed = 1" + "0" * 400])
+def test_a_recipe_without_end_is_named(tmp_path, text):
+    """Deep nesting was a RecursionError, a number of 400 digits an OverflowError."""
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"deep\.toml is not valid TOML"):
+        read_recipe(path, TASKS)
+
+
 def test_a_recipe_of_bytes_is_named(tmp_path):
     """It was "'utf-8' codec can't decode byte 0xff", without the file."""
     (tmp_path / "bytes.toml").write_bytes(b"seed = \xff")
-    with pytest.raises(ValueError, match=r"bytes\.toml is no text .*: save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"bytes\.toml is not UTF-8 text"):
         read_recipe(tmp_path / "bytes.toml", TASKS)
 
 
@@ -165,7 +182,7 @@ def test_a_file_that_is_absent_or_no_toml_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no file; expected a recipe"):
         read_recipe(tmp_path / "absent.toml", TASKS)
     (tmp_path / "broken.toml").write_text(RECIPE + "\nlr = = 3")
-    with pytest.raises(ValueError, match="is no TOML"):
+    with pytest.raises(ValueError, match="is not valid TOML"):
         read_recipe(tmp_path / "broken.toml", TASKS)
 
 

@@ -1,10 +1,10 @@
 """Files that list answers, in the forms in which such lists are handed around."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from lxmert.data.answers import AnswerVocabulary
+from lxmert.files import parse_json, read_text, shorten
 
 
 def read_answers(path: str | Path) -> AnswerVocabulary:
@@ -13,8 +13,8 @@ def read_answers(path: str | Path) -> AnswerVocabulary:
     Args:
         path: a JSON list of answers (`trainval_label2ans.json`), a JSON list of objects with the
             key `ans` (`all_ans.json`), a JSON object answer -> class id
-            (`trainval_ans2label.json`) or class id -> answer (`id2label`), or a text with one
-            answer on each line.
+            (`trainval_ans2label.json`) or class id -> answer (the `id2label` of a configuration),
+            or a text with one answer on each line.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -24,20 +24,20 @@ def read_answers(path: str | Path) -> AnswerVocabulary:
     if not path.is_file():
         raise FileNotFoundError(f"there is no list of answers {path}: check the path")
     try:
-        return AnswerVocabulary(_parse(path.read_text(encoding="utf-8-sig")))
+        return AnswerVocabulary(_parse(read_text(path)))
     except ValueError as error:
         raise ValueError(
             f"{path} is no list of answers ({error}): expected a JSON list of answers, a JSON "
-            "object answer -> class id, or one answer on each line"
+            "object answer -> class id or class id -> answer, or one answer on each line"
         ) from error
 
 
 def _parse(text: str) -> Sequence[str]:
     if not text.lstrip().startswith(("[", "{")):
         return text.splitlines()
-    content: object = json.loads(text)
+    content: object = parse_json(text, "it")
     if isinstance(content, dict):
-        return _by_id(content)
+        return _from_id2label(content) if _is_id2label(content) else _by_id(content)
     assert isinstance(content, list)
     return [_answer(index, entry) for index, entry in enumerate(content)]
 
@@ -45,18 +45,27 @@ def _parse(text: str) -> Sequence[str]:
 def _answer(index: int, entry: object) -> str:
     answer = entry.get("ans") if isinstance(entry, dict) else entry
     if not isinstance(answer, str):
-        raise ValueError(f"entry {index} is {entry!r}")
+        raise ValueError(f"entry {index} is {shorten(entry)}")
     return answer
 
 
+def _is_id2label(content: dict[str, object]) -> bool:
+    """Return whether the keys are ids, as in {"0": "yes"}; in {"yes": 0} and {"0": 0} they are not."""
+    return bool(content) and all(isinstance(answer, str) for answer in content.values())
+
+
+def _from_id2label(content: dict[str, object]) -> list[str]:
+    expected = [str(index) for index in range(len(content))]
+    if content.keys() != set(expected):
+        raise ValueError("its ids are not 0, 1, 2, ...")
+    return [str(content[index]) for index in expected]
+
+
 def _by_id(ids: dict[str, object]) -> list[str]:
-    """Return the answers of `answer -> id`, or of `id -> answer` as in `id2label`, by id."""
     answers: dict[int, str] = {}
-    turned = all(key.isdecimal() and isinstance(name, str) for key, name in ids.items())
-    for key, value in ids.items():
-        answer, index = (str(value), int(key)) if turned else (key, value)
-        if not isinstance(index, int) or index in answers:
-            raise ValueError(f"answer {answer!r} has the id {index!r}")
+    for answer, index in ids.items():
+        if type(index) is not int or index in answers:
+            raise ValueError(f"answer {answer!r} has the id {shorten(index)}")
         answers[index] = answer
     if sorted(answers) != list(range(len(answers))):
         raise ValueError("its ids are not 0, 1, 2, ...")

@@ -1,5 +1,7 @@
 """Folders of .npz files with regions, one an image, as other extractors write them: imported."""
 
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.data.tsv import FEATURE_DIM, Progress, find_fault
+from lxmert.files import shorten
 from lxmert.schema import Failure, Regions
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -22,6 +25,24 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "width": ("image_w", "img_w"),
 }
 """By what is needed, the names under which published files have it."""
+
+MAX_REGIONS = 10_000
+"""Regions of an image at most; the largest published grids have 1,000."""
+
+_MAX_NUMBERS = 1 << 25
+
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged or hostile file ends in."""
 
 UNKNOWN = "unknown"
 """The only object name of an imported store: the files name no objects that can be read safely."""
@@ -47,14 +68,30 @@ def read_npz_folder(
     """
     for name in find_npz(folder) if names is None else names:
         try:
-            with np.load(Path(folder) / f"{name}.npz", allow_pickle=False) as content:
+            with zipfile.ZipFile(Path(folder) / f"{name}.npz") as content:
                 regions = _to_regions(content, feature_dim)
         except FileNotFoundError:
             raise
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             yield Failure(name, f"{name}.npz: {error}")
         else:
             yield name, regions
+
+
+def read_shapes(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of the features and of the boxes of a file, without reading them.
+
+    Raises:
+        ValueError: if they cannot be told.
+    """
+    try:
+        with zipfile.ZipFile(path) as content:
+            features, boxes = (
+                _read_shape(content, _find(content, what)) for what in ("features", "boxes")
+            )
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {error}") from error
+    return features, boxes
 
 
 def import_npz(
@@ -103,9 +140,10 @@ def find_npz(folder: str | Path) -> list[str]:
     return names
 
 
-def _to_regions(content: Mapping[str, npt.NDArray[Any]], feature_dim: int) -> Regions:
+def _to_regions(content: zipfile.ZipFile, feature_dim: int) -> Regions:
     height, width = _size(content, "height"), _size(content, "width")
-    boxes, features = _read(content, "boxes"), _read(content, "features")
+    boxes = _read(content, "boxes", MAX_REGIONS * 4)
+    features = _read(content, "features", min(MAX_REGIONS * feature_dim, _MAX_NUMBERS))
     count = len(boxes) if boxes.ndim else 0
     if features.shape == (feature_dim, count) and count != feature_dim:
         features = features.T
@@ -129,18 +167,53 @@ def _to_regions(content: Mapping[str, npt.NDArray[Any]], feature_dim: int) -> Re
     return regions
 
 
-def _size(content: Mapping[str, npt.NDArray[Any]], what: str) -> int:
-    value = _read(content, what)
-    if value.size != 1 or not int(value.item()) >= 1:
+def _size(content: zipfile.ZipFile, what: str) -> int:
+    value = _read(content, what, 1)
+    if value.size != 1 or not 1 <= value.item() < 2**31:
         raise ValueError(f"its {what} is {value}, expected the pixels of the image")
     return int(value.item())
 
 
-def _read(content: Mapping[str, npt.NDArray[Any]], what: str) -> npt.NDArray[Any]:
-    """Return an array under the first of its names."""
+def _read(content: zipfile.ZipFile, what: str, most: int) -> npt.NDArray[Any]:
+    """Return an array of at most so many numbers.
+
+    The size is checked before memory is taken: zeros compress well, 8 MB of a file may unpack to
+    8 GB.
+    """
+    key = _find(content, what)
+    shape = _read_shape(content, key)
+    if math.prod(shape) > most:
+        raise ValueError(f"{key} has the shape {shorten(shape)}, expected at most {most} numbers")
+    with content.open(f"{key}.npy") as file:
+        values: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return values
+
+
+def _find(content: zipfile.ZipFile, what: str) -> str:
+    """Return the first of the names under which files have it."""
+    keys = {name.removesuffix(".npy") for name in content.namelist() if name.endswith(".npy")}
     for key in KEYS[what]:
-        if key in content:
-            return content[key]
+        if key in keys:
+            return key
     names = " or ".join(KEYS[what])
-    hidden = "; `info` may hold it, but is a Python object, which is not read" * ("info" in content)
-    raise ValueError(f"it has no {names}, only {sorted(content)}{hidden}")
+    hidden = "; `info` may hold it, but is a Python object, which is not read" * ("info" in keys)
+    raise ValueError(f"it has no {names}, only {shorten(sorted(keys), limit=200)}{hidden}")
+
+
+def _read_shape(content: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    """Return the shape that an array's header announces.
+
+    Raises:
+        ValueError: if the array is not of plain numbers.
+    """
+    with content.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"{key} is of the unknown version {version} of .npy")
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{key} holds no numbers, but {dtype}: Python objects are not read")
+    return tuple(shape)

@@ -223,8 +223,8 @@ def _answer(value: object, what: str, problems: list[Problem], *, several: bool 
         detail = f"{what} is {str(value).lower()} and is read as {text!r}"
         problems.append(Problem("boolean_answer", detail, about=text))
         return text
-    if isinstance(value, int | float) and math.isfinite(value):
-        text = str(int(value)) if float(value).is_integer() else str(value)
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        text = str(int(value)) if value == int(value) else str(value)
         detail = f"{what} is the number {value} and is read as {text!r}"
         problems.append(Problem("number_answer", detail, about=text))
         return text
@@ -262,7 +262,8 @@ def _boxes(
         return ()
     lists = [given] if num_images < 2 else given
     arrays = []
-    with contextlib.suppress(TypeError, ValueError):  # not numbers, or not of one length
+    # Not numbers, not of one length, or too large.
+    with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(over="ignore"):
         arrays = [np.array(boxes, dtype=np.float32) for boxes in lists]
     if not arrays or len(arrays) != max(1, num_images) or not all(map(_are_boxes, arrays)):
         detail = (

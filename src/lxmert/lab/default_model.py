@@ -7,15 +7,14 @@ import json
 import os
 import shutil
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lxmert.data.readers import read_questions
 from lxmert.explain.figures import save_image
+from lxmert.files import parse_json, read_json_object, read_toml
 from lxmert.pipeline import LxmertPipeline
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.schema import Example
@@ -184,18 +183,19 @@ def build(run: Path) -> None:
 def write_card(run: Path) -> str:
     """Return the model card, every number of which is read from the files of the run."""
     pipeline = LxmertPipeline.from_pretrained(run / "answering")
-    answers = _read_json(run / "evaluation.json")
-    compositional = _read_json(run / "compositional-evaluation.json")
-    pairs = _read_json(run / "pairs-evaluation.json")
+    answers = read_json_object(run / "evaluation.json")
+    compositional = read_json_object(run / "compositional-evaluation.json")
+    pairs = read_json_object(run / "pairs-evaluation.json")
     examples = read_questions(run / "scenes" / "test" / "pairs.jsonl")
     detector_reports = [
-        _read_json(run / f"{split}detector-evaluation.json") for split in ("", "compositional-")
+        read_json_object(run / f"{split}detector-evaluation.json")
+        for split in ("", "compositional-")
     ]
     pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
     extractor = pipeline.processor.extractor
     assert isinstance(extractor, DetectorExtractor)
-    timing = _read_json(run / "timing.json")
-    recipe = tomllib.loads((run / "answering" / "recipe.toml").read_text(encoding="utf-8"))
+    timing = read_json_object(run / "timing.json")
+    recipe = read_toml(run / "answering" / "recipe.toml")
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
     return _CARD.format(
         run=run,
@@ -212,7 +212,7 @@ def write_card(run: Path) -> str:
         detector_size=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
         size=size / 1e6,
         count=answers["count"],
-        images=len(_read_json(run / "scenes" / "test" / "objects.json")["images"]),
+        images=len(read_json_object(run / "scenes" / "test" / "objects.json")["images"]),
         question_types="\n".join(
             f"| {question_type} | {score:.1%} | {answers['question_only'][question_type]:.1%} "
             f"| {compositional['accuracy'][question_type]:.1%} |"
@@ -244,7 +244,7 @@ def _commits(run: Path) -> list[str]:
         "detector", "pretrained", "simple", "share", "same", "places", "two-objects",
         "relations", "steps", "answering"
     )  # fmt: skip
-    versions = (_read_json(run / stage / "versions.json") for stage in stages)
+    versions = (read_json_object(run / stage / "versions.json") for stage in stages)
     return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
 
 
@@ -310,7 +310,7 @@ def _find_one_ball(scenes: Path) -> tuple[str, str]:
     Returns:
         The image's name and the color of the ball.
     """
-    content = _read_json(scenes / "objects.json")
+    content = read_json_object(scenes / "objects.json")
     ball = next(c["id"] for c in content["categories"] if c["name"] == "ball")
     for image in content["images"]:
         objects = [o for o in content["annotations"] if o["image_id"] == image["id"]]
@@ -334,14 +334,10 @@ def _draw_questions(examples: Sequence[Example], generator: np.random.Generator)
     ]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def _last_metrics(path: Path) -> dict[str, float]:
     """Return the last evaluation in the log of a training run."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [parse_json(line, str(path)) for line in lines]
     metrics: dict[str, float] = [row["metrics"] for row in rows if "metrics" in row][-1]
     return metrics
 

@@ -8,9 +8,10 @@ that was never asked that of its question type, and else the most frequent of al
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lxmert.files import parse_json, read_json_object
+from lxmert.records import Record
 from lxmert.schema import Example
 from lxmert.tasks.metrics import OVERALL, accuracy_by_question_type, best_answer
 
@@ -23,8 +24,7 @@ Scores = dict[str, dict[str, float]]
 """Accuracy, overall and by question type, of each of the `BASELINES`."""
 
 
-@dataclass(frozen=True)
-class Baselines:
+class Baselines(Record):
     """The guesses.
 
     Attributes:
@@ -54,12 +54,12 @@ class Baselines:
                     counts[answer] += 1
         by_question_type.pop("", None)
         return cls(
-            _most_common(overall),
-            {
+            majority=_most_common(overall),
+            question_types={
                 question_type: _most_common(counts)
                 for question_type, counts in by_question_type.items()
             },
-            {text: _most_common(counts) for text, counts in by_text.items()},
+            texts={text: _most_common(counts) for text, counts in by_text.items()},
         )
 
     def predict(self, text: str, question_type: str = "") -> str:
@@ -81,12 +81,12 @@ class Baselines:
 
     def to_text(self) -> str:
         """Return the content of `FILE_NAME`."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=0) + "\n"
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=0) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Baselines":
         """Take what `to_text` returned."""
-        return cls(**json.loads(text))
+        return cls.from_dict(parse_json(text, "the text of baselines"))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Baselines | None":
@@ -99,8 +99,8 @@ class Baselines:
         if not path.is_file():
             return None
         try:
-            return cls.from_text(path.read_text(encoding="utf-8"))
-        except (ValueError, TypeError) as error:
+            return cls.from_dict(read_json_object(path))
+        except ValueError as error:
             raise ValueError(
                 f"{path} is damaged ({error}): copy it again, or remove it and name the training "
                 "questions with --training"

@@ -14,10 +14,11 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
-from lxmert.files import write_text
+from lxmert.files import read_json_object, write_text
 from lxmert.tasks.inputs import File
 
 REPORT_NAME = "data-report.json"
+_AGAIN = "remove the folder and train again"
 
 _SHARES = {"train": 0.9, "valid": 0.1}
 
@@ -108,8 +109,12 @@ def open_custom_files(
 
 def load_report(folder: Path) -> Report:
     """Read the report that `open_custom_files` kept in the folder of a run."""
-    text = (folder / REPORT_NAME).read_text(encoding="utf-8")
-    return Report.from_dict(json.loads(text))
+    path = folder / REPORT_NAME
+    values = read_json_object(path, remedy=_AGAIN)
+    try:
+        return Report.from_dict(values)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no report of a data set ({error!r}): {_AGAIN}") from error
 
 
 def _look(

@@ -1,8 +1,7 @@
 """How a model begins: at random, from BERT, from one of ours, or from a file of the original code."""
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokenizer import build_tokenizer, check_words, load_tokenizer
+from lxmert.files import read_json_object
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
 from lxmert.model.configuration import LxmertConfig
@@ -319,8 +319,7 @@ def _is_bert(source: str) -> bool:
     config = path / "config.json"
     if not config.is_file():
         return False
-    found: object = json.loads(config.read_text(encoding="utf-8"))
-    return isinstance(found, Mapping) and found.get("model_type") == "bert"
+    return read_json_object(config).get("model_type") == "bert"
 
 
 def _open_tokenizer(name: str | None) -> BertTokenizer | None:

@@ -4,12 +4,12 @@ Relative paths in a recipe are relative to the current directory, not to the rec
 `base`, another recipe of which it says what is different, is looked for in its own directory.
 """
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from lxmert.files import read_toml
 from lxmert.tasks.task import Task
 from lxmert.train.tables import from_table, merge, override, to_table, unknown_name, write_toml
 
@@ -259,14 +259,7 @@ def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
         )
     if path.resolve() in [other.resolve() for other in above]:
         raise ValueError(f"{path} is its own base: remove base from it, or from {above[-1]}")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as problem:
-        raise ValueError(f"{path} is no text ({problem}): save it as UTF-8") from problem
-    except tomllib.TOMLDecodeError as problem:
-        raise ValueError(
-            f"{path} is no TOML ({problem}); expected lines such as seed = 1: correct that line"
-        ) from problem
+    table = read_toml(path)
     base = table.pop("base", None)
     if base is None:
         return table

@@ -14,7 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from lxmert.files import parse_toml, shorten
+
 T = TypeVar("T")
+
+_MAX_DEPTH = 16
+"""Names in a key; a recipe has three."""
 
 _KINDS: dict[type, tuple[str, str]] = {
     bool: ("true or false", "true"),
@@ -103,9 +108,9 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         path = key.strip().split(".")
-        if not equals or not all(path):
+        if not equals or not all(path) or len(path) > _MAX_DEPTH:
             raise ValueError(
-                f"--set {assignment}: expected key=value; write for example --set optim.lr=5e-5"
+                f"--set {assignment[:200]}: expected key=value; write for example --set optim.lr=5e-5"
             )
         result = _replaced(result, path, text.strip(), assignment)
     return result
@@ -192,7 +197,8 @@ def _read_union(kinds: Sequence[Any], value: object, key: str) -> object:
 def _read_tuple(kinds: Sequence[Any], value: object, key: str) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise ValueError(
-            f"{key} is {value!r}; expected a list: write for example {key} = [{json.dumps(value)}]"
+            f"{key} is {repr(value)[:60]}; expected a list: write for example "
+            f"{key} = [{shorten(value)}]"
         )
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = [kinds[0]] * len(value)
@@ -216,7 +222,9 @@ def _read_plain(kind: type, value: object, key: str) -> object:
     if (kind is int and numeric) or (kind is not int and isinstance(value, kind)):
         return value
     name, example = _KINDS[kind]
-    raise ValueError(f"{key} is {value!r}; expected {name}: write for example {key} = {example}")
+    raise ValueError(
+        f"{key} is {repr(value)[:60]}; expected {name}: write for example {key} = {example}"
+    )
 
 
 def _table(value: object, key: str) -> Mapping[str, object]:
@@ -255,18 +263,20 @@ def _replaced(
             )
         copy[name] = _replaced(inner, path[1:], text, assignment)
     elif text:
-        copy[name] = _value(text)
+        copy[name] = _value(text, assignment)
     else:
         copy.pop(name, None)
     return copy
 
 
-def _value(text: str) -> object:
+def _value(text: str, assignment: str) -> object:
     """Read one TOML value; text that is none stands for itself."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
+        table = parse_toml(f"value = {text}", f"--set {assignment[:60]}")
+    except ValueError as error:
+        if isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return text
+        raise
     return table["value"] if len(table) == 1 else text
 
 

@@ -1,6 +1,5 @@
 """What a file or folder is, and what is in it; nothing of it is ever run."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorC
 from lxmert.data.store import describe_store
 from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
 from lxmert.data.tokenizer import TOKENIZER_FILES
+from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
@@ -144,11 +144,15 @@ def _recognise_folder(folder: Path) -> str:
     if any((folder / name).is_file() for name in (HEADER, UNFINISHED)):
         return STORE
     if (folder / CONFIG_NAME).is_file():
-        model_type = _read_json(folder / CONFIG_NAME).get("model_type")
+        model_type = read_json_object(folder / CONFIG_NAME, remedy="copy it again").get(
+            "model_type"
+        )
         if model_type == LxmertConfig.model_type:
             return MODEL
-        if model_type not in EXTRACTORS:
-            raise ValueError(f"{folder} holds a model of type {model_type!r}, not one of LXMERT's")
+        if not isinstance(model_type, str) or model_type not in EXTRACTORS:
+            raise ValueError(
+                f"{folder} holds a model of type {shorten(model_type)}, not one of LXMERT's"
+            )
         return DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else EXTRACTOR
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return "tokenizer"
@@ -349,7 +353,7 @@ def _describe_tokenizer(folder: Path) -> str:
     """Return how many word pieces a tokenizer knows."""
     rich, plain = (folder / name for name in TOKENIZER_FILES)
     if rich.is_file():
-        model = _read_json(rich).get("model")
+        model = read_json_object(rich, remedy="copy it again").get("model")
         words = model.get("vocab") if isinstance(model, dict) else None
         if not isinstance(words, dict | list):
             raise ValueError(f"{rich} is no tokenizer: it has no vocabulary")
@@ -377,13 +381,3 @@ def _unshared(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, Te
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content

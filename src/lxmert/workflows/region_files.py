@@ -3,12 +3,11 @@
 import binascii
 from pathlib import Path
 
-import numpy as np
-
-from lxmert.data.npz import KEYS, find_npz
+from lxmert.data.npz import find_npz, read_shapes
 from lxmert.data.tsv import COLUMNS, FEATURE_DIM, LONGEST_LINE, find_tsv
 
 _START = 1 << 16
+_WIDEST = 1 << 16
 
 
 def is_tsv(path: Path) -> bool:
@@ -61,17 +60,14 @@ def npz_feature_dim(folder: Path) -> int:
     """
     path = folder / f"{find_npz(folder)[0]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as content:
-            features, boxes = (
-                next(content[key] for key in KEYS[what] if key in content)
-                for what in ("features", "boxes")
-            )
-    except (StopIteration, RuntimeError, ValueError, OSError, EOFError):
+        features, boxes = read_shapes(path)
+    except ValueError:
         return FEATURE_DIM
-    if features.ndim != 2:
+    if len(features) != 2 or not boxes:
         return FEATURE_DIM
-    widths = [side for side in features.shape if side != len(boxes)]
-    return int(widths[0]) if len(widths) == 1 else int(features.shape[1])
+    widths = [side for side in features if side != boxes[0]]
+    width = widths[0] if len(widths) == 1 else features[1]
+    return width if 0 < width <= _WIDEST else FEATURE_DIM
 
 
 def describe_npz(folder: Path) -> dict[str, object]:

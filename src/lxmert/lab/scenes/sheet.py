@@ -1,6 +1,5 @@
 """A contact sheet of a data set: scenes with their boxes and some of what is said about them."""
 
-import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, parse_json, read_json_object
 from lxmert.images import read_image
 from lxmert.lab.scenes.descriptions import pick, shuffled
 
@@ -29,6 +28,7 @@ _PAPER, _INK, _SOFT, _FRAME = (250, 250, 248), (30, 32, 36), (89, 96, 105), (255
 Box = tuple[float, float, float, float]
 """`(x, y, width, height)` in pixels, as COCO's format has it."""
 
+_REMEDY = "make the data set again"
 _DAMAGE = (ValueError, TypeError, LookupError)
 """What reading a file of another form ends in."""
 
@@ -93,15 +93,15 @@ def _read_boxes(folder: Path) -> dict[str, list[Box]]:
         raise FileNotFoundError(
             f"{folder} holds no objects.json; expected a data set of lxmert lab make: {remedy}"
         )
+    content: Record = read_json_object(path, remedy=_REMEDY)
     try:
-        content: Record = json.loads(path.read_text(encoding="utf-8"))
         boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
         names: dict[str, int] = {image["file_name"]: image["id"] for image in content["images"]}
         for annotation in content["annotations"]:
             x, y, width, height = map(float, annotation["bbox"])
             boxes[annotation["image_id"]].append((x, y, width, height))
     except _DAMAGE as problem:
-        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
+        raise ValueError(f"{path} is damaged ({problem!r}): {_REMEDY}") from problem
     if not names:
         raise ValueError(f"{path} lists no image: make the data set again")
     return {name: boxes[number] for name, number in names.items()}
@@ -124,8 +124,10 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
     Raises:
         ValueError: if the file is damaged.
     """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [parse_json(line, str(path), remedy=_REMEDY) for line in lines]
     try:
-        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        for row in rows:
             if "caption" in row:
                 yield row["image"], "caption", row["caption"]
             elif "images" in row:
@@ -134,7 +136,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
             else:
                 yield row["image"], row["question_type"], f"{row['question']} {row['answer']}"
     except _DAMAGE as problem:
-        raise ValueError(f"{path} is damaged ({problem!r}): make the data set again") from problem
+        raise ValueError(f"{path} is damaged ({problem!r}): {_REMEDY}") from problem
 
 
 def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -> list[str]:
