@@ -239,10 +239,6 @@ PARSERS_ALLOWED = {
     "data/coco.py": PARSERS,
     "data/pixels.py": PARSERS,
     "data/store_layout.py": PARSERS,
-    "model/bert.py": PARSERS,
-    "train/folder.py": PARSERS,
-    "train/report.py": PARSERS,
-    "train/state.py": PARSERS,
 }
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
+from lxmert.files import read_json_object
 from lxmert.model.checkpoints import WEIGHT_FILES, check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
 from lxmert.tensor_files import State
@@ -138,7 +139,7 @@ def save_language_side(folder: Path, target: Path) -> None:
     Raises:
         FileNotFoundError: if the folder lacks configuration or weights.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / "config.json", remedy="copy it again")
     weights = {_below(name): value for name, value in read_folder(folder).items()}
     kept = {name: value for name, value in weights.items() if name.startswith((*_TEXT, *_HEADS))}
     part = target.with_name(target.name + ".part")

@@ -20,7 +20,7 @@ Array = npt.NDArray[np.generic]
 DTYPES = ("f2", "f4", "f8", "i4", "i8")
 
 MAX_STEPS = 1_000_000
-"""Steps of a pickle; the published weights take 20,000. Each may fill 200 bytes of memory."""
+"""Steps of a pickle; 600 arrays take 20,000. Each may fill 200 bytes of memory."""
 
 MAX_COPIES = 4
 """Bytes of arrays for each byte of the file: a text may stand for an array's bytes, but once."""

@@ -94,7 +94,8 @@ class Report:
 
     def lines(self) -> list[dict[str, object]]:
         """Return the lines of the log."""
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [parse_json(line, str(self.path)) for line in lines]
 
     def advance(self, step: int) -> None:
         """Move the bar to `step` steps done."""
