@@ -4,21 +4,41 @@ Two things are ours, both optional: an annotation may list its `attributes` by n
 `attribute_groups` says which of them exclude each other.
 """
 
-import json
 import logging
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lxmert import boxes as box_arithmetic
+from lxmert.data.report import Case, Finding, Findings
+from lxmert.files import child_path, read_json, shorten
+from lxmert.images import image_size
 from lxmert.schema import FloatArray, IntArray
 
 LOGGER = logging.getLogger(__name__)
 BORDER = 1.0
 """Pixels by which a box may stick out of its image: published files are rounded both ways."""
+_MAX_SIDE = 1_000_000
+"""Pixels of an image's side, and of a box's numbers; no format of images goes further."""
+
+_Entry = Mapping[str, Any]
+
+
+class Names(NamedTuple):
+    """What a detector tells apart.
+
+    Attributes:
+        object_names: names of the classes; the class id is the position.
+        attribute_groups: attributes by group.
+    """
+
+    object_names: tuple[str, ...]
+    attribute_groups: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -61,170 +81,381 @@ class DetectionSplit:
     records: tuple[DetectionRecord, ...]
 
 
-def read_coco(path: str | Path, *, image_folder: str | Path) -> DetectionSplit:
+def read_coco(
+    path: str | Path, *, image_folder: str | Path, known: Names | None = None
+) -> DetectionSplit:
     """Read and check a file of annotations.
 
     Args:
         path: the JSON file: `images` (`id`, `file_name`, `height`, `width`), `categories` (`id`,
             `name`), `annotations` (`id`, `image_id`, `category_id`, `bbox` as x, y, width,
             height; optional `attributes`, `visible`, `iscrowd`), optional `attribute_groups`.
+            `attributes` is a list of names, or an object of which the texts count.
         image_folder: the folder that the file names are relative to.
+        known: the names of a model, which then decide the ids. Categories and attributes that it
+            does not know are logged and left out. Absent: the names of the file.
 
     Raises:
-        FileNotFoundError: if the file or one of its images is missing.
-        ValueError: if an annotation contradicts the rest of the file.
+        FileNotFoundError: if the file or some of its images are missing.
+        ValueError: naming everything in the file that cannot be used.
     """
     path, image_folder = Path(path), Path(image_folder)
-    content = _read_json(path)
-    annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    crowds = 0
-    for annotation in content["annotations"]:
-        if annotation["image_id"] not in annotations:
-            raise ValueError(
-                f"{path}: annotation {annotation['id']} belongs to image {annotation['image_id']}, "
-                "which is not in `images`: add the image or drop the annotation."
-            )
-        if annotation.get("iscrowd"):
-            crowds += 1
-        else:
-            annotations[annotation["image_id"]].append(annotation)
-    if crowds:
-        LOGGER.info("%s: left out %d crowd annotations, which box no single object", path, crowds)
-    groups = _attribute_groups(content, path)
-    reader = _RecordReader(
-        path=path,
-        image_folder=image_folder,
-        object_ids={entry["id"]: index for index, entry in enumerate(content["categories"])},
-        attribute_places=_attribute_places(groups, path),
-        num_groups=len(groups),
-    )
-    records = tuple(reader.record(image, annotations[image["id"]]) for image in content["images"])
-    _check_files(records, path)
-    return DetectionSplit(
-        tuple(str(entry["name"]) for entry in content["categories"]), groups, records
-    )
+    content = _read_lists(path)
+    reader = _Reader(path, image_folder, Findings())
+    split = reader.split(content, known)
+    _conclude(path, reader.findings)
+    files = Findings()
+    for record in split.records:
+        _check_image(record, files)
+    _conclude(path, files)
+    return split
 
 
-@dataclass(frozen=True)
-class _RecordReader:
-    """What is needed to read one image's annotations: ids by name, and names for messages."""
+class _Places(NamedTuple):
+    """Where the names of a file stand: class ids by category id, (attribute id, group) by name."""
 
-    path: Path
-    image_folder: Path
-    object_ids: Mapping[Any, int]
-    attribute_places: Mapping[str, tuple[int, int]]
+    object_ids: Mapping[object, int]
+    attributes: Mapping[str, tuple[int, int]]
     num_groups: int
 
-    def record(
-        self, image: Mapping[str, Any], annotations: list[dict[str, Any]]
+
+class _Reader:
+    """Reads one file, and collects what is wrong with it."""
+
+    def __init__(self, path: Path, image_folder: Path, findings: Findings) -> None:
+        self.path = path
+        self.image_folder = image_folder
+        self.findings = findings
+
+    def found(self, kind: str, detail: str, *, about: str = "") -> None:
+        """Note a finding."""
+        self.findings.add(kind, Case("", 0, detail), about=about)
+
+    def split(self, content: _Entry, known: Names | None) -> DetectionSplit:
+        """Read everything that can be used."""
+        images = self._images(content["images"])
+        categories = self._categories(content["categories"])
+        annotations = self._annotations(content["annotations"], images, categories)
+        names = known or Names(
+            tuple(categories.values()),
+            self._groups(content.get("attribute_groups"), annotations),
+        )
+        _stop(self.path, self.findings)  # what follows needs all names and ids
+        places = self._places(names, categories, known=known is not None)
+        by_image: dict[object, list[_Entry]] = {image_id: [] for image_id in images}
+        for entry in annotations:
+            if entry["category_id"] in places.object_ids:
+                by_image[entry["image_id"]].append(entry)
+        records = tuple(
+            self._record(image, by_image[image_id], places, known=known is not None)
+            for image_id, image in images.items()
+        )
+        if not any(len(record.boxes) for record in records):
+            self.found("coco_no_object", f"{len(records)} images, {len(annotations)} annotations")
+        return DetectionSplit(names.object_names, names.attribute_groups, records)
+
+    def _images(self, entries: Sequence[object]) -> dict[object, _Entry]:
+        """Return the usable images by id."""
+        images: dict[object, _Entry] = {}
+        files: set[str] = set()
+        for entry, label in _labeled("image", entries):
+            problem = self._image_problem(entry)
+            if problem is not None or not isinstance(entry, dict):
+                self.found("coco_image", f"{label} {problem}")
+            elif entry["id"] in images:
+                self.found("coco_twice", f"{label} is listed twice")
+            elif entry["file_name"] in files:
+                self.found("coco_twice", f"the file {entry['file_name']!r} is listed twice")
+            else:
+                images[entry["id"]] = entry
+                files.add(entry["file_name"])
+        return images
+
+    def _image_problem(self, entry: object) -> str | None:
+        if not isinstance(entry, dict):
+            return f"is {shorten(entry)}; expected an object"
+        if not _is_id(entry.get("id")):
+            return f"has {_given(entry, 'id')}; expected an integer or a text"
+        for side in ("height", "width"):
+            if not _is_side(entry.get(side)):
+                return f"has {_given(entry, side)}; expected a number of pixels"
+        if not isinstance(entry.get("file_name"), str):
+            return f"has {_given(entry, 'file_name')}; expected a path below the image folder"
+        try:
+            child_path(self.image_folder, entry["file_name"])
+        except ValueError as error:
+            return f"has a file_name that is refused: {error}"
+        return None
+
+    def _categories(self, entries: Sequence[object]) -> dict[object, str]:
+        """Return the names of the usable categories by id."""
+        names: dict[object, str] = {}
+        used: set[str] = set()
+        for entry, label in _labeled("category", entries):
+            if not isinstance(entry, dict):
+                self.found("coco_category", f"{label} is {shorten(entry)}; expected an object")
+            elif not _is_id(entry.get("id")):
+                self.found("coco_category", f"{label} has {_given(entry, 'id')}")
+            elif not isinstance(entry.get("name"), str) or not entry["name"].strip():
+                self.found("coco_category", f"{label} has {_given(entry, 'name')}")
+            elif entry["id"] in names:
+                self.found("coco_twice", f"{label} is listed twice")
+            elif entry["name"] in used:
+                self.found("coco_twice", f"the category name {entry['name']!r} is listed twice")
+            else:
+                names[entry["id"]] = entry["name"]
+                used.add(entry["name"])
+        return names
+
+    def _annotations(
+        self,
+        entries: Sequence[object],
+        images: Mapping[object, _Entry],
+        categories: Mapping[object, str],
+    ) -> list[_Entry]:
+        """Return the annotations of single objects that are usable by themselves."""
+        usable: list[_Entry] = []
+        for entry, label in _labeled("annotation", entries):
+            if not isinstance(entry, dict):
+                self.found("coco_annotation", f"{label} is {shorten(entry)}; expected an object")
+                continue
+            problem = _annotation_problem(entry)
+            if problem is not None:
+                self.found("coco_annotation", f"{label} has {problem}")
+            elif entry["image_id"] not in images:
+                detail = f"{label} belongs to image {entry['image_id']!r}, which is not in `images`"
+                self.found("coco_unknown", detail)
+            elif entry["category_id"] not in categories:
+                detail = (
+                    f"{label} has the category {entry['category_id']!r}, which is not among the "
+                    f"{len(categories)} in `categories`"
+                )
+                self.found("coco_unknown", detail)
+            elif entry.get("iscrowd"):
+                self.found("coco_crowd", label)
+            elif not _is_box(entry.get("bbox")):
+                detail = f"{label} has {_given(entry, 'bbox')}; expected [x, y, width, height]"
+                self.found("coco_box", detail)
+            else:
+                usable.append({**entry, "label": label})
+        return usable
+
+    def _groups(
+        self, groups: object, annotations: Sequence[_Entry]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Return the file's groups, or one group of all attributes in use."""
+        if groups is None:
+            used = {name for entry in annotations for name in _attributes(entry)}
+            return {"attribute": tuple(sorted(used))} if used else {}
+        if not isinstance(groups, dict) or not all(map(_is_group, groups.values())):
+            self.found("coco_groups", shorten(groups))
+            return {}
+        counts = Counter(name for group in groups.values() for name in group)
+        for name in (name for name, count in counts.items() if count > 1):
+            self.found("coco_groups", f"the attribute {name!r} is named twice")
+        return {group: tuple(names) for group, names in groups.items()}
+
+    def _places(self, names: Names, categories: Mapping[object, str], *, known: bool) -> _Places:
+        """Find the names of the file among those that decide the ids."""
+        ids = {name: number for number, name in enumerate(names.object_names)}
+        if known:
+            for name in categories.values():
+                if name not in ids:
+                    self.found("coco_unknown_category", repr(name))
+            if categories and not ids.keys() & set(categories.values()):
+                few = ", ".join(map(repr, names.object_names[:5]))
+                self.found("coco_none_known", f"{self.path} has none of {few}, ...")
+        pairs = [
+            (name, group)
+            for group, listed in enumerate(names.attribute_groups.values())
+            for name in listed
+        ]
+        return _Places(
+            {key: ids[name] for key, name in categories.items() if name in ids},
+            {name: (number, group) for number, (name, group) in enumerate(pairs)},
+            len(names.attribute_groups),
+        )
+
+    def _record(
+        self, image: _Entry, entries: Sequence[_Entry], places: _Places, *, known: bool
     ) -> DetectionRecord:
         """Join the annotations of one image."""
         size = (int(image["height"]), int(image["width"]))
-        boxes = box_arithmetic.from_xywh([entry["bbox"] for entry in annotations])
-        for box, entry in zip(boxes, annotations, strict=True):
-            self._check_box(box, entry, size)
-        attribute_ids = np.full((len(annotations), self.num_groups), -1, dtype=np.int64)
-        for row, entry in zip(attribute_ids, annotations, strict=True):
-            for name in entry.get("attributes", ()):
-                attribute, group = self._place(name, entry)
+        boxes = box_arithmetic.from_xywh([entry["bbox"] for entry in entries])
+        clipped = np.asarray(box_arithmetic.clip(boxes, size), dtype=np.float32)
+        keep = self._usable_boxes(boxes, clipped, entries, size)
+        attribute_ids = np.full((len(entries), places.num_groups), -1, dtype=np.int64)
+        for row, entry in zip(attribute_ids, entries, strict=True):
+            self._place_attributes(row, entry, places, known=known)
+        object_ids = [places.object_ids[entry["category_id"]] for entry in entries]
+        return DetectionRecord(
+            image_id=image["file_name"],
+            image_path=child_path(self.image_folder, image["file_name"]),
+            image_size=size,
+            boxes=clipped[keep],
+            object_ids=np.array(object_ids, dtype=np.int64)[keep],
+            attribute_ids=attribute_ids[keep],
+            visible=np.array([entry.get("visible", 1.0) for entry in entries], np.float32)[keep],
+        )
+
+    def _usable_boxes(
+        self,
+        boxes: FloatArray,
+        clipped: FloatArray,
+        entries: Sequence[_Entry],
+        size: tuple[int, int],
+    ) -> IntArray:
+        """Return the numbers of the boxes that lie in their image and have an area."""
+        height, width = size
+        limits = np.array([width, height, width, height], dtype=np.float32) + BORDER
+        inside = np.all((boxes >= -BORDER) & (boxes <= limits), axis=1)
+        flat = np.asarray(box_arithmetic.area(clipped) <= 0)
+        for number in np.flatnonzero(~inside | flat).tolist():
+            entry = entries[number]
+            detail = f"{entry['label']} has the bbox {entry['bbox']}"
+            if not inside[number] or min(entry["bbox"][2:]) < 0:
+                detail += (
+                    "; expected [x, y, width, height] with an area inside its image of "
+                    f"{width} x {height} pixels"
+                )
+                self.found("coco_box", detail)
+            else:
+                self.found("coco_flat", detail)
+        return np.flatnonzero(inside & ~flat)
+
+    def _place_attributes(
+        self, row: IntArray, entry: _Entry, places: _Places, *, known: bool
+    ) -> None:
+        """Write the attribute ids of one object."""
+        for name in _attributes(entry):
+            if name in places.attributes:
+                attribute, group = places.attributes[name]
                 if row[group] == -1:  # in a single group of many, the first named attribute counts
                     row[group] = attribute
-        return DetectionRecord(
-            image_id=str(image["file_name"]),
-            image_path=self.image_folder / str(image["file_name"]),
-            image_size=size,
-            boxes=np.asarray(box_arithmetic.clip(boxes, size), dtype=np.float32),
-            object_ids=np.array([self._object_id(entry) for entry in annotations], dtype=np.int64),
-            attribute_ids=attribute_ids,
-            visible=np.array([entry.get("visible", 1.0) for entry in annotations], np.float32),
-        )
-
-    def _check_box(self, box: FloatArray, entry: Mapping[str, Any], size: tuple[int, int]) -> None:
-        height, width = size
-        inside = (
-            bool((box >= -BORDER).all())
-            and bool(box[2] <= width + BORDER)
-            and bool(box[3] <= height + BORDER)
-        )
-        if not inside or not box_arithmetic.area(box_arithmetic.clip(box, size)) > 0:
-            raise ValueError(
-                f"{self.path}: annotation {entry['id']} has the bbox {entry['bbox']}; expected "
-                f"[x, y, width, height] with an area inside its image of {width} x {height} "
-                "pixels: clip or drop it."
-            )
-
-    def _object_id(self, entry: Mapping[str, Any]) -> int:
-        if entry["category_id"] not in self.object_ids:
-            raise ValueError(
-                f"{self.path}: annotation {entry['id']} has the category {entry['category_id']}, "
-                f"which is not among the {len(self.object_ids)} in `categories`: add it there."
-            )
-        return self.object_ids[entry["category_id"]]
-
-    def _place(self, name: str, entry: Mapping[str, Any]) -> tuple[int, int]:
-        if name not in self.attribute_places:
-            raise ValueError(
-                f"{self.path}: annotation {entry['id']} has the attribute {name!r}, which is in "
-                f"none of the `attribute_groups`, that know {sorted(self.attribute_places)}: "
-                "add it to one."
-            )
-        return self.attribute_places[name]
+            elif known:
+                self.found("coco_unknown_attribute", repr(name), about=name)
+            else:
+                detail = (
+                    f"{entry['label']} has the attribute {name!r}, which is in none of the "
+                    "`attribute_groups`"
+                )
+                self.found("coco_unknown", detail)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_lists(path: Path) -> _Entry:
     """Read the file and check that its three lists are there."""
     if not path.is_file():
         raise FileNotFoundError(
             f"Got the annotations {str(path)!r}, which is no file; expected JSON in COCO's "
             "detection format: check the path in the recipe's [data] table."
         )
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); export it again.") from error
+    content = read_json(path, remedy="export it again")
     for name in ("images", "categories", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise ValueError(
                 f"{path} has no list `{name}`; expected COCO's detection format with the lists "
                 "images, categories and annotations."
             )
+    assert isinstance(content, dict)
     return content
 
 
-def _attribute_groups(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the file's groups, or one group of all attributes in use."""
-    groups = content.get("attribute_groups")
-    if groups is None:
-        used = {name for entry in content["annotations"] for name in entry.get("attributes", ())}
-        return {"attribute": tuple(sorted(used))} if used else {}
-    if not isinstance(groups, dict) or not all(groups.values()):
-        raise ValueError(
-            f"{path}: `attribute_groups` is {groups!r}; expected a name and a list of attributes "
-            'for each group, such as {"color": ["red", "blue"]}.'
+def _labeled(kind: str, entries: Sequence[object]) -> Iterator[tuple[object, str]]:
+    """Yield entries with what they are called in messages: by id, or else by position from 1."""
+    for number, entry in enumerate(entries, start=1):
+        key = entry.get("id") if isinstance(entry, dict) else None
+        yield entry, f"{kind} {key!r}" if _is_id(key) else f"{kind} number {number} of the list"
+
+
+def _annotation_problem(entry: _Entry) -> str | None:
+    """Return what is wrong with an annotation, its box apart."""
+    for key in ("image_id", "category_id"):
+        if not _is_id(entry.get(key)):
+            return f"{_given(entry, key)}; expected an id"
+    visible = entry.get("visible", 1.0)
+    if not _is_number(visible) or not 0 <= visible <= 1:
+        return f"{_given(entry, 'visible')}; expected a share in [0, 1]"
+    attributes = entry.get("attributes")
+    if isinstance(attributes, list):
+        names = all(isinstance(name, str) for name in attributes)
+    else:
+        names = attributes is None or isinstance(attributes, dict)
+    return None if names else f"{_given(entry, 'attributes')}; expected a list of names"
+
+
+def _attributes(entry: _Entry) -> list[str]:
+    """Return the names of an annotation's attributes; flags and numbers of tools are none."""
+    attributes = entry.get("attributes") or []
+    values = attributes.values() if isinstance(attributes, dict) else attributes
+    return [value for value in values if isinstance(value, str)]
+
+
+def _given(entry: _Entry, key: str) -> str:
+    return f"the {key} {shorten(entry[key])}" if key in entry else f"no {key}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_number(value) and 1 <= value <= _MAX_SIDE and value == int(value)
+
+
+def _is_box(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(_is_number(number) and abs(number) <= _MAX_SIDE for number in value)
+    )
+
+
+def _is_group(names: object) -> bool:
+    return isinstance(names, list) and bool(names) and all(isinstance(n, str) for n in names)
+
+
+def _check_image(record: DetectionRecord, findings: Findings) -> None:
+    """Find out from its header whether an image is the one that was annotated."""
+    if not record.image_path.is_file():
+        findings.add("coco_missing_image", Case("", 0, str(record.image_path)))
+        return
+    try:
+        size = image_size(record.image_path)
+    except ValueError as error:
+        findings.add("coco_broken_image", Case("", 0, f"{record.image_path}, which is {error}"))
+        return
+    if size != record.image_size:
+        detail = (
+            f"{record.image_path} has {size} pixels (height, width), the file says "
+            f"{record.image_size}"
         )
-    return {str(group): tuple(names) for group, names in groups.items()}
+        findings.add("coco_size", Case("", 0, detail))
 
 
-def _attribute_places(
-    groups: Mapping[str, tuple[str, ...]], path: Path
-) -> dict[str, tuple[int, int]]:
-    """Return the id and the group's position of each attribute."""
-    places: dict[str, tuple[int, int]] = {}
-    for group, (label, names) in enumerate(groups.items()):
-        for name in names:
-            if name in places:
-                raise ValueError(
-                    f"{path}: the attribute {name!r} is named twice, the second time in the group "
-                    f"{label!r}; expected each once: rename one."
-                )
-            places[name] = (len(places), group)
-    return places
+def _stop(path: Path, findings: Findings) -> None:
+    """Raise if something keeps the file from being used."""
+    found = findings.report({}, {}).findings
+    stops = [finding for finding in found if finding.severity == "stop"]
+    if stops:
+        missing = all(finding.kind == "coco_missing_image" for finding in stops)
+        error = FileNotFoundError if missing else ValueError
+        raise error(f"{path} cannot be used: {'; '.join(map(_describe, stops))}")
 
 
-def _check_files(records: tuple[DetectionRecord, ...], path: Path) -> None:
-    missing = [record.image_path for record in records if not record.image_path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{path} names {len(missing)} images that are no files, the first of them "
-            f"{str(missing[0])!r}; expected all below one folder: check the image folder."
-        )
+def _conclude(path: Path, findings: Findings) -> None:
+    """Raise if something keeps the file from being used; else log what is left out."""
+    _stop(path, findings)
+    for finding in findings.report({}, {}).findings:
+        level = logging.WARNING if finding.severity == "warn" else logging.INFO
+        LOGGER.log(level, "%s: %s", path, _describe(finding))
+
+
+def _describe(finding: Finding) -> str:
+    """Return a finding with its first cases."""
+    cases = ", ".join(str(case) for case in finding.cases[:3])
+    more = ", ..." if finding.count > 3 else ""
+    return f"{finding} ({cases}{more})"

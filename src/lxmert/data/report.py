@@ -30,6 +30,7 @@ class Kind(NamedTuple):
 
 
 _LEFT_OUT = "left out: correct the lines"
+_EXPORT = "correct them, or export the file again"
 
 KINDS = {
     # whole files
@@ -86,6 +87,41 @@ KINDS = {
         "warn", "images of other splits that are copies", "scores will be too good: remove them"
     ),
     "box_outside": Kind("warn", "boxes that leave their image", "are they in pixels of the file?"),
+    # annotations in COCO's format
+    "coco_image": Kind("stop", "images without a usable id, file name or size", _EXPORT),
+    "coco_category": Kind("stop", "categories without a usable id or name", _EXPORT),
+    "coco_annotation": Kind("stop", "annotations that cannot be used", _EXPORT),
+    "coco_box": Kind("stop", "boxes that are unusable or leave their image", "clip or drop them"),
+    "coco_twice": Kind("stop", "entries that are there more than once", "keep one of them"),
+    "coco_unknown": Kind(
+        "stop",
+        "annotations of images, categories or attributes that are not in the file",
+        "add those or drop the annotations",
+    ),
+    "coco_groups": Kind(
+        "stop",
+        "unusable attribute groups",
+        'expected lists of different names, such as {"color": ["red", "blue"]}',
+    ),
+    "coco_no_object": Kind("stop", "files without a usable box", "there is nothing to learn from"),
+    "coco_none_known": Kind(
+        "stop", "files without a category of the model", "name a file of its categories"
+    ),
+    "coco_missing_image": Kind("stop", "images that are no files", "check the image folder"),
+    "coco_broken_image": Kind("stop", "images that cannot be read", "drop or correct them"),
+    "coco_size": Kind(
+        "stop",
+        "images of another size, once upright, than the file says",
+        "their boxes would be wrong: correct 'height' and 'width', or the images",
+    ),
+    "coco_unknown_category": Kind(
+        "warn", "categories that the model does not know", "left out of all scores"
+    ),
+    "coco_unknown_attribute": Kind(
+        "warn", "attributes that the model does not know", "left out of all scores"
+    ),
+    "coco_flat": Kind("warn", "boxes without an area", "left out"),
+    "coco_crowd": Kind("note", "crowd annotations, which box no single object", "left out"),
     # harmless
     "byte_order_mark": Kind("note", "byte-order marks", "passed over"),
     "windows_line_end": Kind("note", "Windows line ends", "passed over"),

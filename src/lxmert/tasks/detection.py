@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert import boxes as box_arithmetic
-from lxmert.data.coco import DetectionRecord, DetectionSplit, read_coco
+from lxmert.data.coco import DetectionRecord, DetectionSplit, Names, read_coco
 from lxmert.images import Pixels
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import LOSSES, Detections, Detector
@@ -46,7 +46,8 @@ class DetectionData:
 
     Attributes:
         train: COCO-format JSON file of the training images.
-        valid: the same for the images that the detector is scored on.
+        valid: the same for the images that the detector is scored on; its categories and attributes
+            are matched by name.
         images: folder that the file names in both are relative to; absent: the folder `images`
             beside each file.
         desaturate: share of the training images whose colors are faded, each by a random amount, so that
@@ -66,9 +67,10 @@ class DetectionData:
                 f"data.desaturate is {self.desaturate}; expected a share in [0, 1]: try 0.5"
             )
 
-    def read(self, path: Path) -> DetectionSplit:
-        """Read one of the two files."""
-        return read_coco(path, image_folder=self.images or path.parent / "images")
+    def read(self, path: Path, known: Names | None = None) -> DetectionSplit:
+        """Read one of the two files; `known` as for `read_coco`."""
+        folder = self.images or path.parent / "images"
+        return read_coco(path, image_folder=folder, known=known)
 
 
 _DEFAULTS = DetectorConfig(object_names=("object",))
@@ -134,8 +136,8 @@ class DetectionTask:
         data = settings.data
         self.seed = seed
         self.train = data.read(data.train)
-        self.valid = data.read(data.valid)
-        _check_same_names(self.train, self.valid, data)
+        names = Names(self.train.object_names, self.train.attribute_groups)
+        self.valid = data.read(data.valid, names)
         groups = list(self.train.attribute_groups)
         if data.color_group is not None and data.color_group not in groups:
             raise ValueError(
@@ -152,8 +154,8 @@ class DetectionTask:
         self.detector = Detector(self.config)
         self.detector.to(memory_format=torch.channels_last)
         self.model = self.detector
-        names = LOSSES if self.config.attribute_groups else LOSSES[:-1]
-        self.loss_weights = dict.fromkeys(names, 1.0)
+        losses = LOSSES if self.config.attribute_groups else LOSSES[:-1]
+        self.loss_weights = dict.fromkeys(losses, 1.0)
 
     def __len__(self) -> int:
         return len(self.train.records)
@@ -377,12 +379,3 @@ def _load(record: DetectionRecord) -> Pixels:
             "`height` and `width` or the image."
         )
     return pixels
-
-
-def _check_same_names(train: DetectionSplit, valid: DetectionSplit, data: DetectionData) -> None:
-    for name in ("object_names", "attribute_groups"):
-        if getattr(train, name) != getattr(valid, name):
-            raise ValueError(
-                f"{data.valid} has other {name} than {data.train}; expected the same in the same "
-                "order: write the same `categories` and `attribute_groups` in both files."
-            )

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from lxmert.data.coco import read_coco
+from lxmert.data.coco import Names, read_coco
 from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
 from lxmert.data.readers import read_questions
@@ -140,9 +140,14 @@ def evaluate_statements(
 
 
 def evaluate_detector(extractor: Path, data: Path, images: Path) -> dict[str, float]:
-    """Score a detector on boxes in COCO's format; `score_detector` says what the scores are."""
+    """Score a detector on boxes in COCO's format; `score_detector` says what the scores are.
+
+    Categories and attributes are matched by name; those that the detector does not know are logged
+    and left out.
+    """
     detector = DetectorExtractor.from_pretrained(extractor).detector
-    records = read_coco(data, image_folder=images).records
+    known = Names(detector.config.object_names, detector.config.attribute_groups)
+    records = read_coco(data, image_folder=images, known=known).records
     return score_detector(detector, records, device="cpu", by_class=True)
 
 
