@@ -81,6 +81,8 @@ def read_torch(path: Path, *, device: Place = "cpu") -> object:
         ValueError: if it is damaged, holds anything that is neither tensor, number nor text, which
             would need code to be run, or claims more memory than the file has bytes.
     """
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty, so no file of weights: copy it again")
     try:
         zipped = is_zipfile(path)
         _check_container(path, zipped=zipped)

@@ -169,7 +169,7 @@ def load_initial(
         state = {f"lxmert.{name.removeprefix('lxmert.')}": value for name, value in state.items()}
     elif kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
-    state = {name: value.float() for name, value in state.items()}
+    state = {n: value.float() if value.is_floating_point() else value for n, value in state.items()}
     allow = (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()), *allow)
     model = fill_model(source, kind, config, state, unknown=unknown, allow=allow)
     own, tied = model.state_dict(), model.all_tied_weights_keys

@@ -116,8 +116,8 @@ def without_weight_bars() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of a library on one line."""
-    return " ".join(str(error).split())
+    """Return the message of a library on one line; of a check of a setting, what it found."""
+    return " ".join(str(error.__cause__ or error).split())
 
 
 def _check_types(folder: Path) -> None:
