@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils.logging import is_progress_bar_enabled, set_tqdm_hook
 
 from lxmert import LxmertConfig
-from lxmert.model.loading import load_folder, load_original, load_start
+from lxmert.model.loading import load_folder, load_initial, load_original
 from lxmert.model.original import to_original
 from lxmert.model.pretrained import read_config
 
@@ -41,7 +41,7 @@ def test_weights_of_another_type_are_refused(kind, folder):
     """Bug: integers and truth values were cast, of complex numbers one half was left out."""
     change_weights(folder, lambda state: state | {NAME: state[NAME].to(kind)})
     message = f"model cannot be used.*1 of a type that no weights have: {NAME} "
-    for load in (QA.from_pretrained, load_folder, lambda path: load_start(path, "answering")):
+    for load in (QA.from_pretrained, load_folder, lambda path: load_initial(path, "answering")):
         with pytest.raises(ValueError, match=message):
             load(folder)
 
