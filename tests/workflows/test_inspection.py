@@ -76,13 +76,13 @@ def test_the_published_bin_counts_its_shared_weight_once(tmp_path):
     assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
 
 
-def test_a_misfit_is_a_note(tmp_path):
+def test_a_misfit_is_a_problem(tmp_path):
     tiny.build("LxmertForQuestionAnswering").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"x_layers": 4}))
-    notes = [note for note in inspect(tmp_path).notes if "does not fill" in note]
-    assert len(notes) == 1
-    assert "tensors 42 missing: lxmert.encoder.x_layers.3.lang_inter.dense.bias, " in notes[0]
+    (problem,) = inspect(tmp_path).problems
+    assert "does not fill" in problem
+    assert "tensors 42 missing: lxmert.encoder.x_layers.3.lang_inter.dense.bias, " in problem
 
 
 def test_the_bundled_model_is_described_with_its_extractor(tmp_path):
@@ -104,7 +104,7 @@ def test_the_bundled_model_is_described_with_its_extractor(tmp_path):
     (other / "preprocessor_config.json").write_text(
         json.dumps(prepared | {"fingerprint": "8" * 16})
     )
-    assert f"expects {'8' * 16}" in inspect(other).notes[0]
+    assert f"expects {'8' * 16}" in inspect(other).problems[0]
     shutil.rmtree(other / "extractor")
     assert inspect(other).facts["extractor"] == f"{'8' * 16}, not in this folder"
 
@@ -146,7 +146,15 @@ def test_a_region_store_is_described(tmp_path):
 
 def test_a_report_is_json(tmp_path):
     values = json.loads(json.dumps(inspect(DEFAULT).to_dict()))
-    assert values.keys() == {"path", "kind", "facts", "parameters", "notes", "num_parameters"}
+    assert values.keys() == {
+        "path",
+        "kind",
+        "facts",
+        "parameters",
+        "notes",
+        "problems",
+        "num_parameters",
+    }
     assert values["num_parameters"] == sum(values["parameters"].values()) > 2_000_000
 
 

@@ -20,6 +20,7 @@ from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.preprocess import load_image
+from lxmert.workflows import inspection, verification
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
 from lxmert.workflows.verification import (
     Agreement,
@@ -97,6 +98,32 @@ def test_models_and_detectors_are_verified(tmp_path):
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"x_layers": 8}))
     assert "does not fill" in verify(other).problems[0]
+
+
+@pytest.mark.parametrize("wording", ["other words", "does not fill", "but the model expects"])
+def test_rewording_a_finding_does_not_change_the_exit_code(wording, tmp_path, monkeypatch):
+    """Bug: `verify` searched notes for words, so that another wording passed broken weights."""
+
+    def misfit(*_: object, **__: object) -> None:
+        raise ValueError(wording)
+
+    default = ROOT / "src/lxmert/default"
+    monkeypatch.setattr(inspection, "answers_of", lambda _: None)
+    monkeypatch.setattr(inspection, "check_fit", misfit)
+    assert verify(default).problems == (wording,)
+    sound = replace(inspection.inspect(default), problems=(), notes=(wording,))
+    monkeypatch.setattr(verification, "inspect", lambda _: sound)
+    assert verify(default).problems == ()
+
+
+def test_another_extractor_beside_a_model_is_a_problem(tmp_path):
+    path = tmp_path / "model"
+    shutil.copytree(ROOT / "src/lxmert/default", path)
+    prepared = json.loads((path / "preprocessor_config.json").read_text())
+    changed = json.dumps(prepared | {"fingerprint": "8" * 16})
+    (path / "preprocessor_config.json").write_text(changed)
+    (problem,) = verify(path).problems
+    assert "8" * 16 in problem
 
 
 def test_a_published_detector_of_another_size_is_refused_with_what_is_wrong(tmp_path):

@@ -119,5 +119,6 @@ def info(
         print(to_json(report.to_dict()))
         return
     show_report(f"{report.path}: {report.kind}", report.facts, report.parameters)
-    for note in report.notes:
-        print(f"\nnote: {note}")
+    for label, findings in (("problem", report.problems), ("note", report.notes)):
+        for finding in findings:
+            print(f"\n{label}: {finding}")

@@ -60,7 +60,8 @@ class Report:
         kind: what it is; a row of `INSPECTORS`.
         facts: what is to be said of it, by name, the important first.
         parameters: how many numbers its weights are, by group; shared ones are counted once.
-        notes: what is wrong with it or lacks.
+        notes: what lacks or should be known.
+        problems: what is wrong with it, for which `verify` fails.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Report:
     facts: dict[str, object]
     parameters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON values, with `num_parameters`, the sum, beside them."""
@@ -172,8 +174,9 @@ def _inspect_original(path: Path) -> Report:
     facts["attention heads"] = f"{width // HEAD_WIDTH}, by the width; the file does not tell"
     if width % HEAD_WIDTH:
         facts["attention heads"] = "unknown: convert it with --heads N"
-    notes += _find_misfit(path, original.kind, original.config, original.state, original.unknown)
-    return Report(str(path), ORIGINAL, facts, _count(original.config, original.state), notes)
+    problems = _find_misfit(path, original.kind, original.config, original.state, original.unknown)
+    counts = _count(original.config, original.state)
+    return Report(str(path), ORIGINAL, facts, counts, notes, problems)
 
 
 def _inspect_model(folder: Path) -> Report:
@@ -183,11 +186,11 @@ def _inspect_model(folder: Path) -> Report:
     facts, notes = _describe_model(kind, config, state)
     if kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
-    notes += _find_misfit(folder, kind, config, state, ())
-    extractor, extractor_notes = _describe_extractor(folder)
+    extractor, differs = _describe_extractor(folder)
+    problems = _find_misfit(folder, kind, config, state, ()) + differs
     facts["extractor"] = extractor
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Report(str(folder), MODEL, facts, _count(config, state), notes + extractor_notes)
+    return Report(str(folder), MODEL, facts, _count(config, state), notes, problems)
 
 
 def _inspect_detector(folder: Path) -> Report:
@@ -325,7 +328,7 @@ def _find_misfit(
     state: Mapping[str, Tensor],
     unknown: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Return what keeps weights from filling their model, as a note."""
+    """Return what keeps weights from filling their model."""
     empty = outline(kind, config)
     tied = empty.all_tied_weights_keys
     try:
@@ -345,8 +348,11 @@ def _describe_extractor(folder: Path) -> tuple[str, tuple[str, ...]]:
     found = load_extractor(folder / EXTRACTOR_FOLDER).fingerprint
     if found == expected:
         return f"{expected}, in {EXTRACTOR_FOLDER}", ()
-    note = f"{folder / EXTRACTOR_FOLDER} holds the eyes {found}, but the model expects {expected}"
-    return expected, (note,)
+    problem = (
+        f"{folder / EXTRACTOR_FOLDER} holds the region extractor {found}, but the model expects "
+        f"{expected}: put the expected one there"
+    )
+    return expected, (problem,)
 
 
 def _describe_tokenizer(folder: Path) -> str:

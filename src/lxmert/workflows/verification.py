@@ -25,7 +25,6 @@ from lxmert.workflows.inspection import (
     ORIGINAL,
     PUBLISHED,
     STORE,
-    Report,
     inspect,
     recognise,
 )
@@ -99,17 +98,11 @@ def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -
     if recognise(path) == STORE:
         return _verify_store(path, progress)
     report = inspect(path)
-    problems = _misfits(report) + _faults_of(path, report.kind)
+    problems = report.problems + _faults_of(path, report.kind)
     facts = report.facts | {"parameters": sum(report.parameters.values())}
     if report.kind == PUBLISHED and not problems:
         facts |= {"all tensors": "accounted for", "notes": " ".join(report.notes)}
     return Verdict(report.path, report.kind, facts, problems)
-
-
-def _misfits(report: Report) -> tuple[str, ...]:
-    """Return the notes that say that something is wrong, not only that something lacks."""
-    marks = ("does not fill", "but the model expects")
-    return tuple(note for note in report.notes if any(mark in note for mark in marks))
 
 
 def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
