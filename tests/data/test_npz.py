@@ -85,6 +85,8 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
         ({"image_w": 0}, "its width is 0"),
         ({"image_w": 70}, "boxes has box 1 at .* within the image of 70 x 60 pixels"),
         ({"x": np.where(FEATURES == 1, np.nan, FEATURES)}, "no finite number"),
+        ({"bbox": BOXES / 80}, "boxes seems to be normalized: .* multiply x by the width"),
+        ({"bbox": np.float64([[0, 0, 1, 1]] * 2)}, "boxes seems to be normalized"),
         ({"x": None}, r'it has no x or features, only \["bbox", "image_h"'),
     ],
 )
@@ -106,6 +108,37 @@ def test_a_file_with_a_fault_is_reported_and_the_others_are_kept(
     ((image_id, reason),) = [(f.image_id, f.reason) for f in store.failures]
     assert image_id == "b"
     assert re.search(problem, reason)
+
+
+@pytest.mark.parametrize("kind", ["too large", "link to nothing", "folder", "locked"])
+def test_one_odd_file_does_not_end_an_import(tmp_path: Path, kind: str) -> None:
+    """Bug: a feature too large for float16, or a link to nothing, ended the import of all."""
+    for name in "abc":
+        save(tmp_path / "files" / f"{name}.npz")
+    path = tmp_path / "files" / "b.npz"
+    if kind == "too large":
+        save(path, x=FEATURES + 70000)
+    else:
+        path.unlink()
+    if kind == "link to nothing":
+        path.symlink_to(tmp_path / "nowhere")
+    if kind in ("folder", "locked"):
+        path.mkdir(mode=0o700 if kind == "folder" else 0)
+    store = import_npz(
+        tmp_path / "files", tmp_path / "s", fingerprint="x", dtype="float16", feature_dim=5
+    )
+    assert store.image_ids == ["a", "c"]
+    assert [failure.image_id for failure in store.failures] == ["b"]
+    assert "b" in store.failures[0].reason
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/secret", "a/../../secret", "a\0"])
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    """Bug: an image id with `..` or an absolute path read files outside of the folder."""
+    save(tmp_path / "secret.npz")
+    (tmp_path / "files").mkdir()
+    with pytest.raises(ValueError, match="is no relative path inside"):
+        list(read_npz_folder(tmp_path / "files", feature_dim=5, names=[name]))
 
 
 def test_files_that_are_cut_short_are_reported(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import errno
 import sys
 import tracemalloc
 from collections.abc import Sequence
@@ -160,14 +161,124 @@ def test_of_several_attributes_the_most_confident_is_written(tmp_path: Path) -> 
     assert found.attribute_scores.tolist() == [[0.5], [0.75]]
 
 
-def test_ids_that_the_format_cannot_hold_are_refused(tmp_path: Path) -> None:
+def make_store(folder: Path, image_ids: Sequence[str]) -> RegionStore:
     regions = make_regions(np.random.default_rng(0), 2)
     header = StoreHeader("x", 3, "float32", "fp32", ("a",) * 7, ("b",) * 5)
-    store = RegionStore.write(tmp_path / "store", ["a\tb"], lambda i: [(i[0], regions)], header)
+    return RegionStore.write(folder, image_ids, lambda ids: [(i, regions) for i in ids], header)
+
+
+@pytest.mark.parametrize("image_id", ["a\tb", 'a"b', "a\nb", "a\rb", "a\0b", "a\udcffb"])
+def test_ids_that_the_format_cannot_hold_are_refused(tmp_path: Path, image_id: str) -> None:
+    """Bug: half of the file was written before such an id was met; surrogates were a traceback."""
+    store = make_store(tmp_path / "store", ["good", image_id])
     (tmp_path / "a.tsv").write_text("older")
-    with pytest.raises(ValueError, match=r"'a\\tb' has a tab, a quote or a line end"):
-        write_tsv(tmp_path / "a.tsv", store)
+    seen: list[int] = []
+    with pytest.raises(ValueError, match=r"the id of image .* which a TSV file cannot hold"):
+        write_tsv(tmp_path / "a.tsv", store, progress=lambda done, _: seen.append(done))
+    assert seen == []
     assert (tmp_path / "a.tsv").read_text() == "older"
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "a.tsv"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_the_older_file_stays_when_the_disk_is_full(tmp_path: Path, code: int) -> None:
+    """Bug: a full disk left half a file under a fixed name, and two writers shared that name."""
+    store = make_store(tmp_path / "store", ["a", "b"])
+    (tmp_path / "a.tsv").write_text("older")
+    (tmp_path / "a.tsv.part").write_text("of somebody else")
+
+    def fail(*_: int) -> None:
+        raise OSError(code, "cannot")
+
+    with pytest.raises(OSError, match=r"a\.tsv cannot be written: "):
+        write_tsv(tmp_path / "a.tsv", store, progress=fail)
+    assert (tmp_path / "a.tsv").read_text() == "older"
+    assert (tmp_path / "a.tsv.part").read_text() == "of somebody else"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\n\n", b"  \n", b" "])
+def test_blank_lines_are_no_images(tmp_path: Path, blank: bytes) -> None:
+    """Bug: a blank last line was counted as a damaged image."""
+    lines = [to_fields(name, make_regions(np.random.default_rng(0), 2)) for name in "ab"]
+    path = write_lines(tmp_path / "a.tsv", lines)
+    path.write_bytes(path.read_bytes() + blank)
+    assert [image_id for image_id, _ in read_tsv(path, expected=TINY)] == ["a", "b"]
+    path.write_bytes(blank)
+    with pytest.raises(ValueError, match="has no good line: is empty"):
+        import_tiny(path, tmp_path / "store")
+
+
+def to_six(fields: Sequence[str]) -> list[str]:
+    """Return the columns of bottom-up-attention for a line of ten."""
+    return [fields[index] for index in (0, 2, 1, 7, 8, 9)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 36])
+def test_the_six_columns_of_bottom_up_attention_are_read(tmp_path: Path, count: int) -> None:
+    """Bug: they were refused as a line of ten without its end."""
+    regions = make_regions(np.random.default_rng(0), count)
+    path = write_lines(tmp_path / "a.tsv", [to_six(to_fields("42", regions))])
+    ((image_id, found),) = read_tsv(path, expected=TINY)
+    assert (image_id, found.image_size) == ("42", (60, 80))
+    assert np.array_equal(found.boxes, regions.boxes)
+    assert np.array_equal(found.features, regions.features)
+    assert found.object_ids.tolist() == found.object_scores.tolist() == [0] * count
+    assert found.attribute_ids.shape == (count, 0)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "problem"),
+    [
+        (1, "50", "column boxes: it has box"),
+        (3, "3", "column boxes: it holds 32 bytes, expected 48"),
+        (4, "AAAA AAA=", "column boxes: it is no base64 text"),
+        (5, "", "column features: it holds 0 bytes"),
+        (2, "6e1", "or the 6 of bottom-up-attention"),
+    ],
+)
+def test_faults_in_six_columns_are_named(
+    tmp_path: Path, index: int, value: str, problem: str
+) -> None:
+    fields = to_six(changed("boxes", (2, 79)))
+    fields[index] = value
+    path = write_lines(tmp_path / "a.tsv", [fields])
+    with pytest.raises(ValueError, match=problem):
+        list(read_tsv(path, expected=TINY))
+
+
+NORMALIZED = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]], np.float32)
+
+
+@pytest.mark.parametrize("six", [False, True])
+@pytest.mark.parametrize("boxes", [NORMALIZED, NORMALIZED[::-1] / 2, NORMALIZED * 1.000005])
+def test_normalized_boxes_are_not_taken_as_pixels(
+    tmp_path: Path, boxes: np.ndarray, six: bool
+) -> None:
+    """Bug: boxes from 0 to 1 were read as regions of a single pixel, and nothing was said."""
+    regions = replace(make_regions(np.random.default_rng(0), 2), boxes=boxes)
+    fields = to_fields("a", regions)
+    path = write_lines(tmp_path / "a.tsv", [to_six(fields) if six else fields])
+    message = "column boxes: it seems to be normalized: .* 80 x 60 pixels; .* multiply x by the"
+    with pytest.raises(ValueError, match=message):
+        list(read_tsv(path, expected=TINY))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "size"),
+    [
+        ([[0, 0, 1, 1], [0, 0, 2, 2]], (60, 80)),
+        ([[0, 0, 1, 1], [0, 0, 0.5, 1]], (2, 2)),
+        ([[0, 0, 0, 0], [0, 0, 0, 0]], (60, 80)),
+    ],
+)
+def test_small_boxes_may_be_pixels(
+    tmp_path: Path, boxes: list[list[float]], size: tuple[int, int]
+) -> None:
+    regions = make_regions(np.random.default_rng(0), 2)
+    regions = replace(regions, boxes=np.array(boxes, np.float32), image_size=size)
+    path = write_lines(tmp_path / "a.tsv", [to_fields("a", regions)])
+    assert len(list(read_tsv(path, expected=TINY))) == 1
 
 
 # Faults
@@ -269,6 +380,20 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
     with pytest.raises(FileNotFoundError, match=r"no file .*b\.tsv"):
         import_tiny(tmp_path / "b.tsv", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_feature_too_large_for_half_precision_fails_alone(tmp_path: Path) -> None:
+    """Bug: one such image ended the whole import, and half of a store was left."""
+    generator = np.random.default_rng(1)
+    lines = [to_fields(name, make_regions(generator, 2)) for name in "ab"]
+    path = write_lines(tmp_path / "a.tsv", [lines[0], changed("features", (1, 70000)), lines[1]])
+    store = import_tsv(path, tmp_path / "store", feature_dim=3, dtype="float16")
+    assert store.image_ids == ["a", "b"]
+    (failure,) = store.failures
+    assert (
+        failure.reason
+        == "bad: features has the value 70000.0, too large for float16: store float32"
+    )
 
 
 # Long files

@@ -305,6 +305,48 @@ def test_a_folder_of_npz_files_becomes_a_store(tmp_path):
         convert(folder, tmp_path / "other", Choices(fingerprint="x", objects=tmp_path))
 
 
+@pytest.mark.parametrize("damage", ["cut", "flat", "no array"])
+def test_a_damaged_first_npz_file_does_not_spoil_the_others(tmp_path, damage):
+    """Bug: the width of all features was guessed when the first file did not tell it."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    features, boxes = np.ones((2, 7), np.float32), np.array([[1, 2, 3, 4], [2, 2, 5, 6]])
+    for name in "abc":
+        np.savez(folder / f"{name}.npz", x=features, bbox=boxes, image_h=9, image_w=8)
+    if damage == "cut":
+        (folder / "a.npz").write_bytes((folder / "a.npz").read_bytes()[:99])
+    else:
+        arrays = {"x": features[0], "bbox": boxes} if damage == "flat" else {"y": features}
+        np.savez(folder / "a.npz", image_h=9, image_w=8, **arrays)
+    converted = convert(folder, tmp_path / "store", Choices(fingerprint="theirs"))
+    assert [failure.image_id for failure in converted.failures] == ["a"]
+    assert RegionStore(tmp_path / "store").image_ids == ["b", "c"]
+
+
+@pytest.mark.parametrize("first", [b"\r\n", b"broken\tline\r\n", b"x\t5\t5\t\t\t\t\t0\t\t\r\n"])
+def test_the_width_is_that_of_the_first_line_that_tells_it(tmp_path, first):
+    """Bug: after a damaged first line all others were expected to be as wide as published ones."""
+    rows = write_rows(tmp_path / "rows.tsv")
+    rows.write_bytes(first + rows.read_bytes())
+    convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+    store = RegionStore(tmp_path / "store")
+    assert {"image0", "image1", "image2"} <= set(store.image_ids)
+
+
+def test_six_columns_become_a_store_without_names(tmp_path):
+    rows = write_rows(tmp_path / "rows.tsv")
+    lines = [line.split(b"\t") for line in rows.read_bytes().splitlines()]
+    six = [b"\t".join(line[index] for index in (0, 2, 1, 7, 8, 9)) for line in lines]
+    rows.write_bytes(b"\n".join(six))
+    assert inspect(rows).facts["region feature"] == 6
+    converted = convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+    assert converted.failures == []
+    assert "six columns of bottom-up-attention, without objects" in converted.notes[0]
+    store = RegionStore(tmp_path / "store")
+    assert store.header.object_names == ("unknown",)
+    assert store["image0"].image_size == (50, 60)
+
+
 def test_regions_cannot_become_weights(tmp_path):
     rows = write_rows(tmp_path / "rows.tsv")
     with pytest.raises(ValueError, match=r"which cannot become .*: it can become a folder"):

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import Extracted
-from lxmert.data.tsv import FEATURE_DIM, Progress, find_fault
-from lxmert.files import shorten
+from lxmert.data.tsv import FEATURE_DIM, Progress, find_fault, fit, nameless
+from lxmert.files import child_path, shorten
 from lxmert.schema import Failure, Regions
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -64,14 +64,14 @@ def read_npz_folder(
         names: image ids to read; absent: all.
 
     Raises:
-        FileNotFoundError: if there is no file, or none under one of the names.
+        FileNotFoundError: if there is no file.
+        ValueError: if a name leads out of the folder.
     """
     for name in find_npz(folder) if names is None else names:
+        path = child_path(Path(folder), f"{name}.npz")
         try:
-            with zipfile.ZipFile(Path(folder) / f"{name}.npz") as content:
+            with zipfile.ZipFile(path) as content:
                 regions = _to_regions(content, feature_dim)
-        except FileNotFoundError:
-            raise
         except _DAMAGE as error:
             yield Failure(name, f"{name}.npz: {error}")
         else:
@@ -126,7 +126,7 @@ def import_npz(
             done += 1
             if progress is not None:
                 progress(done, len(names))
-            yield item
+            yield fit(item, dtype)
 
     return RegionStore.write(folder, names, read, header)
 
@@ -156,10 +156,7 @@ def _to_regions(content: zipfile.ZipFile, feature_dim: int) -> Regions:
         boxes=boxes.astype(np.float32),
         features=features.astype(np.float32),
         image_size=(height, width),
-        object_ids=np.zeros(count, np.int64),
-        object_scores=np.zeros(count, np.float32),
-        attribute_ids=np.zeros((count, 0), np.int64),
-        attribute_scores=np.zeros((count, 0), np.float32),
+        **nameless(count),
     )
     name, problem = find_fault(regions, num_objects=1, num_attributes=0)
     if name:

@@ -2,6 +2,7 @@
 
 One line an image, no header, ten columns with a tab between them. Numbers are text; arrays are
 base64 of little-endian bytes: ids int64, the rest float32. Boxes are in pixels of the image.
+The six columns of bottom-up-attention are read too: it publishes no objects and no attributes.
 """
 
 import binascii
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER, StoreHeader
 from lxmert.data.store_writing import Extracted, StoreWriter
+from lxmert.files import atomic_path
 from lxmert.schema import Failure, Regions
 
 COLUMNS = (
@@ -30,6 +32,9 @@ COLUMNS = (
     "features",
 )
 
+SIX_COLUMNS = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
+"""Those of bottom-up-attention, by our names; it has the width before the height."""
+
 PUBLISHED_EXTRACTOR = "bottom-up-attention/caffe-36"
 """Fingerprint of the extractor behind the published files, whose weights no one can hash."""
 
@@ -41,6 +46,9 @@ TOLERANCE = 1e-5
 
 LONGEST_LINE = 64 << 20
 """Bytes of a line at most: about 6,000 regions. A file without line ends is no TSV file."""
+
+_TINY_IMAGE = 2
+"""Pixels of a side up to which boxes between 0 and 1 may be pixels."""
 
 Progress = Callable[[int, int], None]
 """Called with the amounts done and in all."""
@@ -107,6 +115,8 @@ def scan_tsv(
         with part.open("rb", buffering=1 << 20) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
                 position += len(line)
+                if is_blank(line):
+                    continue
                 place = f"{name}line {number}"
                 if len(line) == LONGEST_LINE:
                     raise ValueError(
@@ -132,12 +142,12 @@ def _read_line(
     """
     image_id = place
     try:
-        fields = _split(line)
-        image_id = _image_id(fields[0])
+        columns = _split(line)
+        image_id = _image_id(columns["img_id"])
         if image_id in lines:
             raise _ColumnError("img_id", f"is {image_id!r}, which {lines[image_id]} has already")
         lines[image_id] = place
-        return None if image_id in skip else (image_id, _to_regions(fields, expected))
+        return None if image_id in skip else (image_id, _to_regions(columns, expected))
     except _ColumnError as error:
         end = "" if line.endswith(b"\n") else "; the file ends within the line: cut off?"
         return Failure(image_id, f"{place}, {error}{end}")
@@ -199,19 +209,20 @@ def import_tsv(
     with StoreWriter(folder, header) as writer:
         first: Failure | None = None
         for position, item in scan_tsv(path, expected=expected, skip=frozenset(writer.done)):
+            item = fit(item, dtype)
             writer.add(item)
             first = first or (item if isinstance(item, Failure) else None)
             if progress is not None:
                 progress(position, size)
         if not writer.done:
             problem = first.reason if first else "is empty"
-            raise ValueError(f"{path} has no good line: {problem}: check that it is a TSV file")
+            raise ValueError(f"{path} has no good line: {problem}; a TSV file of regions is needed")
         writer.finish()
     return RegionStore(folder)
 
 
 def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None = None) -> None:
-    """Write a store as a TSV file, in the order of its rows, under a temporary name until whole.
+    """Write a store as a TSV file, in the order of its rows; it replaces `path` when it is whole.
 
     The format has one attribute for each region. Of several attribute groups the most confident is
     written; where there are none, attribute 0 with confidence 0. That an image had no region of
@@ -223,16 +234,17 @@ def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None
         progress: called with the numbers of images done and in all.
 
     Raises:
-        ValueError: if an image id has a tab, a quote or a line end, which the format cannot hold.
+        OSError: if the file cannot be written; one that was there is kept.
+        ValueError: if an image id has a tab, a quote or a line end, or is no text, which the format
+            cannot hold; nothing is written then.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb", buffering=1 << 20) as file:
+    for image_id in store.image_ids:
+        _check_id(image_id)
+    with atomic_path(Path(path)) as partial, partial.open("wb", buffering=1 << 20) as file:
         for done, image_id in enumerate(store.image_ids, start=1):
             file.write(_to_line(image_id, store[image_id]))
             if progress is not None:
                 progress(done, len(store))
-    partial.replace(path)
 
 
 def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tuple[str, str]:
@@ -252,6 +264,11 @@ def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tu
             f"has box {index} at {regions.boxes[index].tolist()}, expected x1 <= x2 and y1 <= y2 "
             f"within the image of {width} x {height} pixels"
         )
+    if _look_normalized(regions):
+        return "boxes", (
+            f"seems to be normalized: all boxes are between 0 and 1 in an image of {width} x "
+            f"{height} pixels; expected pixels: multiply x by the width and y by the height"
+        )
     for name, limit in (("object_ids", num_objects), ("attribute_ids", num_attributes)):
         ids = getattr(regions, name)
         if ids.size and not 0 <= ids.min() <= ids.max() < limit:
@@ -265,6 +282,38 @@ def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tu
         index = int((~np.isfinite(regions.features)).any(axis=1).argmax())
         return "features", f"has a value in row {index} that is no finite number"
     return "", ""
+
+
+def _look_normalized(regions: Regions) -> bool:
+    """Return whether boxes are shares of the image; boxes that are all 0 are the same in both."""
+    if max(regions.image_size) <= _TINY_IMAGE or not regions.boxes.size:
+        return False
+    return bool(0 < regions.boxes.max() <= 1 + TOLERANCE)
+
+
+def fit(item: Extracted, dtype: str) -> Extracted:
+    """Return regions as they are, or a `Failure` if a store of this dtype cannot hold them."""
+    if isinstance(item, Failure):
+        return item
+    image_id, regions = item
+    largest = np.abs(regions.features).max(initial=0)
+    if largest <= np.finfo(dtype).max:
+        return item
+    return Failure(
+        image_id,
+        f"{image_id}: features has the value {largest}, too large for {dtype}: store float32",
+    )
+
+
+def is_blank(line: bytes) -> bool:
+    """Return whether a line is empty, as editors and `echo` leave them at the end of a file."""
+    return not line.strip(b" \r\n")
+
+
+def to_columns(fields: Sequence[bytes]) -> dict[str, bytes]:
+    """Return the fields of a line by their names; those of a line with a fault as far as it goes."""
+    six = len(fields) == len(SIX_COLUMNS) and all(field.isdigit() for field in fields[1:4])
+    return dict(zip(SIX_COLUMNS if six else COLUMNS, fields, strict=False))
 
 
 _COLUMN_OF = {
@@ -284,14 +333,17 @@ class _ColumnError(ValueError):
         super().__init__(f"column {column}: it {problem}")
 
 
-def _split(line: bytes) -> list[bytes]:
+def _split(line: bytes) -> dict[str, bytes]:
     fields = line.rstrip(b"\r\n").split(b"\t")
-    if len(fields) != len(COLUMNS):
+    columns = to_columns(fields)
+    if len(fields) != len(columns) or tuple(columns) not in (COLUMNS, SIX_COLUMNS):
         last = COLUMNS[min(len(fields), len(COLUMNS)) - 1]
         raise _ColumnError(
-            last, f"is number {len(fields)} of the line, expected {len(COLUMNS)} in all"
+            last,
+            f"is number {len(fields)} of the line, expected {len(COLUMNS)} in all, or the "
+            f"{len(SIX_COLUMNS)} of bottom-up-attention",
         )
-    return fields
+    return columns
 
 
 def _image_id(field: bytes) -> str:
@@ -304,18 +356,14 @@ def _image_id(field: bytes) -> str:
     return image_id
 
 
-def _to_regions(fields: Sequence[bytes], expected: TsvFormat) -> Regions:
-    columns = dict(zip(COLUMNS, fields, strict=True))
+def _to_regions(columns: dict[str, bytes], expected: TsvFormat) -> Regions:
     height, width = _number(columns, "img_h", least=1), _number(columns, "img_w", least=1)
     count = _number(columns, "num_boxes", least=0)
     regions = Regions(
         boxes=_array(columns, "boxes", np.float32, (count, 4)),
         features=_array(columns, "features", np.float32, (count, expected.feature_dim)),
         image_size=(height, width),
-        object_ids=_array(columns, "objects_id", np.int64, (count,)),
-        object_scores=_array(columns, "objects_conf", np.float32, (count,)),
-        attribute_ids=_array(columns, "attrs_id", np.int64, (count, 1)),
-        attribute_scores=_array(columns, "attrs_conf", np.float32, (count, 1)),
+        **(_read_names(columns, count) if "objects_id" in columns else nameless(count)),
     )
     name, problem = find_fault(
         regions, num_objects=expected.num_objects, num_attributes=expected.num_attributes
@@ -323,6 +371,25 @@ def _to_regions(fields: Sequence[bytes], expected: TsvFormat) -> Regions:
     if name:
         raise _ColumnError(_COLUMN_OF[name], problem)
     return regions
+
+
+def _read_names(columns: dict[str, bytes], count: int) -> dict[str, Any]:
+    return {
+        "object_ids": _array(columns, "objects_id", np.int64, (count,)),
+        "object_scores": _array(columns, "objects_conf", np.float32, (count,)),
+        "attribute_ids": _array(columns, "attrs_id", np.int64, (count, 1)),
+        "attribute_scores": _array(columns, "attrs_conf", np.float32, (count, 1)),
+    }
+
+
+def nameless(count: int) -> dict[str, Any]:
+    """Return objects of class 0 with confidence 0, without attributes, for regions without names."""
+    return {
+        "object_ids": np.zeros(count, np.int64),
+        "object_scores": np.zeros(count, np.float32),
+        "attribute_ids": np.zeros((count, 0), np.int64),
+        "attribute_scores": np.zeros((count, 0), np.float32),
+    }
 
 
 def _number(columns: dict[str, bytes], name: str, *, least: int) -> int:
@@ -349,12 +416,17 @@ def _array(
     return np.frombuffer(data, little).reshape(shape)
 
 
-def _to_line(image_id: str, regions: Regions) -> bytes:
-    if any(mark in image_id for mark in '\t\r\n"'):
+def _check_id(image_id: str) -> None:
+    surrogates = any("\ud800" <= mark <= "\udfff" for mark in image_id)
+    if surrogates or any(mark in image_id for mark in '\t\r\n\0"'):
+        problem = "is no text in UTF-8" if surrogates else "has a tab, a quote or a line end"
         raise ValueError(
-            f"image {image_id!r} has a tab, a quote or a line end in its id, which a TSV file "
-            "cannot hold: give it another name"
+            f"the id of image {image_id!r} {problem}, which a TSV file cannot hold: extract it "
+            "under another name"
         )
+
+
+def _to_line(image_id: str, regions: Regions) -> bytes:
     ids, scores = _most_confident_attributes(regions)
     fields = (
         image_id.encode(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lxmert.data.answer_lists import read_answers
-from lxmert.data.npz import import_npz
+from lxmert.data.npz import UNKNOWN, import_npz
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
@@ -19,7 +19,7 @@ from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.workflows.inspection import NPZ, STORE, TSV, TSVS, recognise
-from lxmert.workflows.region_files import npz_feature_dim, tsv_feature_dim
+from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
 _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".safetensors")
 
@@ -232,14 +232,22 @@ def _tsv_to_store(job: Job) -> Converted:
         notes.append(
             f"taken for regions of {fingerprint}: say with --fingerprint if others made them"
         )
+    objects = None if choices.objects is None else read_names(choices.objects)
+    attributes = None if choices.attributes is None else read_names(choices.attributes)
+    if not has_names(job.source):
+        objects, attributes = objects or (UNKNOWN,), attributes or ()
+        notes.append(
+            "the lines have the six columns of bottom-up-attention, without objects and attributes:"
+            " every object is of class 0 with confidence 0"
+        )
     store = import_tsv(
         job.source,
         job.target,
         dtype=_dtype(choices),
         feature_dim=feature_dim,
         fingerprint=fingerprint,
-        object_names=None if choices.objects is None else read_names(choices.objects),
-        attribute_names=None if choices.attributes is None else read_names(choices.attributes),
+        object_names=objects,
+        attribute_names=attributes,
         progress=job.progress,
     )
     return Converted(notes, store.failures)

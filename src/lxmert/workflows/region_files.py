@@ -1,13 +1,17 @@
-"""Region files of other programs, as far as their first image tells: which they are, how wide."""
+"""Region files of other programs, as far as their first images tell: which they are, how wide."""
 
 import binascii
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from lxmert.data.npz import find_npz, read_shapes
-from lxmert.data.tsv import COLUMNS, FEATURE_DIM, LONGEST_LINE, find_tsv
+from lxmert.data.tsv import FEATURE_DIM, LONGEST_LINE, find_tsv, is_blank, to_columns
 
 _START = 1 << 16
 _WIDEST = 1 << 16
+_TRIED = 100
+"""Images that are looked at for one that tells the width; the first may be damaged."""
 
 
 def is_tsv(path: Path) -> bool:
@@ -18,20 +22,31 @@ def is_tsv(path: Path) -> bool:
 
 
 def tsv_feature_dim(path: Path) -> int:
-    """Return the width of the features in the first line; the published one if it has a fault."""
-    columns = _first_line(path)
+    """Return the width of the features in the first good line; the published one if none is."""
+    widths = (_tsv_width(columns) for columns in islice(_read_lines(path), _TRIED))
+    return next((width for width in widths if width), FEATURE_DIM)
+
+
+def _tsv_width(columns: dict[str, bytes]) -> int:
+    """Return how wide the features of a line are; 0 if it does not tell."""
     try:
         size = len(binascii.a2b_base64(columns["features"]))
         width, rest = divmod(size, 4 * int(columns["num_boxes"]))
     except (KeyError, ValueError, ZeroDivisionError):
-        return FEATURE_DIM
-    return FEATURE_DIM if rest or not width else width
+        return 0
+    return width if not rest and 0 < width <= _WIDEST else 0
+
+
+def has_names(path: Path) -> bool:
+    """Return whether the first line has columns for objects, unlike bottom-up-attention's six."""
+    columns = next(_read_lines(path), {})
+    return "features" not in columns or "objects_id" in columns
 
 
 def describe_tsv(path: Path) -> dict[str, object]:
     """Return what the first line says, and the size of the file or of all files of a folder."""
     parts = find_tsv(path)
-    columns = _first_line(path)
+    columns = next(_read_lines(path), {})
     count = columns.get("num_boxes", b"").decode("utf-8", "replace") or "unknown"
     return {
         **({"files": len(parts)} if path.is_dir() else {}),
@@ -53,21 +68,26 @@ def has_tsv(folder: Path) -> bool:
 
 
 def npz_feature_dim(folder: Path) -> int:
-    """Return the width of the features in the first file; the published one if it has a fault.
+    """Return the width of the features in the first good file; the published one if none is.
 
     Raises:
         FileNotFoundError: if there is no file.
     """
-    path = folder / f"{find_npz(folder)[0]}.npz"
+    paths = (folder / f"{name}.npz" for name in find_npz(folder)[:_TRIED])
+    return next((width for width in map(_npz_width, paths) if width), FEATURE_DIM)
+
+
+def _npz_width(path: Path) -> int:
+    """Return how wide the features of a file are; 0 if it does not tell."""
     try:
         features, boxes = read_shapes(path)
     except ValueError:
-        return FEATURE_DIM
+        return 0
     if len(features) != 2 or not boxes:
-        return FEATURE_DIM
+        return 0
     widths = [side for side in features if side != boxes[0]]
     width = widths[0] if len(widths) == 1 else features[1]
-    return width if 0 < width <= _WIDEST else FEATURE_DIM
+    return width if 0 < width <= _WIDEST else 0
 
 
 def describe_npz(folder: Path) -> dict[str, object]:
@@ -80,7 +100,9 @@ def describe_npz(folder: Path) -> dict[str, object]:
     }
 
 
-def _first_line(path: Path) -> dict[str, bytes]:
+def _read_lines(path: Path) -> Iterator[dict[str, bytes]]:
+    """Yield the fields of the lines of the first file."""
     with find_tsv(path)[0].open("rb") as file:
-        fields = file.readline(LONGEST_LINE).rstrip(b"\r\n").split(b"\t")
-    return dict(zip(COLUMNS, fields, strict=False))
+        for line in iter(lambda: file.readline(LONGEST_LINE), b""):
+            if not is_blank(line):
+                yield to_columns(line.rstrip(b"\r\n").split(b"\t"))
