@@ -261,3 +261,27 @@ def test_json_never_has_what_is_no_number(value, tmp_path):
 def test_every_command_writes_json_by_that_function():
     for path in (ROOT / "src/lxmert/cli").glob("*.py"):
         assert "json.dumps" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path, code):
+    """Bug: folders had no temporary name of their own, and a full disk left half of one."""
+    target = tmp_path / "out"
+
+    def write(*, full: bool) -> None:
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            (partial / "a").write_text("a")
+            if full:
+                raise OSError(code, "cannot", "source", None, str(partial / "a"))
+
+    with pytest.raises(OSError, match=r"out cannot be written: "):
+        write(full=True)
+    assert list(tmp_path.iterdir()) == []
+    write(full=False)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+
+
+def test_an_error_of_another_file_stays_that_of_this_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"), atomic_path(tmp_path / "out"):
+        (tmp_path / "nowhere").read_bytes()

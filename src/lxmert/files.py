@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import stat
 import tomllib
@@ -31,7 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block ends.
 
     An existing file is kept if the block raises. Each writer has a temporary file of its own, with
-    the suffix of `path`; those that killed processes of this machine left behind are removed.
+    the suffix of `path`; those that killed processes of this machine left behind are removed. The
+    block may make a folder of it, if `path` is not there yet.
 
     Raises:
         ValueError: if `path` is a folder or a device.
@@ -47,8 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _explain(error, path, partial) from error
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 def write_text(path: Path, text: str, *, newline: str | None = None) -> None:
@@ -302,8 +303,16 @@ def _remove_stale(folder: Path) -> None:
     for stale in folder.glob(f"{_PARTIAL}-{_host()}-*"):
         process = stale.name.split("-")[2]
         if process.isdecimal() and not _is_alive(int(process)):
-            with suppress(OSError):
-                stale.unlink()
+            _remove(stale)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a temporary file or folder, as far as it is there and can be removed."""
+    with suppress(OSError):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
@@ -321,10 +330,19 @@ def _is_alive(process: int) -> bool:
 def _explain(error: OSError, path: Path, partial: Path) -> OSError:
     """Return an error of writing that names the file and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        written = partial.stat().st_size >> 20 if partial.exists() else 0
+        parts = [partial, *partial.rglob("*")]
+        written = sum(part.stat().st_size for part in parts if part.is_file()) >> 20
         remedy = f"the disk is full after {written} MiB of it: free space or name another folder"
-    elif error.errno is not None and error.filename in (None, str(path), str(partial)):
+    elif error.errno is not None and _concerns(error, path, partial):
         remedy = f"{error.strerror or error}: check the folder and its permissions"
     else:
         return error
     return type(error)(f"{path} cannot be written: {remedy}")
+
+
+def _concerns(error: OSError, path: Path, partial: Path) -> bool:
+    """Return whether an error names what is written, or nothing, not another file."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    inside = f"{partial}{os.sep}"
+    own = (name in (str(path), str(partial)) or name.startswith(inside) for name in names)
+    return not names or any(own)

@@ -1,11 +1,13 @@
 """The one reader of tensors in files: never code, and never more than the file has bytes for."""
 
+import errno
 import pickle
 import pickletools
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 from zipfile import BadZipFile, ZipFile, is_zipfile
@@ -48,6 +50,16 @@ _DAMAGE = (
     pickle.UnpicklingError,
     struct.error,
 )
+
+
+@contextmanager
+def report_write_errors() -> Iterator[None]:
+    """Turn what torch and safetensors raise, when a file cannot be written, into an `OSError`."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(errno.EIO, f"is the disk full? ({reason})") from error
 
 
 def is_safetensors(path: Path) -> bool:

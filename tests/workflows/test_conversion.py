@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +142,40 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
         with pytest.raises(OSError, match="no space left"):
             convert(source, tmp_path / target)
     assert {file.name for file in tmp_path.iterdir()} == {"BEST.pth", "mine.pth", "full", "list"}
+
+
+@pytest.mark.parametrize("limit", [0, 5_000, 100_000])
+@pytest.mark.parametrize("form", ["folder", "copy", ".pth", ".tsv"])
+def test_a_disk_that_is_full_leaves_nothing_and_one_sentence(form, limit, tmp_path, best):
+    """Bug: a full disk ended in tracebacks of torch and safetensors, and half a file was left."""
+    convert(
+        write_rows(tmp_path / "a.tsv", feature_dim=9999), tmp_path / "s", Choices(fingerprint="x")
+    )
+    source = {"folder": best[0], "copy": DEFAULT, ".pth": DEFAULT, ".tsv": tmp_path / "s"}[form]
+    target = tmp_path / f"out{form if form.startswith('.') else ''}"
+    before = sorted(tmp_path.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match=rf"^\S*{target.name} cannot be written: [^\n]*$"):
+            convert(source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_two_writers_of_one_target_do_not_disturb_each_other(tmp_path, best):
+    """Bug: the temporary name was that of the process, so that two threads shared it."""
+    pid = os.getpid()
+    for name in (f".out.{pid}", f".out.pth.{pid}", "out.tsv.part"):
+        (tmp_path / name).write_text("of another")
+    convert(best[0], tmp_path / "out")
+    convert(DEFAULT, tmp_path / "out.pth")
+    for name in (f".out.{pid}", f".out.pth.{pid}", "out.tsv.part"):
+        assert (tmp_path / name).read_text() == "of another"
+    assert "partial" not in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,39 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
         inspect(tmp_path / "d.bin")
 
 
+VINVL = {
+    "json": b'42\t{"image_h": 480, "image_w": 640, "objects": []}\n',
+    "list": b'42\t[{"class": "dog", "rect": [1, 2, 3, 4], "conf": 0.5}]\n',
+    "features": b"42\t2\t" + b"AAAA" * 40_000 + b"\n",
+}
+OTHER_LAYOUTS = {
+    "regions.h5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5 file"),
+    "regions.hdf5": (b"\x89HDF\r\n\x1a\n\x02", "HDF5 file"),
+    "data.mdb": (bytes(16) + b"\xde\xc0\xef\xbe\x01\0\0\0" + bytes(99), "LMDB database"),
+    "regions.lmdb": (bytes(16) + b"\xbe\xef\xc0\xde" + bytes(99), "LMDB database"),
+    **{f"{name}.tsv": (content, "VinVL") for name, content in VINVL.items()},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LAYOUTS)
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_layouts_that_are_not_read_are_named_with_what_to_do(name, whole_folder, tmp_path):
+    """Bug: HDF5, LMDB and VinVL's files were "nothing that is known here", or damaged TSV files."""
+    from lxmert.workflows.conversion import convert
+
+    content, layout = OTHER_LAYOUTS[name]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    (folder / "readme.txt").write_text("of\twhom\tno matter\n")
+    source = folder if whole_folder else folder / name
+    message = rf"{name} is .*{layout}, which is not read here .* one \.npz file for each image"
+    for act in (inspect, lambda source: convert(source, tmp_path / "out")):
+        with pytest.raises(ValueError, match=message):
+            act(source)
+    assert not (tmp_path / "out").exists()
+
+
 def test_region_files_of_other_programs_are_described_by_their_first_image(tmp_path):
     from test_conversion import write_rows
 

@@ -1,6 +1,5 @@
 """Models from files and back: Hugging Face folders, and the parameter files of the original code."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lxmert.files import atomic_path
 from lxmert.model.checkpoints import check_fit, read_folder
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import (
@@ -19,6 +19,7 @@ from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.original import read_original, to_original
 from lxmert.model.pretrained import read_config
 from lxmert.model.pretraining import LxmertForPreTraining
+from lxmert.tensor_files import report_write_errors
 
 MODELS: dict[str, type[LxmertPreTrainedModel]] = {
     "encoder": LxmertModel,
@@ -221,6 +222,7 @@ def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
 
     Raises:
         FileExistsError: if there is such a file already.
+        OSError: if it cannot be written; nothing is left of it then.
         ValueError: if the code of the original code had no such model.
     """
     path = Path(path)
@@ -231,12 +233,8 @@ def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
         raise ValueError(
             f"the code of the original code has no file for a {type(model).__name__}: save it as a folder"
         )
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_path(path) as part, report_write_errors():
         torch.save(to_original(kind, model.state_dict()), part)
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def find_kind(state: Mapping[str, Tensor]) -> str:

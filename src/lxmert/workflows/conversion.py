@@ -1,6 +1,5 @@
 """Files of other programs into ours and back."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -12,12 +11,14 @@ from lxmert.data.npz import UNKNOWN, import_npz
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
+from lxmert.files import atomic_path
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_folder, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
+from lxmert.tensor_files import report_write_errors
 from lxmert.workflows.inspection import NPZ, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
@@ -74,7 +75,7 @@ class Conversion(NamedTuple):
     """A way from one kind of file to another.
 
     Attributes:
-        run: reads the source and writes the target.
+        run: reads the source and writes the target, under a temporary name until it is whole.
         choices: the fields of `Choices` that it reads.
         resumes: whether it takes up a target that is there, where it was interrupted.
     """
@@ -112,6 +113,7 @@ def convert(
         FileNotFoundError: if the source is not there.
         FileExistsError: if the target is there already; a store, if it is finished and nothing
             failed.
+        OSError: if the target cannot be written; nothing is left of it then, but for a store.
         ValueError: if the source cannot be read or converted, or a choice does not apply.
     """
     source, target = Path(source), Path(target)
@@ -119,19 +121,9 @@ def convert(
     conversion = _find(source, target, choices)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: make it first")
-    if conversion.resumes:
-        return conversion.run(Job(source, target, choices, progress))
-    if target.exists():
+    if target.exists() and not conversion.resumes:
         raise FileExistsError(f"{target} is there already: name another target, or remove it first")
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        converted = conversion.run(Job(source, part, choices, progress))
-        part.rename(target)
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        part.unlink(missing_ok=True)
-    return converted
+    return conversion.run(Job(source, target, choices, progress))
 
 
 def _find(source: Path, target: Path, choices: Choices) -> Conversion:
@@ -161,7 +153,8 @@ def _original_to_folder(job: Job) -> Converted:
     choices = job.choices
     model = load_original(job.source, num_attention_heads=choices.heads, allow=choices.allow)
     notes = _name_answers(model, choices.answers)
-    model.save_pretrained(job.target)
+    with atomic_path(job.target) as part, report_write_errors():
+        model.save_pretrained(part)
     heads = model.config.num_attention_heads
     if choices.heads is None:
         notes.append(f"it has {heads} attention heads, by its width; the file does not tell")
@@ -173,18 +166,19 @@ def _original_to_folder(job: Job) -> Converted:
 
 
 def _folder_to_folder(job: Job) -> Converted:
-    source, target = job.source, job.target
+    source = job.source
     model = load_folder(source, allow=job.choices.allow)
     notes = _name_answers(model, job.choices.answers)
     beside = list(_files_beside(source))
     for path in beside:
         _check_link(path, source)
-    target.mkdir()
-    for path in beside:
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, copy)
-    model.save_pretrained(target)
+    with atomic_path(job.target) as part, report_write_errors():
+        part.mkdir()
+        for path in beside:
+            copy = part / path.relative_to(source)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+        model.save_pretrained(part)
     return Converted(notes, [])
 
 

@@ -22,7 +22,14 @@ from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.extractor import EXTRACTORS, load_extractor
-from lxmert.workflows.region_files import describe_npz, describe_tsv, has_npz, has_tsv, is_tsv
+from lxmert.workflows.region_files import (
+    check_layout,
+    describe_npz,
+    describe_tsv,
+    has_npz,
+    has_tsv,
+    is_tsv,
+)
 
 _GROUPS = {
     "embeddings.": "text embeddings",
@@ -105,6 +112,7 @@ def recognise(path: Path) -> str:
         raise FileNotFoundError(f"there is no {path}: check the path")
     if path.is_dir():
         return _recognise_folder(path)
+    check_layout(path)
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":
@@ -160,6 +168,7 @@ def _recognise_folder(folder: Path) -> str:
         return "tokenizer"
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
         return PUBLISHED
+    check_layout(folder)
     if has_npz(folder):
         return NPZ
     if has_tsv(folder):

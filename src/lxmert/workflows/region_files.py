@@ -10,8 +10,54 @@ from lxmert.data.tsv import FEATURE_DIM, LONGEST_LINE, find_tsv, is_blank, to_co
 
 _START = 1 << 16
 _WIDEST = 1 << 16
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LMDB = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
+"""LMDB's mark, after the head of its first page, in either order of bytes."""
 _TRIED = 100
 """Images that are looked at for one that tells the width; the first may be damaged."""
+
+
+_LAYOUTS = {
+    "HDF5 file": "its layout is that of the program that wrote it",
+    "LMDB database": "its values are Python objects, which are not read",
+    "VinVL": "its features include the boxes, and its names are in a file of their own",
+}
+"""What people have and what is not read here -> why."""
+
+
+def check_layout(path: Path) -> None:
+    """Refuse a file or folder in a layout that others store regions in, and say what to do.
+
+    Raises:
+        ValueError: if it is HDF5, LMDB or VinVL's TSV files.
+    """
+    parts = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [part for part in parts if part.is_file()]
+    layouts = ((file, _layout(file)) for file in files)
+    file, layout = next((found for found in layouts if found[1]), (path, ""))
+    if layout:
+        raise ValueError(
+            f"{file} is {'of' if layout == 'VinVL' else 'an'} {layout}, which is not read here "
+            f"({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file for each "
+            "image, with x (features), bbox (boxes in pixels), image_h and image_w, and convert "
+            "the folder of these"
+        )
+
+
+def _layout(file: Path) -> str:
+    """Return which row of `_LAYOUTS` a file belongs to; "" for any other file."""
+    with file.open("rb") as opened:
+        start = opened.read(_START)
+    if start.startswith(_HDF5):
+        return "HDF5 file"
+    if start[16:20] in _LMDB:
+        return "LMDB database"
+    fields = start.split(b"\n", 1)[0].split(b"\t")
+    if b"\0" in start or len(fields) not in (2, 3):
+        return ""
+    # Of each image a JSON text, or the number of its boxes and their features.
+    is_json = fields[1].startswith((b'{"', b'[{"'))
+    return "VinVL" if is_json or (len(fields) == 3 and fields[1].isdigit()) else ""
 
 
 def is_tsv(path: Path) -> bool:
