@@ -76,3 +76,33 @@ def test_a_store_of_other_images_is_refused(tmp_path):
     PixelStore.write(tmp_path, IDS, random_image, side=4)
     with pytest.raises(ValueError, match=r"7 images of side 4, expected 6 of side 4: the imag"):
         PixelStore.write(tmp_path, IDS[:6], random_image, side=4)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", "[" * 10**5, '{"side": 4}', '{"side": "4", "image_ids": ["a"]}',
+                '{"side": 4, "image_ids": 7}', '{"side": -4, "image_ids": ["a"]}'],
+)  # fmt: skip
+def test_a_damaged_header_is_one_sentence(tmp_path, content):
+    """It ended the training with a traceback."""
+    PixelStore.write(tmp_path, IDS, random_image, side=4)
+    (tmp_path / "header.json").write_text(content)
+    with pytest.raises(ValueError, match=r"header.json .*: remove this folder, and the same comm"):
+        PixelStore.write(tmp_path, IDS, random_image, side=4)
+
+
+@pytest.mark.parametrize("size", [None, 0, 48, 335, 337])
+def test_pixels_of_another_size_are_refused(tmp_path, size):
+    """Fewer ended with a word of numpy's, more without a word."""
+    PixelStore.write(tmp_path, IDS, random_image, side=4)
+    pixels = tmp_path / "pixels.bin"
+    pixels.unlink() if size is None else pixels.write_bytes(b"." * size)
+    with pytest.raises(ValueError, match=rf"pixels.bin has {size or 0} bytes, expected 336: remov"):
+        PixelStore(tmp_path)
+
+
+def test_a_damaged_note_of_what_is_to_come_begins_again(tmp_path, caplog):
+    """It ended the training with a traceback."""
+    write_some(tmp_path, IDS, 4)
+    (tmp_path / "unfinished.json").write_text('{"side": 4, "ima')
+    assert write_some(tmp_path, IDS, 99) == IDS
+    assert "are prepared again: " in caplog.text

@@ -5,6 +5,7 @@ import logging
 import random
 import sys
 import time
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from squares import read_lines, settings, write_lines, write_squares
 from torch.nn.modules.module import register_module_forward_hook
 
+from lxmert.locks import FolderLock
 from lxmert.model.layers import LxmertIntermediate
 from lxmert.workflows.training import read_with_options, train_recipe
 
@@ -274,3 +276,13 @@ def test_runs_that_are_killed_twenty_times_end_bit_identical(
     world: Path, tmp_path: Path, num_ranks: int
 ) -> None:
     assert_killed_run_is_identical(world, tmp_path, num_ranks, 20)
+
+
+def test_a_second_command_in_the_folder_does_not_even_prepare(world: Path, tmp_path: Path) -> None:
+    """It wrote its report and prepared images beside the first, until training began."""
+    (tmp_path / "run").mkdir()
+    recipe = read_with_options(RECIPE, [option for option in options(world) if "=" in option], {})
+    with closing(FolderLock(tmp_path / "run")):
+        with pytest.raises(ValueError, match="run is being written by another process"):
+            train_recipe(recipe, tmp_path / "run", cpu=True)
+        assert not any((tmp_path / "run").iterdir())

@@ -6,20 +6,27 @@ stopped.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lxmert.files import write_text
+from lxmert.files import read_json_object, write_text
 from lxmert.locks import FolderLock
 from lxmert.schema import IntArray
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
+
+_MAX_SIDE = 1 << 16
+_REMEDY = "remove this folder, and the same command prepares the images again"
+
+_logger = logging.getLogger(__name__)
 
 _HEADER, _UNFINISHED, _PIXELS = "header.json", "unfinished.json", "pixels.bin"
 
@@ -33,12 +40,21 @@ class PixelStore:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a finished store."""
+        """Open a finished store.
+
+        Raises:
+            FileNotFoundError: if a file of it is missing.
+            ValueError: if one is damaged.
+        """
         self.folder = Path(folder)
         header = _read(self.folder / _HEADER)
         self.side: int = header["side"]
         shape = (len(header["image_ids"]), self.side, self.side, 3)
-        self._pixels: Pixels = np.memmap(self.folder / _PIXELS, np.uint8, "r", shape=shape)
+        path, expected = self.folder / _PIXELS, prod(shape)
+        size = path.stat().st_size if path.is_file() else 0
+        if size != expected:
+            raise ValueError(f"{path} has {size:,} bytes, expected {expected:,}: {_REMEDY}")
+        self._pixels: Pixels = np.memmap(path, np.uint8, "r", shape=shape)
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -99,15 +115,21 @@ class PixelStore:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    header = read_json_object(path, remedy=_REMEDY)
+    side, ids = header.get("side"), header.get("image_ids")
+    if type(side) is not int or not 1 <= side <= _MAX_SIDE or not isinstance(ids, list) or not ids:
+        raise ValueError(f"{path} is no header of prepared images: {_REMEDY}")
     return header
 
 
 def _begin(folder: Path, header: dict[str, Any]) -> None:
-    """Note which images are to come; forget what was begun with others."""
+    """Note which images are to come; forget what was written for others."""
     path = folder / _UNFINISHED
-    if path.is_file() and _read(path) == header:
-        return
+    try:
+        if path.is_file() and _read(path) == header:
+            return
+    except ValueError as error:
+        _logger.warning("the images in %s are prepared again: %s", folder, error)
     (folder / _PIXELS).unlink(missing_ok=True)
     write_text(path, json.dumps(header) + "\n")
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lxmert.tasks.custom_files import load_report
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import TASKS, build_task
 from lxmert.tasks.task import Task
+from lxmert.train.folder import hold_folder
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.settings import Recipe, read_recipe
@@ -69,7 +71,7 @@ def train_recipe(
         The final metrics of the validation split; on ranks other than 0 nothing.
 
     Raises:
-        ValueError: the data or the settings do not fit.
+        ValueError: the data or the settings do not fit, or another process works in the folder.
         OSError: a file is missing, or there is no room for one.
         FloatingPointError: a loss became NaN or infinite.
     """
@@ -81,7 +83,8 @@ def train_recipe(
         return train(recipe, task, output, cpu=cpu)
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
-    with accelerator.main_process_first():
+    lock = closing(hold_folder(output)) if first else nullcontext()
+    with accelerator.main_process_first(), lock:
         task = _custom_data(
             recipe, output, device=str(accelerator.device), first=first, progress=progress
         )
