@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import ROOT
 from ranks import finish, start_ranks
 from safetensors.torch import load_file
 from torch.utils.data import get_worker_info
@@ -282,7 +281,7 @@ def test_the_command_says_where_it_stopped(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("lxmert.workflows.training.train_recipe", stop)
     recipe = str(ROOT / "recipes" / "custom.toml")
-    monkeypatch.setattr(sys, "argv", ["lxmert", "train", recipe, "-o", str(tmp_path / "run")])
+    monkeypatch.setattr(sys, "argv", ["lxmert", "train", "some.toml", "-o", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
