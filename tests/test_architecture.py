@@ -32,12 +32,13 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"devices", "files", "images", "locks", "records", "tensor_files", "workers"}
+BASE = {"devices", "files", "images", "locks", "names", "records", "tensor_files", "workers"}
 # Every room but the leaves may write files as a whole, open images, keep others from files, read
-# typed records and tensors, check devices, and begin processes that end with it.
+# typed records and tensors, check devices, name what is near, and begin processes that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
 ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
-ARROWS["records"] = ARROWS["tensor_files"] = {"files"}
+ARROWS["records"] = {"files", "names"}
+ARROWS["tensor_files"] = {"files"}
 ARROWS["workflows"] = set(ARROWS) - {"terminal"}
 ARROWS["lab"] = set(ARROWS) - {"terminal"}  # which nothing but the command line imports
 ARROWS["cli"] = set(ARROWS)
@@ -259,7 +260,17 @@ def check_parsers(sources: Sources) -> list[str]:
     return offences
 
 
+def check_nearest(sources: Sources) -> list[str]:
+    """The nearest of several names is found in one place, with one cutoff."""
+    return [
+        f"{path}: get_close_matches: use lxmert.names"
+        for path, source in sources.items()
+        if path != "names.py" and "get_close_matches" in source
+    ]
+
+
 CHECKS = [
+    check_nearest,
     check_parsers,
     check_arrows,
     check_lazy,
@@ -320,6 +331,8 @@ def test_all_of_the_source_is_checked():
         (check_parsers, "data/store.py", "import tomllib\ntomllib.load(file)"),
         (check_pickles, "tensor_files.py", "import torch\ntorch.load(p)"),
         (check_pickles, "train/state.py", "import torch\ntorch.load(p, weights_only=False)"),
+        (check_nearest, "data/store.py", "import difflib\ndifflib.get_close_matches(a, b)"),
+        (check_nearest, "data/store.py", "def late():\n    from difflib import get_close_matches"),
         (check_images, "data/store.py", "from PIL import Image\nImage.open(p)"),
         (check_images, "data/store.py", "import PIL.Image\nPIL.Image.open(p)"),
         (check_images, "data/store.py", "from PIL.Image import open"),

@@ -116,7 +116,7 @@ def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
         (("--figure", "out.xyz"), "out.xyz has no ending of a figure: try out.pdf"),
         (("-o", "r.html", "--top-k", "0"), "--top-k is 0: explain at least 1"),
         (("-o", "r.html", "--answer", "Blak"), "'Blak' is not among the "),
-        (("-o", "r.html", "--methods", "atention"), "did you mean attention?"),
+        (("-o", "r.html", "--methods", "atention"), "did you mean 'attention'?"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line_with_exit_code_2(

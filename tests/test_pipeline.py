@@ -120,9 +120,7 @@ def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertP
     all_answers = f"the {len(pipeline.answers)} answers"
     with pytest.raises(ValueError, match=rf"'Purpel' is not among {all_answers} .* purple"):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["Purpel"])
-    with pytest.raises(
-        ValueError, match=rf"'\?' is not among {all_answers} .*: name one that is, such as '0'"
-    ):
+    with pytest.raises(ValueError, match=rf"'\?' is not among {all_answers} .*: name one that is$"):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
 
 

@@ -1,6 +1,5 @@
 """One object for users: ask about an image, see why it was answered so, match captions to it."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestion
 from lxmert.model.loading import load_heads
 from lxmert.model.pretrained import read_config
 from lxmert.model.wrappers import execution_device, unwrap_model
+from lxmert.names import nearest
 from lxmert.processing import LxmertProcessor, check_text
 from lxmert.regions.cells import cell_labels
 from lxmert.regions.preprocess import ImageInput, is_image, load_image
@@ -328,10 +328,8 @@ class LxmertPipeline:
         """Return the id of an answer, or name the nearest ones."""
         if answer in self.answers:
             return self.answers.index(answer)
-        close = difflib.get_close_matches(answer.lower(), self.answers, n=5, cutoff=0.5)
-        meant = (
-            f"; the nearest are {', '.join(close)}" if close else f", such as {self.answers[0]!r}"
-        )
+        close = ", ".join(nearest(answer, self.answers, n=5))
+        meant = f"; the nearest are {close}" if close else ""
         raise ValueError(
             f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: name one "
             f"that is{meant}"

@@ -5,7 +5,6 @@ It knows nothing of what the records are about.
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -23,6 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from lxmert.files import read_json_object, shorten
+from lxmert.names import did_you_mean
 
 MAX_RECORD_BYTES = 16 << 20
 """Size up to which the file of a record is read; one that lists 1600 classes has 0.1 MB."""
@@ -150,9 +150,8 @@ def _problem(details: ErrorDetails, known: list[str]) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind == "extra_forbidden":
-        near = get_close_matches(key, known, n=1, cutoff=0.0) if len(details["loc"]) == 1 else []
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown key {key!r}{hint}"
+        hint = did_you_mean(key, known) if len(details["loc"]) == 1 else ""
+        return f"unknown key {key!r}" + (f" ({hint})" if hint else "")
     if kind == "value_error":
         return f"{key}: {details['ctx']['error']}" if key else str(details["ctx"]["error"])
     return f"{key}: got {shorten(details['input'])}, expected {_expected(details)}"

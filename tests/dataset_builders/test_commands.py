@@ -44,7 +44,7 @@ def test_json_is_what_the_manifest_says(lxmert: Command, source: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vqa", "gpa"], "no data set 'gpa': did you mean gqa? There are vqa, gqa,"),
+        (["vqa", "gpa"], "no data set 'gpa': did you mean 'gqa'? there are vqa, gqa,"),
         (["vqa", "--num-answers", "0"], "--num-answers is 0: at least 1 is needed"),
         (["vqa", "--allow-missing"], "--allow-missing needs --regions"),
         (["vqa", "--minival", "nowhere"], "there is no file nowhere with the images to hold out"),

@@ -315,7 +315,7 @@ def test_the_command_fetches_from_a_mirror(lxmert: Command, tmp_path: Path) -> N
 def test_the_command_names_what_it_does_not_know(lxmert: Command, tmp_path: Path) -> None:
     result = lxmert("fetch", "nlvr", "-o", tmp_path / "new")
     assert (result.code, result.out) == (2, "")
-    assert "no download 'nlvr': did you mean nlvr2? There are vqa, gqa" in result.err
+    assert "no download 'nlvr': did you mean 'nlvr2'? there are vqa, gqa" in result.err
     assert not (tmp_path / "new").exists()
     result = lxmert("fetch", "vqa", "-o", tmp_path, "--from", tmp_path, "--mirror", "http://x")
     assert result.code == 2

@@ -178,7 +178,7 @@ def test_several_answers_to_one_question_are_explained_as_each_alone(
 def test_methods_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_methods(["all"]) == choose_methods(["occlusion", "all"]) == tuple(METHODS)
     assert choose_methods(["occlusion", "attention", "occlusion"]) == ("occlusion", "attention")
-    with pytest.raises(ValueError, match="no method 'propogation': did you mean propagation"):
+    with pytest.raises(ValueError, match="no method 'propogation': did you mean 'propagation"):
         choose_methods(["propogation"])
     with pytest.raises(ValueError, match="no method is named: choose among propagation, attention"):
         choose_methods([])

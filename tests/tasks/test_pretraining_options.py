@@ -317,7 +317,7 @@ def test_a_recipe_wins_over_its_preset() -> None:
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"preset: papers is unknown.*did you mean paper"):
+    with pytest.raises(ValueError, match=r"preset: papers is unknown.*did you mean 'paper"):
         make_recipe(recipe_of("papers"), TASKS)
     with pytest.raises(ValueError, match="preset is unknown; expected one of task, seed"):
         make_recipe({"task": "pairs", "preset": "paper"}, TASKS)

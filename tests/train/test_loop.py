@@ -259,5 +259,7 @@ def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tm
 
 
 def test_an_unknown_objective_does_not_begin(tmp_path):
-    with pytest.raises(ValueError, match=r"optim\.start_at: values is unknown.*did you mean value"):
+    with pytest.raises(
+        ValueError, match=r"optim\.start_at: values is unknown.*did you mean 'value'"
+    ):
         train_toy(tmp_path, "optim.start_at.values=0.5")

@@ -5,7 +5,6 @@ go. What is not makes the line refused: readers raise, the check of a data set c
 """
 
 import contextlib
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lxmert.data.lines import Line, Problem, scan_lines
+from lxmert.names import nearest
 from lxmert.schema import Example, FloatArray
 
 SPLITS = ("train", "valid", "test")
@@ -140,7 +140,7 @@ def _report_unknown(record: Mapping[str, Any], text_key: str, problems: list[Pro
 def _meant(key: str) -> str:
     """Return the key that an unknown one is a misspelling of; empty where there is none."""
     simple = key.strip().lower()
-    close = difflib.get_close_matches(simple, KEYS, n=1, cutoff=0.8)
+    close = nearest(simple, KEYS, cutoff=0.8)
     return _OTHER_NAMES.get(simple) or (close[0] if close else "")
 
 

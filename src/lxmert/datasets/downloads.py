@@ -1,11 +1,11 @@
 """The folder of official files: finds them by name, remembers which were read."""
 
-import difflib
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
 from lxmert.metrics.json_text import JsonText
+from lxmert.names import did_you_mean
 
 
 def check_name(name: str, known: Collection[str], what: str) -> None:
@@ -20,9 +20,8 @@ def check_name(name: str, known: Collection[str], what: str) -> None:
         ValueError: with the nearest name and all others.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"no {what} {name!r}: {meant}There are {', '.join(known)}")
+        hint = f"{did_you_mean(name, known)} there are {', '.join(known)}"
+        raise ValueError(f"no {what} {name!r}: {hint.lstrip()}")
 
 
 class Downloads:

@@ -6,7 +6,6 @@ exactly 0. `[SEP]` gets what flows through it, but where words are left out or r
 stays. Scores of the methods on attention are at least 0; the others tell for from against.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
@@ -19,6 +18,7 @@ from lxmert.explain.maps import attention_maps, maps_and_gradients
 from lxmert.explain.occlusion import occlude_for_answers, occlusion
 from lxmert.explain.relevance import Relevance, propagate
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.names import did_you_mean
 
 Method = Callable[[LxmertForQuestionAnswering, Inputs, Tensor], Relevance]
 """Model, inputs, `answer_ids` `[batch]` -> relevance."""
@@ -123,9 +123,8 @@ def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"no method is named: choose among {', '.join(usable)}, or all")
     for name in names:
         if name not in METHODS:
-            close = difflib.get_close_matches(name, METHODS, n=1)
-            meant = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"no method {name!r}: {meant}there are {', '.join(METHODS)}, and all")
+            hint = f"{did_you_mean(name, METHODS)} there are {', '.join(METHODS)}, and all"
+            raise ValueError(f"no method {name!r}: {hint.lstrip()}")
         if name not in usable:
             raise ValueError(
                 f"{name} needs captum, which is not installed: pip install 'lxmert[explain]', or "

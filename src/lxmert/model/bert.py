@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from transformers.utils.hub import cached_file
 from lxmert.files import read_json_object
 from lxmert.model.checkpoints import WEIGHT_FILES, check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
+from lxmert.names import did_you_mean
 from lxmert.tensor_files import State
 
 _SHARED_SETTINGS = (
@@ -77,8 +77,8 @@ def bert_config(
     known = [field.name for field in fields(LxmertConfig)]
     for name in overrides:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise TypeError(f"LxmertConfig has no setting {name!r}; did you mean {nearest!r}?")
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise TypeError(f"LxmertConfig has no setting {name!r}; {hint}")
     if config is not None:
         return LxmertConfig(**{**config.to_dict(), **overrides})
     try:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import MODELS, load_initial
 from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.names import nearest
 from lxmert.tasks.texts import ModelSettings, TextCorpus, check_extractor
 
 _logger = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def reinitialize(model: LxmertPreTrainedModel, name: str) -> None:
     """
     known = dict(model.named_modules())
     if name not in known:
-        likely = ", ".join(get_close_matches(name, known)) or "those of model.named_modules()"
+        likely = ", ".join(nearest(name, known, n=3)) or "those of model.named_modules()"
         raise ValueError(
             f"model.reinit names {name!r}, which is no part of the model: try {likely}"
         )

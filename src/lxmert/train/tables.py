@@ -5,7 +5,6 @@ the file means None), tuples, and dictionaries with string keys.
 """
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from lxmert.files import parse_toml, shorten
+from lxmert.names import did_you_mean
 
 T = TypeVar("T")
 
@@ -132,8 +132,8 @@ def unknown_name(given: str, valid: Collection[str]) -> str:
     """Return the message for a name that is none of the valid ones, with the nearest of those."""
     if not valid:
         return f"{given} is unknown; expected no name here: remove it"
-    nearest = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.0)[0]
-    return f"{given} is unknown; expected one of {', '.join(valid)}: did you mean {nearest}?"
+    hint = did_you_mean(given, valid)
+    return f"{given} is unknown; expected one of {', '.join(valid)}" + (f": {hint}" if hint else "")
 
 
 def _default(field: "dataclasses.Field[Any]") -> object:
