@@ -196,9 +196,21 @@ def test_a_category_that_would_name_a_file_elsewhere_is_refused(tmp_path: Path) 
         make("original-pretraining", tmp_path / "data")
 
 
-def test_files_without_a_sentence_are_refused(source: Path) -> None:
-    write_json(source / "visual-genome/region_descriptions.json", [])
-    with pytest.raises(ValueError, match="hold no sentence that can be used"):
+@pytest.mark.parametrize("content", [[], [{"id": 2, "regions": []}]])
+def test_files_without_a_sentence_are_refused(source: Path, content: list[object]) -> None:
+    """The message named none of the files."""
+    path = write_json(source / "visual-genome/region_descriptions.json", content)
+    with pytest.raises(ValueError, match=f"no sentence in .*{re.escape(str(path))}.* can be used"):
+        make("vg-regions", source)
+    assert not (source.parent / "vg-regions/manifest.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "\ufeff", " \n\n"])
+def test_an_empty_file_is_called_empty(source: Path, content: str) -> None:
+    """It was said to be cut short or damaged at byte 0 of 0."""
+    path = source / "visual-genome/region_descriptions.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is empty, expected JSON"):
         make("vg-regions", source)
 
 

@@ -3,11 +3,14 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.workflows import reading
 from lxmert.workflows.extraction import (
@@ -234,3 +237,11 @@ def test_names_for_extractor_that_know_their_own_are_refused():
 def test_without_a_reader_nothing_is_read():
     with pytest.raises(ValueError, match="--workers is 0"):
         ExtractionSettings(workers=0)
+
+
+def test_cells_are_named_by_row_and_column():
+    """Drawings of grid extractors called every cell just "cell"."""
+    regions = cell_regions(torch.zeros(6, 4), cell_boxes(2, 3), (200, 300))
+    grid = SimpleNamespace(recognises=False, object_names=CELL_NAMES, attribute_names=())
+    labels = name_regions(grid, regions)
+    assert labels == [f"cell {row},{column}" for row in (1, 2) for column in (1, 2, 3)]

@@ -164,7 +164,8 @@ def test_images_may_be_named_without_their_ending(lxmert: Command) -> None:
         (["answers", "--data", "statements.jsonl"], "is about 2 images, but the model reads 1"),
         (["pairs", "--data", "statements.jsonl", "--format", "gqa"],
          "judges statements about two images, which is not what the format gqa is for"),
-        (["answers", "--data", "twice.jsonl", "--format", "vqa"], "has 70 more than once"),
+        (["answers", "--data", "twice.jsonl", "--format", "vqa"], "twice.jsonl lines 1 and 2 have"),
+        (["answers", "--data", "twice.jsonl"], "lines 1 and 2 have the same question_id '70'"),
         (["answers", "--data", "named.jsonl", "--format", "vqa"], "'q7' is no number"),
         (["answers", "--data", "empty.jsonl"], "empty"),
     ],
@@ -199,3 +200,33 @@ def test_regions_of_another_extractor_are_refused(lxmert: Command, tmp_path: Pat
     refused = lxmert("predict", "answers", *options)
     assert refused.code == 2
     assert "was made by extractor" in refused.err
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("sight", ["images", "regions"])
+@pytest.mark.parametrize("ids", [["a", "b", "a"], [7, 8, "7"], [3, 4, None]])
+def test_question_ids_that_are_there_twice_are_refused(
+    lxmert: Command, sight: str, ids: list[object]
+) -> None:
+    """`predict` wrote files that `evaluate --predictions` refused."""
+    row = json.loads(Path("questions.jsonl").read_text().splitlines()[0])
+    write_lines(Path("same.jsonl"), [row | {"question_id": given} for given in ids])
+    refused = lxmert(
+        "predict", "answers", "--data", "same.jsonl", f"--{sight}", sight, "-o", "same.out"
+    )
+    assert refused.code == 2
+    assert "same.jsonl lines 1 and 3 have the same question_id" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert not Path("same.out").exists()
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("sight", ["images", "regions"])
+def test_questions_without_ids_are_numbered_and_can_be_scored(lxmert: Command, sight: str) -> None:
+    row = json.loads(Path("questions.jsonl").read_text().splitlines()[0])
+    del row["question_id"]
+    write_lines(Path("plain.jsonl"), [row, row, row])
+    options = ("--data", "plain.jsonl", f"--{sight}", sight, "-o", f"{sight}.out")
+    assert lxmert("predict", "answers", *options).code == 0
+    done = lxmert("evaluate", "--data", "plain.jsonl", "--predictions", f"{sight}.out")
+    assert done.code == 0, done.err

@@ -1,12 +1,12 @@
 """Files of questions and captions -> examples; `records` says what a line may hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lxmert.data.records import read_rows, require
+from lxmert.data.records import Row, read_rows, require
 from lxmert.schema import Example, FloatArray
 
 
@@ -42,6 +42,26 @@ def stream_questions(path: str | Path) -> Iterator[Example]:
 def read_questions(path: str | Path) -> list[Example]:
     """Read a question set as a whole; formats and errors are those of `stream_questions`."""
     return list(stream_questions(path))
+
+
+def check_unique_ids(rows: Iterable[Row], path: str | Path) -> Iterator[Row]:
+    """Yield rows, none of which may have the id of another: answers are told apart by it.
+
+    Raises:
+        ValueError: naming the first two lines with the same id.
+    """
+    lines: dict[str, int] = {}
+    for row in rows:
+        if row.example is not None:
+            example_id = row.example.example_id
+            first = lines.setdefault(example_id, row.line)
+            if first != row.line:
+                raise ValueError(
+                    f"{path} lines {first} and {row.line} have the same question_id "
+                    f"{example_id[:60]!r}: make the ids unique, or leave out all of them to number "
+                    "the questions by line"
+                )
+        yield row
 
 
 def read_located_questions(path: str | Path) -> list[LocatedQuestion]:

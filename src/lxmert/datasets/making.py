@@ -84,8 +84,8 @@ def make_data(
 
     Raises:
         FileNotFoundError: if an official file is not there.
-        ValueError: if one is damaged, or of another release or split; if images have no regions
-            and that is not allowed.
+        ValueError: if one is damaged, or of another release or split; if no sentence of them can
+            be used; if images have no regions and that is not allowed.
     """
     check_name(name, BUILDERS, "data set")
     given = None if options.answers is None else read_answers(options.answers).answers
@@ -95,6 +95,8 @@ def make_data(
     with writing(made.folder) as writer:
         making.write(writer, progress)
         making.check_missing(made.folder)
+        if not writer.outputs:
+            raise ValueError(_no_sentence(build))
         check_splits(name, {file: out.sentences for file, out in writer.outputs.items()})
         lists = making.answer_files(made)
         making.describe(made, writer.outputs)
@@ -224,6 +226,15 @@ class _Making:
             "source": published.source,
             "agrees": abs(number - published.number) <= published.within,
         }
+
+
+def _no_sentence(build: Build) -> str:
+    """Return the message for official files of which nothing is left: which, and why."""
+    files = ", ".join(str(path) for path in build.downloads.used)
+    reasons = "".join(
+        f"; {number:,} left out: {reason}" for reason, number in build.left_out.counts.items()
+    )
+    return f"no sentence in {files} can be used{reasons}: check these files"
 
 
 def _describe_inputs(downloads: Downloads) -> dict[str, dict[str, Any]]:

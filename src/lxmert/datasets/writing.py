@@ -71,12 +71,7 @@ class Writer:
         Args:
             extra: further files of text, by name.
             manifest: what is known of them all.
-
-        Raises:
-            ValueError: if there is no sentence in any file.
         """
-        if not self.outputs:
-            raise ValueError("the official files hold no sentence that can be used: check them")
         self._files.close()
         (self._folder / MANIFEST).unlink(missing_ok=True)
         for name in self._old:

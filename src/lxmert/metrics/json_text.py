@@ -43,6 +43,9 @@ class JsonText:
         self._bytes_before = 0
         if self._next() == BYTE_ORDER_MARK:
             self._place += 1
+        if not self._next():
+            self._stream.close()
+            raise ValueError(f"{path} is empty, expected JSON: fetch or write it again")
 
     def __enter__(self) -> "JsonText":
         return self

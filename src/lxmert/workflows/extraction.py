@@ -16,6 +16,7 @@ from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
 from lxmert.hub import find_model
 from lxmert.images import Pixels
+from lxmert.regions.cells import cell_labels
 from lxmert.regions.extract import DetectorExtractor, find_folder
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.inference import Precision
@@ -206,9 +207,11 @@ def _check_finite(regions: Regions, dtype: str) -> Regions | str:
 
 
 def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
-    """Name each region by its most confident attribute and its object."""
+    """Name each region by its most confident attribute and its object; a cell by its place."""
     if not regions.found:
         return ["whole image"] * len(regions)
+    if not extractor.recognises:
+        return cell_labels(regions.boxes)
     names = [extractor.object_names[object_id] for object_id in regions.object_ids]
     if not regions.attribute_ids.shape[1]:
         return names

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lxmert.data.image_folder import ImageFolder
-from lxmert.data.readers import read_questions
+from lxmert.data.readers import check_unique_ids, read_questions
+from lxmert.data.records import read_rows, require
 from lxmert.files import atomic_path, to_json
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
@@ -41,9 +42,10 @@ def predict_file(
         The number of questions.
 
     Raises:
-        ValueError: if the file holds no question, or one cannot be asked.
+        ValueError: if the file holds no question, two of the same id, or one that cannot be asked.
     """
-    examples = read_asked(data, images)
+    questions = [require(row, data) for row in check_unique_ids(read_rows(data), data)]
+    examples = _locate_asked(questions, data, images)
     predictions = predict(
         LxmertPipeline.from_pretrained(model, device=device), examples, images, progress
     )
@@ -81,7 +83,11 @@ def read_asked(data: Path, images: Path) -> list[Example]:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if there is no question, or a line or an image of it cannot be used.
     """
-    examples = read_questions(data)
+    return _locate_asked(read_questions(data), data, images)
+
+
+def _locate_asked(examples: Sequence[Example], data: Path, images: Path) -> list[Example]:
+    """Refuse questions that cannot be asked about images, and name these by their paths."""
     if not examples:
         raise ValueError(f"{data} holds no question: one JSON object a line is needed")
     asked = locate_images(examples, images, data)

@@ -11,6 +11,7 @@ from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
 from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
+from lxmert.data.readers import check_unique_ids
 from lxmert.data.records import read_rows, require
 from lxmert.data.stores import open_regions
 from lxmert.data.tokenizer import check_words, load_tokenizer
@@ -161,9 +162,9 @@ def _read(path: Path, *, ids_needed: bool) -> Iterator[Example]:
     """Yield the questions of a file.
 
     Raises:
-        ValueError: naming the first line that cannot be used.
+        ValueError: naming the first line that cannot be used, or the first two of the same id.
     """
-    for row in read_rows(path):
+    for row in check_unique_ids(read_rows(path), path):
         example = require(row, path)
         if ids_needed and not row.has_id:
             raise ValueError(
