@@ -380,8 +380,12 @@ def test_extract_reports_what_failed_with_exit_code_3(
     ("arguments", "message"),
     [
         (["--num-regions", "many"], "expected a number, or a range like 10-100"),
+        (["--num-regions", "-3"], "expected a number, or a range like 10-100, from 1 on"),
+        (["--num-regions", "0"], "expected a number from 1 to 64"),
+        (["--workers", "0"], "--workers is 0: 1 to 256 threads"),
+        (["--workers", "-1"], "--workers is -1: 1 to 256 threads"),
+        (["--workers", "1000000"], "--workers is 1000000: 1 to 256 threads"),
         (["--num-regions", "9000"], "num_regions=9000; expected a number from 1 to"),
-        (["--workers", "0"], "--workers is 0"),
         (["--preset", "hf"], "--preset, --objects and --attributes are for files"),
         (["--extractor", "nowhere"], "nowhere"),
     ],

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import sys
+import warnings
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from explanations import BOXES, make_explanation
 from PIL import Image
 
+from lxmert.explain.explanation import Word
 from lxmert.explain.plots import check_plot, save_plot
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import fill_page, pack_image, pack_methods
@@ -254,3 +256,19 @@ def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
         EXPLANATION.plot()
+
+
+@pytest.mark.parametrize("name", ["f.png", "f.pdf", "f.svg"])
+def test_characters_without_a_glyph_are_one_warning(tmp_path: Path, name: str) -> None:
+    """Matplotlib warned of every character of a Chinese question, one line each."""
+    words = [Word(sign, "word", joined=False) for sign in "这是什么"]
+    strange = replace(EXPLANATION, words=[*words, *EXPLANATION.words[len(words) :]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        save_plot(strange.plot(), tmp_path / name)
+    assert [str(each.message) for each in caught] == [
+        "the font of figures lacks 4 characters, such as '这': boxes are drawn instead"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_plot(EXPLANATION.plot(), tmp_path / name)

@@ -99,6 +99,13 @@ def test_heads_that_a_pretraining_file_lacks_are_switched_off(switches):
         assert getattr(found, name) == getattr(config, name), name
 
 
+@pytest.mark.parametrize("number", [0, -1, -12])
+def test_a_number_of_heads_below_one_is_refused(number):
+    """`convert --heads 0` was read as if the option was left out."""
+    with pytest.raises(ValueError, match=f"attention heads is {number}: at least 1"):
+        infer_config({}, num_attention_heads=number)
+
+
 def test_the_number_of_heads_is_one_for_each_64_of_the_width_unless_given():
     state = outline("encoder", tiny.config(hidden_size=192)).state_dict()
     assert infer_config(state).num_attention_heads == 3

@@ -1,6 +1,8 @@
 """Plots for papers, with matplotlib: an explanation, curves of faithfulness, patterns of heads."""
 
 import io
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from lxmert.explain.cells import are_cells
 from lxmert.explain.pointing import centres_inside
 from lxmert.explain.text import percent, printable
 from lxmert.files import write_bytes
+from lxmert.names import count
 from lxmert.schema import Answer, FloatArray
 
 if TYPE_CHECKING:
@@ -40,6 +43,10 @@ _TAG, _TAG_EDGE = 0.16, 0.025
 """Height of a region's name, and of its edge, in inches."""
 
 
+_NO_GLYPH = r"Glyph (\d+) .*missing from"
+"""How matplotlib warns of a character, again for each of them and each time it is measured."""
+
+
 def check_plot(path: Path) -> None:
     """Refuse a plot that could not be saved, before anything is computed for it.
 
@@ -60,9 +67,29 @@ def save_plot(figure: "Figure", path: Path) -> None:
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
-    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text
+    with (
+        rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # text stays text
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.filterwarnings("always", _NO_GLYPH)
         figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())
+    _warn_once(caught)
+
+
+def _warn_once(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Warn of all characters without a glyph at once, and of all else as it was."""
+    found = [(re.match(_NO_GLYPH, str(each.message)), each) for each in caught]
+    signs = list(dict.fromkeys(chr(int(match[1])) for match, _ in found if match))
+    if signs:
+        warnings.warn(
+            f"the font of figures lacks {count(len(signs), 'character')}, such as {signs[0]!r}: "
+            "boxes are drawn instead",
+            stacklevel=3,
+        )
+    for match, each in found:
+        if match is None:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def plot_explanation(
@@ -94,10 +121,13 @@ def plot_explanation(
     image = figure.add_axes((0, 0, 1, 1))
     image.imshow(pixels, extent=(0, width, height, 0), aspect="auto")
     image.set(xlim=(0, width), ylim=(height, 0))
-    _plot_regions(image, boxes, [printable(label) for label in labels], _scale(region_relevance))
     image.axis("off")
     reported = f"{printable(answer.answer)} ({percent(answer.score)}), {method.replace('_', ' ')}"
-    lines = _write_words(figure, [printable(word) for word in words], _scale(word_relevance))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _NO_GLYPH)  # `save_plot` warns
+        names = [printable(label) for label in labels]
+        _plot_regions(image, boxes, names, _scale(region_relevance))
+        lines = _write_words(figure, [printable(word) for word in words], _scale(word_relevance))
     # Above the image: the margins grow with what is drawn when the figure is saved.
     figure.text(0, 1 + 0.08 / inches, reported, color=_SOFT, fontsize=9, va="bottom")
     for number, line in enumerate(reversed(lines)):

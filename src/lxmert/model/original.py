@@ -239,6 +239,8 @@ def infer_config(
     if inner:
         sizes["intermediate_size"] = inner[0]
     width = sizes.get("hidden_size", LxmertConfig.hidden_size)
+    if num_attention_heads is not None and num_attention_heads < 1:
+        raise ValueError(f"the number of attention heads is {num_attention_heads}: at least 1")
     if num_attention_heads is None and width % HEAD_WIDTH:
         raise ValueError(
             f"{source} has states of width {width}, which is no multiple of {HEAD_WIDTH}, so that "

@@ -24,6 +24,8 @@ from lxmert.regions.published import load_published_detector, read_names
 from lxmert.schema import Failure, Regions
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
+_MOST_WORKERS = 256
+
 
 @dataclass(frozen=True)
 class ExtractionSettings:
@@ -43,8 +45,10 @@ class ExtractionSettings:
     figures: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers is {self.workers}: at least 1 has to read the images")
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise ValueError(
+                f"--workers is {self.workers}: 1 to {_MOST_WORKERS} threads may read the images"
+            )
 
 
 def extract_folder(
@@ -153,7 +157,9 @@ def parse_num_regions(text: str) -> int | tuple[int, int]:
     """Read a number of regions, such as `36`, or the fewest and the most, such as `10-100`."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     if match is None:
-        raise ValueError(f"--num-regions is {text!r}: expected a number, or a range like 10-100")
+        raise ValueError(
+            f"--num-regions is {text!r}: expected a number, or a range like 10-100, from 1 on"
+        )
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
