@@ -298,4 +298,4 @@ def test_an_image_without_regions_is_named(
     data = ["--data", "far.jsonl", "--regions", "regions", "-o", "far.json"]
     refused = lxmert("predict", "runs/vqa", *data)
     assert refused.code == 2
-    assert "1 of 1 images are not in the region store regions, such as 'far'" in refused.err
+    assert "the region store regions lacks 1 of 1 image, such as 'far'" in refused.err

@@ -77,14 +77,14 @@ def test_a_batch_moves_to_the_device_of_the_model(processor: LxmertProcessor) ->
 
 
 def test_one_text_for_each_image(processor: LxmertProcessor) -> None:
-    with pytest.raises(ValueError, match="1 images and 2 texts"):
+    with pytest.raises(ValueError, match="1 image and 2 texts"):
         processor([SCENE], ["a", "b"])
 
 
 def test_what_is_cut_is_what_the_warning_says(processor: LxmertProcessor) -> None:
     longest = processor.config.max_text_length
     text = " ".join(["red"] * (longest + 3))
-    with pytest.warns(InputWarning, match="its last 5 words were cut"):
+    with pytest.warns(InputWarning, match="5 words at its end cut"):
         inputs = processor([SCENE], [text])
     assert inputs["input_ids"].shape == (1, longest)
     assert inputs["input_ids"][0, -1] == processor.tokenizer.sep_token_id
@@ -142,7 +142,7 @@ def test_lists_of_images_are_those_of_a_model_of_several_images(
     [
         ([SCENE] * 3, TEXTS, "3 images and 2 texts"),
         ([], [], "0 images and 0 texts: give at least one"),
-        (SCENE, [], "1 images and 0 texts"),
+        (SCENE, [], "1 image and 0 texts"),
         ([[SCENE, SCENE], [SCENE]], TEXTS, "2, 1 images in their lists"),
         ([[SCENE, SCENE], SCENE], TEXTS, "2, 0 images in their lists"),
         ([[], []], TEXTS, "0, 0 images in their lists"),

@@ -17,6 +17,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
 from lxmert.devices import check_device
 from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
+from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import IntArray, Regions
@@ -182,11 +183,13 @@ class LxmertProcessor:
             sentences *= len(rows)
         elif not is_image(images) and len(rows) != len(sentences):
             raise ValueError(
-                f"{len(rows)} images and {len(sentences)} texts: give one text an image, or one "
+                f"{count(len(rows), 'image')} and {count(len(sentences), 'text')}: give one text an image, or one "
                 "image alone, outside of a list, for all texts"
             )
         if not rows or not sentences:
-            raise ValueError(f"{len(rows)} images and {len(sentences)} texts: give at least one")
+            raise ValueError(
+                f"{count(len(rows), 'image')} and {count(len(sentences), 'text')}: give at least one"
+            )
         words = self.text_inputs(sentences)
         if not all(map(is_image, rows)):
             return BatchFeature(words | self._several_images(rows))  # type: ignore[arg-type]
@@ -276,7 +279,7 @@ class LxmertProcessor:
         if encoded.lost:
             lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
             _warn(
-                f"the text is longer than the model reads: its last {lost} words were cut, "
+                f"the text is longer than the model reads: {count(lost, 'word')} at its end cut, "
                 f"what was read is '{encoded.kept}'"
             )
         return encoded.token_ids

@@ -211,12 +211,12 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from lxmert.names import count
+
     console = Console(highlight=False)
     seeds = len(report["seeds"])
-    reported = f"{report['questions']} questions, {report['accuracy']:.1%} answered right"
-    console.print(
-        f"{reported}; areas 0 to 100, mean of {seeds} random {'order' if seeds == 1 else 'orders'}\n"
-    )
+    reported = f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered right"
+    console.print(f"{reported}; areas 0 to 100, mean of {count(seeds, 'random order')}\n")
     table = Table(box=None, pad_edge=False)
     table.add_column("method", header_style="dim", no_wrap=True)
     panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
@@ -237,13 +237,13 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
     if not report["pointed"]:
         console.print("no pointing game: no question has 'boxes' of what it asks about")
     elif report["pointed"] < report["questions"]:
-        console.print(f"pointing game on the {report['pointed']} questions that have boxes")
+        console.print(f"pointing game on {count(report['pointed'], 'question')} with boxes")
     if report["left_out"]:
-        console.print(f"{report['left_out']} questions without an answer were left out")
+        console.print(f"left out: {count(report['left_out'], 'question')} without an answer")
     _show_left_out(report["findings"])
     if report["unknown"]:
-        reported = "questions have no answer that the model can give: they count as wrong"
-        console.print(f"{report['unknown']} {reported}")
+        reported = "without an answer that the model can give"
+        console.print(f"counted as wrong: {count(report['unknown'], 'question')} {reported}")
 
 
 def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -305,6 +305,8 @@ def show_scores(report: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from lxmert.names import count
+
     titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
     shown = {title: report[name] for name, title in titles.items() if report[name]}
     table = Table(box=None, pad_edge=False)
@@ -317,7 +319,7 @@ def show_scores(report: Mapping[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"{report['count']:,} questions, all of them scored")
+    console.print(f"scored: {count(report['count'], 'question')}")
     for warning in report["warnings"]:
         show_warning(warning)
 

@@ -343,7 +343,7 @@ def test_new_images_are_added_while_others_read(tmp_path: Path) -> None:
 
 def test_images_that_are_gone_may_not_stay_in_the_store(tmp_path: Path) -> None:
     RegionStore.write(tmp_path / "store", IDS[:5], extract, HEADER)
-    with pytest.raises(ValueError, match=r"2 images that are not there any more, such as '000"):
+    with pytest.raises(ValueError, match=r"2 images missing now, such as '000"):
         RegionStore.write(tmp_path / "store", IDS[2:], extract, HEADER)
     assert len(RegionStore(tmp_path / "store")) == 5
 
@@ -521,7 +521,7 @@ def test_a_store_describes_itself(tmp_path: Path) -> None:
     assert (unfinished["complete"], unfinished["images"], unfinished["regions"]) == (False, 3, 6)
     RegionStore.write(folder, IDS, failing({IDS[0], IDS[4], IDS[8]}), HEADER)
     counts = [1 + number % 4 for number in range(1, 12) if number not in (4, 8)]
-    with pytest.raises(ValueError, match="images that are not there any more"):
+    with pytest.raises(ValueError, match="images missing now"):
         RegionStore.write(folder, IDS[1:2], extract, HEADER)
     assert describe_store(folder) == {
         "complete": True,

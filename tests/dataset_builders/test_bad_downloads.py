@@ -305,7 +305,7 @@ def test_texts_that_no_reader_takes_are_left_out_and_counted(source: Path) -> No
 def test_images_without_regions_are_an_error_that_lists_them(source: Path) -> None:
     store = write_store(source.parent / "store", [f"train2014/{TRAIN_9}.jpg", "3.jpg", "4"])
     other = write_store(source.parent / "other", [VAL_42])
-    with pytest.raises(ValueError, match=rf"2 images of 4 sentences .* \(first: {TRAIN_25}, "):
+    with pytest.raises(ValueError, match=rf"2 images of 4 sentences \(first: {TRAIN_25}, "):
         make("coco-captions", source, regions=(store, other))
     folder = source.parent / "made/coco-captions"
     assert (folder / "missing-images.txt").read_text() == f"{TRAIN_25}\n{VAL_73}\n"

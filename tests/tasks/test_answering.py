@@ -85,7 +85,7 @@ def test_answers_that_the_model_cannot_give_are_reported(
     start = ModelSettings(init_from=str(tmp_path / "model"))
     other.write_text("\n".join([*lines[:3], *(line.replace("red", "pink") for line in lines[3:])]))
     make(replace(data, train=str(other)), start)
-    assert "of 48 questions have no answer that the model can give" in caplog.text
+    assert "of 48 questions without an answer that the model can give" in caplog.text
     foreign = [line.replace('"red"', '"pink"').replace('"blue"', '"grey"') for line in lines]
     other.write_text("\n".join(foreign))
     with pytest.raises(ValueError, match="none of the 48 questions has an answer"):
@@ -104,7 +104,7 @@ def test_texts_that_are_too_long_are_cut_and_counted(
     data: AnsweringData, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make(data, replace(SMALL, max_text_length=5))
-    assert "48 of 48 texts (100.00 %) have more than 5 tokens" in caplog.text
+    assert "48 of 48 texts (100.00 %) cut to 5 tokens" in caplog.text
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]

@@ -118,7 +118,7 @@ def test_a_constant_guess_is_reported(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": ["3"]}, "1 statements are about one image, the first is 'dev-0-0-0'"),
+        ({"images": ["3"]}, "1 statement about one image, the first is 'dev-0-0-0'"),
         ({"answer": "maybe"}, r"the answer to 'dev-0-0-0' is \['maybe'\]; expected true or false"),
         ({"answer": None, "answers": {}}, r"the answer to 'dev-0-0-0' is \[\]"),
         ({"answer": "", "answers": {"yes": 1, "no": 1}}, r"is \['no', 'yes'\]"),

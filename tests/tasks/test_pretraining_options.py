@@ -201,7 +201,7 @@ def test_answers_outside_of_the_list_leave_a_text(
     assert task.answers.answers == ("green", "red")
     given = [task.training.examples.answers(row) for row in range(len(task))]
     blue = [row for row, answers in enumerate(given) if "blue" in answers]
-    assert f"{len(blue)} of {len(task)} questions have no answer in the list" in caplog.text
+    assert f"{len(blue)} of {len(task)} questions without an answer in the list" in caplog.text
     for row in range(len(task)):
         assert task.example(row, 0).answer == (IGNORE_INDEX if row in blue else 1)
     assert len(task) == 48

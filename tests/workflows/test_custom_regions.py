@@ -133,7 +133,7 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
     opened = Picky(GridExtractor.from_pretrained(extractor).extractor)
     monkeypatch.setattr(custom_regions, "load_extractor", lambda path, device: opened)
     train(tmp_path / "world", extractor, tmp_path / "run")
-    assert "3 of 81 questions of train are left out: the eyes cannot look at 1 images, the " \
+    assert "left out: 3 of 81 questions of train; the eyes cannot look at 1 image, the " \
         "first: 5.png: it is black" in caplog.text  # fmt: skip
     assert len(read_lines(tmp_path / "run/questions/train.jsonl")) == 78
 

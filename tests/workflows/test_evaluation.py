@@ -48,7 +48,7 @@ def test_guesses_stand_beside_the_accuracy_of_a_model_that_was_moved(
         "question only",
         "majority",
         "66.7%",
-        "90 questions, all of them",
+        "scored: 90 questions",
     ):
         assert text in done.out
     again = lxmert("evaluate", model, "--data", world / "train.jsonl",
@@ -87,8 +87,8 @@ def test_questions_that_cannot_be_answered_right_count_and_are_reported(
     assert report["count"] == 2
     assert report["accuracy"]["color"] == 0
     unanswered, unknown = report["warnings"][:2]
-    assert unanswered == f"1 of 3 questions of {data} come without answer: not scored"
-    assert unknown.startswith("1 of 2 questions (50.0%) have no answer that the model can give")
+    assert unanswered == f"1 of 3 questions of {data} without answer: not scored"
+    assert unknown.startswith("1 of 2 questions (50.0%) without an answer that the model can give")
     assert "mauve" in unknown
 
 
@@ -109,7 +109,7 @@ def test_images_are_found_by_the_names_that_training_understands(
 @pytest.mark.parametrize(
     ("line", "reported"),
     [
-        ({"image": "nowhere.png", "question": "?"}, "1 images cannot be used, the first is of"),
+        ({"image": "nowhere.png", "question": "?"}, "1 image cannot be used, the first is of"),
         ({"images": ["0.png", "1.png"], "question": "?"}, "'?' is about two images"),
         ({"image": "0.png"}, "line 91: 'question' must be a text"),
     ],
@@ -163,7 +163,7 @@ def test_types_of_questions_without_question_type_go_by_the_answer(tmp_path: Pat
     ("change", "reported"),
     [
         ({"3": None}, "lacks 1 of the 90 questions"),
-        ({"91": "x"}, "answers 1 questions that"),
+        ({"91": "x"}, "answers 1 question that"),
         ({"3": 7}, "line 3: expected an object with 'question_id' and a text as 'answer'"),
     ],
 )

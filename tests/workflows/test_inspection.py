@@ -274,4 +274,4 @@ def test_failures_of_a_store_are_noted(tmp_path):
     failure = Failure("a.png", "a.png is no image")
     RegionStore.write(tmp_path / "s", ["a.png"], lambda rest: [failure], header)
     notes = inspect(tmp_path / "s").notes
-    assert notes == ("1 images have no regions, the first: a.png is no image",)
+    assert notes == ("no regions of 1 image, the first: a.png is no image",)

@@ -16,6 +16,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.records import SPLITS, Row, read_rows
 from lxmert.data.report import Case, Findings, Report, SplitFacts
 from lxmert.data.tokens import token_ids
+from lxmert.names import count
 from lxmert.schema import IGNORE_INDEX, Example
 
 Progress = Callable[[str, int, int], None]
@@ -271,9 +272,9 @@ class _Check:
         for kind, numbers in lost.items():
             hit = np.isin(pairs, numbers).any(axis=1) & ~counted
             counted |= hit
-            for place, count in enumerate(np.bincount(splits[hit]).tolist()):
-                if count:
-                    self._left_out[SPLITS[place]][kind] += count
+            for place, number in enumerate(np.bincount(splits[hit]).tolist()):
+                if number:
+                    self._left_out[SPLITS[place]][kind] += number
 
     def _compare_images(
         self, files: ImageFolder, good: Sequence[str], by_file: Mapping[str, Sequence[str]]
@@ -328,7 +329,7 @@ class _Check:
             if lost >= lines:
                 self.found.add("no_example", Case("", 0, f"{split} has no usable question"))
             elif lost * 2 > lines:
-                detail = f"{split} loses {lost:,} of {lines:,} lines"
+                detail = f"{split} loses {lost:,} of {count(lines, 'line')}"
                 self.found.add("mostly_left_out", Case("", 0, detail))
 
     def compare_answers(self, vocabulary: AnswerVocabulary | None) -> None:

@@ -18,6 +18,7 @@ from lxmert import boxes as box_arithmetic
 from lxmert.data.report import Case, Finding, Findings
 from lxmert.files import child_path, read_json, shorten
 from lxmert.images import image_size
+from lxmert.names import count
 from lxmert.schema import FloatArray, IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -151,7 +152,10 @@ class _Reader:
             for image_id, image in images.items()
         )
         if not any(len(record.boxes) for record in records):
-            self.found("coco_no_object", f"{len(records)} images, {len(annotations)} annotations")
+            self.found(
+                "coco_no_object",
+                f"{count(len(records), 'image')}, {count(len(annotations), 'annotation')}",
+            )
         return DetectionSplit(names.object_names, names.attribute_groups, records)
 
     def _images(self, entries: Sequence[object]) -> dict[object, _Entry]:
@@ -251,7 +255,7 @@ class _Reader:
             self.found("coco_groups", shorten(groups))
             return {}
         counts = Counter(name for group in groups.values() for name in group)
-        for name in (name for name, count in counts.items() if count > 1):
+        for name in (name for name, number in counts.items() if number > 1):
             self.found("coco_groups", f"the attribute {name!r} is named twice")
         return {group: tuple(names) for group, names in groups.items()}
 

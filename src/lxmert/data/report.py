@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from lxmert.names import count
+
 Severity = Literal["stop", "warn", "note"]
 """`stop`: training would be senseless; `warn`: something is left out or read otherwise than it is
 written; `note`: harmless."""
@@ -324,12 +326,12 @@ class Findings:
 
 def _log(name: str, facts: SplitFacts) -> str:
     """Describe a split in a line."""
-    text = f"{name}: {facts.questions:,} questions about {facts.images:,} images"
+    text = f"{name}: {count(facts.questions, 'question')} about {count(facts.images, 'image')}"
     if facts.answers:
-        text += f", {facts.answers:,} answers"
+        text += f", {count(facts.answers, 'answer')}"
         text += f", the most frequent is {facts.majority!r} ({facts.majority_share:.1%})"
     lost = sum(facts.left_out.values())
     if lost:
-        reasons = ", ".join(f"{count:,} {kind}" for kind, count in facts.left_out.items())
-        text += f"; {lost:,} of {facts.lines:,} lines left out ({reasons})"
+        reasons = ", ".join(f"{number:,} {kind}" for kind, number in facts.left_out.items())
+        text += f"; {lost:,} of {count(facts.lines, 'line')} left out ({reasons})"
     return text

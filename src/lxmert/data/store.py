@@ -34,6 +34,7 @@ from lxmert.data.store_layout import (
     region_record,
 )
 from lxmert.data.store_writing import Extracted, StoreWriter
+from lxmert.names import count
 from lxmert.schema import Failure, IntArray, Regions
 
 __all__ = ["Damage", "RegionStore", "StoreHeader", "describe_store"]
@@ -197,9 +198,9 @@ class RegionStore:
             for row in rows:
                 self._record(int(row))  # names the image that is damaged
         flat = batch.view(-1, self.header.feature_dim)
-        for index, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        for index, (start, number) in enumerate(zip(starts, counts, strict=True)):
             first = index * longest
-            flat[first : first + count].copy_(self._features[start : start + count])
+            flat[first : first + number].copy_(self._features[start : start + number])
         return batch
 
     def verify(
@@ -289,8 +290,8 @@ class RegionStore:
             gone = writer.done - set(image_ids)
             if gone:
                 raise ValueError(
-                    f"{folder} was begun with {len(gone)} images that are not there any more, such "
-                    f"as {min(gone)!r}: put them back, or remove the folder first"
+                    f"{folder} was begun with {count(len(gone), 'image')} missing now, such as "
+                    f"{min(gone)!r}: put them back, or remove the folder first"
                 )
             remaining = [image_id for image_id in image_ids if image_id not in writer.done]
             if not remaining and (Path(folder) / HEADER).exists():

@@ -16,6 +16,7 @@ from lxmert.datasets.images import StoredImages, held_out, read_partners
 from lxmert.datasets.writing import Output, Writer, writing
 from lxmert.files import write_text
 from lxmert.model.answers import normalize_answer
+from lxmert.names import count
 
 _EVERY = 10_000
 """Sentences after which progress is reported."""
@@ -176,8 +177,8 @@ class _Making:
         if not self.options.allow_missing:
             first = ", ".join(sorted(missing)[:5])
             raise ValueError(
-                f"{len(missing):,} images of {sum(missing.values()):,} sentences have no regions "
-                f"(first: {first}; all are listed in {folder / MISSING}): extract or convert those "
+                f"no regions of {count(len(missing), 'image')} of "
+                f"{count(sum(missing.values()), 'sentence')} (first: {first}; all are listed in {folder / MISSING}): extract or convert those "
                 "too, or leave these sentences out with --allow-missing"
             )
 
@@ -205,9 +206,9 @@ class _Making:
                 "sha256": output.digest.hexdigest(),
             }
         made.checks += [self._check(published, outputs) for published in PUBLISHED[self.name]]
-        for reason, count in sorted(self.build.left_out.counts.items()):
+        for reason, number in sorted(self.build.left_out.counts.items()):
             first = self.build.left_out.cases[reason]
-            made.left_out[reason] = {"count": count, "first": first}
+            made.left_out[reason] = {"count": number, "first": first}
 
     def _check(self, published: Published, outputs: dict[str, Output]) -> dict[str, Any]:
         """Put a number beside the published one."""

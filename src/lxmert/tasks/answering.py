@@ -19,6 +19,7 @@ from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.names import count
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines
@@ -160,13 +161,13 @@ class AnsweringTask:
         first = training.answers(int(unknown[0]))
         if len(unknown) == len(training):
             raise ValueError(
-                f"none of the {len(training)} questions has an answer that the model can give, the "
+                f"none of the {count(len(training), 'question')} has an answer that the model can give, the "
                 f"first is {first}: start from a model that knows them, or set data.answers"
             )
         _logger.warning(
-            "%d of %d questions have no answer that the model can give, the first is %s",
+            "%d of %s without an answer that the model can give, the first is %s",
             len(unknown),
-            len(training),
+            count(len(training), "question"),
             first,
         )
 

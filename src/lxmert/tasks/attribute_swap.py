@@ -21,6 +21,7 @@ import numpy.typing as npt
 from transformers import BertTokenizer
 
 from lxmert.data.stores import RegionSource
+from lxmert.names import count
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.texts import TextCorpus
 
@@ -131,7 +132,7 @@ class AttributeSwap:
         if not counts.all():
             raise ValueError(
                 f"data.attribute_swap has {self._names[int(counts.argmin())]!r}, but no region of "
-                f"{len(images)} training images shows it: leave it out"
+                f"{count(len(images), 'training image')} shows it: leave it out"
             )
         if num_without:
             _logger.warning(

@@ -29,6 +29,7 @@ from lxmert.images import image_size
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.names import count
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork, shrink
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.baselines import Baselines
@@ -148,7 +149,7 @@ class CustomDataTask:
         pairs = int((self.training.image_pairs[:, 1] >= 0).sum())
         if pairs:
             raise ValueError(
-                f"{data.train} has {pairs:,} questions about two images, which eyes that are "
+                f"{data.train} has {count(pairs, 'question')} about two images, which eyes that are "
                 "trained along cannot read: name others, --set data.extractor=FOLDER"
             )
         self.tokenizer = build_tokenizer(self.training.texts())

@@ -18,6 +18,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
+from lxmert.names import count
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.initialization import ModelSpec, initialize
@@ -208,7 +209,7 @@ def read_truths(corpus: Corpus) -> IntArray:
     single = np.flatnonzero(corpus.image_pairs[:, 1] < 0)
     if len(single):
         raise ValueError(
-            f"{len(single)} statements are about one image, the first is "
+            f"{count(len(single), 'statement')} about one image, the first is "
             f"{corpus.example_id(int(single[0]))!r} of {corpus.source(int(single[0]))}; expected "
             "two, as images = [left, right]"
         )

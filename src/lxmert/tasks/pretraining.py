@@ -21,6 +21,7 @@ from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
+from lxmert.names import count
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.initialization import ModelSpec, initialize
@@ -130,9 +131,9 @@ class PretrainingTask:
         known = len(training) - self.targets.count_unknown()
         if known < asked:
             _logger.info(
-                "%d of %d questions have no answer in the list; they are texts like captions",
+                "%d of %s without an answer in the list: read as texts like captions",
                 asked - known,
-                asked,
+                count(asked, "question"),
             )
         answered = self.valid_targets.count_unknown() < len(self.validation)
         self.best_metric = "qa_accuracy" if answered else "mask_lm_accuracy"

@@ -14,6 +14,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
 from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
 from lxmert.files import write_text
+from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.tasks.baselines import FILE_NAME as BASELINES_NAME
@@ -127,26 +128,24 @@ class TextCorpus:
         missing = [name for name in used if name not in store]
         if missing:
             raise ValueError(
-                f"{len(missing)} images of the data set are not in the region store "
-                f"{store.folder}, such as {min(missing)!r}: extract their regions first"
+                f"the region store {store.folder} lacks {count(len(missing), 'image')} of the data "
+                f"set, such as {min(missing)!r}: extract their regions first"
             )
         self.token_ids = Tokens(self.examples.texts(), tokenizer, longest=max_text_length)
         if self.token_ids.num_cut:
             _logger.warning(
-                "%d of %d texts (%.2f %%) have more than %d tokens and are cut: raise "
-                "max_text_length",
+                "%d of %s (%.2f %%) cut to %d tokens: raise max_text_length",
                 self.token_ids.num_cut,
-                len(examples),
+                count(len(examples), "text"),
                 100 * self.token_ids.num_cut / len(examples),
                 max_text_length,
             )
 
         if self.token_ids.num_unknown:
             _logger.warning(
-                "%d of %d texts have a word that the tokenizer does not know, which is read as "
-                "[UNK]",
+                "%d of %s with a word that the tokenizer does not know, which is read as [UNK]",
                 self.token_ids.num_unknown,
-                len(examples),
+                count(len(examples), "text"),
             )
 
     def __len__(self) -> int:

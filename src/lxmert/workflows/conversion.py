@@ -16,6 +16,7 @@ from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_folder, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.names import count
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
@@ -271,7 +272,7 @@ def _store_to_tsv(job: Job) -> Converted:
     if store.header.dtype != "float32":
         notes.append(f"the features were {store.header.dtype}, and stay as coarse in float32")
     if store.failures:
-        notes.append(f"{len(store.failures)} images have no regions, and no line")
+        notes.append(f"without regions, and without a line: {count(len(store.failures), 'image')}")
     return Converted(notes, [])
 
 

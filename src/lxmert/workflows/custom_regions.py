@@ -16,6 +16,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorC
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER
 from lxmert.files import atomic_path
+from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings
 from lxmert.tasks.custom_data import CustomDataSettings, is_single
@@ -80,7 +81,7 @@ def region_settings(
         )
     if pairs.any():
         raise ValueError(
-            f"{settings.data.train} has {int(pairs.sum()):,} questions about two images and "
+            f"{settings.data.train} has {count(int(pairs.sum()), 'question')} about two images and "
             f"{int((~pairs).sum()):,} about one: train on one kind at a time"
         )
     data = AnsweringData(
@@ -151,11 +152,11 @@ def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
     rows = np.flatnonzero(~np.isin(corpus.image_pairs, lost).any(axis=1))
     reasons = {failure.image_id: failure.reason for failure in store.failures}
     _logger.warning(
-        "%d of %d questions of %s are left out: the eyes cannot look at %d images, the first: %s",
+        "left out: %d of %s of %s; the eyes cannot look at %s, the first: %s",
         len(corpus) - len(rows),
-        len(corpus),
+        count(len(corpus), "question"),
         split,
-        len(lost),
+        count(len(lost), "image"),
         reasons[corpus.image_names[lost[0]]],
     )
     if not len(rows):

@@ -13,6 +13,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
 from lxmert.data.readers import read_questions
 from lxmert.hub import find_model
+from lxmert.names import count
 from lxmert.pipeline import LxmertPipeline
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.schema import Example
@@ -79,9 +80,9 @@ def evaluate_answers(
     unknown = [e for e in examples if not e.answers.keys() & set(pipeline.answers)]
     if unknown:
         warnings.append(
-            f"{len(unknown):,} of {len(examples):,} questions ({len(unknown) / len(examples):.1%}) "
-            "have no answer that the model can give, and count as wrong; the first is "
-            f"{unknown[0].text!r}: {dict(unknown[0].answers)}"
+            f"{len(unknown):,} of {count(len(examples), 'question')} "
+            f"({len(unknown) / len(examples):.1%}) without an answer that the model can give, "
+            f"counted as wrong; the first is {unknown[0].text!r}: {dict(unknown[0].answers)}"
         )
     baselines = Baselines.load(find_model(model)) if training is None else _learn(training)
     return _report(examples, predictions, baselines, warnings)
@@ -159,7 +160,9 @@ def _with_answers(examples: Sequence[Example], data: Path) -> tuple[list[Example
     lost = len(examples) - len(scored)
     if not lost:
         return scored, []
-    reported = f"{lost:,} of {len(examples):,} questions of {data} come without answer: not scored"
+    reported = (
+        f"{lost:,} of {count(len(examples), 'question')} of {data} without answer: not scored"
+    )
     return scored, [reported]
 
 
@@ -222,18 +225,18 @@ def _read_predictions(path: Path) -> dict[str, str]:
 
 def _check_ids(ids: Sequence[str], data: Path, given: Mapping[str, str], predictions: Path) -> None:
     """Refuse predictions that are not one for each question."""
-    twice, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
-    if count > 1:
+    twice, times = Counter(ids).most_common(1)[0] if ids else ("", 0)
+    if times > 1:
         raise ValueError(f"{data} has the question_id {twice!r} more than once: make them unique")
     missing = [example_id for example_id in ids if example_id not in given]
     if missing:
         raise ValueError(
-            f"{predictions} lacks {len(missing):,} of the {len(ids):,} questions of {data}, such "
+            f"{predictions} lacks {len(missing):,} of the {count(len(ids), 'question')} of {data}, such "
             f"as {missing[0]!r}: all of them must be answered to be scored"
         )
     unknown = sorted(given.keys() - set(ids))
     if unknown:
         raise ValueError(
-            f"{predictions} answers {len(unknown):,} questions that {data} does not ask, such as "
+            f"{predictions} answers {count(len(unknown), 'question')} that {data} does not ask, such as "
             f"{unknown[0]!r}: are these the predictions for this file?"
         )

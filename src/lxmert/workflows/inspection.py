@@ -18,6 +18,7 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import MODELS, find_kind, outline
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
 from lxmert.model.pretrained import read_config
+from lxmert.names import count
 from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor
@@ -258,9 +259,10 @@ def _inspect_store(folder: Path) -> Report:
     notes: tuple[str, ...] = (
         () if described["complete"] else ("it is not finished: the same command goes on",)
     )
-    if described["failed"]:
-        first = read_failures(folder)[0].reason
-        notes += (f"{described['failed']} images have no regions, the first: {first}",)
+    failures = read_failures(folder)
+    if failures:
+        some = count(len(failures), "image")
+        notes += (f"no regions of {some}, the first: {failures[0].reason}",)
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)

@@ -9,6 +9,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import check_unique_ids, read_questions
 from lxmert.data.records import read_rows, require
 from lxmert.files import atomic_path, to_json
+from lxmert.names import count
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import Answer, Example
 
@@ -125,7 +126,7 @@ def locate_images(examples: Sequence[Example], images: Path, data: Path) -> list
     if lost:
         detail = next(iter(lost))
         raise ValueError(
-            f"{data}: {len(lost):,} images cannot be used, the first is of {lost[detail]!r}: "
+            f"{data}: {count(len(lost), 'image')} cannot be used, the first is of {lost[detail]!r}: "
             f"{detail}; every question must be asked: correct the names, or --images"
         )
     return asked

@@ -31,6 +31,7 @@ from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import find_kind, load_folder, load_heads
 from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.names import count
 from lxmert.processing import LxmertProcessor
 from lxmert.schema import Answer, Example, Regions
 from lxmert.tasks.texts import check_extractor
@@ -243,8 +244,8 @@ class _Predictor:
         missing = [name for name in names if self.sight.lacks(name)]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(names)} images are not in {self.sight.where}, such as "
-                f"{min(missing)!r}: every question must be answered"
+                f"{self.sight.where} lacks {len(missing):,} of {count(len(names), 'image')}, such "
+                f"as {min(missing)!r}: every question must be answered"
             )
 
     def _predict_rows(self, corpus: Corpus, tokens: Tokens, rows: range) -> Iterator[Answer]:
