@@ -278,7 +278,7 @@ def test_ids_that_no_leaderboard_wants_are_reported_before_anything_is_computed(
         (test, "vqa", official, "lacks 1 (first: 8002)"),
         (test, "vqa", "none.json", "no file none.json"),
         (test, "nlvr2", official, "'8001' is not of the form split-set-pair-sentence"),
-        ("twice.jsonl", "vqa", official, "twice.jsonl has 8001 more than once"),
+        ("twice.jsonl", "vqa", official, "twice.jsonl lines 1 and 2 have the same"),
         ("named.jsonl", "vqa", official, "the question id 'a' is no number"),
         (test, "jsonl", official, "--official is for the leaderboards' formats"),
     ):

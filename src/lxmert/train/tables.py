@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from lxmert.files import parse_toml, shorten
-from lxmert.names import did_you_mean
+from lxmert.names import nearest
 
 T = TypeVar("T")
 
@@ -132,7 +132,9 @@ def unknown_name(given: str, valid: Collection[str]) -> str:
     """Return the message for a name that is none of the valid ones, with the nearest of those."""
     if not valid:
         return f"{given} is unknown; expected no name here: remove it"
-    hint = did_you_mean(given, valid)
+    table, dot, key = given.rpartition(".")  # what all have in common makes none of them near
+    close = nearest(key, [name.removeprefix(table + dot) for name in valid])
+    hint = "".join(f"did you mean {table + dot + name!r}?" for name in close)
     return f"{given} is unknown; expected one of {', '.join(valid)}" + (f": {hint}" if hint else "")
 
 
