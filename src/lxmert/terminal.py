@@ -1,51 +1,81 @@
-"""What the command line shows: tables, progress, warnings; and checks of files to be written."""
+"""What the command line shows: tables, progress, warnings."""
 
 import logging
-import os
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
     from lxmert.explain.explanation import Explanation
     from lxmert.explain.patterns import Share
 
+
+_HIDDEN = {"Cc", "Cs"}
+"""Unicode categories of control characters and of halves of surrogate pairs."""
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _SHOWN = 10
 """Failures that are reported one by one."""
 
 
-def check_figure(path: Path, option: str) -> None:
-    """Refuse an image that could not be saved, before anything is computed for it."""
-    from PIL import Image
+def open_console(*, stderr: bool = False, **options: Any) -> "Console":
+    """Return a console that shows texts from files and users without their control characters."""
+    from rich.console import Console, RenderHook
 
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{option} {path} has no ending of an image: try {path.stem or 'out'}.png")
-    check_output(path, option)
+    console = Console(stderr=stderr, **options)
 
+    class Printable(RenderHook):
+        def process_renderables(self, renderables: Any) -> Any:
+            return [_PrintableText(renderable) for renderable in renderables]
 
-def check_output(path: Path, option: str) -> None:
-    """Refuse a file that could not be written, before anything is computed for it."""
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder: name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{option} {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise PermissionError(
-            f"{option} {path}: the folder {path.parent} may not be written to; name another one"
-        )
+    console.push_render_hook(Printable())
+    return console
 
 
-def check_output_folder(path: Path, option: str) -> None:
-    """Refuse a folder that could not be made or written to, before anything is computed for it."""
-    found = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not found.is_dir():
-        raise NotADirectoryError(f"{option} {path}: {found} is a file; name another folder")
-    if not os.access(found, os.W_OK):
-        raise PermissionError(
-            f"{option} {path}: the folder {found} may not be written to; name another one"
-        )
+class _PrintableText:
+    """A renderable whose texts have no control characters; rich's own styles stay."""
+
+    def __init__(self, renderable: "RenderableType") -> None:
+        self.renderable = renderable
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.segment import Segment
+
+        for segment in console.render(self.renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                text = escape_controls(segment.text, encoding=console.encoding)
+                yield Segment(text, segment.style)
+
+
+def escape_controls(text: str, *, encoding: str = "utf-8") -> str:
+    """Replace control characters, and what an encoding lacks; line breaks and tabs stay.
+
+    Bars become `#` where the encoding has no block character.
+    """
+    shown = "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _HIDDEN else _REPLACEMENT
+        for sign in text
+    )
+    try:
+        shown.encode(encoding)
+    except UnicodeEncodeError:
+        shown = shown.replace("█", "#").replace("±", "+-").replace("↓", "v").replace("↑", "^")
+        return shown.encode(encoding, "replace").decode(encoding)
+    return shown
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print plain text, such as a result with the names of files, without control characters."""
+    stream = sys.stderr if error else sys.stdout
+    print(escape_controls(text, encoding=stream.encoding or "utf-8"), file=stream)
 
 
 _CHATTY = (
@@ -66,10 +96,11 @@ def quiet_libraries() -> None:
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line beside the output proper."""
-    from rich.console import Console
     from rich.markup import escape
 
-    Console(stderr=True, highlight=False).print(f"[bold yellow]Warning:[/] {escape(str(message))}")
+    open_console(stderr=True, highlight=False).print(
+        f"[bold yellow]Warning:[/] {escape(str(message))}"
+    )
 
 
 @contextmanager
@@ -94,7 +125,6 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with speed and time left, on a terminal only."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -111,7 +141,7 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         row = bar.add_task(unit, total=None)
         yield lambda done, total: bar.update(row, completed=done, total=total)
@@ -120,7 +150,6 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
 @contextmanager
 def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Show a bar with size, speed and time left for each file, on a terminal only."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -130,7 +159,7 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         TransferSpeedColumn,
     )
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -149,13 +178,12 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 
 def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
     """Print answers and regions as two tables."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.text import percent, signed_percent
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     best = explanation.answers[0].answer
     question = (explanation.question, "bold")
     console.print(Text.assemble("\n", question, "  ", (best, "bold green"), "\n"))
@@ -181,13 +209,12 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
 
 def show_reasons(explanation: "Explanation") -> None:
     """Print for each answer the region and the word that the first method holds most relevant."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.text import percent
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     best = explanation.answers[0].answer
     console.print(
         Text.assemble("\n", (explanation.question, "bold"), "  ", (best, "bold green"), "\n")
@@ -207,13 +234,12 @@ def show_reasons(explanation: "Explanation") -> None:
 
 def show_faithfulness(report: Mapping[str, Any]) -> None:
     """Print for each method where it points, and the areas under its curves, mean and spread."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from lxmert.names import count
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     seeds = len(report["seeds"])
     reported = f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered right"
     console.print(f"{reported}; areas 0 to 100, mean of {count(seeds, 'random order')}\n")
@@ -248,12 +274,11 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
 
 def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what is wrong with some questions, how many and the first case of each kind."""
-    from rich.console import Console
     from rich.text import Text
 
     from lxmert.explain.text import printable
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console(highlight=False, soft_wrap=True)
     for text, found in findings.items():
         console.print(Text(printable(f"{text}: {found['count']} (first: {found['first'][0]})")))
 
@@ -263,7 +288,6 @@ def show_heads(shares: Mapping[str, "Share"], findings: Mapping[str, Mapping[str
 
     And below, what is wrong with questions that were left out.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -278,13 +302,12 @@ def show_heads(shares: Mapping[str, "Share"], findings: Mapping[str, Mapping[str
         best = f"{share.mean[layer, head]:.0%}"
         row = (str(layer + 1), str(head + 1), best, f"{share.mean_even:.0%}")
         table.add_row(Text(PATTERNS[name].title), *row)
-    Console(highlight=False).print(table)
+    open_console(highlight=False).print(table)
     _show_left_out(findings)
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     """Print captions with the probabilities that they match, in the given order."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -293,7 +316,7 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
         table.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
     for caption, score in ranked:
         table.add_row(Text(caption), f"{score:.1%}", "█" * round(30 * score))
-    console = Console()
+    console = open_console()
     console.print()
     console.print(table)
     console.print(f"\n[dim]matched in {seconds:.2f} s[/]")
@@ -301,7 +324,6 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
 
 def show_scores(report: Mapping[str, Any]) -> None:
     """Print accuracy by question type beside what guesses reach; `AnswerReport` says what is in it."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -317,7 +339,7 @@ def show_scores(report: Mapping[str, Any]) -> None:
         table.add_row(
             Text(question_type), *(f"{scores[question_type]:.1%}" for scores in shown.values())
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print(f"scored: {count(report['count'], 'question')}")
     for warning in report["warnings"]:
@@ -326,7 +348,6 @@ def show_scores(report: Mapping[str, Any]) -> None:
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
     """Print official scores as a table, those by type, steps or length below."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -340,18 +361,17 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
         for part, number in parts.items():
             shown = f"{number:.4g}" if isinstance(number, float) else "not computed"
             table.add_row(Text(printable(f"{name}: {part}") if part != "" else name), shown)
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print(Text(title))
     console.print(table)
 
 
 def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str, int]) -> None:
     """Print what a file or folder is, what is known of it, and its parameters by group."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print(Text(f"\n{kind}\n", style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
@@ -375,11 +395,10 @@ def show_findings(
     summary: Sequence[str], findings: Sequence[Mapping[str, Any]], *, cases: int = 3
 ) -> None:
     """Print what the check of a data set found; `Report` gives both arguments."""
-    from rich.console import Console
     from rich.markup import escape
 
     colors = {"stop": "bold red", "warn": "bold yellow", "note": "dim"}
-    console = Console(highlight=False, soft_wrap=True)  # a broken path cannot be copied
+    console = open_console(highlight=False, soft_wrap=True)  # a broken path cannot be copied
     for finding in findings:
         color = colors[finding["severity"]]
         console.print(f"[{color}]{finding['severity']}[/] {escape(finding['text'])}")
@@ -391,7 +410,6 @@ def show_findings(
 
 def show_made(made: Mapping[str, Any]) -> None:
     """Print the files of a data set, its numbers beside the published ones, and what is missing."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -407,7 +425,7 @@ def show_made(made: Mapping[str, Any]) -> None:
         verdict = Text("as published", "green") if check["agrees"] else Text("differs", "yellow")
         what = f"{check['what']} ({check['source']})"
         checks.add_row(f"{check['found']:,}", f"{check['published']:,}", verdict, Text(what))
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console(highlight=False, soft_wrap=True)
     console.print(Text(str(made["folder"]), style="bold"))
     console.print(files)
     if made["checks"]:
@@ -423,10 +441,9 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 def show_failures(reasons: Sequence[str], outcome: str) -> None:
     """Print how much failed, and the first ten reasons, beside the output proper."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = open_console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold yellow]{len(reasons)} {outcome}:[/]")
     for reason in reasons[:_SHOWN]:
         console.print(f"  {escape(reason)}")
@@ -436,11 +453,10 @@ def show_failures(reasons: Sequence[str], outcome: str) -> None:
 
 def show_verdict(report: Mapping[str, Any]) -> None:
     """Print what was looked at, how far photos agree, and what is wrong."""
-    from rich.console import Console
     from rich.markup import escape
 
     show_report(f"{report['path']}: {report['kind']}", report["facts"], {})
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console(highlight=False, soft_wrap=True)
     if "photos" in report:
         _show_agreement([*report["photos"], report["mean"], report["expected"]])
     for problem in report["problems"]:
@@ -451,7 +467,6 @@ def show_verdict(report: Mapping[str, Any]) -> None:
 
 def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a row for each photo, the mean and what is expected."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -462,7 +477,7 @@ def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         cells = ("" if value is None else value for value in row.values())
         table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else cell) for cell in cells))
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print()
     console.print(table)
 

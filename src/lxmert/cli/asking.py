@@ -6,13 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor, Rest, check_quoted
-from lxmert.terminal import (
-    check_figure,
-    check_output,
-    show_explanation,
-    show_matches,
-    show_progress,
-)
+from lxmert.cli.outputs import check_figure, check_output
+from lxmert.terminal import say, show_explanation, show_matches, show_progress
 
 
 def ask(
@@ -37,7 +32,7 @@ def ask(
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:
-        check_figure(figure, "--figure")
+        check_figure(figure, "--figure", image, answers)
     from lxmert.explain.figures import save_image
     from lxmert.pipeline import LxmertPipeline
 
@@ -114,9 +109,9 @@ def predict(
 
     if (images is None) == (not regions):
         raise ValueError("name either the images with --images, or their --regions")
-    check_output(output, "-o")
+    check_output(output, "-o", data, official)
     asked = Asked(data, images, tuple(regions or ()), official)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress("questions") as progress:
         count = submit(model, asked, output, form, device=where, progress=progress)
-    print(f"{output}: answers to {count} questions")
+    say(f"{output}: answers to {count} questions")

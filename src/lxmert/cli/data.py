@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import show_downloads, show_made, show_progress
+from lxmert.terminal import say, show_downloads, show_made, show_progress
 
 
 def fetch(
@@ -45,7 +45,7 @@ def fetch(
         ):
             state = f"from {fetched.origin}" if fetched.new else "is there"
             for file, size in fetched.files.items():
-                print(f"{output / file}: {size:,} bytes, {state}")
+                say(f"{output / file}: {size:,} bytes, {state}")
 
 
 def build(

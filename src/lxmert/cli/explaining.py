@@ -15,13 +15,8 @@ from lxmert.cli.options import (
     check_quoted,
     split_names,
 )
-from lxmert.terminal import (
-    check_output,
-    show_faithfulness,
-    show_heads,
-    show_progress,
-    show_reasons,
-)
+from lxmert.cli.outputs import check_output, check_output_folder
+from lxmert.terminal import say, show_faithfulness, show_heads, show_progress, show_reasons
 
 
 def explain(
@@ -51,14 +46,14 @@ def explain(
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
     if output is not None:
-        check_output(output, "-o")
+        check_output(output, "-o", image, answers)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(
                 f"-o {output} is no name of a report, which is a web page: name "
                 f"{output.stem or 'report'}.html; an image is what --figure writes"
             )
     if figure is not None:
-        check_output(figure, "--figure")
+        check_output(figure, "--figure", image, answers)
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot
     from lxmert.files import write_text
@@ -73,10 +68,10 @@ def explain(
     show_reasons(explanation)
     if output is not None:
         write_text(output, explanation.to_html())
-        print(f"report: {output}")
+        say(f"report: {output}")
     if figure is not None:
         save_plot(explanation.plot(), figure)
-        print(f"figure: {figure}")
+        say(f"figure: {figure}")
 
 
 def explain_eval(
@@ -103,6 +98,7 @@ def explain_eval(
     for name, number in (("--seeds", seeds), ("--limit", limit)):
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}: it must be at least 1")
+    check_output_folder(output, "-o", data, images)
     from lxmert.explain.methods import QUICK
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
@@ -111,7 +107,7 @@ def explain_eval(
     with show_progress("questions") as progress:
         report = evaluate_explanations(subject, output, progress=progress)
     show_faithfulness(report)
-    print(f"results: {output / REPORT}, plot: {output / CURVES}")
+    say(f"results: {output / REPORT}, plot: {output / CURVES}")
 
 
 def attention_figures(
@@ -124,7 +120,7 @@ def attention_figures(
     """Draw what every attention head reads: the next word, the region that a word names, ..."""
     if limit < 1:
         raise ValueError(f"--limit is {limit}: it must be at least 1")
-    check_output(output, "-o")
+    check_output(output, "-o", data)
     from lxmert.explain.plots import check_plot
     from lxmert.workflows.attention import draw_attention
 
@@ -132,4 +128,4 @@ def attention_figures(
     with show_progress("questions") as progress:
         found = draw_attention(model, data, images, output, limit=limit, progress=progress)
     show_heads(*found)
-    print(f"figure: {output}")
+    say(f"figure: {output}")

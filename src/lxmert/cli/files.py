@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.options import report_failures
-from lxmert.terminal import show_progress, show_report, show_verdict
+from lxmert.terminal import say, show_progress, show_report, show_verdict
 
 
 def convert(
@@ -49,15 +49,18 @@ def convert(
 
     Exit code 3: some lines or files of regions are damaged; the rest was converted.
     """
+    from lxmert.files import check_not_input
     from lxmert.workflows.conversion import Choices
     from lxmert.workflows.conversion import convert as run
 
+    inputs = (source, answers, objects, attributes)
+    check_not_input(target, inputs, option="TARGET")
     choices = Choices(answers, heads, tuple(allow or ()), dtype, fingerprint, objects, attributes)
     with show_progress("converted") as progress:
         converted = run(source, target, choices, progress=progress)
-    print(f"{target}: converted from {source}")
+    say(f"{target}: converted from {source}")
     for note in converted.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     report_failures([failure.reason for failure in converted.failures], "were left out")
 
 
@@ -121,4 +124,4 @@ def info(
     show_report(f"{report.path}: {report.kind}", report.facts, report.parameters)
     for label, findings in (("problem", report.problems), ("note", report.notes)):
         for finding in findings:
-            print(f"\n{label}: {finding}")
+            say(f"\n{label}: {finding}")

@@ -1,6 +1,5 @@
 """The commands `lxmert lab ...`: scenes of the miniature world, and sweeps over recipes."""
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from lxmert.cli.options import report_failures
-from lxmert.terminal import check_figure, check_output, check_output_folder, show_progress
+from lxmert.cli.outputs import check_figure, check_output, check_output_folder
+from lxmert.terminal import say, show_progress
 
 
 def make(
@@ -85,7 +85,7 @@ def make(
     with show_progress("images") as progress:
         counts = make_dataset(output, contents, progress=lambda done: progress(done, count))
     lines = (f"{number:,} lines in {KINDS[kind]}" for kind, number in counts.items())
-    print(f"{output}: {', '.join([f'{count:,} images', *lines])}")
+    say(f"{output}: {', '.join([f'{count:,} images', *lines])}")
 
 
 def show(
@@ -102,7 +102,7 @@ def show(
 
     check_figure(output, "--output")
     save_sheet(folder, output, count=count, seed=seed)
-    print(f"{output}: scenes of {folder}")
+    say(f"{output}: scenes of {folder}")
 
 
 def sweep(
@@ -133,13 +133,13 @@ def sweep(
 
     def changed(status: str) -> None:
         write_report(settings, collect(settings, plan), output, {})
-        print(status, file=sys.stderr)
+        say(status, error=True)
 
     output.mkdir(parents=True, exist_ok=True)
     with closing(FolderLock(output)):
         failed = run_plan(plan, jobs=jobs, changed=changed)
         scores = collect(settings, plan)
-        print(write_report(settings, scores, output, failed), end="")
+        say(write_report(settings, scores, output, failed).rstrip())
     if figure is not None:
         draw_report(settings, scores, figure)
     reasons = [f"{run.folder}: {why}" for run, why in failed.items()]

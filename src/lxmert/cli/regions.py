@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.options import report_failures
-from lxmert.terminal import show_progress
+from lxmert.cli.outputs import check_output_folder
+from lxmert.terminal import say, show_progress
 
 
 def extract(
@@ -58,6 +59,9 @@ def extract(
         parse_num_regions,
     )
 
+    check_output_folder(output, "-o", images, extractor)
+    if figures is not None:
+        check_output_folder(figures, "--figures", images, extractor)
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures)
     found = load_eyes(
@@ -65,5 +69,5 @@ def extract(
     )
     with show_progress("images") as progress:
         store = extract_folder(images, output, found, settings, progress=progress)
-    print(f"{output}: regions of {len(store)} images")
+    say(f"{output}: regions of {len(store)} images")
     report_failures([failure.reason for failure in store.failures], "have no regions")

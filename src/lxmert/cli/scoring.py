@@ -5,12 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lxmert.terminal import (
-    check_output,
-    show_official_scores,
-    show_progress,
-    show_scores,
-)
+from lxmert.cli.outputs import check_output
+from lxmert.terminal import say, show_official_scores, show_progress, show_scores
 
 if TYPE_CHECKING:
     from lxmert.workflows.evaluation import AnswerReport
@@ -71,10 +67,7 @@ def evaluate(
     }
     paths = {name: path for name, path in files.items() if path is not None}
     if output is not None:
-        check_output(output, "-o")
-        from lxmert.files import check_not_input
-
-        check_not_input(output, [*paths.values(), data, training], option="-o")
+        check_output(output, "-o", *paths.values(), data, training)
     if metric is not None:
         if any(given is not None for given in (model, data, images, training, limit)):
             raise ValueError("--metric scores files without a model: leave out model and --data")
@@ -181,7 +174,7 @@ def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: boo
         print(to_json(scores))
         return
     for name, score in scores.items():
-        print(f"{name:24} {score:.3f}")
+        say(f"{name:24} {score:.3f}")
 
 
 def _write(report: object, output: Path | None) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lxmert.terminal import check_output_folder, show_stages
+from lxmert.cli.outputs import check_output_folder
+from lxmert.terminal import show_stages
 
 
 def train(
