@@ -47,7 +47,9 @@ def test_an_interruption_is_reported_with_what_goes_on(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     reported = running.communicate()[1]
     assert running.returncode == 130
-    assert reported.endswith("lxmert: interrupted; the same command resumes a long job from what it saved\n")
+    assert reported.endswith(
+        "lxmert: interrupted; the same command resumes a long job from what it saved\n"
+    )
 
 
 def test_an_image_may_be_a_web_address(lxmert: Command) -> None:
@@ -316,7 +318,7 @@ def test_a_file_of_the_original_code_is_converted_and_described(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        XX,
+        (["convert", "BEST.pth", "BEST.pth"], "is also an input"),
         (["convert", "BEST.pth", "notes.txt"], "notes.txt is there already"),
         (["convert", "notes.txt", "out"], "notes.txt is nothing that is known here"),
         (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "Got 1 answers for a model"),
