@@ -99,6 +99,8 @@ def make_sparse_store(folder: Path, num_images: int) -> None:
     images["id_bytes"] = len(names[0])
     images["height"] = images["width"] = 100
     images["id_checksum"] = [zlib.crc32(name) for name in names]
+    images["features_checksum"] = zlib.crc32(bytes(REGIONS_HELD * HEADER_FIELDS.row_bytes))
+    images["regions_checksum"] = zlib.crc32(bytes(REGIONS_HELD * REGION_BYTES))
     images.tofile(folder / IMAGES)
     (folder / LOOKUP).write_bytes(build_lookup(images["id_checksum"]))
     (folder / FAILED).touch()

@@ -239,7 +239,6 @@ PARSERS_ALLOWED = {
     # To be read with lxmert.files as well.
     "data/coco.py": PARSERS,
     "data/pixels.py": PARSERS,
-    "data/store_layout.py": PARSERS,
 }
 
 

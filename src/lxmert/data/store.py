@@ -89,9 +89,11 @@ class RegionStore:
         self._images = map_file(self.folder / IMAGES, IMAGE_RECORD)
         self._files = map_parts(self.folder)
         self._ids = self._files[IDS].data
-        lookup = map_file(self.folder / LOOKUP, "<u4")
-        self._checksums, self._rows = lookup[: len(self)], lookup[len(self) :]
+        self._lookup = map_file(self.folder / LOOKUP, "<u4")
+        self._checksums, self._rows = self._lookup[: len(self)], self._lookup[len(self) :]
         self._features = self._map_features()
+        self._checked = bytearray(len(self))  # images whose parts were compared, in this process
+        self._index_is_checked = False
 
     def _check_sizes(self) -> None:
         """Refuse a store whose files are not as long as they were; name the first image lost."""
@@ -137,9 +139,9 @@ class RegionStore:
 
         Raises:
             KeyError: naming the image and the store, if it is not there.
-            ValueError: if the store is so damaged that the image cannot be found in its files.
+            ValueError: if the index of the store or the image's part is not as it was written.
         """
-        record = self._record(int(self.rows([image_id])[0]))
+        record = self._checked_record(int(self.rows([image_id])[0]))
         start, size, _ = record.spans(self.header)[REGIONS]
         records = self._files[REGIONS][start : start + size].view(region_record(record.num_groups))
         stored = self._features[record.first_region :][: record.num_regions]
@@ -157,9 +159,15 @@ class RegionStore:
     @property
     def image_ids(self) -> list[str]:
         """The ids of all images in the order of rows, read anew each time."""
+        self._check_index()
         stored = self._files[IDS].tobytes()
         starts, sizes = self._images["id_start"].tolist(), self._images["id_bytes"].tolist()
         return [decode_id(stored[i : i + n]) for i, n in zip(starts, sizes, strict=True)]
+
+    @property
+    def num_failed(self) -> int:
+        """The number of images that have no regions, as the header says."""
+        return self._contents.failed
 
     @property
     def failures(self) -> list[Failure]:
@@ -194,9 +202,9 @@ class RegionStore:
         longest = max(counts)
         shape = (len(counts), longest, self.header.feature_dim)
         batch = torch.zeros(shape) if min(counts) < longest else torch.empty(shape)
-        if max(starts) + longest > len(self._features):
-            for row in rows:
-                self._record(int(row))  # names the image that is damaged
+        for row in rows:
+            if not self._checked[row]:
+                self._checked_record(int(row))
         flat = batch.view(-1, self.header.feature_dim)
         for index, (start, number) in enumerate(zip(starts, counts, strict=True)):
             first = index * longest
@@ -234,6 +242,7 @@ class RegionStore:
 
     def _find(self, image_ids: Sequence[str]) -> list[int | None]:
         """Return the row of each image; None for one that is not there."""
+        self._check_index()
         keys = [encode_id(image_id) for image_id in image_ids]
         checksums = np.array([zlib.crc32(key) for key in keys], dtype=np.uint32)
         places = self._checksums.searchsorted(checksums).tolist()
@@ -245,10 +254,42 @@ class RegionStore:
         while place < len(self) and self._checksums.item(place) == checksum:
             row: int = self._rows.item(place)
             record = self._record(row)
-            if self._ids[record.id_start : record.id_start + record.id_bytes] == key:
+            stored = self._ids[record.id_start : record.id_start + record.id_bytes]
+            if stored == key:
                 return row
+            if zlib.crc32(stored) != record.id_checksum:
+                raise ValueError(
+                    f"{self.folder / IDS} is damaged: the id of image {row} is not as it was "
+                    "written; make the store again"
+                )
             place += 1  # another id with the same checksum
         return None
+
+    def _check_index(self) -> None:
+        """Compare the files that say where images are with their checksums, once."""
+        if self._index_is_checked:
+            return
+        # Of what was mapped: the files may have grown since.
+        for name, mapped in ((IMAGES, self._images), (LOOKUP, self._lookup)):
+            if zlib.crc32(mapped.view(np.uint8).data) != self._contents.checksums[name]:
+                raise ValueError(
+                    f"{self.folder / name} is damaged: its content does not have the checksum in "
+                    f"{HEADER}; make the store again"
+                )
+        self._index_is_checked = True
+
+    def _checked_record(self, row: int) -> ImageRecord:
+        """Return what is known of an image, whose parts are compared with their checksums once."""
+        record = self._record(row)
+        if not self._checked[row]:
+            if name := record.damage(self.header, self._files):
+                raise ValueError(
+                    f"{self.folder / name} is damaged: the part of image {row} of {len(self)} does "
+                    "not have its checksum; list all damage with `lxmert verify`, and make the "
+                    "store again"
+                )
+            self._checked[row] = 1
+        return record
 
     def _record(self, row: int) -> ImageRecord:
         """Return what is known of an image, if the files can hold it."""

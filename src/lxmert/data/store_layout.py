@@ -19,15 +19,18 @@ by image, by checksums in `images.bin`.
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from lxmert.files import atomic_path, parse_json, read_json_object, shorten
+from lxmert.records import Items, Record
 from lxmert.schema import Failure
 
 FORMAT = 2
@@ -59,6 +62,8 @@ StoreFiles = Mapping[str, npt.NDArray[np.uint8]]
 """The mapped bytes of the files that hold the parts of images: features, regions and ids."""
 
 _CHUNK = 1 << 20
+
+Size = Annotated[int, Field(ge=0)]
 
 
 @cache
@@ -182,6 +187,57 @@ class Contents:
     checksums: dict[str, int]
 
 
+class _ContentsFile(Record):
+    """`Contents` as it stands in a header."""
+
+    images: Size
+    regions: Size
+    failed: Size
+    sizes: dict[str, Size]
+    checksums: dict[str, Size]
+
+
+class _HeaderFile(Record):
+    """`StoreHeader` and `Contents` as they stand in a header, with what relates them."""
+
+    fingerprint: str
+    feature_dim: Annotated[int, Field(ge=1, le=100_000)]
+    dtype: Literal["float16", "float32"]
+    precision: str
+    object_names: Items[str]
+    attribute_names: Items[str]
+    format: int
+    num_regions: list[int] | None = None
+    contents: _ContentsFile | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Yield which sizes and names of files do not fit the counts."""
+        if self.num_regions is not None and len(self.num_regions) != 2:
+            yield f"num_regions: got {len(self.num_regions)} numbers, expected 2"
+        if self.contents is None:
+            return
+        sizes, images = self.contents.sizes, self.contents.images
+        row_bytes = self.feature_dim * np.dtype(self.dtype).itemsize
+        expected = {
+            FEATURES: self.contents.regions * row_bytes,
+            IMAGES: images * IMAGE_RECORD.itemsize,
+            LOOKUP: images * 8,
+        }
+        for name, size in expected.items():
+            if sizes.get(name) != size:
+                yield f"contents.sizes: {name} has {sizes.get(name)} bytes, the counts need {size}"
+        for name in (REGIONS, IDS):
+            if name not in sizes:
+                yield f"contents.sizes: {name} is missing"
+        for name in {*sizes} - {*STREAMS, LOOKUP, FAILED}:
+            yield f"contents.sizes: unknown file {shorten(name)}"
+        for name in (IMAGES, LOOKUP):
+            if name not in self.contents.checksums:
+                yield f"contents.checksums: {name} is missing"
+        for name in {*self.contents.checksums} - {IMAGES, LOOKUP, FAILED}:
+            yield f"contents.checksums: unknown file {shorten(name)}"
+
+
 def encode_id(image_id: str) -> bytes:
     """Return an image id as it is stored; names of files need not be valid text."""
     return image_id.encode("utf-8", "surrogateescape")
@@ -204,12 +260,10 @@ def save_header(path: Path, header: StoreHeader, contents: Contents | None) -> N
     if contents is not None:
         record["contents"] = asdict(contents)
     record["checksum"] = _checksum_of(record)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(json.dumps(record, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_header(path: Path) -> tuple[StoreHeader, Contents | None]:
@@ -218,25 +272,25 @@ def load_header(path: Path) -> tuple[StoreHeader, Contents | None]:
     Raises:
         ValueError: if the file is damaged, or of another version of this layout.
     """
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = record.get("format")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {_remedy(path.parent)}") from error
+    record = read_json_object(path, remedy=_remedy(path.parent))
+    found = record.get("format")
     if found != FORMAT:
         raise ValueError(
-            f"{path} has store format {found}, expected {FORMAT}: {_remedy(path.parent)}"
+            f"{path} has store format {shorten(found)}, expected {FORMAT}: {_remedy(path.parent)}"
         )
     if record.pop("checksum", None) != _checksum_of(record):
         raise ValueError(
             f"{path} is damaged or was edited: its content does not have the checksum that it "
             f"names: {_remedy(path.parent)}"
         )
-    contents = record.pop("contents", None)
-    for name in ("object_names", "attribute_names", "num_regions"):
-        if isinstance(record.get(name), list):
-            record[name] = tuple(record[name])
-    return StoreHeader(**record), None if contents is None else Contents(**contents)
+    try:
+        checked = _HeaderFile(**record)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: {_remedy(path.parent)}") from error
+    values = dict(checked)
+    contents = values.pop("contents")
+    values["num_regions"] = None if checked.num_regions is None else tuple(checked.num_regions)
+    return StoreHeader(**values), None if contents is None else Contents(**dict(contents))
 
 
 def read_failures(folder: Path) -> list[Failure]:
@@ -245,8 +299,22 @@ def read_failures(folder: Path) -> list[Failure]:
     if not path.exists():
         return []
     # The last line may be half written while a store is unfinished.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [Failure(**json.loads(line)) for line in lines]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [_read_failure(line, f"{path} line {i}") for i, line in enumerate(lines, start=1)]
+
+
+def _read_failure(line: str, place: str) -> Failure:
+    found = parse_json(line, place, remedy="make the store again")
+    if (
+        not isinstance(found, dict)
+        or found.keys() != {"image_id", "reason"}
+        or not all(isinstance(value, str) for value in found.values())
+    ):
+        raise ValueError(
+            f"{place} is {shorten(found)}, expected an object with the texts image_id and reason: "
+            "make the store again"
+        )
+    return Failure(**found)
 
 
 def file_checksum(path: Path) -> int:

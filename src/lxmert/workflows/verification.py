@@ -124,7 +124,7 @@ def _verify_store(folder: Path, progress: Progress) -> Verdict:
     damages = store.verify(progress=progress)
     facts: dict[str, object] = {
         "images": len(store),
-        "failed": len(store.failures),
+        "failed": store.num_failed,
         "fingerprint": store.header.fingerprint,
     }
     problems = [
