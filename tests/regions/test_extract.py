@@ -157,12 +157,10 @@ def test_fingerprint_tells_weights_and_settings_apart(extractor):
     assert fingerprint != DetectorExtractor(make_detector(config)).fingerprint
 
 
-def test_half_precision_finds_about_the_same(loaded):
-    half = DetectorExtractor(loaded.detector, precision="bf16")
+def test_half_precision_finds_about_the_same(extractor):
+    half = DetectorExtractor(extractor.detector, precision="bf16")
     boxes = [np.array([[9.0, 9.0, 40.0, 50.0]])]
-    full, rough = (
-        extractor([random_image()], boxes=boxes)[0].features for extractor in (loaded, half)
-    )
+    full, rough = (each([random_image()], boxes=boxes)[0].features for each in (extractor, half))
     assert 0 < np.abs(full - rough).max() < 0.05 * np.abs(full).max()
 
 

@@ -58,7 +58,7 @@ def test_what_cannot_be_shown_is_refused(
         draw_sheet(tmp_path / "x", count=1, seed=1)
     monkeypatch.chdir(tmp_path)
     for here in (tmp_path, Path()):
-        with pytest.raises(FileNotFoundError, match="scenes make: name its folder"):
+        with pytest.raises(FileNotFoundError, match="lab make: name its folder"):
             draw_sheet(here, count=1, seed=1)
     with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
         draw_sheet(folder, count=1, seed=-1)
