@@ -40,7 +40,7 @@ def test_commands_and_code_run_in_order(
                 result = lxmert(*arguments)
                 assert result.code == 0, f"{line}\n{result}"
     assert sorted(path.name for path in Path("runs/eyes/drawn").iterdir()) == [
-        f"{path.name}.png" for path in sorted((ROOT / "examples").glob("*.png"))
+        path.name for path in sorted((ROOT / "examples").glob("*.png"))
     ]
 
 
