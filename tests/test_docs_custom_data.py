@@ -14,18 +14,12 @@ from conftest import ROOT, Command
 from PIL import Image
 from squares import read_lines, settings, write_lines, write_squares
 
+from docs import check_links, code_blocks, command_lines, table_below
 from lxmert.data.records import KEYS
 from lxmert.data.report import KINDS
 
 PAGE = (ROOT / "docs/custom-data.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
-COMMANDS = [
-    line
-    for language, block in BLOCKS
-    if language == "sh"
-    for line in block.replace("\\\n", " ").splitlines()
-]
-
+COMMANDS = command_lines(PAGE)
 LAUNCHERS = {
     "torchrun": "torch.distributed.run",
     "accelerate": "accelerate.commands.accelerate_cli",
@@ -34,7 +28,7 @@ LAUNCHERS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page speaks of: photos, questions, test questions, statements."""
+    """Return a folder with the photos, questions, test questions and statements of the page."""
     place = tmp_path_factory.mktemp("place")
     for entry in ("src",):
         (place / entry).symlink_to(ROOT / entry)
@@ -56,11 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_launched(arguments: list[str]) -> None:
     """Run a launcher as a user would, with the modules of this checkout."""
-    programs = {
-        "torchrun": "torch.distributed.run",
-        "accelerate": "accelerate.commands.accelerate_cli",
-    }
-    command = [sys.executable, "-m", programs[arguments[0]], *arguments[1:], *settings()]
+    command = [sys.executable, "-m", LAUNCHERS[arguments[0]], *arguments[1:], *settings()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -93,10 +83,12 @@ def test_commands_run_in_order(
 
 
 def check_folder(folder: Path) -> None:
-    """Compare a finished run with the table of the page that says what it holds."""
-    table = PAGE.partition("| in `runs/own` | |")[2].partition("\n\n")[0]
-    named = {name.rstrip("/") for row in table.splitlines()[2:]
-             for name in re.findall(r"`([\w./-]+)`", row.split("|")[1])}  # fmt: skip
+    """Compare the files of a finished run with the table of the page."""
+    named = {
+        name.rstrip("/")
+        for row in table_below(PAGE, "| in `runs/own` | |")
+        for name in re.findall(r"`([\w./-]+)`", row[0])
+    }
     there = {path.name for path in folder.iterdir()}
     assert named <= there
     beside = {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
@@ -107,7 +99,7 @@ def check_folder(folder: Path) -> None:
 
 
 def test_the_command_for_several_machines_has_options_that_exist(lxmert: Command) -> None:
-    (line,) = [b for language, b in BLOCKS if language == "text" and b.startswith("torchrun")]
+    (line,) = [line for line in command_lines(PAGE, "text") if line.startswith("torchrun")]
     launcher, _, command = line.partition(" -m lxmert ")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--help"], capture_output=True, text=True
@@ -120,18 +112,16 @@ def test_the_command_for_several_machines_has_options_that_exist(lxmert: Command
 
 
 def test_the_keys_are_those_that_are_read() -> None:
-    table = PAGE.partition("| key | what it says |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == {*KEYS} - {"family"}
+    keys = {row[0].strip("`") for row in table_below(PAGE, "| key | meaning |")}
+    assert keys == {*KEYS} - {"family"}
 
 
 def test_the_findings_that_are_shown_are_worded_as_they_come() -> None:
-    (shown,) = [block for language, block in BLOCKS if language == "text" and "findings" in block]
+    (shown,) = [block for block in code_blocks(PAGE, "text") if "findings" in block]
     found = re.findall(r"^(warn|note): ([^:\n]+): [\d,]+; (.*)$", shown, re.MULTILINE)
     assert len(found) == 2
     assert {*found} <= {(kind.severity, kind.title, kind.remedy) for kind in KINDS.values()}
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+    check_links(PAGE, ROOT / "docs")

@@ -1,30 +1,22 @@
 """Commands of docs/datasets.md run in order on small official files; its tables are right."""
 
-import re
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 import downloads as world
-import numpy as np
 import pytest
 from conftest import ROOT, Command
 from downloads import TRAIN_9, TRAIN_25, VAL_42, VAL_73
+from features import write_features
 from official_files import write_json
 
-from lxmert.data.store import RegionStore, StoreHeader
-from lxmert.data.tsv import write_tsv
+from docs import check_links, commands
+from lxmert.data.store import RegionStore
 from lxmert.datasets.builders import BUILDERS
 from lxmert.datasets.expected import PUBLISHED
 from lxmert.datasets.sources import SOURCES
-from lxmert.schema import Regions
 
 PAGE = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
-COMMANDS = [
-    shlex.split(line)
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
-]
+COMMANDS = commands(PAGE)
 FEATURES = {
     "mscoco_imgfeat/train2014": [TRAIN_9, TRAIN_25],
     "mscoco_imgfeat/val2014": [VAL_42, VAL_73],
@@ -38,28 +30,9 @@ FEATURES = {
 }
 
 
-def write_features(path: Path, image_ids: Sequence[str]) -> None:
-    """Write a TSV file as wide as the published ones."""
-    regions = Regions(
-        boxes=np.array([[2, 3, 20, 30]], np.float32),
-        features=np.full((1, 2048), 3.25, np.float32),
-        image_size=(60, 80),
-        object_ids=np.array([7]),
-        object_scores=np.array([0.75], np.float32),
-        attribute_ids=np.array([[8]]),
-        attribute_scores=np.array([[0.5]], np.float32),
-    )
-    names = tuple(map(str, range(9)))
-    header = StoreHeader("fingerprint", 2048, "float32", "fp32", names, names)
-    store = path.with_suffix(".store")
-    RegionStore.write(store, list(image_ids), lambda ids: ((i, regions) for i in ids), header)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_tsv(path, RegionStore(store))
-
-
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All that the page fetches, in a folder that stands for the web."""
+    """Write all files that the page fetches into a local folder."""
     folder = world.write_all(tmp_path / "local")
     original = folder / "original"
     world.write_original(original)
@@ -110,6 +83,4 @@ def test_the_counts_are_those_of_the_code() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+    check_links(PAGE, ROOT / "docs")

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from downloads import TRAIN_9, TRAIN_25, VAL_42, VAL_73
 from official_files import write_json
 from safetensors.torch import load_file
 
+from docs import check_links, commands, table_below
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
@@ -30,11 +29,7 @@ from lxmert.train.tables import flatten
 from lxmert.workflows import submission
 
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
-COMMANDS = [
-    shlex.split(line)
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
-]
+COMMANDS = commands(PAGE)
 IMAGES = [
     TRAIN_9, TRAIN_25, VAL_42, VAL_73, "COCO_test2015_000000000008", "1", "2", "3", "4", "n161313",
     *(f"{split}-10-{pair}-img{side}" for split in ("train", "dev", "test1")
@@ -47,11 +42,11 @@ TINY = [
     "optim.epochs=", "optim.steps=6", "optim.batch_size=4", "optim.lr=1e-3",
     "loop.log_every=3", "loop.evaluate_every=3", "loop.evaluate_limit=99",
 ]  # fmt: skip
-"""What makes a published recipe a matter of a second."""
+"""Settings with which a published recipe runs in a second."""
 
 
 def write_regions(folder: Path) -> None:
-    """Write a store of regions as wide as the published ones, other ones for each image."""
+    """Write a region store of the published width, with different regions for each image."""
     names = tuple(map(str, range(9)))
     header = StoreHeader("fingerprint", 2048, "float32", "fp32", names, names)
 
@@ -76,7 +71,7 @@ def write_regions(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the page's commands are run; what it takes for granted is there."""
+    """Return the folder of the page's commands, with the files that it presupposes."""
     folder = tmp_path_factory.mktemp("paper")
     world.write_all(folder / "downloads")
     write_regions(folder / "regions")
@@ -88,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_data(lxmert: Command) -> None:
-    """Do what docs/datasets.md does."""
+    """Build the data as docs/datasets.md does."""
     build = ["data", "build", "pretraining", "vqa", "gqa", "nlvr2"]
     result = lxmert(*build, "--from", "downloads", "--regions", "regions", "-o", "data",
                     "--minival", "minival.txt")  # fmt: skip
@@ -99,7 +94,7 @@ def run_data(lxmert: Command) -> None:
 
 
 def run_command(lxmert: Command, command: Sequence[str]) -> None:
-    """Run a command of the page; trainings become tiny."""
+    """Run a command of the page; training runs become tiny."""
     arguments = list(command[command.index("lxmert") + 1 :])
     if arguments[0] == "train":
         if "model.init_from=model_LXRT.pth" in arguments:
@@ -112,7 +107,7 @@ def run_command(lxmert: Command, command: Sequence[str]) -> None:
 def test_the_chain_runs_from_downloads_to_submissions(
     lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Build, pretrain, fine-tune three tasks, predict, score: what took a week of repairs."""
+    """Build, pretrain, fine-tune three tasks, predict, score."""
     monkeypatch.chdir(folder)
     run_data(lxmert)
     assert len(COMMANDS) == 14
@@ -161,7 +156,7 @@ def test_two_processes_make_the_same_model_as_one(
 
 
 def check_scores(lxmert: Command) -> None:
-    """Compare the training's own validation with the official evaluators on the same split."""
+    """Compare the validation of the training runs with the official evaluators on the same split."""
     wanted = ["--metric", "gqa", "--questions", "downloads/gqa/testdev_balanced_questions.json"]
     gqa = lxmert("evaluate", *wanted, "--predictions", "gqa-testdev.json", "--json")
     assert json.loads(gqa.out)["accuracy"] == 100 * metrics("gqa")["overall"]
@@ -184,14 +179,9 @@ def metrics(run: str) -> dict[str, float]:
 
 
 def test_commands_that_need_the_web_exist(lxmert: Command) -> None:
-    lines = [
-        line
-        for block in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
-        for line in block.splitlines()
-    ]
-    assert len(lines) == 3
-    for line in lines:
-        program, command, *arguments = shlex.split(line)
+    listed = commands(PAGE, "text")
+    assert len(listed) == 3
+    for program, command, *arguments in listed:
         assert program in ("hf", "lxmert")
         if program == "lxmert":
             known = lxmert(command, "--help").out
@@ -199,10 +189,7 @@ def test_commands_that_need_the_web_exist(lxmert: Command) -> None:
 
 
 def test_the_table_of_presets_is_that_of_the_code() -> None:
-    table = PAGE.partition("| setting | `default` | `released` | `paper` |")[2].partition("\n\n")[0]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
-    ]
+    rows = table_below(PAGE, "| setting | `default` | `released` | `paper` |")
     assert len(rows) == 22
     minimal = {
         "task": "pretraining",
@@ -219,7 +206,7 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
 
 
 def written(value: object) -> str:
-    """Write a setting as the page does."""
+    """Format a setting as the page does."""
     if value is None:
         return ""
     if isinstance(value, list):
@@ -230,9 +217,7 @@ def written(value: object) -> str:
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+    check_links(PAGE, ROOT / "docs")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from docs import check_links, commands, join_lines
 from lxmert.regions.presets import PRESETS
 
 PAGE = (ROOT / "docs/region-features.md").read_text(encoding="utf-8")
@@ -15,7 +16,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
 
 @pytest.fixture
 def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the page makes must not litter the checkout, and must not find leftovers."""
+    """Run in a folder of its own, so that the checkout stays clean and leftovers do not matter."""
     for entry in ("examples", "src"):
         (tmp_path / entry).symlink_to(ROOT / entry)
     (tmp_path / "runs" / "extractor").mkdir(parents=True)
@@ -34,32 +35,26 @@ def test_commands_and_code_run_in_order(
             exec(compile(block, "docs/region-features.md", "exec"), {})
             assert capsys.readouterr().out.strip(), block
         elif language == "sh":
-            for line in block.replace("\\\n", " ").splitlines():
-                program, *arguments = shlex.split(line)
+            for program, *arguments in map(shlex.split, join_lines(block)):
                 assert program == "lxmert"
                 result = lxmert(*arguments)
-                assert result.code == 0, f"{line}\n{result}"
-    assert sorted(path.name for path in Path("runs/eyes/drawn").iterdir()) == [
+                assert result.code == 0, f"{arguments}\n{result}"
+    assert sorted(path.name for path in Path("runs/extractor/drawn").iterdir()) == [
         path.name for path in sorted((ROOT / "examples").glob("*.png"))
     ]
 
 
 def test_commands_that_need_published_weights_exist(lxmert: Command) -> None:
-    lines = [
-        line for kind, block in BLOCKS if kind == "text" for line in block.strip().splitlines()
-    ]
-    assert len(lines) == 4
-    for line in lines:
-        _, command, *arguments = shlex.split(line)
+    listed = commands(PAGE, "text")
+    assert len(listed) == 4
+    for _, command, *arguments in listed:
         known = lxmert(command, "--help").out
         for option in (argument for argument in arguments if argument.startswith("--")):
             assert option in known
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+    check_links(PAGE, ROOT / "docs")
 
 
 def test_the_table_of_presets_is_that_of_the_code() -> None:
