@@ -29,8 +29,8 @@ from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.task import Batch
 from lxmert.train.loop import train
 from lxmert.train.optim import build_optimizer
+from lxmert.train.recipes import Recipe
 from lxmert.train.sampling import Share, StepBatches
-from lxmert.train.settings import Recipe
 from lxmert.workflows.training import read_with_options, train_recipe
 
 RECIPE = Path(__file__).parent.parent / "src/lxmert/recipes/custom.toml"

@@ -24,8 +24,7 @@ from lxmert.metrics.vqa import read_vqa_results
 from lxmert.schema import Regions
 from lxmert.tasks.pretraining_settings import PRESETS
 from lxmert.tasks.registry import TASKS
-from lxmert.train.settings import make_recipe, recipe_table
-from lxmert.train.tables import flatten
+from lxmert.train.recipes import flatten, make_recipe, recipe_table
 from lxmert.workflows import submission
 
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")

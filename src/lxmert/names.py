@@ -1,6 +1,6 @@
 """Names in messages: the nearest of those that there are, and counts with their nouns."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 _CUTOFF = 0.6
@@ -28,6 +28,14 @@ def nearest(name: str, candidates: Iterable[str], n: int = 1, cutoff: float = _C
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return "did you mean 'x'?" for the nearest candidate; empty where none is near."""
     return "".join(f"did you mean {candidate!r}?" for candidate in nearest(name, candidates))
+
+
+def unknown_name(given: str, valid: Collection[str]) -> str:
+    """Return the message for a name that is not valid, with the valid ones and the nearest."""
+    if not valid:
+        return f"{given} is unknown; expected no name here: remove it"
+    hint = did_you_mean(given, valid)
+    return f"{given} is unknown; expected one of {', '.join(valid)}" + (f": {hint}" if hint else "")
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -6,14 +6,12 @@ It knows nothing of what the records are about.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    FailFast,
     Field,
-    Strict,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -47,7 +45,7 @@ def _keep(value: object, check: ValidatorFunctionWrapHandler) -> object:
 
 KEEP = WrapValidator(_keep)
 
-Items = Annotated[tuple[T, ...], Strict(False), FailFast()]
+Items = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]
 """A tuple, in files and arguments also a list; only its first wrong item is named."""
 
 Number = Annotated[float, KEEP]
@@ -55,6 +53,32 @@ Positive = Annotated[float, Field(gt=0, le=1e6), KEEP]
 NonNegative = Annotated[float, Field(ge=0, le=1e6), KEEP]
 Share = Annotated[float, Field(ge=0, le=1), KEEP]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Problem(NamedTuple):
+    """One error of a record: its key with the text before and after it."""
+
+    before: str
+    key: str
+    after: str
+
+    def inside(self, key: str) -> "Problem":
+        """Return the same error of a record that is the field `key` of another record."""
+        after = self.after if self.key else f": {self.after}"
+        return self._replace(key=f"{key}.{self.key}".removesuffix("."), after=after)
+
+
+class RecordError(ValueError):
+    """All errors of a record."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        """Join the messages of the first errors."""
+        self.problems = problems
+        more = len(problems) - _MOST_NAMED
+        texts = ["".join(problem) for problem in problems[:_MOST_NAMED]]
+        super().__init__("; ".join(texts + ([f"and {more} more"] if more > 0 else [])))
 
 
 class Record(BaseModel):
@@ -77,7 +101,7 @@ class Record(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ValueError(_sentence(error, list(type(self).model_fields))) from error
+            raise RecordError(_problems(error, list(type(self).model_fields))) from error
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong between fields, each of which is right by itself."""
@@ -129,37 +153,45 @@ class Record(BaseModel):
 def _plain(value: object) -> object:
     if isinstance(value, Record):
         return value.to_dict()
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
-def _sentence(error: ValidationError, known: list[str]) -> str:
+def _problems(error: ValidationError, known: list[str]) -> list[Problem]:
     details = error.errors(include_url=False)
     places = [entry["loc"] for entry in details]
     # Of a list with a wrong item pydantic also says that it has too few items.
-    inner = {place[:-1] for place in places if place}
-    problems = [_problem(entry, known) for entry in details if entry["loc"] not in inner - {()}]
-    more = len(problems) - _MOST_NAMED
-    return "; ".join(problems[:_MOST_NAMED] + ([f"and {more} more"] if more > 0 else []))
+    inner = {place[:-1] for place in places if place} - {()}
+    return [
+        problem
+        for entry in details
+        if entry["loc"] not in inner
+        for problem in _problem(entry, known)
+    ]
 
 
-def _problem(details: ErrorDetails, known: list[str]) -> str:
+def _problem(details: ErrorDetails, known: list[str]) -> list[Problem]:
     key = _path(details["loc"])
     kind = details["type"]
     if kind == "missing":
-        return f"{key} is missing"
+        return [Problem("", key, " is missing")]
     if kind == "extra_forbidden":
         hint = did_you_mean(key, known) if len(details["loc"]) == 1 else ""
-        return f"unknown key {key!r}" + (f" ({hint})" if hint else "")
+        return [Problem("unknown key '", key, f"' ({hint})" if hint else "'")]
     if kind == "value_error":
-        return f"{key}: {details['ctx']['error']}" if key else str(details["ctx"]["error"])
-    return f"{key}: got {shorten(details['input'])}, expected {_expected(details)}"
+        cause = details["ctx"]["error"]
+        if isinstance(cause, RecordError):
+            return [problem.inside(key) for problem in cause.problems]
+        return [Problem("", key, f": {cause}" if key else str(cause))]
+    return [Problem("", key, f": got {shorten(details['input'])}, expected {_expected(details)}")]
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")[:80]
+    return repr("".join(parts).removeprefix("."))[1:-1][:80]
 
 
 _WORDS = {

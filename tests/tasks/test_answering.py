@@ -22,17 +22,19 @@ from lxmert.tasks.texts import ModelSettings
 def data(tmp_path_factory: pytest.TempPathFactory) -> AnsweringData:
     paths = make_world(tmp_path_factory.mktemp("world"))
     questions, regions = paths["questions"], paths["regions"]
-    return AnsweringData(questions, questions, regions, regions, targets="single")
+    return AnsweringData(
+        train=questions, valid=questions, regions=regions, valid_regions=regions, targets="single"
+    )
 
 
 def make(data: AnsweringData, model: ModelSettings = SMALL) -> AnsweringTask:
     torch.manual_seed(5)
-    return AnsweringTask(AnsweringSettings(data, model), seed=5)
+    return AnsweringTask(AnsweringSettings(data=data, model=model), seed=5)
 
 
 @pytest.mark.parametrize("targets", ["single", "soft"])
 def test_it_is_learned(data: AnsweringData, targets: str) -> None:
-    task = make(replace(data, targets=targets))
+    task = make(data.replace(targets=targets))
     batch = task.collate([task.example(index, 0) for index in range(len(task))])
     shape = (48,) if targets == "single" else (48, 2)
     assert batch["targets"].shape == shape
@@ -55,13 +57,13 @@ def test_it_starts_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) 
     """Weights, tokenizer, answers and text length come from the folder, not from the recipe."""
     pretraining = PretrainingTask(
         PretrainingSettings(
-            PretrainingData(
+            data=PretrainingData(
                 regions=data.regions,
                 valid_regions=data.regions,
-                questions=(data.train,),
-                valid_questions=(data.train,),
+                questions=data.train,
+                valid_questions=data.train,
             ),
-            SMALL,
+            model=SMALL,
         ),
         seed=2,
     )
@@ -81,15 +83,15 @@ def test_answers_that_the_model_cannot_give_are_reported(
     """They were trained on as if the question had no right answer, without a word."""
     make(data).save(tmp_path / "model")
     other = tmp_path / "other.jsonl"
-    lines = Path(data.train).read_text().splitlines()
+    lines = Path(data.train[0]).read_text().splitlines()
     start = ModelSettings(init_from=str(tmp_path / "model"))
     other.write_text("\n".join([*lines[:3], *(line.replace("red", "pink") for line in lines[3:])]))
-    make(replace(data, train=str(other)), start)
+    make(data.replace(train=str(other)), start)
     assert "of 48 questions without an answer that the model can give" in caplog.text
     foreign = [line.replace('"red"', '"pink"').replace('"blue"', '"grey"') for line in lines]
     other.write_text("\n".join(foreign))
     with pytest.raises(ValueError, match="none of the 48 questions has an answer"):
-        make(replace(data, train=str(other)), start)
+        make(data.replace(train=str(other)), start)
 
 
 def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: 
 def test_texts_that_are_too_long_are_cut_and_counted(
     data: AnsweringData, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = make(data, replace(SMALL, max_text_length=5))
+    task = make(data, SMALL.replace(max_text_length=5))
     assert "48 of 48 texts (100.00 %) cut to 5 tokens" in caplog.text
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
@@ -122,18 +124,18 @@ def test_validation_regions_of_another_extractor_are_refused(
     data: AnsweringData, tmp_path: Path
 ) -> None:
     """They have the right width, and would give a score that means nothing."""
-    other, maker = of_another_extractor(data.regions, tmp_path / "other")
+    other, maker = of_another_extractor(data.regions[0], tmp_path / "other")
     both = f"{re.escape(other)} was made by extractor 0123456789abcdef, .* is extractor {maker}"
     with pytest.raises(ValueError, match=both):
-        make(replace(data, valid_regions=other))
+        make(data.replace(valid_regions=other))
     pretraining = PretrainingData(
         regions=data.regions,
         valid_regions=other,
-        questions=(data.train,),
-        valid_questions=(data.valid,),
+        questions=data.train,
+        valid_questions=data.valid,
     )
     with pytest.raises(ValueError, match=both):
-        PretrainingTask(PretrainingSettings(pretraining, SMALL), seed=5)
+        PretrainingTask(PretrainingSettings(data=pretraining, model=SMALL), seed=5)
 
 
 def test_extractor_that_did_not_make_the_store_are_refused(
@@ -141,21 +143,21 @@ def test_extractor_that_did_not_make_the_store_are_refused(
 ) -> None:
     extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
     extractor.save_pretrained(tmp_path / "extractor")
-    maker = RegionStore(data.regions).header.fingerprint
+    maker = RegionStore(data.regions[0]).header.fingerprint
     both = f"made by extractor {maker}, but the eyes in .* is extractor {extractor.fingerprint}"
     with pytest.raises(ValueError, match=both):
-        make(replace(data, extractor=str(tmp_path / "extractor")))
+        make(data.replace(extractor=str(tmp_path / "extractor")))
 
 
 def test_only_some_question_types_are_trained_on_and_scored(
     data: AnsweringData, tmp_path: Path
 ) -> None:
-    lines = [json.loads(line) for line in Path(str(data.train)).read_text().splitlines()]
+    lines = [json.loads(line) for line in Path(data.train[0]).read_text().splitlines()]
     for number, line in enumerate(lines):
         line["question_type"] = ("first", "second", "third")[number % 3]
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    both = replace(data, train=str(path), valid=str(path), question_types=("third", "first"))
+    both = data.replace(train=str(path), valid=str(path), question_types=("third", "first"))
     task = make(both)
     images = [task.training.examples.image_ids(row) for row in range(len(task))]
     assert images == [(line["image"],) for line in lines if line["question_type"] != "second"]
@@ -163,19 +165,19 @@ def test_only_some_question_types_are_trained_on_and_scored(
     assert "second" not in scores
     assert {"first", "third"} <= scores.keys()
     with pytest.raises(ValueError, match=r"has 'fourth', of which there is no .*'second', 'third'"):
-        make(replace(both, question_types=("first", "fourth")))
+        make(both.replace(question_types=("first", "fourth")))
 
 
 def test_a_limit_draws_the_same_questions_for_the_same_seed(data: AnsweringData) -> None:
-    few = [make(replace(data, limit=9)) for _ in range(2)]
+    few = [make(data.replace(limit=9)) for _ in range(2)]
     texts = [list(task.training.examples.texts()) for task in few]
     assert texts[0] == texts[1]
     assert len(few[0]) == 9
     assert len(few[0].validation) == 48
     torch.manual_seed(5)
-    other = AnsweringTask(AnsweringSettings(replace(data, limit=9), SMALL), seed=6)
+    other = AnsweringTask(AnsweringSettings(data=data.replace(limit=9), model=SMALL), seed=6)
     ids = [[t.training.examples.example_id(row) for row in range(9)] for t in (few[0], other)]
     assert ids[0] != ids[1]
-    assert len(make(replace(data, limit=99999))) == 48
-    with pytest.raises(ValueError, match=r"data\.limit is 0; expected at least 1"):
-        replace(data, limit=0)
+    assert len(make(data.replace(limit=99999))) == 48
+    with pytest.raises(ValueError, match=r"limit: got 0, expected above 0"):
+        data.replace(limit=0)

@@ -164,9 +164,16 @@ def test_in_half_of_the_cases_nothing_is_attribute_swapd(
 @pytest.mark.parametrize("targets", ["single", "soft"])
 def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
     """The color that is asked for is the one that the regions now have, in every epoch."""
-    files = world["questions"], world["questions"], world["regions"], world["regions"]
-    data = AnsweringData(*files, targets=targets, attribute_swap=COLORS)
-    task = AnsweringTask(AnsweringSettings(data, SMALL), seed=5)
+    questions, regions = world["questions"], world["regions"]
+    data = AnsweringData(
+        train=questions,
+        valid=questions,
+        regions=regions,
+        valid_regions=regions,
+        targets=targets,
+        attribute_swap=COLORS,
+    )
+    task = AnsweringTask(AnsweringSettings(data=data, model=SMALL), seed=5)
     answers = set()
     for index in range(len(task)):
         noun = task.training.examples[index].text.rstrip("?").split()[-1]
@@ -180,7 +187,9 @@ def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
             assert (again.features == features).all()
             answers.add((index, color))
     assert len(answers) > 1.5 * len(task), "most questions get both answers"
-    plain = AnsweringTask(AnsweringSettings(replace(data, attribute_swap=()), SMALL), seed=5)
+    plain = AnsweringTask(
+        AnsweringSettings(data=data.replace(attribute_swap=()), model=SMALL), seed=5
+    )
     plain.model.load_state_dict(task.model.state_dict())
     assert plain.evaluate(device="cpu") == task.evaluate(device="cpu"), "validation is untouched"
 
@@ -189,11 +198,13 @@ def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
     """In pretraining, the words of a caption and the attributes to predict are those now seen."""
     questions, captions = (world["questions"],), (world["captions"],)
     data = PretrainingData(
-        questions, world["regions"], questions, world["regions"], captions, captions,
+        questions=questions, regions=world["regions"], valid_questions=questions, valid_regions=world["regions"], captions=captions, valid_captions=captions,
         attribute_swap=COLORS,
     )  # fmt: skip
     objectives = ObjectiveSettings(word_mask_rate=0.0, region_mask_rate=0.0, mismatch_rate=0.0)
-    task = PretrainingTask(PretrainingSettings(data, SMALL, objectives), seed=5)
+    task = PretrainingTask(
+        PretrainingSettings(data=data, model=SMALL, objectives=objectives), seed=5
+    )
     seen = set()
     for index in range(len(task)):
         item = task.example(index, 0)
@@ -236,8 +247,20 @@ def test_statements_about_two_images_stay_as_true_as_they_are(
         rows.append({"images": images, "question": text, "answer": answer})
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    files = str(path), str(path), world["regions"], world["regions"]
-    task = PairsTask(PairsSettings(PairsData(*files, attribute_swap=COLORS), SMALL), seed=5)
+    regions = world["regions"]
+    task = PairsTask(
+        PairsSettings(
+            data=PairsData(
+                train=str(path),
+                valid=str(path),
+                regions=regions,
+                valid_regions=regions,
+                attribute_swap=COLORS,
+            ),
+            model=SMALL,
+        ),
+        seed=5,
+    )
     texts = set()
     for index, row in enumerate(rows):
         for epoch in range(4):

@@ -43,9 +43,9 @@ def world(tmp_path_factory) -> Path:
 
 def task(world, folder, *, seed=8, **data):
     settings = CustomDataSettings(
-        CustomData(train=str(world / "train.jsonl"), images=str(world / "images"), **data),
-        SMALL,
-        ExtractorSettings(questions=2),
+        data=CustomData(train=str(world / "train.jsonl"), images=str(world / "images"), **data),
+        model=SMALL,
+        extractor=ExtractorSettings(questions=2),
     )
     torch.manual_seed(seed)
     return CustomDataTask(settings, seed=seed, folder=folder)
@@ -82,7 +82,7 @@ def test_questions_without_an_answer_teach_and_score_nothing(world, tmp_path):
         del lines[number]["answer"]
     write_lines(world / "some.jsonl", lines)
     data = CustomData(train=str(world / "some.jsonl"), images=str(world / "images"), targets="soft")
-    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert len(own.training) + len(own.validation) == 60
 
 
@@ -103,7 +103,7 @@ def test_lines_may_say_their_split(world, tmp_path):
         line["split"] = ["train", "val", "test"][number // 3 % 3]
     write_lines(world / "marked.jsonl", lines)
     data = CustomData(train=str(world / "marked.jsonl"), images=str(world / "images"))
-    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert (len(own.training), len(own.validation)) == (30, 30)
     # Every third image is of one color, so that each split knows only its own.
     assert {own.training[row].answers.get("blue") for row in range(30)} == {None}
@@ -164,7 +164,7 @@ def test_soft_targets_where_annotators_disagree(world, tmp_path):
         line["answers"] = [str(line.pop("answer")), "maybe"]
     write_lines(world / "soft.jsonl", lines)
     data = CustomData(train=str(world / "soft.jsonl"), images=str(world / "images"))
-    own = CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     batch = own.collate([own.example(0, 0)])
     assert batch["targets"].shape == (3, len(own.answers))
     assert_close(batch["targets"].sum(1), torch.ones(3))
@@ -225,5 +225,5 @@ def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
     write_lines(world / "bad.jsonl", [{"image": "0.png", "question": "what?", "answer": ""}] * 3)
     data = CustomData(train=str(world / "bad.jsonl"), images=str(world / "images"))
     with pytest.raises(ValueError, match=r"cannot be trained on: fix .*data-report\.json"):
-        CustomDataTask(CustomDataSettings(data, SMALL), seed=8, folder=tmp_path)
+        CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert json.loads((tmp_path / "data-report.json").read_text())["findings"]

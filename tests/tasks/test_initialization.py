@@ -1,7 +1,6 @@
 """How a model begins: every kind of start, what is carried over, and what is refused."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,22 +46,35 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def pretrain(world: World, model: ModelSettings) -> PretrainingTask:
     questions = (world["questions"],)
-    data = PretrainingData(questions, world["regions"], questions, world["regions"])
+    data = PretrainingData(
+        questions=questions,
+        regions=world["regions"],
+        valid_questions=questions,
+        valid_regions=world["regions"],
+    )
     torch.manual_seed(2)
-    return PretrainingTask(PretrainingSettings(data, model), seed=2)
+    return PretrainingTask(PretrainingSettings(data=data, model=model), seed=2)
 
 
 def answer(world: World, model: ModelSettings, **changes: str) -> AnsweringTask:
     questions, regions = world["questions"], world["regions"]
-    data = AnsweringData(questions, questions, regions, regions, **changes)
+    data = AnsweringData(
+        train=questions, valid=questions, regions=regions, valid_regions=regions, **changes
+    )
     torch.manual_seed(4)
-    return AnsweringTask(AnsweringSettings(data, model), seed=4)
+    return AnsweringTask(AnsweringSettings(data=data, model=model), seed=4)
 
 
 def judge(world: World, model: ModelSettings) -> PairsTask:
     pairs, regions = world["pairs"], world["regions"]
     torch.manual_seed(4)
-    return PairsTask(PairsSettings(PairsData(pairs, pairs, regions, regions), model), seed=4)
+    return PairsTask(
+        PairsSettings(
+            data=PairsData(train=pairs, valid=pairs, regions=regions, valid_regions=regions),
+            model=model,
+        ),
+        seed=4,
+    )
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -87,7 +99,7 @@ def test_a_file_of_the_original_code_starts_every_task(world: World, tmp_path: P
     start = ModelSettings(
         init_from=str(path), tokenizer=world["pretrained"], num_attention_heads=2, max_text_length=7
     )
-    task = answer(world, replace(start, init_answers=str(listed)))
+    task = answer(world, start.replace(init_answers=str(listed)))
     assert same(task.model, weights(pretrained.model)) > 60
     assert same(task.model, weights(pretrained.model), "answer_head.") == 6
     assert task.answers.answers == pretrained.answers.answers
@@ -136,7 +148,7 @@ def test_bert_starts_the_language_layers(
     )  # fmt: skip
     bert.save_pretrained(tmp_path)
     # Sizes come from BERT, numbers of layers from the recipe.
-    settings = replace(SMALL, init_from=str(tmp_path), l_layers=2, r_layers=3, allow=("cls",))
+    settings = SMALL.replace(init_from=str(tmp_path), l_layers=2, r_layers=3, allow=("cls",))
     task = make(world, settings)
     config = task.model.config
     assert isinstance(config, transformers.PreTrainedConfig)
@@ -264,7 +276,7 @@ def test_a_file_without_tokenizer_asks_for_one(world: World, tmp_path: Path) -> 
 def test_a_named_tokenizer_is_used_by_a_new_model(world: World) -> None:
     path = Path(world["folder"]) / "vocab.txt"
     path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nboth\nshow\na\nball\n##s\n.\n")
-    task = judge(world, replace(SMALL, tokenizer=str(path)))
+    task = judge(world, SMALL.replace(tokenizer=str(path)))
     assert len(task.tokenizer) == task.model.config.vocab_size == 11
     assert task.tokenizer.tokenize("Both balls") == ["both", "ball", "##s"]
 
@@ -274,10 +286,10 @@ def test_sizes_that_the_start_overrules_are_reported(
 ) -> None:
     """A dropout beside a start changed nothing, and nothing was said."""
     settings = ModelSettings(init_from=world["pretrained"])
-    for model in (settings, replace(SMALL, init_from=world["pretrained"])):
+    for model in (settings, SMALL.replace(init_from=world["pretrained"])):
         answer(world, model)  # defaults, and the sizes of the start itself, ask for nothing
     assert "stays" not in caplog.text
-    task = answer(world, replace(settings, dropout=0.3, r_layers=4))
+    task = answer(world, settings.replace(dropout=0.3, r_layers=4))
     (warning,) = [record.getMessage() for record in caplog.records if "stays" in record.message]
     assert warning.startswith(
         "sizes and dropout are those of model.init_from: r_layers stays 1, not 4, hidden_dropout_prob "
@@ -288,7 +300,7 @@ def test_sizes_that_the_start_overrules_are_reported(
 
 def test_heads_that_do_not_share_the_width_are_refused() -> None:
     """It was a `StrictDataclassClassValidationError` when the data had been read."""
-    with pytest.raises(ValueError, match=r"hidden_size is 15; .*multiple of .*heads \(2\): change"):
+    with pytest.raises(ValueError, match=r"hidden_size is 15, .*multiple of .*heads \(2\): change"):
         ModelSettings(hidden_size=15, num_attention_heads=2)
     ModelSettings(init_from="folder", num_attention_heads=5)  # of which the width comes, too
 
@@ -297,7 +309,7 @@ def test_modules_can_begin_again(world: World) -> None:
     """Where pretraining had no use for places, their embedding was learned no more afterwards."""
     name = "lxmert.encoder.visn_fc.box_fc"
     start = ModelSettings(init_from=world["pretrained"])
-    plain, task = answer(world, start), answer(world, replace(start, reinit=(name,)))
+    plain, task = answer(world, start), answer(world, start.replace(reinit=(name,)))
     old, new = weights(plain.model), weights(task.model)
     changed = {key for key in old if not torch.equal(old[key], new[key])}
     # The answer head is new in both, but drawn from other numbers.
@@ -309,13 +321,13 @@ def test_modules_can_begin_again(world: World) -> None:
     with pytest.raises(
         ValueError, match=r"model.reinit names 'box_fc', which is no part of the model"
     ):
-        answer(world, replace(start, reinit=("box_fc",)))
+        answer(world, start.replace(reinit=("box_fc",)))
 
 
 def test_first_rows_are_frozen_on_request_and_trained_otherwise(world: World) -> None:
     """Their tables had a padding row 0 in 2019, which is the place of [CLS]."""
     for frozen in (True, False):
-        task = judge(world, replace(SMALL, frozen_first_rows=frozen))
+        task = judge(world, SMALL.replace(frozen_first_rows=frozen))
         batch = task.collate([task.example(row, 0) for row in range(6)])
         task.losses(task.model, batch)["truth"].backward()
         for name in ("position", "token_type"):
@@ -335,7 +347,9 @@ def test_extractor_that_are_trained_along_start_from_nothing(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     """These settings were not read, and nothing was said."""
-    settings = CustomDataSettings(CustomData("train.jsonl", "images"), ModelSettings(**change))
+    settings = CustomDataSettings(
+        data=CustomData(train="train.jsonl", images="images"), model=ModelSettings(**change)
+    )
     (name,) = change
     with pytest.raises(ValueError, match=rf"model\.{name} is .*leave it out"):
         CustomDataTask(settings, seed=1, folder=tmp_path)

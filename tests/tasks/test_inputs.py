@@ -1,32 +1,31 @@
 """Settings know which of them name files."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import Field
+
+from lxmert.records import Items, Record
 from lxmert.tasks.inputs import File, FileList, FilePath, Files, input_files
 from lxmert.tasks.registry import TASKS
-from lxmert.train.tables import from_table
 
 
-@dataclass(frozen=True)
-class Inner:
+class Inner(Record):
     files: Files
     name: str = "x"
-    names: tuple[str, ...] = ("y",)
+    names: Items[str] = ("y",)
 
 
-@dataclass(frozen=True)
-class Outer:
+class Outer(Record):
     inner: Inner
     path: FilePath
     absent: File | None = None
     given: File | None = "g"
     several: FileList = ()
-    other: dict[str, str] = field(default_factory=lambda: {"a": "b"})
+    other: dict[str, str] = Field(default_factory=lambda: {"a": "b"})
 
 
 def test_files_are_found_at_any_depth_and_nothing_else() -> None:
-    settings = Outer(Inner("f"), Path("p"), several=("s", "t"))
+    settings = Outer(inner=Inner(files="f"), path="p", several=("s", "t"))
     assert list(input_files(settings)) == [
         ("inner.files", Path("f")),
         ("path", Path("p")),
@@ -34,7 +33,7 @@ def test_files_are_found_at_any_depth_and_nothing_else() -> None:
         ("several", Path("s")),
         ("several", Path("t")),
     ]
-    assert list(input_files(Inner(("a", "b")), "i."))[1] == ("i.files", Path("b"))
+    assert list(input_files(Inner(files=("a", "b")), "i."))[1] == ("i.files", Path("b"))
 
 
 def test_every_path_of_every_task_is_marked() -> None:
@@ -57,14 +56,10 @@ def test_every_path_of_every_task_is_marked() -> None:
     for name, task in TASKS.items():
         keys = set().union(*expected.values())
         tables: dict[str, dict[str, object]] = {"data": {}, "model": {}}
-        kinds = {
-            "data": task.settings_type.__dataclass_fields__["data"].type,
-            "model": task.settings_type.__dataclass_fields__["model"].type,
-        }
-        for table, kind in kinds.items():
-            for key in kind.__dataclass_fields__:
+        for table in tables:
+            for key in task.settings_type.model_fields[table].annotation.model_fields:
                 if f"{table}.{key}" in keys:
                     a_list = name == "pretraining" and key.endswith(("questions", "captions"))
                     tables[table][key] = ["file"] if a_list else "file"
-        found[name] = {key for key, _ in input_files(from_table(task.settings_type, tables))}
+        found[name] = {key for key, _ in input_files(task.settings_type(**tables))}
     assert found == expected

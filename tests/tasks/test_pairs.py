@@ -1,7 +1,6 @@
 """The pairs task: what a batch holds, learning, starting, scores, and what is refused."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,12 @@ from lxmert.tasks.texts import ModelSettings
 def data(tmp_path_factory: pytest.TempPathFactory) -> PairsData:
     folder = tmp_path_factory.mktemp("world")
     regions, pairs = make_world(folder)["regions"], make_pairs(folder)
-    return PairsData(pairs, pairs, regions, regions)
+    return PairsData(train=pairs, valid=pairs, regions=regions, valid_regions=regions)
 
 
 def make(data: PairsData, model: ModelSettings = SMALL) -> PairsTask:
     torch.manual_seed(5)
-    return PairsTask(PairsSettings(data, model), seed=5)
+    return PairsTask(PairsSettings(data=data, model=model), seed=5)
 
 
 def test_a_batch_holds_both_images_in_order(data: PairsData) -> None:
@@ -39,7 +38,7 @@ def test_a_batch_holds_both_images_in_order(data: PairsData) -> None:
         for image, image_id in enumerate(task.training.examples.image_ids(row)):
             expected = torch.from_numpy(task.training.store[image_id].features)
             assert torch.equal(batch["inputs"]["visual_feats"][place, image], expected)
-    lines = [json.loads(line) for line in Path(data.train).read_text().splitlines()]
+    lines = [json.loads(line) for line in Path(data.train[0]).read_text().splitlines()]
     assert batch["truths"].tolist() == [int(lines[row]["answer"]) for row in rows]
 
 
@@ -68,7 +67,13 @@ def test_the_body_comes_from_pretraining_and_the_head_is_reported_to_be_new(
     questions = (world["questions"],)
     pretraining = PretrainingTask(
         PretrainingSettings(
-            PretrainingData(questions, data.regions, questions, data.regions), SMALL
+            data=PretrainingData(
+                questions=questions,
+                regions=data.regions,
+                valid_questions=questions,
+                valid_regions=data.regions,
+            ),
+            model=SMALL,
         ),
         seed=2,
     )
@@ -127,31 +132,39 @@ def test_a_constant_guess_is_reported(caplog: pytest.LogCaptureFixture) -> None:
 def test_statements_that_say_neither_are_refused(
     data: PairsData, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    lines = Path(data.train).read_text().splitlines()
+    lines = Path(data.train[0]).read_text().splitlines()
     row = json.loads(lines[0]) | change
     path = tmp_path / "wrong.jsonl"
     path.write_text("\n".join([json.dumps(row), *lines[1:]]))
     with pytest.raises(ValueError, match=message):
-        make(PairsData(str(path), data.valid, data.regions, data.regions))
+        make(
+            PairsData(
+                train=str(path), valid=data.valid, regions=data.regions, valid_regions=data.regions
+            )
+        )
 
 
 @pytest.mark.parametrize("answer", [True, "True", "yes", "true"])
 def test_truths_may_be_written_in_several_ways(
     data: PairsData, tmp_path: Path, answer: object
 ) -> None:
-    row = json.loads(Path(data.train).read_text().splitlines()[0])
+    row = json.loads(Path(data.train[0]).read_text().splitlines()[0])
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps(row | {"answer": answer}))
-    task = make(PairsData(str(path), str(path), data.regions, data.regions))
+    task = make(
+        PairsData(
+            train=str(path), valid=str(path), regions=data.regions, valid_regions=data.regions
+        )
+    )
     assert task.example(0, 0).truth == 1
 
 
 def test_a_limit_leaves_fewer_statements_with_their_truths(data: PairsData) -> None:
-    task = make(replace(data, limit=7))
+    task = make(data.replace(limit=7))
     whole = make(data)
     truths = {whole.training.examples.example_id(i): whole.truths[0][i] for i in range(len(whole))}
     assert len(task) == len(task.truths[0]) == 7
     for row in range(7):
         assert task.truths[0][row] == truths[task.training.examples.example_id(row)]
-    with pytest.raises(ValueError, match=r"data\.limit is -3; expected at least 1"):
-        replace(data, limit=-3)
+    with pytest.raises(ValueError, match=r"limit: got -3, expected above 0"):
+        data.replace(limit=-3)

@@ -50,7 +50,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
             valid_captions=(paths["captions"],),
         )
         torch.manual_seed(seed)
-        settings = PretrainingSettings(data, SMALL, replace(ObjectiveSettings(), **rates))
+        settings = PretrainingSettings(
+            data=data, model=SMALL, objectives=ObjectiveSettings().replace(**rates)
+        )
         return PretrainingTask(settings, seed=seed)
 
     return build
@@ -184,8 +186,8 @@ def test_images_without_regions_are_named(tmp_path: Path) -> None:
         valid_questions=(paths["questions"],),
         captions=(paths["captions"],),
     )
-    with pytest.raises(ValueError, match=r"1 images .*such as 'far\.png'"):
-        PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    with pytest.raises(ValueError, match=r"1 image .*such as 'far\.png'"):
+        PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
 
 
 def test_texts_about_a_single_image_are_refused(tmp_path: Path) -> None:
@@ -193,18 +195,26 @@ def test_texts_about_a_single_image_are_refused(tmp_path: Path) -> None:
     paths = make_world(tmp_path)
     one = tmp_path / "one.jsonl"
     one.write_text("\n".join((tmp_path / "questions.jsonl").read_text().splitlines()[:2]))
-    data = PretrainingData((str(one),), paths["regions"], (str(one),), paths["regions"])
+    data = PretrainingData(
+        questions=(str(one),),
+        regions=paths["regions"],
+        valid_questions=(str(one),),
+        valid_regions=paths["regions"],
+    )
     with pytest.raises(ValueError, match="all texts are about the image '0'"):
-        PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+        PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
 
 
 def test_regions_without_attributes_are_pretrained_on(tmp_path: Path) -> None:
     """Boxes without attributes, as in plain COCO files, gave a model with no attribute to name."""
     paths = make_world(tmp_path, attributes=False)
     data = PretrainingData(
-        (paths["questions"],), paths["regions"], (paths["questions"],), paths["regions"]
+        questions=(paths["questions"],),
+        regions=paths["regions"],
+        valid_questions=(paths["questions"],),
+        valid_regions=paths["regions"],
     )
-    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    task = PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
     batch = task.collate([task.example(index, 0) for index in range(8)])
     losses = task.losses(task.model, batch)
     assert tuple(losses) == tuple(task.counts(batch)) == tuple(n for n in NAMES if n != "attr")
@@ -228,8 +238,13 @@ def test_every_attribute_group_is_asked_for(tmp_path: Path) -> None:
     paths = make_world(tmp_path)
     RegionStore.write(tmp_path / "two", [str(i) for i in range(NUM_IMAGES)], extract, header)
     two = str(tmp_path / "two")
-    data = PretrainingData((paths["questions"],), two, (paths["questions"],), two)
-    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    data = PretrainingData(
+        questions=(paths["questions"],),
+        regions=two,
+        valid_questions=(paths["questions"],),
+        valid_regions=two,
+    )
+    task = PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
     batch = task.collate([task.example(index, 0) for index in range(len(task))])
     assert batch["attribute_ids"].shape == (len(task), 2, 2)
     assert 0.3 < batch["group"].float().mean() < 0.7
@@ -263,13 +278,15 @@ def test_question_types_of_questions_can_be_chosen(make: Make, tmp_path: Path) -
         captions=(paths["captions"],),
         question_types=("color",),
     )
-    task = PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
+    task = PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
     assert len(task) == len(make()) - len(lines) // 4
     assert {"0", "1", "2", *COLORS} <= set(task.answers.answers)
     with pytest.raises(ValueError, match=r"has 'size', of which there is no training question"):
-        PretrainingTask(PretrainingSettings(replace(data, question_types=("size",)), SMALL), seed=1)
+        PretrainingTask(
+            PretrainingSettings(data=data.replace(question_types=("size",)), model=SMALL), seed=1
+        )
 
 
 def test_unknown_objectives_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown objective 'matching'"):
+    with pytest.raises(ValueError, match="weights: matching is unknown"):
         ObjectiveSettings(weights={"matching": 1.0})

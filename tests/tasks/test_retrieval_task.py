@@ -1,6 +1,5 @@
 """The retrieval task: its captions and negatives, learning, and its scores against brute force."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,14 @@ from lxmert.tasks.texts import ModelSettings
 def data(tmp_path_factory: pytest.TempPathFactory) -> RetrievalData:
     paths = make_world(tmp_path_factory.mktemp("world"))
     captions, regions = paths["captions"], paths["regions"]
-    return RetrievalData(captions, captions, regions, regions, negatives=3)
+    return RetrievalData(
+        train=captions, valid=captions, regions=regions, valid_regions=regions, negatives=3
+    )
 
 
 def make(data: RetrievalData, model: ModelSettings = SMALL) -> RetrievalTask:
     torch.manual_seed(5)
-    return RetrievalTask(RetrievalSettings(data, model), seed=5)
+    return RetrievalTask(RetrievalSettings(data=data, model=model), seed=5)
 
 
 def test_the_own_caption_comes_first_and_the_others_are_of_other_images(
@@ -69,10 +70,10 @@ def test_every_pair_of_a_batch_is_scored_as_if_alone(data: RetrievalData) -> Non
 def test_it_is_learned_and_scored_in_both_directions(data: RetrievalData, tmp_path: Path) -> None:
     """Six images, no two of which look alike."""
     few = tmp_path / "few.jsonl"
-    few.write_text("".join(Path(data.train).read_text().splitlines(keepends=True)[:12:2]))
+    few.write_text("".join(Path(data.train[0]).read_text().splitlines(keepends=True)[:12:2]))
     task = make(
-        replace(data, train=str(few), valid=str(few), negatives=1),
-        replace(SMALL, initializer_range=0.2),
+        data.replace(train=str(few), valid=str(few), negatives=1),
+        SMALL.replace(initializer_range=0.2),
     )
     before = task.evaluate(device="cpu")
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
@@ -114,13 +115,23 @@ def test_scores_equal_those_of_all_pairs_one_by_one(data: RetrievalData) -> None
 
 
 def test_without_negatives_it_is_refused(data: RetrievalData) -> None:
-    with pytest.raises(ValueError, match=r"data\.negatives is 0; expected at least 1"):
-        RetrievalData(data.train, data.valid, data.regions, data.valid_regions, negatives=0)
+    with pytest.raises(ValueError, match=r"negatives: got 0, expected above 0"):
+        RetrievalData(
+            train=data.train,
+            valid=data.valid,
+            regions=data.regions,
+            valid_regions=data.valid_regions,
+            negatives=0,
+        )
 
 
 def test_captions_of_one_image_are_refused(data: RetrievalData, tmp_path: Path) -> None:
     """Looking for a caption of another image would go on forever."""
     one = tmp_path / "one.jsonl"
-    one.write_text("\n".join(Path(data.train).read_text().splitlines()[:2]))
+    one.write_text("\n".join(Path(data.train[0]).read_text().splitlines()[:2]))
     with pytest.raises(ValueError, match="all texts are about the image '0'"):
-        make(RetrievalData(str(one), data.valid, data.regions, data.regions))
+        make(
+            RetrievalData(
+                train=str(one), valid=data.valid, regions=data.regions, valid_regions=data.regions
+            )
+        )

@@ -134,22 +134,6 @@ def test_another_recipe_is_refused_in_the_same_folder(tmp_path):
     assert train_toy(tmp_path, "optim.steps=4", "loop.workers=1", "loop.log_every=2")
 
 
-def test_a_run_of_a_version_without_a_setting_goes_on(tmp_path):
-    """Bug: a setting that a newer version added made every older run one of another recipe."""
-    metrics = train_toy(tmp_path, "optim.steps=4")
-    written = tmp_path / "run" / "recipe.toml"
-    lines = [
-        line for line in written.read_text().splitlines() if "gradient_checkpointing" not in line
-    ]
-    written.write_text("\n".join(lines))
-    assert train_toy(tmp_path, "optim.steps=4") == metrics
-    with pytest.raises(ValueError, match=r"gradient_checkpointing is True; .* with False"):
-        train_toy(tmp_path, "optim.steps=4", "loop.gradient_checkpointing=true")
-    written.write_text("\n".join([*lines, "[later]", "key = 1"]))
-    with pytest.raises(ValueError, match=r"later\.key is not set; .* with 1"):
-        train_toy(tmp_path, "optim.steps=4")
-
-
 def test_a_foreign_model_is_not_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
@@ -160,7 +144,7 @@ def test_a_foreign_model_is_not_overwritten(tmp_path):
 def test_settings_that_do_not_fit_the_task_or_the_device_are_refused(tmp_path):
     with pytest.raises(ValueError, match="ToyTask has 0 training examples"):
         train_toy(tmp_path / "empty", "data.num_examples=0")
-    with pytest.raises(ValueError, match=r"warmup_steps is 3; .* run's steps \(3\)"):
+    with pytest.raises(ValueError, match=r"warmup_steps is 3, .* run \(3\)"):
         train_toy(tmp_path / "short", "optim.steps=", "optim.epochs=1")
     with pytest.raises(ValueError, match="ToyNetwork has no layers that can be computed again"):
         train_toy(tmp_path / "again", "loop.gradient_checkpointing=true")

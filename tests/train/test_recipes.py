@@ -1,91 +1,220 @@
-"""Every shipped recipe goes through the real parser."""
+"""Recipes: what is read, what is refused and in which words, what is written back."""
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
+from toy import RECIPE, TASKS, ToySettings, toy_recipe, toy_task
 
-from lxmert.lab.scenes.questions import QUESTION_TYPES
-from lxmert.lab.sweep import check_plan, make_plan, read_sweep
-from lxmert.tasks.registry import TASKS
-from lxmert.train.settings import make_recipe, read_recipe, recipe_text
-
-FOLDER = Path(__file__).parents[2] / "src/lxmert/recipes"
-ABLATIONS = sorted(p for p in FOLDER.rglob("*.toml") if "[[rows]]" in p.read_text())
-STAGES = FOLDER / "lab/ablation-stages.toml"
-RECIPES = sorted(p for p in FOLDER.rglob("*.toml") if p not in (*ABLATIONS, STAGES))
-
-
-def test_the_recipes_are_found():
-    assert len(RECIPES) >= 10
-    names = {path.stem for path in RECIPES}
-    assert names >= {"pretraining", "vqa", "gqa", "nlvr2", "retrieval", "scenes-pairs"}
-    assert [path.stem for path in ABLATIONS] == ["ablations", "learning-curve", "transfer"]
+from lxmert.train.recipes import (
+    flatten,
+    make_recipe,
+    override,
+    read_recipe,
+    recipe_schema,
+    recipe_table,
+    recipe_text,
+)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_is_valid_and_says_how_to_run_it(path):
-    recipe = read_recipe(path, TASKS)
+def test_settings_come_from_the_file_and_defaults_fill_the_rest(tmp_path):
+    recipe = toy_recipe(tmp_path)
+    assert (recipe.task, recipe.seed) == ("toy", 3)
+    assert recipe.optim.lr == 1e-2
+    assert recipe.optim.betas == (0.9, 0.999)
+    assert recipe.loop.precision == "fp32"
+    assert isinstance(recipe.settings, ToySettings)
+    assert recipe.settings.data.num_examples == 23
+    assert len(toy_task(recipe)) == 23
+
+
+def test_texts_with_quotes_and_controls_are_written_as_toml(tmp_path):
+    name = 'quote " backslash \\ line\nnull \x00 delete \x7f ünï'
+    recipe = toy_recipe(tmp_path)
+    data = recipe.settings.data.replace(weights={name: 1e-05, "dotted.name": 1e16})
+    changed = dataclasses.replace(recipe, settings=recipe.settings.replace(data=data))
+    assert make_recipe(tomllib.loads(recipe_text(changed)), TASKS) == changed
+
+
+def test_a_resolved_recipe_reads_back_equal(tmp_path):
+    recipe = toy_recipe(tmp_path, "optim.clip_norm=", "data.weights={value = 2, parity = 0.25}")
     assert make_recipe(tomllib.loads(recipe_text(recipe)), TASKS) == recipe
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert any(str(path.relative_to(FOLDER).with_suffix("")) in line for line in comments)
+    assert flatten(recipe_table(recipe))["data.weights.value"] == 2.0
 
 
-PUBLISHED = {
-    # Source: the facts of the original system, sections 2.5 and 3.1.
-    "vqa": {"lr": 5e-5, "batch_size": 32, "epochs": 4, "warmup_share": 0.1, "clip_norm": 5},
-    "gqa": {"lr": 1e-5, "batch_size": 32, "epochs": 4, "warmup_share": 0.1, "clip_norm": 5},
-    "nlvr2": {"lr": 5e-5, "batch_size": 32, "epochs": 4, "warmup_share": 0.1, "clip_norm": 5},
-    "pretraining": {
-        "lr": 1e-4,
-        "batch_size": 256,
-        "epochs": 20,
-        "warmup_share": 0.05,
-        "clip_norm": 1,
-        "start_at": {"qa": 0.5},
-    },
-}
+def test_overrides_are_toml_or_else_text(tmp_path):
+    recipe = toy_recipe(
+        tmp_path, "optim.lr=5e-5", "optim.schedule=cosine", "optim.betas=[0.5, 0.75]", "seed = 8"
+    )
+    assert recipe.optim.lr == 5e-5
+    assert recipe.optim.schedule == "cosine"
+    assert recipe.optim.betas == (0.5, 0.75)
+    assert recipe.seed == 8
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_the_published_settings_are_those_of_the_recipe(name):
-    recipe = read_recipe(FOLDER / f"{name}.toml", TASKS)
-    expected = PUBLISHED[name] | {
-        "name": "bert-adam",
-        "weight_decay": 0.01,
-        "betas": (0.9, 0.999),
-        "eps": 1e-6,
-        "schedule": "linear",
+def test_an_override_does_not_change_its_table():
+    table = {"optim": {"lr": 1.0}}
+    assert override(table, ["optim.lr=2.0", "new.key='x'"]) == {
+        "optim": {"lr": 2.0},
+        "new": {"key": "x"},
     }
-    assert {key: getattr(recipe.optim, key) for key in expected} == expected
-    assert recipe.seed == 9595
-    assert recipe.settings.model.max_text_length == 20
-    lines = (FOLDER / f"{name}.toml").read_text().splitlines()
-    assert any(line.startswith("# Expect:") and "original code" in line for line in lines[:8])
+    assert table == {"optim": {"lr": 1.0}}
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_an_ablation_has_at_least_three_seeds_and_only_valid_runs(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(FOLDER.parent)
-    ablation = read_sweep(path)
-    assert len(ablation.seeds) >= 3
-    plan = make_plan(ablation, tmp_path)
-    check_plan(plan)
-    assert all((FOLDER / f"{run.recipe}.toml").is_file() for run in plan.values())
-    assert f"lxmert lab sweep {path.stem} " in path.read_text()
+def test_an_empty_override_removes_the_key(tmp_path):
+    assert toy_recipe(tmp_path, "optim.steps=", "optim.epochs=2.5").optim.epochs == 2.5
 
 
-def test_the_ablations_hold_the_published_rows_that_need_no_bert():
-    """Source: tables 3, 4 and 5 of the paper, local validation sets."""
-    ablation = read_sweep(FOLDER / "lab/ablations.toml")
-    scores = [tuple(row.paper.values()) for row in ablation.rows if row.paper]
-    assert len(scores) == 11
-    assert {(69.9, 60.0, 74.9), (65.1, 50.0, 50.9), (68.9, 58.2, 72.4), (66.3, 57.1, 50.9)} < set(
-        scores
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("optim.warmup_step=1", "unknown key 'optim.warmup_step' .did you mean 'warmup_steps"),
+        ("optin.lr=1", "unknown key 'optin' .did you mean 'optim"),
+        ("data.num_example=1", "unknown key 'data.num_example' .did you mean 'num_examples"),
+        ("task=toi", "toi is unknown; expected one of toy: did you mean 'toy"),
+        ("task=", "task is None; expected one of toy: write task = "),
+        ("optim.lr=", "optim.lr is missing"),
+        ("optim.lr=fast", 'optim.lr: got "fast", expected a number'),
+        ("optim.lr=true", "optim.lr: got true, expected a number"),
+        ("optim.steps=1e3", "optim.steps: got 1000.0, expected an integer"),
+        ("optim.schedule=liner", "expected 'linear', 'cosine' or 'constant'"),
+        ("optim.betas=[0.5]", r"optim.betas\[1\] is missing"),
+        ("optim.betas=0.5", "optim.betas: got 0.5, expected a list"),
+        ("optim.betas=[0.5,'x']", r'optim.betas\[1\]: got "x", expected a number'),
+        ("data.weights=1", "data.weights: got 1, expected an object"),
+        ("data.weights.value=x", 'data.weights.value: got "x", expected a number'),
+        ("data=1", "data: got 1, expected an object"),
+        ("seed.a=1", "seed is 3, expected a table"),
+        (
+            "data.weights=" + "[" * 100_000,
+            "--set data.weights=.* is not valid TOML .nested too deep",
+        ),
+        ("data.weights=" + "{a=" * 99 + "1" + "}" * 99, "--set data.weights=.*nested too deep"),
+        ("data" + ".a" * 100_000 + "=1", "--set data.a.* expected key=value"),
+        ("optim.lr=1" + "0" * 400, "--set optim.lr=1.*an integer of"),
+        ("seed=1" + "0" * 9000, "--set seed=1.* is not valid TOML"),
+        ("nothing", "--set nothing: expected key=value, such as"),
+        ("=1", "expected key=value"),
+    ],
+)
+def test_wrong_keys_and_types_are_named(tmp_path, assignment, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        toy_recipe(tmp_path, assignment)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("optim.epochs=3", "optim: steps is 20 and epochs is 3.0, expected exactly one"),
+        ("optim.steps=", "optim: steps is None and epochs is None, expected exactly one"),
+        ("optim.steps=0", "optim.steps: got 0, expected above 0"),
+        ("optim.lr=-1", "optim.lr: got -1, expected above 0"),
+        ("optim.lr=nan", "optim.lr: got NaN, expected a finite number"),
+        ("optim.batch_size=0", "optim.batch_size: got 0"),
+        ("optim.weight_decay=-1", "optim.weight_decay: got -1"),
+        ("optim.betas=[1.0, 0.5]", r"optim.betas\[0\]: got 1.0, expected below 1"),
+        ("optim.eps=0", "optim.eps: got 0"),
+        ("optim.clip_norm=0", "optim.clip_norm: got 0"),
+        ("optim.warmup_steps=20", r"warmup_steps is 20, .* less than the steps of the run \(20\)"),
+        ("optim.warmup_steps=-1", "optim.warmup_steps: got -1"),
+        ("optim.warmup_share=0.1", "warmup_share is 0.1 and warmup_steps is 3, expected only one"),
+        ("optim.start_at.parity=1", "optim.start_at.parity: got 1, expected below 1"),
+        ("optim.name=adam", "optim.name: .* expected 'adamw' or 'bert-adam'"),
+        ("loop.micro_batches=3", "batch_size is 8, expected a multiple of 3 .*try 9"),
+        ("loop.log_every=0", "loop.log_every: got 0"),
+        ("loop.evaluate_every=0", "loop.evaluate_every: got 0"),
+        ("loop.workers=-1", "loop.workers: got -1"),
+        ("seed=-1", "seed: got -1"),
+    ],
+)
+def test_values_out_of_range_and_contradictions_are_named(tmp_path, assignment, message):
+    with pytest.raises(ValueError, match=message):
+        toy_recipe(tmp_path, assignment)
+
+
+def test_all_errors_of_a_file_are_named_at_once(tmp_path):
+    changes = (
+        "optim.lr=-1",
+        "loop.log_evry=3",
+        "data.num_examples=x",
+        "sed=4",
+        "optim.batch_size=",
+    )
+    with pytest.raises(ValueError, match=r"toy\.toml: ") as raised:
+        toy_recipe(tmp_path, *changes)
+    assert str(raised.value).partition(": ")[2] == (
+        "optim.lr: got -1, expected above 0; optim.batch_size is missing; "
+        "unknown key 'loop.log_evry' (did you mean 'log_every'?); "
+        'data.num_examples: got "x", expected an integer; '
+        "unknown key 'sed' (did you mean 'seed'?)"
     )
 
 
-def test_the_makefile_trains_on_every_question_type_and_only_on_those_that_exist():
-    text = (Path(__file__).parents[2] / "Makefile").read_text().replace("\\\n", " ")
-    (line,) = [line for line in text.splitlines() if line.startswith("FAMILIES :=")]
-    assert set(line.split(":=")[1].split()) == set(QUESTION_TYPES)
+def test_a_missing_table_names_its_required_keys():
+    with pytest.raises(ValueError, match=r"optim\.lr is missing; optim\.batch_size is missing"):
+        make_recipe({"task": "toy"}, TASKS)
+
+
+def test_the_schema_has_every_table_and_allows_partial_recipes():
+    schema = recipe_schema(TASKS)
+    (reference,) = schema["anyOf"]
+    properties = schema["$defs"][reference["$ref"].removeprefix("#/$defs/")]["properties"]
+    assert properties.keys() == {"task", "base", "seed", "optim", "loop", "data", "model"}
+    assert properties["task"] == {"const": "toy"}
+    learning_rate = schema["$defs"]["OptimSettings"]["properties"]["lr"]
+    assert learning_rate["exclusiveMinimum"] == 0
+    assert learning_rate["description"] == "Peak learning rate."
+    assert "required" not in str(schema)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a = " + "[" * 100_000, "seed = 1" + "0" * 400])
+def test_a_recipe_without_end_is_named(tmp_path, text):
+    """Deep nesting was a RecursionError, a number of 400 digits an OverflowError."""
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"deep\.toml is not valid TOML"):
+        read_recipe(path, TASKS)
+
+
+def test_a_recipe_of_bytes_is_named(tmp_path):
+    """It was "'utf-8' codec can't decode byte 0xff", without the file."""
+    (tmp_path / "bytes.toml").write_bytes(b"seed = \xff")
+    with pytest.raises(ValueError, match=r"bytes\.toml is not UTF-8 text"):
+        read_recipe(tmp_path / "bytes.toml", TASKS)
+
+
+def test_a_file_that_is_absent_or_no_toml_is_reported(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist; expected a recipe"):
+        read_recipe(tmp_path / "absent.toml", TASKS)
+    (tmp_path / "broken.toml").write_text(RECIPE + "\nlr = = 3")
+    with pytest.raises(ValueError, match="is not valid TOML"):
+        read_recipe(tmp_path / "broken.toml", TASKS)
+
+
+def test_a_recipe_may_hold_only_what_differs_from_its_base(tmp_path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/base.toml").write_text(RECIPE)
+    (tmp_path / "recipes/middle.toml").write_text('base = "base.toml"\n[optim]\nlr = 0.25\n')
+    path = tmp_path / "recipes/other.toml"
+    path.write_text('base = "middle.toml"\nseed = 5\n[optim]\nweight_decay = 0.5\n')
+    monkeypatch.chdir(tmp_path)
+    changes = ["optim.lr=0.25", "optim.weight_decay=0.5", "seed=5"]
+    expected = read_recipe(tmp_path / "recipes/base.toml", TASKS, overrides=changes)
+    assert read_recipe(path, TASKS) == expected
+    assert read_recipe(Path("recipes/other.toml"), TASKS) == expected
+    assert read_recipe(path, TASKS, overrides=["seed=7"]).seed == 7
+
+
+def test_a_base_that_is_absent_or_goes_round_is_reported(tmp_path):
+    path, other = tmp_path / "recipe.toml", tmp_path / "other.toml"
+    path.write_text('base = "other.toml"')
+    with pytest.raises(FileNotFoundError, match=r"base of .*: .*other\.toml does not exist"):
+        read_recipe(path, TASKS)
+    other.write_text('base = "recipe.toml"')
+    with pytest.raises(ValueError, match=r"recipe\.toml is its own base: .* from .*other\.toml"):
+        read_recipe(path, TASKS)
+    path.write_text("base = 3")
+    with pytest.raises(ValueError, match=r"base is 3; expected a file"):
+        read_recipe(path, TASKS)

@@ -6,7 +6,6 @@ import random
 import shutil
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,7 +240,7 @@ def test_a_checkpoint_of_another_model_is_named(unfinished):
     """Data that had changed under the same recipe ended in torch's list of shapes."""
     recipe = toy_recipe(unfinished, *SHORT)
     task = toy_task(recipe)
-    task.model = ToyNetwork(replace(recipe.settings.model, hidden_size=9))
+    task.model = ToyNetwork(recipe.settings.model.replace(hidden_size=9))
     with pytest.raises(ValueError, match=r"step-12 is of another model than this recipe makes now"):
         train(recipe, task, unfinished / "run", cpu=True)
 

@@ -4,21 +4,21 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lxmert.records import Record
 from lxmert.tasks.task import Batch
 from lxmert.train.loop import train
-from lxmert.train.settings import Recipe, Tasks, read_recipe
+from lxmert.train.recipes import Recipe, Tasks, read_recipe
 
 
-@dataclass(frozen=True)
-class ToyData:
+class ToyData(Record):
     """Which numbers there are."""
 
     num_examples: int = 23
@@ -27,12 +27,11 @@ class ToyData:
     failing: int | None = None
     """Number whose loss is NaN; absent: none."""
 
-    weights: dict[str, float] = field(default_factory=lambda: {"value": 1.0, "parity": 0.5})
+    weights: dict[str, float] = Field(default_factory=lambda: {"value": 1.0, "parity": 0.5})
     """Weight of each objective."""
 
 
-@dataclass(frozen=True)
-class ToyModel:
+class ToyModel(Record):
     """Size of the network."""
 
     hidden_size: int = 8
@@ -45,8 +44,7 @@ class ToyModel:
     """Whether to compute in float64, where the order of sums hardly matters."""
 
 
-@dataclass(frozen=True)
-class ToySettings:
+class ToySettings(Record):
     """The tables of the toy task."""
 
     data: ToyData
@@ -75,7 +73,7 @@ class ToyNetwork(nn.Module):
 class ToyTask:
     """Learn a function of every number, and the parity of every fifth."""
 
-    settings_type: ClassVar[type] = ToySettings
+    settings_type: ClassVar[type[Record]] = ToySettings
     best_metric = "score"
 
     def __init__(self, settings: ToySettings, *, seed: int) -> None:

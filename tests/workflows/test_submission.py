@@ -79,10 +79,12 @@ def trained(folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch) -> P
     if not Path("pairs").is_dir():
         assert lxmert("extract", "images", "--extractor", "extractor", "-o", "regions").code == 0
         torch.manual_seed(6)
-        data = ("questions.jsonl", "questions.jsonl", "regions", "regions", "extractor")
-        save(AnsweringTask(AnsweringSettings(AnsweringData(*data), SMALL), seed=1), "answers")
-        data = ("statements.jsonl", "statements.jsonl", "regions", "regions", "extractor")
-        save(PairsTask(PairsSettings(PairsData(*data), SMALL), seed=1), "pairs")
+        questions, statements = "questions.jsonl", "statements.jsonl"
+        stores = {"regions": "regions", "valid_regions": "regions", "extractor": "extractor"}
+        answers = AnsweringData(train=questions, valid=questions, **stores)
+        pairs = PairsData(train=statements, valid=statements, **stores)
+        save(AnsweringTask(AnsweringSettings(data=answers, model=SMALL), seed=1), "answers")
+        save(PairsTask(PairsSettings(data=pairs, model=SMALL), seed=1), "pairs")
     return folder
 
 

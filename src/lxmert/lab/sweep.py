@@ -22,7 +22,7 @@ from lxmert.records import Items, Number, Record
 from lxmert.tasks.inputs import input_files
 from lxmert.tasks.registry import TASKS
 from lxmert.train.folder import check_folder, finished_metrics
-from lxmert.train.settings import BUNDLED, Recipe, read_recipe, read_tables
+from lxmert.train.recipes import BUNDLED, Recipe, read_recipe, read_tables
 
 RESERVED = {"model.init_from": "init_from", "seed": "seeds"}
 """Recipe keys that the sweep sets itself -> its own key for them."""

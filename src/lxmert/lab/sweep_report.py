@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from lxmert.explain.plots import new_figure, save_plot
 from lxmert.files import write_text
 from lxmert.lab.sweep import Plan, Run, Sweep
+from lxmert.names import unknown_name
 from lxmert.tasks.baselines import BASELINES
 from lxmert.train.folder import finished_metrics
-from lxmert.train.tables import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,12 +5,12 @@ Source: paper section 4.2; soft scores are trained with binary cross-entropy ove
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lxmert.data.answer_lists import read_answers
@@ -20,16 +20,16 @@ from lxmert.data.corpus import Corpus, Targets
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import count
+from lxmert.records import Items, Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines
 from lxmert.tasks.initialization import ModelSpec, initialize
-from lxmert.tasks.inputs import File, Files, as_list
+from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.metrics import OVERALL, accuracy_by_question_type
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
-    check_limit,
     choose_question_types,
     draw_examples,
     load_eyes,
@@ -42,8 +42,7 @@ _VALIDATION_BATCH = 256
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class AnsweringData:
+class AnsweringData(Record):
     """Questions with answers, and the regions of their images.
 
     Attributes:
@@ -71,20 +70,16 @@ class AnsweringData:
     extractor: File | None = None
     answers: File | None = None
     targets: Literal["soft", "single"] = "soft"
-    question_types: tuple[str, ...] | None = None
-    attribute_swap: tuple[str, ...] = ()
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        check_limit(self.limit)
+    question_types: Items[str] | None = None
+    attribute_swap: Items[str] = ()
+    limit: PositiveInt | None = None
 
 
-@dataclass(frozen=True)
-class AnsweringSettings:
+class AnsweringSettings(Record):
     """The task's tables in a recipe: `[data]`, `[model]`."""
 
     data: AnsweringData
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: ModelSettings = ModelSettings()
 
 
 class Item(NamedTuple):
@@ -106,7 +101,7 @@ class Item(NamedTuple):
 class AnsweringTask:
     """Choose the answer to a question about an image from a list."""
 
-    settings_type: ClassVar[type] = AnsweringSettings
+    settings_type: ClassVar[type[Record]] = AnsweringSettings
     best_metric = OVERALL
 
     def __init__(self, settings: AnsweringSettings, *, seed: int) -> None:
@@ -117,7 +112,7 @@ class AnsweringTask:
         self.single = data.targets == "single"
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = (
-            Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
+            Corpus.read(files, strict=True) for files in (data.train, data.valid)
         )
         training = choose_question_types(training, data.question_types)
         validation = choose_question_types(validation, data.question_types, name="validation")
@@ -143,7 +138,7 @@ class AnsweringTask:
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
-            (as_list(data.train), as_list(data.valid)),
+            (data.train, data.valid),
         )
         self.attribute_swap = make_attribute_swap(
             data.attribute_swap, self.training, self.tokenizer, self.answers.answers
@@ -216,7 +211,7 @@ class AnsweringTask:
         logits = model(**batch["inputs"]).question_answering_score
         return {"qa": objectives.answering(logits, batch["targets"])[0]}
 
-    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, *, device: str, limit: PositiveInt | None = None) -> dict[str, float]:
         """Return the accuracy on validation questions, and that of guesses without an image.
 
         Returns:

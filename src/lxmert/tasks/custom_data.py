@@ -6,13 +6,13 @@ needed. What is trained on at once is an image with some of its questions, seen 
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +30,7 @@ from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import count
+from lxmert.records import Probability, Record
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork, shrink
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.baselines import Baselines
@@ -44,8 +45,7 @@ _TYPICAL = 200
 """Images whose sizes decide how large images are made for the eyes."""
 
 
-@dataclass(frozen=True)
-class ExtractorSettings:
+class ExtractorSettings(Record):
     """How the eyes are trained.
 
     Attributes:
@@ -54,17 +54,16 @@ class ExtractorSettings:
         questions: at most so many questions are asked about an image at once.
     """
 
-    shift: float = 0.0625
-    questions: int = 8
+    shift: Probability = 0.0625
+    questions: PositiveInt = 8
 
 
-@dataclass(frozen=True)
-class CustomDataSettings:
+class CustomDataSettings(Record):
     """The task's tables in a recipe: `[data]`, `[model]`, `[extractor]`."""
 
     data: CustomData
-    model: ModelSettings = field(default_factory=ModelSettings)
-    extractor: ExtractorSettings = field(default_factory=ExtractorSettings)
+    model: ModelSettings = ModelSettings()
+    extractor: ExtractorSettings = ExtractorSettings()
 
 
 class Item(NamedTuple):
@@ -114,7 +113,7 @@ class SeeingModel(nn.Module):
 class CustomDataTask:
     """Learn to answer from the user's own images and questions, and nothing else."""
 
-    settings_type: ClassVar[type] = CustomDataSettings
+    settings_type: ClassVar[type[Record]] = CustomDataSettings
     best_metric = OVERALL
 
     def __init__(

@@ -2,11 +2,11 @@
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from pydantic import PositiveInt
 from transformers import BertTokenizer
 
 from lxmert.data.check import Progress, check_data
@@ -15,6 +15,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
 from lxmert.files import read_json_object, write_text
+from lxmert.records import Record
 from lxmert.tasks.inputs import File
 
 REPORT_NAME = "data-report.json"
@@ -25,8 +26,7 @@ _SHARES = {"train": 0.9, "valid": 0.1}
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class CustomData:
+class CustomData(Record):
     """The user's files.
 
     Attributes:
@@ -47,15 +47,8 @@ class CustomData:
     valid: File | None = None
     extractor: File | None = None
     targets: Literal["auto", "soft", "single"] = "auto"
-    limit_images: int | None = None
+    limit_images: PositiveInt | None = None
     strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.limit_images is not None and self.limit_images < 1:
-            raise ValueError(
-                f"data.limit_images is {self.limit_images}; expected at least 1: "
-                "leave it out to train on all"
-            )
 
 
 class UntidyData(ValueError):  # noqa: N818 - it is what was found, not a mistake of ours

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lxmert import boxes as box_arithmetic
 from lxmert.data.coco import DetectionRecord, DetectionSplit, Names, read_coco
 from lxmert.images import Pixels
+from lxmert.records import Items, Probability, Record
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import LOSSES, Detections, Detector
 from lxmert.regions.extract import save_detector
@@ -40,8 +41,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 EVALUATION_BATCH = 16
 
 
-@dataclass(frozen=True)
-class DetectionData:
+class DetectionData(Record):
     """The `[data]` table.
 
     Attributes:
@@ -58,14 +58,8 @@ class DetectionData:
     train: FilePath
     valid: FilePath
     images: FilePath | None = None
-    desaturate: float = 0.0
+    desaturate: Probability = 0.0
     color_group: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.desaturate <= 1:
-            raise ValueError(
-                f"data.desaturate is {self.desaturate}; expected a share in [0, 1]: try 0.5"
-            )
 
     def read(self, path: Path, known: Names | None = None) -> DetectionSplit:
         """Read one of the two files; `known` as for `read_coco`."""
@@ -76,14 +70,13 @@ class DetectionData:
 _DEFAULTS = DetectorConfig(object_names=("object",))
 
 
-@dataclass(frozen=True)
-class DetectorSettings:
+class DetectorSettings(Record):
     """The `[model]` table; `DetectorConfig` says what each means."""
 
-    stage_depths: tuple[int, ...] = _DEFAULTS.stage_depths
-    stage_inner_widths: tuple[int, ...] = _DEFAULTS.stage_inner_widths
-    stage_widths: tuple[int, ...] = _DEFAULTS.stage_widths
-    anchor_sizes: tuple[float, ...] = _DEFAULTS.anchor_sizes
+    stage_depths: Items[int] = _DEFAULTS.stage_depths
+    stage_inner_widths: Items[int] = _DEFAULTS.stage_inner_widths
+    stage_widths: Items[int] = _DEFAULTS.stage_widths
+    anchor_sizes: Items[float] = _DEFAULTS.anchor_sizes
     feature_dim: int = _DEFAULTS.feature_dim
     shorter_side: int = _DEFAULTS.shorter_side
     longer_side: int = _DEFAULTS.longer_side
@@ -92,12 +85,11 @@ class DetectorSettings:
     nms_threshold: float = _DEFAULTS.nms_threshold
 
 
-@dataclass(frozen=True)
-class DetectionSettings:
+class DetectionSettings(Record):
     """The tables of a detection recipe."""
 
     data: DetectionData
-    model: DetectorSettings
+    model: DetectorSettings = DetectorSettings()
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ class DetectionTask:
             and regions come from torch's global generator.
     """
 
-    settings_type: ClassVar[type] = DetectionSettings
+    settings_type: ClassVar[type[Record]] = DetectionSettings
     best_metric = "mean_score"
 
     model: nn.Module
@@ -149,7 +141,7 @@ class DetectionTask:
         self.config = DetectorConfig(
             object_names=self.train.object_names,
             attribute_groups=self.train.attribute_groups,
-            **asdict(settings.model),
+            **dict(settings.model),
         )
         self.detector = Detector(self.config)
         self.detector.to(memory_format=torch.channels_last)

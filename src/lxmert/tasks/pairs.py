@@ -5,12 +5,12 @@ Source: paper section 4.2 and appendix on NLVR2; each image is read together wit
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lxmert.data.collate import check_labels, collate_regions, collate_text
@@ -19,15 +19,15 @@ from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.names import count
+from lxmert.records import Items, Record
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.initialization import ModelSpec, initialize
-from lxmert.tasks.inputs import File, Files, as_list
+from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
-    check_limit,
     draw_examples,
     load_eyes,
     open_stores,
@@ -42,8 +42,7 @@ _TRUTHS = {"yes": 1, "true": 1, "no": 0, "false": 0}
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PairsData:
+class PairsData(Record):
     """Statements about two images each, and the regions of the images.
 
     Attributes:
@@ -64,19 +63,15 @@ class PairsData:
     regions: Files
     valid_regions: Files
     extractor: File | None = None
-    attribute_swap: tuple[str, ...] = ()
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        check_limit(self.limit)
+    attribute_swap: Items[str] = ()
+    limit: PositiveInt | None = None
 
 
-@dataclass(frozen=True)
-class PairsSettings:
+class PairsSettings(Record):
     """The task's tables in a recipe: `[data]`, `[model]`."""
 
     data: PairsData
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: ModelSettings = ModelSettings()
 
 
 class Item(NamedTuple):
@@ -98,7 +93,7 @@ class Item(NamedTuple):
 class PairsTask:
     """Tell whether a statement about two images is true."""
 
-    settings_type: ClassVar[type] = PairsSettings
+    settings_type: ClassVar[type[Record]] = PairsSettings
     best_metric = "accuracy"
 
     def __init__(self, settings: PairsSettings, *, seed: int) -> None:
@@ -108,7 +103,7 @@ class PairsTask:
         store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
         training, validation = (
-            Corpus.read(as_list(files), strict=True) for files in (data.train, data.valid)
+            Corpus.read(files, strict=True) for files in (data.train, data.valid)
         )
         training = draw_examples(training, data.limit, seed=seed)
         self.truths = [read_truths(training), read_truths(validation)]
@@ -119,7 +114,7 @@ class PairsTask:
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
-            (as_list(data.train), as_list(data.valid)),
+            (data.train, data.valid),
         )
         self.attribute_swap = make_attribute_swap(
             data.attribute_swap, self.training, self.tokenizer
@@ -171,7 +166,7 @@ class PairsTask:
         logits = model(**batch["inputs"]).logits
         return {"truth": objectives.classification(logits, batch["truths"])[0]}
 
-    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, *, device: str, limit: PositiveInt | None = None) -> dict[str, float]:
         """Judge the validation examples.
 
         Returns:

@@ -22,6 +22,7 @@ from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.names import count
+from lxmert.records import Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.initialization import ModelSpec, initialize
@@ -80,7 +81,7 @@ class Item(NamedTuple):
 class PretrainingTask:
     """Masked words, masked regions (class, attribute, feature), matching and answering."""
 
-    settings_type: ClassVar[type] = PretrainingSettings
+    settings_type: ClassVar[type[Record]] = PretrainingSettings
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = PRESETS
 
     def __init__(self, settings: PretrainingSettings, *, seed: int) -> None:

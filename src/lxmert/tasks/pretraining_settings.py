@@ -3,10 +3,13 @@
 Presets are parts of recipes. What a recipe says itself wins over them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
+from pydantic import Field, Strict
+
+from lxmert.names import unknown_name
+from lxmert.records import Items, Probability, Record
 from lxmert.tasks.inputs import File, FileList, Files
 from lxmert.tasks.texts import ModelSettings
 
@@ -14,8 +17,7 @@ NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 """The losses: the pretraining model's own names."""
 
 
-@dataclass(frozen=True)
-class PretrainingData:
+class PretrainingData(Record):
     """Corpora of texts about images, and the regions of those images.
 
     Attributes:
@@ -44,12 +46,11 @@ class PretrainingData:
     valid_captions: FileList = ()
     answers: File | None = None
     extractor: File | None = None
-    question_types: tuple[str, ...] | None = None
-    attribute_swap: tuple[str, ...] = ()
+    question_types: Items[str] | None = None
+    attribute_swap: Items[str] = ()
 
 
-@dataclass(frozen=True)
-class ObjectiveSettings:
+class ObjectiveSettings(Record):
     """What is hidden and how much each loss counts.
 
     Attributes:
@@ -72,11 +73,11 @@ class ObjectiveSettings:
             highest, or the last one, as in the code of the original code.
     """
 
-    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
-    word_mask_rate: float = 0.15
-    region_mask_rate: float = 0.15
-    region_mask_shares: tuple[float, float] = (0.8, 0.1)
-    mismatch_rate: float = 0.5
+    weights: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
+    word_mask_rate: Probability = 0.15
+    region_mask_rate: Probability = 0.15
+    region_mask_shares: Annotated[tuple[Probability, Probability], Strict(False)] = (0.8, 0.1)
+    mismatch_rate: Probability = 0.5
     labelled_regions: Literal["masked", "all"] = "masked"
     label_confidence: bool = True
     feature_distance: Literal["smooth_l1", "l2"] = "smooth_l1"
@@ -84,30 +85,24 @@ class ObjectiveSettings:
     answer_choice: Literal["sampled", "best"] = "sampled"
     colliding_answers: Literal["max", "last"] = "max"
 
-    def __post_init__(self) -> None:
-        unknown = set(self.weights) - set(NAMES)
-        if unknown:
-            raise ValueError(f"unknown objective {min(unknown)!r}: expected {', '.join(NAMES)}")
-        for name in ("word_mask_rate", "region_mask_rate", "mismatch_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"objectives.{name} is {getattr(self, name)}; expected a share in [0, 1]"
-                )
-        blanked, replaced = self.region_mask_shares
-        if min(blanked, replaced) < 0 or blanked + replaced > 1:
-            raise ValueError(
-                f"objectives.region_mask_shares is {[blanked, replaced]}; expected two shares that "
-                "add up to 1 at most: try [0.8, 0.1]"
+    def problems(self) -> Iterator[str]:
+        """Yield unknown objectives, and shares that add up to more than all regions."""
+        for name in self.weights:
+            if name not in NAMES:
+                yield f"weights: {unknown_name(name, NAMES)}"
+        if sum(self.region_mask_shares) > 1:
+            yield (
+                f"region_mask_shares is {list(self.region_mask_shares)}, expected two shares that "
+                "add up to at most 1: try [0.8, 0.1]"
             )
 
 
-@dataclass(frozen=True)
-class PretrainingSettings:
+class PretrainingSettings(Record):
     """The task's tables in a recipe: `[data]`, `[model]`, `[objectives]`."""
 
     data: PretrainingData
-    model: ModelSettings = field(default_factory=ModelSettings)
-    objectives: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    model: ModelSettings = ModelSettings()
+    objectives: ObjectiveSettings = ObjectiveSettings()
 
 
 PRESETS: Mapping[str, Mapping[str, object]] = {

@@ -4,12 +4,12 @@ An image is read with its caption and with captions of others; which is its own 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lxmert.data.collate import collate_regions, collate_text
@@ -17,9 +17,10 @@ from lxmert.data.corpus import Corpus
 from lxmert.metrics.retrieval import CUTS, score_retrieval
 from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
+from lxmert.records import Record
 from lxmert.schema import FloatArray, IntArray
 from lxmert.tasks.initialization import ModelSpec, initialize
-from lxmert.tasks.inputs import File, Files, as_list
+from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import (
     ModelSettings,
@@ -33,8 +34,7 @@ from lxmert.tasks.texts import (
 _PAIRS_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class RetrievalData:
+class RetrievalData(Record):
     """Captions, and the regions of their images.
 
     Attributes:
@@ -52,22 +52,14 @@ class RetrievalData:
     regions: Files
     valid_regions: Files
     extractor: File | None = None
-    negatives: int = 1
-
-    def __post_init__(self) -> None:
-        if self.negatives < 1:
-            raise ValueError(
-                f"data.negatives is {self.negatives}; expected at least 1: without captions of "
-                "other images there is nothing to tell apart"
-            )
+    negatives: PositiveInt = 1
 
 
-@dataclass(frozen=True)
-class RetrievalSettings:
+class RetrievalSettings(Record):
     """The task's tables in a recipe: `[data]`, `[model]`."""
 
     data: RetrievalData
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: ModelSettings = ModelSettings()
 
 
 class Item(NamedTuple):
@@ -87,7 +79,7 @@ class Item(NamedTuple):
 class RetrievalTask:
     """Tell the caption of an image from those of others."""
 
-    settings_type: ClassVar[type] = RetrievalSettings
+    settings_type: ClassVar[type[Record]] = RetrievalSettings
     best_metric = "mean_recall"
 
     def __init__(self, settings: RetrievalSettings, *, seed: int) -> None:
@@ -97,8 +89,7 @@ class RetrievalTask:
         store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"matched": 1.0}
         training, validation = (
-            Corpus.read((), captions=as_list(files), strict=True)
-            for files in (data.train, data.valid)
+            Corpus.read((), captions=files, strict=True) for files in (data.train, data.valid)
         )
         begun = initialize(settings.model, ModelSpec("retrieval", store, training.texts))
         self.model: nn.Module = begun.model
@@ -107,7 +98,7 @@ class RetrievalTask:
         self.training, self.validation = begun.read(
             (training, validation),
             (store, valid_store),
-            (as_list(data.train), as_list(data.valid)),
+            (data.train, data.valid),
         )
         check_several_images(self.training, self.validation)
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from lxmert.records import Record
+
 Batch = dict[str, Any]
 """What `collate` makes: tensors by name; lists and dicts of tensors are allowed."""
 
@@ -19,15 +21,15 @@ class Task(Protocol):
     ranks), times the objective's weight, summed over the objectives.
 
     Attributes:
-        settings_type: frozen dataclass; each of its fields is a frozen dataclass that holds one
-            table of the recipe, such as `[data]` and `[model]`.
+        settings_type: record whose fields are records of one table of the recipe each, such as
+            `[data]` and `[model]`.
         model: what is trained.
         loss_weights: weight of each objective by name; the names are those of `counts`, `losses`.
         presets: parts of recipes by name, which a recipe may build on; a task need not have any.
         best_metric: key of `evaluate`'s result that decides which weights are best; higher wins.
     """
 
-    settings_type: ClassVar[type]
+    settings_type: ClassVar[type[Record]]
     model: nn.Module
     loss_weights: Mapping[str, float]
     best_metric: str

@@ -1,11 +1,11 @@
 """What text tasks share: tokenised examples with their regions, and the model folder they write."""
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from transformers import BertTokenizer, PreTrainedModel
 
 from lxmert.data.collate import normalize_boxes
@@ -15,6 +15,7 @@ from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokens import Tokens
 from lxmert.files import write_text
 from lxmert.names import count
+from lxmert.records import Fraction, Items, Record
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.schema import Example, FloatArray, Regions
 from lxmert.tasks.baselines import FILE_NAME as BASELINES_NAME
@@ -23,8 +24,7 @@ from lxmert.tasks.inputs import File, Files
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Record):
     """Sizes of a new model, or the model to start from.
 
     Attributes:
@@ -51,34 +51,31 @@ class ModelSettings:
         dropout: of states and of attention probabilities, in `[0, 1)`.
         max_text_length: longest text in tokens; longer ones are cut and counted.
         initializer_range: standard deviation of the initial weights.
-
-    Raises:
-        ValueError: the heads of a new model cannot share its width.
     """
 
     init_from: File | None = None
     tokenizer: File | None = None
     init_answers: File | None = None
-    allow: tuple[str, ...] = ()
-    reinit: tuple[str, ...] = ()
+    allow: Items[str] = ()
+    reinit: Items[str] = ()
     frozen_first_rows: bool = False
-    hidden_size: int = 768
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    l_layers: int = 9
-    x_layers: int = 5
-    r_layers: int = 5
-    dropout: float = 0.1
-    max_text_length: int = 20
-    initializer_range: float = 0.02
+    hidden_size: PositiveInt = 768
+    num_attention_heads: PositiveInt = 12
+    intermediate_size: PositiveInt = 3072
+    l_layers: NonNegativeInt = 9
+    x_layers: NonNegativeInt = 5
+    r_layers: NonNegativeInt = 5
+    dropout: Fraction = 0.1
+    max_text_length: PositiveInt = 20
+    initializer_range: NonNegativeFloat = 0.02
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[str]:
+        """Yield a width that the attention heads of a new model cannot share."""
         heads, width = self.num_attention_heads, self.hidden_size
-        # The model's configuration refuses numbers below 1.
-        if self.init_from is None and min(heads, width) > 0 and width % heads:
-            raise ValueError(
-                f"model.hidden_size is {width}; expected a multiple of model.num_attention_heads "
-                f"({heads}): change one of them, such as model.num_attention_heads = 1"
+        if self.init_from is None and width % heads:
+            yield (
+                f"hidden_size is {width}, expected a multiple of num_attention_heads ({heads}): "
+                "change one of them, such as num_attention_heads = 1"
             )
 
 
@@ -112,7 +109,7 @@ class TextCorpus:
         store: RegionSource,
         tokenizer: BertTokenizer,
         *,
-        max_text_length: int,
+        max_text_length: PositiveInt,
     ) -> None:
         """Tokenise all texts.
 
@@ -177,16 +174,6 @@ def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -
         other = int(generator.integers(len(corpus)))
         if corpus.examples.images(other) != own:
             return other
-
-
-def check_limit(limit: int | None) -> None:
-    """Refuse a number of training examples with which nothing can be trained.
-
-    Raises:
-        ValueError: if it is less than 1.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"data.limit is {limit}; expected at least 1: try data.limit = 1000")
 
 
 def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:

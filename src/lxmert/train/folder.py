@@ -18,9 +18,8 @@ from pathlib import Path
 
 from lxmert.files import read_json_object, read_toml, shorten, write_json, write_text
 from lxmert.locks import FolderLock
-from lxmert.train.settings import Recipe, fill_up, recipe_table
+from lxmert.train.recipes import Recipe, flatten, recipe_table
 from lxmert.train.state import latest_checkpoint
-from lxmert.train.tables import flatten
 
 FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
 """Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
@@ -53,8 +52,7 @@ def check_folder(output: Path, recipe: Recipe) -> None:
                 "choose another folder with -o, or delete them to begin anew"
             )
         return
-    written = read_toml(path)
-    old, new = flatten(fill_up(written, recipe)), flatten(recipe_table(recipe))
+    old, new = flatten(read_toml(path)), flatten(recipe_table(recipe))
     for key in {**old, **new}:
         if key not in FREE_KEYS and old.get(key) != new.get(key):
             raise ValueError(

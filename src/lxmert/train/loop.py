@@ -48,16 +48,10 @@ from lxmert.train.processes import (
     sum_gradients,
     sum_over_ranks,
 )
+from lxmert.train.recipes import Recipe, recipe_table, recipe_text
 from lxmert.train.report import Report
 from lxmert.train.sampling import Share, StepBatches, load_batches, split
-from lxmert.train.settings import (
-    Recipe,
-    check_batch,
-    check_objectives,
-    check_warmup,
-    recipe_table,
-    recipe_text,
-)
+from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
 from lxmert.train.state import (
     Progress,
     choose_checkpoint,
@@ -158,10 +152,20 @@ def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
 
 def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
     """Return the number of steps; refuse settings that do not fit the task or the processes."""
-    check_batch(recipe.optim.batch_size, recipe.loop.micro_batches * accelerator.num_processes)
-    total_steps = num_steps(recipe.optim, _num_examples(task))
-    check_warmup(recipe.optim, total_steps)
-    check_objectives(recipe.optim, task.loss_weights)
+    if len(task) == 0:
+        raise ValueError(
+            f"{type(task).__name__} has 0 training examples; expected at least one: "
+            "check the tables of the recipe that name its data"
+        )
+    optim, parts = recipe.optim, recipe.loop.micro_batches * accelerator.num_processes
+    total_steps = num_steps(optim, len(task))
+    problems = [
+        *batch_problems(optim.batch_size, parts),
+        *(f"optim.{problem}" for problem in warmup_problems(optim, total_steps)),
+        *objective_problems(optim, task.loss_weights),
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
     return total_steps
 
 
@@ -215,15 +219,6 @@ def _recompute_layers(model: nn.Module) -> None:
         new_name = "activation_checkpointing_enable"
         enable = getattr(module, new_name, module.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
-
-
-def _num_examples(task: Task) -> int:
-    if len(task) == 0:
-        raise ValueError(
-            f"{type(task).__name__} has 0 training examples; expected at least one: "
-            "check the tables of the recipe that name its data"
-        )
-    return len(task)
 
 
 def _resume(
@@ -490,8 +485,8 @@ def _draw(run: _Run) -> None:
     curve = draw_curve(
         run.report.lines(),
         total_steps=run.total_steps,
-        best_metric=run.task.best_metric,
-        marks=BASELINES,
+        metric=run.task.best_metric,
+        baselines=BASELINES,
     )
     with atomic_path(run.output / "curve.png") as partial:
-        curve.save(partial, format="PNG")
+        curve.savefig(partial, format="png", dpi=100)

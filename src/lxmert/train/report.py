@@ -1,6 +1,5 @@
 """Where the numbers of a run go: `log.jsonl`, TensorBoard, and a bar on a terminal or the log."""
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,7 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lxmert.files import parse_json, write_text
+from lxmert.files import parse_json, to_json, write_text
 from lxmert.train.scalars import Scalars
 
 _logger = logging.getLogger(__name__)
@@ -136,7 +135,7 @@ class Report:
         if not self.active:
             return
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record) + "\n")
         if not show:
             return
         line = f"step {record['step']}/{self.total_steps}  {text}"

@@ -5,7 +5,6 @@ has the checksum of every file, so that nothing else than what was written is re
 learning rate and the order of the examples are functions of the step and need no state.
 """
 
-import json
 import logging
 import random
 import shutil
@@ -21,7 +20,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
-from lxmert.files import read_json_object, sha256
+from lxmert.files import read_json_object, sha256, write_json
 
 RandomState = dict[str, object]
 """State of the random generators of one process by library; tensors and plain values only."""
@@ -94,7 +93,7 @@ def save_checkpoint(
             torch.save(state, part / name)
         files = {name: _describe(part / name) for name in (_WEIGHTS, *_STATES)}
         manifest = {**record, "step": progress.step, "files": files}
-        (part / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_json(part / _MANIFEST, manifest, indent=2)
     except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save raises the last
         _remove(part)  # makes room
         reason = str(problem).strip().splitlines()[0]

@@ -77,7 +77,14 @@ def region_settings(
     pairs = training.image_pairs[:, 1] >= 0
     if pairs.all():
         return PairsSettings(
-            PairsData(train, valid, regions, regions, extractor=extractor), settings.model
+            data=PairsData(
+                train=(train,),
+                valid=(valid,),
+                regions=(regions,),
+                valid_regions=(regions,),
+                extractor=extractor,
+            ),
+            model=settings.model,
         )
     if pairs.any():
         raise ValueError(
@@ -85,15 +92,15 @@ def region_settings(
             f"{int((~pairs).sum()):,} about one: train on one kind at a time"
         )
     data = AnsweringData(
-        train,
-        valid,
-        regions,
-        regions,
+        train=(train,),
+        valid=(valid,),
+        regions=(regions,),
+        valid_regions=(regions,),
         extractor=extractor,
         answers=str(questions / ANSWERS),
         targets="single" if is_single(settings.data.targets, training) else "soft",
     )
-    return AnsweringSettings(data, settings.model)
+    return AnsweringSettings(data=data, model=settings.model)
 
 
 def _extractor_path(settings: CustomDataSettings) -> Path:

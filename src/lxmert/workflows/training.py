@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from lxmert.tasks.task import Task
 from lxmert.train.folder import hold_folder
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
-from lxmert.train.settings import Recipe, read_recipe
+from lxmert.train.recipes import Recipe, read_recipe
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def read_with_options(
         ValueError: it is wrong, or its task does not have such a setting.
     """
     recipe = read_recipe(path, TASKS, overrides=overrides)
-    known = {field.name for field in fields(getattr(recipe.settings, "data"))}  # noqa: B009
+    known = recipe.settings.to_dict()["data"]
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in known:
