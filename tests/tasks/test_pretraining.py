@@ -184,7 +184,7 @@ def test_images_without_regions_are_named(tmp_path: Path) -> None:
         valid_questions=(paths["questions"],),
         captions=(paths["captions"],),
     )
-    with pytest.raises(ValueError, match=r"1 images .*such as 'far\.png'"):
+    with pytest.raises(ValueError, match=r"1 image .*such as 'far\.png'"):
         PretrainingTask(PretrainingSettings(data, SMALL), seed=1)
 
 
