@@ -107,7 +107,7 @@ def test_words_are_shown_as_they_were_typed(pipeline: LxmertPipeline) -> None:
 
 def test_what_was_not_read_of_a_long_question_is_reported(pipeline: LxmertPipeline) -> None:
     question = "What color is the ball " + "and the mug " * 10 + "?"
-    with pytest.warns(UserWarning, match="were cut"):
+    with pytest.warns(UserWarning, match="cut, what was read"):
         explanation = pipeline.explain(SCENE, question, methods=["attention"])
     assert len(explanation.words) == pipeline.processor.config.max_text_length
     assert explanation.words[-1].text == "[SEP]"

@@ -372,7 +372,7 @@ def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str,
     from rich.text import Text
 
     console = open_console(highlight=False)
-    console.print(Text(f"\n{kind}\n", style="bold"))
+    console.print(Text(f"\n{kind}\n", style="bold"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
