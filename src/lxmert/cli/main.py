@@ -29,6 +29,7 @@ for command in (
     explaining.attention_figures,
     asking.match,
     training.train,
+    training.recipes,
     regions.extract,
     scoring.evaluate,
     asking.predict,

@@ -1,5 +1,6 @@
-"""The command `train`."""
+"""The commands `train` and `recipes`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +11,23 @@ from lxmert.terminal import show_stages
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe in TOML.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe: a TOML file, or a name that lxmert recipes lists.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one key, such as optim.lr=5e-5.")
+        list[str] | None, typer.Option("--set", help="Override one key, such as optim.lr=5e-5.")
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Custom data: stop at anything untidy, with exit code 1."),
+        typer.Option("--strict", help="Custom data: stop at any finding, with exit code 1."),
     ] = False,
     limit_images: Annotated[
         int | None,
-        typer.Option(help="Custom data: train on so many of the images, drawn at random."),
+        typer.Option(help="Custom data: number of training images, sampled at random."),
     ] = None,
 ) -> None:
-    """Train what a recipe says; the same command again resumes an interrupted run.
+    """Train the model of a recipe; rerun the command to resume an interrupted run.
 
     With two processes on two cores: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
     """
@@ -40,3 +43,28 @@ def train(
     except UntidyData as problem:
         typer.echo(f"lxmert: {problem}", err=True)
         raise typer.Exit(1) from problem
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Recipe to print, such as custom.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
+    ] = False,
+) -> None:
+    """List the bundled recipes, or print one: lxmert recipes custom > mine.toml."""
+    from lxmert.names import unknown_name
+    from lxmert.train.recipes import bundled_recipes, recipe_schema, summarize_recipe
+
+    bundled = bundled_recipes()
+    if schema:
+        from lxmert.tasks.registry import TASKS
+
+        typer.echo(json.dumps(recipe_schema(TASKS), indent=2))
+    elif name is None:
+        width = max(map(len, bundled))
+        for known, path in bundled.items():
+            typer.echo(f"{known:{width}}  {summarize_recipe(path)}")
+    elif name in bundled:
+        typer.echo(bundled[name].read_text(encoding="utf-8"), nl=False)
+    else:
+        raise ValueError(f"recipe {unknown_name(name, bundled)}")

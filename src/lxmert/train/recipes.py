@@ -1,7 +1,8 @@
 """Recipes: TOML files of settings, with presets, bases and overrides.
 
 Relative paths in a recipe are relative to the current directory, not to the recipe's own. Only
-`base`, another recipe whose values it changes, is relative to the recipe's directory.
+`base`, another recipe whose values it changes, is a file in the recipe's directory or the name of a
+bundled recipe.
 """
 
 import copy
@@ -10,19 +11,22 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 from pydantic.json_schema import models_json_schema
 
-from lxmert.files import parse_toml, read_toml
+from lxmert.files import parse_toml, read_text, read_toml
 from lxmert.names import unknown_name
 from lxmert.records import Record
-from lxmert.tasks.task import Task
 from lxmert.train.settings import LoopSettings, OptimSettings, batch_problems
 
-Tasks = Mapping[str, type[Task]]
+if TYPE_CHECKING:
+    from lxmert.tasks.task import Task
+
+Tasks = Mapping[str, "type[Task]"]
 """Task classes by name; a class is called with its settings and the keyword `seed`."""
 
 BUNDLED = Path(__file__).parents[1] / "recipes"
@@ -166,6 +170,15 @@ def bundled_recipes() -> dict[str, Path]:
     return {path.relative_to(BUNDLED).with_suffix("").as_posix(): path for path in paths}
 
 
+def summarize_recipe(path: Path) -> str:
+    """Return the first sentence of the comment at the top of a recipe."""
+    lines = read_text(path).splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    return (
+        " ".join(line.removeprefix("#").strip() for line in comment).partition(". ")[0].strip(".")
+    )
+
+
 def find_recipe(name: Path) -> Path:
     """Return the path of a recipe: a file, or a bundled one by its name, such as `vqa`."""
     return name if name.is_file() else bundled_recipes().get(name.as_posix(), name)
@@ -236,11 +249,11 @@ def _file_type(name: str, settings_type: type[Record]) -> type[_Common]:
     return create_model(f"{name.title()}Recipe", __base__=_Common, **fields)
 
 
-def _presets(task: type[Task]) -> Mapping[str, Mapping[str, object]]:
+def _presets(task: "type[Task]") -> Mapping[str, Mapping[str, object]]:
     return getattr(task, "presets", {})
 
 
-def _with_preset(table: Mapping[str, object], task: type[Task]) -> dict[str, object]:
+def _with_preset(table: Mapping[str, object], task: "type[Task]") -> dict[str, object]:
     """Return the tables of a recipe, merged over those of the preset that it names.
 
     Raises:
@@ -284,7 +297,8 @@ def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
         return table
     if not isinstance(base, str):
         raise ValueError(f'{path}: base is {base!r}; expected a file: base = "NAME.toml"')
-    return _merge(_read_over_base(path.parent / base, (*above, path)), table)
+    below = bundled_recipes().get(base, path.parent / base)
+    return _merge(_read_over_base(below, (*above, path)), table)
 
 
 def _value(text: str, assignment: str) -> object:
