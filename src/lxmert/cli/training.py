@@ -1,6 +1,5 @@
 """The commands `train` and `recipes`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +51,7 @@ def recipes(
     ] = False,
 ) -> None:
     """List the bundled recipes, or print one: lxmert recipes custom > mine.toml."""
+    from lxmert.files import to_json
     from lxmert.names import unknown_name
     from lxmert.train.recipes import bundled_recipes, recipe_schema, summarize_recipe
 
@@ -59,7 +59,7 @@ def recipes(
     if schema:
         from lxmert.tasks.registry import TASKS
 
-        typer.echo(json.dumps(recipe_schema(TASKS), indent=2))
+        typer.echo(to_json(recipe_schema(TASKS), indent=2))
     elif name is None:
         width = max(map(len, bundled))
         for known, path in bundled.items():
