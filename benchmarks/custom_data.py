@@ -104,7 +104,7 @@ def measure_speed(folder: Path) -> dict[str, object]:
     def make() -> TimedTask:
         assert isinstance(recipe.settings, CustomDataSettings)
         torch.manual_seed(recipe.seed)
-        task = TimedTask(recipe.settings, seed=recipe.seed, folder=folder / "speed")
+        task = TimedTask.prepare(recipe.settings, seed=recipe.seed, folder=folder / "speed")
         task.times = []
         return task
 

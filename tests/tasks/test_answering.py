@@ -1,4 +1,4 @@
-"""The answering task: targets, learning, and starting from a pretrained model."""
+"""The answering task: targets, learning, and initialization from a pretrained model."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_it_is_learned(data: AnsweringData, targets: str) -> None:
     assert task.evaluate(device="cpu", limit=5)["overall"] in (0.8, 1.0)
 
 
-def test_it_starts_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) -> None:
+def test_it_initializes_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) -> None:
     """Weights, tokenizer, answers and text length come from the folder, not from the recipe."""
     pretraining = PretrainingTask(
         PretrainingSettings(
@@ -71,7 +71,7 @@ def test_it_starts_from_a_pretrained_model(data: AnsweringData, tmp_path: Path) 
     task = make(data, ModelSettings(init_from=str(tmp_path)))
     assert isinstance(task.model, LxmertForQuestionAnswering)
     assert task.answers.answers == tuple(sorted(COLORS))
-    assert task.preprocessor.max_text_length == 9
+    assert task.parts.preprocessor.max_text_length == 9
     pretrained = pretraining.model.state_dict()
     for name, value in task.model.state_dict().items():
         torch.testing.assert_close(value, pretrained[name], rtol=0, atol=0)
@@ -87,7 +87,7 @@ def test_answers_that_the_model_cannot_give_are_reported(
     start = ModelSettings(init_from=str(tmp_path / "model"))
     other.write_text("\n".join([*lines[:3], *(line.replace("red", "pink") for line in lines[3:])]))
     make(data.replace(train=str(other)), start)
-    assert "of 48 questions without an answer that the model can give" in caplog.text
+    assert "of 48 questions have no answer in the model's list" in caplog.text
     foreign = [line.replace('"red"', '"pink"').replace('"blue"', '"grey"') for line in lines]
     other.write_text("\n".join(foreign))
     with pytest.raises(ValueError, match="none of the 48 questions has an answer"):
@@ -97,16 +97,16 @@ def test_answers_that_the_model_cannot_give_are_reported(
 def test_a_model_of_another_extractor_is_refused(data: AnsweringData, tmp_path: Path) -> None:
     task = make(data)
     task.save(tmp_path)
-    task.preprocessor.replace(fingerprint="other").save(tmp_path)
+    task.parts.preprocessor.replace(fingerprint="other").save(tmp_path)
     with pytest.raises(ValueError, match=r"was made by extractor fingerprint, but .* other"):
         make(data, ModelSettings(init_from=str(tmp_path)))
 
 
-def test_texts_that_are_too_long_are_cut_and_counted(
+def test_texts_that_are_too_long_are_truncated_and_counted(
     data: AnsweringData, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make(data, SMALL.replace(max_text_length=5))
-    assert "48 of 48 texts (100.00 %) cut to 5 tokens" in caplog.text
+    assert "48 of 48 texts (100.00 %) truncated to 5 tokens" in caplog.text
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]
@@ -138,13 +138,15 @@ def test_validation_regions_of_another_extractor_are_refused(
         PretrainingTask(PretrainingSettings(data=pretraining, model=SMALL), seed=5)
 
 
-def test_extractor_that_did_not_make_the_store_are_refused(
+def test_an_extractor_that_did_not_make_the_store_is_refused(
     data: AnsweringData, tmp_path: Path
 ) -> None:
     extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
     extractor.save_pretrained(tmp_path / "extractor")
     maker = RegionStore(data.regions[0]).header.fingerprint
-    both = f"made by extractor {maker}, but the eyes in .* is extractor {extractor.fingerprint}"
+    both = (
+        f"made by extractor {maker}, but the extractor in .* is extractor {extractor.fingerprint}"
+    )
     with pytest.raises(ValueError, match=both):
         make(data.replace(extractor=str(tmp_path / "extractor")))
 
@@ -164,7 +166,7 @@ def test_only_some_question_types_are_trained_on_and_scored(
     scores = task.evaluate(device="cpu")
     assert "second" not in scores
     assert {"first", "third"} <= scores.keys()
-    with pytest.raises(ValueError, match=r"has 'fourth', of which there is no .*'second', 'third'"):
+    with pytest.raises(ValueError, match=r"has 'fourth', but no .*'second', 'third'"):
         make(both.replace(question_types=("first", "fourth")))
 
 

@@ -1,4 +1,4 @@
-"""Exchanged colors: what regions, words and answers say stays true."""
+"""Attribute swap: regions, words and answers stay consistent."""
 
 import json
 from dataclasses import replace
@@ -50,7 +50,7 @@ def attribute_swap(store: RegionStore, tokenizer: BertTokenizer) -> AttributeSwa
 
 
 @pytest.mark.parametrize("image", ["0", "7", "23"])
-def test_attribute_swapd_regions_are_those_of_a_world_with_other_colors(
+def test_swapped_regions_equal_those_of_a_world_with_other_colors(
     attribute_swap: AttributeSwap, image: str
 ) -> None:
     """Features in this world are the sum of what object and color add, which means tell apart."""
@@ -83,13 +83,13 @@ class TwoGroups:
         )
 
 
-def test_only_the_attribute_of_the_values_is_attribute_swapd(
+def test_only_the_attribute_of_the_values_is_swapped(
     tokenizer: BertTokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other groups, and regions with a value that is not listed, stay, and the latter is reported."""
+    """Other groups and unlisted values are unchanged; the latter are reported."""
     store = TwoGroups({"a": [1, 3, 2], "b": [3, 2, 1]})
     attribute_swap = AttributeSwap(COLORS, store, ["a"], tokenizer, ["red", "blue"])
-    assert "33.3 % of the regions show none of the values" in caplog.text
+    assert "33.3 % of the regions have none of the values" in caplog.text
     given = store["b"]
     swapped = attribute_swap.regions(given, SWAPPED)
     assert swapped.attribute_ids.tolist() == [[0, 1], [0, 2], [0, 3]]
@@ -150,9 +150,7 @@ def test_an_attribute_swap_can_be_undone(
         assert best == attribute_swap.answer(int(scores.argmax()), order)
 
 
-def test_in_half_of_the_cases_nothing_is_attribute_swapd(
-    store: RegionStore, tokenizer: BertTokenizer
-) -> None:
+def test_half_of_the_examples_are_not_swapped(store: RegionStore, tokenizer: BertTokenizer) -> None:
     attribute_swap = AttributeSwap(COLORS, store, IMAGES, tokenizer, ["red", "blue"])
     generator = np.random.default_rng(4)
     drawn = np.array([attribute_swap.draw(generator) for _ in range(4000)])
@@ -163,7 +161,7 @@ def test_in_half_of_the_cases_nothing_is_attribute_swapd(
 
 @pytest.mark.parametrize("targets", ["single", "soft"])
 def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
-    """The color that is asked for is the one that the regions now have, in every epoch."""
+    """In every epoch, the answer is the color that the swapped regions have."""
     questions, regions = world["questions"], world["regions"]
     data = AnsweringData(
         train=questions,
@@ -195,10 +193,15 @@ def test_answers_stay_right(world: dict[str, str], targets: str) -> None:
 
 
 def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
-    """In pretraining, the words of a caption and the attributes to predict are those now seen."""
+    """In pretraining, words of captions and target attributes are those of the swapped regions."""
     questions, captions = (world["questions"],), (world["captions"],)
     data = PretrainingData(
-        questions=questions, regions=world["regions"], valid_questions=questions, valid_regions=world["regions"], captions=captions, valid_captions=captions,
+        questions=questions,
+        regions=world["regions"],
+        valid_questions=questions,
+        valid_regions=world["regions"],
+        captions=captions,
+        valid_captions=captions,
         attribute_swap=COLORS,
     )  # fmt: skip
     objectives = ObjectiveSettings(word_mask_rate=0.0, region_mask_rate=0.0, mismatch_rate=0.0)
@@ -220,7 +223,7 @@ def test_captions_and_labels_stay_right(world: dict[str, str]) -> None:
         true_ids = task.training.regions(index)[0].attribute_ids
         seen.add(bool((item.attribute_ids == true_ids).all()))
     assert seen == {True, False}
-    for seed in range(8):  # of which some would exchange
+    for seed in range(8):  # some of which would swap
         validation = task._mask(task.validation, 0, np.random.default_rng(seed))
         assert (validation.attribute_ids == task.validation.regions(0)[0].attribute_ids).all()
 
@@ -285,20 +288,20 @@ def test_statements_about_two_images_stay_as_true_as_they_are(
         (
             ["red", "gray"],
             ["red"],
-            "'gray', which is no attribute of the region store .*; expected some of red",
+            "'gray', which is not an attribute of the region store .*; expected some of red",
         ),
-        (["red", "blue"], ["red", "yes"], "'blue', which is no answer of the model although"),
-        (["red", "teal"], ["red", "teal"], r"the tokenizer reads as \['tea', '##l'\]"),
-        (["red", "pink"], ["red", "pink"], "'pink', which is no word of the tokenizer although"),
+        (["red", "blue"], ["red", "yes"], "'blue', which is not an answer of the model, unlike"),
+        (["red", "teal"], ["red", "teal"], r"the tokenizer splits into \['tea', '##l'\]"),
+        (["red", "pink"], ["red", "pink"], "'pink', which is not a word of the tokenizer, unlike"),
         (
             ["red", "blue"],
             ["red and blue"],
-            "but 'red and blue' is an answer, in which they cannot",
+            "but the answer 'red and blue' contains one of them",
         ),
         (["red", "green"], ["red", "green"], "'green', but no region of 24 training images"),
     ],
 )
-def test_values_that_cannot_be_attribute_swapd_are_refused(
+def test_values_that_cannot_be_swapped_are_refused(
     store: RegionStore,
     tokenizer: BertTokenizer,
     values: list[str],
@@ -324,12 +327,12 @@ def test_answers_without_the_values_are_left_alone(
     assert attribute_swap.words(np.array([8, 9]), SWAPPED).tolist() == [9, 8]
 
 
-def test_a_tokenizer_that_tells_capitals_apart_is_refused(
+def test_a_cased_tokenizer_is_refused(
     store: RegionStore, tokenizer: BertTokenizer, tmp_path: Path
 ) -> None:
     """It has a token for Red, which would stay what it is while the red thing becomes blue."""
     words = [*tokenizer.get_vocab(), "A", "Red"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     cased = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
-    with pytest.raises(ValueError, match="does not tell capitals apart"):
+    with pytest.raises(ValueError, match="the tokenizer is cased"):
         AttributeSwap(COLORS, store, IMAGES, cased, ["red", "blue"])

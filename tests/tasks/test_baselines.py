@@ -35,11 +35,11 @@ TRAINING = [
         ("Unknown?", "", "yes"),
     ],
 )
-def test_guesses_go_by_the_text_then_the_question_type_then_all(text, question_type, expected):
+def test_predictions_use_the_text_then_the_question_type_then_all(text, question_type, expected):
     assert Baselines.learn(TRAINING).predict(text, question_type) == expected
 
 
-def test_scores_of_both_guesses_by_question_type():
+def test_scores_of_both_baselines_by_question_type():
     asked = [
         question("How many?", {"3": 1.0}, "count"),
         question("How many balls?", {"4": 0.6, "2": 0.3}, "count"),
@@ -63,12 +63,12 @@ def test_they_travel_with_a_model(tmp_path):
 @pytest.mark.parametrize(
     ("accuracy", "warning"),
     [
-        (0.3, "is not above the 30.0% of one answer given to every question"),
-        (0.5, "is not above the 50.0% of guessing from the question alone"),
+        (0.3, "is not above the 30.0% of the majority baseline"),
+        (0.5, "is not above the 50.0% of the question-only baseline"),
         (0.51, ""),
     ],
 )
-def test_an_accuracy_that_a_guess_reaches_is_warned_of(accuracy, warning):
+def test_an_accuracy_that_a_baseline_reaches_gives_a_warning(accuracy, warning):
     baselines = {"majority": {"overall": 0.3}, "question_only": {"overall": 0.5}}
     reported = judge({"overall": accuracy}, baselines)
     assert warning in reported

@@ -1,4 +1,4 @@
-"""Custom data: images and questions become a model, with eyes that are trained along."""
+"""Custom data: a model and its region extractor are trained from images and questions."""
 
 import json
 from collections import Counter
@@ -48,7 +48,7 @@ def task(world, folder, *, seed=8, **data):
         extractor=ExtractorSettings(questions=2),
     )
     torch.manual_seed(seed)
-    return CustomDataTask(settings, seed=seed, folder=folder)
+    return CustomDataTask.prepare(settings, seed=seed, folder=folder)
 
 
 def test_every_question_belongs_to_one_group_of_its_image(world, tmp_path):
@@ -61,7 +61,7 @@ def test_every_question_belongs_to_one_group_of_its_image(world, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_are_those_of_a_walk_over_the_questions(seed):
+def test_groups_equal_those_of_a_loop_over_the_questions(seed):
     generator = np.random.default_rng(seed)
     images = generator.integers(7, size=40).tolist()
     corpus = Corpus.of(Example(str(n), "?", (f"{image}.png",)) for n, image in enumerate(images))
@@ -76,13 +76,15 @@ def test_groups_are_those_of_a_walk_over_the_questions(seed):
     assert len(groups.bounds) == len(expected) + 1
 
 
-def test_questions_without_an_answer_teach_and_score_nothing(world, tmp_path):
+def test_questions_without_an_answer_are_not_used(world, tmp_path):
     lines = read_lines(world / "train.jsonl")
     for number in range(0, len(lines), 3):
         del lines[number]["answer"]
     write_lines(world / "some.jsonl", lines)
     data = CustomData(train=str(world / "some.jsonl"), images=str(world / "images"), targets="soft")
-    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask.prepare(
+        CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path
+    )
     assert len(own.training) + len(own.validation) == 60
 
 
@@ -97,13 +99,15 @@ def test_splits_share_no_image_and_lose_none(world, tmp_path):
     assert not training & validation
 
 
-def test_lines_may_say_their_split(world, tmp_path):
+def test_lines_may_name_their_split(world, tmp_path):
     lines = read_lines(world / "train.jsonl")
     for number, line in enumerate(lines):
         line["split"] = ["train", "val", "test"][number // 3 % 3]
     write_lines(world / "marked.jsonl", lines)
     data = CustomData(train=str(world / "marked.jsonl"), images=str(world / "images"))
-    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask.prepare(
+        CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path
+    )
     assert (len(own.training), len(own.validation)) == (30, 30)
     # Every third image is of one color, so that each split knows only its own.
     assert {own.training[row].answers.get("blue") for row in range(30)} == {None}
@@ -138,16 +142,16 @@ def test_shifted_images_repeat_their_edges():
 def test_batches_keep_questions_with_their_images(world, tmp_path):
     own = task(world, tmp_path)
     batch = own.collate([own.example(index, 0) for index in (0, 1, 5)])
-    assert batch["owners"].tolist() == [0, 0, 1, 2]
-    assert batch["pixels"].shape == (3, 64, 64, 3)
-    own.model.eval()  # in training, the norms of the eyes see the batch as a whole
+    assert batch["inputs"]["owners"].tolist() == [0, 0, 1, 2]
+    assert batch["inputs"]["pixels"].shape == (3, 64, 64, 3)
+    own.model.eval()  # in training, the batch norms of the extractor use the full batch
     assert own.counts(batch) == {"qa": 4.0, "image_only": 3.0}
-    whole = own.losses(own.model, batch)
+    full = own.losses(own.model, batch)
     parts = [own.losses(own.model, own.collate([own.example(i, 0)])) for i in (0, 1, 5)]
     for name in own.loss_weights:
-        assert_close(whole[name], sum(part[name] for part in parts), rtol=1e-4, atol=1e-5)
+        assert_close(full[name], sum(part[name] for part in parts), rtol=1e-4, atol=1e-5)
         own.model.zero_grad()
-        whole[name].backward(retain_graph=True)
+        full[name].backward(retain_graph=True)
         assert own.model.extractor.stages[0][0].weight.grad.abs().max() > 0
 
 
@@ -164,7 +168,9 @@ def test_soft_targets_where_annotators_disagree(world, tmp_path):
         line["answers"] = [str(line.pop("answer")), "maybe"]
     write_lines(world / "soft.jsonl", lines)
     data = CustomData(train=str(world / "soft.jsonl"), images=str(world / "images"))
-    own = CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
+    own = CustomDataTask.prepare(
+        CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path
+    )
     batch = own.collate([own.example(0, 0)])
     assert batch["targets"].shape == (3, len(own.answers))
     assert_close(batch["targets"].sum(1), torch.ones(3))
@@ -203,9 +209,9 @@ def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
     own.save(tmp_path / "model")
     pipeline = LxmertPipeline.from_pretrained(tmp_path / "model")
     rows = list(range(3))  # the questions about one image
-    batch = own.collate([own._seen(rows)])
+    batch = own.collate([own._validation_item(rows)])
     with torch.inference_mode():
-        scores = own.model(batch["pixels"], batch["owners"], batch["text"])[0].softmax(-1)
+        scores = own.model(**batch["inputs"])[0].softmax(-1)
     image = world / "images" / own.validation.image_ids(0)[0]
     for row in rows:
         for answer in pipeline.ask(image, own.validation.text(row), top_k=3):
@@ -214,7 +220,7 @@ def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_are_learned_to_be_seen(world, tmp_path):
+def test_the_extractor_learns(world, tmp_path):
     own = task(world, tmp_path)
     train(own, 100)
     scores = own.evaluate(device="cpu")
@@ -224,6 +230,6 @@ def test_images_are_learned_to_be_seen(world, tmp_path):
 def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
     write_lines(world / "bad.jsonl", [{"image": "0.png", "question": "what?", "answer": ""}] * 3)
     data = CustomData(train=str(world / "bad.jsonl"), images=str(world / "images"))
-    with pytest.raises(ValueError, match=r"cannot be trained on: fix .*data-report\.json"):
-        CustomDataTask(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be used for training: fix .*data-report\.json"):
+        CustomDataTask.prepare(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert json.loads((tmp_path / "data-report.json").read_text())["findings"]

@@ -1,4 +1,4 @@
-"""How a model begins: every kind of start, what is carried over, and what is refused."""
+"""Model initialization: all kinds of checkpoints, what is kept, and what is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +89,7 @@ def same(model: nn.Module, other: dict[str, torch.Tensor], prefix: str = "lxmert
     return len(shared)
 
 
-def test_a_file_of_the_original_code_starts_every_task(world: World, tmp_path: Path) -> None:
+def test_an_original_checkpoint_initializes_every_task(world: World, tmp_path: Path) -> None:
     pretrained = pretrain(world, SMALL)
     assert isinstance(pretrained.model, LxmertPreTrainedModel)
     path = tmp_path / "model_LXRT.pth"
@@ -103,12 +103,12 @@ def test_a_file_of_the_original_code_starts_every_task(world: World, tmp_path: P
     assert same(task.model, weights(pretrained.model)) > 60
     assert same(task.model, weights(pretrained.model), "answer_head.") == 6
     assert task.answers.answers == pretrained.answers.answers
-    assert task.preprocessor.max_text_length == 7
+    assert task.parts.preprocessor.max_text_length == 7
     assert same(judge(world, start).model, weights(pretrained.model)) > 60
 
 
-def test_multi_gpu_files_start_as_well(world: World, tmp_path: Path) -> None:
-    """The code of the original code stripped `module.` in some loaders only."""
+def test_multi_gpu_checkpoints_are_supported(world: World, tmp_path: Path) -> None:
+    """The original LXMERT code stripped `module.` in some loaders only."""
     pretrained = pretrain(world, SMALL)
     assert isinstance(pretrained.model, LxmertPreTrainedModel)
     save_original(pretrained.model, tmp_path / "one.pth")
@@ -120,8 +120,8 @@ def test_multi_gpu_files_start_as_well(world: World, tmp_path: Path) -> None:
     assert same(judge(world, start).model, weights(pretrained.model)) > 60
 
 
-def test_a_folder_of_transformers_starts_a_task(world: World, tmp_path: Path) -> None:
-    """It has no file that names eyes: the store's are taken."""
+def test_a_transformers_folder_initializes_a_task(world: World, tmp_path: Path) -> None:
+    """It names no extractor, so the fingerprint is that of the store."""
     config = pretrain(world, SMALL).model.config
     assert isinstance(config, transformers.PreTrainedConfig)
     known = transformers.LxmertConfig(**config.to_diff_dict())
@@ -130,11 +130,11 @@ def test_a_folder_of_transformers_starts_a_task(world: World, tmp_path: Path) ->
     build_tokenizer(pretrain(world, SMALL).training.examples.texts()).save_pretrained(tmp_path)
     task = judge(world, ModelSettings(init_from=str(tmp_path)))
     assert same(task.model, weights(theirs)) > 60
-    assert task.preprocessor.fingerprint == "fingerprint"
+    assert task.parts.preprocessor.fingerprint == "fingerprint"
 
 
 @pytest.mark.parametrize("make", [pretrain, answer, judge])
-def test_bert_starts_the_language_layers(
+def test_bert_initializes_the_language_layers(
     world: World, tmp_path: Path, make: Callable[[World, ModelSettings], PairsTask]
 ) -> None:
     texts = Path(world["questions"]).read_text() + Path(world["pairs"]).read_text()
@@ -163,14 +163,17 @@ def test_bert_starts_the_language_layers(
     sum(task.losses(task.model, batch).values()).backward()
 
 
-def test_answers_are_carried_over_by_their_words(
+def test_answer_weights_are_kept_by_name(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     listed = tmp_path / "answers.json"
     listed.write_text('["green", "Red", "blue"]')  # the pretrained ones are blue and red
     with caplog.at_level("INFO"):
         task = answer(world, ModelSettings(init_from=world["pretrained"]), answers=str(listed))
-    assert "2 of 3 answers keep what the start knows of them; new, such as: 'green'" in caplog.text
+    assert (
+        "2 of 3 answers keep their weights from the checkpoint; new answers, such as: 'green'"
+        in caplog.text
+    )
     old = load_file(f"{world['pretrained']}/model.safetensors")
     last = "answer_head.logit_fc.3."
     new = weights(task.model)
@@ -182,14 +185,12 @@ def test_answers_are_carried_over_by_their_words(
     assert same(task.model, old) > 60
 
 
-def test_answers_that_the_start_does_not_name_are_asked_for(world: World, tmp_path: Path) -> None:
+def test_unnamed_answers_of_a_checkpoint_are_an_error(world: World, tmp_path: Path) -> None:
     pretrained = pretrain(world, SMALL)
     assert isinstance(pretrained.model, LxmertAnsweringModel)
     name_answers(pretrained.model.config, ["LABEL_0", "LABEL_1"])
     pretrained.save(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"does not say what its 2 answers are: set model\.init_answers"
-    ):
+    with pytest.raises(ValueError, match=r"does not name its 2 answers: set model\.init_answers"):
         answer(world, ModelSettings(init_from=str(tmp_path)))
 
 
@@ -206,7 +207,7 @@ def damage(world: World, folder: Path, change: Callable[[dict[str, torch.Tensor]
 
 
 def test_weights_that_do_not_fit_are_listed_and_refused(world: World, tmp_path: Path) -> None:
-    """The code of the original code loaded what it could, and trained the rest from nothing without a word."""
+    """The original LXMERT code silently trained missing weights from random values."""
     query = "lxmert.encoder.layer.1.attention.self.query.weight"
     norm = "lxmert.encoder.visn_fc.box_layer_norm.bias"
 
@@ -224,9 +225,7 @@ def test_weights_that_do_not_fit_are_listed_and_refused(world: World, tmp_path: 
     assert weights(task.model)[query].std() > 0
 
 
-def test_a_start_without_answers_cannot_answer_unless_that_is_said(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_checkpoint_without_answer_head_must_be_allowed(world: World, tmp_path: Path) -> None:
     judge(world, ModelSettings(init_from=world["pretrained"])).save(tmp_path)
     with pytest.raises(ValueError, match="6 missing: answer_head"):
         answer(world, ModelSettings(init_from=str(tmp_path)))
@@ -250,12 +249,12 @@ def test_half_precision_is_trained_in_full(world: World, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"init_from": "nowhere"}, "model.init_from nowhere is not there"),
+        ({"init_from": "nowhere"}, "model.init_from nowhere does not exist"),
         ({"tokenizer": "{folder}"}, r"has neither tokenizer\.json nor vocab\.txt"),
         ({"tokenizer": "{folder}/short.txt"}, r"has 6 words, but .* has"),
     ],
 )
-def test_a_start_that_is_not_whole_is_refused(
+def test_an_incomplete_checkpoint_is_refused(
     world: World, changes: dict[str, str], message: str
 ) -> None:
     folder = world["folder"]
@@ -265,11 +264,11 @@ def test_a_start_that_is_not_whole_is_refused(
         judge(world, ModelSettings(**{"init_from": world["pretrained"], **given}))
 
 
-def test_a_file_without_tokenizer_asks_for_one(world: World, tmp_path: Path) -> None:
+def test_a_checkpoint_without_tokenizer_is_refused(world: World, tmp_path: Path) -> None:
     pretrained = pretrain(world, SMALL)
     assert isinstance(pretrained.model, LxmertPreTrainedModel)
     save_original(pretrained.model, tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"no tokenizer in it.*set model\.tokenizer"):
+    with pytest.raises(ValueError, match=r"has no tokenizer.*set model\.tokenizer"):
         judge(world, ModelSettings(init_from=str(tmp_path / "model.pth"), num_attention_heads=2))
 
 
@@ -281,20 +280,20 @@ def test_a_named_tokenizer_is_used_by_a_new_model(world: World) -> None:
     assert task.tokenizer.tokenize("Both balls") == ["both", "ball", "##s"]
 
 
-def test_sizes_that_the_start_overrules_are_reported(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A dropout beside a start changed nothing, and nothing was said."""
+def test_overridden_sizes_are_reported(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A dropout beside init_from was ignored silently."""
     settings = ModelSettings(init_from=world["pretrained"])
     for model in (settings, SMALL.replace(init_from=world["pretrained"])):
-        answer(world, model)  # defaults, and the sizes of the start itself, ask for nothing
-    assert "stays" not in caplog.text
+        answer(world, model)  # defaults and the sizes of the checkpoint itself give no warning
+    assert "overrides" not in caplog.text
     task = answer(world, settings.replace(dropout=0.3, r_layers=4))
-    (warning,) = [record.getMessage() for record in caplog.records if "stays" in record.message]
-    assert warning.startswith(
-        "sizes and dropout are those of model.init_from: r_layers stays 1, not 4, hidden_dropout_prob "
-        "stays 0.0, not 0.3, attention_probs_dropout_prob stays 0.0, not 0.3, which has no effect"
-    )
+    (warning,) = [record.getMessage() for record in caplog.records if "overrides" in record.message]
+    for overridden in (
+        "r_layers is 1, not 4",
+        "hidden_dropout_prob is 0.0, not 0.3",
+        "attention_probs_dropout_prob is 0.0, not 0.3",
+    ):
+        assert overridden in warning
     assert task.model.config.hidden_dropout_prob == 0.0
 
 
@@ -302,30 +301,30 @@ def test_heads_that_do_not_share_the_width_are_refused() -> None:
     """It was a `StrictDataclassClassValidationError` when the data had been read."""
     with pytest.raises(ValueError, match=r"hidden_size is 15, .*multiple of .*heads \(2\): change"):
         ModelSettings(hidden_size=15, num_attention_heads=2)
-    ModelSettings(init_from="folder", num_attention_heads=5)  # of which the width comes, too
+    ModelSettings(init_from="folder", num_attention_heads=5)  # the width comes from the folder
 
 
-def test_modules_can_begin_again(world: World) -> None:
-    """Where pretraining had no use for places, their embedding was learned no more afterwards."""
+def test_modules_can_be_reinitialized(world: World) -> None:
+    """A box embedding that pretraining did not use was not learned in fine-tuning either."""
     name = "lxmert.encoder.visn_fc.box_fc"
     start = ModelSettings(init_from=world["pretrained"])
     plain, task = answer(world, start), answer(world, start.replace(reinit=(name,)))
     old, new = weights(plain.model), weights(task.model)
     changed = {key for key in old if not torch.equal(old[key], new[key])}
-    # The answer head is new in both, but drawn from other numbers.
+    # The answer head is new in both, but drawn from different random numbers.
     assert {key for key in changed if key.startswith("lxmert.")} == {
         f"{name}.weight",
         f"{name}.bias",
     }
     torch.testing.assert_close(new[f"{name}.bias"], -new[f"{name}.weight"].sum(dim=1) / 2)
     with pytest.raises(
-        ValueError, match=r"model.reinit names 'box_fc', which is no part of the model"
+        ValueError, match=r"model.reinit has 'box_fc', which is not a module of the model"
     ):
         answer(world, start.replace(reinit=("box_fc",)))
 
 
-def test_first_rows_are_frozen_on_request_and_trained_otherwise(world: World) -> None:
-    """Their tables had a padding row 0 in 2019, which is the place of [CLS]."""
+def test_first_rows_are_frozen_only_on_request(world: World) -> None:
+    """In the original code, their row 0, which is that of [CLS], was a padding row."""
     for frozen in (True, False):
         task = judge(world, SMALL.replace(frozen_first_rows=frozen))
         batch = task.collate([task.example(row, 0) for row in range(6)])
@@ -343,13 +342,11 @@ def test_first_rows_are_frozen_on_request_and_trained_otherwise(world: World) ->
     [{"init_from": "runs/x"}, {"tokenizer": "vocab.txt"}, {"allow": ("cls",)},
      {"init_answers": "list.txt"}, {"frozen_first_rows": True}],
 )  # fmt: skip
-def test_extractor_that_are_trained_along_start_from_nothing(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
-    """These settings were not read, and nothing was said."""
+def test_a_new_extractor_needs_a_new_model(tmp_path: Path, change: dict[str, object]) -> None:
+    """These settings were ignored silently."""
     settings = CustomDataSettings(
         data=CustomData(train="train.jsonl", images="images"), model=ModelSettings(**change)
     )
     (name,) = change
     with pytest.raises(ValueError, match=rf"model\.{name} is .*leave it out"):
-        CustomDataTask(settings, seed=1, folder=tmp_path)
+        CustomDataTask.prepare(settings, seed=1, folder=tmp_path)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lxmert.records import Items, Record
 from lxmert.tasks.inputs import File, FileList, FilePath, Files, input_files
-from lxmert.tasks.registry import TASKS
+from lxmert.tasks.registry import RECIPES
 
 
 class Inner(Record):
@@ -53,7 +53,7 @@ def test_every_path_of_every_task_is_marked() -> None:
         "retrieval": model | regions | pair,
     }  # fmt: skip
     found = {}
-    for name, task in TASKS.items():
+    for name, task in RECIPES.items():
         keys = set().union(*expected.values())
         tables: dict[str, dict[str, object]] = {"data": {}, "model": {}}
         for table in tables:

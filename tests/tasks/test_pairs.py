@@ -1,4 +1,4 @@
-"""The pairs task: what a batch holds, learning, starting, scores, and what is refused."""
+"""The pairs task: batches, learning, initialization, scores, and what is refused."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_the_body_comes_from_pretraining_and_the_head_is_reported_to_be_new(
     pretraining.save(tmp_path / "start")
     with caplog.at_level("INFO"):
         task = make(data, ModelSettings(init_from=str(tmp_path / "start")))
-    assert "6 weights start at random: those of classifier" in caplog.text
+    assert "6 weights are initialized randomly: classifier" in caplog.text
     pretrained = pretraining.model.state_dict()
     assert isinstance(task.model, LxmertForImagesAndTextClassification)
     shared = [name for name in task.model.state_dict() if name.startswith("lxmert.")]
@@ -110,7 +110,7 @@ def test_scores_are_the_official_ones(data: PairsData) -> None:
     assert "consistency" not in score_truths(["7", *ids[1:]], truths, predictions)
 
 
-def test_a_constant_guess_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_constant_prediction_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """50.86 % on NLVR2 means that nothing was learned; three users reported it as a result."""
     ids = ["dev-1-0-0", "dev-1-1-0", "dev-2-0-0"]
     score_truths(ids, [1, 0, 1], [1, 0, 1])
@@ -123,13 +123,13 @@ def test_a_constant_guess_is_reported(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": ["3"]}, "1 statement about one image, the first is 'dev-0-0-0'"),
+        ({"images": ["3"]}, "1 statement about one image; the first is 'dev-0-0-0'"),
         ({"answer": "maybe"}, r"the answer to 'dev-0-0-0' is \['maybe'\]; expected true or false"),
         ({"answer": None, "answers": {}}, r"the answer to 'dev-0-0-0' is \[\]"),
         ({"answer": "", "answers": {"yes": 1, "no": 1}}, r"is \['no', 'yes'\]"),
     ],
 )
-def test_statements_that_say_neither_are_refused(
+def test_statements_that_are_neither_true_nor_false_are_refused(
     data: PairsData, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     lines = Path(data.train[0]).read_text().splitlines()

@@ -122,7 +122,7 @@ def test_padding_regions_are_never_targets(make: Make) -> None:
     assert batch["inputs"]["visual_attention_mask"].tolist() == [[1, 0], [1, 1]]
 
 
-def test_masked_regions_are_hidden_and_their_targets_are_not(make: Make) -> None:
+def test_only_the_inputs_of_masked_regions_are_hidden(make: Make) -> None:
     task = make(region_mask_rate=1.0)
     hidden = 0
     for index in range(len(task)):
@@ -222,8 +222,8 @@ def test_regions_without_attributes_are_pretrained_on(tmp_path: Path) -> None:
     assert "attr_accuracy" not in task.evaluate(device="cpu", limit=8)
 
 
-def test_every_attribute_group_is_asked_for(tmp_path: Path) -> None:
-    """Only the first group was: after pretraining, nothing told a region's material any more."""
+def test_every_attribute_group_is_sampled(tmp_path: Path) -> None:
+    """Only the first group was, so pretraining did not learn the material of regions."""
     header = replace(HEADER, attribute_names=(*HEADER.attribute_names, "metal", "plastic"))
     metal = len(HEADER.attribute_names)
 
@@ -263,7 +263,7 @@ def test_every_attribute_group_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_question_types_of_questions_can_be_chosen(make: Make, tmp_path: Path) -> None:
-    """Captions stay, and so do the answers of other question types, for what starts from this model."""
+    """Captions and the answers of other question types are kept, for fine-tuning."""
     paths = make_world(tmp_path)
     lines = [json.loads(line) for line in Path(paths["questions"]).read_text().splitlines()]
     for number, line in enumerate(lines):
@@ -281,7 +281,7 @@ def test_question_types_of_questions_can_be_chosen(make: Make, tmp_path: Path) -
     task = PretrainingTask(PretrainingSettings(data=data, model=SMALL), seed=1)
     assert len(task) == len(make()) - len(lines) // 4
     assert {"0", "1", "2", *COLORS} <= set(task.answers.answers)
-    with pytest.raises(ValueError, match=r"has 'size', of which there is no training question"):
+    with pytest.raises(ValueError, match=r"has 'size', but no training question has this type"):
         PretrainingTask(
             PretrainingSettings(data=data.replace(question_types=("size",)), model=SMALL), seed=1
         )

@@ -154,7 +154,7 @@ def test_padding_is_no_region_to_label(world: World) -> None:
     assert whole == pytest.approx(alone, rel=1e-4)
 
 
-def test_texts_are_attribute_swapd_only_where_matching_is_learned(world: World) -> None:
+def test_texts_are_mismatched_only_if_matching_is_learned(world: World) -> None:
     weights = dict.fromkeys(NAMES, 1.0) | {"matched": 0.0}
     task = build(world, weights=weights, mismatch_rate=1.0)
     assert {task.example(index, 0).matched for index in range(len(task))} == {1}
@@ -195,7 +195,7 @@ def test_answers_that_are_the_same_in_the_list_collide(world: World) -> None:
         assert np.mean(np.equal(drawn, 0)) == pytest.approx(score / (score + 0.3), abs=0.03)
 
 
-def test_answers_outside_of_the_list_leave_a_text(
+def test_questions_with_answers_outside_of_the_list_are_texts(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     listed = Path(world["folder"]) / "all_ans.json"
@@ -205,14 +205,14 @@ def test_answers_outside_of_the_list_leave_a_text(
     assert task.answers.answers == ("green", "red")
     given = [task.training.examples.answers(row) for row in range(len(task))]
     blue = [row for row, answers in enumerate(given) if "blue" in answers]
-    assert f"{len(blue)} of {len(task)} questions without an answer in the list" in caplog.text
+    assert f"{len(blue)} of {len(task)} questions have no answer in the list" in caplog.text
     for row in range(len(task)):
         assert task.example(row, 0).answer == (IGNORE_INDEX if row in blue else 1)
     assert len(task) == 48
 
 
 def test_question_accuracy_counts_matched_pairs_only(world: World) -> None:
-    """Half of the questions were exchanged, yet scored against the answers that they replaced."""
+    """Mismatched questions were scored against the answers of the original questions."""
     task = build(world, mismatch_rate=0.5)
     task.model.eval()
     masks = [np.random.default_rng([7, index]) for index in range(len(task.validation))]
@@ -227,7 +227,7 @@ def test_question_accuracy_counts_matched_pairs_only(world: World) -> None:
 
 
 def test_question_accuracy_is_reported_by_file(world: World) -> None:
-    """As the released code told that of VQA, GQA and Visual Genome beside each other."""
+    """As the released code reports those of VQA, GQA and Visual Genome separately."""
     other = with_answers(world, "vg-qa", {"blue": 1.0})
     task = build(world, data={"valid_questions": (world["questions"], *other)}, mismatch_rate=0.0)
     task.model.eval()
@@ -328,7 +328,7 @@ def test_an_unknown_preset_is_refused() -> None:
 
 
 def batches_of(task: PretrainingTask, *, ranks: int, workers: int) -> list[list[int]]:
-    """Return words, exchanged texts, regions and answers of three steps of 12 examples."""
+    """Return words, mismatched texts, regions and answers of three steps of 12 examples."""
     steps: list[list[list[int]]] = [[], [], []]
     for rank in range(ranks):
         share = Share(len(task), 7, 12, 1, rank, ranks)

@@ -126,7 +126,7 @@ def test_without_negatives_it_is_refused(data: RetrievalData) -> None:
 
 
 def test_captions_of_one_image_are_refused(data: RetrievalData, tmp_path: Path) -> None:
-    """Looking for a caption of another image would go on forever."""
+    """The search for a caption of another image would never end."""
     one = tmp_path / "one.jsonl"
     one.write_text("\n".join(Path(data.train[0]).read_text().splitlines()[:2]))
     with pytest.raises(ValueError, match="all texts are about the image '0'"):

@@ -1,4 +1,4 @@
-"""A tiny world without images, for tests of text tasks: regions tell what the texts say.
+"""A tiny world without images, for tests of text tasks: regions contain what the texts describe.
 
 Region features are one-hot in the object class and the color, so that a model can learn from them.
 """
@@ -28,7 +28,7 @@ SMALL = ModelSettings(
     initializer_range=0.1,
     max_text_length=9,
 )
-"""Of a model that learns this world within seconds."""
+"""Sizes of a model that learns this world within seconds."""
 
 
 def make_regions(image_id: str) -> Regions:

@@ -7,7 +7,7 @@ import pytest
 
 from lxmert.lab.scenes.questions import QUESTION_TYPES
 from lxmert.lab.sweep import check_plan, make_plan, read_sweep
-from lxmert.tasks.registry import TASKS
+from lxmert.tasks.registry import RECIPES as TASKS
 from lxmert.train.recipes import make_recipe, read_recipe, recipe_text
 
 FOLDER = Path(__file__).parents[2] / "src/lxmert/recipes"

@@ -157,7 +157,10 @@ def test_a_start_gives_extractor_tokenizer_sizes_and_the_answers_that_it_knows(
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["hidden_size"] == 32  # as the start
     assert list(config["id2label"].values()) == ["1", "mauve", "no", "red", "yes"]
-    assert "4 of 5 answers keep what the start knows of them; new, such as: 'mauve'" in caplog.text
+    assert (
+        "4 of 5 answers keep their weights from the checkpoint; new answers, such as: 'mauve'"
+        in caplog.text
+    )
     assert (tmp_path / "run/tokenizer.json").read_text() == (model / "tokenizer.json").read_text()
     old, new = (load_file(path / "model.safetensors") for path in (model, tmp_path / "run"))
     head = "answer_head.logit_fc.3.weight"

@@ -60,7 +60,7 @@ def test_a_model_that_learned_nothing_is_warned_of(
     world: Path, model: Path, tmp_path: Path, lxmert: Command
 ) -> None:
     done = lxmert("evaluate", model, "--data", world / "train.jsonl", "--images", world / "images")
-    assert "nothing was learned" in " ".join(done.err.split())
+    assert "learned nothing" in " ".join(done.err.split())
 
 
 def test_a_model_without_its_guesses_says_how_to_get_them(

@@ -56,7 +56,7 @@ def test_the_report_comes_first_and_its_summary_again_at_the_end(
     finding = "note: unknown keys: 1; not read"
     assert lines.index(summary) < lines.index("findings: 1 note") < lines.index(finding)
     assert lines[-3:-1] == [summary, "findings: 1 note"]
-    assert "nothing was learned" in lines[-1]  # in six steps
+    assert "learned nothing" in lines[-1]  # in six steps
     assert lines.count(finding) == 1
 
 
@@ -136,7 +136,7 @@ def test_senseless_data_stop_with_exit_code_2(
         given = options(world, f"data.train={path}")
         stopped = lxmert("train", RECIPE, "-o", tmp_path / "run", *given)
     assert (stopped.code, stopped.out) == (2, "")
-    assert "the data cannot be trained on: fix what is marked 'stop' above" in stopped.err
+    assert "the data cannot be used for training: fix the errors marked 'stop' above" in stopped.err
     report = json.loads((tmp_path / "run" / "data-report.json").read_text())
     assert kind in [finding["kind"] for finding in report["findings"]]
     assert any(line.startswith("stop: ") for line in reported(caplog))

@@ -20,7 +20,7 @@ from pydantic import Field
 from lxmert.model.bert import save_language_side
 from lxmert.records import Items, Number, Record
 from lxmert.tasks.inputs import input_files
-from lxmert.tasks.registry import TASKS
+from lxmert.tasks.registry import RECIPES
 from lxmert.train.folder import check_folder, finished_metrics
 from lxmert.train.recipes import BUNDLED, Recipe, read_recipe, read_tables
 
@@ -146,7 +146,7 @@ class Run:
 
     def read(self) -> Recipe:
         """Read its recipe."""
-        return read_recipe(Path(self.recipe), TASKS, overrides=self.overrides)
+        return read_recipe(Path(self.recipe), RECIPES, overrides=self.overrides)
 
     def is_finished(self) -> bool:
         """Whether it is trained and others can be initialized from it."""

@@ -1,6 +1,6 @@
-"""Average precision of found objects, by COCO's rules with its 101-point interpolation.
+"""Average precision of detections by COCO's rules, with 101-point interpolation.
 
-Legend: `objects` true ones of an image, `regions` found ones. A region has one class and one score.
+Shapes: `objects` are annotated, `regions` are detected. A region has one class and one score.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from lxmert import boxes as box_arithmetic
 from lxmert.schema import FloatArray, IntArray
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""IoU from which a region has found an object: COCO's ten."""
+"""IoU thresholds for a correct detection: the ten of COCO."""
 
 _RECALLS = np.linspace(0, 1, 101)
 
@@ -23,12 +23,12 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Truth:
-    """The objects of an image.
+    """The annotated objects of an image.
 
     Attributes:
         boxes: `[objects, 4]`.
         object_ids: `[objects]`.
-        optional: `[objects]`; finding one of these is neither right nor wrong.
+        optional: `[objects]`; detections of these are ignored.
     """
 
     boxes: FloatArray
@@ -38,12 +38,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in an image.
+    """The detections of an image.
 
     Attributes:
-        boxes: `[regions, 4]` in the same pixels.
+        boxes: `[regions, 4]` in the same pixels as the objects.
         object_ids: `[regions]`.
-        scores: `[regions]`; only their order counts.
+        scores: `[regions]`; only their order matters.
     """
 
     boxes: FloatArray
@@ -60,7 +60,7 @@ class _Judged(NamedTuple):
 
 
 class PrecisionMeter:
-    """Collects images, then computes the average precision of each class."""
+    """Accumulates images, then computes the average precision of each class."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -68,7 +68,7 @@ class PrecisionMeter:
         self._num_objects = np.zeros(num_classes, dtype=np.int64)
 
     def add(self, truth: Truth, found: Found) -> None:
-        """Compare what was found in one image with what is there, class by class."""
+        """Match the detections of one image with its objects, class by class."""
         counted = truth.object_ids[~truth.optional]
         self._num_objects += np.bincount(counted, minlength=self.num_classes)
         for object_id in np.unique(found.object_ids).tolist():
@@ -100,18 +100,18 @@ class PrecisionMeter:
 def match(
     overlaps: npt.ArrayLike, optional: npt.ArrayLike, threshold: float
 ) -> tuple[Flags, Flags]:
-    """Give each region, best first, the free object that it overlaps most.
+    """Match each region, most confident first, with the unmatched object of largest overlap.
 
-    An optional object is taken only where no counted one is left to take.
+    An optional object is matched only if no other object is available.
 
     Args:
-        overlaps: `[regions, objects]` IoU, the regions by falling score.
+        overlaps: `[regions, objects]` IoU, regions by descending score.
         optional: `[objects]`.
-        threshold: IoU from which an object may be taken.
+        threshold: minimum IoU of a match.
 
     Returns:
-        `[regions]`, whether each has found a counted object; and whether it has found an optional
-        one, so that it does not count.
+        `[regions]`, whether each matches a counted object; and whether it matches an optional
+        object and is ignored.
     """
     overlaps = np.asarray(overlaps, dtype=np.float64)
     optional = np.asarray(optional, dtype=bool)
@@ -129,12 +129,12 @@ def match(
 
 
 def average_precision(scores: npt.ArrayLike, right: npt.ArrayLike, *, num_objects: int) -> float:
-    """Return the mean, over recalls 0, 0.01 .. 1, of the best precision from each recall on.
+    """Return the mean over recalls 0, 0.01 .. 1 of the maximum precision at that recall or above.
 
     Args:
         scores: `[regions]` of one class in all images.
-        right: `[regions]`, whether each has found an object.
-        num_objects: how many there are to find; at least 1.
+        right: `[regions]`, whether each matches an object.
+        num_objects: number of objects; at least 1.
 
     Source: the evaluation of COCO's detection task.
     """

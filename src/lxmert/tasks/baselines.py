@@ -1,8 +1,8 @@
-"""What can be answered without looking at any image: the floor on which every accuracy stands.
+"""Question-only and majority baselines: the accuracy that is reachable without the image.
 
-Two guesses are learned from the training questions. `majority` gives the most frequent answer to
-everything; `question_only` gives the most frequent answer to the identical question, to a question
-that was never asked that of its question type, and else the most frequent of all.
+Both are learned from the training questions. `majority` always gives the most frequent answer.
+`question_only` gives the most frequent answer to the identical question; for an unknown question,
+that of its question type; otherwise the majority answer.
 """
 
 import json
@@ -16,7 +16,7 @@ from lxmert.schema import Example
 from lxmert.tasks.metrics import OVERALL, accuracy_by_question_type, best_answer
 
 FILE_NAME = "baselines.json"
-"""Where a model folder keeps what can be guessed, so that it is known wherever the model goes."""
+"""File of a model folder with the baselines, so that they stay with the model."""
 
 BASELINES = ("question_only", "majority")
 
@@ -25,7 +25,7 @@ Scores = dict[str, dict[str, float]]
 
 
 class Baselines(Record):
-    """The guesses.
+    """The answers of both baselines.
 
     Attributes:
         majority: the most frequent answer.
@@ -39,7 +39,7 @@ class Baselines(Record):
 
     @classmethod
     def learn(cls, training: Iterable[Example]) -> "Baselines":
-        """Count the best answers of the training questions; of equally many the first wins."""
+        """Count the best answers of the training questions; the first one wins a tie."""
         overall: Counter[str] = Counter()
         by_text: dict[str, Counter[str]] = defaultdict(Counter)
         by_question_type: dict[str, Counter[str]] = defaultdict(Counter)
@@ -63,21 +63,16 @@ class Baselines(Record):
         )
 
     def predict(self, text: str, question_type: str = "") -> str:
-        """Answer a question without looking; empty where nothing was learned."""
+        """Answer a question without its image; empty if nothing was learned."""
         return self.texts.get(text, self.question_types.get(question_type, self.majority))
 
     def scores(self, questions: Sequence[Example]) -> Scores:
-        """Return what the guesses reach on questions."""
-        scores_by_baseline = {
-            "question_only": [
-                self.predict(example.text, example.question_type) for example in questions
-            ],
+        """Return the accuracies of the baselines on questions."""
+        answers = {
+            "question_only": [self.predict(each.text, each.question_type) for each in questions],
             "majority": [self.majority] * len(questions),
         }
-        return {
-            name: accuracy_by_question_type(questions, scores_by_baseline[name])
-            for name in BASELINES
-        }
+        return {name: accuracy_by_question_type(questions, answers[name]) for name in BASELINES}
 
     def to_text(self) -> str:
         """Return the content of `FILE_NAME`."""
@@ -85,12 +80,12 @@ class Baselines(Record):
 
     @classmethod
     def from_text(cls, text: str) -> "Baselines":
-        """Take what `to_text` returned."""
+        """Parse the result of `to_text`."""
         return cls.from_dict(parse_json(text, "the text of baselines"))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Baselines | None":
-        """Read what a model folder keeps; None where it keeps nothing.
+        """Read the baselines of a model folder; None if it has none.
 
         Raises:
             ValueError: if the file is damaged.
@@ -102,24 +97,40 @@ class Baselines(Record):
             return cls.from_dict(read_json_object(path))
         except ValueError as error:
             raise ValueError(
-                f"{path} is damaged ({error}): copy it again, or remove it and name the training "
+                f"{path} is damaged ({error}): copy it again, or remove it and give the training "
                 "questions with --training"
             ) from error
 
 
+def scores_beside_baselines(
+    questions: Sequence[Example], predictions: Sequence[str], baselines: str
+) -> dict[str, float]:
+    """Return the accuracy of predictions, overall and by question type, and of each baseline.
+
+    Args:
+        questions: the examples.
+        predictions: one answer per example.
+        baselines: the result of `Baselines.to_text`.
+    """
+    scores = Baselines.from_text(baselines).scores(questions)
+    return accuracy_by_question_type(questions, predictions) | {
+        name: accuracies[OVERALL] for name, accuracies in scores.items()
+    }
+
+
 def judge(accuracy: Mapping[str, float], baselines: Scores) -> str:
-    """Return a warning where a model is no better than a guess; empty where it is."""
+    """Return a warning if a model is no better than a baseline; else an empty string."""
     reached = accuracy[OVERALL]
     majority, question_only = baselines["majority"][OVERALL], baselines["question_only"][OVERALL]
     if reached <= majority:
         return (
-            f"the accuracy of {reached:.1%} is not above the {majority:.1%} of one answer given to "
-            "every question: nothing was learned"
+            f"the accuracy of {reached:.1%} is not above the {majority:.1%} of the majority "
+            "baseline (one answer to every question): the model learned nothing"
         )
     if reached <= question_only:
         return (
-            f"the accuracy of {reached:.1%} is not above the {question_only:.1%} of guessing from the "
-            "question alone: nothing was learned from the images"
+            f"the accuracy of {reached:.1%} is not above the {question_only:.1%} of the "
+            "question-only baseline: the model learned nothing from the images"
         )
     return ""
 

@@ -1,14 +1,14 @@
-"""A folder of images and a file of questions -> a model that answers, its eyes included.
+"""Question answering on custom data with a grid extractor that is trained along with the model.
 
-The eyes are a grid of cells, trained with the answers, so that neither boxes nor weights are
-needed. What is trained on at once is an image with some of its questions, seen once for all.
+Needs neither boxes nor pretrained weights. A training example is one image with several of its
+questions; the image is encoded once for all of them.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -33,25 +33,26 @@ from lxmert.names import count
 from lxmert.records import Probability, Record
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork, shrink
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
-from lxmert.tasks.baselines import Baselines
+from lxmert.tasks.answering import count_answered
+from lxmert.tasks.baselines import Baselines, scores_beside_baselines
 from lxmert.tasks.custom_files import CustomData, open_custom_files
 from lxmert.tasks.initialization import sizes_of
-from lxmert.tasks.metrics import OVERALL, accuracy_by_question_type
+from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.task import Batch
-from lxmert.tasks.texts import ModelSettings, refuse_initial, save_model
+from lxmert.tasks.text_training import save_model, validation_outputs
+from lxmert.tasks.texts import ModelSettings, refuse_initial
 
 _VALIDATION_BATCH = 64
-_TYPICAL = 200
-"""Images whose sizes decide how large images are made for the eyes."""
+_SAMPLED_IMAGES = 200
+"""Number of images whose sizes determine the input size of the extractor."""
 
 
 class ExtractorSettings(Record):
-    """How the eyes are trained.
+    """How the extractor is trained.
 
     Attributes:
-        shift: images are moved at random by up to this share of their side, so that few
-            images show more.
-        questions: at most so many questions are asked about an image at once.
+        shift: maximum random shift of an image, as a share of its side (augmentation).
+        questions: maximum number of questions per image in one training example.
     """
 
     shift: Probability = 0.0625
@@ -66,14 +67,14 @@ class CustomDataSettings(Record):
     extractor: ExtractorSettings = ExtractorSettings()
 
 
-class Item(NamedTuple):
-    """One image with some questions about it.
+class ImageItem(NamedTuple):
+    """An image with some questions about it.
 
     Attributes:
         pixels: `[side, side, 3]` uint8 RGB.
-        shift: how far the image is to be moved up and to the left, in pixels; may be negative.
-        questions: token ids of each.
-        targets: class id of each question, or the score of each of its answers.
+        shift: pixels by which to move the image up and to the left; may be negative.
+        questions: token ids of each question.
+        targets: class id of the answer to each question, or the score of each answer.
     """
 
     pixels: Pixels
@@ -82,8 +83,8 @@ class Item(NamedTuple):
     targets: Sequence[int | FloatArray]
 
 
-class SeeingModel(nn.Module):
-    """Eyes in front of a model, trained together."""
+class ExtractorWithModel(nn.Module):
+    """A region extractor followed by a question-answering model, trained together."""
 
     def __init__(self, extractor: GridNetwork, model: LxmertForQuestionAnswering) -> None:
         super().__init__()
@@ -92,26 +93,41 @@ class SeeingModel(nn.Module):
         self.image_only = nn.Linear(extractor.config.feature_dim, model.num_qa_labels)
 
     def forward(
-        self, pixels: Tensor, owners: Tensor, text: Mapping[str, Tensor]
+        self,
+        pixels: Tensor,
+        owners: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Score the answers of all questions, and those of each image without its questions.
+        """Score the answers to all questions, and to each image without its questions.
 
         Args:
             pixels: `[images, side, side, 3]` uint8 RGB.
-            owners: `[questions]`, the image that each question is about.
-            text: the text's keyword arguments of the model's forward.
+            owners: `[questions]`, the row of each question's image.
+            input_ids: `[questions, text_len]`.
+            attention_mask: `[questions, text_len]`.
+            token_type_ids: `[questions, text_len]`.
 
         Returns:
             `[questions, answers]` and `[images, answers]`.
         """
         features, cells = self.extractor(pixels)
         image = self.model.lxmert.encode_image(features, cells)
-        scores: Tensor = self.model(**text, encoded_image=image.take(owners))[0]
+        scores: Tensor = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            encoded_image=image.take(owners),
+        )[0]
         return scores, self.image_only(features.mean(dim=1))
 
 
 class CustomDataTask:
-    """Learn to answer from the user's own images and questions, and nothing else."""
+    """Train an extractor and a model from random weights on custom data.
+
+    `prepare` checks the data set and builds the task.
+    """
 
     settings_type: ClassVar[type[Record]] = CustomDataSettings
     best_metric = OVERALL
@@ -121,63 +137,85 @@ class CustomDataTask:
         settings: CustomDataSettings,
         *,
         seed: int,
-        folder: Path,
-        first: bool = True,
-        progress: Progress = lambda what, done, total: None,  # noqa: ARG005
+        splits: tuple[Corpus, Corpus],
+        images: PixelStore,
     ) -> None:
-        """Check the data set, split it, prepare its images, and make a new model.
+        """Initialize an extractor and a model.
 
         Args:
             settings: the tables of the recipe.
-            seed: of splits and random shifts.
-            folder: of the run, where the report and the prepared images are kept.
-            first: whether this is the process that looks at the data; see `open_custom_files`.
-            progress: called while files are looked at and images are prepared.
-
-        Raises:
-            ValueError: if the data set cannot be trained on; the message says why.
+            seed: seed of the random shifts.
+            splits: training and validation questions, each about one image.
+            images: the resized images of all questions.
         """
-        refuse_initial(settings.model)
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "image_only": 1.0}
-        data, length = settings.data, settings.model.max_text_length
-        files = open_custom_files(
-            data, folder, seed=seed, longest=length, first=first, progress=progress
-        )
-        self.training, self.validation = files.training, files.validation
-        pairs = int((self.training.image_pairs[:, 1] >= 0).sum())
-        if pairs:
-            raise ValueError(
-                f"{data.train} has {count(pairs, 'question')} about two images, which eyes that are "
-                "trained along cannot read: name others, --set data.extractor=FOLDER"
-            )
+        self.training, self.validation = splits
+        self.images = images
         self.tokenizer = build_tokenizer(self.training.texts())
         self.tokens = [
-            Tokens(corpus.texts(), self.tokenizer, longest=length)
-            for corpus in (self.training, self.validation)
+            Tokens(corpus.texts(), self.tokenizer, longest=settings.model.max_text_length)
+            for corpus in splits
         ]
         self.answers = self.training.vocabulary()
-        self.single = is_single(data.targets, self.training)
+        self.single = is_single(settings.data.targets, self.training)
         self.targets = Targets(self.training, self.answers)
-        self.baselines = Baselines.learn(
-            self.training
-        ).to_text()  # its objects would take far more memory
-        self.images = _prepare_images(data, (self.training, self.validation), folder, progress)
-        self.rows = [
-            self.images.rows(corpus.image_names) for corpus in (self.training, self.validation)
-        ]
+        # As text, because the objects take far more memory.
+        self.baselines = Baselines.learn(self.training).to_text()
+        self.rows = [images.rows(corpus.image_names) for corpus in splits]
         self.groups = group_by_image(self.training, settings.extractor.questions)
-        extractor = GridNetwork(GridConfig.for_images(self.images.side))
+        extractor = GridNetwork(GridConfig.for_images(images.side))
         model = LxmertForQuestionAnswering(
             _new_config(settings.model, len(self.tokenizer), extractor.config, self.answers)
         )
-        self.model: nn.Module = SeeingModel(extractor, model)
+        self.model: nn.Module = ExtractorWithModel(extractor, model)
+
+    @classmethod
+    def prepare(
+        cls,
+        settings: CustomDataSettings,
+        *,
+        seed: int,
+        folder: Path,
+        first: bool = True,
+        progress: Progress = lambda what, done, total: None,  # noqa: ARG005
+    ) -> Self:
+        """Check a custom data set, split it, resize its images, and build the task.
+
+        Args:
+            settings: the tables of the recipe.
+            seed: seed of splits and random shifts.
+            folder: folder of the run, for the report and the resized images.
+            first: whether this process checks the data; see `open_custom_files`.
+            progress: called while files are checked and images are resized.
+
+        Raises:
+            ValueError: if the data set cannot be used for training; the message gives the reason.
+        """
+        refuse_initial(settings.model)
+        training, validation, _ = open_custom_files(
+            settings.data,
+            folder,
+            seed=seed,
+            longest=settings.model.max_text_length,
+            first=first,
+            progress=progress,
+        )
+        pairs = int((training.image_pairs[:, 1] >= 0).sum())
+        if pairs:
+            raise ValueError(
+                f"{settings.data.train} has {count(pairs, 'question')} about two images, but an "
+                "extractor is trained with questions about one image: use an existing extractor, "
+                "--set data.extractor=FOLDER"
+            )
+        images = _prepare_images(settings.data, (training, validation), folder, progress)
+        return cls(settings, seed=seed, splits=(training, validation), images=images)
 
     def __len__(self) -> int:
         return len(self.groups.bounds) - 1
 
-    def example(self, index: int, epoch: int) -> Item:
-        """Return an image, to be shifted at random, with some of its questions."""
+    def example(self, index: int, epoch: int) -> ImageItem:
+        """Return an image with a random shift and some of its questions."""
         most = round(self.settings.extractor.shift * self.images.side)
         generator = np.random.default_rng([self.seed, epoch, index])
         up, left = generator.integers(-most, most + 1, size=2).tolist()
@@ -185,79 +223,79 @@ class CustomDataTask:
         image = self.images[self.rows[0].item(self.training.images(rows[0])[0])]
         target = self.targets.best_id if self.single else self.targets.scores
         questions = [self.tokens[0][row] for row in rows]
-        return Item(image, (up, left), questions, [target(row) for row in rows])
+        return ImageItem(image, (up, left), questions, [target(row) for row in rows])
 
-    def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join images and their questions.
+    def collate(self, examples: Sequence[ImageItem]) -> Batch:
+        """Batch images and their questions.
 
         Returns:
-            `pixels` `[images, side, side, 3]`, `owners` `[questions]`, `text` as keyword
-            arguments of the model, and `targets` `[questions]` or `[questions, answers]`.
+            `inputs`, the arguments of `ExtractorWithModel.forward`; and `targets`, `[questions]`
+            or `[questions, answers]`.
         """
         counts = torch.tensor([len(item.questions) for item in examples])
         questions = [question for item in examples for question in item.questions]
         targets = [target for item in examples for target in item.targets]
         pixels = shift_images([item.pixels for item in examples], [i.shift for i in examples])
-        return {
+        images = {
             "pixels": torch.from_numpy(pixels),
             "owners": torch.arange(len(examples)).repeat_interleave(counts),
-            "text": collate_text(questions, pad_id=self.tokenizer.pad_token_id),
+        }
+        return {
+            "inputs": images | collate_text(questions, pad_id=self.tokenizer.pad_token_id),
             "targets": torch.from_numpy(np.array(targets)),
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the questions that have an answer in the list, and the images."""
-        targets = batch["targets"]
         return {
-            "qa": float((targets != IGNORE_INDEX).sum() if self.single else len(targets)),
-            "image_only": float(len(batch["pixels"])),
+            "qa": count_answered(batch["targets"]),
+            "image_only": float(len(batch["inputs"]["pixels"])),
         }
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Look and answer, and sum the losses over questions and over images.
+        """Run extractor and model; return the losses summed over questions and over images.
 
-        `qa` alone teaches new eyes slowly, since what they see counts only once words are
-        understood. `image_only` asks them for all answers that an image's questions have, without
-        the questions.
+        The `qa` loss trains a new extractor slowly; the auxiliary `image_only` loss predicts all
+        answers of an image's questions without the questions.
         """
-        scores, image_only_logits = model(batch["pixels"], batch["owners"], batch["text"])
-        seen = answers_by_image(batch["targets"], batch["owners"], image_only_logits.shape)
+        scores, image_only_logits = model(**batch["inputs"])
+        owners, targets = batch["inputs"]["owners"], batch["targets"]
+        image_targets = answers_by_image(targets, owners, image_only_logits.shape)
         return {
-            "qa": objectives.answering(scores, batch["targets"])[0],
-            "image_only": objectives.answering(image_only_logits, seen)[0],
+            "qa": objectives.answering(scores, targets)[0],
+            "image_only": objectives.answering(image_only_logits, image_targets)[0],
         }
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on validation questions, and that of guesses without an image.
+        """Return the accuracy on validation questions, and that of the baselines.
 
         Returns:
-            `overall`, each question type, and the `blind.GUESSES` overall.
+            `overall`, each question type, and each of `baselines.BASELINES` overall.
         """
         groups = group_by_image(self.validation, self.settings.extractor.questions)
-        count = min(len(groups.bounds) - 1, limit or len(self.validation))
+        num_groups = min(len(groups.bounds) - 1, limit or len(self.validation))
         predictions: list[str] = []
-        for start in range(0, count, _VALIDATION_BATCH):
-            part = range(start, min(start + _VALIDATION_BATCH, count))
-            batch = self.collate([self._seen(groups.row(group).tolist()) for group in part])
-            text = {name: value.to(device) for name, value in batch["text"].items()}
-            with torch.inference_mode():
-                scores, _ = self.model(batch["pixels"].to(device), batch["owners"].to(device), text)
+        for _, _, (scores, _) in validation_outputs(
+            self.model,
+            range(num_groups),
+            lambda group: self._validation_item(groups.row(group).tolist()),
+            self.collate,
+            batch_size=_VALIDATION_BATCH,
+            device=device,
+        ):
             predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
-        examples = self.validation.select(groups.values[: groups.bounds.item(count)])
-        baselines = Baselines.from_text(self.baselines).scores(examples)
-        return accuracy_by_question_type(examples, predictions) | {
-            name: scores[OVERALL] for name, scores in baselines.items()
-        }
+        examples = self.validation.select(groups.values[: groups.bounds.item(num_groups)])
+        return scores_beside_baselines(examples, predictions, self.baselines)
 
-    def _seen(self, rows: Sequence[int]) -> Item:
-        """Return a validation image as it is, with its questions."""
+    def _validation_item(self, rows: Sequence[int]) -> ImageItem:
+        """Return a validation image without a shift, with the questions of some rows."""
         image = self.images[self.rows[1].item(self.validation.images(rows[0])[0])]
         questions = [self.tokens[1][row] for row in rows]
-        return Item(image, (0, 0), questions, [0] * len(rows))
+        return ImageItem(image, (0, 0), questions, [0] * len(rows))
 
     def save(self, folder: Path) -> None:
-        """Write the model folder, with the eyes as they are now."""
-        assert isinstance(self.model, SeeingModel)
+        """Write the model folder, with a copy of the extractor."""
+        assert isinstance(self.model, ExtractorWithModel)
         extractor = GridExtractor(copy.deepcopy(self.model.extractor))
         preprocessor = PreprocessorConfig(
             fingerprint=extractor.fingerprint, max_text_length=self.settings.model.max_text_length
@@ -268,19 +306,19 @@ class CustomDataTask:
 
 
 def is_single(targets: str, corpus: Corpus) -> bool:
-    """Tell whether to train one answer a question."""
+    """Return whether to train a single answer per question; `auto` decides by the corpus."""
     if targets != "auto":
         return targets == "single"
     return bool((corpus.num_answers() <= 1).all())
 
 
 def answers_by_image(targets: Tensor, owners: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the best score that each answer has in any question about an image.
+    """Return the best score of each answer over all questions about an image.
 
     Args:
-        targets: `[questions]` answer ids, of which -100 is none, or `[questions, answers]` scores.
-        owners: `[questions]`, the image that each is about.
-        size: images, answers.
+        targets: `[questions]` answer ids, -100 for none, or `[questions, answers]` scores.
+        owners: `[questions]`, the row of each question's image.
+        size: number of images and of answers.
 
     Returns:
         `[images, answers]` in `[0, 1]`.
@@ -295,11 +333,11 @@ def answers_by_image(targets: Tensor, owners: Tensor, size: Sequence[int]) -> Te
 def _prepare_images(
     data: CustomData, corpora: Sequence[Corpus], folder: Path, progress: Progress
 ) -> PixelStore:
-    """Resize all images once, to a size that suits them."""
+    """Resize all images once, to a size chosen by the median image."""
     images = Path(data.images)
     names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
-    typical = names[:: max(1, len(names) // _TYPICAL)]
-    sides = [min(image_size(images / name)) for name in typical]
+    sampled = names[:: max(1, len(names) // _SAMPLED_IMAGES)]
+    sides = [min(image_size(images / name)) for name in sampled]
     side = GridConfig.for_images(median(sides)).side
     return PixelStore.write(
         folder / "images",
@@ -311,10 +349,10 @@ def _prepare_images(
 
 
 def group_by_image(corpus: Corpus, most: int) -> Ragged:
-    """Return the rows of each image's questions, at most so many at once, in the order read."""
+    """Group the rows of each image's questions, at most `most` per group, in reading order."""
     images = corpus.image_pairs[:, 0]
     _, first, place = np.unique(images, return_index=True, return_inverse=True)
-    order = np.argsort(first[place], kind="stable")  # images as they come, rows as they are
+    order = np.argsort(first[place], kind="stable")  # images in order of appearance
     sizes = np.bincount(np.argsort(np.argsort(first))[place])
     offsets = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     starts = np.flatnonzero(offsets % most == 0)
@@ -322,18 +360,18 @@ def group_by_image(corpus: Corpus, most: int) -> Ragged:
 
 
 def shift_images(images: Sequence[Pixels], shifts: Sequence[tuple[int, int]]) -> Pixels:
-    """Move each image; what comes in at an edge repeats it.
+    """Shift images, repeating the pixels at their edges.
 
     Args:
         images: `[side, side, 3]` each.
-        shifts: by how many pixels each is moved up and to the left.
+        shifts: pixels by which to move each image up and to the left.
 
     Returns:
         `[images, side, side, 3]`.
     """
     stacked = np.stack(images)
     side, most = stacked.shape[1], max(abs(pixels) for shift in shifts for pixels in shift)
-    # Once for all, as padding one image takes longer than all that is done with it else.
+    # Pad all images at once: padding one image takes longer than all other steps.
     padded = np.pad(stacked, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
     for moved, wide, (up, left) in zip(stacked, padded, shifts, strict=True):
         moved[:] = wide[most + up : most + up + side, most + left : most + left + side]

@@ -1,9 +1,9 @@
-"""The user's own files: looked at as a whole, told about, read, and split by image."""
+"""Checks, reads and splits the files of a custom data set."""
 
 import json
 import logging
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -27,19 +27,20 @@ _logger = logging.getLogger(__name__)
 
 
 class CustomData(Record):
-    """The user's files.
+    """The files of a custom data set.
 
     Attributes:
         train: JSONL file of questions: `image`, `question`, `answer`.
         images: folder of the images.
-        valid: JSONL file of validation questions; absent: the lines whose `split` says so, else
-            those of a tenth of the images.
-        extractor: folder or file of an extractor that gives the regions; absent: those of the model to
-            start from, else eyes that are trained along.
+        valid: JSONL file of validation questions; absent: the lines with `split` "valid", or else
+            the questions about a tenth of the images.
+        extractor: folder or file of the region extractor; absent: that of `model.init_from`, or
+            else a new extractor trained with the model.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published),
-            `single` the best one (cross-entropy); `auto`: single where each question has one.
-        limit_images: so many training images only, drawn at random; absent: all.
-        strict: whether anything untidy stops the run.
+            `single` the best answer (cross-entropy); `auto` is `single` if every question has
+            one answer.
+        limit_images: number of training images to use, a random subset; absent: all.
+        strict: whether any finding of the data check stops the run.
     """
 
     train: File
@@ -51,22 +52,8 @@ class CustomData(Record):
     strict: bool = False
 
 
-class UntidyData(ValueError):  # noqa: N818 - it is what was found, not a mistake of ours
-    """The data could be trained on, but are not as tidy as was asked for."""
-
-
-class OwnFiles(NamedTuple):
-    """What is trained on.
-
-    Attributes:
-        training: the training questions.
-        validation: those that decide which weights are best.
-        report: what was found in all of them.
-    """
-
-    training: Corpus
-    validation: Corpus
-    report: Report
+class UntidyData(ValueError):  # noqa: N818 - describes the data, not an error of the program
+    """The data are usable, but `strict` rejects findings of the data check."""
 
 
 def open_custom_files(
@@ -78,46 +65,48 @@ def open_custom_files(
     tokenizer: BertTokenizer | None = None,
     first: bool = True,
     progress: Progress = lambda what, done, total: None,  # noqa: ARG005
-) -> OwnFiles:
-    """Look at all files, tell what was found, and read and split the questions.
+) -> tuple[Corpus, Corpus, Report]:
+    """Check all files, log the findings, and read and split the questions.
 
     Args:
-        data: names them.
-        folder: of the run, where the report is kept.
-        seed: of the split and of the images that are drawn.
-        longest: tokens of a text that the model reads.
-        tokenizer: by which texts are measured; absent: by words and signs.
-        first: whether this is the process that looks and tells; the others take its report, and
-            must come later.
-        progress: called while the files are looked at.
+        data: the files.
+        folder: folder of the run, where the report is written.
+        seed: seed of the split and of the random subset.
+        longest: maximum text length of the model in tokens.
+        tokenizer: measures text lengths; absent: words and punctuation marks are counted.
+        first: whether this process checks the files; other processes read its report, and must
+            be called later.
+        progress: called while the files are checked.
+
+    Returns:
+        The training questions, the validation questions, and the report of the check.
 
     Raises:
-        UntidyData: if the data are to be strictly tidy and something was found.
-        ValueError: if they cannot be trained on; the message says where it is reported why.
+        UntidyData: if `strict` is set and the check found anything.
+        ValueError: if the data cannot be used for training; the message names the report.
     """
-    report = _look(data, folder, longest, tokenizer, progress) if first else load_report(folder)
-    training, validation = _read(data, report, seed, log=first)
-    return OwnFiles(training, validation, report)
+    report = _check(data, folder, longest, tokenizer, progress) if first else load_report(folder)
+    return *_read(data, report, seed, log=first), report
 
 
 def load_report(folder: Path) -> Report:
-    """Read the report that `open_custom_files` kept in the folder of a run."""
+    """Read the report that `open_custom_files` wrote to the folder of a run."""
     path = folder / REPORT_NAME
     values = read_json_object(path, remedy=_AGAIN)
     try:
         return Report.from_dict(values)
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no report of a data set ({error!r}): {_AGAIN}") from error
+        raise ValueError(f"{path} is not a report of a data check ({error!r}): {_AGAIN}") from error
 
 
-def _look(
+def _check(
     data: CustomData,
     folder: Path,
     longest: int,
     tokenizer: BertTokenizer | None,
     progress: Progress,
 ) -> Report:
-    """Look at everything first; tell and keep what was found."""
+    """Check all files; log the findings and write the report."""
     files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
     report = check_data(
         files,
@@ -133,25 +122,25 @@ def _look(
         _logger.info("%s", line)
     if report.stops():
         raise ValueError(
-            "the data cannot be trained on: fix what is marked 'stop' above and in "
-            f"{folder / REPORT_NAME}"
+            "the data cannot be used for training: fix the errors marked 'stop' above (also in "
+            f"{folder / REPORT_NAME})"
         )
     if data.strict and report.stops(strict=True):
         raise UntidyData(
-            "the data are not tidy, and --strict stops at anything: fix what is reported above and in "
-            f"{folder / REPORT_NAME}, or leave out --strict (data.strict)"
+            "the data check found problems, and --strict stops at any: fix those reported above "
+            f"(also in {folder / REPORT_NAME}), or leave out --strict (data.strict)"
         )
     return report
 
 
 def _read(data: CustomData, report: Report, seed: int, *, log: bool) -> tuple[Corpus, Corpus]:
-    """Return training and validation questions, by file, by their `split`, or by image."""
+    """Return training and validation questions, split by file, by `split`, or by image."""
     corpus = Corpus.read([data.train], resolve=report.resolve)
     rows = corpus.split_rows()
     if "train" not in rows:
         raise ValueError(
-            f"{data.train} has no question to train on, only of the splits {sorted(rows)}: leave "
-            "'split' out, or give some lines the split train"
+            f"{data.train} has only the splits {sorted(rows)}; expected some lines with "
+            '"split": "train": leave out "split", or add it to some lines'
         )
     training = corpus.select(rows["train"])
     if data.valid is not None:
@@ -164,29 +153,29 @@ def _read(data: CustomData, report: Report, seed: int, *, log: bool) -> tuple[Co
 
 
 def _split(training: Corpus, data: CustomData, seed: int, *, log: bool) -> tuple[Corpus, Corpus]:
-    """Set a tenth of the images aside, copies together with what they are copies of."""
+    """Hold out a tenth of the images; copies of an image stay in the same split."""
     copies = ImageFolder(data.images).same(training.image_names)
     split = split_by_image(training, seed=seed, shares=_SHARES, copies=copies)
     parts = training.select(split.rows["train"]), training.select(split.rows["valid"])
     if log:
         _logger.info(
-            "%s questions about a tenth of the images are kept for validation",
+            "%s questions about a tenth of the images are held out for validation",
             f"{len(parts[1]):,}",
         )
         if split.unseen:
             unseen = ", ".join(map(repr, list(split.unseen)[:5]))
-            _logger.warning("answers of the validation questions only: %s", unseen)
+            _logger.warning("answers that occur in validation questions only: %s", unseen)
     return parts
 
 
 def _answered(corpus: Corpus) -> Corpus:
-    """Leave out the questions without an answer, which teach nothing; the report counts them."""
+    """Drop the questions without an answer, which the report counts."""
     known = corpus.num_answers() > 0
     return corpus if known.all() else corpus.select(np.flatnonzero(known))
 
 
 def _limit(training: Corpus, limit: int | None, seed: int) -> Corpus:
-    """Keep the questions about so many images, drawn at random."""
+    """Keep the questions about a random subset of the images."""
     if limit is None:
         return training
     chosen = np.random.default_rng(seed).permutation(training.used_images)[:limit]

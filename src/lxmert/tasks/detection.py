@@ -1,4 +1,4 @@
-"""Trains the eyes: finding objects and naming their classes and attributes."""
+"""Object detection with attributes: training and evaluation of the region detector."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ from lxmert.tasks.inputs import FilePath
 from lxmert.tasks.task import Batch
 
 ENOUGH_VISIBLE = 0.4
-"""Objects of which less can be seen are learned from but not asked for."""
+"""Minimum visible share of an object in evaluation; training uses all objects."""
 
 FOUND_IOU = 0.5
-_MOST_COLOR = 0.6
-"""Of a faded image: with more, its colors could still be named."""
+_MAX_COLOR = 0.6
+"""Maximum share of color in a desaturated image; above it, colors could still be recognized."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Brightness of red, green and blue. Source: ITU-R BT.601."""
+"""Luma weights of red, green and blue. Source: ITU-R BT.601."""
 EVALUATION_BATCH = 16
 
 
@@ -46,13 +46,12 @@ class DetectionData(Record):
 
     Attributes:
         train: COCO-format JSON file of the training images.
-        valid: the same for the images that the detector is scored on; its categories and attributes
-            are matched by name.
-        images: folder that the file names in both are relative to; absent: the folder `images`
-            beside each file.
-        desaturate: share of the training images whose colors are faded, each by a random amount, so that
-            a class is reported by its shape where it comes in a color that was never seen of it.
-        color_group: the attribute group that is not asked for in faded images.
+        valid: the same for the validation images; categories and attributes are matched by name.
+        images: folder to which the file names in both are relative; absent: the folder `images`
+            next to each file.
+        desaturate: share of the training images that are desaturated by a random amount, so that
+            classes are recognized by shape, also in colors that are not in the training data.
+        color_group: attribute group without targets in desaturated images.
     """
 
     train: FilePath
@@ -71,7 +70,7 @@ _DEFAULTS = DetectorConfig(object_names=("object",))
 
 
 class DetectorSettings(Record):
-    """The `[model]` table; `DetectorConfig` says what each means."""
+    """The `[model]` table; `DetectorConfig` documents the fields."""
 
     stage_depths: Items[int] = _DEFAULTS.stage_depths
     stage_inner_widths: Items[int] = _DEFAULTS.stage_inner_widths
@@ -94,10 +93,10 @@ class DetectionSettings(Record):
 
 @dataclass(frozen=True)
 class DetectionExample:
-    """A training image as the detector reads it.
+    """A training image, ready for collation.
 
     Attributes:
-        image: the resized image, perhaps mirrored or faded.
+        image: the resized image, possibly mirrored or desaturated.
         boxes: `[objects, 4]` float32 in pixels of the resized image.
         object_ids: `[objects]`.
         attribute_ids: `[objects, groups]`, -1 unknown.
@@ -113,9 +112,9 @@ class DetectionTask:
     """Faster R-CNN on images with boxes, classes and attributes.
 
     Args:
-        settings: where the images are and what differs from the default detector.
-        seed: decides which images are mirrored and faded; first weights and the choice of anchors
-            and regions come from torch's global generator.
+        settings: the tables of the recipe.
+        seed: seed of mirroring and desaturation; initial weights and the sampling of anchors and
+            regions use torch's global generator.
     """
 
     settings_type: ClassVar[type[Record]] = DetectionSettings
@@ -134,7 +133,7 @@ class DetectionTask:
         if data.color_group is not None and data.color_group not in groups:
             raise ValueError(
                 f"data.color_group is {data.color_group!r}; expected one of the attribute groups "
-                f"of {data.train}: {', '.join(groups) or 'it has none'}"
+                f"of {data.train}: {', '.join(groups) or 'there are none'}"
             )
         self.desaturate = data.desaturate
         self.color_group = None if data.color_group is None else groups.index(data.color_group)
@@ -153,7 +152,7 @@ class DetectionTask:
         return len(self.train.records)
 
     def example(self, index: int, epoch: int) -> DetectionExample:
-        """Read training image `index`, mirrored in half of the epochs, perhaps faded."""
+        """Read training image `index`, randomly mirrored and desaturated."""
         record = self.train.records[index]
         pixels = _load(record)
         boxes, attribute_ids = record.boxes, record.attribute_ids
@@ -161,7 +160,7 @@ class DetectionTask:
         if generator.random() < 0.5:
             pixels, boxes = mirror(pixels, boxes)
         if generator.random() < self.desaturate:
-            pixels = desaturate(pixels, generator.random() * _MOST_COLOR)
+            pixels = desaturate(pixels, generator.random() * _MAX_COLOR)
             if self.color_group is not None:
                 attribute_ids = attribute_ids.copy()
                 attribute_ids[:, self.color_group] = -1
@@ -174,15 +173,15 @@ class DetectionTask:
         )
 
     def collate(self, examples: Sequence[DetectionExample]) -> Batch:
-        """Join examples; the keys are the arguments of `Detector.forward`."""
+        """Batch examples; the keys are the arguments of `Detector.forward`."""
         pixel_values, image_sizes = pad_batch([example.image for example in examples])
-        # At least one place, so that no tensor of a batch without objects is empty.
-        places = max(1, *(len(example.boxes) for example in examples))
+        # At least one object slot, so that no tensor of a batch without objects is empty.
+        slots = max(1, *(len(example.boxes) for example in examples))
         groups = len(self.config.attribute_groups)
-        boxes = torch.zeros(len(examples), places, 4)
-        boxes[..., 2:] = 1.0  # padding has an area, so that no arithmetic on it gives NaN
-        object_ids = torch.full((len(examples), places), -1)
-        attribute_ids = torch.full((len(examples), places, groups), -1)
+        boxes = torch.zeros(len(examples), slots, 4)
+        boxes[..., 2:] = 1.0  # padding boxes have an area, to avoid NaN
+        object_ids = torch.full((len(examples), slots), -1)
+        attribute_ids = torch.full((len(examples), slots, groups), -1)
         for row, example in enumerate(examples):
             count = len(example.boxes)
             boxes[row, :count] = example.boxes
@@ -192,16 +191,16 @@ class DetectionTask:
         return {"pixel_values": pixel_values, "image_sizes": image_sizes, "targets": targets}
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Return the number of images for each objective: each loss is a mean over an image."""
+        """Return the number of images for each objective: each loss is a mean per image."""
         return dict.fromkeys(self.loss_weights, float(len(batch["pixel_values"])))
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return the sum over images of each loss."""
+        """Return each loss summed over images."""
         losses: dict[str, Tensor] = model(**batch)
         return losses
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Score the detector on the validation images; `score_detector` says how."""
+        """Score the detector on the validation images; see `score_detector`."""
         training = self.detector.training
         try:
             return score_detector(self.detector, self.valid.records[:limit], device=device)
@@ -209,7 +208,7 @@ class DetectionTask:
             self.detector.train(training)
 
     def save(self, folder: Path) -> None:
-        """Write the folder that `DetectorExtractor.from_pretrained` reads."""
+        """Write a folder for `DetectorExtractor.from_pretrained`."""
         save_detector(self.detector, folder)
 
 
@@ -220,24 +219,23 @@ def score_detector(
     device: str,
     by_class: bool = False,
 ) -> dict[str, float]:
-    """Compare what a detector finds with the true objects of images.
+    """Compare the detections of a detector with the annotated objects of images.
 
     Args:
-        detector: it is put into evaluation mode.
-        records: the images.
+        detector: the detector; set to evaluation mode.
+        records: the annotated images.
         device: where to compute.
-        by_class: whether the average precision of each class is returned as well.
+        by_class: whether to return the average precision of each class.
 
     Returns:
-        map_50: mean over the classes of the average precision at IoU 0.5, by COCO's rules, of all
-            regions without score threshold, each with the class and the score that it is handed
-            over with. Classes without an object are left out.
-        map_50_95: the same as a mean over the IoU 0.5, 0.55 .. 0.95.
-        ap_50 (class): the average precision of one class at IoU 0.5, if asked for.
-        recall: of objects, by the regions that are returned, at IoU 0.5.
-        recall_all: the same without the score threshold.
-        object: accuracy of the class of the region that is nearest to each object.
-        attribute_(group): the same for the attribute of each group, where it is known.
+        map_50: average precision at IoU 0.5 by COCO's rules, averaged over the classes that have
+            objects; all regions count, without score threshold, with their class and score.
+        map_50_95: the same averaged over IoU 0.5, 0.55 .. 0.95.
+        ap_50 (class): the average precision of one class at IoU 0.5, with `by_class`.
+        recall: recall of objects by the returned regions at IoU 0.5.
+        recall_all: the same without score threshold.
+        object: accuracy of the class of the region with the largest overlap with each object.
+        attribute_(group): the same for the attribute of each group, if annotated.
         num_regions: regions returned per image.
         mean_score: mean of recall, object and all attributes.
     """
@@ -254,7 +252,7 @@ def score_detector(
 def _detect(
     detector: Detector, records: Sequence[DetectionRecord], device: str
 ) -> list[tuple[Detections, FloatArray]]:
-    """Return regions without score threshold, and their boxes in each image's own pixels."""
+    """Detect regions without score threshold; return them with boxes in original pixels."""
     images = [prepare(_load(record), detector.config) for record in records]
     found: dict[int, tuple[Detections, FloatArray]] = {}
     for indices in plan_batches(images):
@@ -273,7 +271,7 @@ def _detect(
 
 
 class DetectionMetrics:
-    """Counts over the objects of all scored images."""
+    """Accumulates counts over the objects of all scored images."""
 
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
@@ -284,11 +282,13 @@ class DetectionMetrics:
         self.precision = PrecisionMeter(len(config.object_names))
 
     def add(self, record: DetectionRecord, found: tuple[Detections, FloatArray]) -> None:
-        """Compare the regions of one image, and their boxes in its pixels, with its objects."""
+        """Compare the regions of one image, with boxes in its pixels, with its objects."""
         detections, boxes = found
         output = detections.ranking.cpu().numpy() >= self.config.score_threshold
         self.images += 1
-        self.regions += max(1, int(output.sum()))  # at least the whole image
+        self.regions += max(
+            1, int(output.sum())
+        )  # an image without regions returns one region of the full image
         asked = record.visible >= ENOUGH_VISIBLE
         self._add_precision(record, ~asked, found)
         iou = box_arithmetic.iou(record.boxes[asked], boxes)
@@ -310,7 +310,7 @@ class DetectionMetrics:
         optional: npt.NDArray[np.bool_],
         found: tuple[Detections, FloatArray],
     ) -> None:
-        """Note which regions of one image are objects; where nothing was found there is none."""
+        """Add the regions of one image to the average precision; none if nothing was found."""
         detections, boxes = found
         regions = slice(None) if detections.found else slice(0)
         ids = detections.description.object_ids.cpu().numpy()[regions]
@@ -335,12 +335,12 @@ class DetectionMetrics:
         known = ~np.isnan(precisions[0])
         means = precisions[:, known].mean(axis=1) if known.any() else np.zeros(len(precisions))
         names = self.config.object_names if by_class else ()
-        each = {
+        by_name = {
             f"ap_50 {name}": float(value)
             for name, value in zip(names, precisions[0], strict=False)
             if not np.isnan(value)
         }
-        return {"map_50": float(means[0]), "map_50_95": float(means.mean()), **each}
+        return {"map_50": float(means[0]), "map_50_95": float(means.mean()), **by_name}
 
     def _count(self, name: str, right: npt.ArrayLike) -> None:
         self.right[name] += int(np.sum(right))
@@ -348,26 +348,26 @@ class DetectionMetrics:
 
 
 def mirror(pixels: Pixels, boxes: FloatArray) -> tuple[Pixels, FloatArray]:
-    """Swap left and right of an image `[height, width, 3]` and of its boxes `[objects, 4]`."""
+    """Mirror an image `[height, width, 3]` and its boxes `[objects, 4]` horizontally."""
     mirrored = boxes.copy()
     mirrored[:, [0, 2]] = pixels.shape[1] - boxes[:, [2, 0]]
     return np.ascontiguousarray(pixels[:, ::-1]), mirrored
 
 
 def desaturate(pixels: Pixels, color: float) -> Pixels:
-    """Leave a share of the color of an image `[height, width, 3]`, and all of its brightness."""
+    """Keep a share `color` of the saturation of an image `[height, width, 3]`."""
     gray = pixels @ _LUMA
     desaturated = gray[..., None] + color * (pixels - gray[..., None])
     return np.asarray(desaturated.round().clip(0, 255), dtype=np.uint8)
 
 
 def _load(record: DetectionRecord) -> Pixels:
-    """Read the pixels and check that the boxes were drawn on an image of this size."""
+    """Read an image and check its size against the annotations."""
     pixels = load_image(record.image_path)
     if pixels.shape[:2] != record.image_size:
         raise ValueError(
-            f"{record.image_path} has {pixels.shape[:2]} pixels (height, width) once upright; "
-            f"its annotations say {record.image_size}: their boxes would be wrong, correct "
-            "`height` and `width` or the image."
+            f"{record.image_path} has {pixels.shape[:2]} pixels (height, width) after EXIF "
+            f"rotation; expected {record.image_size} as annotated: correct `height` and `width` "
+            "in the annotations, or replace the image"
         )
     return pixels

@@ -1,4 +1,4 @@
-"""How a model begins: at random, from BERT, from one of ours, or from a file of the original code."""
+"""Model initialization: random, BERT, an lxmert checkpoint, or an original .pth file."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from lxmert.data.answer_lists import read_answers
-from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokenizer import build_tokenizer, check_words, load_tokenizer
@@ -21,58 +20,28 @@ from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import MODELS, load_initial
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.names import nearest
-from lxmert.tasks.texts import ModelSettings, TextCorpus, check_extractor
+from lxmert.tasks.texts import ModelSettings, check_extractor
 
 _logger = logging.getLogger(__name__)
 
 
 class InitializedModel(NamedTuple):
-    """A model before its first step, with what reads texts and regions for it."""
+    """An initialized model with its tokenizer and preprocessor configuration."""
 
     model: LxmertPreTrainedModel
     tokenizer: BertTokenizer
     preprocessor: PreprocessorConfig
 
-    def read(
-        self,
-        splits: Sequence[Corpus],
-        stores: Sequence[RegionSource],
-        files: Sequence[Sequence[str]],
-    ) -> tuple[TextCorpus, TextCorpus]:
-        """Tokenise training and validation texts as the model reads them, and tell what they are.
-
-        Args:
-            splits: training and validation examples.
-            stores: the regions of their images.
-            files: what they were read from.
-
-        Raises:
-            ValueError: if one has no example, or the image of one is not in its store.
-        """
-        length = self.preprocessor.max_text_length
-        training, validation = (
-            TextCorpus(corpus, store, self.tokenizer, max_text_length=length)
-            for corpus, store in zip(splits, stores, strict=True)
-        )
-        _logger.info(
-            "training on %d texts of %s; validating on %d of %s",
-            len(training),
-            ", ".join(files[0]),
-            len(validation),
-            ", ".join(files[1]),
-        )
-        return training, validation
-
 
 class ModelSpec(NamedTuple):
-    """What a task needs of its model.
+    """The requirements of a task for its model.
 
     Attributes:
         kind: row of `lxmert.model.loading.MODELS`.
-        store: the regions that it reads.
-        texts: gives the training texts, from which a tokenizer is built where none is named.
-        answers: gives the answers of a model that knows none yet; None for a model without answers.
-        answer_list: the answers that the model must have; None: those of the start.
+        store: regions of the training images.
+        texts: returns the texts from which a tokenizer is built if none is named.
+        answers: returns the answers of a new answer head; None for a model without one.
+        answer_list: the answers that the model must have; None: those of the checkpoint.
     """
 
     kind: str
@@ -83,26 +52,25 @@ class ModelSpec(NamedTuple):
 
 
 def initialize(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
-    """Make the model of a task as the recipe says.
+    """Initialize the model of a task from the recipe.
 
     Args:
-        settings: the table `[model]`; `start` names a model folder, ours or Hugging Face's, a file
-            that the code of the original code wrote, or a folder with a BERT; absent: random weights.
-        spec: what the task needs.
+        settings: the table `[model]`; `init_from` names the checkpoint; absent: random weights.
+        spec: the requirements of the task.
 
     Raises:
-        FileNotFoundError: if the start or its tokenizer is not there.
-        ValueError: if the start does not fit the task; the message lists the weights.
+        FileNotFoundError: if the checkpoint or its tokenizer does not exist.
+        ValueError: if the checkpoint does not fit the task; the message lists the weights.
     """
     if settings.init_from is None:
         if spec.kind != "pretraining":
             _logger.warning(
-                "the model starts from RANDOM weights, as the recipe has no model.init_from: published "
-                "scores need a pretrained one"
+                "the model is initialized with RANDOM weights, as the recipe has no "
+                "model.init_from; published scores need a pretrained model"
             )
         initialized = _initialize_new(settings, spec)
     elif _is_bert(settings.init_from):
-        _logger.info("the language layers start from BERT in %s", settings.init_from)
+        _logger.info("initializing the language layers from BERT in %s", settings.init_from)
         initialized = _initialize_from_bert(settings, spec, settings.init_from)
     else:
         initialized = _initialize_from_model(settings, spec, settings.init_from)
@@ -115,14 +83,14 @@ def initialize(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
 
 
 def _initialize_new(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
-    """Make a model with random weights."""
+    """Initialize a model with random weights."""
     tokenizer = _open_tokenizer(settings.tokenizer) or build_tokenizer(spec.texts())
     overrides = sizes_of(settings) | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": max(64, settings.max_text_length),
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = LxmertConfig(**overrides, **_ends(spec))  # type: ignore[arg-type]
+    config = LxmertConfig(**overrides, **_data_sizes(spec))  # type: ignore[arg-type]
     return InitializedModel(
         MODELS[spec.kind](config), tokenizer, _preprocessor(settings, spec.store)
     )
@@ -131,14 +99,14 @@ def _initialize_new(settings: ModelSettings, spec: ModelSpec) -> InitializedMode
 def _initialize_from_bert(
     settings: ModelSettings, spec: ModelSpec, folder: str
 ) -> InitializedModel:
-    """Make a model whose language layers are BERT's; its sizes decide, but for numbers of layers.
+    """Initialize the language layers from BERT, with its sizes but the recipe's layer counts.
 
     Raises:
-        ValueError: if tokenizer and weights do not belong together.
+        ValueError: if the tokenizer does not fit the weights.
     """
     tokenizer = _open_tokenizer(settings.tokenizer or folder)
     layers = {name: getattr(settings, name) for name in ("l_layers", "x_layers", "r_layers")}
-    config = bert_config(folder, None, {**layers, **_ends(spec)})
+    config = bert_config(folder, None, {**layers, **_data_sizes(spec)})
     assert tokenizer is not None
     check_words(tokenizer, config.vocab_size, folder)
     model = MODELS[spec.kind].from_bert(folder, config, allow=settings.allow).train()
@@ -148,7 +116,7 @@ def _initialize_from_bert(
 def _initialize_from_model(
     settings: ModelSettings, spec: ModelSpec, source: str
 ) -> InitializedModel:
-    """Take over an LXMERT: its weights, its tokenizer, its answers, its length of texts."""
+    """Initialize from an LXMERT checkpoint: weights, tokenizer, answers, text length."""
     preprocessor = _preprocessor(settings, spec.store)
     tokenizer = _open_tokenizer(settings.tokenizer)
     if Path(source).is_dir():
@@ -159,8 +127,8 @@ def _initialize_from_model(
         tokenizer = tokenizer or _open_tokenizer(source)
     if tokenizer is None:
         raise ValueError(
-            f"{source} has no tokenizer in it, expected one: set model.tokenizer to a folder or a "
-            "vocab.txt, that of google-bert/bert-base-uncased for the published models"
+            f"{source} has no tokenizer: set model.tokenizer to a folder or a vocab.txt; the "
+            "published models use that of google-bert/bert-base-uncased"
         )
     loaded = load_initial(
         source,
@@ -169,15 +137,15 @@ def _initialize_from_model(
         allow=settings.allow,
     )
     model, config = loaded.model, loaded.model.config
-    _logger.info("the model starts from %s", source)
-    _log("start at random", loaded.new)
+    _logger.info("initializing the model from %s", source)
+    _log("are initialized randomly", loaded.new)
     _log("are not used", loaded.unused)
     check_words(tokenizer, config.vocab_size, source)
     if config.visual_feat_dim != spec.store.header.feature_dim:
         raise ValueError(
-            f"{source} reads features of width {config.visual_feat_dim}, but the region store "
+            f"{source} expects features of width {config.visual_feat_dim}, but the region store "
             f"{spec.store.folder} has {spec.store.header.feature_dim}: extract the regions "
-            "with the eyes of that model"
+            "with the extractor of that model"
         )
     if spec.answers is not None:
         assert isinstance(model, LxmertAnsweringModel)
@@ -189,7 +157,7 @@ def _initialize_from_model(
 def _give_answers(
     model: LxmertAnsweringModel, settings: ModelSettings, spec: ModelSpec, *, is_new: bool
 ) -> None:
-    """Give the answer head the answers of the task, with the rows of those that it knows."""
+    """Set the answers of the answer head, keeping the weights of answers that it knows."""
     answers = spec.answer_list
     if is_new:
         assert spec.answers is not None
@@ -201,7 +169,7 @@ def _give_answers(
     known = answers_of(model.config) if listed is None else read_answers(listed).answers
     if known is None:
         raise ValueError(
-            f"{settings.init_from} does not say what its {model.num_qa_labels} answers are: set "
+            f"{settings.init_from} does not name its {model.num_qa_labels} answers: set "
             "model.init_answers to their list, such as all_ans.json for the published pretraining"
         )
     if listed is not None:
@@ -211,15 +179,15 @@ def _give_answers(
     carried = carry_answers(model, answers, old_answers=known)
     shown = ", ".join(map(repr, carried.missing[:5]))
     _logger.info(
-        "%d of %d answers keep what the start knows of them%s",
+        "%d of %d answers keep their weights from the checkpoint%s",
         carried.found,
         len(answers),
-        f"; new, such as: {shown}" if carried.missing else "",
+        f"; new answers, such as: {shown}" if carried.missing else "",
     )
 
 
 def reinitialize(model: LxmertPreTrainedModel, name: str) -> None:
-    """Give a module the weights that a new model would have.
+    """Give a module the random weights of a new model.
 
     Raises:
         ValueError: if the model has no module of this name.
@@ -228,16 +196,16 @@ def reinitialize(model: LxmertPreTrainedModel, name: str) -> None:
     if name not in known:
         likely = ", ".join(nearest(name, known, n=3)) or "those of model.named_modules()"
         raise ValueError(
-            f"model.reinit names {name!r}, which is no part of the model: try {likely}"
+            f"model.reinit has {name!r}, which is not a module of the model: try {likely}"
         )
     for module in known[name].modules():
         for parameter in module.parameters(recurse=False):
-            parameter._is_hf_initialized = False  # else it is taken for loaded, and left alone
+            parameter._is_hf_initialized = False  # otherwise _init_weights skips it as loaded
         model._init_weights(module)
 
 
 def freeze_first_rows(model: LxmertPreTrainedModel) -> None:
-    """Let position 0 and segment 0 have no gradient, as in the code of the original code."""
+    """Disable the gradients of position 0 and segment 0, as in the original LXMERT code."""
 
     def without_first_row(gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
@@ -250,7 +218,7 @@ def freeze_first_rows(model: LxmertPreTrainedModel) -> None:
 
 
 def sizes_of(settings: ModelSettings) -> dict[str, object]:
-    """Return the settings of a model that nothing else decides."""
+    """Return the configuration values that the recipe sets."""
     return {
         "hidden_size": settings.hidden_size,
         "num_attention_heads": settings.num_attention_heads,
@@ -265,33 +233,33 @@ def sizes_of(settings: ModelSettings) -> dict[str, object]:
 
 
 def _warn_overridden(settings: ModelSettings, config: LxmertConfig) -> None:
-    """Warn of sizes that the start decides otherwise; the defaults may not have been asked for."""
+    """Warn about sizes set in the recipe that the checkpoint overrides; ignore defaults."""
     spec, defaults = sizes_of(settings), sizes_of(ModelSettings())
-    overruled = [
-        f"{name} stays {getattr(config, name)}, not {spec[name]}"
+    overridden = [
+        f"{name} is {getattr(config, name)}, not {spec[name]}"
         for name in spec
         if spec[name] not in (defaults[name], getattr(config, name))
     ]
-    if overruled:
+    if overridden:
         _logger.warning(
-            "sizes and dropout are those of model.init_from: %s, which has no effect",
-            ", ".join(overruled),
+            "model.init_from overrides sizes and dropout of the recipe: %s",
+            ", ".join(overridden),
         )
 
 
-def _ends(spec: ModelSpec) -> dict[str, object]:
-    """Return what regions and answers decide of a model's configuration."""
+def _data_sizes(spec: ModelSpec) -> dict[str, object]:
+    """Return the configuration values that follow from the regions and the answers."""
     header = spec.store.header
-    ends: dict[str, object] = {
+    sizes: dict[str, object] = {
         "num_object_labels": len(header.object_names),
         "num_attr_labels": max(1, len(header.attribute_names)),
         "visual_attr_loss": bool(header.attribute_names),
         "visual_feat_dim": header.feature_dim,
     }
     if spec.answers is None:
-        return ends
+        return sizes
     names = tuple(spec.answer_list or spec.answers())
-    return ends | {
+    return sizes | {
         "num_qa_labels": len(names),
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
@@ -305,16 +273,16 @@ def _preprocessor(settings: ModelSettings, store: RegionSource) -> PreprocessorC
 
 
 def _is_bert(source: str) -> bool:
-    """Tell by its configuration whether a folder holds a BERT.
+    """Return whether a folder holds a BERT, according to its configuration.
 
     Raises:
-        FileNotFoundError: if there is nothing at all.
+        FileNotFoundError: if the path does not exist.
     """
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(
-            f"model.init_from {source} is not there; expected a model folder, a file of the original code such as "
-            "model_LXRT.pth, or the folder of a BERT: check the path"
+            f"model.init_from {source} does not exist; expected a model folder, a file of the "
+            "original LXMERT code such as model_LXRT.pth, or a BERT folder: check the path"
         )
     config = path / "config.json"
     if not config.is_file():
@@ -323,12 +291,12 @@ def _is_bert(source: str) -> bool:
 
 
 def _open_tokenizer(name: str | None) -> BertTokenizer | None:
-    """Open the tokenizer of a folder, or of a list of word pieces; None where none is named."""
+    """Open the tokenizer of a folder or a `vocab.txt`; None if none is named."""
     return None if name is None else load_tokenizer(name)
 
 
 def _log(what: str, names: Sequence[str]) -> None:
-    """Say which weights are not as in the source, by their heads."""
+    """Log how many weights differ from the checkpoint, by module."""
     if names:
         parts = sorted({name.split(".", 1)[0] for name in names})
-        _logger.info("%d weights %s: those of %s", len(names), what, ", ".join(parts))
+        _logger.info("%d weights %s: %s", len(names), what, ", ".join(parts))

@@ -31,7 +31,7 @@ Files = Annotated[
 
 
 def input_files(settings: Record, prefix: str = "") -> Iterator[tuple[str, Path]]:
-    """Yield the files that settings name, each with its key.
+    """Yield the input files of settings, each with its key.
 
     Args:
         settings: instance of a task's `settings_type`, or of one of its tables.

@@ -1,4 +1,4 @@
-"""Scores of answers: accuracy by question type."""
+"""Accuracy of answers by question type."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ def accuracy_by_question_type(
 ) -> dict[str, float]:
     """Return the mean score of the predicted answers, overall and for each question type.
 
-    An answer scores what the example grants it, in `[0, 1]`; an unknown one scores 0.
+    An answer gets its score in the example, in `[0, 1]`, or 0 if it is not listed there.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for example, prediction in zip(examples, predictions, strict=True):
@@ -25,5 +25,5 @@ def accuracy_by_question_type(
 
 
 def best_answer(answers: Mapping[str, float]) -> str:
-    """Return the answer with the highest score; empty where there is none."""
+    """Return the answer with the highest score; empty if there is none."""
     return max(answers, key=lambda answer: answers[answer], default="")

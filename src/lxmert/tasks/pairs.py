@@ -1,6 +1,6 @@
-"""Judging statements about two images (NLVR2): fine-tuning and validation.
+"""Classifying statements about two images as true or false (NLVR2): fine-tuning and validation.
 
-Source: paper section 4.2 and appendix on NLVR2; each image is read together with the statement.
+Source: paper section 4.2 and appendix on NLVR2; each image is encoded with the statement.
 """
 
 import logging
@@ -17,27 +17,23 @@ from lxmert.data.collate import check_labels, collate_regions, collate_text
 from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
-from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.names import count
 from lxmert.records import Items, Record
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.attribute_swap import make_attribute_swap
-from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.task import Batch
+from lxmert.tasks.text_training import open_training, validation_outputs
 from lxmert.tasks.texts import (
     ModelSettings,
     TextCorpus,
     draw_examples,
-    load_eyes,
-    open_stores,
-    save_model,
 )
 
 _VALIDATION_BATCH = 128
 
 _TRUTHS = {"yes": 1, "true": 1, "no": 0, "false": 0}
-"""Answers, in lower case, that say whether a statement is true; index 1 of the scores is true."""
+"""Class id by lower-case answer; index 1 of the scores means true."""
 
 _logger = logging.getLogger(__name__)
 
@@ -46,16 +42,16 @@ class PairsData(Record):
     """Statements about two images each, and the regions of the images.
 
     Attributes:
-        train: JSONL file, or several, of training examples, a statement with one pair of images
-            each: `images` with two entries, `question` with the statement, `answer` true or false.
+        train: one or several JSONL files of training examples, each a statement about one pair of
+            images: `images` with two entries, `question` with the statement, `answer` true or
+            false.
         valid: the same for validation.
-        regions: region store, or several, of the training images.
-        valid_regions: region store, or several, of the validation images.
-        extractor: folder of the extractor that made the stores, to be saved with the model.
-        attribute_swap: values of one attribute, such as the colors, that are exchanged for one another at
-            random in half of the training examples, so that none is taken for a hint of what it is
-            seen with (`tasks.exchange`); absent or empty: none.
-        limit: training examples to use, drawn at random by the seed; absent: all.
+        regions: one or several region stores of the training images.
+        valid_regions: one or several region stores of the validation images.
+        extractor: folder of the extractor that made the stores, saved with the model.
+        attribute_swap: values of one attribute, such as the colors, to swap at random in half of
+            the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
+        limit: number of training examples to use, a random subset; absent: all.
     """
 
     train: Files
@@ -74,14 +70,14 @@ class PairsSettings(Record):
     model: ModelSettings = ModelSettings()
 
 
-class Item(NamedTuple):
-    """One example: a statement with its two images.
+class StatementItem(NamedTuple):
+    """A statement with the regions of its two images.
 
     Attributes:
         input_ids: `[length]`.
         features: of each image, `[regions, dim]`.
-        boxes: of each image, `[regions, 4]`, normalised to `[0, 1]`.
-        truth: 1 where the statement is true, else 0.
+        boxes: of each image, `[regions, 4]`, normalized to `[0, 1]`.
+        truth: 1 if the statement is true, else 0.
     """
 
     input_ids: IntArray
@@ -91,31 +87,26 @@ class Item(NamedTuple):
 
 
 class PairsTask:
-    """Tell whether a statement about two images is true."""
+    """Predict whether a statement about two images is true."""
 
     settings_type: ClassVar[type[Record]] = PairsSettings
     best_metric = "accuracy"
 
     def __init__(self, settings: PairsSettings, *, seed: int) -> None:
-        """Read the statements and start from a pretrained model, or from nothing."""
+        """Read the statements, and initialize a model from a checkpoint or randomly."""
         self.seed = seed
         data = settings.data
-        store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
         training, validation = (
             Corpus.read(files, strict=True) for files in (data.train, data.valid)
         )
         training = draw_examples(training, data.limit, seed=seed)
         self.truths = [read_truths(training), read_truths(validation)]
-        begun = initialize(settings.model, ModelSpec("pairs", store, training.texts))
-        self.model: nn.Module = begun.model
-        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
-        self.extractor = load_eyes(data.extractor, store)
-        self.training, self.validation = begun.read(
-            (training, validation),
-            (store, valid_store),
-            (data.train, data.valid),
-        )
+        files = data.train, data.valid
+        self.parts = open_training(data, settings.model, "pairs", (training, validation), files)
+        self.model: nn.Module = self.parts.model
+        self.tokenizer = self.parts.tokenizer
+        self.training, self.validation = self.parts.training, self.parts.validation
         self.attribute_swap = make_attribute_swap(
             data.attribute_swap, self.training, self.tokenizer
         )
@@ -123,8 +114,8 @@ class PairsTask:
     def __len__(self) -> int:
         return len(self.training)
 
-    def example(self, index: int, epoch: int) -> Item:
-        """Return a training example, with the exchange of this epoch."""
+    def example(self, index: int, epoch: int) -> StatementItem:
+        """Return a training example, with the attribute swap of this epoch."""
         input_ids = self.training.token_ids[index]
         (left, left_boxes), (right, right_boxes) = _sides(self.training, index)
         if self.attribute_swap is not None:
@@ -132,15 +123,16 @@ class PairsTask:
             input_ids = self.attribute_swap.words(input_ids, permutation)
             left, right = (self.attribute_swap.regions(side, permutation) for side in (left, right))
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
-        return Item(input_ids, features, boxes, self.truths[0].item(index))
+        return StatementItem(input_ids, features, boxes, self.truths[0].item(index))
 
-    def _validation_item(self, index: int) -> Item:
+    def _validation_item(self, index: int) -> StatementItem:
         (left, left_boxes), (right, right_boxes) = _sides(self.validation, index)
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
-        return Item(self.validation.token_ids[index], features, boxes, self.truths[1].item(index))
+        input_ids = self.validation.token_ids[index]
+        return StatementItem(input_ids, features, boxes, self.truths[1].item(index))
 
-    def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join examples: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
+    def collate(self, examples: Sequence[StatementItem]) -> Batch:
+        """Batch examples: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""
         regions = collate_regions(
             [features for item in examples for features in item.features],
             [boxes for item in examples for boxes in item.boxes],
@@ -162,51 +154,51 @@ class PairsTask:
         return {"truth": float(len(batch["truths"]))}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run the model; the cross-entropy summed over the examples."""
+        """Run the model; return the cross-entropy summed over the examples."""
         logits = model(**batch["inputs"]).logits
         return {"truth": objectives.classification(logits, batch["truths"])[0]}
 
-    def evaluate(self, *, device: str, limit: PositiveInt | None = None) -> dict[str, float]:
-        """Judge the validation examples.
+    def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
+        """Classify the validation examples.
 
         Returns:
-            `accuracy`; `majority`, the share of the more frequent truth, which needs no looking;
-            and where the ids have NLVR2's form `consistency`, the share of the sentences all of
-            whose examples are right.
+            `accuracy`; `majority`, the majority baseline; and, if the ids have NLVR2's form,
+            `consistency`, the share of sentences whose examples are all classified correctly.
         """
-        rows = min(len(self.validation), limit or len(self.validation))
-        truths = self.truths[1][:rows]
+        rows = range(min(len(self.validation), limit or len(self.validation)))
         predictions: list[int] = []
-        for start in range(0, rows, _VALIDATION_BATCH):
-            indices = range(start, min(start + _VALIDATION_BATCH, rows))
-            batch = self.collate([self._validation_item(index) for index in indices])
-            inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-            with torch.inference_mode():
-                predictions += self.model(**inputs).logits.argmax(-1).tolist()
+        for _, _, output in validation_outputs(
+            self.model,
+            rows,
+            self._validation_item,
+            self.collate,
+            batch_size=_VALIDATION_BATCH,
+            device=device,
+        ):
+            predictions += output.logits.argmax(-1).tolist()
         return score_truths(
-            [self.validation.examples.example_id(row) for row in range(rows)],
-            truths.tolist(),
+            [self.validation.examples.example_id(row) for row in rows],
+            self.truths[1][: len(rows)].tolist(),
             predictions,
         )
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
-        assert isinstance(self.model, LxmertForImagesAndTextClassification)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)
+        self.parts.save(folder)
 
 
 def read_truths(corpus: Corpus) -> IntArray:
     """Return whether each statement is true, `[examples]` of 1 and 0.
 
     Raises:
-        ValueError: if an example is not about two images, or its answer says neither.
+        ValueError: if an example is not about two images, or its answer is neither.
     """
     single = np.flatnonzero(corpus.image_pairs[:, 1] < 0)
     if len(single):
         raise ValueError(
-            f"{count(len(single), 'statement')} about one image, the first is "
+            f"{count(len(single), 'statement')} about one image; the first is "
             f"{corpus.example_id(int(single[0]))!r} of {corpus.source(int(single[0]))}; expected "
-            "two, as images = [left, right]"
+            "two images, such as images = [left, right]"
         )
     truths = np.empty(len(corpus), dtype=np.int64)
     for row in range(len(corpus)):
@@ -215,7 +207,7 @@ def read_truths(corpus: Corpus) -> IntArray:
         if known not in ({0}, {1}):
             raise ValueError(
                 f"{corpus.source(row)}: the answer to {corpus.example_id(row)!r} is "
-                f"{sorted(given)}; expected true or false (yes and no mean the same)"
+                f"{sorted(given)}; expected true or false (or yes or no)"
             )
         truths[row] = known.pop()
     return truths
@@ -224,14 +216,14 @@ def read_truths(corpus: Corpus) -> IntArray:
 def score_truths(
     identifiers: Sequence[str], truths: Sequence[int], predictions: Sequence[int]
 ) -> dict[str, float]:
-    """Score predictions as `PairsTask.evaluate` says, and warn of a model that only guesses."""
+    """Return the scores of `PairsTask.evaluate`; warn about constant predictions."""
     right = [truth == given for truth, given in zip(truths, predictions, strict=True)]
     share = sum(truths) / len(truths)
     scores = {"accuracy": sum(right) / len(right), "majority": max(share, 1 - share)}
     if len(set(predictions)) == 1 and len(set(truths)) == 2:
         _logger.warning(
-            "all %d predictions are %s: accuracy %.4f is that of a constant guess; were pretrained "
-            "weights loaded (model.init_from), and is optim.lr low enough?",
+            "all %d predictions are %s: accuracy %.4f is that of a constant prediction; check that "
+            "pretrained weights are loaded (model.init_from) and that optim.lr is low enough",
             len(predictions),
             bool(predictions[0]),
             scores["accuracy"],
@@ -256,5 +248,5 @@ def _is_official(identifier: str) -> bool:
 def _sides(
     corpus: TextCorpus, index: int
 ) -> tuple[tuple[Regions, FloatArray], tuple[Regions, FloatArray]]:
-    """Return the regions and the normalised boxes of the left and of the right image."""
+    """Return the regions and normalized boxes of the left and of the right image."""
     return corpus.regions(index, 0), corpus.regions(index, 1)

@@ -1,7 +1,7 @@
-"""Pretraining with five objectives at once: words, regions (two ways), matching and answers.
+"""Pretraining with five objectives: masked words, masked regions (two ways), matching, answering.
 
-Source: paper section 3.1. Masked regions are predicted as features and as labels; the label is an
-object class and an attribute, so that there are six losses.
+Source: paper section 3.1. Masked regions are predicted as features and as labels; a label is an
+object class and an attribute, which gives six losses.
 """
 
 import logging
@@ -20,23 +20,19 @@ from lxmert.data.collate import check_labels, collate_inputs, pad
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer
-from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.names import count
 from lxmert.records import Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
-from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.pretraining_metrics import PretrainingMetrics
 from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
 from lxmert.tasks.task import Batch
+from lxmert.tasks.text_training import open_training, validation_outputs
 from lxmert.tasks.texts import (
     TextCorpus,
     check_several_images,
     choose_question_types,
-    load_eyes,
-    open_stores,
     other_text,
-    save_model,
 )
 
 _VALIDATION_BATCH = 256
@@ -44,23 +40,23 @@ _VALIDATION_BATCH = 256
 _logger = logging.getLogger(__name__)
 
 
-class Item(NamedTuple):
-    """One masked pair of text and image, ready for collation.
+class MaskedItem(NamedTuple):
+    """A masked text-image pair, ready for collation.
 
     Attributes:
-        input_ids: `[length]`, with masks.
-        labels: `[length]`, the true word where one is to be predicted, else ignored.
-        features: `[regions, dim]`, with masks.
-        true_features: `[regions, dim]`, without.
-        boxes: `[regions, 4]`, normalised to `[0, 1]`.
-        chosen: `[regions]`, True where the region is to be predicted.
+        input_ids: `[length]`, masked.
+        labels: `[length]`, the true word piece if it is to be predicted, else -100.
+        features: `[regions, dim]`, masked.
+        true_features: `[regions, dim]`, unmasked.
+        boxes: `[regions, 4]`, normalized to `[0, 1]`.
+        chosen: `[regions]`, True if the region is to be predicted.
         object_ids: `[regions]`.
         object_scores: `[regions]`, the detector's confidence.
         attribute_ids: `[regions, groups]`.
         attribute_scores: `[regions, groups]`.
-        group: `[regions]`, the attribute group that is asked for.
-        matched: 1 if the text is about the image.
-        answer: class id, or ignored.
+        group: `[regions]`, the attribute group to predict.
+        matched: 1 if the text is about the image, else 0.
+        answer: class id, or -100.
     """
 
     input_ids: IntArray
@@ -85,43 +81,40 @@ class PretrainingTask:
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = PRESETS
 
     def __init__(self, settings: PretrainingSettings, *, seed: int) -> None:
-        """Read the corpora, build the tokenizer and the answer list, and start a new model."""
+        """Read the corpora, and initialize a model, its tokenizer and its answer list."""
         self.seed = seed
         self.objectives = settings.objectives
         data = settings.data
-        store, valid_store = open_stores(data.regions, data.valid_regions)
-        names = NAMES if store.header.attribute_names else [n for n in NAMES if n != "attr"]
-        self.loss_weights: Mapping[str, float] = {
-            name: settings.objectives.weights.get(name, 0.0) for name in names
-        }
-        self.extractor = load_eyes(data.extractor, store)
         corpus = Corpus.read(data.questions, captions=data.captions, strict=True)
         training = choose_question_types(corpus, data.question_types)
-        begun = initialize(
-            settings.model,
-            ModelSpec(
-                "pretraining",
-                store,
-                texts=corpus.texts,
-                # Those of all question types: what starts from this model may be asked for any of them.
-                answers=lambda: corpus.vocabulary().answers,
-                answer_list=None if data.answers is None else read_answers(data.answers).answers,
-            ),
-        )
-        self.model: nn.Module = begun.model
-        begun.model.config.visual_feat_distance = settings.objectives.feature_distance
-        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
-        self.answers = AnswerVocabulary.from_id2label(begun.model.config.id2label or {})
         validation = choose_question_types(
             Corpus.read(data.valid_questions, captions=data.valid_captions, strict=True),
             data.question_types,
             name="validation",
         )
-        self.training, self.validation = begun.read(
+        self.parts = open_training(
+            data,
+            settings.model,
+            "pretraining",
             (training, validation),
-            (store, valid_store),
             ((*data.questions, *data.captions), (*data.valid_questions, *data.valid_captions)),
+            # Texts and answers of all question types, as fine-tuning may need any of them.
+            texts=corpus.texts,
+            answers=lambda: corpus.vocabulary().answers,
+            answer_list=None if data.answers is None else read_answers(data.answers).answers,
+            extractor_first=True,
         )
+        self.model: nn.Module = self.parts.model
+        self.parts.model.config.visual_feat_distance = settings.objectives.feature_distance
+        self.tokenizer = self.parts.tokenizer
+        self.training, self.validation = self.parts.training, self.parts.validation
+        has_attributes = bool(self.training.store.header.attribute_names)
+        self.loss_weights: Mapping[str, float] = {
+            name: settings.objectives.weights.get(name, 0.0)
+            for name in NAMES
+            if has_attributes or name != "attr"
+        }
+        self.answers = AnswerVocabulary.from_id2label(self.parts.model.config.id2label or {})
         check_several_images(self.training, self.validation)
         self.attribute_swap = make_attribute_swap(
             data.attribute_swap, self.training, self.tokenizer, self.answers.answers
@@ -132,7 +125,7 @@ class PretrainingTask:
         known = len(training) - self.targets.count_unknown()
         if known < asked:
             _logger.info(
-                "%d of %s without an answer in the list: read as texts like captions",
+                "%d of %s have no answer in the list and are used as texts, like captions",
                 asked - known,
                 count(asked, "question"),
             )
@@ -140,7 +133,7 @@ class PretrainingTask:
         self.best_metric = "qa_accuracy" if answered else "mask_lm_accuracy"
 
     def _find_answers(self, corpus: TextCorpus) -> Targets:
-        """Look up answers in the list: as they are, else in the form of the published list."""
+        """Look up answers in the list: literally, else normalized as in the published list."""
         listed = set(self.answers.answers)
         return Targets(
             corpus.examples,
@@ -152,16 +145,22 @@ class PretrainingTask:
     def __len__(self) -> int:
         return len(self.training)
 
-    def example(self, index: int, epoch: int) -> Item:
+    def example(self, index: int, epoch: int) -> MaskedItem:
         """Return a training pair with the masks of this epoch."""
         return self._mask(self.training, index, np.random.default_rng([self.seed, epoch, index]))
 
-    def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> Item:
-        """Hide words and regions, perhaps of another text and with exchanged values."""
+    def _validation_item(self, index: int) -> MaskedItem:
+        """Return a validation pair, whose masks are always the same."""
+        return self._mask(self.validation, index, np.random.default_rng([self.seed, index]))
+
+    def _mask(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> MaskedItem:
+        """Mask words and regions, after drawing a mismatched text and an attribute swap.
+
+        The order of the draws from `generator` decides the masks: do not change it.
+        """
         settings = self.objectives
-        # Other texts would only harm the other objectives where matching is not learned.
-        spec = self.loss_weights["matched"] > 0
-        matched = generator.random() >= settings.mismatch_rate or not spec
+        # Without the matching loss, mismatched texts would only harm the other objectives.
+        matched = generator.random() >= settings.mismatch_rate or self.loss_weights["matched"] <= 0
         text = index if matched else other_text(corpus, index, generator)
         input_ids = corpus.token_ids[text]
         regions, boxes = corpus.regions(index)
@@ -186,14 +185,14 @@ class PretrainingTask:
             others=lambda: corpus.regions(other)[0].features,
             shares=settings.region_mask_shares,
         )
-        # The model has one attribute head, which gives one answer. What is never asked for is lost
-        # on the way through the layers, so that every group gets its turn.
+        # The model has one attribute head with one output. Sample one attribute group per region
+        # so that all groups are learned.
         group = generator.integers(max(1, groups), size=len(regions))
-        # A question about another image has no right answer here.
+        # The answer to a question about another image is unknown.
         answer = self._answer(corpus, index, generator) if matched else IGNORE_INDEX
         if attribute_swap is not None:
             answer = attribute_swap.answer(answer, permutation)
-        return Item(
+        return MaskedItem(
             input_ids=words.input_ids,
             labels=words.labels,
             features=features,
@@ -210,19 +209,19 @@ class PretrainingTask:
         )
 
     def _answer(self, corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
-        """Return the class of the answer to train; in validation always the best one."""
+        """Return the class of the target answer; in validation always the best one."""
         if corpus is self.validation:
             return self.valid_targets.best_id(index)
         if self.objectives.answer_choice == "best":
             return self.targets.best_id(index)
         classes, scores = self.targets.known(index)
-        # One answer takes nothing from the generator; scores of 0 only leave nothing to draw.
+        # Do not sample if there is only one answer or all scores are 0.
         if len(classes) < 2 or not scores.any():
             return self.targets.best_id(index)
         return int(generator.choice(classes, p=scores / scores.sum()))
 
-    def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join pairs, padded to the longest text and the most regions.
+    def collate(self, examples: Sequence[MaskedItem]) -> Batch:
+        """Batch pairs, padded to the longest text and the most regions.
 
         Returns:
             `inputs`: the model's keyword arguments. Targets: `labels` `[batch, length]`;
@@ -273,13 +272,13 @@ class PretrainingTask:
         return {name: counts[name] for name in self.loss_weights}
 
     def _labelled(self, batch: Batch) -> Tensor:
-        """Tell whose object and attribute are to be predicted, `[batch, regions]`."""
+        """Return which objects and attributes are to be predicted, `[batch, regions]`."""
         if self.objectives.labelled_regions == "masked":
             return torch.as_tensor(batch["chosen"])
         return torch.as_tensor(batch["inputs"]["visual_attention_mask"]) > 0
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run the model on masked pairs; sums over the targets that `counts` counts."""
+        """Run the model on masked pairs; return sums over the targets of `counts`."""
         objects = attributes = self._labelled(batch).float()
         attribute_ids, attribute_scores = (
             _of_group(batch[name], batch["group"]) for name in ("attribute_ids", "attribute_scores")
@@ -302,41 +301,36 @@ class PretrainingTask:
         return {name: output.loss_terms[name][0] for name in self.loss_weights}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Score each objective on validation pairs with fixed masks, beside what chance reaches.
+        """Score each objective on validation pairs with fixed masks.
 
         Returns:
-            For every objective `NAME_accuracy` and `NAME_chance` (share right when the most
-            frequent target is always given); for features `feat_error` and `feat_chance`, the
-            smooth-L1 distance of the prediction and of the mean feature. Where several files have
+            For every objective `NAME_accuracy` and `NAME_chance`, the accuracy of always
+            predicting the most frequent target; for features `feat_error` and `feat_chance`, the
+            smooth-L1 distance of the prediction and of the mean feature. If several files have
             questions, also `qa_accuracy_FILE` for each.
         """
         rows = min(len(self.validation), limit or len(self.validation))
-        order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows]
+        order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows].tolist()
         metrics = PretrainingMetrics(NAMES)
-        for start in range(0, rows, _VALIDATION_BATCH):
-            indices = order[start : start + _VALIDATION_BATCH].tolist()
-            generators = [np.random.default_rng([self.seed, index]) for index in indices]
-            batch = self.collate(
-                [
-                    self._mask(self.validation, index, generator)
-                    for index, generator in zip(indices, generators, strict=True)
-                ]
-            )
-            sources = [self.validation.examples.source(index) for index in indices]
-            inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-            with torch.inference_mode():
-                output = self.model(**inputs, output_predictions=True)
-            metrics.add(output, batch, sources)
+        for part, batch, output in validation_outputs(
+            self.model,
+            order,
+            self._validation_item,
+            self.collate,
+            batch_size=_VALIDATION_BATCH,
+            device=device,
+            output_predictions=True,
+        ):
+            metrics.add(output, batch, [self.validation.examples.source(row) for row in part])
         return metrics.scores()
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
-        assert isinstance(self.model, LxmertForPreTraining)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)
+        self.parts.save(folder)
 
 
 def _of_group(values: Tensor, group: Tensor) -> Tensor:
-    """Take one of `[batch, regions, groups]` for each region; zeros where there are no groups."""
+    """Select one group of `[batch, regions, groups]` per region; zeros if there are none."""
     if not values.shape[2]:
         return values.new_zeros(group.shape)
     return values.gather(2, group[..., None])[..., 0]

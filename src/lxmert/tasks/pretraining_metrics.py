@@ -1,7 +1,8 @@
-"""Scores of pretraining's objectives over validation batches, each beside what chance reaches.
+"""Validation metrics of the pretraining objectives, with chance levels.
 
-A region has an attribute in each group of the detector (color, size, ...), and the model one head
-for them all: what counts is the share of a region's attributes among as many of its best guesses.
+A region has one attribute in each group of the detector (color, size, ...), but the model has a
+single attribute head. With n groups, the accuracy is the share of a region's attributes among its
+n most probable classes.
 """
 
 from collections import Counter
@@ -16,10 +17,10 @@ from lxmert.tasks.task import Batch
 
 
 class PretrainingMetrics:
-    """Collects predictions and targets of masked positions over validation batches."""
+    """Accumulates predictions and targets of masked positions over validation batches."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Start with nothing; `names` are those of the objectives."""
+        """Start empty; `names` are those of the objectives."""
         self.right: Counter[str] = Counter()
         self.several: dict[str, int] = {}
         self.targets: dict[str, Counter[int]] = {name: Counter() for name in names}
@@ -29,12 +30,12 @@ class PretrainingMetrics:
         self.features: list[Tensor] = []
 
     def add(self, output: Any, batch: Batch, sources: Sequence[str]) -> None:
-        """Count one batch.
+        """Add one batch.
 
         Args:
-            output: of the pretraining model.
-            batch: of the task.
-            sources: name of the file that each text is from.
+            output: the output of the pretraining model.
+            batch: the batch of the task.
+            sources: name of the file of each text.
         """
         chosen, masked = batch["chosen"], batch["labels"] != IGNORE_INDEX
         asked = batch["answers"] != IGNORE_INDEX
@@ -59,14 +60,14 @@ class PretrainingMetrics:
         self.features.append(true)
 
     def _count(self, name: str, logits: Tensor, targets: Tensor) -> None:
-        """Count which of the targets `[rows, several]` are among as many best classes."""
+        """Count the targets `[rows, several]` that are among as many most probable classes."""
         self.several[name] = several = targets.shape[1]
         best = logits.topk(several).indices
         self.right[name] += int((targets[:, :, None] == best[:, None]).sum())
         self.targets[name].update(targets.flatten().tolist())
 
     def scores(self) -> dict[str, float]:
-        """Return accuracies and errors beside chance."""
+        """Return accuracies and errors with their chance levels."""
         result = {}
         for name, targets in self.targets.items():
             total = sum(targets.values())
@@ -85,5 +86,5 @@ class PretrainingMetrics:
 
 
 def _pick(scores: Tensor, rows: Tensor) -> Tensor:
-    """Take some rows before they are copied to the host: all words of a batch are gigabytes."""
+    """Select rows before copying them to the host: the logits of all words take gigabytes."""
     return scores[rows.to(scores.device)].float().cpu()

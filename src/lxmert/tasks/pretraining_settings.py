@@ -1,6 +1,6 @@
-"""What a recipe may say of pretraining, and its presets: `default`, `released`, `paper`.
+"""The settings of pretraining recipes, and their presets: `default`, `released`, `paper`.
 
-Presets are parts of recipes. What a recipe says itself wins over them.
+A preset is a partial recipe; the settings of a recipe override those of its preset.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,28 +14,28 @@ from lxmert.tasks.inputs import File, FileList, Files
 from lxmert.tasks.texts import ModelSettings
 
 NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
-"""The losses: the pretraining model's own names."""
+"""Names of the losses, as in the pretraining model."""
 
 
 class PretrainingData(Record):
     """Corpora of texts about images, and the regions of those images.
 
     Attributes:
-        questions: JSONL files of questions with answers; a file that is listed twice counts twice.
-        regions: region store of all training images, or several.
+        questions: JSONL files of questions with answers; a file listed twice is used twice.
+        regions: one or several region stores of the training images.
         valid_questions: JSONL files of questions for validation.
-        valid_regions: region store of all validation images, or several.
+        valid_regions: one or several region stores of the validation images.
         captions: JSONL files of captions.
         valid_captions: JSONL files of captions for validation.
         answers: list of the answers to predict, such as `all_ans.json`; questions whose answers are
-            not in it stay as texts. Absent: those of the start, or all of the training questions.
-        extractor: folder of the extractor that made the stores, to be saved with the model; absent: the
-            model cannot be asked about images, only about regions.
-        question_types: types of questions to train on and to be scored by, such as simple ones first;
-            absent: all. Texts without a type, such as captions, stay.
-        attribute_swap: values of one attribute, such as the colors, that are exchanged for one another at
-            random in half of the training examples, so that none is taken for a hint of what it is
-            seen with (`tasks.exchange`); absent or empty: none.
+            not in it are used as texts only. Absent: the answers of `model.init_from`, or all
+            answers of the training questions.
+        extractor: folder of the extractor that made the stores, saved with the model; absent: the
+            saved model accepts regions only, not images.
+        question_types: question types to train and validate on; absent: all. Texts without a
+            type, such as captions, are kept.
+        attribute_swap: values of one attribute, such as the colors, to swap at random in half of
+            the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
     """
 
     questions: FileList
@@ -51,26 +51,27 @@ class PretrainingData(Record):
 
 
 class ObjectiveSettings(Record):
-    """What is hidden and how much each loss counts.
+    """Masking rates, loss weights and variants of the objectives.
 
     Attributes:
-        weights: weight of each loss; 0 switches it off.
+        weights: weight of each loss; 0 disables it.
         word_mask_rate: share of the word pieces to predict.
         region_mask_rate: share of the regions to predict.
-        region_mask_shares: of the regions to predict, the shares whose features are set to zero and
-            replaced by those of another image; the rest is shown as it is.
-        mismatch_rate: share of the pairs that get the text of another image; 0 where `matched`
-            weighs nothing.
-        labelled_regions: whether the objects and attributes of `masked` regions are predicted, or
-            of `all`.
-        label_confidence: whether an object or attribute weighs as much as the detector was sure.
-        feature_distance: of predicted from true features, `smooth_l1` or `l2`.
-        region_losses_over: what the losses of regions are divided by: their `targets`, or all
-            `regions`, as in the code of the original code, whose weights of 1 / 0.15 make up for it.
-        answer_choice: which answer of several is trained: the `best` one, or one that is `sampled`
-            anew in each epoch, in proportion to the scores.
-        colliding_answers: which score counts where two answers are the same in the list: the
-            highest, or the last one, as in the code of the original code.
+        region_mask_shares: of the regions to predict, the shares whose features are set to zero
+            and replaced by those of another image; the others are left unchanged.
+        mismatch_rate: share of the pairs with the text of another image; taken as 0 if the weight
+            of `matched` is 0.
+        labelled_regions: whether objects and attributes are predicted for `masked` regions only or
+            for `all` regions.
+        label_confidence: whether the losses of objects and attributes are weighted by the
+            detector's confidence.
+        feature_distance: distance of predicted and true features, `smooth_l1` or `l2`.
+        region_losses_over: divisor of the region losses: the number of their `targets`, or of all
+            `regions` as in the original LXMERT code, whose weights of 1 / 0.15 compensate for it.
+        answer_choice: target if a question has several answers: the `best` one, or one `sampled`
+            in each epoch in proportion to the scores.
+        colliding_answers: score if two answers are the same after normalization: the highest, or
+            the last one as in the original LXMERT code.
     """
 
     weights: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(NAMES, 1.0))
@@ -147,6 +148,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "optim": {"start_at": {"qa": 0.5}, "schedule": "linear"},
     },
 }
-"""Parts of recipes by name. `released` does what the code of the original code did, `paper` what the paper says
-where the two differ, and `default` mends what was wrong; docs/paper.md has the table.
-Source: paper sections 3 and 4; facts of the released code."""
+"""Partial recipes by name. `released` follows the original LXMERT code, `paper` follows the paper
+where the two differ, and `default` corrects the mistakes of both; docs/paper.md has the table.
+Source: paper sections 3 and 4; the released code."""

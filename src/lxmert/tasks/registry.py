@@ -1,4 +1,4 @@
-"""The tasks that a recipe may name."""
+"""The tasks, and the kinds of recipes that lead to them."""
 
 import torch
 
@@ -13,22 +13,24 @@ from lxmert.tasks.task import Task
 TASKS: dict[str, type[Task]] = {
     "answering": AnsweringTask,
     "detection": DetectionTask,
-    "custom": CustomDataTask,
     "pairs": PairsTask,
     "pretraining": PretrainingTask,
     "retrieval": RetrievalTask,
 }
+"""Task classes by name; each is built from its settings and a seed."""
+
+RECIPES: dict[str, type[Task]] = {**TASKS, "custom": CustomDataTask}
+"""Values of `task` in a recipe. `workflows.training` prepares the data of a recipe for custom data,
+and builds a task from the result."""
 
 
 def build_task(name: str, settings: object, *, seed: int) -> Task:
-    """Make a task from its settings; the same seed gives the same first weights.
-
-    Custom data need preparation: `workflows.training` makes their task.
+    """Build a task from its settings; the same seed gives the same initial weights.
 
     Args:
         name: key of `TASKS`.
-        settings: its `settings_type`.
-        seed: of its first weights and whatever else it draws.
+        settings: instance of the task's `settings_type`.
+        seed: seed of the initial weights and of all other random choices.
     """
     torch.manual_seed(seed)
-    return TASKS[name](settings, seed=seed)  # type: ignore[call-arg]
+    return TASKS[name](settings, seed=seed)

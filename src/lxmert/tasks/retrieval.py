@@ -1,6 +1,6 @@
-"""Finding the caption of an image and the image of a caption, by the head of matching.
+"""Image-text retrieval with the matching head.
 
-An image is read with its caption and with captions of others; which is its own is learned.
+Each training image is paired with its own caption and with captions of other images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,10 @@ from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.records import Record
 from lxmert.schema import FloatArray, IntArray
-from lxmert.tasks.initialization import ModelSpec, initialize
 from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.task import Batch
-from lxmert.tasks.texts import (
-    ModelSettings,
-    check_several_images,
-    load_eyes,
-    open_stores,
-    other_text,
-    save_model,
-)
+from lxmert.tasks.text_training import open_training
+from lxmert.tasks.texts import ModelSettings, check_several_images, other_text
 
 _PAIRS_AT_ONCE = 256
 
@@ -38,13 +31,13 @@ class RetrievalData(Record):
     """Captions, and the regions of their images.
 
     Attributes:
-        train: JSONL file, or several, of training captions: `image`, `caption`.
-        valid: the same for validation; all its captions are ranked for all its images, so that the
-            work grows with the product.
-        regions: region store, or several, of the training images.
-        valid_regions: region store, or several, of the validation images.
-        extractor: folder of the extractor that made the stores, to be saved with the model.
-        negatives: captions of other images beside each one.
+        train: one or several JSONL files of training captions: `image`, `caption`.
+        valid: the same for validation; all captions are ranked for all images, so the cost grows
+            with the product of their numbers.
+        regions: one or several region stores of the training images.
+        valid_regions: one or several region stores of the validation images.
+        extractor: folder of the extractor that made the stores, saved with the model.
+        negatives: number of captions of other images per training caption.
     """
 
     train: Files
@@ -62,13 +55,13 @@ class RetrievalSettings(Record):
     model: ModelSettings = ModelSettings()
 
 
-class Item(NamedTuple):
-    """One image with its caption, and with captions of others.
+class CaptionItem(NamedTuple):
+    """An image with its caption and with captions of other images.
 
     Attributes:
-        captions: token ids of each; the first one is about the image.
+        captions: token ids of each caption; the first one describes the image.
         features: `[regions, dim]`.
-        boxes: `[regions, 4]`, normalised to `[0, 1]`.
+        boxes: `[regions, 4]`, normalized to `[0, 1]`.
     """
 
     captions: list[IntArray]
@@ -77,49 +70,42 @@ class Item(NamedTuple):
 
 
 class RetrievalTask:
-    """Tell the caption of an image from those of others."""
+    """Learn to tell the caption of an image from captions of other images."""
 
     settings_type: ClassVar[type[Record]] = RetrievalSettings
     best_metric = "mean_recall"
 
     def __init__(self, settings: RetrievalSettings, *, seed: int) -> None:
-        """Read the captions and start from a pretrained model, or from nothing."""
+        """Read the captions, and initialize a model from a checkpoint or randomly."""
         data, self.seed = settings.data, seed
         self.negatives = data.negatives
-        store, valid_store = open_stores(data.regions, data.valid_regions)
         self.loss_weights: Mapping[str, float] = {"matched": 1.0}
-        training, validation = (
-            Corpus.read((), captions=files, strict=True) for files in (data.train, data.valid)
-        )
-        begun = initialize(settings.model, ModelSpec("retrieval", store, training.texts))
-        self.model: nn.Module = begun.model
-        self.tokenizer, self.preprocessor = begun.tokenizer, begun.preprocessor
-        self.extractor = load_eyes(data.extractor, store)
-        self.training, self.validation = begun.read(
-            (training, validation),
-            (store, valid_store),
-            (data.train, data.valid),
-        )
+        files = data.train, data.valid
+        training, validation = (Corpus.read((), captions=each, strict=True) for each in files)
+        self.parts = open_training(data, settings.model, "retrieval", (training, validation), files)
+        self.model: nn.Module = self.parts.model
+        self.tokenizer = self.parts.tokenizer
+        self.training, self.validation = self.parts.training, self.parts.validation
         check_several_images(self.training, self.validation)
 
     def __len__(self) -> int:
         return len(self.training)
 
-    def example(self, index: int, epoch: int) -> Item:
-        """Return a training caption with its image, and with other images' captions."""
+    def example(self, index: int, epoch: int) -> CaptionItem:
+        """Return a training caption with its image, and captions of other images."""
         generator = np.random.default_rng([self.seed, epoch, index])
         others = [other_text(self.training, index, generator) for _ in range(self.negatives)]
         regions, boxes = self.training.regions(index)
         captions = [self.training.token_ids[row] for row in (index, *others)]
-        return Item(captions, regions.features, boxes)
+        return CaptionItem(captions, regions.features, boxes)
 
-    def collate(self, examples: Sequence[Item]) -> Batch:
-        """Join images with their captions.
+    def collate(self, examples: Sequence[CaptionItem]) -> Batch:
+        """Batch images with their captions.
 
         Returns:
-            `text` and `regions`, keyword arguments of the model for `captions` texts and `images`
-            images; `owners` `[captions]`, the row of each one's image; `matched` `[captions]`, 1
-            for the first caption of each image.
+            `text` and `regions`, the model's keyword arguments for all captions and all images;
+            `owners` `[captions]`, the row of each caption's image; `matched` `[captions]`, 1 for
+            the first caption of each image, else 0.
         """
         counts = torch.tensor([len(item.captions) for item in examples])
         captions = [caption for item in examples for caption in item.captions]
@@ -134,27 +120,26 @@ class RetrievalTask:
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the pairs of image and caption."""
+        """Count the image-caption pairs."""
         return {"matched": float(len(batch["matched"]))}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Score the pairs, each image encoded once; the cross-entropy summed over the pairs."""
+        """Score the pairs, encoding each image once; sum the cross-entropy over the pairs."""
         assert isinstance(model, LxmertForImageAndTextRetrieval)
         image = model.lxmert.encode_image(**batch["regions"]).take(batch["owners"])
         logits = model(**batch["text"], encoded_image=image).logits
         return {"matched": objectives.matching(logits, batch["matched"])[0]}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Rank all validation captions for all their images, and the reverse.
+        """Rank all validation captions for all their images, and vice versa.
 
         Args:
             device: where to compute.
-            limit: number of captions; only images that they are about are ranked.
+            limit: number of captions; only their images are ranked.
 
         Returns:
-            `image_to_text_K` and `text_to_image_K` for K of 1, 5 and 10, the share whose own is
-            among the first K; `mean_recall`, their mean; `images` and `captions`, how many there
-            were to choose from.
+            Recall at K, `image_to_text_K` and `text_to_image_K`, for K = 1, 5 and 10; their mean
+            `mean_recall`; the numbers of candidates, `images` and `captions`.
         """
         rows = range(min(len(self.validation), limit or len(self.validation)))
         images = [self.validation.examples.images(row)[0] for row in rows]
@@ -173,7 +158,7 @@ class RetrievalTask:
         return {"mean_recall": mean, **named, "images": len(first), "captions": len(rows)}
 
     def _score(self, row: int, num_captions: int, device: str) -> FloatArray:
-        """Return how well each of the first captions matches the image of one, `[captions]`."""
+        """Score the first `num_captions` captions for the image of caption `row`, `[captions]`."""
         model = self.model
         assert isinstance(model, LxmertForImageAndTextRetrieval)
         regions, boxes = self.validation.regions(row)
@@ -197,5 +182,4 @@ class RetrievalTask:
 
     def save(self, folder: Path) -> None:
         """Write the model folder."""
-        assert isinstance(self.model, LxmertForImageAndTextRetrieval)
-        save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor)
+        self.parts.save(folder)

@@ -9,30 +9,35 @@ from torch import Tensor, nn
 from lxmert.records import Record
 
 Batch = dict[str, Any]
-"""What `collate` makes: tensors by name; lists and dicts of tensors are allowed."""
+"""The result of `collate`: tensors by name; lists and dicts of tensors are allowed."""
 
 
 class Task(Protocol):
-    """A data set, a model and the objectives that join them; knows no optimiser and no device.
+    """A data set, a model and its objectives; independent of the optimizer and the device.
 
-    The loop draws indices, asks for `example(index, epoch)` in the order of a seeded permutation,
-    possibly in worker processes, and collates them. The loss of one optimiser step is, for each
-    objective, (sum over its valid targets) / (count over the whole step, all micro-batches and
-    ranks), times the objective's weight, summed over the objectives.
+    The loop requests `example(index, epoch)` in the order of a seeded permutation, possibly in
+    worker processes, and collates the examples. The loss of one optimizer step is, for each
+    objective, (sum over its valid targets) / (count over the step, all micro-batches and ranks),
+    times the objective's weight, summed over the objectives.
 
     Attributes:
         settings_type: record whose fields are records of one table of the recipe each, such as
             `[data]` and `[model]`.
-        model: what is trained.
-        loss_weights: weight of each objective by name; the names are those of `counts`, `losses`.
-        presets: parts of recipes by name, which a recipe may build on; a task need not have any.
-        best_metric: key of `evaluate`'s result that decides which weights are best; higher wins.
+        model: the model to train.
+        loss_weights: weight of each objective by name, with the names of `counts` and `losses`.
+        presets: partial recipes by name, on which a recipe may build; optional.
+        best_metric: key of the result of `evaluate` by which the best weights are chosen; higher
+            is better.
     """
 
     settings_type: ClassVar[type[Record]]
     model: nn.Module
     loss_weights: Mapping[str, float]
     best_metric: str
+
+    def __init__(self, settings: Any, *, seed: int) -> None:
+        """Build the task from an instance of `settings_type`."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of training examples in one epoch."""
@@ -43,7 +48,7 @@ class Task(Protocol):
         ...
 
     def collate(self, examples: Sequence[Any]) -> Batch:
-        """Join examples to one batch."""
+        """Combine examples into one batch."""
         ...
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -51,7 +56,7 @@ class Task(Protocol):
         ...
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run `model` (the task's own, perhaps wrapped) and return the summed loss by objective."""
+        """Run `model` (the task's, possibly wrapped) and return the summed loss by objective."""
         ...
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
@@ -59,5 +64,5 @@ class Task(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model folder that users load."""
+        """Write the model folder for `from_pretrained`."""
         ...

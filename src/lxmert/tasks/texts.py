@@ -1,55 +1,51 @@
-"""What text tasks share: tokenised examples with their regions, and the model folder they write."""
+"""Tokenized texts with their regions, and the model settings that all text tasks share."""
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
-from transformers import BertTokenizer, PreTrainedModel
+from transformers import BertTokenizer
 
 from lxmert.data.collate import normalize_boxes
 from lxmert.data.corpus import Corpus
-from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
-from lxmert.data.stores import RegionSource, open_regions
+from lxmert.data.stores import RegionSource
 from lxmert.data.tokens import Tokens
-from lxmert.files import write_text
 from lxmert.names import count
 from lxmert.records import Fraction, Items, Record
-from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.schema import Example, FloatArray, Regions
-from lxmert.tasks.baselines import FILE_NAME as BASELINES_NAME
-from lxmert.tasks.inputs import File, Files
+from lxmert.tasks.inputs import File
 
 _logger = logging.getLogger(__name__)
 
 
 class ModelSettings(Record):
-    """Sizes of a new model, or the model to start from.
+    """Sizes of a new model, or the checkpoint that initializes it.
 
     Attributes:
-        init_from: what the weights are taken from: a model folder, ours or Hugging Face's, a file that
-            the code of the original code wrote (`.pth`), or the folder of a BERT for the language layers; sizes
-            then come from it, and those below do not count, but for numbers of layers beside a
-            BERT and attention heads of a file of the original code, which does not tell them.
-        tokenizer: folder or `vocab.txt` of the tokenizer; absent: that of the start, or one built
-            from the training texts.
-        init_answers: list of the answers that the start was trained with, where its folder or file
+        init_from: checkpoint to initialize from: a model folder (lxmert or Hugging Face), a file
+            of the original LXMERT code (`.pth`), or a BERT folder for the language layers. The
+            sizes come from the checkpoint and override those below, except the numbers of layers
+            with a BERT, and the attention heads with an original checkpoint, which does not
+            record them.
+        tokenizer: folder or `vocab.txt` of the tokenizer; absent: that of `init_from`, or one
+            built from the training texts.
+        init_answers: list of the answers that `init_from` was trained with, if its folder or file
             does not name them.
-        allow: names of weights, or their beginnings up to a dot, that may be missing in the start
-            and so begin at random, or be left over in it.
-        reinit: modules of the start that begin at random all the same, such as
-            `lxmert.encoder.visn_fc.box_fc`, where it has learned to do without what is needed now.
-        frozen_first_rows: whether the embeddings of position 0 and segment 0 get no gradient, as in
-            the code of the original code; where everything decays, they do.
+        allow: names of weights, or dot-separated prefixes, that may be missing from the
+            checkpoint (they are initialized randomly) or unused.
+        reinit: modules to reinitialize after loading, such as
+            `lxmert.encoder.visn_fc.box_fc`, e.g. when the checkpoint never used them.
+        frozen_first_rows: whether the embeddings of position 0 and segment 0 get no gradient, as
+            in the original LXMERT code; weight decay still applies to them.
         hidden_size: width of all states.
         num_attention_heads: attention heads in each layer.
-        intermediate_size: width inside the feed-forward blocks.
+        intermediate_size: inner width of the feed-forward blocks.
         l_layers: language layers.
         x_layers: cross-modality layers.
         r_layers: object-relationship layers.
         dropout: of states and of attention probabilities, in `[0, 1)`.
-        max_text_length: longest text in tokens; longer ones are cut and counted.
+        max_text_length: maximum text length in tokens; longer texts are truncated and counted.
         initializer_range: standard deviation of the initial weights.
     """
 
@@ -70,7 +66,7 @@ class ModelSettings(Record):
     initializer_range: NonNegativeFloat = 0.02
 
     def problems(self) -> Iterator[str]:
-        """Yield a width that the attention heads of a new model cannot share."""
+        """Yield a width of a new model that is not a multiple of its attention heads."""
         heads, width = self.num_attention_heads, self.hidden_size
         if self.init_from is None and width % heads:
             yield (
@@ -80,7 +76,7 @@ class ModelSettings(Record):
 
 
 def refuse_initial(settings: ModelSettings) -> None:
-    """Refuse what a model that starts from nothing, with eyes of its own, would not read.
+    """Reject settings that have no effect if a region extractor is trained with the model.
 
     Raises:
         ValueError: naming the setting.
@@ -88,19 +84,19 @@ def refuse_initial(settings: ModelSettings) -> None:
     for name in ("init_from", "tokenizer", "init_answers", "allow", "reinit", "frozen_first_rows"):
         if getattr(settings, name):
             raise ValueError(
-                f"model.{name} is {getattr(settings, name)!r}, but eyes that are trained along "
-                "start from nothing, and so does their model: leave it out, or name eyes that are "
-                "ready with data.extractor"
+                f"model.{name} is {getattr(settings, name)!r}, but this recipe trains a region "
+                "extractor and a model from random weights: leave it out, or set data.extractor "
+                "to use an existing extractor"
             )
 
 
 class TextCorpus:
-    """Examples whose texts are tokenised once and whose regions come from a store.
+    """Examples with texts tokenized in advance and regions read from a store.
 
     Attributes:
-        examples: in flat arrays.
-        store: the regions of their images.
-        token_ids: of each text.
+        examples: the examples, stored in flat arrays.
+        store: regions of their images.
+        token_ids: token ids of each text.
     """
 
     def __init__(
@@ -111,13 +107,13 @@ class TextCorpus:
         *,
         max_text_length: PositiveInt,
     ) -> None:
-        """Tokenise all texts.
+        """Tokenize all texts.
 
         Raises:
-            ValueError: if there is no example, or one's image has no regions in the store.
+            ValueError: if there is no example, or the store lacks the regions of an image.
         """
         if not examples:
-            raise ValueError("the data set holds no example: at least one is needed")
+            raise ValueError("the data set has no examples; expected at least one")
         self.examples = examples if isinstance(examples, Corpus) else Corpus.of(examples)
         self.store = store
         names = self.examples.image_names
@@ -131,7 +127,7 @@ class TextCorpus:
         self.token_ids = Tokens(self.examples.texts(), tokenizer, longest=max_text_length)
         if self.token_ids.num_cut:
             _logger.warning(
-                "%d of %s (%.2f %%) cut to %d tokens: raise max_text_length",
+                "%d of %s (%.2f %%) truncated to %d tokens: raise max_text_length",
                 self.token_ids.num_cut,
                 count(len(examples), "text"),
                 100 * self.token_ids.num_cut / len(examples),
@@ -140,7 +136,7 @@ class TextCorpus:
 
         if self.token_ids.num_unknown:
             _logger.warning(
-                "%d of %s with a word that the tokenizer does not know, which is read as [UNK]",
+                "%d of %s contain words that the tokenizer does not know; they become [UNK]",
                 self.token_ids.num_unknown,
                 count(len(examples), "text"),
             )
@@ -149,26 +145,26 @@ class TextCorpus:
         return len(self.examples)
 
     def regions(self, index: int, image: int = 0) -> tuple[Regions, FloatArray]:
-        """Return the regions of an example's image, or of one of two, with normalised boxes."""
+        """Return the regions of an example's first or second image, and their normalized boxes."""
         image_id = self.examples.image_ids(index)[image]
         regions = self.store[image_id]
         return regions, normalize_boxes(regions, name=f"image {image_id!r}")
 
 
 def check_several_images(*corpora: TextCorpus) -> None:
-    """Refuse corpora in which no text could be exchanged for one about another image."""
+    """Reject corpora with a single image, for which no mismatched text can be drawn."""
     for corpus in corpora:
         images = np.unique(corpus.examples.image_pairs[:, 0])
         if len(images) < 2:
             name = corpus.examples.image_names[int(images[0])]
             raise ValueError(
-                f"all texts are about the image {name!r}, but matching needs texts about at least "
-                "two images: add some to the data set"
+                f"all texts are about the image {name!r}; expected texts about at least two images "
+                "for the matching objective: add examples about other images"
             )
 
 
 def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -> int:
-    """Draw a text about another image, uniformly from all of them."""
+    """Draw a text about another image, uniformly from all such texts."""
     own = corpus.examples.images(index)
     while True:
         other = int(generator.integers(len(corpus)))
@@ -177,7 +173,7 @@ def other_text(corpus: TextCorpus, index: int, generator: np.random.Generator) -
 
 
 def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
-    """Draw at most `limit` examples by the seed, in their order; None leaves all of them."""
+    """Return a random subset of at most `limit` examples in their order; None returns all."""
     if limit is None or limit >= len(corpus):
         return corpus
     drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
@@ -187,71 +183,27 @@ def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
 def choose_question_types(
     corpus: Corpus, question_types: Collection[str] | None, *, name: str = "training"
 ) -> Corpus:
-    """Keep the examples of some types of questions, and those of no type; None leaves all of them.
+    """Keep the examples of the given question types and those without a type; None keeps all.
 
     Raises:
-        ValueError: if there is no example of a type.
+        ValueError: if no example has one of the types.
     """
     if question_types is None:
         return corpus
-    there = corpus.question_types
+    known = corpus.question_types
     for question_type in question_types:
-        if question_type not in there:
+        if question_type not in known:
             raise ValueError(
-                f"data.question_types has {question_type!r}, of which there is no {name} question; "
-                f"expected some of {[known for known in there if known]}"
+                f"data.question_types has {question_type!r}, but no {name} question has this type; "
+                f"expected some of {list(filter(None, known))}"
             )
     return corpus.of_question_types({*question_types, ""})
 
 
-def load_eyes(folder: str | None, store: RegionSource) -> RegionExtractor | None:
-    """Load the extractor that made a store, to be saved with the model; None where none is named.
-
-    Raises:
-        ValueError: if the store was made by another extractor.
-    """
-    if folder is None:
-        return None
-    extractor = load_extractor(folder)
-    check_extractor(store, extractor.fingerprint, f"the eyes in {folder}")
-    return extractor
-
-
 def check_extractor(store: RegionSource, fingerprint: str, owner: str) -> None:
-    """Refuse a store that was made by another fingerprint than `owner` has or expects."""
+    """Reject a store whose extractor fingerprint differs from the one of `owner`."""
     if store.header.fingerprint != fingerprint:
         raise ValueError(
             f"the region store {store.folder} was made by extractor {store.header.fingerprint}, "
-            f"but {owner} is extractor {fingerprint}: extract the regions again with those eyes"
+            f"but {owner} is extractor {fingerprint}: extract the regions again with that extractor"
         )
-
-
-def open_stores(regions: Files, valid_regions: Files) -> tuple[RegionSource, RegionSource]:
-    """Open the regions of training and of validation images.
-
-    Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if the eyes of the one did not make the other.
-    """
-    store, valid_store = open_regions(regions), open_regions(valid_regions)
-    owner = f"the maker of the training store {store.folder}"
-    check_extractor(valid_store, store.header.fingerprint, owner)
-    return store, valid_store
-
-
-def save_model(
-    folder: Path,
-    model: PreTrainedModel,
-    tokenizer: BertTokenizer,
-    preprocessor: PreprocessorConfig,
-    extractor: RegionExtractor | None,
-    baselines: str = "",
-) -> None:
-    """Write everything that inference needs into one folder, and `Blind.to_text` if given."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    preprocessor.save(folder)
-    if baselines:
-        write_text(folder / BASELINES_NAME, baselines)
-    if extractor is not None:
-        extractor.save_pretrained(folder / EXTRACTOR_FOLDER)

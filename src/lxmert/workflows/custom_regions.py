@@ -50,8 +50,10 @@ def prepare_regions(
     """
     extractor = _open_matching(settings, device)
     length = settings.model.max_text_length
-    files = open_custom_files(settings.data, folder, seed=seed, longest=length, progress=progress)
-    parts = {"train": files.training, "valid": files.validation}
+    training, validation, _ = open_custom_files(
+        settings.data, folder, seed=seed, longest=length, progress=progress
+    )
+    parts = {"train": training, "valid": validation}
     names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})
     store = _extract(Path(settings.data.images), folder / REGIONS, extractor, names, progress)
     parts = {split: _seen(part, store, split) for split, part in parts.items()}

@@ -13,7 +13,7 @@ from lxmert.tasks.baselines import BASELINES, judge
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.custom_files import load_report
 from lxmert.tasks.metrics import OVERALL
-from lxmert.tasks.registry import TASKS, build_task
+from lxmert.tasks.registry import RECIPES, build_task
 from lxmert.tasks.task import Task
 from lxmert.train.folder import hold_folder
 from lxmert.train.loop import check_finished, train
@@ -38,7 +38,7 @@ def read_with_options(
         FileNotFoundError: there is no such recipe.
         ValueError: it is wrong, or its task does not have such a setting.
     """
-    recipe = read_recipe(path, TASKS, overrides=overrides)
+    recipe = read_recipe(path, RECIPES, overrides=overrides)
     known = recipe.settings.to_dict()["data"]
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
@@ -48,7 +48,7 @@ def read_with_options(
                 f"{recipe.task}, which has no such setting: leave it out"
             )
     added = [f"data.{name}={str(value).lower()}" for name, value in given.items()]
-    return read_recipe(path, TASKS, overrides=[*overrides, *added]) if added else recipe
+    return read_recipe(path, RECIPES, overrides=[*overrides, *added]) if added else recipe
 
 
 def train_recipe(
@@ -112,7 +112,7 @@ def _custom_data(
     assert isinstance(settings, CustomDataSettings)
     if settings.data.extractor is None and settings.model.init_from is None:
         torch.manual_seed(recipe.seed)
-        return CustomDataTask(
+        return CustomDataTask.prepare(
             settings, seed=recipe.seed, folder=folder, first=first, progress=progress
         )
     if first:
