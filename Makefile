@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 
 .PHONY: ask test lint default-model ablations learning-curve transfer clean
 
-# Answer a question about the example image, and draw what the answer rests on.
+# Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
 	$(BIN)/lxmert ask examples/scene.png "What color is the ball?" --figure answer.png
 
-# Everything that runs offline on a CPU; see CONTRIBUTING.md for the other tiers.
+# All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers.
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
@@ -20,23 +20,24 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Make the model that `ask` uses, from nothing, in stages; each resumes where it was interrupted.
+# Train the bundled model from scratch, in stages; each stage resumes after an interruption.
 RUN := runs/default
-# One thread for each of two processes; memory is kept, as giving it back costs a quarter of the time.
+# One thread for each of two processes. The allocator keeps its memory: returning it costs a
+# quarter of the time.
 ALONE := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
 TRAIN := $(ALONE) $(BIN)/torchrun --standalone --nproc-per-node 2 -m lxmert train
-# Question types that need many examples are trained on twice as often as the others.
-FAMILIES := what color size material exist compare place \
+# Question types that need many examples are listed twice and sampled twice as often.
+QUESTION_TYPES := what color size material exist compare place \
 	count count relation relation same share two-step two-step
-# What each split holds. Of compositional scenes only questions are asked; those of the default seed
-# helped to choose how the eyes are trained, so that others measure.
+# Content of each split. Compositional scenes have questions only; those of the default seed were
+# used to choose the training of the detector, so another seed is used for evaluation.
 train := qa captions pairs --count 16000 --rounds 3 --groups 12000 \
-	$(FAMILIES:%=--question-type %)
+	$(QUESTION_TYPES:%=--question-type %)
 valid := qa captions pairs --count 800 --rounds 4 --groups 500
 test := qa pairs --count 1000 --rounds 4 --groups 500
 compositional := qa --count 1000 --rounds 4 --seed 2020
 SCENES := $(RUN)/scenes
-# Of fine-tuning, before all questions are asked.
+# Stages of fine-tuning before the one with all questions.
 STAGES := simple share same places two-objects relations steps
 
 default-model: src/lxmert/default/README.md
@@ -73,7 +74,7 @@ $(RUN)/compositional-detector-evaluation.json: $(RUN)/detector/finished.json \
 	$(BIN)/lxmert evaluate $(RUN)/detector --data $(SCENES)/compositional/objects.json \
 		--images $(SCENES)/compositional/images -o $@
 
-# The bases of their recipes.
+# Recipes that the recipes of these stages extend.
 $(STAGES:%=$(RUN)/%/finished.json): src/lxmert/recipes/lab/scenes-simple.toml src/lxmert/recipes/lab/scenes-answering.toml
 
 $(RUN)/pairs/finished.json: src/lxmert/recipes/lab/scenes-pairs.toml $(RUN)/answering/finished.json
@@ -108,7 +109,7 @@ $(RUN)/pretrained/finished.json: src/lxmert/recipes/lab/scenes-pretraining.toml 
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/regions/%/header.json: $(RUN)/detector/finished.json | $(SCENES)/%/questions.jsonl
-	[ ! -f $@ ] || rm -r $(@D)  # what older eyes saw
+	[ ! -f $@ ] || rm -r $(@D)  # regions of an older detector
 	$(BIN)/lxmert extract $(SCENES)/$*/images --extractor $(RUN)/detector --precision bf16 \
 		-o $(@D)
 
@@ -122,22 +123,22 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 
 .PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
 
-# The paper's ablations, learning curves and what pretraining is worth to pairs of images, in the
-# world of the default model and with its eyes.
-SEEN := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
+# The paper's ablations, learning curves and the effect of pretraining on image pairs, with the
+# scenes and the detector of the bundled model.
+REGIONS := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
 
-ablations: $(SEEN) $(VENV)/installed-explain
+ablations: $(REGIONS) $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert lab sweep ablations -o runs/ablations \
 		--jobs 2 --figure docs/ablations.png
 
-learning-curve: $(SEEN) $(VENV)/installed-explain
+learning-curve: $(REGIONS) $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert lab sweep learning-curve -o runs/learning-curve \
 		--jobs 2 --figure docs/learning-curve.png
 
-transfer: $(SEEN) $(SCENES)/train/pairs-2000.jsonl
+transfer: $(REGIONS) $(SCENES)/train/pairs-2000.jsonl
 	$(ALONE) $(BIN)/lxmert lab sweep transfer -o runs/transfer --jobs 2
 
-# Whole statements, each with its four pairs.
+# Complete statements, each with its four pairs.
 $(SCENES)/train/pairs-2000.jsonl: $(SCENES)/train/questions.jsonl
 	head -n 2000 $(SCENES)/train/pairs.jsonl > $@.partial
 	mv $@.partial $@
@@ -152,7 +153,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --editable .
 	touch $@
 
-# With what draws figures.
+# With the dependencies of figures.
 $(VENV)/installed-explain: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --editable ".[explain]"
 	touch $(VENV)/installed $@

@@ -1,6 +1,6 @@
-"""How long a question takes: the cold command, an answer after loading, and `lxmert --help`.
+"""Time of a question: the command with a cold start, an answer after loading, `lxmert --help`.
 
-Run it as `python benchmarks/ask.py --model FOLDER --image PICTURE`; rounds are interleaved.
+Run it as `python benchmarks/ask.py --model FOLDER --image IMAGE`; rounds are interleaved.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def measure(run: Callable[[], object]) -> float:
 
 
 def command(*arguments: str) -> Callable[[], object]:
-    """Return a call of a fresh interpreter, its output thrown away."""
+    """Return a call of a fresh interpreter that discards the output."""
     return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
 

@@ -1,14 +1,13 @@
-"""How fast examples are read and collated on one core, and the memory that this takes.
+"""Throughput and memory of reading and collating examples on one core.
 
-Run it as `python benchmarks/corpus.py`; it prints JSON. Questions and regions are synthesised: 36 x
-2048 features in float16 of 1,000 and of 100,000 images, four questions each. The features of the
-large store are holes of a sparse file, read like any others; the memory counted is private to the
-process, as mapped pages are shared by all of them and given back when they are needed. Examples are
-timed by processor time when their features are in the page cache; how fast a disk is, is another
-matter, of which the first pass says how it was here.
+Run it as `python benchmarks/corpus.py`; it prints JSON. Questions and regions are synthetic: 36 x
+2048 features in float16 for 1,000 and 100,000 images, with four questions each. The features of the
+large store are holes of a sparse file, which are read like any others. Memory is private to the
+process: mapped pages are shared and reclaimable. Examples are timed in processor time with their
+features in the page cache; the first pass also reports the time with the disk of this machine.
 
 `--sentences 9000000` measures the pretraining index instead: captions and questions (a third) about
-180,000 images in five files, read and tokenised on one core.
+180,000 images in five files, read and tokenized on one core.
 """
 
 import argparse
@@ -53,7 +52,7 @@ class Memory:
 
 
 def private_megabytes() -> float:
-    """Return the memory of this process that no other one shares and no file backs."""
+    """Return the memory of this process that is neither shared nor backed by a file."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
@@ -97,7 +96,7 @@ def write_sentences(folder: Path, count: int) -> None:
 
 
 def measure_index(folder: Path) -> dict[str, float]:
-    """Read and tokenise a pretraining corpus in this process, on one core."""
+    """Read and tokenize a pretraining corpus in this process, on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     tokenizer = build_tokenizer(f"w{word}" for word in range(WORDS))
     memory, before, started = Memory(), private_megabytes(), time.perf_counter()

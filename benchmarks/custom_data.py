@@ -1,10 +1,10 @@
-"""Training on custom data: the loop beside the bare step, the input pipeline, and memory.
+"""Training on custom data: the loop compared with the bare step, the input pipeline, memory.
 
-Run it as `python benchmarks/custom_data.py`; it prints JSON. Sets of 1,000 and of 100,000 images
-with four questions each are synthesised as files; then everything is what `lxmert train
-src/lxmert/recipes/custom.toml` does with them. Memory is private to the process: mapped pages are shared
-and given back when they are needed. The loop and the bare step (forward, backward, clipping,
-optimiser) are timed on the same batches in turns, and of each step the fastest turn counts.
+Run it as `python benchmarks/custom_data.py`; it prints JSON. It generates sets of 1,000 and of
+100,000 images with four questions each and trains on them like `lxmert train custom`. Memory is
+private to the process: mapped pages are shared and reclaimable. The loop and the bare step
+(forward, backward, clipping, optimizer) are timed in turns on the same batches; the fastest turn of
+each step counts.
 """
 
 import argparse
@@ -39,7 +39,7 @@ QUESTIONS, SIDE, TURNS, STEPS, WARM, MEMORY_STEPS, BATCHES = 4, 64, 5, 40, 8, 60
 
 
 def make_set(folder: Path, num_images: int) -> None:
-    """Write images of one color each, no two alike, and questions that others share."""
+    """Write images of one distinct color each, and questions that images share."""
     (folder / "images").mkdir()
     colors = ("red", "green", "blue")
     with (folder / "train.jsonl").open("w") as train_file, (folder / "valid.jsonl").open("w") as v:
@@ -57,7 +57,7 @@ def make_set(folder: Path, num_images: int) -> None:
 
 
 def recipe_for(folder: Path, *more: str) -> Recipe:
-    """Return the shipped recipe for a set, without evaluations on the way."""
+    """Return the bundled recipe for a set, without evaluations during training."""
     files = [f"data.train={folder / 'train.jsonl'}", f"data.valid={folder / 'valid.jsonl'}"]
     fixed = ["loop.evaluate_every=", "loop.evaluate_limit=32", "loop.checkpoint_every=100000"]
     length = ["optim.epochs=", "optim.min_steps="]
@@ -66,7 +66,7 @@ def recipe_for(folder: Path, *more: str) -> Recipe:
 
 
 def measure_memory(folder: Path) -> dict[str, float]:
-    """Train some steps in this process, and look at its memory."""
+    """Train some steps in this process and measure its memory."""
     torch.zeros(1).sum()  # what torch itself takes is in the memory before
     before, memory = private_megabytes(), Memory()
     recipe = recipe_for(folder, f"optim.steps={MEMORY_STEPS}", "optim.warmup_steps=10")
@@ -83,10 +83,10 @@ def measure_memory(folder: Path) -> dict[str, float]:
 
 
 class TimedTask(CustomDataTask):
-    """Custom data whose steps are timed, from the count of one batch to that of the next.
+    """Custom-data task that times its steps, from the count of one batch to that of the next.
 
     Attributes:
-        times: wall and processor time at the beginning of each step, in seconds.
+        times: wall and processor time at the start of each step, in seconds.
     """
 
     times: list[tuple[float, float]]
@@ -119,7 +119,7 @@ def measure_speed(folder: Path) -> dict[str, object]:
         task = make()
         step_bare(recipe, task, batches)
         bare.append(steps_of(task))
-    # Of each step the fastest turn, as whatever else the machine does only takes time.
+    # The fastest turn of each step: other load on the machine only adds time.
     loop_seconds, bare_seconds = (np.min(turns, axis=0).sum(axis=0) for turns in (loop, bare))
     images = recipe.optim.batch_size * len(loop[0])
     return {
@@ -140,7 +140,7 @@ def steps_of(task: TimedTask) -> npt.NDArray[np.float64]:
 
 
 def draw(task: CustomDataTask, recipe: Recipe, steps: int) -> StepBatches:
-    """Return the draws of the loop on one process."""
+    """Return the example order of the loop in one process."""
     share = Share(len(task), recipe.seed, recipe.optim.batch_size, 1, 0, 1)
     return StepBatches(share, first_step=0, last_step=steps)
 
@@ -172,7 +172,7 @@ def time_pipeline(task: CustomDataTask, batch_size: int) -> dict[str, float]:
 
 
 def step_bare(recipe: Recipe, task: TimedTask, batches: Sequence[Batch]) -> None:
-    """Do the same steps on batches that are there."""
+    """Run the same steps on prepared batches."""
     optimizer = build_optimizer(task.model, recipe.optim)
     parameters = list(task.model.parameters())
     task.model.train()

@@ -1,7 +1,7 @@
-"""How long `lxmert data build pretraining` takes, and the memory that it takes.
+"""Time and memory of `lxmert data build pretraining`.
 
-Run it as `python benchmarks/data_build.py --share 0.1`; it prints JSON. The official files are
-synthesised in their published schemas and sizes; at share 1 they are those of the whole mixture,
+Run it as `python benchmarks/data_build.py --share 0.1`; it prints JSON. It generates files in
+the official schemas and sizes; at share 1 they are those of the whole mixture,
 9.2 million sentences about 180,000 images, in 4 GB of JSON.
 """
 
@@ -29,7 +29,7 @@ ANSWERS = [f"answer {number}" for number in range(30_000)]
 
 
 class Texts:
-    """Random sentences and answers; frequent answers are frequent."""
+    """Random sentences and answers with a realistic answer frequency."""
 
     def __init__(self) -> None:
         """Draw from a fixed seed."""
@@ -40,7 +40,7 @@ class Texts:
         return " ".join(WORDS[i] for i in self._generator.integers(12_000, size=7).tolist())
 
     def answer(self) -> str:
-        """Return an answer; one of a low number is frequent."""
+        """Return an answer; answers with low numbers are frequent."""
         return ANSWERS[int(30_000 * self._generator.random() ** 4)]
 
 

@@ -1,4 +1,4 @@
-"""Times the published detector against a straightforward one, with random weights, on a CPU.
+"""Times the published detector and a plain implementation with random weights on a CPU.
 
 Run it as `python benchmarks/detector.py --threads 2`; rounds are interleaved, and the reported
 ratio is the median over rounds of the plain time divided by ours.
@@ -67,7 +67,7 @@ def make_cases(ours: DetectorExtractor, plain: BaselineDetector) -> dict[str, tu
 
 
 def selection_case(config: DetectorConfig) -> tuple[Run, Run]:
-    """Return the choice of 36 regions out of 300, plain and ours."""
+    """Return the selection of 36 of 300 regions, plain and ours."""
     generator = torch.Generator().manual_seed(2)
     corners = torch.rand(300, 2, generator=generator) * 500
     boxes = torch.cat([corners, corners + 20 + 200 * torch.rand(300, 2, generator=generator)], 1)
@@ -108,7 +108,7 @@ def _seconds(run: Run) -> float:
 
 
 def agreement(full: DetectorExtractor, half: DetectorExtractor) -> dict[str, float]:
-    """Return how alike bfloat16 and float32 are: features of given boxes, and chosen boxes."""
+    """Compare bfloat16 with float32: features of given boxes, and selected boxes."""
     pixels = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     (found,), (rough,) = full([pixels]), half([pixels])
     (again,) = half([pixels], boxes=[found.boxes])

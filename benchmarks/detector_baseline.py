@@ -1,6 +1,6 @@
-"""The published detector in straightforward torch, to measure against; it imports nothing of ours.
+"""The published detector in plain torch, as a baseline; it imports nothing of lxmert.
 
-Eager, channels first, norms unfolded, all regions in one call, dilated `res5`, one NMS per class.
+Eager, channels first, norms not folded, all regions in one call, dilated `res5`, one NMS per class.
 Parameters have the published names, so that both sides can run the same weights.
 """
 
@@ -123,7 +123,7 @@ class Predictor(nn.Module):
 
 
 class RegionHeads(nn.Module):
-    """Features of regions and what they show."""
+    """Features and classes of regions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class BaselineDetector(nn.Module):
 
 
 def select_naively(probabilities: Tensor, boxes: Tensor, num_regions: int = 36) -> Tensor:
-    """Return the indices of the regions that the Caffe program takes: one NMS for each class."""
+    """Return the indices of the regions that the Caffe program selects: one NMS for each class."""
     extended = boxes + boxes.new_tensor([0, 0, 1, 1])
     best = torch.zeros(len(boxes))
     for index in range(probabilities.shape[1]):

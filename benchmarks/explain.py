@@ -1,8 +1,8 @@
-"""What an explanation costs beside one plain forward and backward pass of the same question.
+"""Time of an explanation, compared with one forward and backward pass of the same question.
 
 Run it as `python benchmarks/explain.py [--published] [--methods NAME ...]`: batch 1, rounds
-interleaved, ratios being medians over rounds; of the bundled model, or of one of the published
-size with random weights.
+interleaved, ratios are medians over rounds. Uses the bundled model, or one of the published size
+with random weights.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def cost(model: Any, inputs: dict[str, Tensor], names: list[str]) -> dict[str, o
 
 
 def main() -> None:
-    """Time what was asked for and print it as JSON."""
+    """Time the requested methods and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))

@@ -1,4 +1,4 @@
-"""How long official metrics take, from files to scores, on synthesised files of official sizes.
+"""Time of the official metrics, from files to scores, on synthetic files of official sizes.
 
 Run it as `OMP_NUM_THREADS=1 python benchmarks/metrics.py`; it writes 1.3 GB to a temporary folder.
 """
@@ -29,7 +29,7 @@ ANSWERS = (
 
 
 def write_json(path: Path, entries: Iterable[str], opening: str, closing: str) -> Path:
-    """Write entries that are JSON already, separated by commas."""
+    """Write JSON entries, separated by commas."""
     with path.open("w", encoding="utf-8") as file:
         file.write(opening)
         for index, entry in enumerate(entries):
@@ -105,7 +105,7 @@ def write_gqa(folder: Path, count: int, draw: random.Random) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Write the files, score them, and print seconds of the processor and the peak of memory."""
+    """Write the files, score them, and print processor time and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vqa", type=int, default=200_000, help="number of VQA results")
     parser.add_argument("--gqa", type=int, default=1_000_000, help="number of GQA results")

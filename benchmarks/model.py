@@ -1,8 +1,8 @@
-"""Ours beside transformers' LXMERT with the same weights: answering, and training steps.
+"""Compares answering and training steps with transformers' LXMERT, with the same weights.
 
 Run it as `python benchmarks/model.py WHAT`; rounds of both are interleaved, and a ratio is the
 median over the rounds of (time of transformers / time of ours). Questions are as long as in VQA, 8
-word pieces in the mean, padded to the longest in the batch; `padded` pads theirs to 20 as the
+word pieces on average, padded to the longest in the batch; `padded` pads theirs to 20 as the
 original did. Models have the published size and random weights.
 """
 
@@ -121,7 +121,7 @@ def answering(dtype: torch.dtype) -> dict[str, object]:
 
 
 def training(autocast: bool) -> dict[str, object]:
-    """Compare whole pretraining steps of 32 pairs with all losses, in fp32 or bf16 autocast."""
+    """Compare complete pretraining steps of 32 pairs with all losses, in fp32 or bf16 autocast."""
     from lxmert import LxmertForPreTraining
 
     with TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def memory() -> dict[str, object]:
 
 
 def peak(side: str, folder: str, batch_size: int) -> None:
-    """Answer once with one of the models; print by how much that raised the peak, in MB."""
+    """Answer once with one of the models; print the increase of the peak memory in MB."""
     library = importlib.import_module("lxmert" if side == "ours" else "transformers")
     kind = library.LxmertForQuestionAnswering
     model = kind.from_pretrained(folder, attn_implementation="eager").eval()
@@ -182,7 +182,7 @@ WHAT: dict[str, Callable[[], dict[str, object]]] = {
 
 
 def main() -> None:
-    """Run what was asked for and print it as JSON."""
+    """Run the requested comparisons and print JSON."""
     if sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return

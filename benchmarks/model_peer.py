@@ -31,7 +31,7 @@ def answer(model: torch.nn.Module, batch: Batch) -> Tensor:
 
 
 class Trainer:
-    """Whole training steps: forward, backward, AdamW."""
+    """Complete training steps: forward, backward, AdamW."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model.train()

@@ -1,6 +1,6 @@
-"""How many images of the miniature world one core renders in a second.
+"""Throughput of the renderer: images of the miniature world per second on one core.
 
-Run it as `OMP_NUM_THREADS=1 python benchmarks/scenes.py`; images are made, not written.
+Run it as `OMP_NUM_THREADS=1 python benchmarks/scenes.py`; images are rendered, not written.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""How fast and how small the region store is, beside plain ways to keep features.
+"""Speed and size of the region store, compared with plain ways to store features.
 
 Run it as `python benchmarks/store.py`; it needs 2 GB of temporary disk space. Rounds are
 interleaved, files are in the page cache, and every way returns the same float32 batch.
@@ -46,7 +46,7 @@ import sys, time
 import torch
 from lxmert.data.store import RegionStore
 def private():
-    # Mapped pages are the page cache's, shared by all processes that read the store.
+    # Mapped pages belong to the page cache, which all readers of the store share.
     lines = open("/proc/self/status").read().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 before, started = private(), time.perf_counter()
@@ -120,7 +120,7 @@ def make_sparse_store(folder: Path, num_images: int) -> None:
 
 
 def measure_batches(ways: dict[str, Read], reference: str, num_images: int) -> None:
-    """Print the images per second of each way, and the ratio to the reference by round."""
+    """Print the images per second of each method, and the ratio to the reference by round."""
     generator = np.random.default_rng(7)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for read in ways.values():  # every page is mapped once before it counts

@@ -1,4 +1,4 @@
-"""Plain ways to keep region features and to read random batches; imports nothing of ours."""
+"""Plain ways to store region features and to read random batches; imports nothing of lxmert."""
 
 import base64
 import csv
@@ -57,7 +57,7 @@ def npz_folder(features: Features, folder: Path) -> Read:
 
 
 def tsv_in_memory(features: Features, folder: Path) -> Read:
-    """Keep base64 in a TSV file, decode all of it at the start and hold it, as the original did."""
+    """Keep base64 in a TSV file and decode all of it into memory first, as the original code did."""
     shape = features.shape[1:]
     with (folder / "features.tsv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t")

@@ -1,4 +1,4 @@
-"""Commands of docs/custom-data.md run in their order, on a tiny set of photos, with tiny settings."""
+"""Commands of docs/custom-data.md run in order on a few photos, with tiny settings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Commands of docs/datasets.md run in order on small official files; its tables are right."""
+"""Commands of docs/datasets.md run in order on small official files; its tables match the code."""
 
 from pathlib import Path
 

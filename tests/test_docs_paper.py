@@ -155,7 +155,7 @@ def test_two_processes_make_the_same_model_as_one(
 
 
 def check_scores(lxmert: Command) -> None:
-    """Compare the validation of the training runs with the official evaluators on the same split."""
+    """Compare the validation scores of the runs with the official evaluators on the same split."""
     wanted = ["--metric", "gqa", "--questions", "downloads/gqa/testdev_balanced_questions.json"]
     gqa = lxmert("evaluate", *wanted, "--predictions", "gqa-testdev.json", "--json")
     assert json.loads(gqa.out)["accuracy"] == 100 * metrics("gqa")["overall"]

@@ -1,4 +1,4 @@
-"""Commands and code of docs/region-features.md run in their order, and its table is that of the code."""
+"""Commands and code of docs/region-features.md run in order; its table matches the code."""
 
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Commands of docs/scenes.md and docs/ablations.md run, and their tables are those of the code."""
 
-import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -11,16 +9,13 @@ from conftest import ROOT, Command
 from lab.scenes.reading import skeleton
 from lab.scenes.scenes import make_scenes
 
+from docs import check_links, code_blocks, commands
 from lxmert.lab.scenes.questions import QUESTION_TYPES, ask
 from lxmert.lab.scenes.statements import make_group
 from lxmert.lab.sweep import check_plan, make_plan, read_sweep
 
 SCENES = (ROOT / "docs/scenes.md").read_text(encoding="utf-8")
 ABLATIONS = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
 def table(page: str, heading: str) -> dict[str, str]:
@@ -35,13 +30,11 @@ def test_commands_run_in_order(
 ) -> None:
     (tmp_path / "runs/scenes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    (commands,) = blocks(SCENES, "sh")
-    for line in commands.splitlines():
-        program, *arguments = shlex.split(line)
+    for program, *arguments in commands(SCENES):
         assert program == "lxmert"
         result = lxmert(*arguments)
-        assert result.code == 0, f"{line}\n{result}"
-    files = table(SCENES, "What is in a folder")
+        assert result.code == 0, f"{arguments}\n{result}"
+    files = table(SCENES, "Files")
     made = {path.name for path in Path("runs/scenes/train").iterdir()}
     assert made == {name.strip("`/") for name in files}
     assert Path("runs/scenes/train.png").is_file()
@@ -73,14 +66,16 @@ def test_the_comparison_on_the_page_is_a_valid_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    (text,) = blocks(ABLATIONS, "toml")
+    (text,) = code_blocks(ABLATIONS, "toml")
     path = tmp_path / "own.toml"
     path.write_text(text)
     check_plan(make_plan(read_sweep(path), tmp_path))
 
 
 def test_long_commands_exist(lxmert: Command) -> None:
-    targets, command, _, own = (text.strip().splitlines() for text in blocks(ABLATIONS, "text"))
+    targets, command, _, own = (
+        text.strip().splitlines() for text in code_blocks(ABLATIONS, "text")
+    )
     options = {word for word in own[0].split() if word.startswith("-")}
     assert options == {word for word in command[0].split() if word.startswith("-")}
     dry = subprocess.run(
@@ -111,7 +106,7 @@ def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
         for name in ("ablations", "learning-curve", "transfer")
         for run in make_plan(read_sweep(Path(name)), Path("runs", name)).values()
     }
-    *_, copies, _ = blocks(ABLATIONS, "text")
+    *_, copies, _ = code_blocks(ABLATIONS, "text")
     commands = [line.split() for line in copies.splitlines() if line.startswith("cp -r")]
     assert len(commands) == 2
     for *_, source, target in commands:
@@ -122,6 +117,4 @@ def test_what_is_copied_from_one_comparison_to_another_is_the_same_run(
 
 @pytest.mark.parametrize("page", [SCENES, ABLATIONS], ids=["scenes", "ablations"])
 def test_links_lead_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", page)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).resolve().is_file()] == []
+    check_links(page, ROOT / "docs")

@@ -1,8 +1,10 @@
-"""The promises about the bundled model, read from its card; the card is written by its recipe."""
+"""The scores and times that the model card of the bundled model reports."""
 
 import re
 
 from conftest import ROOT
+
+from lxmert.lab.default_model import _CARD as TEMPLATE
 
 CARD = (ROOT / "src/lxmert/default/README.md").read_text(encoding="utf-8")
 ROWS = [
@@ -26,7 +28,7 @@ def row(start: str) -> list[str]:
     return found
 
 
-def test_answers_are_right_and_far_from_blind() -> None:
+def test_accuracy_is_far_above_the_question_only_baseline() -> None:
     assert number(row("overall")[1]) >= 85
     for question_type in QUESTION_TYPES:
         _, accuracy, baselines, _ = row(question_type)
@@ -35,7 +37,7 @@ def test_answers_are_right_and_far_from_blind() -> None:
     assert re.search(r"Accuracy on 42,607 questions about 1,000 test scenes", CARD)
 
 
-def test_the_extractor_find_the_objects() -> None:
+def test_the_detector_finds_the_objects() -> None:
     assert number(row("found at IoU 0.5")[1]) >= 95
 
 
@@ -48,7 +50,13 @@ def test_every_objective_of_pretraining_beats_chance() -> None:
     assert error < 0.8 * mean
 
 
-def test_answering_is_quick() -> None:
+def test_answering_is_fast() -> None:
     assert number(row("`lxmert ask`")[1]) < 8
     assert number(row("answering after loading")[1]) < 0.5
     assert number(row("`lxmert --help`")[1]) <= 0.3
+
+
+def test_the_card_matches_the_template_that_writes_it() -> None:
+    fields = re.split(r"\{[^{}]+\}", TEMPLATE)
+    assert len(fields) > 30
+    assert re.fullmatch("(?:.|\n)*?".join(map(re.escape, fields)), CARD)

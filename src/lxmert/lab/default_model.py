@@ -1,6 +1,6 @@
-"""The bundled default: its folder, its model card and the example images, from a finished run.
+"""Builds the bundled model's folder, its model card and the example images from a finished run.
 
-`make default-model` runs the stages and ends here: `python -m lxmert.lab.default_model RUN`.
+The last step of `make default-model` is `python -m lxmert.lab.default_model RUN`.
 """
 
 import json
@@ -43,7 +43,7 @@ EXAMPLE_QUESTION_TYPES = (
     "place",
     "relation",
 )
-"""What a first look at an image asks."""
+"""Question types of the example questions."""
 BALL_QUESTION = "What color is the ball?"
 
 _OBJECTIVES = {
@@ -63,44 +63,43 @@ library_name: lxmert
 
 # The bundled model of `lxmert`
 
-Answers questions about images of the miniature world of `lxmert.lab.scenes`: rendered everyday things
-on a table. It is a small LXMERT (Tan & Bansal, EMNLP 2019) with its own region detector, made to
-show the whole system at work without any download. It knows nothing of photographs; for images
-unlike its world, and for words that it has never read, it answers with a warning.
+Answers questions about images of the miniature world of `lxmert.lab.scenes`: rendered everyday
+objects on a table. It is a small LXMERT (Tan & Bansal, EMNLP 2019) with its own region detector,
+and demonstrates the complete system without a download. It was not trained on photographs; for
+images unlike its training images, and for unknown words, it answers with a warning.
 
 - **Objects**: {objects}
 - **Attributes**: {attributes}
 - **Answers**: {answers}
-- **Size**: {parameters:.1f} M parameters in the model, {detector_size:.1f} M in the detector; {size:.1f} MB.
+- **Size**: {parameters:.1f} M parameters in the model, {detector_size:.1f} M in the detector; \
+{size:.1f} MB.
 
-## How it was made
+## Training
 
-`make default-model` makes it from nothing, in stages that resume: render scenes, train the
-detector (`src/lxmert/recipes/lab/scenes-detector.toml`), extract regions, pretrain with all five objectives
-(`src/lxmert/recipes/lab/scenes-pretraining.toml`), fine-tune on simple questions, on what two objects share,
-on whether they share it, on places, on these and relations, on relations and what is the same by
-themselves, on what takes several steps
-(`src/lxmert/recipes/lab/scenes-simple.toml`, `-share`, `-same`, `-places`, `-two-objects`, `-relations`, `-steps`)
-and on all questions (`src/lxmert/recipes/lab/scenes-answering.toml`), evaluate.
-Training, validation and test scenes share no image; the test scenes guided no choice.
-Compositional scenes hold only pairs of color and object that no other scene shows and no text of
-the training set names. While all questions are learned, colors are exchanged for one another at
-random (`data.attribute_swap`), which makes up such pairs, too, from the regions of things in other
-colors.
+`make default-model` trains it from scratch, in resumable stages: render scenes, train the detector
+(`lab/scenes-detector`), extract regions, pretrain with all five objectives
+(`lab/scenes-pretraining`), fine-tune on groups of question types (`lab/scenes-simple`, `-share`,
+`-same`, `-places`, `-two-objects`, `-relations`, `-steps`), fine-tune on all questions
+(`lab/scenes-answering`), evaluate.
+
+Training, validation and test scenes share no image; no choice was based on the test scenes.
+Compositional scenes contain only pairs of color and object that no other scene and no text of the
+training set contains. In the last stage, colors are swapped at random (`data.attribute_swap`),
+which also creates such pairs, from the regions of objects in other colors.
 One run, seed {seed}, on {cores} cores without a GPU; commits of its stages: {commits}.
 
-## Answers on unseen scenes
+## Accuracy on unseen scenes
 
 Accuracy on {count:,} questions about {images:,} test scenes, from pixels with the model's own
-detector. The question-only baseline is the majority answer in training to the identical question, else to its
-question type.
+detector. The question-only baseline is the most frequent training answer to the identical question,
+or, if there is none, to its question type.
 
     lxmert evaluate src/lxmert/default --data {run}/scenes/test/questions.jsonl \\
         --images {run}/scenes/test/images \\
         --training {run}/scenes/train/questions.jsonl
 
-The last column is that of {unseen_count:,} questions about compositional scenes
-(`{run}/scenes/compositional`, by the same command).
+The last column is the accuracy on {unseen_count:,} questions about compositional scenes
+(`{run}/scenes/compositional`, with the same command).
 
 | question type | accuracy | question-only baseline | compositional scenes |
 |---|---|---|---|
@@ -108,20 +107,20 @@ The last column is that of {unseen_count:,} questions about compositional scenes
 
 ## Statements about two images
 
-Another model, which `make default-model` trains from this one (`src/lxmert/recipes/lab/scenes-pairs.toml`) and
-does not bundle, judged {statements:,} statements about four pairs of test scenes each: accuracy
-{pairs_accuracy:.1%}, where a constant guess gets {pairs_majority:.1%}; all four pairs right for
+`make default-model` also fine-tunes this model on statements about two images (`lab/scenes-pairs`);
+the result is not bundled. On {statements:,} statements about four pairs of test scenes each:
+accuracy {pairs_accuracy:.1%}, majority baseline {pairs_majority:.1%}, all four pairs correct for
 {pairs_consistency:.1%} of the statements.
 
     lxmert evaluate {run}/pairs --data {run}/scenes/test/pairs.jsonl \\
         --images {run}/scenes/test/images
 
-## Eyes on unseen scenes
+## Region detector on unseen scenes
 
     lxmert evaluate src/lxmert/default/extractor --data {run}/scenes/test/objects.json \\
         --images {run}/scenes/test/images
 
-| of the true objects that are at least 40 % visible | share | compositional scenes |
+| of the objects that are at least 40 % visible | share | compositional scenes |
 |---|---|---|
 {detector}
 
@@ -145,25 +144,25 @@ Medians of several runs on {cores} cores of the machine that made the model.
 
 | | seconds |
 |---|---|
-| `lxmert ask`, the whole cold command | {cold:.1f} |
+| `lxmert ask`, cold start included | {cold:.1f} |
 | answering after loading, from pixels | {warm:.3f} |
-| `lxmert --help`, above a bare interpreter | {help:.2f} |
+| `lxmert --help`, in addition to starting Python | {help:.2f} |
 
 ## Limits
 
-Weakest are {weakest}.
-Of the questions about pairs of color and object that no training scene showed, {compositional:.1%}
-are answered rightly; the eyes name {unseen_object:.1%} of these objects, and {seen_object:.1%} of
+Lowest accuracy: {weakest}.
+On questions about unseen pairs of color and object, accuracy is {compositional:.1%};
+the detector classifies {unseen_object:.1%} of these objects correctly, and {seen_object:.1%} of \
 the others.
 
-One random seed. Questions follow the phrasings of `lxmert.lab.scenes.questions`; other words and longer
-sentences are not understood. An object that is mostly hidden may be missed, and then it is not
+One random seed. Questions follow the phrasings of `lxmert.lab.scenes.questions`; other words and
+longer sentences are not understood. Objects that are mostly hidden may be missed, and are then not
 counted.
 """
 
 
 def build(run: Path) -> None:
-    """Copy the finished model into the package; write its card, the examples and the figure.
+    """Copy the finished model into the package and write its card, the examples and the figure.
 
     Args:
         run: folder of `make default-model`.
@@ -181,7 +180,7 @@ def build(run: Path) -> None:
 
 
 def write_card(run: Path) -> str:
-    """Return the model card, every number of which is read from the files of the run."""
+    """Return the model card; every number is read from the files of the run."""
     pipeline = LxmertPipeline.from_pretrained(run / "answering")
     answers = read_json_object(run / "evaluation.json")
     compositional = read_json_object(run / "compositional-evaluation.json")
@@ -239,7 +238,7 @@ def write_card(run: Path) -> str:
 
 
 def _commits(run: Path) -> list[str]:
-    """Return the commits at which the stages were made, in their order, each once."""
+    """Return the distinct commits of the stages, in their order."""
     stages = (
         "detector", "pretrained", "simple", "share", "same", "places", "two-objects",
         "relations", "steps", "answering"
@@ -249,7 +248,7 @@ def _commits(run: Path) -> list[str]:
 
 
 def _weakest(accuracy: dict[str, float]) -> str:
-    """Name the three question types that are answered worst."""
+    """List the three question types with the lowest accuracy."""
     question_types = [name for name in accuracy if name != OVERALL]
     worst = sorted(question_types, key=accuracy.__getitem__)[:3]
     first, second, third = (
@@ -261,25 +260,23 @@ def _weakest(accuracy: dict[str, float]) -> str:
 def _detector_rows(test: dict[str, float], compositional: dict[str, float]) -> str:
     titles = {
         "recall": "found at IoU 0.5 within the regions returned",
-        "object": "class of the nearest region right",
+        "object": "class of the nearest region correct",
     }
     for name in test:
         if name.startswith("attribute_"):
-            titles[name] = f"its {name.removeprefix('attribute_')} right"
+            titles[name] = f"its {name.removeprefix('attribute_')} correct"
     rows = [
         f"| {title} | {test[name]:.1%} | {compositional[name]:.1%} |"
         for name, title in titles.items()
     ]
-    handed = "regions returned per image"
-    return "\n".join(
-        [*rows, f"| {handed} | {test['num_regions']:.1f} | {compositional['num_regions']:.1f} |"]
-    )
+    counts = f"{test['num_regions']:.1f} | {compositional['num_regions']:.1f}"
+    return "\n".join([*rows, f"| regions returned per image | {counts} |"])
 
 
 def write_examples(scenes: Path, folder: Path) -> None:
     """Write six scenes with four questions each: `scene.png` has one ball, the rest is random.
 
-    Questions are drawn without a look at what the model answers; `questions.jsonl` has the truth.
+    Questions are drawn independently of the model; `questions.jsonl` has the correct answers.
     """
     generator = np.random.default_rng(24)
     by_image: dict[str, list[Example]] = {}
@@ -305,7 +302,7 @@ def write_examples(scenes: Path, folder: Path) -> None:
 
 
 def _find_one_ball(scenes: Path) -> tuple[str, str]:
-    """Find the first image with one ball among five or more objects, none of them much hidden.
+    """Find the first image with one ball among five or more mostly visible objects.
 
     Returns:
         The image's name and the color of the ball.
@@ -322,7 +319,7 @@ def _find_one_ball(scenes: Path) -> tuple[str, str]:
 
 
 def _draw_questions(examples: Sequence[Example], generator: np.random.Generator) -> list[Example]:
-    """Draw one question of each question type about an image, the question types in random order."""
+    """Draw one question of each question type about an image, with the types in random order."""
     by_question_type: dict[str, list[Example]] = {}
     for example in examples:
         by_question_type.setdefault(example.question_type, []).append(example)
