@@ -19,7 +19,7 @@ from docs import check_links, code_blocks, commands
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import save_original
 from lxmert.tasks.registry import TASKS
-from lxmert.train.settings import find_recipe, read_recipe
+from lxmert.train.recipes import find_recipe, read_recipe
 
 PAGE = (ROOT / "docs/migrate.md").read_text(encoding="utf-8")
 CELLS = [
