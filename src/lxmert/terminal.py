@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from lxmert.explain.explanation import Explanation
-    from lxmert.explain.patterns import Share
+    from lxmert.explain.patterns import PatternScore
 
 
 _HIDDEN = {"Cc", "Cs"}
@@ -283,7 +283,9 @@ def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
         console.print(Text(printable(f"{text}: {found['count']} (first: {found['first'][0]})")))
 
 
-def show_heads(shares: Mapping[str, "Share"], findings: Mapping[str, Mapping[str, Any]]) -> None:
+def show_heads(
+    shares: Mapping[str, "PatternScore"], findings: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Print for each pattern the head that follows it most, beside one that reads all alike.
 
     And below, what is wrong with questions that were left out.

@@ -123,7 +123,7 @@ def test_shared_images_are_joined_and_held_out_images_validate(
         "vg-qa-train": [TRAIN_9, "3", "4"],
         "vg-qa-valid": [VAL_42],
     }
-    reason = "COCO's number is in neither train2014 nor val2014: not joined"
+    reason = "COCO number in neither train2014 nor val2014: not joined"
     assert made.left_out[reason] == {"count": 1, "first": ["4"]}
     assert made.left_out["empty answer: the question is kept as a sentence"]["first"] == ["103"]
     assert lines(made.folder / "vg-regions-train.jsonl")[1] == {
@@ -151,7 +151,8 @@ def test_the_pretraining_table_has_the_most_frequent_normalised_answers(
     assert (joined["found"], joined["published"]) == (2, 51_208)
     # Of 23 questions with an answer, "Grey" has none of these.
     assert made.notes == [
-        f"{100 * 22 / 23:.1f} % of the training questions accept one of the 3 answers of the table"
+        f"{100 * 22 / 23:.1f} % of the training questions accept one of the 3 answers of the "
+        "vocabulary"
     ]
     given = write_json(tmp_path / "all_ans.json", [{"ans": "gray", "dsets": ["vqa"]}])
     made = make("pretraining", downloads, tmp_path, answers=given)
@@ -167,7 +168,7 @@ def test_single_sources_are_joined_too(downloads: Path, tmp_path: Path) -> None:
          "answer": "On the table.", "question_type": "where", "split": "train"}
     ]  # fmt: skip
     assert [row["image"] for row in lines(made.folder / "valid.jsonl")] == [VAL_42]
-    assert made.left_out["question of Visual7W's test"]["count"] == 1
+    assert made.left_out["question of the Visual7W test split"]["count"] == 1
     for name, count in (("coco-captions", 8), ("vg-regions", 4), ("vg-qa", 4)):
         made = make(name, downloads, tmp_path)
         assert sum(file["sentences"] for file in made.files.values()) == count

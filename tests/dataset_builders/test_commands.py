@@ -44,7 +44,7 @@ def test_json_is_what_the_manifest_says(lxmert: Command, source: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vqa", "gpa"], "no data set 'gpa': did you mean 'gqa'? there are vqa, gqa,"),
+        (["vqa", "gpa"], "no data set 'gpa': did you mean 'gqa'? choose one of vqa, gqa,"),
         (["vqa", "--num-answers", "0"], "--num-answers is 0: at least 1 is needed"),
         (["vqa", "--allow-missing"], "--allow-missing needs --regions"),
         (["vqa", "--minival", "nowhere"], "there is no file nowhere with the images to hold out"),
@@ -72,7 +72,7 @@ def test_the_help_names_all_that_there_is(lxmert: Command) -> None:
 
 
 def test_what_a_builder_lacks_can_be_fetched() -> None:
-    """The names that the errors give are names of downloads; NLVR2's files of the original code are made."""
+    """Errors name downloads that exist, except original NLVR2 files, which are generated."""
     for name in BUILDERS:
         if name not in ("gqa-submission", "original-nlvr2"):
             assert name in SOURCES

@@ -74,7 +74,7 @@ def listed(folder: Path) -> list[str]:
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "p.zip"
     path.write_bytes(pack({"x.json": b"[1]", name: b"[2]"}))
-    with pytest.raises(ValueError, match="which leads out of its folder"):
+    with pytest.raises(ValueError, match="which is an unsafe path"):
         unpack(path, ["x.json"], tmp_path)
     assert listed(tmp_path) == ["p.zip"]
 
@@ -85,7 +85,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("x.json")
         info.external_attr = 0o120777 << 16
         archive.writestr(info, "/etc/hostname")
-    with pytest.raises(ValueError, match="which leads out of its folder"):
+    with pytest.raises(ValueError, match="which is an unsafe path"):
         unpack(path, ["x.json"], tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_a_pipe_or_device_is_refused(tmp_path: Path, kind: int) -> None:
         info = zipfile.ZipInfo("x.json")
         info.external_attr = (kind | 0o644) << 16
         archive.writestr(info, "[1]")
-    with pytest.raises(ValueError, match="is no plain file"):
+    with pytest.raises(ValueError, match="or not a regular file"):
         unpack(path, ["x.json"], tmp_path)
     assert listed(tmp_path) == ["p.zip"]
 
@@ -110,7 +110,7 @@ def test_a_folder_is_not_taken_for_the_file_of_its_name(tmp_path: Path, marked: 
     folder.external_attr = 0o040755 << 16 if marked else 0x10
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(folder, "")
-    with pytest.raises(ValueError, match=r"holds 0 files x.json, expected one"):
+    with pytest.raises(ValueError, match=r"contains 0 files x.json, expected one"):
         unpack(path, ["x.json"], tmp_path)
     assert listed(tmp_path) == ["p.zip"]
     with zipfile.ZipFile(path, "a") as archive:
@@ -125,7 +125,7 @@ def test_nothing_is_unpacked_where_the_second_of_two_is_refused(tmp_path: Path) 
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("w.json", "x.json", "x.json"):
             archive.writestr(name, "[1]")
-    with pytest.raises(ValueError, match=r"holds 2 files x.json, expected one"):
+    with pytest.raises(ValueError, match=r"contains 2 files x.json, expected one"):
         unpack(path, ["w.json", "x.json"], tmp_path)
     assert listed(tmp_path) == ["p.zip"]
 
@@ -153,7 +153,7 @@ def test_methods_of_which_damage_is_no_zip_error_are_refused(tmp_path: Path, met
     path = tmp_path / "p.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("x.json", b"[1, 2, 3]")
-    with pytest.raises(ValueError, match=r"p.zip is packed by another method"):
+    with pytest.raises(ValueError, match=r"p.zip uses an unsupported compression method"):
         unpack(path, ["x.json"], tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_or_different_zip_is_refused(tmp_path: Path) -> None:
         unpack(path, ["x.json"], tmp_path)
     assert listed(tmp_path) == ["p.zip"]
     path.write_bytes(pack({"a/x.json": b"1", "b/x.json": b"2"}))
-    with pytest.raises(ValueError, match=r"holds 2 files x.json, expected one"):
+    with pytest.raises(ValueError, match=r"contains 2 files x.json, expected one"):
         unpack(path, ["x.json"], tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_a_local_folder_stands_for_the_web(tmp_path: Path) -> None:
 
 def test_what_a_local_folder_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "local").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"has no questions1.2.zip or train_balanced_q"):
+    with pytest.raises(FileNotFoundError, match=r"have no questions1.2.zip or train_balanced_q"):
         list(fetch(SOURCES["gqa"], tmp_path / "out", local=tmp_path / "local"))
     packed = tmp_path / "local/v2_Questions_Train_mscoco.zip"
     packed.write_bytes(b"PK")
@@ -211,7 +211,9 @@ def test_a_file_of_another_data_set_with_the_same_name_is_not_taken(
     local = tmp_path / "local"
     local.mkdir()
     (local / "trainval_label2ans.json").write_bytes(b"of which?")
-    with pytest.raises(FileNotFoundError, match=r"local has no vqa/trainval_label2ans.json, nor"):
+    with pytest.raises(
+        FileNotFoundError, match=r"local and its subfolders have no vqa/trainval_label2ans.json"
+    ):
         list(fetch([vqa, gqa], tmp_path / "out", local=local))
     for own in ("vqa", "gqa"):
         (local / own).mkdir()
@@ -268,7 +270,7 @@ def _raise(error: Exception) -> None:
 def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
     """Bug: one of another form ended in a `TypeError`, a `KeyError` or a `RecursionError`."""
     (tmp_path / fetching.MANIFEST).write_text(content)
-    with pytest.raises(ValueError, match=r"fetched\.json .*: remove it, and fetch again"):
+    with pytest.raises(ValueError, match=r"fetched\.json .*: remove it and fetch again"):
         list(fetch([Remote("set/a.bin", ())], tmp_path))
 
 
@@ -315,7 +317,7 @@ def test_the_command_fetches_from_a_mirror(lxmert: Command, tmp_path: Path) -> N
 def test_the_command_names_what_it_does_not_know(lxmert: Command, tmp_path: Path) -> None:
     result = lxmert("fetch", "nlvr", "-o", tmp_path / "new")
     assert (result.code, result.out) == (2, "")
-    assert "no download 'nlvr': did you mean 'nlvr2'? there are vqa, gqa" in result.err
+    assert "no download 'nlvr': did you mean 'nlvr2'? choose one of vqa, gqa" in result.err
     assert not (tmp_path / "new").exists()
     result = lxmert("fetch", "vqa", "-o", tmp_path, "--from", tmp_path, "--mirror", "http://x")
     assert result.code == 2

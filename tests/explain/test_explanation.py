@@ -61,7 +61,7 @@ def test_a_method_of_ones_own_goes_by_its_name() -> None:
 
 
 def test_no_text_can_end_the_data_or_fill_another_place() -> None:
-    texts = ["</script>", "<!--", "]]>", "/* behaviour */", "/* style */", "\u2028", '"\\', "&lt;"]
+    texts = ["</script>", "<!--", "]]>", "/* behavior */", "/* style */", "\u2028", '"\\', "&lt;"]
     page = fill_page({"texts": texts})
     assert data(page) == {"texts": texts}
     assert page.count("</script>") == fill_page({}).count("</script>")
@@ -249,9 +249,11 @@ def test_a_long_name_in_the_figure_is_cut_at_its_end_and_stays_in_the_image() ->
 
 
 def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="no 'lime', it has propagation, attention"):
+    with pytest.raises(
+        ValueError, match="method 'lime' was not computed, expected one of propagation, attention"
+    ):
         EXPLANATION.plot("lime")
-    with pytest.raises(ValueError, match=r"out\.xyz has no ending of a figure: try out\.pdf"):
+    with pytest.raises(ValueError, match=r"out\.xyz has no figure suffix: use out\.pdf"):
         check_plot(Path("out.xyz"))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
@@ -267,7 +269,7 @@ def test_characters_without_a_glyph_are_one_warning(tmp_path: Path, name: str) -
         warnings.simplefilter("always")
         save_plot(strange.plot(), tmp_path / name)
     assert [str(each.message) for each in caught] == [
-        "the font of figures lacks 4 characters, such as '这': boxes are drawn instead"
+        "the figure font lacks 4 characters, such as '这': boxes are drawn instead"
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -150,7 +150,9 @@ def test_what_cannot_be_explained_is_refused_with_what_would_work() -> None:
         maps_and_gradients(network, given, torch.tensor([4, 0]))
     wrong = given | {"labels": ANSWERS}
     del wrong["visual_pos"]
-    with pytest.raises(ValueError, match=r"lack \['visual_pos'\] and have \['labels'\] too many"):
+    with pytest.raises(
+        ValueError, match=r"lack \['visual_pos'\] and have the unknown keys \['labels'\]"
+    ):
         attention_maps(network, wrong)
     given = tiny.inputs()
     given["attention_mask"] = torch.ones(3, 7, 7, dtype=torch.bool)

@@ -180,11 +180,11 @@ def test_methods_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_methods(["occlusion", "attention", "occlusion"]) == ("occlusion", "attention")
     with pytest.raises(ValueError, match="no method 'propogation': did you mean 'propagation"):
         choose_methods(["propogation"])
-    with pytest.raises(ValueError, match="no method is named: choose among propagation, attention"):
+    with pytest.raises(ValueError, match="got no method, expected some of propagation, attention"):
         choose_methods([])
     monkeypatch.setattr(methods, "find_spec", lambda name: None)
     assert "integrated_gradients" not in choose_methods(["all"])
-    with pytest.raises(ValueError, match=r"needs captum.*choose among propagation, attention"):
+    with pytest.raises(ValueError, match=r"needs captum.*choose one of propagation, attention"):
         choose_methods(["integrated_gradients"])
 
 
@@ -291,7 +291,7 @@ def without(name: str) -> dict[str, object]:
         (without("input_ids"), r"inputs lack \['input_ids'\]"),
         (inputs(masked=False) | {"visual_feats": None}, r"inputs lack \['visual_feats'\]"),
         (inputs(masked=False) | {"visual_feats": [[0.5]]}, "visual_feats is a list"),
-        ({k: v[:0] for k, v in inputs(masked=False).items()}, "pass at least one question"),
+        ({k: v[:0] for k, v in inputs(masked=False).items()}, "expected at least one question"),
         (inputs(masked=False) | {"input_ids": torch.zeros(3, 0).long()}, "at least one word piece"),
         (inputs(masked=False) | {"input_ids": torch.zeros(3).long()}, "expected 2 axes"),
         (inputs(masked=False) | {"input_ids": torch.full((3, 4), 9999)}, "expected integers from"),

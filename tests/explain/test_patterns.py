@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from lxmert.explain.maps import AttentionMaps
-from lxmert.explain.patterns import PATTERNS, Seen, Share, add_shares, find_pairs
+from lxmert.explain.patterns import PATTERNS, PatternInput, PatternScore, add_shares, find_pairs
 from lxmert.explain.pointing import lie_inside
 
 WORDS = ("[CLS]", "the", "Ball", "?", "[SEP]")
-SEEN = Seen(
+SEEN = PatternInput(
     words=WORDS,
     objects=("ball", "mug", "ball"),
     boxes=np.array([[0, 0, 10, 10], [5, 5, 15, 15], [50, 50, 60, 60]], dtype=np.float32),
@@ -54,7 +54,7 @@ def test_every_pattern_has_pairs_of_the_shape_of_its_map() -> None:
 @pytest.mark.parametrize("words", [("[CLS]", "[SEP]"), ("[CLS]", "what", "[SEP]")])
 def test_the_shortest_texts_and_no_target_have_no_pairs(words: tuple[str, ...]) -> None:
     none = np.zeros((0, 4), dtype=np.float32)
-    found = find_pairs(Seen(words, ("ball",), SEEN.boxes[:1], none))
+    found = find_pairs(PatternInput(words, ("ball",), SEEN.boxes[:1], none))
     for name in ("next_word", "previous_word", "overlapping_regions", "same_kind", "asked_regions"):
         assert not found[name].any(), name
 
@@ -80,8 +80,10 @@ def make_maps(batch: int, words: int, regions: int) -> AttentionMaps:
 
 def test_shares_are_means_over_all_readers_of_all_examples_without_padding() -> None:
     maps = make_maps(2, 7, 4)
-    short = Seen(("[CLS]", "a", "ball", "[SEP]"), ("mug", "ball"), SEEN.boxes[:2], SEEN.targets)
-    shares: dict[str, Share] = {}
+    short = PatternInput(
+        ("[CLS]", "a", "ball", "[SEP]"), ("mug", "ball"), SEEN.boxes[:2], SEEN.targets
+    )
+    shares: dict[str, PatternScore] = {}
     add_shares(shares, maps, [SEEN, short])
     assert "same_region" not in shares, "there is no relationship layer"
     for layer in range(2):

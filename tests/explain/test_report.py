@@ -258,15 +258,15 @@ def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
 
 
 def test_only_what_speaks_for_the_answer_is_pointed_at(browser: Browser) -> None:
-    """Where all regions spoke against it, "points most at" named the one that did so least."""
+    """Bug: with only negative scores, the sentence named the least negative region."""
     words = torch.zeros(3, len(EXPLANATION.words))
     against = -torch.arange(1.0, 6).expand(3, -1)
     page = replace(EXPLANATION, by_method={"occlusion": Relevance(words, against)})
     browser.open(page)
-    assert browser.text("status") == "Leaving out finds nothing that speaks for “black”."
+    assert browser.text("status") == "Occlusion finds no evidence for “black”."
     words[:, 2] = 0.5
     browser.open(replace(page, by_method={"occlusion": Relevance(words, against)}))
-    assert browser.text("status") == "For “black”, leaving out points most at the word “color”."
+    assert browser.text("status") == "Most relevant for “black” by occlusion: the word “color”."
 
 
 def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
@@ -313,7 +313,7 @@ def test_pointing_at_a_word_lights_the_regions_that_it_reads(browser: Browser) -
     for index, word in enumerate(browser.find(".word")):
         browser.hover(word)
         assert browser.shades("regions") == pytest.approx(scaled(reads[index]), abs=1e-3)
-        assert f"“{EXPLANATION.words[index].text}” mostly reads" in browser.text("status")
+        assert f"“{EXPLANATION.words[index].text}” attends most to" in browser.text("status")
     browser.hover(browser.find("footer")[0])
     expected = relevance("propagation", "regions")
     assert browser.shades("regions") == pytest.approx(expected, abs=1e-3)
@@ -360,7 +360,7 @@ def test_pointing_into_the_explorer_says_who_reads_how_much_of_what(browser: Bro
     browser.hover(browser.find('.cell[data-row="2"][data-column="3"]')[0])
     share = EXPLANATION.maps.text_over_regions[-1][0].mean(0)[2, 3].item()
     reported = "of its attention on “small black metal ball 4”."
-    expected = f"“color” spends {percent(share)} {reported}"
+    expected = f"“color” puts {percent(share)} {reported}"
     assert browser.text("status") == expected
     assert len(browser.find("#matrix .mark")) == 1
     canvas = browser.find("#heads")[0]
@@ -461,7 +461,7 @@ def test_any_image_and_a_long_question_fit_any_window(
         assert browser.run(outside) == 0, "a name leaves the image"
         assert browser.run("return document.getElementById('unread').clientHeight") < 130
     assert "38 word pieces" not in browser.text("unread")
-    assert f"reads {len(extreme.words)} word pieces at most" in browser.text("unread")
+    assert f"reads at most {len(extreme.words)} word pieces" in browser.text("unread")
 
 
 def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> None:

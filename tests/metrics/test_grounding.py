@@ -89,7 +89,9 @@ def test_boxes_become_fractions_of_the_image(tmp_path: Path) -> None:
     path = write_json(tmp_path / "graphs.json", {"2354786": graph})
     assert read_scene_graphs(path) == {"2354786": {"7": (0.25, 0.25, 0.75, 0.625)}}
     path = write_json(tmp_path / "graphs.json", {"2354786": {**graph, "height": 0}})
-    with pytest.raises(ValueError, match=r"\['2354786'\]: 'width' and 'height' must be positive"):
+    with pytest.raises(
+        ValueError, match=r"\['2354786'\]: 'width' and 'height' are .*, expected positive"
+    ):
         read_scene_graphs(path)
 
 
@@ -102,7 +104,7 @@ def test_a_box_of_an_absurd_size_is_refused(tmp_path: Path, change: dict[str, fl
     bag = {"x": 50, "y": 20, "w": 100, "h": 30, **change}
     graph = {"width": 200, "height": 80, "objects": {"7": bag}}
     path = write_json(tmp_path / "graphs.json", {"2354786": graph})
-    with pytest.raises(ValueError, match=r"\['2354786'\]: the box .* does not lie in its image"):
+    with pytest.raises(ValueError, match=r"\['2354786'\]: the box .* is not inside its image"):
         read_scene_graphs(path)
 
 
@@ -128,5 +130,7 @@ def test_attention_that_is_no_square_grid_is_refused(tmp_path: Path, attention: 
     path = write_json(tmp_path / "a.json", [good, {"questionId": "8", "attention": attention}])
     maps = read_attentions(path)
     assert next(maps)[0] == "5"
-    with pytest.raises(ValueError, match=r"\[1\]: 'attention' of question 8 must be a square grid"):
+    with pytest.raises(
+        ValueError, match=r"\[1\]: 'attention' of question 8 is .*, expected a square grid"
+    ):
         next(maps)

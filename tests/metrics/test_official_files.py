@@ -114,7 +114,7 @@ def test_a_byte_order_mark_is_passed(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(b'[{"a": "\xff"}]')
-    with pytest.raises(ValueError, match=r"damaged at byte .* no UTF-8 text"):
+    with pytest.raises(ValueError, match=r"damaged at byte .* not UTF-8 text"):
         list(read_list(path, same))
 
 
@@ -128,8 +128,12 @@ def test_endless_nesting_is_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("read", "content", "message"),
     [
-        (lambda path: list(read_list(path, same)), "[{}, 7]", r"\[1\] must be an object, got 7"),
-        (lambda path: dict(read_mapping(path, same)), '{"x": []}', r"\['x'\] must be an object"),
+        (lambda path: list(read_list(path, same)), "[{}, 7]", r"\[1\] is 7, expected an object"),
+        (
+            lambda path: dict(read_mapping(path, same)),
+            '{"x": []}',
+            r"\['x'\] is .*, expected an object",
+        ),
         (
             lambda path: list(read_list(path, same, member="questions")),
             '{"annotations": []}',
@@ -150,7 +154,7 @@ def test_endless_nesting_is_damage(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_named(
     tmp_path: Path, read: Callable[[Path], object], content: str, message: str
 ) -> None:
-    """A whole file of another kind was said to be "cut short or damaged"."""
+    """A whole file of another kind was said to be "truncated or damaged"."""
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
@@ -160,8 +164,8 @@ def test_another_kind_of_file_is_named(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"[]"), "packed by gzip, expected plain text: unpack it first"),
-        (b"PK\x03\x04\x14\x00", "packed by ZIP"),
+        (gzip.compress(b"[]"), "compressed with gzip, expected plain text: unpack it first"),
+        (b"PK\x03\x04\x14\x00", "compressed with ZIP"),
         ("[{}]".encode("utf-16"), "UTF-16 text, expected UTF-8"),
     ],
 )
@@ -214,9 +218,11 @@ def test_an_id_that_is_there_twice_is_refused() -> None:
 
 
 def test_missing_and_unknown_ids_are_counted_with_the_first_of_them() -> None:
-    check_coverage([5, 3], [3, 5], name="r.json", whole="q.json")
-    with pytest.raises(ValueError, match=r"r\.json must be about the 9 ids of q\.json") as caught:
-        check_coverage([7, 3, 99], range(1, 10), name="r.json", whole="q.json")
+    check_coverage([5, 3], [3, 5], name="r.json", reference="q.json")
+    with pytest.raises(
+        ValueError, match=r"r\.json must have each of the 9 ids of q\.json"
+    ) as caught:
+        check_coverage([7, 3, 99], range(1, 10), name="r.json", reference="q.json")
     message = str(caught.value)
     assert "lacks 7 (first: 1, 2, 4, 5, 6)" in message
-    assert "has 1 (first: 99) that are not there" in message
+    assert "has 1 (first: 99) unknown ids" in message

@@ -56,7 +56,7 @@ def test_random_scores_agree_with_sorted_lists() -> None:
 @pytest.mark.parametrize(
     ("scores", "owners", "message"),
     [
-        ([[0.5, float("nan")]], [0, 0], "not finite"),
+        ([[0.5, float("nan")]], [0, 0], "NaN or infinite"),
         ([[0.5, 0.25]], [0], "shape"),
         ([[0.5], [0.25]], [0], "expected each of 0 to 1"),
         ([[0.5, 0.25]], [0, 1], "expected each of 0 to 0"),

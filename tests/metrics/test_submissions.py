@@ -65,17 +65,17 @@ def nlvr2(path: Path, predictions: Any) -> None:
     ("write", "predictions", "message"),
     [
         (vqa, {3: "red"}, r"lacks 1 \(first: 5\)"),
-        (vqa, {3: "red", 5: "red", 7: "red"}, r"has 1 \(first: 7\) that are not there"),
-        (vqa, {3: "red", "5": "red"}, r"ids must be int, which they are not in 1 \(first: '5'\)"),
-        (vqa, {3: "red", 5: 2}, r"must be a text, not so in 1 \(first: '5: 2'\)"),
+        (vqa, {3: "red", 5: "red", 7: "red"}, r"has 1 \(first: 7\) unknown ids"),
+        (vqa, {3: "red", "5": "red"}, r"ids are not int in 1 \(first: '5'\)"),
+        (vqa, {3: "red", 5: 2}, r"answers are not text in 1 \(first: '5: 2'\)"),
         (gqa, {"3": "red"}, r"lacks 1 \(first: '5'\)"),
-        (gqa, {"3": "red", 5: "red"}, "ids must be str"),
-        (gqa, {"3": "red", "5": ""}, "without blanks around it"),
-        (gqa, {"3": "red", "5": "red "}, "without blanks around it"),
-        (gqa, {"3": "red", "5": None}, "must be a text"),
+        (gqa, {"3": "red", 5: "red"}, "ids are not str"),
+        (gqa, {"3": "red", "5": ""}, "without surrounding whitespace"),
+        (gqa, {"3": "red", "5": "red "}, "without surrounding whitespace"),
+        (gqa, {"3": "red", "5": None}, "answers are not text without"),
         (nlvr2, {"dev-1-0-0": True}, r"lacks 1 \(first: 'dev-1-1-0'\)"),
         (nlvr2, {"dev-1-0-0": True, "dev-1-1-0": 1}, r"True or False.* 1 \(first: 'dev-1-1-0'\)"),
-        (nlvr2, {"dev-1-0-0": True, "dev-1": True}, "'dev-1' is not of the form"),
+        (nlvr2, {"dev-1-0-0": True, "dev-1": True}, "'dev-1', expected split-set"),
     ],
 )
 def test_a_refused_submission_leaves_the_old_file(
@@ -90,5 +90,5 @@ def test_a_refused_submission_leaves_the_old_file(
 
 
 def test_a_question_asked_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="names 5 more than once"):
+    with pytest.raises(ValueError, match="has 5 more than once"):
         write_vqa_submission(tmp_path / "s", {3: "red", 5: "red"}, question_ids=[3, 5, 5])

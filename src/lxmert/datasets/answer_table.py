@@ -1,7 +1,7 @@
-"""The table of answers that pretraining chooses from.
+"""The answer vocabulary of pretraining.
 
-How the original's 9,500 were chosen is unknown. Here they are the normalised answers that the most
-training questions accept, answers of equally many in the order of their text; sorted by text.
+How the original 9,500 answers were chosen is unknown. This module keeps the normalized answers that
+are accepted by the most training questions, breaks ties alphabetically, and sorts the result.
 """
 
 import json
@@ -12,20 +12,20 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 
 NUM_ANSWERS = 9_500
-"""As many as in the original's table."""
+"""Size of the original pretraining vocabulary."""
 
 
 class AnswerCounts:
-    """Counts the questions that accept each answer, by data set."""
+    """Counts how many questions accept each answer, by dataset."""
 
     def __init__(self, normalize: Callable[[str], str]) -> None:
-        """Count answers in the form to which `normalize` brings them."""
+        """Count answers after applying `normalize` to them."""
         self._normalize = normalize
-        self._places: dict[str, int] = {}  # of each answer, from 1
+        self._places: dict[str, int] = {}  # index of each answer, from 1
         self._normal: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._sources: dict[str, set[str]] = {}
-        self._asked = array("i")  # the answers of each question, then a 0
+        self._asked = array("i")  # answer indices of each question, followed by a 0
 
     def add(self, source: str, answers: Mapping[str, float]) -> None:
         """Count a training question."""
@@ -38,19 +38,19 @@ class AnswerCounts:
         self._asked.append(0)
 
     def _form(self, answer: str) -> str:
-        """Normalise an answer, each one once."""
+        """Normalize an answer, using the cached form if there is one."""
         found = self._normal.get(answer)
         if found is None:
             found = self._normal[answer] = self._normalize(answer)
         return found
 
     def most_frequent(self, number: int) -> list[str]:
-        """Return the answers that the most questions accept, sorted by text."""
+        """Return the answers accepted by the most questions, sorted alphabetically."""
         ranked = sorted(self._counts, key=lambda answer: (-self._counts[answer], answer))
         return sorted(ranked[:number])
 
     def coverage(self, table: Collection[str]) -> float:
-        """Return the share of the questions that accept an answer of the table."""
+        """Return the fraction of questions that accept at least one answer of the table."""
         known = np.zeros(len(self._places) + 1, dtype=bool)
         known[[self._places[answer] for answer in table if answer in self._places]] = True
         asked = np.frombuffer(self._asked, dtype=np.intc)
@@ -61,7 +61,7 @@ class AnswerCounts:
         return float((np.diff(hits, prepend=0) > 0).mean())
 
     def table(self, answers: Collection[str]) -> str:
-        """Return a table as JSON in the original's form: `[{"ans": ..., "dsets": [...]}, ...]`."""
+        """Return a table as JSON in the original format: `[{"ans": ..., "dsets": [...]}, ...]`."""
         rows = [
             {"ans": answer, "dsets": sorted(self._sources.get(answer, ()))} for answer in answers
         ]

@@ -1,4 +1,4 @@
-"""What a builder is given, what it yields, and how it counts what it leaves out."""
+"""Input and output of the dataset builders, with counts of skipped entries."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,20 +8,20 @@ from typing import NamedTuple
 from lxmert.datasets.downloads import Downloads
 
 _MOST_CASES = 100
-"""Cases of a reason that are kept."""
+"""Cases listed for each reason."""
 
 
 class Sentence(NamedTuple):
-    """A text about one or two images, as an official file has it.
+    """A text about one or two images, as read from an official file.
 
     Attributes:
-        source: the data set, by the name of its builder.
+        source: the dataset, by the name of its builder.
         split: `train`, `valid`, `test` or `testdev`.
-        images: official names without ending: COCO's file names, Visual Genome's numbers.
+        images: official names without extension: COCO file names, Visual Genome numbers.
         text: a question, a caption or a statement.
-        sentence_id: of the question or caption, unique in its source.
-        answers: acceptable answers with scores; None for a caption, empty where none is known.
-        question_type: type of question; empty where unknown.
+        sentence_id: id of the question or caption, unique within its source.
+        answers: accepted answers with scores; None for a caption, empty if none is known.
+        question_type: type of question; empty if unknown.
     """
 
     source: str
@@ -35,18 +35,18 @@ class Sentence(NamedTuple):
 
 @dataclass
 class LeftOut:
-    """What was left out and why.
+    """Skipped entries.
 
     Attributes:
-        counts: by reason.
-        cases: the first hundred of each reason.
+        counts: number of entries by reason.
+        cases: the first hundred entries of each reason.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     cases: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, case: object) -> None:
-        """Count a case."""
+        """Count an entry."""
         self.counts[reason] += 1
         cases = self.cases.setdefault(reason, [])
         if len(cases) < _MOST_CASES:
@@ -55,14 +55,14 @@ class LeftOut:
 
 @dataclass
 class Build:
-    """What a builder works with.
+    """Inputs of a builder.
 
     Attributes:
         downloads: the official files.
-        minival: tells whether an image of val2014 is kept for validation.
-        answers: the answers to choose from: those that are asked for, or else, from the builder on,
-            those of its data set; None: it has no list, or not yet.
-        left_out: what the builder leaves out.
+        minival: returns whether an image of val2014 is held out for validation.
+        answers: the answer vocabulary: the requested one, or else the one that the builder makes
+            from its dataset. None: the dataset has no vocabulary, or it is not built yet.
+        left_out: entries that the builder skipped.
     """
 
     downloads: Downloads
@@ -71,7 +71,7 @@ class Build:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def single(self, answer: str, case: object) -> dict[str, float]:
-        """Return the only answer with its score; nothing, and count it, for an empty one."""
+        """Return a single answer with score 1; count an empty one and return nothing."""
         if answer.strip():
             return {answer.strip(): 1.0}
         self.left_out.add("empty answer: the question is kept as a sentence", case)

@@ -1,4 +1,4 @@
-"""The official downloads of each data set -> sentences about images; one generator for each."""
+"""Convert the official downloads of each dataset to sentences; one generator per dataset."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -16,13 +16,13 @@ from lxmert.metrics.nlvr2 import TRUTHS, sentence_key
 
 
 class Builder(NamedTuple):
-    """How a data set is made.
+    """A dataset builder.
 
     Attributes:
-        read: yields its sentences.
-        joined: whether images that COCO and Visual Genome share get COCO's name, and the split of
-            a sentence is that of its image: validation where the image is held out.
-        mixture: whether there are several sources, each with files and answers of its own.
+        read: yields the sentences.
+        joined: whether images shared by COCO and Visual Genome get COCO's name, and sentences
+            the split of their image (validation if the image is held out).
+        mixture: whether there are several sources, each with its own files and answers.
     """
 
     read: Callable[[Build], Iterator[Sentence]]
@@ -31,15 +31,15 @@ class Builder(NamedTuple):
 
 
 def vqa(build: Build) -> Iterator[Sentence]:
-    """VQA v2 as it is fine-tuned: held-out images of val2014 validate, all others train."""
-    yield from vqa_labelled(build)
+    """VQA v2 as used for fine-tuning: held-out images of val2014 validate, all others train."""
+    yield from vqa_labeled(build)
     path = _vqa_file(build, "v2_OpenEnded_mscoco_test2015_questions.json", "test2015")
     for question_id, (image_id, text) in _vqa_questions(path):
         yield Sentence("vqa", "test", (coco_image("test2015", image_id),), text, question_id, {})
 
 
-def vqa_labelled(build: Build) -> Iterator[Sentence]:
-    """VQA v2, the questions with answers; an answer list is built if none is given."""
+def vqa_labeled(build: Build) -> Iterator[Sentence]:
+    """VQA v2, labeled questions only; builds the answer vocabulary if none is given."""
     files = {
         subset: _vqa_file(build, f"v2_mscoco_{subset}_annotations.json", subset)
         for subset in SUBSETS
@@ -55,13 +55,13 @@ def vqa_labelled(build: Build) -> Iterator[Sentence]:
 
 
 def _vqa_subset(build: Build, subset: str, annotations: Path) -> Iterator[Sentence]:
-    """The questions of a part of COCO, joined with their annotations."""
+    """The questions of a COCO subset, joined with their annotations."""
     known = frozenset(build.answers or ())
 
     def parse(entry: Record) -> tuple[int, tuple[str, dict[str, float]]]:
         given = [text_field(answer, "answer") for answer in records_field(entry, "answers")]
         if not given:
-            raise ValueError("'answers' is empty, expected those of ten annotators")
+            raise ValueError("'answers' is empty, expected the answers of ten annotators")
         scores = soft_scores(given, known)
         return int_field(entry, "question_id"), (text_field(entry, "answer_type"), scores)
 
@@ -84,7 +84,7 @@ def _majority_answer(entry: Record) -> str:
 
 
 def _vqa_questions(path: Path) -> Iterator[tuple[int, tuple[int, str]]]:
-    """Yield the id of each question, with its image and its text."""
+    """Yield the id of each question with its image and text."""
 
     def parse(entry: Record) -> tuple[int, tuple[int, str]]:
         asked = int_field(entry, "image_id"), text_field(entry, "question")
@@ -94,7 +94,7 @@ def _vqa_questions(path: Path) -> Iterator[tuple[int, tuple[int, str]]]:
 
 
 def _vqa_file(build: Build, name: str, subset: str) -> Path:
-    """Return an official file of VQA v2, of the part of COCO that its name says."""
+    """Return an official VQA v2 file after checking that it covers the COCO subset."""
     path = build.downloads.find(name, fetch="vqa")
     header = read_header(path, ("info", "data_subtype"))
     info = header.get("info")
@@ -105,13 +105,13 @@ def _vqa_file(build: Build, name: str, subset: str) -> Path:
 
 
 def gqa(build: Build) -> Iterator[Sentence]:
-    """GQA, balanced: training, validation and testdev questions about Visual Genome's images."""
-    yield from gqa_labelled(build)
+    """GQA, balanced: training, validation and testdev questions on Visual Genome images."""
+    yield from gqa_labeled(build)
     yield from _gqa_split(build, "testdev", "testdev")
 
 
-def gqa_labelled(build: Build) -> Iterator[Sentence]:
-    """GQA, balanced, the training and validation questions; their answers are the answer list."""
+def gqa_labeled(build: Build) -> Iterator[Sentence]:
+    """GQA, balanced, training and validation questions; builds the vocabulary if none is given."""
     found = set()
     for split, ours in (("train", "train"), ("val", "valid")):
         for sentence in _gqa_split(build, split, ours):
@@ -126,12 +126,12 @@ def _gqa_split(build: Build, split: str, ours: str) -> Iterator[Sentence]:
 
     def parse(entry: Record) -> tuple[str, str, str, str]:
         if "isBalanced" not in entry:
-            raise ValueError("it has no 'isBalanced', so it is no question of GQA's own files")
+            raise ValueError("'isBalanced' is missing, expected an official GQA question file")
         if entry["isBalanced"] is not True:
-            raise ValueError("'isBalanced' is not true: the balanced release is needed, not all")
+            raise ValueError("'isBalanced' is not true: use the balanced release, not the full one")
         kind = "testdev" if text_field(entry, "imageId").startswith("n") else "train or val"
         if (kind == "testdev") != (split == "testdev"):
-            raise ValueError(f"its image is of {kind}, but the file is {split}'s by its name")
+            raise ValueError(f"the image belongs to {kind}, but the file is named {split}")
         question_type = text_field(record_field(entry, "types"), "structural")
         image, text = text_field(entry, "imageId"), text_field(entry, "question")
         return image, text, text_field(entry, "answer"), question_type
@@ -144,7 +144,7 @@ def _gqa_split(build: Build, split: str, ours: str) -> Iterator[Sentence]:
 
 
 def gqa_submission(build: Build) -> Iterator[Sentence]:
-    """GQA, all questions that a submission answers, without answers."""
+    """GQA, all questions of a submission, without answers."""
     path = build.downloads.find("submission_all_questions.json", fetch="gqa")
 
     def parse(entry: Record) -> tuple[str, str]:
@@ -155,7 +155,7 @@ def gqa_submission(build: Build) -> Iterator[Sentence]:
 
 
 def nlvr2(build: Build) -> Iterator[Sentence]:
-    """NLVR2: whether a statement is true of two images; dev validates, test1 is the test."""
+    """NLVR2: is a statement true of two images? dev is validation, test1 is test."""
     for name, split in (("train", "train"), ("dev", "valid"), ("test1", "test")):
         places = (f"nlvr2/{name}.json", f"nlvr2/data/{name}.json", f"{name}.json")
         path = build.downloads.find(*places, fetch="nlvr2")
@@ -170,16 +170,16 @@ def nlvr2(build: Build) -> Iterator[Sentence]:
 
 def _nlvr2_example(entry: Record) -> tuple[str, tuple[str, str]]:
     if "identifier" not in entry:
-        raise ValueError("it has no 'identifier', so it is no example of NLVR2's own files")
+        raise ValueError("'identifier' is missing, expected an official NLVR2 file")
     identifier, label = text_field(entry, "identifier"), text_field(entry, "label")
     sentence_key(identifier)
     if label.lower() not in TRUTHS:
-        raise ValueError(f"'label' must be True or False, got {label[:60]!r}")
+        raise ValueError(f"'label' is {label[:60]!r}, expected True or False")
     return identifier, (text_field(entry, "sentence"), label)
 
 
 def coco_captions(build: Build) -> Iterator[Sentence]:
-    """COCO's captions of train2014 and val2014."""
+    """COCO captions of train2014 and val2014."""
 
     def parse(entry: Record) -> tuple[int, int, str]:
         ids = int_field(entry, "id"), int_field(entry, "image_id")
@@ -197,7 +197,7 @@ def coco_captions(build: Build) -> Iterator[Sentence]:
 
 
 def vg_regions(build: Build) -> Iterator[Sentence]:
-    """Visual Genome's region descriptions, as captions of the whole image."""
+    """Visual Genome region descriptions, used as captions of the full image."""
 
     def parse(entry: Record) -> list[tuple[int, int, str]]:
         return [
@@ -211,7 +211,7 @@ def vg_regions(build: Build) -> Iterator[Sentence]:
 
 
 def vg_qa(build: Build) -> Iterator[Sentence]:
-    """Visual Genome's questions and answers."""
+    """Visual Genome questions and answers."""
 
     def parse(entry: Record) -> list[tuple[int, int, str, str]]:
         return [
@@ -226,7 +226,7 @@ def vg_qa(build: Build) -> Iterator[Sentence]:
 
 
 def visual7w(build: Build) -> Iterator[Sentence]:
-    """Visual7W's telling questions, a part of Visual Genome's; those of its test are left out."""
+    """Visual7W telling questions, a subset of Visual Genome's, without the test split."""
 
     def parse(entry: Record) -> tuple[int, str, list[tuple[int, str, str, str]]]:
         pairs = [
@@ -237,12 +237,12 @@ def visual7w(build: Build) -> Iterator[Sentence]:
 
     path = build.downloads.find("dataset_v7w_telling.json", fetch="visual7w")
     check_is(
-        path, read_header(path, ("dataset",)).get("dataset"), "visual7w-telling", "the data set"
+        path, read_header(path, ("dataset",)).get("dataset"), "visual7w-telling", "the dataset"
     )
     for image, split, pairs in read_list(path, parse, member="images"):
         for qa_id, text, answer, question_type in pairs:
             if split == "test":
-                build.left_out.add("question of Visual7W's test", qa_id)
+                build.left_out.add("question of the Visual7W test split", qa_id)
                 continue
             answers = build.single(answer, qa_id)
             images = (str(image),)
@@ -252,7 +252,7 @@ def visual7w(build: Build) -> Iterator[Sentence]:
 
 
 def _vg_image(entry: Record, parent: Record) -> int:
-    """Return the image of a region or question; some releases name it in the parent only."""
+    """Return the image of a region or question; some releases name it only in the parent."""
     if "image_id" in entry:
         return int_field(entry, "image_id")
     return int_field(parent, "image_id" if "image_id" in parent else "id")
@@ -263,9 +263,9 @@ def _question_and_answer(pair: Record) -> tuple[str, str]:
 
 
 def pretraining(build: Build) -> Iterator[Sentence]:
-    """The whole mixture: captions, region descriptions and three question sets."""
-    for read in (coco_captions, vg_regions, vqa_labelled, gqa_labelled, vg_qa):
-        # The scores of VQA are those of its own answer list, whatever list is pretrained.
+    """The full mixture: captions, region descriptions and three question sets."""
+    for read in (coco_captions, vg_regions, vqa_labeled, gqa_labeled, vg_qa):
+        # VQA scores always follow VQA's own vocabulary, whatever the pretraining vocabulary is.
         part = Build(build.downloads, build.minival, left_out=build.left_out)
         yield from read(part)
 
@@ -285,4 +285,4 @@ BUILDERS = {
     "original-nlvr2": Builder(original_files.nlvr2),
     "original-pretraining": Builder(original_files.pretraining, mixture=True),
 }
-"""Data sets by the name that `lxmert data build` knows."""
+"""Datasets by the name that `lxmert data build` takes."""

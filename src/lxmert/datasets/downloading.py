@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from zipfile import is_zipfile
 
-from lxmert.datasets.downloads import file_checksum
 from lxmert.datasets.sources import Remote, name_within
-from lxmert.files import read_json_object
+from lxmert.files import read_json_object, sha256
 from lxmert.web import SCHEMES, Deadline, open_address
 
 Progress = Callable[[int, int], None]
@@ -303,7 +302,7 @@ def _check(remote: Remote, part: _Part) -> None:
     if remote.size is not None and size != remote.size:
         part.remove()
         raise UselessMirrorError(f"has {size} bytes, expected {remote.size}")
-    if remote.sha256 is not None and (found := file_checksum(part.path)) != remote.sha256:
+    if remote.sha256 is not None and (found := sha256(part.path)) != remote.sha256:
         part.remove()
         raise UselessMirrorError(f"has the SHA-256 {found}, expected {remote.sha256}")
     if remote.members and not is_zipfile(part.path):

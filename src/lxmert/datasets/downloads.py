@@ -1,6 +1,5 @@
-"""The folder of official files: finds them by name, remembers which were read."""
+"""Finds official files by name and records which were read."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,60 +8,60 @@ from lxmert.names import did_you_mean
 
 
 def check_name(name: str, known: Collection[str], what: str) -> None:
-    """Refuse a name that nothing is known of.
+    """Raise an error for an unknown name.
 
     Args:
-        name: what was asked for.
-        known: all names that there are.
-        what: what they name, for the message.
+        name: the requested name.
+        known: all valid names.
+        what: what the names stand for, for the message.
 
     Raises:
-        ValueError: with the nearest name and all others.
+        ValueError: with the nearest name and all valid names.
     """
     if name not in known:
-        hint = f"{did_you_mean(name, known)} there are {', '.join(known)}"
+        hint = f"{did_you_mean(name, known)} choose one of {', '.join(known)}"
         raise ValueError(f"no {what} {name!r}: {hint.lstrip()}")
 
 
 class Downloads:
-    """A folder in which official files lie, in folders of their own or not.
+    """A folder of official files, which may be in subfolders.
 
     Attributes:
-        folder: where it is.
-        used: the files that were asked for, in that order.
+        folder: its path.
+        used: the requested files, in order of the first request.
     """
 
     def __init__(self, folder: str | Path) -> None:
         """Use a folder.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if it does not exist.
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(
-                f"there is no folder {folder} of official files: `lxmert fetch NAME -o {folder}` "
-                "makes one"
+                f"there is no folder {folder} with official files: create it with "
+                f"`lxmert fetch NAME -o {folder}`"
             )
         self.used: list[Path] = []
 
     def find(self, *names: str, fetch: str) -> Path:
-        """Return a file, which may lie in a folder of the folder, or in one of that.
+        """Find a file in the folder or up to two levels below it.
 
         Args:
-            names: what it may be called, the best name first; a name may begin with a folder's.
-            fetch: what `lxmert fetch` calls the download that has it.
+            names: possible names, the preferred one first; a name may include its folder.
+            fetch: name of the download for `lxmert fetch`, for the message.
 
         Raises:
-            FileNotFoundError: if it is not there.
-            ValueError: if several files have the name.
+            FileNotFoundError: if there is no such file.
+            ValueError: if several files match.
         """
         for name in names:
             places = (pattern + name for pattern in ("", "*/", "*/*/"))
             found = sorted({path for place in places for path in self.folder.glob(place)})
             if len(found) > 1:
                 shown = ", ".join(str(path) for path in found)
-                raise ValueError(f"{shown} are all called {name}: keep the one that is meant")
+                raise ValueError(f"several files are named {name}: {shown}; keep only one of them")
             if found:
                 if found[0] not in self.used:
                     self.used.append(found[0])
@@ -74,11 +73,11 @@ class Downloads:
 
 
 def read_header(path: Path, names: Collection[str]) -> dict[str, object]:
-    """Return members of a document that is one JSON object; its long lists are passed over.
+    """Return selected members of a JSON object without loading its long lists.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the byte where it is no JSON object.
+        ValueError: naming the byte at which the file is not a valid JSON object.
     """
     found = {}
     with JsonText(path) as text:
@@ -92,19 +91,13 @@ def read_header(path: Path, names: Collection[str]) -> dict[str, object]:
 
 
 def check_is(path: Path, given: object, expected: str, what: str) -> None:
-    """Refuse a file of another release, split or data set; what a file does not say is believed.
+    """Check the release, split or dataset that a file declares; None passes.
 
     Raises:
-        ValueError: naming both.
+        ValueError: naming the declared and the expected value.
     """
     if given is not None and given != expected:
         raise ValueError(
-            f"{path} is of {what} {str(given)[:60]}, but {expected} is needed: is it in the place of another "
-            "file?"
+            f"{path} declares {what} {str(given)[:60]}, but {expected} is expected: check whether "
+            "files were swapped"
         )
-
-
-def file_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
-"""Official downloads into a folder: from the web or a local folder, unpacked, listed last."""
+"""Fetches official files from the web or a local folder, unpacks them and writes a manifest."""
 
-import json
 import shutil
 import stat
 import struct
@@ -12,16 +11,15 @@ from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from lxmert.datasets.downloading import Progress, download
-from lxmert.datasets.downloads import file_checksum
 from lxmert.datasets.sources import Remote, name_within
-from lxmert.files import atomic_path, child_path, read_json_object, write_text
+from lxmert.files import atomic_path, child_path, read_json_object, sha256, write_json
 from lxmert.locks import FolderLock
 from lxmert.metrics.fields import int_field, record_field, text_field
 
-_REMEDY = "remove it, and fetch again"
+_REMEDY = "remove it and fetch again"
 
 MANIFEST = "fetched.json"
-"""What is whole in a folder of downloads: by remote file, where it came from and what it gave."""
+"""Completed downloads of a folder: for each remote file its origin and the resulting files."""
 
 
 _CHUNK = 1 << 20
@@ -33,17 +31,17 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
-"""What the standard library raises for ZIP files that are not whole."""
+"""Exceptions of the standard library for damaged ZIP files."""
 
 
 class Fetched(NamedTuple):
-    """What became of a remote file.
+    """Result of fetching one remote file.
 
     Attributes:
         remote: its name.
-        origin: the address or the path that it came from.
-        files: what there is of it now, by name below the folder, with the sizes in bytes.
-        new: whether it was not there before.
+        origin: the URL or path it was read from.
+        files: resulting files, by path relative to the folder, with sizes in bytes.
+        new: False if it was already complete.
     """
 
     remote: str
@@ -60,29 +58,29 @@ def fetch(
     local: Path | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> Iterator[Fetched]:
-    """Fetch files that are not whole in a folder yet.
+    """Fetch the files that are not yet complete in a folder.
 
     Args:
         remotes: the files.
-        folder: gets them, each data set in a folder of its own.
-        mirrors: addresses of folders that have these files; tried before the official ones.
-        local: folder that has them, packed or unpacked, instead of the web.
-        progress: makes, from a file's name, what is reported about its bytes.
+        folder: output folder; each dataset has its own subfolder.
+        mirrors: URLs of folders with these files; tried before the official ones.
+        local: folder with packed or unpacked files to use instead of the web.
+        progress: returns a progress callback for a file name.
 
     Yields:
-        Each file when it is whole and listed in the manifest.
+        Each file once it is complete and listed in the manifest.
 
     Raises:
         FileNotFoundError: if the local folder lacks a file.
-        OSError: if the web does not give one, or the disk is too full.
-        ValueError: if a file is not what it should be; if another process fetches into the folder.
+        OSError: if no server delivers a file, or the disk is full.
+        ValueError: if a file has unexpected content, or another process writes to the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with closing(FolderLock(folder, file=".lock")):
         for remote in remotes:
             entry = _read_manifest(folder).get(remote.name)
-            new = entry is None or not _is_whole(folder, entry)
+            new = entry is None or not _is_complete(folder, entry)
             if entry is None or new:
                 log = None if progress is None else progress(remote.name)
                 entry = _fetch_one(remote, folder, mirrors, local, log)
@@ -97,7 +95,7 @@ def _fetch_one(
     local: Path | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Fetch a file, unpack it, and write it into the manifest."""
+    """Fetch a file, unpack it, and add it to the manifest."""
     path = folder / remote.name
     path.parent.mkdir(parents=True, exist_ok=True)
     if local is not None:
@@ -113,18 +111,18 @@ def _fetch_one(
         "files": {
             str(file.relative_to(folder)): {
                 "bytes": file.stat().st_size,
-                "sha256": file_checksum(file),
+                "sha256": sha256(file),
             }
             for file in files
         },
     }
     manifest = _read_manifest(folder) | {remote.name: entry}
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_json(folder / MANIFEST, manifest)
     return entry
 
 
 def _download(remote: Remote, path: Path, mirrors: Sequence[str], progress: Progress | None) -> str:
-    """Download a file, unless it is there, whole and packed, since its unpacking was cut off."""
+    """Download a file, unless the packed file is already there after interrupted unpacking."""
     if remote.members and path.is_file():
         _check_local(remote, path)
         return str(path)
@@ -133,9 +131,9 @@ def _download(remote: Remote, path: Path, mirrors: Sequence[str], progress: Prog
 
 
 def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
-    """Take a file from a local folder: the packed file, or else all that is in it."""
+    """Copy or unpack a file from a local folder, where it may be packed or unpacked."""
     if not local.is_dir():
-        raise FileNotFoundError(f"there is no folder {local} to take {remote.name} from")
+        raise FileNotFoundError(f"there is no folder {local} to read {remote.name} from")
     packed = _find(local, remote.name)
     if packed is not None:
         _check_local(remote, packed)
@@ -147,35 +145,36 @@ def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
         lacking = [name for name, place in found.items() if place is None]
         name = name_within(remote.name, local.resolve())
         wanted = " or ".join([name, ", ".join(lacking)] if lacking else [name])
-        raise FileNotFoundError(f"{local} has no {wanted}, nor has a folder in it")
+        raise FileNotFoundError(f"{local} and its subfolders have no {wanted}")
     files = [_copy(place, path.parent / name) for name, place in found.items() if place]
     return str(local), files
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """Return a file by its path in a folder or a folder's folder, or by its name there."""
+    """Find a file by its path or name in a folder or its direct subfolders."""
     short = name_within(name, folder.resolve())
     for place in (name, f"*/{name}", short, f"*/{short}"):
         found = sorted(path for path in folder.glob(place) if path.is_file())
         if len(found) > 1:
             shown = ", ".join(map(str, found))
-            raise ValueError(f"{shown} may all be {name}: name the folder that has the right one")
+            raise ValueError(
+                f"several files may be {name}: {shown}; name the folder of one of them"
+            )
         if found:
             return found[0]
     return None
 
 
 def _check_local(remote: Remote, path: Path) -> None:
-    """Refuse a local file of another size or checksum."""
+    """Check size and checksum of a local file."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
         raise ValueError(
             f"{path} has {size} bytes, expected {remote.size}: remove it and fetch it again"
         )
-    if remote.sha256 is not None and (found := file_checksum(path)) != remote.sha256:
+    if remote.sha256 is not None and (found := sha256(path)) != remote.sha256:
         raise ValueError(
-            f"{path} has the SHA-256 {found}, expected {remote.sha256}: remove it and fetch it "
-            "again"
+            f"{path} has SHA-256 {found}, expected {remote.sha256}: remove it and fetch it again"
         )
 
 
@@ -187,20 +186,20 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def unpack(path: Path, members: Sequence[str], folder: Path) -> list[Path]:
-    """Unpack files of a ZIP file into a folder, without the folders in it.
+    """Extract files of a ZIP archive into a folder, without the archive's own folders.
 
     Args:
         path: the ZIP file.
-        members: last parts of the names of the files that are wanted.
-        folder: gets them.
+        members: file names without folders.
+        folder: output folder.
 
     Returns:
-        Their paths.
+        Paths of the extracted files.
 
     Raises:
-        OSError: if the disk is too full.
-        ValueError: if the file is damaged, lacks a member or has it twice, or has a name that leads
-            out of the folder or is a link.
+        OSError: if the disk is full.
+        ValueError: if the archive is damaged, lacks a member or has it twice, or has an unsafe
+            path or a link.
     """
     try:
         with ZipFile(path) as archive:
@@ -217,33 +216,33 @@ def _unpack_one(archive: ZipFile, info: ZipInfo, target: Path) -> None:
     try:
         stream = archive.open(info)
     except OSError as error:
-        raise BadZipFile(f"{info.filename[:60]!r} is not where it should be") from error
+        raise BadZipFile(f"{info.filename[:60]!r} is at the wrong offset") from error
     with stream as source, atomic_path(target) as partial, partial.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
 
 
 def _member(path: Path, archive: ZipFile, name: str) -> ZipInfo:
-    """Return the only file of a name, after a look at all members."""
+    """Return the only member with a name after checking all members for unsafe paths."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         absolute = info.filename.startswith(("/", "\\")) or ":" in (parts[0] if parts else "")
-        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the packer knew none
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive does not say
         if absolute or ".." in parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(
-                f"{path} holds {info.filename[:60]!r}, which leads out of its folder or is no "
-                "plain file: it is not the official file, so remove it"
+                f"{path} contains {info.filename[:60]!r}, which is an unsafe path or not a regular "
+                "file: it is not the official archive, so remove it"
             )
     found = [i for i in archive.infolist() if PurePosixPath(i.filename).name == name]
     found = [i for i in found if not i.is_dir() and not stat.S_ISDIR(i.external_attr >> 16)]
     if len(found) != 1:
         raise ValueError(
-            f"{path} holds {len(found)} files {name}, expected one: if it is of another release, "
-            "remove it and fetch the right one"
+            f"{path} contains {len(found)} files {name}, expected one: if this is another "
+            "release, remove it and fetch the right one"
         )
     if found[0].compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise ValueError(
-            f"{path} is packed by another method than official files: unpack it yourself and name "
-            "the folder with --from"
+            f"{path} uses an unsupported compression method: unpack it yourself and pass the "
+            "folder with --from"
         )
     return found[0]
 
@@ -251,11 +250,11 @@ def _member(path: Path, archive: ZipFile, name: str) -> ZipInfo:
 def _check_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise OSError(f"{size:,} bytes are needed in {folder}, where {free:,} are free")
+        raise OSError(f"{folder} needs {size:,} bytes, but has {free:,} free: free space")
 
 
-def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:
-    """Return whether all files of an entry are there in their sizes."""
+def _is_complete(folder: Path, entry: dict[str, Any]) -> bool:
+    """Return whether all files of an entry exist with the recorded sizes."""
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"]
         for name, file in entry["files"].items()

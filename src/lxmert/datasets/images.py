@@ -1,4 +1,4 @@
-"""Names of images: which COCO and Visual Genome share, which are held out, which have regions."""
+"""Image names: shared by COCO and Visual Genome, held out for validation, available as regions."""
 
 import hashlib
 import json
@@ -12,22 +12,22 @@ from lxmert.metrics.fields import Record, int_field, text_field
 from lxmert.metrics.files import read_list
 
 SUBSETS = ("train2014", "val2014")
-"""COCO's parts whose sentences may be read."""
+"""COCO subsets whose sentences may be used."""
 
 _VALIDATION = "COCO_val2014_"
 _MINIVAL, _VAL2014 = 5_000, 40_504
 
 
 def coco_image(subset: str, image_id: int) -> str:
-    """Return the name of an image of COCO, without ending."""
+    """Return the name of a COCO image without extension."""
     return f"COCO_{subset}_{image_id:012d}"
 
 
 def read_coco_images(downloads: Downloads, subset: str) -> dict[int, str]:
-    """Return the names of the images of a caption file, by number.
+    """Return the image names of a caption file by image number.
 
     Raises:
-        ValueError: if the file is about another part of COCO.
+        ValueError: if the file covers another COCO subset.
     """
     path = captions_file(downloads, subset)
 
@@ -40,12 +40,12 @@ def read_coco_images(downloads: Downloads, subset: str) -> dict[int, str]:
 
 
 def captions_file(downloads: Downloads, subset: str) -> Path:
-    """Return COCO's caption file of a part."""
+    """Return the COCO caption file of a subset."""
     return downloads.find(f"captions_{subset}.json", fetch="coco-captions")
 
 
 def read_partners(downloads: Downloads, left_out: LeftOut) -> dict[str, str]:
-    """Return for each image of Visual Genome that COCO has too, COCO's name of it."""
+    """Map Visual Genome images that COCO also has to their COCO names."""
     names = {
         number: name
         for subset in SUBSETS
@@ -61,20 +61,20 @@ def read_partners(downloads: Downloads, left_out: LeftOut) -> dict[str, str]:
         if coco_id in names:
             partners[image] = names[coco_id]
         elif coco_id is not None:
-            left_out.add("COCO's number is in neither train2014 nor val2014: not joined", image)
+            left_out.add("COCO number in neither train2014 nor val2014: not joined", image)
     return partners
 
 
 def held_out(minival: Path | None) -> Callable[[str], bool]:
-    """Return what tells whether an image is kept for validation.
+    """Return a function that tells whether an image is held out for validation.
 
     Args:
-        minival: names the images: the original's `mscoco_minival.json` or `minival.json`, a COCO
-            file with `images`, or one name on each line; None: about 5,000 of the 40,504 images of
-            val2014, chosen by the SHA-256 of their names.
+        minival: file with the image names: the original `mscoco_minival.json` or `minival.json`, a
+            COCO file with `images`, or one name per line. None: about 5,000 of the 40,504 images of
+            val2014, selected by the SHA-256 of their names.
 
     Raises:
-        ValueError: if a name is not one of val2014.
+        ValueError: if a name does not belong to val2014.
     """
     if minival is None:
         return _is_chosen
@@ -82,14 +82,14 @@ def held_out(minival: Path | None) -> Callable[[str], bool]:
     strange = next((name for name in sorted(names) if not name.startswith(_VALIDATION)), None)
     if strange is not None or not names:
         raise ValueError(
-            f"{minival} names {strange or 'no image'}, but only images of val2014, such as "
-            f"{_VALIDATION}000000000042, may be held out"
+            f"{minival} names {strange or 'no image'}, expected images of val2014, such as "
+            f"{_VALIDATION}000000000042: only these can be held out"
         )
     return names.__contains__
 
 
 def _is_chosen(image: str) -> bool:
-    """Return whether the hash of a name of val2014 is among the lowest of its share."""
+    """Return whether the hash of a val2014 name falls into the held-out fraction."""
     if not image.startswith(_VALIDATION):
         return False
     draw = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big")
@@ -97,7 +97,7 @@ def _is_chosen(image: str) -> bool:
 
 
 def _read_names(path: Path) -> Iterable[str]:
-    """Return the names of images in a file of one of several kinds."""
+    """Return image names from any of the supported file formats."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path} with the images to hold out")
     with path.open(encoding="utf-8-sig") as file:
@@ -110,14 +110,14 @@ def _read_names(path: Path) -> Iterable[str]:
 
 
 class StoredImages:
-    """The ids of images that have regions, found by their official names.
+    """Ids of images with regions, found by official image name.
 
     Attributes:
-        missing: official names that were asked for and are in no store, with how often.
+        missing: number of lookups of each official name that no store has.
     """
 
     def __init__(self, stores: Iterable[str | Path]) -> None:
-        """Read the ids of all stores; an id is an official name, with folder and ending or not."""
+        """Read the ids of all stores: official names, optionally with folder and extension."""
         self.missing: dict[str, int] = {}
         self._ids: dict[str, str] = {}
         for folder in stores:
@@ -125,23 +125,23 @@ class StoredImages:
                 other = self._ids.setdefault(_stem(image_id), image_id)
                 if other != image_id:
                     raise ValueError(
-                        f"{other!r} and {image_id!r} of the region stores may both be the image "
-                        f"{_stem(image_id)!r}: leave one of the stores out"
+                        f"the region stores have {other!r} and {image_id!r} for the image "
+                        f"{_stem(image_id)!r}, expected one id: remove one of the stores"
                     )
 
     def resolve(self, name: str) -> str | None:
-        """Return the id of an image; None, and remember it, where it is in no store."""
+        """Return the id of an image; None if no store has it, which is counted in `missing`."""
         found = self._ids.get(name)
         if found is None:
             self.missing[name] = self.missing.get(name, 0) + 1
         return found
 
     def list_missing(self) -> str:
-        """Return a text with a line for each missing image."""
+        """Return a text with one missing image per line."""
         return "".join(f"{json.dumps(name)[1:-1]}\n" for name in sorted(self.missing))
 
 
 def _stem(image_id: str) -> str:
-    """Return an id without folder and without the ending of an image."""
+    """Return an id without folder and image extension."""
     path = PurePosixPath(image_id)
     return path.stem if path.suffix.lower() in (".jpg", ".jpeg", ".png") else path.name

@@ -1,4 +1,4 @@
-"""Makes one data set: builder, joined names, regions, files, counts, manifest."""
+"""Builds one dataset: sentences, joined image names, regions, counts and manifest."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -10,30 +10,30 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.datasets.answer_table import NUM_ANSWERS, AnswerCounts
 from lxmert.datasets.build import Build, Sentence
 from lxmert.datasets.builders import BUILDERS, Builder
-from lxmert.datasets.downloads import Downloads, check_name, file_checksum
-from lxmert.datasets.expected import PUBLISHED, Published, check_splits
+from lxmert.datasets.downloads import Downloads, check_name
+from lxmert.datasets.expected import PUBLISHED, PublishedCount, check_splits
 from lxmert.datasets.images import StoredImages, held_out, read_partners
-from lxmert.datasets.writing import Output, Writer, writing
-from lxmert.files import write_text
+from lxmert.datasets.writing import SplitFile, Writer, writing
+from lxmert.files import sha256, write_text
 from lxmert.model.answers import normalize_answer
 from lxmert.names import count
 
 _EVERY = 10_000
-"""Sentences after which progress is reported."""
+"""Sentences between progress reports."""
 
 MISSING = "missing-images.txt"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen.
+    """Options of a build.
 
     Attributes:
-        regions: region stores whose ids the images get; none: they keep their official names.
-        allow_missing: leave sentences out, and count them, whose image is in no store.
-        minival: file with the images of val2014 to hold out; None: a share of them, by their names.
-        answers: list of answers to choose from; None: the data set's own.
-        num_answers: length of the pretraining table where no list is given.
+        regions: region stores whose ids replace the official image names; empty: keep the names.
+        allow_missing: skip and count sentences whose image is in no store.
+        minival: file with the images of val2014 to hold out; None: select by hash of the name.
+        answers: file with the answer vocabulary; None: the dataset's own.
+        num_answers: size of the pretraining vocabulary if no file is given.
     """
 
     regions: Sequence[Path] = ()
@@ -45,15 +45,15 @@ class Options:
 
 @dataclass
 class Made:
-    """What was made.
+    """Result of a build.
 
     Attributes:
-        folder: where it is.
-        files: by name, with `sentences` and `images`.
-        checks: numbers beside those that were published: `what`, `found`, `published`, `source`,
+        folder: output folder.
+        files: `sentences`, `images`, `bytes` and `sha256` by file name.
+        checks: comparisons with published numbers: `what`, `found`, `published`, `source`,
             `agrees`.
-        left_out: by reason, with `count` and `first` cases.
-        notes: sentences to be read.
+        left_out: `count` and `first` cases of skipped entries by reason.
+        notes: remarks for the user.
     """
 
     folder: Path
@@ -71,22 +71,22 @@ def make_data(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """Make the files of a data set from official downloads, in a folder of its name.
+    """Build the files of a dataset from official downloads.
 
     Args:
         name: one of `BUILDERS`.
         downloads: folder of the official files.
-        target: folder in which the folder is made.
-        options: what can be chosen.
-        progress: called with sentences done and expected.
+        target: parent of the output folder, which has the name of the dataset.
+        options: see `Options`.
+        progress: called with the number of sentences done and expected.
 
     Returns:
-        What was made; the manifest of the folder holds it too.
+        The result, which is also in the manifest of the folder.
 
     Raises:
-        FileNotFoundError: if an official file is not there.
-        ValueError: if one is damaged, or of another release or split; if no sentence of them can
-            be used; if images have no regions and that is not allowed.
+        FileNotFoundError: if an official file is missing.
+        ValueError: if a file is damaged or of another release or split; if no sentence can be
+            used; if images have no regions and `allow_missing` is off.
     """
     check_name(name, BUILDERS, "data set")
     given = None if options.answers is None else read_answers(options.answers).answers
@@ -115,7 +115,7 @@ def make_data(
 
 
 class _Making:
-    """The state while one data set is made."""
+    """State of one build."""
 
     def __init__(self, name: str, build: Build, stored: StoredImages, options: Options) -> None:
         self.name, self.build, self.stored, self.options = name, build, stored, options
@@ -135,7 +135,7 @@ class _Making:
             self._write(writer, sentence)
 
     def _write(self, writer: Writer, sentence: Sentence) -> None:
-        """Write a sentence, or count why not."""
+        """Write a sentence, or count the reason for skipping it."""
         images = sentence.images
         if self.options.regions:
             found = tuple(map(self.stored.resolve, images))
@@ -150,25 +150,25 @@ class _Making:
         try:
             writer.add(file, sentence, images)
         except UnicodeEncodeError:
-            reason = "text with half of a surrogate pair, which is no character"
+            reason = "text with an unpaired surrogate, which is not a character"
             self.build.left_out.add(reason, sentence.sentence_id)
             return
         if self.builder.mixture and sentence.split == "train" and sentence.answers:
             self.counts.add(sentence.source, sentence.answers)
 
     def _join(self, sentences: Iterator[Sentence]) -> Iterator[Sentence]:
-        """Give shared images COCO's name, and sentences the split of their image."""
+        """Rename shared images to COCO's names and give sentences the split of their image."""
         for sentence in sentences:
             (image,) = sentence.images
             if not image.startswith("COCO_"):
-                if self.partners is None:  # COCO's own sentences need no files of Visual Genome
+                if self.partners is None:  # COCO's own sentences need no Visual Genome files
                     self.partners = read_partners(self.build.downloads, self.build.left_out)
                 image = self.partners.get(image, image)
             split = "valid" if self.build.minival(image) else "train"
             yield sentence._replace(images=(image,), split=split)
 
     def check_missing(self, folder: Path) -> None:
-        """Refuse images without regions, unless that is allowed; list them in a file."""
+        """List images without regions in a file; raise an error unless they are allowed."""
         missing = self.stored.missing
         (folder / MISSING).unlink(missing_ok=True)
         if not missing:
@@ -178,12 +178,13 @@ class _Making:
             first = ", ".join(sorted(missing)[:5])
             raise ValueError(
                 f"no regions of {count(len(missing), 'image')} of "
-                f"{count(sum(missing.values()), 'sentence')} (first: {first}; all are listed in {folder / MISSING}): extract or convert those "
-                "too, or leave these sentences out with --allow-missing"
+                f"{count(sum(missing.values()), 'sentence')} (first: {first}; full list in "
+                f"{folder / MISSING}): extract or convert those too, or skip these sentences with "
+                "--allow-missing"
             )
 
     def answer_files(self, made: Made) -> dict[str, str]:
-        """Return the file of the answer list, where the data set has one."""
+        """Return the answer vocabulary as a file, if the dataset has one."""
         if not self.builder.mixture:
             if self.build.answers is None:
                 return {}
@@ -192,12 +193,12 @@ class _Making:
         share = self.counts.coverage(answers)
         made.notes.append(
             f"{100 * share:.1f} % of the training questions accept one of the {len(answers):,} "
-            "answers of the table"
+            "answers of the vocabulary"
         )
         return {"answers.json": self.counts.table(answers)}
 
-    def describe(self, made: Made, outputs: dict[str, Output]) -> None:
-        """Fill in files, checks and what was left out."""
+    def describe(self, made: Made, outputs: dict[str, SplitFile]) -> None:
+        """Fill in files, checks and skipped entries."""
         for name, output in sorted(outputs.items()):
             made.files[f"{name}.jsonl"] = {
                 "sentences": output.sentences,
@@ -210,8 +211,8 @@ class _Making:
             first = self.build.left_out.cases[reason]
             made.left_out[reason] = {"count": number, "first": first}
 
-    def _check(self, published: Published, outputs: dict[str, Output]) -> dict[str, Any]:
-        """Put a number beside the published one."""
+    def _check(self, published: PublishedCount, outputs: dict[str, SplitFile]) -> dict[str, Any]:
+        """Compare a count with the published one."""
         found = [outputs[file] for file in published.files if file in outputs]
         number = {
             "sentences": sum(output.sentences for output in found),
@@ -230,10 +231,10 @@ class _Making:
 
 
 def _no_sentence(build: Build) -> str:
-    """Return the message for official files of which nothing is left: which, and why."""
+    """Return the message for a build without any sentence: the files and the reasons."""
     files = ", ".join(str(path) for path in build.downloads.used)
     reasons = "".join(
-        f"; {number:,} left out: {reason}" for reason, number in build.left_out.counts.items()
+        f"; {number:,} skipped: {reason}" for reason, number in build.left_out.counts.items()
     )
     return f"no sentence in {files} can be used{reasons}: check these files"
 
@@ -243,7 +244,7 @@ def _describe_inputs(downloads: Downloads) -> dict[str, dict[str, Any]]:
     return {
         str(path.relative_to(downloads.folder)): {
             "bytes": path.stat().st_size,
-            "sha256": file_checksum(path),
+            "sha256": sha256(path),
         }
         for path in downloads.used
     }

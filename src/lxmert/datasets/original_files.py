@@ -1,4 +1,4 @@
-"""The 2019 code's own JSON files -> sentences about images; one generator for each data set."""
+"""Convert the JSON files of the original LXMERT code to sentences; one generator per dataset."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ _PRETRAINING = {
     "vgnococo": ("train", "Visual Genome"),
     "mscoco_minival": ("valid", "COCO_val2014"),
 }
-"""File -> our split, and where its images are from."""
+"""File name -> split and origin of its images."""
 
 _VQA = {
     "train": ("train", "COCO_train2014"),
@@ -31,17 +31,17 @@ _VQA = {
 }
 
 _CATEGORIES = ("mscoco", "vg", "vqa", "gqa", "visual7w")
-"""Categories of sentences in pretraining; a file is named by each."""
+"""Sentence categories of the pretraining files; output files are named after them."""
 
 _Category = tuple[str, list[str], list[Mapping[str, float]] | None]
-"""Its name, the sentences, and their answers with scores, where it has them."""
+"""Name, sentences, and answers with scores if the category has any."""
 
 _KEYS = {"vqa": "answer_type", "nlvr2": "identifier", "pretraining": "sentf"}
-"""What tells a data set from the others, whose files have the same names."""
+"""A key that identifies each dataset, since the file names are the same."""
 
 
 def pretraining(build: Build) -> Iterator[Sentence]:
-    """The aggregated pretraining files: one record for each image, sentences by category."""
+    """The aggregated pretraining files: one record per image, sentences by category."""
     for name, (split, origin) in _PRETRAINING.items():
         path = build.downloads.find(f"{name}.json", fetch="original-pretraining")
 
@@ -71,7 +71,7 @@ def pretraining(build: Build) -> Iterator[Sentence]:
 
 
 def vqa(build: Build) -> Iterator[Sentence]:
-    """The files of VQA fine-tuning; their answers are the answer list."""
+    """The VQA fine-tuning files; their answers become the vocabulary."""
 
     def parse(entry: Record) -> tuple[str, str, int, Mapping[str, float], str]:
         texts = text_field(entry, "img_id"), text_field(entry, "sent")
@@ -93,7 +93,7 @@ def vqa(build: Build) -> Iterator[Sentence]:
 
 
 def gqa(build: Build) -> Iterator[Sentence]:
-    """The files of GQA fine-tuning; the answers of training and validation are the answer list."""
+    """The GQA fine-tuning files; training and validation answers become the vocabulary."""
 
     def parse(entry: Record) -> tuple[str, str, str, Mapping[str, float]]:
         _check_data_set(entry, "gqa")
@@ -109,7 +109,7 @@ def gqa(build: Build) -> Iterator[Sentence]:
 
 
 def nlvr2(build: Build) -> Iterator[Sentence]:
-    """The files of NLVR2 fine-tuning."""
+    """The NLVR2 fine-tuning files."""
 
     def parse(entry: Record) -> tuple[str, str, str, str, int]:
         _check_data_set(entry, "nlvr2")
@@ -126,7 +126,7 @@ def nlvr2(build: Build) -> Iterator[Sentence]:
 
 
 def _collect_answers(build: Build, read: Callable[[], Iterator[Sentence]]) -> Iterator[Sentence]:
-    """Pass sentences on; the answers of those that train or validate become the answer list."""
+    """Yield sentences; training and validation answers become the vocabulary."""
     found: set[str] = set()
     for sentence in read():
         if sentence.split in ("train", "valid"):
@@ -141,12 +141,12 @@ def _find(build: Build, folder: str, name: str) -> Path:
 
 
 def _check_data_set(entry: Record, expected: str) -> None:
-    """Refuse a record of another data set."""
+    """Raise an error for a record of another dataset."""
     given = next((name for name, key in _KEYS.items() if key in entry), "gqa")
     if given != expected:
         raise ValueError(
-            f"the record is one of the original's {given}, but {expected} is needed: is the file "
-            "in the place of another one?"
+            f"the record belongs to the original {given} files, but {expected} is expected: check "
+            "whether files were swapped"
         )
 
 
@@ -166,7 +166,7 @@ def _labels(labels: Record, category: str) -> list[Mapping[str, float]] | None:
 
 
 def _scores(label: Record) -> dict[str, float]:
-    """Return answers with scores; an empty answer cannot be asked for."""
+    """Return answers with scores, without the empty answer, which cannot be predicted."""
     scores = {answer.strip(): number_field(label, answer) for answer in label if answer.strip()}
     absurd = next((answer for answer, score in scores.items() if not 0 <= score <= 1), None)
     if absurd is not None:

@@ -1,7 +1,7 @@
-"""Where the official files are, by the name of the data set.
+"""URLs of the official files, by dataset.
 
-Sizes and checksums are those that others have published for these files; where none is known, the
-size that the server declares is checked, and in a packed file the checksum of every part.
+Sizes and checksums were published by third parties. If none is known, the size declared by the
+server is checked, and in an archive the checksum of every member.
 """
 
 from collections import Counter
@@ -13,12 +13,12 @@ class Remote(NamedTuple):
     """A file to fetch.
 
     Attributes:
-        name: where it is put, below the folder of all downloads.
-        urls: its addresses, in the order in which they are tried.
-        size: in bytes; None: not known.
-        sha256: its checksum; None: not known.
-        members: files that are unpacked beside it, by the last part of their names; the packed file
-            is then removed. None of them: it is no packed file.
+        name: path below the download folder.
+        urls: URLs in the order in which they are tried.
+        size: size in bytes; None if unknown.
+        sha256: checksum; None if unknown.
+        members: file names to extract from an archive, which is then removed; empty: not an
+            archive.
     """
 
     name: str
@@ -181,25 +181,25 @@ SOURCES: dict[str, tuple[Remote, ...]] = {
         _features(f"nlvr2_imgfeat/{part}_obj36.zip") for part in ("train", "valid", "test")
     ),
 }
-"""Files by the name that `lxmert fetch` knows."""
+"""Files by the name that `lxmert fetch` takes."""
 
 _REMOTES = {remote for group in SOURCES.values() for remote in group}
 _TIMES = Counter(PurePosixPath(remote.name).name for remote in _REMOTES)
 _ALIKE = {
     path.parent for path in (PurePosixPath(r.name) for r in _REMOTES) if _TIMES[path.name] > 1
 }
-"""Folders of which a file has the name of one in another: NLVR2 is not alone with `train.json`."""
+"""Folders with a file name that occurs in other folders too, such as `train.json`."""
 
 
 def name_within(name: str, folder: PurePath) -> str:
-    """Return what a file is called in a folder or mirror of somebody's own.
+    """Return the name of a file in a user's folder or mirror.
 
-    Its bare name would do; but where names are alike, it is looked for in a folder that is called
-    as its own, so that `nlvr2/train.json` is not taken for `vqa/train.json`.
+    This is the bare file name, unless other datasets use the same one: then it includes its
+    folder, so that `nlvr2/train.json` is not confused with `vqa/train.json`.
 
     Args:
-        name: of a remote file or of a member of it, as in `Remote`.
-        folder: where it is looked for; it may be within the file's own folder already.
+        name: a remote file or a member of it, as in `Remote`.
+        folder: the folder to search, which may be the dataset's own folder.
     """
     path = PurePosixPath(name)
     own = path.parent.name

@@ -1,4 +1,4 @@
-"""The soft scores and the answer list of VQA v2, by the rule that the original's files follow."""
+"""Soft scores and answer vocabulary of VQA v2, by the rule behind the original files."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 from lxmert.metrics.vqa_answers import clean_answer
 
 MIN_QUESTIONS = 9
-"""Questions whose majority answer an answer has to be, to get into the list."""
+"""How often an answer must be the majority answer to enter the vocabulary."""
 
 
 def build_vocabulary(majority_answers: Iterable[str]) -> list[str]:
-    """Return the answers to choose from, sorted: 3,129 for the training and validation questions.
+    """Return the sorted answer vocabulary: 3,129 answers for the train and validation questions.
 
-    An answer is in the list if, cleaned, it is the majority answer of nine questions. One of them
-    is the empty answer, to which nothing but an article is cleaned.
+    An answer is included if its cleaned form is the majority answer of at least nine questions.
+    One of them is the empty answer, the cleaned form of a bare article.
 
     Args:
         majority_answers: the `multiple_choice_answer` of every question, as written.
@@ -25,14 +25,14 @@ def build_vocabulary(majority_answers: Iterable[str]) -> list[str]:
 
 
 def soft_scores(annotators: Sequence[str], vocabulary: Collection[str]) -> dict[str, float]:
-    """Return the score of each answer of the list that an annotator gave.
+    """Return the scores of the annotators' answers that are in the vocabulary.
 
-    The answers are counted as they are written; only those that are in the list as they stand get
-    a score. An empty answer gets none: it cannot be asked for.
+    Answers are counted as written and looked up without cleaning. The empty answer gets no score,
+    since it cannot be predicted.
 
     Args:
-        annotators: the answers, ten in the official files.
-        vocabulary: the answers to choose from.
+        annotators: their answers, ten in the official files.
+        vocabulary: the answer vocabulary.
 
     Source: the data of the original VQA fine-tuning (bottom-up attention's recipe).
     """
@@ -41,10 +41,11 @@ def soft_scores(annotators: Sequence[str], vocabulary: Collection[str]) -> dict[
 
 
 def soft_score(count: int, annotators: int = 10) -> float:
-    """Return how right an answer is that `count` of the annotators gave.
+    """Return the accuracy of an answer given by `count` of the annotators.
 
-    It is the mean of `min(1, others / 3)` over all ways to leave out one annotator, where `others`
-    of those left gave the answer: 0.3, 0.6, 0.9 and 1 for one, two, three and more of ten.
+    The score is the mean of `min(1, others / 3)` over all ways to leave out one annotator, where
+    `others` is the number of remaining annotators who gave the answer: 0.3, 0.6, 0.9 and 1 for
+    one, two, three and more of ten.
 
     Source: VQA paper, section on evaluation.
     """

@@ -1,4 +1,4 @@
-"""Sentences -> JSONL files that appear when all of them are whole, with what is in each of them."""
+"""Write sentences to JSONL files that appear only when all are complete, with statistics."""
 
 import hashlib
 import json
@@ -15,18 +15,18 @@ from lxmert.metrics.fields import record_field
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 _SPLITS = {"testdev": "valid"}
-"""Our name of a split where it is not the official one: testdev has answers, so one validates."""
+"""Our names of official splits: testdev has answers, so it is used for validation."""
 
 
 @dataclass
-class Output:
+class SplitFile:
     """A file that is being written.
 
     Attributes:
-        sentences: lines.
-        images: the ids of all images.
-        size: in bytes.
-        digest: of the bytes.
+        sentences: number of lines.
+        images: ids of all images.
+        size: size in bytes.
+        digest: checksum of the bytes.
     """
 
     stream: BinaryIO
@@ -45,32 +45,32 @@ class Output:
 
 
 class Writer:
-    """Writes lines to files under temporary names, by the name of the file."""
+    """Writes lines to temporary files, by output name."""
 
     def __init__(self, folder: Path, files: ExitStack) -> None:
-        """Use `writing`."""
-        self.outputs: dict[str, Output] = {}
+        """Use `writing` to create one."""
+        self.outputs: dict[str, SplitFile] = {}
         self._folder, self._files = folder, files
         self._old = _listed(folder)
 
     def add(self, name: str, sentence: Sentence, images: tuple[str, ...]) -> None:
-        """Append a sentence about images, by their ids, to a file.
+        """Append a sentence with the ids of its images to a file.
 
         Raises:
-            UnicodeEncodeError: if the text has half of a surrogate pair.
+            UnicodeEncodeError: if the text has an unpaired surrogate.
         """
         line = f"{_encode(make_line(sentence, images))}\n".encode()
         if name not in self.outputs:
             stream = _partial(self._folder, name).open("wb")
-            self.outputs[name] = Output(self._files.enter_context(stream))
+            self.outputs[name] = SplitFile(self._files.enter_context(stream))
         self.outputs[name].add(line, images)
 
     def publish(self, extra: Mapping[str, str], manifest: Mapping[str, object]) -> None:
-        """Give all files their names, and write the manifest last; what an old one lists goes.
+        """Rename all files, write the manifest last, and remove files of an earlier manifest.
 
         Args:
-            extra: further files of text, by name.
-            manifest: what is known of them all.
+            extra: contents of further text files, by name.
+            manifest: description of all files.
         """
         self._files.close()
         (self._folder / MANIFEST).unlink(missing_ok=True)
@@ -87,7 +87,7 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Writer]:
-    """Open files in a folder, which is made; what was not published when it ends is removed.
+    """Create a folder and yield a writer; files that are not published are removed at the end.
 
     Raises:
         ValueError: if the folder has a manifest that `publish` did not write.
@@ -104,7 +104,7 @@ def writing(folder: Path) -> Iterator[Writer]:
 
 
 def make_line(sentence: Sentence, images: tuple[str, ...]) -> dict[str, object]:
-    """Return a line of a question or caption file, as `data.records` reads it."""
+    """Return a line of a question or caption file in the format read by `data.records`."""
     line: dict[str, object] = {"question_id": sentence.sentence_id}
     line |= {"image": images[0]} if len(images) == 1 else {"images": list(images)}
     text = sentence.text.strip()
@@ -124,7 +124,7 @@ def make_line(sentence: Sentence, images: tuple[str, ...]) -> dict[str, object]:
 
 
 def _listed(folder: Path) -> list[str]:
-    """Return the files that the manifest of an earlier run lists; none where there was none."""
+    """Return the files listed in the manifest of an earlier run, if there is one."""
     path = folder / MANIFEST
     if not path.is_file():
         return []
@@ -132,8 +132,8 @@ def _listed(folder: Path) -> list[str]:
         outputs = record_field(read_json_object(path), "outputs")
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged or of another program ({error}): remove it, or choose another "
-            "folder"
+            f"{path} is damaged or was written by another program ({error}): remove it, or choose "
+            "another folder"
         ) from error
     return [name for name in outputs if name == Path(name).name and name.endswith(".jsonl")]
 

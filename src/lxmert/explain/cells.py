@@ -1,4 +1,4 @@
-"""Whether regions are the cells of a grid, whose names belong inside of them."""
+"""Detects regions that are grid cells, whose names are drawn inside them."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from lxmert.schema import FloatArray
 
 
 def are_cells(boxes: FloatArray, image_size: tuple[int, int]) -> bool:
-    """Tell whether boxes are all cells of a grid of at least two, in any order.
+    """Return whether boxes are all cells of a grid of at least two, in any order.
 
     Args:
         boxes: `[regions, 4]` in pixels.

@@ -1,4 +1,4 @@
-"""Answers of a model that is shown only some of the regions, or some of the words."""
+"""Answers of a model with some of the regions or words removed."""
 
 from collections.abc import Iterator
 
@@ -9,21 +9,21 @@ from lxmert.explain.inputs import Inputs
 from lxmert.model.heads import LxmertForQuestionAnswering
 
 CHUNK = 64
-"""Variants that are computed at a time, so that memory does not grow with their number."""
+"""Variants per forward pass, to bound memory."""
 
 
 @torch.inference_mode()
 def answer_with_regions(
     model: LxmertForQuestionAnswering, inputs: Inputs, rows: Tensor, *, kept: Tensor
 ) -> Tensor:
-    """Answer questions about images of which some regions, features and boxes, are taken away.
+    """Answer questions with some regions (features and boxes) removed.
 
     Args:
         model: in evaluation mode.
-        inputs: a batch of questions, each of whose texts is encoded once.
-        rows: `[variants]`, the example of the batch that each variant is of.
-        kept: `[variants, regions]`, True for a real region that is left; without any, the model
-            answers blindly.
+        inputs: a batch of questions; each text is encoded once.
+        rows: `[variants]`, the batch row that each variant belongs to.
+        kept: `[variants, regions]`, True for real regions to keep; with none left, the model sees
+            only the text.
 
     Returns:
         `[variants, answers]` scores before softmax.
@@ -47,13 +47,13 @@ def answer_with_regions(
 def answer_with_words(
     model: LxmertForQuestionAnswering, inputs: Inputs, rows: Tensor, *, kept: Tensor
 ) -> Tensor:
-    """Answer questions of which some word pieces are deleted; the others move up, in order.
+    """Answer questions with some word pieces removed; the remaining ones close up.
 
     Args:
         model: in evaluation mode.
-        inputs: a batch of questions, each of whose images is encoded once.
-        rows: `[variants]`, the example of the batch that each variant is of.
-        kept: `[variants, text_len]`, True for a real word piece that is left.
+        inputs: a batch of questions; each image is encoded once.
+        rows: `[variants]`, the batch row that each variant belongs to.
+        kept: `[variants, text_len]`, True for real word pieces to keep.
 
     Returns:
         `[variants, answers]` scores before softmax.
@@ -70,12 +70,12 @@ def answer_with_words(
 
 
 def _chunks(rows: Tensor, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut variants into parts of at most `CHUNK`."""
+    """Split variants into chunks of at most `CHUNK`."""
     return zip(torch.split(rows, CHUNK), torch.split(kept, CHUNK), strict=True)
 
 
 def _shorten(inputs: Inputs, rows: Tensor, kept: Tensor) -> dict[str, Tensor]:
-    """Return the texts of `rows` with only the words of `kept`, as short as the longest of them."""
+    """Return the texts of `rows` with only the words of `kept`, padded to the longest of them."""
     longest = int(kept.sum(dim=1).max())
     order = kept.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     shorter = {

@@ -1,4 +1,4 @@
-"""An answered question with what it rests on, as a value that draws, writes and shows itself."""
+"""An explained answer that can be drawn, plotted, saved and shown in a notebook."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 10
-"""Answers of the table that a notebook shows where it does not run scripts."""
+"""Rows of the table that a notebook without scripts shows."""
 
 
 class Word(NamedTuple):
     """A word piece of the question.
 
     Attributes:
-        text: as it was typed; of `[CLS]` and `[SEP]` their names.
-        kind: `unknown` where the model reads `[UNK]` instead of it.
-        joined: whether it follows the piece before without a space.
+        text: as typed; `[CLS]` and `[SEP]` for these tokens.
+        kind: `unknown` if the model reads `[UNK]`.
+        joined: whether there is no space before it.
     """
 
     text: str
@@ -48,22 +48,22 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """An answered question, with what was seen and what mattered.
+    """An answered question with regions, attention maps and relevance scores.
 
-    In a notebook it shows itself as the interactive report.
+    In a notebook it is shown as the interactive report.
 
     Attributes:
         image: `[height, width, 3]` uint8 RGB.
-        question: what was asked.
-        words: what the model read of it, from `[CLS]` to `[SEP]`.
-        unread: the end of the question, where it was longer than the model reads.
-        answers: best first, then those that were named.
-        regions: what the eyes saw.
+        question: the question.
+        words: its word pieces, from `[CLS]` to `[SEP]`.
+        unread: the end of the question, if it exceeds the model's text length.
+        answers: the best ones first, then those requested by name.
+        regions: the regions found by the extractor.
         objects: name of each region's object class.
-        labels: the same with its attributes, such as `large red metal ball`.
-        by_method: by the name of a method `[answers, words]` and `[answers, regions]`.
-        maps: all attention maps, of a batch of one.
-        model: what the model is called.
+        labels: the same with attributes, such as `large red metal ball`.
+        by_method: scores `[answers, words]` and `[answers, regions]` by method name.
+        maps: all attention maps, with batch size 1.
+        model: name of the model.
     """
 
     image: npt.NDArray[np.uint8]
@@ -83,12 +83,13 @@ class Explanation:
         best = self.answers[0]
         return (
             f"Explanation({self.question!r}: {best.answer!r} ({best.score:.3f}) of "
-            f"{len(self.answers)} answers, {len(self.regions)} regions, {', '.join(self.by_method)})"
+            f"{len(self.answers)} answers, {len(self.regions)} regions, "
+            f"{', '.join(self.by_method)})"
         )
 
     @property
     def relevance(self) -> list[float]:
-        """By how much the best answer loses probability without each region."""
+        """Decrease in the probability of the best answer without each region."""
         relevance: list[float] = self.by_method["occlusion"].regions[0].tolist()
         return relevance
 
@@ -122,9 +123,9 @@ class Explanation:
         }
 
     def reasons(self) -> list[tuple[Answer, str | None, str | None]]:
-        """Return each answer with the region and the word that speak for it most.
+        """Return each answer with its most relevant region and word, by the first method.
 
-        By the first method; None where nothing speaks for it.
+        None if no region or word has a positive score.
         """
         words, regions = next(iter(self.by_method.values()))
         texts = [word.text for word in self.words]
@@ -134,7 +135,7 @@ class Explanation:
         ]
 
     def draw(self) -> Image.Image:
-        """Draw the image with its regions and answers."""
+        """Draw the image with regions and answers."""
         return draw_answer(
             self.image,
             question=self.question,
@@ -145,13 +146,13 @@ class Explanation:
         )
 
     def plot(self, method: str | None = None) -> "Figure":
-        """Plot image and words, shaded by what the best answer rests on, for a paper.
+        """Plot image and words, shaded by their relevance for the best answer, for a paper.
 
         Args:
-            method: what shades them; absent: the first of `by_method`.
+            method: relevance method; None: the first of `by_method`.
 
         Raises:
-            ValueError: if the explanation does not have the method.
+            ValueError: if the explanation does not include the method.
             ModuleNotFoundError: without matplotlib.
         """
         from lxmert.explain.plots import plot_explanation
@@ -159,8 +160,8 @@ class Explanation:
         name = method or next(iter(self.by_method))
         if name not in self.by_method:
             raise ValueError(
-                f"this explanation has no {name!r}, it has {', '.join(self.by_method)}: name the "
-                "method when explaining"
+                f"method {name!r} was not computed, expected one of {', '.join(self.by_method)}: "
+                "pass it to explain()"
             )
         words, regions = self.by_method[name]
         return plot_explanation(
@@ -175,7 +176,7 @@ class Explanation:
         )
 
     def to_html(self) -> str:
-        """Return the interactive report: one page that needs no network."""
+        """Return the interactive report: a single HTML page without external resources."""
         return fill_page(
             {
                 "question": self.question,
@@ -200,8 +201,8 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook, or where scripts are not run an image and a table."""
-        head = ("answer", "probability", "rests most on the region", "and the word")
+        """Show the report in a notebook, or an image and a table where scripts are not run."""
+        head = ("answer", "probability", "most relevant region", "most relevant word")
         rows = [
             (answer.answer, percent(answer.score), region or "none", word or "none")
             for answer, region, word in self.reasons()[:_SHOWN]
@@ -211,7 +212,7 @@ class Explanation:
 
 
 def _first(names: Sequence[str], scores: Tensor) -> str | None:
-    """Return the name with the highest score, if it is above 0."""
+    """Return the name with the highest score, if it is positive."""
     if not len(scores) or scores.max() <= 0:
         return None
     return names[int(scores.argmax())]

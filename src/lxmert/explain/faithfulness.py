@@ -1,11 +1,11 @@
-"""Is an explanation faithful? Perturbation tests and the pointing game, always beside chance.
+"""Faithfulness metrics: perturbation tests and the pointing game, with random baselines.
 
-Perturbation (Chefer, Gur, Wolf, ICCV 2021, section 4): words or regions are removed in the order
-of their relevance, and the answers are scored anew. Removing the most relevant first (positive)
-should hurt at once, the least relevant first (negative) late.
+Perturbation (Chefer, Gur, Wolf, ICCV 2021, section 4): words or regions are removed in order of
+relevance, and the answers are scored again. Accuracy should drop quickly if the most relevant are
+removed first (positive), and slowly if the least relevant are removed first (negative).
 
 Pointing game (Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016): the most
-relevant region should lie on what the question asks about.
+relevant region should lie on the object that the question asks about.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,24 +33,24 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.schema import FloatArray
 
 RANDOM = "random"
-"""Name of the ranking by chance that stands beside the methods."""
+"""Name of the random baseline."""
 
 MODALITIES = ("words", "regions")
 
 Found = Mapping[str, Relevance]
-"""What each method said about one batch."""
+"""Scores of each method for one batch."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A batch of questions whose right answers are known.
+    """A batch of questions with known answers.
 
     Attributes:
         inputs: the batch.
-        answer_scores: `[batch, answers]` in `[0, 1]`, how right each answer of the model is.
-        boxes: of each example `[regions, 4]`, of its real regions in their order, in pixels.
-        targets: of each example `[objects, 4]`, the true boxes of what it asks about, in pixels of
-            the same image; without any, it takes no part in the pointing game.
+        answer_scores: `[batch, answers]` in `[0, 1]`, the accuracy of each answer of the model.
+        boxes: for each example `[regions, 4]`, boxes of its real regions in pixels.
+        targets: for each example `[objects, 4]`, true boxes of the objects it asks about, in the
+            same pixels; empty: the example is not used in the pointing game.
     """
 
     inputs: Inputs
@@ -60,13 +60,13 @@ class Trial:
 
 
 class FaithfulnessMetrics(NamedTuple):
-    """What a batch of questions says: sums, so that those of several batches add up.
+    """Sums over a batch of questions; sums of several batches can be added.
 
     Attributes:
-        questions: how many there were.
-        correct: `[seeds, modalities, methods, directions, shares]`, of the scores of the answers.
-        pointed: how many questions took part in the pointing game.
-        hits: `[methods]`, of these.
+        questions: number of questions.
+        correct: `[seeds, modalities, methods, directions, shares]`, summed accuracy.
+        pointed: number of questions in the pointing game.
+        hits: `[methods]`, summed score of these.
     """
 
     questions: int
@@ -77,13 +77,13 @@ class FaithfulnessMetrics(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean accuracy of the answers as more and more is removed.
+    """Mean accuracy as an increasing fraction is removed.
 
     Attributes:
-        method: what ranked words and regions.
-        modality: `words` or `regions`, what was removed.
+        method: relevance method of the ranking.
+        modality: `words` or `regions`, whichever is removed.
         direction: `positive` (most relevant first) or `negative` (least relevant first).
-        accuracies: `[seeds, shares]` in `[0, 1]`, the shares being `SHARES`.
+        accuracies: `[seeds, shares]` in `[0, 1]` for the removed fractions `SHARES`.
     """
 
     method: str
@@ -93,20 +93,20 @@ class Curve:
 
     @property
     def areas(self) -> list[float]:
-        """Area under the curve of each seed, in `[0, 100]`."""
+        """Area under the curve for each seed, in `[0, 100]`."""
         return [area_under(SHARES, accuracies) for accuracies in self.accuracies.tolist()]
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What a data set says about methods and about chance.
+    """Faithfulness of methods and of the random baseline on a dataset.
 
     Attributes:
-        questions: how many there were.
+        questions: number of questions.
         curves: one for each method, modality and direction.
-        pointed: how many questions took part in the pointing game.
-        pointing: share of them whose top region is on its target, by method; that of `random` is
-            the exact expectation. Empty where none took part.
+        pointed: number of questions in the pointing game.
+        pointing: fraction of them whose top region is on its target, by method; for `random` the
+            exact expectation. Empty without such questions.
     """
 
     questions: int
@@ -122,17 +122,17 @@ def measure(
     *,
     seeds: Sequence[int],
 ) -> Faithfulness:
-    """Test how well methods explain a model's own best answers to questions with known answers.
+    """Measure how well methods explain a model's best answers to questions with known answers.
 
     Args:
         model: in evaluation mode.
-        trials: batches of questions; how they are cut changes nothing.
-        methods: by name, such as `METHODS`; chance stands beside them as `random`.
-        seeds: each of a random ranking, and of the order of equals in all others.
+        trials: batches of questions; the batch size does not change the result.
+        methods: by name, such as `METHODS`; the baseline `random` is added.
+        seeds: for the random baseline and for breaking ties in all other rankings.
 
     Raises:
-        ValueError: if there are no trials, a method is named as chance is, a model or its inputs
-            cannot be explained, or an example has not as many boxes as regions.
+        ValueError: if there are no trials, a method is named `random`, model or inputs cannot be
+            explained, or numbers of boxes and regions differ.
     """
     tallies: list[FaithfulnessMetrics] = []
     for trial in trials:
@@ -149,17 +149,17 @@ def measure_batch(
     seeds: Sequence[int],
     start: int,
 ) -> FaithfulnessMetrics:
-    """Test one batch; arguments and errors are those of `measure`.
+    """Measure one batch; arguments and errors are those of `measure`.
 
     Args:
         model: in evaluation mode.
         trial: the batch.
         methods: by name.
         seeds: of the rankings.
-        start: number of the batch's first question in the data set.
+        start: index of the batch's first question in the dataset.
     """
     if RANDOM in methods:
-        raise ValueError(f"a method is named {RANDOM!r}, as the ranking by chance: rename it")
+        raise ValueError(f"the method name {RANDOM!r} is reserved for the baseline: rename it")
     _check_trial(model, trial)
     found = _explain(model, trial.inputs, methods)
     hits = _point(trial, found)
@@ -175,17 +175,17 @@ def measure_batch(
 
 
 def summarize(tallies: Sequence[FaithfulnessMetrics], methods: Sequence[str]) -> Faithfulness:
-    """Turn the sums of all batches into means.
+    """Compute means from the sums of all batches.
 
     Args:
-        tallies: of all batches.
-        methods: their names, in the order of the tallies, without chance.
+        tallies: the sums.
+        methods: method names in the order of the sums, without the random baseline.
 
     Raises:
-        ValueError: if there is no question.
+        ValueError: if there are no questions.
     """
     if not sum(metrics.questions for metrics in tallies):
-        raise ValueError("there are no questions to test on: pass at least 1 trial")
+        raise ValueError("got 0 questions, expected at least one: pass at least 1 trial")
     total = FaithfulnessMetrics(*(sum(parts[1:], parts[0]) for parts in zip(*tallies, strict=True)))
     names = (*methods, RANDOM)
     means = total.correct / total.questions
@@ -201,10 +201,10 @@ def summarize(tallies: Sequence[FaithfulnessMetrics], methods: Sequence[str]) ->
 
 
 def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> float:
-    """Return the share of the most relevant regions whose centre lies inside a target.
+    """Return the fraction of the most relevant regions with their center inside a target.
 
     Args:
-        relevance: `[regions]`; several may be the most relevant, then each counts as much.
+        relevance: `[regions]`; tied regions count equally.
         boxes: `[regions, 4]`.
         targets: `[objects, 4]`, borders included.
     """
@@ -212,28 +212,28 @@ def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> 
 
 
 def _check_trial(model: LxmertForQuestionAnswering, trial: Trial) -> None:
-    """Refuse a trial whose parts do not belong together."""
+    """Check that the parts of a trial match."""
     check_explainable(model, trial.inputs)
     batch_size = len(trial.inputs["input_ids"])
     expected = (batch_size, model.num_qa_labels)
     if trial.answer_scores.shape != expected:
         raise ValueError(
             f"answer_scores has shape {list(trial.answer_scores.shape)}, expected "
-            f"{list(expected)}: a score for each answer of the model"
+            f"{list(expected)}: one score for each answer of the model"
         )
     regions = real_regions(trial.inputs).sum(dim=1).tolist()
     if [len(boxes) for boxes in trial.boxes] != regions or len(trial.targets) != batch_size:
         raise ValueError(
             f"examples have {[len(boxes) for boxes in trial.boxes]} boxes and "
-            f"{len(trial.targets)} targets for {regions} regions: give each example the boxes of "
-            "its regions, and its targets, which may be empty"
+            f"{len(trial.targets)} targets for {regions} regions, expected one box for each region "
+            "and one (possibly empty) list of targets for each example"
         )
 
 
 def _explain(
     model: LxmertForQuestionAnswering, inputs: Inputs, methods: Mapping[str, Method]
 ) -> dict[str, Relevance]:
-    """Return what each method says about the model's best answers; chance says nothing."""
+    """Return each method's scores for the model's best answers, with a constant baseline."""
     with torch.inference_mode():
         answer_ids = model(**inputs).question_answering_score.argmax(dim=-1)
     found = {name: method(model, inputs, answer_ids) for name, method in methods.items()}
@@ -242,7 +242,7 @@ def _explain(
 
 
 def _point(trial: Trial, found: Found) -> list[list[float]]:
-    """Return whether each method points at the target, by question that has one."""
+    """Return each method's pointing score, for each question with targets."""
     real = real_regions(trial.inputs).cpu().numpy()
     scores = [relevance.regions.cpu().numpy() for relevance in found.values()]
     return [
@@ -261,9 +261,9 @@ def _perturb(
     seeds: Sequence[int],
     start: int,
 ) -> npt.NDArray[np.float64]:
-    """Return `[batch, seeds, methods, directions, shares]`, how right what is left is answered.
+    """Return the accuracy after removal, `[batch, seeds, methods, directions, shares]`.
 
-    What several rankings leave alike is answered once.
+    Identical remainders are answered only once.
     """
     by_words = modality == "words"
     real = real_words(trial.inputs) if by_words else real_regions(trial.inputs)
@@ -273,7 +273,7 @@ def _perturb(
     masks = torch.from_numpy(kept).flatten(1, 4)  # [batch, variants, length]
     masks |= (real & ~removable).cpu()[:, None]
     rows = torch.arange(len(real))[:, None].expand(masks.shape[:2])
-    # [batch, variants, length] -> [different variants, 1 + length]
+    # [batch, variants, length] -> [distinct variants, 1 + length]
     variants = torch.cat([rows.reshape(-1, 1), masks.flatten(0, 1)], dim=1)
     variants, places = torch.unique(variants, dim=0, return_inverse=True)
     variants = variants.to(real.device)
@@ -287,9 +287,9 @@ def _perturb(
 def _keep_by_all(
     found: Found, modality: str, removable: Tensor, *, seeds: Sequence[int], start: int
 ) -> npt.NDArray[np.bool_]:
-    """Return `[batch, seeds, methods, directions, shares, length]`, what each ranking leaves.
+    """Return what each ranking keeps, `[batch, seeds, methods, directions, shares, length]`.
 
-    The generator depends on the number of the question in the whole data set.
+    The random generator depends on the question's index in the whole dataset.
     """
     may_go = removable.cpu().numpy()
     scores = [getattr(relevance, modality).cpu().numpy() for relevance in found.values()]

@@ -1,4 +1,4 @@
-"""Images of regions, and of an answer: what was asked and said, and what it rests on."""
+"""Draws regions, and answers with the question and the relevant regions, using Pillow."""
 
 import colorsys
 import io
@@ -27,14 +27,14 @@ _PADDING = 4
 _SMALLEST_FONT = 8
 
 _LARGE_SIDE, _SMALL_FONT, _SMALL_PADDING = 1200, 14, 2
-"""Of the drawing of all regions, which are many."""
+"""Size of the drawing of all regions, in pixels."""
 
 Rectangle = tuple[float, float, float, float]
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 RELEVANT = 0.1
-"""Relevance from which a region is drawn as one that the answer rests on."""
+"""Relevance from which a region is highlighted."""
 
 
 def encode_image(image: Image.Image, suffix: str, **settings: object) -> bytes:
@@ -42,8 +42,8 @@ def encode_image(image: Image.Image, suffix: str, **settings: object) -> bytes:
 
     Args:
         image: RGB.
-        suffix: names the format, such as `.png`.
-        settings: of the format.
+        suffix: sets the format, such as `.png`.
+        settings: options of the format.
     """
     buffer = io.BytesIO()
     image.save(buffer, Image.registered_extensions()[suffix.lower()], **settings)
@@ -51,9 +51,9 @@ def encode_image(image: Image.Image, suffix: str, **settings: object) -> bytes:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Save an image in the format of its suffix, under its name only when it is whole.
+    """Save an image atomically in the format of its suffix.
 
-    Pillow itself writes half a file on a full disk, without an error.
+    On a full disk, Pillow itself would leave a truncated file without an error.
     """
     write_bytes(path, encode_image(image, path.suffix))
 
@@ -71,14 +71,14 @@ def draw_answer(
 
     Args:
         pixels: `[height, width, 3]` uint8 RGB.
-        question: what was asked.
+        question: the question.
         answers: best first.
         boxes: `[regions, 4]` in pixels of the image.
         labels: name of each region.
-        relevance: of each region, in `[-1, 1]`; those of at least `RELEVANT` stand out.
+        relevance: of each region, in `[-1, 1]`; regions of at least `RELEVANT` are highlighted.
 
     Returns:
-        The drawing, about 720 pixels wide at its image, with a panel on the right.
+        The image, about 720 pixels wide, with a panel on its right.
     """
     answers = [replace(each, answer=printable(each.answer)) for each in answers]
     height, width = pixels.shape[:2]
@@ -96,7 +96,7 @@ def draw_answer(
 def _draw_regions(
     image: Image.Image, boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
 ) -> None:
-    """Draw all boxes, then all labels, the most relevant last, so that they lie on top."""
+    """Draw all boxes, then all labels, the most relevant on top."""
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(_FONT)
     order = np.argsort(relevance).tolist()
@@ -135,9 +135,9 @@ def _draw_tag(
 def _name_cell(
     draw: ImageDraw.ImageDraw, text: str, box: Rectangle, largest: int, fill: Color, ink: Color
 ) -> None:
-    """Write a name inside its cell, smaller or in lines where it would leave it; else not at all.
+    """Write a name inside its cell, smaller or in several lines if necessary, or not at all.
 
-    Elsewhere it would stand in another cell and be taken for its name.
+    Outside, it would look like the name of another cell.
     """
     x, y = box[0] + _SMALL_PADDING, box[1] + _SMALL_PADDING
     for size in range(largest, _SMALLEST_FONT - 1, -1):
@@ -151,7 +151,7 @@ def _name_cell(
 
 
 def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    """Cut a text at its end so that it is at most `width` pixels wide."""
+    """Truncate a text to at most `width` pixels."""
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}...", font) > width:
@@ -167,9 +167,9 @@ def _find_spot(
     labels: Sequence[Rectangle],
     boxes: Sequence[Rectangle],
 ) -> Rectangle:
-    """Find where a label hides least: above, below or inside its box, at its left or right side.
+    """Find the label position with the least overlap: above, below or inside, left or right.
 
-    Covering another label counts ten times as much as covering a region.
+    Overlap with another label counts ten times as much as overlap with a region.
     """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * _PADDING, bottom - top + 2 * _PADDING
@@ -192,7 +192,7 @@ def _find_spot(
 
 
 def _overlap(first: Rectangle, second: Rectangle) -> float:
-    """Return the area that two rectangles share."""
+    """Return the area of the intersection of two rectangles."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     return max(width, 0) * max(height, 0)
@@ -219,7 +219,7 @@ def _draw_panel(canvas: Image.Image, x: int, question: str, answers: Sequence[An
         draw.rectangle((x, y + 24, x + width, y + 30), fill=(228, 230, 234))
         draw.rectangle((x, y + 24, x + max(2, width * answer.score), y + 30), fill=_BAR)
         y += 46
-    note = "Yellow: regions the answer rests on; without one, the answer is less probable."
+    note = "Yellow: relevant regions. Without one of them, the answer is less probable."
     for offset, line in enumerate(_wrap(draw, note, ImageFont.load_default(13), width)):
         place = (x, canvas.height - 60 + 18 * offset)
         draw.text(place, line, fill=_SOFT, font=ImageFont.load_default(13))
@@ -245,7 +245,7 @@ def _wrap(
 def draw_regions(
     pixels: npt.NDArray[np.uint8], boxes: FloatArray, *, labels: Sequence[str]
 ) -> Image.Image:
-    """Draw regions that overlap as much as they like, each with its label in its own color.
+    """Draw overlapping regions, each with a label in its own color.
 
     Args:
         pixels: `[height, width, 3]` uint8 RGB.
@@ -253,7 +253,7 @@ def draw_regions(
         labels: name of each region.
 
     Returns:
-        The drawing, 1,200 pixels on its longer side.
+        The drawing, with a longer side of 1,200 pixels.
     """
     height, width = pixels.shape[:2]
     scale = _LARGE_SIDE / max(height, width)
@@ -263,7 +263,7 @@ def draw_regions(
     font = ImageFont.load_default(_SMALL_FONT)
     rectangles: list[Rectangle] = [tuple(box) for box in (boxes * scale).tolist()]
     colors = [_color(index) for index in range(len(rectangles))]
-    # The less important first, so that the others lie on top, and the smaller on the larger.
+    # Less important regions first, so that the others are on top; labels of small regions last.
     for index in sorted(range(len(boxes)), key=lambda index: -_area(rectangles[index])):
         draw.rectangle(rectangles[index], outline=_INK, width=4)
         draw.rectangle(_shrink(rectangles[index]), outline=colors[index], width=2)
@@ -282,21 +282,21 @@ def draw_regions(
 
 
 def _contrast(color: Color) -> Color:
-    """Return ink or paper, whichever can be read on a color."""
+    """Return black or white text color, whichever is readable on a color."""
     luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     return _INK if luminance > 125 else _PAPER
 
 
 def _color(index: int) -> Color:
-    """Return a light color that differs from those of the indices before."""
-    hue = index * 0.618034 % 1.0  # the golden section: each falls into the widest gap
+    """Return a light color that differs from those of the previous indices."""
+    hue = index * 0.618034 % 1.0  # golden ratio: each hue falls into the widest gap
     light = colorsys.hls_to_rgb(hue, 0.68 if index % 2 else 0.58, 0.95)
     red, green, blue = (round(255 * part) for part in light)
     return (red, green, blue)
 
 
 def _shrink(box: Rectangle) -> Rectangle:
-    """Return the box one pixel further in, if it has an inside."""
+    """Return the box reduced by one pixel on each side, if it is large enough."""
     x1, y1, x2, y2 = box
     inset = 1.0 if min(x2 - x1, y2 - y1) > 4 else 0.0
     return (x1 + inset, y1 + inset, x2 - inset, y2 - inset)
@@ -307,7 +307,7 @@ def _area(box: Rectangle) -> float:
 
 
 def _measure(draw: ImageDraw.ImageDraw, font: Font, text: str) -> tuple[float, float]:
-    """Return width and height of a tag with this text."""
+    """Return width and height of a label with this text."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     return right - left + 2 * _SMALL_PADDING, bottom - top + 2 * _SMALL_PADDING
 
@@ -315,9 +315,9 @@ def _measure(draw: ImageDraw.ImageDraw, font: Font, text: str) -> tuple[float, f
 def _find_edge(
     size: tuple[int, int], tag: tuple[float, float], box: Rectangle, tags: Sequence[Rectangle]
 ) -> Rectangle:
-    """Find where on the edge of its box a tag covers the least of the tags before it.
+    """Find the position on the edge of its box where a label overlaps previous labels least.
 
-    Of equally good places the first is taken, from the upper left corner on.
+    Ties are resolved by order, starting at the upper left corner.
     """
     (width, height), (x1, y1, x2, y2) = tag, box
     across = [x1 + (x2 - width - x1) * step / 8 for step in range(9)] if x2 - width > x1 else [x1]

@@ -1,4 +1,4 @@
-"""What an answer rests on, by its gradients on the way from nothing to what is there (captum)."""
+"""Integrated gradients of regions and words (captum)."""
 
 from functools import partial
 from typing import Any
@@ -18,29 +18,29 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.outputs import LxmertForQuestionAnsweringOutput
 
 STEPS = 300
-"""Points on the way; on the bundled model, sums are then right to 0.05 of a score (100: to 0.7)."""
+"""Integration steps; on the bundled model, sums are then exact to 0.05 of a score (100: to 0.7)."""
 
 _ROWS = 64
-"""Points that are computed at a time."""
+"""Steps per forward pass."""
 
 
 def integrated_gradients(
     model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
 ) -> Relevance:
-    """Return what each region, and each word, adds to an answer's score before softmax.
+    """Return the contribution of each region and word to an answer's score before softmax.
 
-    The regions, whose baseline is a feature and a box of zeros, are integrated with all words
-    there, and the words, whose baseline is the embedding of `[PAD]`, with all regions. Relevances
-    of one modality add up to what the score is above that of its baseline.
+    Regions are integrated from zero features and boxes with all words present, and words from the
+    embedding of `[PAD]` with all regions present. The relevances of one modality add up to the
+    difference between the score and that of the baseline.
 
     Args:
         model: in evaluation mode.
         inputs: a batch of questions.
-        answer_ids: `[batch]`, the answer to explain of each.
+        answer_ids: `[batch]`, the answer to explain for each question.
 
     Returns:
-        Negative where something spoke against the answer; 0 for `[CLS]` and `[SEP]`, which are
-        there in the baseline too.
+        Negative scores speak against the answer; 0 for `[CLS]` and `[SEP]`, which are part of the
+        baseline.
 
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
@@ -83,7 +83,7 @@ def _words(
 def _regions(
     captum: Any, model: LxmertForQuestionAnswering, given: dict[str, Tensor], **settings: object
 ) -> Tensor:
-    """Return `[batch, regions]`, integrated from features and boxes of zeros."""
+    """Return `[batch, regions]`, integrated from zero features and boxes."""
     seen = {name: given[name] for name in ("visual_feats", "visual_pos")}
     others = {name: value for name, value in given.items() if name not in seen}
     integrate = captum.IntegratedGradients(partial(_score, model, (*seen, *others)))
@@ -111,7 +111,7 @@ def _captum() -> Any:
         from captum import attr  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "integrated gradients need captum, which is not installed: "
-            "pip install 'lxmert[explain]', or choose another method"
+            "integrated gradients need captum, which is not installed: run "
+            "pip install 'lxmert[explain]' or choose another method"
         ) from error
     return attr

@@ -1,4 +1,4 @@
-"""Every attention map of the three encoders by name, and the gradients of an answer at each."""
+"""All attention maps of the three encoders by name, and the gradients of an answer's score."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,22 +11,22 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.outputs import LxmertForQuestionAnsweringOutput
 
 Layers = tuple[Tensor, ...]
-"""One `[batch, heads, queries, keys]` for each layer of one kind, the first layer first."""
+"""One `[batch, heads, queries, keys]` for each layer of a kind, first layer first."""
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """All maps of one forward pass, or the gradients at them; rows of maps sum to 1.
+    """All maps of one forward pass, or their gradients; rows of maps sum to 1.
 
     Attributes:
-        language: of each language layer, `[batch, heads, text_len, text_len]`.
-        relationship: of each relationship layer, `[batch, heads, regions, regions]`.
-        text_over_regions: of each cross layer, what each word reads of the regions,
+        language: language layers, `[batch, heads, text_len, text_len]`.
+        relationship: relationship layers, `[batch, heads, regions, regions]`.
+        text_over_regions: cross layers, words attend to regions,
             `[batch, heads, text_len, regions]`.
-        regions_over_text: of each cross layer, what each region reads of the words,
+        regions_over_text: cross layers, regions attend to words,
             `[batch, heads, regions, text_len]`.
-        text_over_text: of each cross layer, `[batch, heads, text_len, text_len]`.
-        regions_over_regions: of each cross layer, `[batch, heads, regions, regions]`.
+        text_over_text: cross layers, `[batch, heads, text_len, text_len]`.
+        regions_over_regions: cross layers, `[batch, heads, regions, regions]`.
     """
 
     language: Layers
@@ -54,7 +54,7 @@ def attention_maps(model: LxmertForQuestionAnswering, inputs: Inputs) -> Attenti
 
     Args:
         model: in evaluation mode.
-        inputs: a batch of questions; a map gives zero to padding as a key, but has rows for it.
+        inputs: a batch of questions; padding gets zero attention as a key, but has rows as a query.
 
     Raises:
         ValueError: if model or inputs cannot be explained.
@@ -69,19 +69,19 @@ def attention_maps(model: LxmertForQuestionAnswering, inputs: Inputs) -> Attenti
 def maps_and_gradients(
     model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
 ) -> tuple[AttentionMaps, AttentionMaps]:
-    """Return all attention maps, and how the score of an answer changes with every entry of each.
+    """Return all attention maps and the gradient of an answer's score with respect to each.
 
-    One forward and one backward pass serve all maps of all examples. Neither the parameters nor
-    the state of the model change, parameters may be frozen, and callers may have gradients off.
+    This takes one forward and one backward pass for all maps and examples. It changes neither
+    parameters nor state of the model, and works with frozen parameters and under `no_grad`.
 
     Args:
         model: in evaluation mode.
         inputs: a batch of questions.
-        answer_ids: `[batch]`, the answer of each whose score (before softmax) is differentiated.
+        answer_ids: `[batch]`, the answer whose score (before softmax) is differentiated.
 
     Returns:
-        The maps and the gradients, which are zero where an answer does not depend on a map: in the
-        last cross layer, both maps of which the regions are queries.
+        Maps and gradients. The gradients are zero if an answer does not depend on a map: in the
+        last cross layer, this holds for both maps with regions as queries.
 
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
@@ -92,7 +92,7 @@ def maps_and_gradients(
         output = model(**_differentiable(model, inputs), output_attentions=True, return_dict=True)
         assert isinstance(output, LxmertForQuestionAnsweringOutput)
         assert output.question_answering_score is not None
-        # Examples do not read each other: the gradient of the sum holds that of each.
+        # Examples are independent, so the gradient of the sum contains that of each.
         score = output.question_answering_score.gather(1, answer_ids.clone()[:, None]).sum()
         maps = _collect(output)
         found = torch.autograd.grad(

@@ -1,9 +1,10 @@
-"""The methods that score words and regions for an answer, by name, with one signature.
+"""The relevance methods by name, with one signature.
 
-Each takes a model in evaluation mode, a batch of questions and one answer id for each, and returns
-scores for every word piece and region. `[CLS]`, from which the answer is read, and padding get
-exactly 0. `[SEP]` gets what flows through it, but where words are left out or replaced, 0: it
-stays. Scores of the methods on attention are at least 0; the others tell for from against.
+Each method takes a model in evaluation mode, a batch of questions and one answer id per question,
+and returns scores for every word piece and region. `[CLS]`, from which the answer is read, and
+padding get exactly 0. `[SEP]` gets a score from methods based on attention, but 0 from methods that
+remove or replace words. Scores of methods based on attention are at least 0; the others also show
+evidence against an answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +26,10 @@ Method = Callable[[LxmertForQuestionAnswering, Inputs, Tensor], Relevance]
 
 
 def attention(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
-    """Return what `[CLS]` reads in the last cross layer, the mean of all heads.
+    """Return the attention of `[CLS]` in the last cross layer, averaged over heads.
 
-    This is attention, not importance: it is the same for every answer, and cannot tell what speaks
-    for one from what speaks against it.
+    This is attention, not importance: it is the same for every answer and does not distinguish
+    evidence for an answer from evidence against it.
     """
     maps = attention_maps(model, inputs)
     check_answers(model, inputs, answer_ids)
@@ -38,13 +39,13 @@ def attention(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
 
 
 def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
-    """Return what reaches `[CLS]` if attention were all that moves information.
+    """Return the attention of `[CLS]` rolled out over all layers.
 
-    Heads are averaged, half of each map is replaced by the identity, and the maps of each stream
-    are multiplied. The last map of text over regions joins both, with the text as it was before
-    the self-attention of that layer: `R_ti = R_tt^T A R_ii`, as in the code that Chefer et al.
-    published for LXMERT. (The other reading takes `R_tt` after that self-attention, as the scores
-    of words do.) The same for every answer.
+    Heads are averaged, each map is averaged with the identity, and the maps of each stream are
+    multiplied. The last map of text over regions joins both streams, using the text before the
+    self-attention of that layer: `R_ti = R_tt^T A R_ii`, as in the code that Chefer et al.
+    published for LXMERT. (The alternative uses `R_tt` after that self-attention, as the word scores
+    do.) Rollout is the same for every answer.
 
     Source: Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020).
     """
@@ -52,7 +53,7 @@ def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
     check_answers(model, inputs, answer_ids)
     words, regions = real_words(inputs), real_regions(inputs)
     layers = [_of_real(m, words) for m in (*maps.language, *maps.text_over_text)]
-    # What regions read in the last cross layer comes too late for the text.
+    # What regions attend to in the last cross layer does not reach the text.
     images = (*maps.relationship, *maps.regions_over_regions[:-1])
     across = _of_real(maps.text_over_regions[-1], words)
     if layers[:-1]:
@@ -63,12 +64,12 @@ def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
 
 
 def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
-    """Return what `[CLS]` reads in the last cross layer, heads weighted by their mean gradient.
+    """Return the attention of `[CLS]` in the last cross layer, heads weighted by mean gradient.
 
-    Where the answer is safe, the mean gradient of every head is often negative, and nothing is
-    relevant at all.
+    If the model is confident, the mean gradient of every head is often negative, and all scores
+    are 0.
 
-    Source: Selvaraju et al., Grad-CAM (ICCV 2017), with heads in the place of channels.
+    Source: Selvaraju et al., Grad-CAM (ICCV 2017), with heads in place of channels.
     """
     maps, gradients = maps_and_gradients(model, inputs, answer_ids)
     words, regions = real_words(inputs), real_regions(inputs)
@@ -80,7 +81,7 @@ def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
 
 
 def propagation(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
-    """Return the relevance that is propagated through all layers, as `relevance.py` does."""
+    """Return the relevance propagated through all layers, see `relevance.py`."""
     words, regions = propagate(*maps_and_gradients(model, inputs, answer_ids))
     return _real(inputs, words, regions)
 
@@ -96,21 +97,20 @@ METHODS: dict[str, Method] = {
 """Name -> function; the first is the default."""
 
 QUICK = ("propagation", "attention", "rollout", "gradcam", "occlusion")
-"""Methods that take a few passes at most, or one for each word and region."""
+"""Methods that need at most a few passes, or one for each word and region."""
 
 _FOR_ANY_ANSWER = ("attention", "rollout")
 
 _ROWS = 64
-"""Answers to one question that are explained at a time."""
+"""Answers to one question that are explained together."""
 
 
 def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Check names of methods; `all` among them stands for all that can be used here.
+    """Check method names; `all` stands for all methods that are available.
 
     Raises:
-        TypeError: if they are no list of names.
-        ValueError: naming those that there are, for an unknown one, one that is not installed, or
-            none at all.
+        TypeError: if they are not a list of names.
+        ValueError: listing the valid names, for an unknown or unavailable method or none at all.
     """
     if isinstance(names, str) or not (
         isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
@@ -120,15 +120,15 @@ def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
     if "all" in names:
         return tuple(usable)
     if not names:
-        raise ValueError(f"no method is named: choose among {', '.join(usable)}, or all")
+        raise ValueError(f"got no method, expected some of {', '.join(usable)}, or all")
     for name in names:
         if name not in METHODS:
-            hint = f"{did_you_mean(name, METHODS)} there are {', '.join(METHODS)}, and all"
+            hint = f"{did_you_mean(name, METHODS)} choose one of {', '.join(METHODS)}, or all"
             raise ValueError(f"no method {name!r}: {hint.lstrip()}")
         if name not in usable:
             raise ValueError(
-                f"{name} needs captum, which is not installed: pip install 'lxmert[explain]', or "
-                f"choose among {', '.join(usable)}"
+                f"{name} needs captum, which is not installed: run pip install 'lxmert[explain]' "
+                f"or choose one of {', '.join(usable)}"
             )
     return tuple(dict.fromkeys(names))
 
@@ -142,11 +142,11 @@ def explain_answers(
         model: in evaluation mode.
         inputs: a batch of one question.
         answer_ids: `[answers]`, any number.
-        names: of methods.
+        names: method names.
 
     Returns:
-        By method, on the CPU, a row for each answer. Methods that say the same of every answer are
-        computed once.
+        Scores by method, on the CPU, with a row for each answer. Methods whose scores do not depend
+        on the answer are computed once.
 
     Raises:
         ValueError: if model, inputs, answers or methods cannot be explained, or there are several
@@ -176,18 +176,18 @@ def explain_answers(
 
 
 def _repeat(inputs: Inputs, times: int) -> dict[str, Tensor]:
-    """Ask one question several times."""
+    """Repeat a batch of one question."""
     return {name: value.expand(times, *value.shape[1:]) for name, value in inputs.items()}
 
 
 def multiply(maps: Sequence[Tensor]) -> Tensor:
-    """Multiply the maps of consecutive layers, each mixed with the identity.
+    """Multiply the maps of consecutive layers, each averaged with the identity.
 
     Args:
-        maps: each `[batch, length, length]`, whose rows add up to 1, or to 0 for padding.
+        maps: each `[batch, length, length]`, with rows that sum to 1, or to 0 for padding.
 
     Returns:
-        `[batch, length, length]`; row i says what position i holds of each first position.
+        `[batch, length, length]`; row i is what position i contains of each input position.
     """
     product = identity = torch.eye(maps[0].shape[-1], device=maps[0].device)
     for layer in maps:
@@ -197,13 +197,13 @@ def multiply(maps: Sequence[Tensor]) -> Tensor:
 
 
 def weigh_heads(attention_map: Tensor, gradient: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """Average heads, each weighted by the mean of its gradient, and keep what is positive.
+    """Average heads weighted by their mean gradient, and keep positive values.
 
     Args:
         attention_map: `[batch, heads, queries, keys]`.
-        gradient: at the map, of the same shape.
-        queries: `[batch, queries]`, True where real; means are over pairs of real positions.
-        keys: `[batch, keys]`, in the same way.
+        gradient: gradient of the map, same shape.
+        queries: `[batch, queries]`, True if real; means are over pairs of real positions.
+        keys: `[batch, keys]`, likewise.
     """
     pairs = (queries[:, :, None] & keys[:, None, :])[:, None]
     count = pairs.sum(dim=(2, 3), keepdim=True).clamp(min=1)
@@ -212,12 +212,12 @@ def weigh_heads(attention_map: Tensor, gradient: Tensor, queries: Tensor, keys: 
 
 
 def _of_real(attention_map: Tensor, queries: Tensor) -> Tensor:
-    """Average the heads of a map, `[batch, queries, keys]`, and let padding read nothing."""
+    """Average the heads of a map, `[batch, queries, keys]`, with zero rows for padding."""
     return attention_map.float().mean(dim=1).masked_fill(~queries[..., None], 0)
 
 
 def _first_row(inputs: Inputs, words: Tensor, regions: Tensor) -> Relevance:
-    """Return the row of `[CLS]` of two matrices, but what it holds of itself."""
+    """Return the rows of `[CLS]` of two matrices, without its own entry."""
     first = words[:, 0].clone()
     first[:, 0] = 0
     return _real(inputs, first, regions[:, 0])

@@ -1,4 +1,4 @@
-"""What an answer rests on, by leaving out each region and word in turn: needs no gradients."""
+"""Occlusion: removes each region and word in turn; needs no gradients."""
 
 from collections.abc import Callable
 
@@ -19,17 +19,17 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 
 
 def occlusion(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
-    """Return how much less probable an answer is without each region, and without each word.
+    """Return the decrease in an answer's probability without each region and each word.
 
     Args:
         model: in evaluation mode.
         inputs: a batch of questions.
-        answer_ids: `[batch]`, the answer to explain of each.
+        answer_ids: `[batch]`, the answer to explain for each question.
 
     Returns:
-        Differences of probabilities, in `[-1, 1]`: negative where something spoke against the
-        answer, 0 for `[CLS]` and `[SEP]`, which are never left out. A single region is left out
-        by an empty mask, so that the model answers blindly.
+        Differences of probabilities in `[-1, 1]`: negative scores speak against the answer; 0 for
+        `[CLS]` and `[SEP]`, which are never removed. Removing an only region leaves an empty mask,
+        so that the model sees only the text.
 
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
@@ -43,7 +43,7 @@ def occlusion(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
 def occlude_for_answers(
     model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
 ) -> Relevance:
-    """Do as `occlusion` for several answers to one question, which is asked no more often for it.
+    """Compute `occlusion` for several answers to one question in the same forward passes.
 
     Args:
         model: in evaluation mode.
@@ -78,7 +78,7 @@ def _leave_out(
     real: Tensor,
     removable: Tensor,
 ) -> Tensor:
-    """Return what each removable position adds to the probability of each answer."""
+    """Return the contribution of each removable position to each answer's probability."""
     left_out, positions = removable.nonzero(as_tuple=True)
     rows = torch.cat([torch.arange(len(real), device=real.device), left_out])
     kept = real[rows]

@@ -1,9 +1,9 @@
-"""What each attention head reads, over many questions: the next word, what a word names, ...
+"""Measures which attention patterns each head follows, over many questions.
 
-A pattern is a set of pairs of a reader and what it could read. How strongly a head follows it is
-the share of its attention on these pairs, the mean over all readers that have one; beside it
-stands the share of a head that reads everything alike. The paper shows such heads one by one (Tan
-and Bansal, EMNLP 2019, appendix).
+A pattern is a set of query-key pairs, such as "each word and the next word". A head's score is the
+share of its attention on these pairs, averaged over all queries that have a pair; it is compared
+with the share of uniform attention. The paper shows such heads one by one (Tan and Bansal, EMNLP
+2019, appendix).
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from lxmert.explain.pointing import lie_inside
 from lxmert.schema import FloatArray
 
 Pairs = npt.NDArray[np.bool_]
-"""`[readers, read]`, True for a pair of a pattern."""
+"""`[queries, keys]`, True for the pairs of a pattern."""
 
 
 class Pattern(NamedTuple):
     """A pattern.
 
     Attributes:
-        kind: of the maps that it is about, a field of `AttentionMaps`.
-        title: what is read by whom.
+        kind: kind of map, a field of `AttentionMaps`.
+        title: title for figures.
     """
 
     kind: str
@@ -45,22 +45,22 @@ PATTERNS = {
     "overlapping_regions": Pattern("relationship", "relationship: overlapping regions"),
     "same_kind": Pattern("relationship", "relationship: other objects of the same name"),
     "named_regions": Pattern("text_over_regions", "cross: regions that the word names"),
-    "asked_regions": Pattern("text_over_regions", "cross: [CLS] on what is asked about"),
+    "asked_regions": Pattern("text_over_regions", "cross: [CLS] to the regions asked about"),
     "naming_words": Pattern("regions_over_text", "cross: words that name the region"),
     "next_word_in_cross": Pattern("text_over_text", "cross layers: the next word"),
     "previous_word_in_cross": Pattern("text_over_text", "cross layers: the previous word"),
 }
-"""Name -> pattern, in the order in which they are shown."""
+"""Name -> pattern, in display order."""
 
 
-class Seen(NamedTuple):
-    """A question and an image, as far as patterns depend on them.
+class PatternInput(NamedTuple):
+    """The properties of a question and image that patterns depend on.
 
     Attributes:
         words: tokens from `[CLS]` to `[SEP]`.
         objects: name of each region's object.
         boxes: `[regions, 4]`.
-        targets: `[boxes, 4]` of what is asked about; may be empty.
+        targets: `[boxes, 4]`, objects that are asked about; may be empty.
     """
 
     words: Sequence[str]
@@ -70,13 +70,13 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Share:
-    """How strongly heads follow a pattern: sums over readers.
+class PatternScore:
+    """How strongly heads follow a pattern, as sums over queries.
 
     Attributes:
-        total: `[layers, heads]`, the sum of the shares.
-        even: the sum of the shares of a head that reads everything alike.
-        readers: how many there were.
+        total: `[layers, heads]`, summed attention shares.
+        even: summed attention shares of uniform attention.
+        readers: number of queries.
     """
 
     total: npt.NDArray[np.float64]
@@ -85,16 +85,16 @@ class Share:
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
-        """`[layers, heads]` in `[0, 1]`; zero where nobody could follow the pattern."""
+        """`[layers, heads]` in `[0, 1]`; zero if no query has a pair."""
         return self.total / max(self.readers, 1)
 
     @property
     def mean_even(self) -> float:
-        """The share in `[0, 1]` of a head that reads everything alike."""
+        """The share of uniform attention, in `[0, 1]`."""
         return self.even / max(self.readers, 1)
 
 
-def find_pairs(seen: Seen) -> dict[str, Pairs]:
+def find_pairs(seen: PatternInput) -> dict[str, Pairs]:
     """Return the pairs of every pattern for one question about one image."""
     num_words, num_regions = len(seen.words), len(seen.objects)
     inner = np.arange(num_words)
@@ -125,13 +125,15 @@ def find_pairs(seen: Seen) -> dict[str, Pairs]:
     }
 
 
-def add_shares(shares: dict[str, Share], maps: AttentionMaps, batch: Sequence[Seen]) -> None:
-    """Add what the heads of a batch read to the sums.
+def add_shares(
+    shares: dict[str, PatternScore], maps: AttentionMaps, batch: Sequence[PatternInput]
+) -> None:
+    """Add the attention shares of a batch to the sums.
 
     Args:
-        shares: by the name of a pattern; patterns of kinds without a layer are left out.
-        maps: of the batch, padded behind words and regions.
-        batch: as many examples.
+        shares: by pattern name; patterns of kinds without a layer are omitted.
+        maps: of the batch, padded at the ends.
+        batch: the examples in the same order.
     """
     kinds = maps.kinds()
     for row, seen in enumerate(batch):
@@ -139,7 +141,7 @@ def add_shares(shares: dict[str, Share], maps: AttentionMaps, batch: Sequence[Se
             layers = kinds[PATTERNS[name].kind]
             if layers and pairs.any():
                 sums = share_of(layers, row, pairs)
-                found = shares.setdefault(name, Share(np.zeros(sums.shape)))
+                found = shares.setdefault(name, PatternScore(np.zeros(sums.shape)))
                 readers = pairs.any(axis=1)
                 found.total += sums
                 found.even += float(pairs.mean(axis=1)[readers].sum())
@@ -147,12 +149,12 @@ def add_shares(shares: dict[str, Share], maps: AttentionMaps, batch: Sequence[Se
 
 
 def share_of(layers: Layers, row: int, pairs: Pairs) -> npt.NDArray[np.float64]:
-    """Return how much of its attention each head has on some pairs, summed over the readers.
+    """Return each head's attention on some pairs, summed over queries.
 
     Args:
-        layers: each `[batch, heads, readers, read]`, which may be padded at the ends.
-        row: the example of the batch.
-        pairs: `[readers, read]` of this example, without padding.
+        layers: each `[batch, heads, queries, keys]`, which may be padded at the ends.
+        row: row of the example in the batch.
+        pairs: `[queries, keys]` of this example, without padding.
 
     Returns:
         `[layers, heads]`.

@@ -1,4 +1,4 @@
-"""What is left of words or regions as more and more is removed, and the area under a curve."""
+"""Removal schedules of words or regions, and the area under a perturbation curve."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from lxmert.schema import FloatArray
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-"""Shares of the words or regions that are removed."""
+"""Removed fractions of the words or regions."""
 
 DIRECTIONS = ("positive", "negative")
 """Whether the most or the least relevant are removed first."""
@@ -21,25 +21,25 @@ def area_under(shares: Sequence[float], accuracies: Sequence[float]) -> float:
     """Return the area under a curve by the trapezoid rule, times 100.
 
     Args:
-        shares: what is removed, from 0 to 1, in ascending order.
-        accuracies: in `[0, 1]`, at each share.
+        shares: removed fractions from 0 to 1, in ascending order.
+        accuracies: in `[0, 1]`, at each fraction.
     """
     return 100 * float(np.trapezoid(accuracies, shares))
 
 
 def number_kept(total: int, share: float) -> int:
-    """Return how many of `total` are left if a share is removed; a started one is removed.
+    """Return how many of `total` are left if a fraction, rounded up, is removed.
 
-    As in the published code, but without its error where a product such as `(1 - 0.8) * 5` falls
-    short of a whole number.
+    This follows the published code except for its rounding error with products such as
+    `(1 - 0.8) * 5`.
     """
     return math.floor((1 - share) * total + _ROUNDING)
 
 
 def rank(relevance: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Order positions by relevance, highest first, and those of equal relevance by chance.
+    """Order positions by descending relevance, with ties in random order.
 
-    Without chance, a method that gives zero to most regions would inherit the detector's order.
+    Otherwise, methods that assign zero to most regions would inherit the detector's order.
     """
     return np.lexsort((generator.random(len(relevance)), -relevance))
 
@@ -47,15 +47,15 @@ def rank(relevance: FloatArray, generator: np.random.Generator) -> npt.NDArray[n
 def keep(
     relevance: FloatArray, removable: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Tell what is left of one example in each direction and at each share.
+    """Return what is kept of one example in each direction and at each removed fraction.
 
     Args:
         relevance: `[length]`.
-        removable: `[length]`, True for what may be removed.
-        generator: decides between equals.
+        removable: `[length]`, True for positions that may be removed.
+        generator: breaks ties.
 
     Returns:
-        `[directions, shares, length]`, True for a removable position that is left.
+        `[directions, shares, length]`, True for removable positions that are kept.
     """
     places = np.flatnonzero(removable)
     order = places[rank(relevance[places], generator)]

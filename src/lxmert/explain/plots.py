@@ -1,4 +1,4 @@
-"""Plots for papers, with matplotlib: an explanation, curves of faithfulness, patterns of heads."""
+"""Matplotlib figures for papers: explanations, perturbation curves, attention patterns."""
 
 import io
 import re
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.explain.cells import are_cells
-from lxmert.explain.pointing import centres_inside
+from lxmert.explain.pointing import centers_inside
 from lxmert.explain.text import percent, printable
 from lxmert.files import write_bytes
 from lxmert.names import count
@@ -26,49 +26,47 @@ if TYPE_CHECKING:
 _FOR, _AGAINST = "#ff9d00", "#2f7df6"
 _SOFT = "#596069"
 _LEAST = 0.25
-"""Share of the highest relevance from which a region is named."""
+"""Fraction of the highest relevance from which a region is named."""
 
 _MOST_NAMED = 3
 
 _TINT, _MOST_LAYERS = 0.22, 3
-"""How opaque a full shade is, and how many may lie on each other before all are thinned."""
+"""Opacity of full relevance, and the number of overlapping layers above which it is reduced."""
 
 _WIDTH, _LINE, _GAP = 4.0, 0.26, 0.08
-"""Of a plotted explanation, a line of words and the gap between two words, in inches."""
+"""Height of a line of words and gap between words in a plotted explanation, in inches."""
 
 _FONT = 7
-"""Points of a region's name."""
+"""Font size of a region's name."""
 
 _TAG, _TAG_EDGE = 0.16, 0.025
-"""Height of a region's name, and of its edge, in inches."""
+"""Height of a region's name and of its border, in inches."""
 
 
 _NO_GLYPH = r"Glyph (\d+) .*missing from"
-"""How matplotlib warns of a character, again for each of them and each time it is measured."""
+"""Pattern of matplotlib's warnings for missing glyphs, which it repeats many times."""
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a plot that could not be saved, before anything is computed for it.
+    """Check that a plot can be saved before anything is computed for it.
 
     Raises:
-        ValueError: if the ending names no format.
+        ValueError: if the suffix is not a figure format.
         ModuleNotFoundError: without matplotlib.
     """
     known = new_figure(1, 1).canvas.get_supported_filetypes()
     if path.suffix.lower().removeprefix(".") not in known:
-        raise ValueError(
-            f"{path} has no ending of a figure: try {path.stem or 'out'}.pdf, .png or .svg"
-        )
+        raise ValueError(f"{path} has no figure suffix: use {path.stem or 'out'}.pdf, .png or .svg")
 
 
 def save_plot(figure: "Figure", path: Path) -> None:
-    """Save a plot in the format of its suffix, under its name only when it is whole."""
+    """Save a plot atomically in the format of its suffix."""
     kind = path.suffix.lower().removeprefix(".")
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
     with (
-        rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # text stays text
+        rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}),  # keep text as text
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.filterwarnings("always", _NO_GLYPH)
@@ -78,13 +76,13 @@ def save_plot(figure: "Figure", path: Path) -> None:
 
 
 def _warn_once(caught: Sequence[warnings.WarningMessage]) -> None:
-    """Warn of all characters without a glyph at once, and of all else as it was."""
+    """Warn once about all missing glyphs, and pass other warnings on."""
     found = [(re.match(_NO_GLYPH, str(each.message)), each) for each in caught]
     signs = list(dict.fromkeys(chr(int(match[1])) for match, _ in found if match))
     if signs:
         warnings.warn(
-            f"the font of figures lacks {count(len(signs), 'character')}, such as {signs[0]!r}: "
-            "boxes are drawn instead",
+            f"the figure font lacks {count(len(signs), 'character')}, such as {signs[0]!r}: boxes "
+            "are drawn instead",
             stacklevel=3,
         )
     for match, each in found:
@@ -108,12 +106,13 @@ def plot_explanation(
     Args:
         pixels: `[height, width, 3]` uint8 RGB.
         words: word pieces.
-        word_relevance: of each; the highest magnitude is shaded fully, negative ones in blue.
+        word_relevance: score of each word piece; scaled by the highest magnitude, negative scores
+            in blue.
         boxes: `[regions, 4]` in pixels of the image.
         labels: name of each region; those of the most relevant are written.
-        region_relevance: of each, in the same way.
-        answer: what is explained.
-        method: by which method.
+        region_relevance: score of each region, shown in the same way.
+        answer: the explained answer.
+        method: the relevance method.
     """
     height, width = pixels.shape[:2]
     inches = min(2 * _WIDTH, max(0.3, _WIDTH * height / width))
@@ -128,7 +127,7 @@ def plot_explanation(
         names = [printable(label) for label in labels]
         _plot_regions(image, boxes, names, _scale(region_relevance))
         lines = _write_words(figure, [printable(word) for word in words], _scale(word_relevance))
-    # Above the image: the margins grow with what is drawn when the figure is saved.
+    # Above the image: the margins grow with the content when the figure is saved.
     figure.text(0, 1 + 0.08 / inches, reported, color=_SOFT, fontsize=9, va="bottom")
     for number, line in enumerate(reversed(lines)):
         for text in line:
@@ -139,12 +138,12 @@ def plot_explanation(
 def plot_curves(
     shares: Sequence[float], curves: Mapping[tuple[str, str], Mapping[str, FloatArray]]
 ) -> "Figure":
-    """Plot how accuracy falls as more and more is removed.
+    """Plot accuracy against the removed fraction.
 
     Args:
-        shares: that are removed, in `[0, 1]`.
-        curves: by modality and direction, by method `[seeds, shares]` accuracies in `[0, 1]`; a
-            band shows the range over seeds.
+        shares: removed fractions in `[0, 1]`.
+        curves: by modality and direction, then by method `[seeds, shares]` accuracies in
+            `[0, 1]`; a band shows the range over seeds.
     """
     figure = new_figure(8.0, 6.4)
     for number, ((modality, direction), by_method) in enumerate(curves.items(), start=1):
@@ -173,10 +172,10 @@ def plot_curves(
 def plot_heads(
     patterns: Mapping[str, npt.NDArray[np.float64]], titles: Mapping[str, str]
 ) -> "Figure":
-    """Plot what every head reads, a grid of layers and heads for each pattern.
+    """Plot each head's attention share for each pattern, as grids of layers and heads.
 
     Args:
-        patterns: by name `[layers, heads]` shares in `[0, 1]`.
+        patterns: `[layers, heads]` shares in `[0, 1]`, by name.
         titles: by the same names.
     """
     columns = 3
@@ -196,7 +195,7 @@ def plot_heads(
             axes.text(
                 head, layer, f"{share:.0f}", ha="center", va="center", color=shade, fontsize=7
             )
-    figure.suptitle("Share of each head's attention (%), mean over all readers", fontsize=11)
+    figure.suptitle("Share of each head's attention (%), averaged over queries", fontsize=11)
     figure.set_layout_engine("constrained")
     return figure
 
@@ -210,11 +209,11 @@ def _scale(relevance: Sequence[float]) -> list[float]:
 def _plot_regions(
     axes: "Axes", boxes: FloatArray, labels: Sequence[str], relevance: Sequence[float]
 ) -> None:
-    """Draw all boxes, and name the most relevant ones."""
+    """Draw all boxes and name the most relevant ones."""
     from matplotlib.patches import Rectangle
 
-    # Unthinned, the shades of many regions on each other would hide the image.
-    layers = (centres_inside(boxes, boxes) @ np.abs(relevance)).max(initial=0)
+    # At full opacity, many overlapping regions would hide the image.
+    layers = (centers_inside(boxes, boxes) @ np.abs(relevance)).max(initial=0)
     tint = _TINT * _MOST_LAYERS / max(_MOST_LAYERS, layers)
     order = sorted(range(len(labels)), key=lambda index: -abs(relevance[index]))
     for index in reversed(order):
@@ -234,14 +233,14 @@ def _plot_regions(
 
 
 def _tag(axes: "Axes", label: str, **style: object) -> "Text":
-    """Write a name on a dark ground, at no place yet."""
+    """Create a name on a dark background, not yet positioned."""
     edge = {"facecolor": "#1c1e22", "edgecolor": "none", "pad": 72 * _TAG_EDGE}
     settings: dict[str, Any] = {"color": "white", "bbox": edge, "parse_math": False, **style}
     return axes.text(0, 0, label, **settings)
 
 
 def _name_cells(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
-    """Write names inside of their cells, smaller or in lines where they would leave them."""
+    """Write names inside their cells, smaller or in several lines if necessary."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     edge = _TAG_EDGE * figure.dpi
@@ -260,7 +259,7 @@ def _name_cells(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
 
 
 def _tag_size(axes: "Axes", label: str) -> npt.NDArray[np.float64]:
-    """Return the width and the height of a name in pixels, without its edge."""
+    """Return width and height of a name in pixels, without its border."""
     text = _tag(axes, label, fontsize=_FONT)
     place = text.get_window_extent()
     text.remove()
@@ -268,7 +267,7 @@ def _tag_size(axes: "Axes", label: str) -> npt.NDArray[np.float64]:
 
 
 def _shorten(axes: "Axes", label: str) -> str:
-    """Cut a name at its end so that it is not wider than the image."""
+    """Truncate a name to the width of the image."""
     room = axes.get_window_extent().width - 8
     shown, length = label, len(label)
     while length and _tag_size(axes, shown)[0] > room:
@@ -278,7 +277,7 @@ def _shorten(axes: "Axes", label: str) -> str:
 
 
 def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> None:
-    """Write the names of boxes, the most relevant first, where they hide no other name."""
+    """Write the names of boxes, the most relevant first, where they overlap no other name."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
@@ -286,7 +285,7 @@ def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> Non
     taken: list[BboxBase] = []
     for (x1, y1, x2, _), label in zip(boxes.tolist(), labels, strict=True):
         side, x = ("right", x2) if x1 > 0.6 * width else ("left", x1)
-        above = y1 > _TAG * inch  # else it would hide what stands above the image
+        above = y1 > _TAG * inch  # otherwise it would overlap the text above the image
         y, end = (y1, "bottom") if above else (y1 + _TAG_EDGE * inch, "top")
         text = _tag(axes, _shorten(axes, label), fontsize=_FONT, ha=side, va=end)
         text.set_position((x, y))
@@ -303,7 +302,7 @@ def _name_regions(axes: "Axes", boxes: FloatArray, labels: Sequence[str]) -> Non
 def _write_words(
     figure: "Figure", words: Sequence[str], relevance: Sequence[float]
 ) -> list[list["Text"]]:
-    """Write words in lines, each on its shade; return the lines, whose height is still open."""
+    """Write shaded words in lines; return the lines, which are not yet placed vertically."""
     from matplotlib.colors import to_rgba
 
     lines: list[list[Text]] = [[]]
@@ -324,13 +323,13 @@ def _write_words(
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure in inches, which no window shows."""
+    """Return an empty figure of a size in inches, without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "plots need matplotlib, which is not installed: pip install 'lxmert[explain]'"
+            "plots need matplotlib, which is not installed: run pip install 'lxmert[explain]'"
         ) from error
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)

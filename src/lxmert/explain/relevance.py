@@ -1,10 +1,10 @@
-"""Relevance propagated through two streams, as pure functions of matrices.
+"""Relevance propagation through two streams, as pure functions of matrices.
 
 Source: Chefer, Gur, Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and
-Encoder-Decoder Transformers (ICCV 2021), whose equations the docstrings name.
+Encoder-Decoder Transformers (ICCV 2021); docstrings cite its equations.
 
-Shapes: batch B; stream s of S positions, the other stream q of Q positions. `R_sq` says how
-relevant each position of q has become for each of s. All matrices are `[batch, rows, columns]`.
+Shapes: batch B; stream s with S positions, the other stream q with Q positions. `R_sq` is the
+relevance of each position of q for each position of s. All matrices are `[batch, rows, columns]`.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,13 @@ from lxmert.explain.maps import AttentionMaps
 
 
 class Relevance(NamedTuple):
-    """How much an answer rests on each word and region; exactly 0 for `[CLS]` and for padding.
+    """Relevance of each word and region for an answer; exactly 0 for `[CLS]` and padding.
 
-    Scores of one method and one modality can be compared, others cannot: units differ.
+    Units differ between methods and modalities, so only scores of one method and one modality can
+    be compared.
 
     Attributes:
-        words: `[batch, text_len]` float32, of each word piece.
+        words: `[batch, text_len]` float32, for each word piece.
         regions: `[batch, regions]` float32.
     """
 
@@ -30,11 +31,11 @@ class Relevance(NamedTuple):
 
 
 def mean_positive(attention_map: Tensor, gradient: Tensor) -> Tensor:
-    """Average heads, each entry weighted by what it does for the answer, if that is good (eq. 5).
+    """Average heads, weighting each entry by its positive gradient (eq. 5).
 
     Args:
         attention_map: `[batch, heads, queries, keys]`.
-        gradient: of the answer's score with respect to the map, of the same shape.
+        gradient: of the answer's score with respect to the map, same shape.
 
     Returns:
         `[batch, queries, keys]`, at least 0, in float32 or the wider type of the maps.
@@ -44,7 +45,7 @@ def mean_positive(attention_map: Tensor, gradient: Tensor) -> Tensor:
 
 
 def update_self(own: Tensor, other: Tensor, mean_map: Tensor) -> tuple[Tensor, Tensor]:
-    """Update a stream that attends to itself (eq. 6, 7).
+    """Update a stream after self-attention (eq. 6, 7).
 
     Args:
         own: `R_ss`, `[batch, S, S]`.
@@ -60,7 +61,7 @@ def update_self(own: Tensor, other: Tensor, mean_map: Tensor) -> tuple[Tensor, T
 def update_cross(
     own: Tensor, other: Tensor, *, theirs: Tensor, back: Tensor, mean_map: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Update a stream that attends to the other one (eq. 10, 11).
+    """Update a stream after attention to the other stream (eq. 10, 11).
 
     Args:
         own: `R_ss`, `[batch, S, S]`.
@@ -77,14 +78,14 @@ def update_cross(
 
 
 def normalize(own: Tensor) -> Tensor:
-    """Let what each position has gathered weigh as much as the position itself (eq. 8, 9).
+    """Normalize gathered relevance to the weight of the position itself (eq. 8, 9).
 
     Args:
-        own: `R_ss`, `[batch, S, S]`, of at least the identity.
+        own: `R_ss`, `[batch, S, S]`, at least the identity.
 
     Returns:
-        The identity plus the rest, each of whose rows adds up to 1; or to 0 where nothing was
-        gathered, which in the published code is 0 / 0.
+        The identity plus the rest with rows that sum to 1, or to 0 if nothing was gathered (0 / 0
+        in the published code).
     """
     identity = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device)
     gathered = own - identity
@@ -95,19 +96,18 @@ def normalize(own: Tensor) -> Tensor:
 def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
     """Propagate relevance through all layers (section 3.1).
 
-    Matrices are float64 on the CPU: in float32, one plus a small relevance, minus one again, would
-    lose most of its digits, and Apple's GPUs have no float64.
+    Matrices are float64 on the CPU: in float32, one plus a small relevance minus one would lose
+    most digits, and Apple's GPUs have no float64.
 
-    In the last cross layer, where the published code leaves the region side out, its gradients are
-    zero and change nothing.
+    The published code skips the region side of the last cross layer. Here its gradients are zero
+    and change nothing.
 
     Args:
         maps: of every encoder.
-        gradients: of an answer's score at them.
+        gradients: of an answer's score with respect to the maps.
 
     Returns:
-        The rows of `[CLS]`: what it gathered from words and from regions, on the device of the
-        maps.
+        The `[CLS]` rows: relevance of words and regions, on the device of the maps.
     """
     means = {
         kind: [
@@ -132,14 +132,14 @@ def propagate(maps: AttentionMaps, gradients: AttentionMaps) -> Relevance:
         means["regions_over_regions"],
         strict=True,
     ):
-        # Both directions read the matrices from before the layer.
+        # Both directions use the matrices from before the layer.
         (words, across), (images, back) = (
             update_cross(words, across, theirs=images, back=back, mean_map=reads),
             update_cross(images, back, theirs=words, back=across, mean_map=is_read),
         )
         words, across = update_self(words, across, text_map)
         images, back = update_self(images, back, region_map)
-    # [CLS] is not relevant for itself: its entry is the identity that it started with.
+    # [CLS] is not relevant for itself: its entry is the initial identity.
     first = words[:, 0].clone()
     first[:, 0] = 0
     device = maps.text_over_regions[0].device

@@ -3,9 +3,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const MEAN = -1; // the head that stands for the mean of all
+  const MEAN = -1; // the head index that stands for the mean of all heads
   const MOST_OUTLINED = 5;
-  const MOST_LAYERS = 3; // of full shade that may lie on each other before all are thinned
+  const MOST_LAYERS = 3; // overlapping layers of full shade above which all are made lighter
   const names = {
     words: data.words.map((word) => word.text),
     regions: data.regions.map((region) => region.label),
@@ -13,7 +13,7 @@
   const kinds = Object.fromEntries(data.maps.map((map) => [map.name, map]));
   for (const map of data.maps) map.at = reader(map);
 
-  // What is shown; every change goes through `change`, which draws anew what depends on it.
+  // The displayed state; every change goes through `change`, which redraws what depends on it.
   const state = {
     tab: "why", answer: 0, method: 0, pinned: null, hovered: null, cell: null,
     kind: "text_over_regions", layer: kinds.text_over_regions.layers - 1, head: MEAN,
@@ -35,7 +35,7 @@
     };
   }
 
-  // As `text.py` writes them, which the terminal and the figures use.
+  // Same format as `text.py`, which the terminal and the figures use.
   function percent(share) {
     if (share > 0 && share < 0.0005) return "<0.1%";
     if (share >= 0.9995 && share < 1) return ">99.9%";
@@ -57,9 +57,9 @@
   const quoted = (side, index) => `“${names[side][index]}”`;
   const headName = (map, head) => (head === MEAN ? `mean of ${map.heads} heads` : `head ${head + 1}`);
 
-  /* ---- what a word or region is linked to ---- */
+  /* ---- links between words and regions ---- */
 
-  // The map that tells it: the chosen one if it is about that side, else the cross map.
+  // The map for a link: the selected one if it has that side, otherwise the cross map.
   function mapOf(side) {
     const chosen = kinds[state.kind];
     if (state.tab === "attention" && [chosen.rows, chosen.columns].includes(side)) {
@@ -76,7 +76,7 @@
     const values = names[target].map((_, other) =>
       reads ? map.at(layer, head, index, other) : map.at(layer, head, other, index));
     const top = best(values);
-    const verb = reads ? "mostly reads" : "is read most by";
+    const verb = reads ? "attends most to" : "gets most attention from";
     const text = `${quoted(side, index)} ${verb} ${quoted(target, top)}: ${percent(values[top])} of its ` +
       `attention (${map.title.split(":")[0].toLowerCase()} layer ${layer + 1}, ${headName(map, head)}).`;
     return { target, values, text };
@@ -92,7 +92,7 @@
     });
   }
 
-  // Shades of both sides in [-1, 1], their tone, and the sentence below the image.
+  // Shades of both sides in [-1, 1], their tones, and the sentence below the image.
   function shading() {
     const none = { words: names.words.map(() => 0), regions: names.regions.map(() => 0) };
     const active = state.hovered || state.pinned;
@@ -112,27 +112,27 @@
     } else {
       const map = kinds[state.kind];
       shades[map.columns] = scaled(average());
-      text = `${map.title}, layer ${state.layer + 1}, ${headName(map, state.head)}: what is read, on average.`;
+      text = `${map.title}, layer ${state.layer + 1}, ${headName(map, state.head)}: mean attention over all rows.`;
     }
     return { shades, tones, text, active };
   }
 
-  // Only what speaks for the answer: where all speaks against it, the first is still against.
+  // Only positive evidence: if all of it is negative, the top entry is negative too.
   function reason() {
     const answer = `“${data.answers[state.answer].text}”`;
-    const told = [["regions", ""], ["words", "the word "]]
+    const found = [["regions", ""], ["words", "the word "]]
       .map(([side, kind]) => [side, kind, best(scores(side))])
       .filter(([side, , top]) => scores(side)[top] > 0)
       .map(([side, kind, top]) => `${kind}${quoted(side, top)}`);
-    return told.length
-      ? `For ${answer}, ${method().title.toLowerCase()} points most at ${told.join(" and ")}.`
-      : `${method().title} finds nothing that speaks for ${answer}.`;
+    return found.length
+      ? `Most relevant for ${answer} by ${method().title.toLowerCase()}: ${found.join(" and ")}.`
+      : `${method().title} finds no evidence for ${answer}.`;
   }
 
   function cellText() {
     const map = kinds[state.kind], [row, column] = state.cell;
     const share = percent(map.at(state.layer, state.head, row, column));
-    return `${quoted(map.rows, row)} spends ${share} of its attention on ${quoted(map.columns, column)}.`;
+    return `${quoted(map.rows, row)} puts ${share} of its attention on ${quoted(map.columns, column)}.`;
   }
 
   /* ---- drawing ---- */
@@ -161,7 +161,7 @@
       made.setAttribute("aria-pressed", is(state.pinned, side, index));
     };
     wordElements.forEach(paint("words", pale, 0.2));
-    // Of many that matter alike only some are outlined, or nothing could be seen.
+    // If many are equally relevant, only some are outlined, to keep the image visible.
     const limit = [...shades.regions].map(Math.abs).sort((a, b) => b - a)[MOST_OUTLINED] ?? 0;
     regionElements.forEach(paint("regions", vivid, Math.max(0.25, limit)));
     image.style.setProperty("--thin", Math.min(1, MOST_LAYERS / layers(shades.regions)).toFixed(4));
@@ -174,7 +174,7 @@
     markMatrix(active);
   }
 
-  // How much shade lies on each other where it is most: unthinned, much of it hides the image.
+  // The largest sum of overlapping shades; if it is too high, the image would be hidden.
   function layers(shades) {
     return Math.max(...data.regions.map(({ box }) => {
       const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
@@ -186,11 +186,11 @@
   function legend(tones, active) {
     const read = active || tones.regions === "read";
     const kind = read ? "read" : signed() ? "signed" : "";
-    const [low, high] = read ? ["little", "much is read"] : signed() ? ["against", "for"] : ["little", "relevant"];
+    const [low, high] = read ? ["little attention", "much attention"] : signed() ? ["against", "for"] : ["little", "relevant"];
     $("legend").replaceChildren(low, element("i", { class: kind }), high);
   }
 
-  // Names of the regions that matter most, and of the active one, where they hide no other name.
+  // Names of the most relevant regions and of the active one, where they overlap no other name.
   function tag(shades, active) {
     const wanted = shades.map((_, index) => index).filter((i) => Math.abs(shades[i]) > 0.35)
       .sort((a, b) => Math.abs(shades[b]) - Math.abs(shades[a])).slice(0, 3);
@@ -204,7 +204,7 @@
       const made = element("div", { class: "tag" }, names.regions[index]);
       $("tags").append(made);
       let hides = false;
-      if (data.cells) { // above a cell is another one, whose name it would seem to be
+      if (data.cells) { // a name above its cell would seem to belong to the next cell
         Object.assign(made.style, { left: `${left}%`, top: `${top}%`, maxWidth: `${(100 * (x2 - x1)) / width}%` });
         hides = made.scrollWidth > made.clientWidth ||
           made.offsetHeight > ((y2 - y1) / height) * stage.offsetHeight;
@@ -232,7 +232,7 @@
       const made = row(names.regions[index], Math.abs(shades[index]), score(values[index]));
       made.style.setProperty("--tone", vivid("for", values[index]));
       made.dataset.index = index;
-      made.title = `seen with ${percent(data.regions[index].score)}`;
+      made.title = `detection score ${percent(data.regions[index].score)}`;
       follow(made, { side: "regions", index });
       return made;
     }));
@@ -285,7 +285,7 @@
     canvas.dataset.cell = cell + gap;
   }
 
-  let matrix = null; // sizes of what is drawn, for the marks
+  let matrix = null; // geometry of the drawn matrix, for the marks
 
   function drawMatrix() {
     const map = kinds[state.kind], image = $("matrix");
@@ -360,7 +360,7 @@
     shade();
   }
 
-  /* ---- pointing, focus, keys ---- */
+  /* ---- pointer, focus, keyboard ---- */
 
   const same = (one, other) => one && other && one.side === other.side && one.index === other.index;
 
@@ -382,7 +382,7 @@
     }
   }
 
-  // One stop of the Tab key for a group; the arrow keys go on inside of it.
+  // A group is one Tab stop; the arrow keys move inside it.
   function rove(container, choose) {
     container.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -420,18 +420,18 @@
     change({ kind, layer, head, cell: null, pinned: null, hovered: null });
   }
 
-  /* ---- building ---- */
+  /* ---- setup ---- */
 
   $("question").textContent = data.question;
-  document.title = `${data.question.slice(0, 120)} – why?`;
+  document.title = `${data.question.slice(0, 120)} – explanation`;
   $("model").textContent = data.model;
   $("unread").hidden = !data.unread;
-  $("unread").textContent = `Not read, as the model reads ${data.words.length} word pieces at most: “${data.unread.trim()}”`;
+  $("unread").textContent = `Not read, since the model reads at most ${data.words.length} word pieces: “${data.unread.trim()}”`;
 
   const wordElements = data.words.map((word, index) => {
     const made = element("button", { type: "button", class: `word ${word.kind}`, tabindex: -1 }, word.text);
     made.classList.toggle("joined", word.joined);
-    if (word.kind === "unknown") made.title = "a word that the model has never read";
+    if (word.kind === "unknown") made.title = "a word outside the model's vocabulary";
     follow(made, { side: "words", index });
     return made;
   });
@@ -452,9 +452,9 @@
     follow(made, { side: "regions", index });
     return made;
   });
-  // The smaller lie on top, so that each can be pointed at.
+  // Smaller regions are on top, so that each can be pointed at.
   const area = (made) => made.getAttribute("width") * made.getAttribute("height");
-  // Cells of a grid hide nothing of one another: their shades may be stronger.
+  // Grid cells do not overlap, so their shades can be stronger.
   image.classList.toggle("tiled", data.cells);
   $("tags").classList.toggle("cells", data.cells);
   image.append(...[...regionElements].sort((a, b) => area(b) - area(a)));
@@ -511,8 +511,8 @@
   rove(document.querySelector(".tabs"), true);
   addEventListener("keydown", (event) => event.key === "Escape" && change({ pinned: null, hovered: null, cell: null }));
   const redraw = () => { if (state.tab === "attention") { drawHeads(); drawMatrix(); } shade(); };
-  // In a notebook the page is laid out, or shown at all, after this has run; the places of names
-  // and the sizes of maps are measured anew each time that their width changes.
+  // In a notebook, the page may be laid out or shown only after this script has run: positions of
+  // names and sizes of maps are measured again whenever their width changes.
   const observer = new ResizeObserver(() => requestAnimationFrame(redraw));
   for (const measured of [$("stage"), document.querySelector(".tabs")]) observer.observe(measured);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -1,7 +1,7 @@
-"""The interactive report of an explanation: one page that holds all of its data.
+"""The interactive report of an explanation: one page with all of its data.
 
-The page is `report.html` with the style of `report.css` and the behaviour of `report.js`; what it
-shows is one JSON object, whose keys `Explanation.to_html` writes and `report.js` reads.
+The page is `report.html` with the style of `report.css` and the behavior of `report.js`. Its data
+are one JSON object with keys written by `Explanation.to_html` and read by `report.js`.
 """
 
 import base64
@@ -23,10 +23,10 @@ from lxmert.explain.text import printable
 
 _MOST_PIXELS = 2_000_000
 _MOST_BYTES = 1_000_000
-"""Of an image without loss; a larger one is stored as JPEG."""
+"""Size limit of a lossless image in bytes; a larger one is stored as JPEG."""
 
 _STEPS = 65535
-"""Steps in which an attention of 0 to 1 is stored."""
+"""Number of steps into which attention from 0 to 1 is quantized."""
 
 _FRAME_HEIGHT = 820
 _INSTEAD = "lxmert-instead"
@@ -34,13 +34,13 @@ _INSTEAD = "lxmert-instead"
 ABOUT = {
     "propagation": (
         "Relevance propagation",
-        "Attention of every layer, weighted by what it does for this answer, carried from the "
-        "inputs to the answer.",
+        "Attention of all layers, weighted by its gradient for this answer and propagated to the "
+        "input.",
     ),
     "attention": (
         "Raw attention",
-        "What the last cross layer reads, the mean of its heads. This is attention, not "
-        "importance: it is the same for every answer and cannot tell for from against.",
+        "Attention of [CLS] in the last cross layer, averaged over heads. This is not importance: "
+        "it is the same for every answer and does not show evidence against an answer.",
     ),
     "rollout": (
         "Attention rollout",
@@ -48,56 +48,56 @@ ABOUT = {
     ),
     "gradcam": (
         "Attention GradCAM",
-        "The last cross layer, each head weighted by its mean gradient. Often nothing at all "
-        "where the model is sure.",
+        "Attention in the last cross layer, each head weighted by its mean gradient. Often zero if "
+        "the model is confident.",
     ),
     "integrated_gradients": (
         "Integrated gradients",
-        "What each input adds to the score of this answer, on the way from a blank one. Blue "
-        "speaks against the answer.",
+        "Contribution of each input to the score of this answer, integrated from a blank input. "
+        "Blue: evidence against the answer.",
     ),
     "occlusion": (
-        "Leaving out",
-        "How much less probable this answer is without the region, or without the word. Blue "
-        "speaks against the answer.",
+        "Occlusion",
+        "Decrease in the probability of this answer without the region or word. Blue: evidence "
+        "against the answer.",
     ),
 }
-"""Title and meaning of each method; a method that is not here goes by its name."""
+"""Title and description of each method; other methods are shown by name."""
 
 _MAP_TITLES = {
-    "language": ("Language: words read words", "words", "words"),
-    "relationship": ("Relationship: regions read regions", "regions", "regions"),
-    "text_over_regions": ("Cross: words read regions", "words", "regions"),
-    "regions_over_text": ("Cross: regions read words", "regions", "words"),
-    "text_over_text": ("Cross layers: words read words", "words", "words"),
-    "regions_over_regions": ("Cross layers: regions read regions", "regions", "regions"),
+    "language": ("Language: words attend to words", "words", "words"),
+    "relationship": ("Relationship: regions attend to regions", "regions", "regions"),
+    "text_over_regions": ("Cross: words attend to regions", "words", "regions"),
+    "regions_over_text": ("Cross: regions attend to words", "regions", "words"),
+    "text_over_text": ("Cross layers: words attend to words", "words", "words"),
+    "regions_over_regions": ("Cross layers: regions attend to regions", "regions", "regions"),
 }
 """Title, rows and columns of each kind of map."""
 
 
 def fill_page(data: Mapping[str, object]) -> str:
-    """Return the page with its data, which no text in them can end early.
+    """Insert data into the page so that no text in them can break out of it.
 
-    Halves of surrogate pairs, which no file can hold, are escaped as JSON does.
+    Unpaired surrogates, which files cannot store, are escaped as in JSON.
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = text.encode("utf-8", "backslashreplace").decode()
-    for sign in "<>&":  # inside of strings only, where an escape means the same
+    for sign in "<>&":  # these only occur in strings, where an escape means the same
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     head, rest = _read("report.html").split("/* style */")
     body, rest = rest.split("/* data */")
-    between, end = rest.split("/* behaviour */")
+    between, end = rest.split("/* behavior */")
     parts = (head, _read("report.css"), body, text, between, _read("report.js"), end)
     return "".join(parts)
 
 
 def frame_page(page: str, instead: str) -> str:
-    """Return a page in a frame, so that its style and a notebook's do not meet.
+    """Return a page in a frame, so that its style does not affect the notebook.
 
     Args:
         page: HTML.
-        instead: HTML without scripts, which is hidden by a style. A notebook that is not trusted
-            shows neither frames nor styles, so that this is left.
+        instead: HTML without scripts, which a style hides. A notebook that is not trusted shows
+            neither frames nor styles, so it shows this instead.
     """
     return (
         f"<style>.{_INSTEAD} {{ display: none }}</style>"
@@ -108,10 +108,10 @@ def frame_page(page: str, instead: str) -> str:
 
 
 def pack_image(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
-    """Return an image as a data address, with the size in which its boxes are given.
+    """Return an image as a data URL with the original size, to which its boxes refer.
 
     Args:
-        pixels: `[height, width, 3]` RGB; a larger one than the page can show is made smaller.
+        pixels: `[height, width, 3]` RGB; scaled down if larger than the page can show.
 
     Returns:
         `source`, and `width` and `height` of the original.
@@ -129,12 +129,12 @@ def pack_image(pixels: npt.NDArray[np.uint8]) -> dict[str, object]:
 
 
 def static_page(image: Image.Image, title: str, rows: Sequence[Sequence[str]]) -> str:
-    """Return an image and a table as HTML that needs neither scripts nor styles.
+    """Return an image and a table as HTML without scripts and styles.
 
     Args:
-        image: is stored as JPEG.
-        title: describes the image.
-        rows: of the table, whose first are the names of the columns.
+        image: stored as JPEG.
+        title: alternative text of the image.
+        rows: table rows; the first one has the column names.
     """
     source = _data_address(encode_image(image, ".jpg", quality=88), "jpeg")
     head, *body = (
@@ -146,11 +146,11 @@ def static_page(image: Image.Image, title: str, rows: Sequence[Sequence[str]]) -
 
 
 def pack_methods(by_method: Mapping[str, Relevance]) -> list[dict[str, object]]:
-    """Return each method with its scores, and how it is called.
+    """Return each method with its scores and descriptions.
 
     Returns:
-        `name`, `title`, `about`, `words` and `regions`, each a list of scores for each answer, or
-        for all answers together where they are alike.
+        `name`, `title`, `about`, `words` and `regions`; the last two have a list of scores for
+        each answer, or a single one if the scores do not depend on the answer.
     """
     packed: list[dict[str, object]] = []
     for name, relevance in by_method.items():
@@ -173,7 +173,7 @@ def pack_maps(maps: AttentionMaps) -> list[dict[str, object]]:
     Returns:
         `name`, `title`, `rows` and `columns` (`words` or `regions`), `layers`, `heads`, and
         `values`: `[layers, heads, rows, columns]` in steps of 1/65535, little-endian, in base64.
-        Kinds without a layer are left out.
+        Kinds without layers are omitted.
     """
     packed: list[dict[str, object]] = []
     for name, layers in maps.kinds().items():
@@ -197,7 +197,7 @@ def pack_maps(maps: AttentionMaps) -> list[dict[str, object]]:
 
 
 def _pack_scores(scores: Tensor) -> list[list[float]]:
-    """Return scores to five digits, `[answers, length]` or `[1, length]`."""
+    """Return scores rounded to five digits, `[answers, length]` or `[1, length]`."""
     rows = scores[:1] if bool((scores == scores[:1]).all()) else scores
     return [[float(f"{score:.5g}") for score in row] for row in rows.tolist()]
 

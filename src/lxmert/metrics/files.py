@@ -1,6 +1,6 @@
-"""Reads official JSON files entry by entry, so that an error names file and place.
+"""Reads official JSON files entry by entry; errors name the file and the entry.
 
-Files of a million entries are read in pieces: only what the caller keeps stays in memory.
+Files with a million entries are read in pieces: only what the caller keeps stays in memory.
 """
 
 from collections import Counter
@@ -16,27 +16,27 @@ from lxmert.metrics.json_text import JsonText, check_file
 Key = TypeVar("Key", bound=Hashable)
 Parsed = TypeVar("Parsed")
 
-_REMEDY = "if the line is cut short, fetch or write the file again"
+_REMEDY = "if the line is truncated, fetch or write the file again"
 _SHOWN = 5
 _LONGEST = 40
-"""Signs of an id that a message shows."""
+"""Characters of an id shown in a message."""
 
 
 def read_list(
     path: Path, parse: Callable[[Record], Parsed], *, member: str | None = None
 ) -> Iterator[Parsed]:
-    """Yield the parsed objects of a list, in the file's order.
+    """Yield the parsed objects of a list in file order.
 
     Args:
-        path: a JSON file that is a list, or an object that holds one.
-        parse: makes an entry from an object; its `ValueError` gets the place put before it.
-        member: the name of the list in the file's object; a file that is the bare list, as those
-            of VQA-CP, is read as well. Absent: the file is the list.
+        path: a JSON file that is a list or an object with a list.
+        parse: converts an object to an entry; its `ValueError` is prefixed with the location.
+        member: name of the list in the file's object; a file that is a bare list, as in VQA-CP,
+            is read as well. None: the file is a list.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the byte where the file is no JSON or another kind of it, or the entry
-            that `parse` refuses.
+        ValueError: naming the byte at which the JSON is invalid, or the entry that `parse`
+            rejects.
     """
     with JsonText(path) as text:
         if member is None or text.begins_list():
@@ -47,7 +47,7 @@ def read_list(
 
 
 def read_mapping(path: Path, parse: Callable[[Record], Parsed]) -> Iterator[tuple[str, Parsed]]:
-    """Yield the keys and parsed objects of a JSON object, in the file's order.
+    """Yield the keys and parsed objects of a JSON object in file order.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -67,19 +67,19 @@ def read_answers(
     answer: str,
     to_key: Callable[[object], object] = lambda given: given,
 ) -> dict[Key, str]:
-    """Return answers by question id, from any of the forms in which people have them.
+    """Return answers by question id from any of three formats.
 
     Args:
-        path: a list of objects, as officially; one such object a line; or an object of answers by
-            question id.
-        parse: makes id and answer from an object.
-        key: what such objects call the id.
-        answer: what they call the answer.
-        to_key: makes the id from what the forms that are not official have.
+        path: the official list of objects; JSON lines of such objects; or an object that maps
+            question ids to answers.
+        parse: converts an object to an id and an answer.
+        key: the objects' key of the id.
+        answer: the objects' key of the answer.
+        to_key: converts ids of the unofficial formats.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: as for `read_list`, or naming the id that is there twice.
+        ValueError: as for `read_list`, or naming an id that occurs twice.
     """
     with JsonText(path) as text:
         if text.begins_list():
@@ -100,7 +100,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no UTF-8 text.
+        ValueError: if the file is not UTF-8 text.
     """
     check_file(path)
     number = 0
@@ -110,15 +110,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.strip()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is no UTF-8 text after line {number}: {error}") from error
+            raise ValueError(f"{path} is not UTF-8 text after line {number}: {error}") from error
 
 
 def read_json_lines(path: Path, parse: Callable[[Record], Parsed]) -> Iterator[Parsed]:
-    """Yield the parsed objects of a file with one JSON object a line.
+    """Yield the parsed objects of a JSON Lines file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the line that is no JSON object, or that `parse` refuses.
+        ValueError: naming the line that is not a JSON object or that `parse` rejects.
     """
     for number, line in read_lines(path):
         place = f"{path} line {number}"
@@ -131,10 +131,10 @@ def collect(pairs: Iterable[tuple[Key, Parsed]], path: Path) -> dict[Key, Parsed
 
 
 def distinct(pairs: Iterable[tuple[Key, Parsed]], path: Path) -> Iterator[tuple[Key, Parsed]]:
-    """Pass pairs on.
+    """Yield pairs, checking that no key repeats.
 
     Raises:
-        ValueError: if a key comes twice: which of the two holds, nobody can tell.
+        ValueError: if a key occurs twice, since it is unknown which entry is right.
     """
     found: set[Key] = set()
     for key, value in pairs:
@@ -145,40 +145,42 @@ def distinct(pairs: Iterable[tuple[Key, Parsed]], path: Path) -> Iterator[tuple[
 
 
 def first_cases(ids: Collection[object]) -> str:
-    """Return how many ids there are, with the first of them: `3 (first: 1, 2, 3)`."""
+    """Return the number of ids and the first of them: `3 (first: 1, 2, 3)`."""
     cases = ", ".join(_name(case) for case in islice(ids, _SHOWN))
     return f"{len(ids)} (first: {cases})"
 
 
 def check_coverage(
-    given: Collection[object], expected: Collection[object], *, name: str, whole: str
+    given: Collection[object], expected: Collection[object], *, name: str, reference: str
 ) -> None:
-    """Check that two files are about the same ids.
+    """Check that two files cover the same ids.
 
     Args:
-        given: the ids of the file `name`.
-        expected: the ids of the file `whole`.
-        name: for the message.
-        whole: for the message.
+        given: the ids in the checked file.
+        expected: the ids in the reference file.
+        name: name of the checked file, for the message.
+        reference: name of the reference file, for the message.
 
     Raises:
-        ValueError: with the number of missing and of unknown ids and the first of each.
+        ValueError: with the numbers of missing and unknown ids and the first of each.
     """
     known = Counter(iter(expected))
     twice = next((case for case, count in known.items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"{whole} names {_name(twice)} more than once: keep one entry for each id")
+        raise ValueError(
+            f"{reference} has {_name(twice)} more than once: keep one entry for each id"
+        )
     missing = [case for case in expected if case not in given]
     unknown = [case for case in given if case not in known]
     reasons = []
     if missing:
         reasons.append(f"lacks {first_cases(missing)}")
     if unknown:
-        reasons.append(f"has {first_cases(unknown)} that are not there")
+        reasons.append(f"has {first_cases(unknown)} unknown ids")
     if reasons:
         raise ValueError(
-            f"{name} must be about the {len(expected)} ids of {whole}, each of them once; it "
-            f"{' and '.join(reasons)}: are both files of the same split and release?"
+            f"{name} must have each of the {len(expected)} ids of {reference} once, but it "
+            f"{' and '.join(reasons)}: check that both files belong to the same split and release"
         )
 
 
@@ -198,7 +200,7 @@ def _member_entries(
             text.skip()
         names.append(name)
     if member not in names:
-        found = f"only {first_cases(names)}" if names else "and nothing else"
+        found = f"only {first_cases(names)}" if names else "and no other key"
         raise ValueError(f"{text.path} has no list {member!r}, {found}: expected the official file")
 
 
@@ -208,7 +210,7 @@ def _read_members(path: Path, parse: Callable[[str, object], Parsed]) -> Iterato
             try:
                 yield parse(name, text.value())
             except ValueError as error:
-                raise ValueError(f"{path} as an object of answers: {error}") from error
+                raise ValueError(f"{path} (an object of answers): {error}") from error
         text.end()
 
 
@@ -219,9 +221,9 @@ def _name(key: object) -> str:
 
 
 def _parse(value: object, parse: Callable[[Record], Parsed], place: str) -> Parsed:
-    """Parse an entry; a refusal says where it stands."""
+    """Parse an entry; errors name its location."""
     if not isinstance(value, dict):
-        raise ValueError(f"{place} must be an object, got {shorten(value)}")
+        raise ValueError(f"{place} is {shorten(value)}, expected an object")
     try:
         return parse(value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The official scores of GQA, but for grounding."""
+"""The official GQA scores except grounding."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,24 +7,24 @@ from typing import NamedTuple, TypedDict, TypeVar
 Group = TypeVar("Group", str, int)
 
 _COMMON_CHOICES = ("color", "material", "shape")
-"""What may be answered to "what do they have in common?", whatever the choices file says."""
+"""Valid answers to "what do they have in common?", regardless of the choices file."""
 
 
 class GqaQuestion(NamedTuple):
-    """What scoring needs to know about a question.
+    """The properties of a question that scoring needs.
 
     Attributes:
         answer: the gold answer.
-        balanced: whether it is in the balanced set, which alone is scored.
-        structural: query, verify, choose, logical or compare; only a query is open.
+        balanced: whether it is in the balanced set; only that set is scored.
+        structural: query, verify, choose, logical or compare; only queries are open questions.
         semantic: obj, attr, cat, rel or global.
         common: whether it asks what objects have in common.
-        num_words: words of the question, split at white space.
-        num_steps: operations of its program, without those that only name or check existence.
-        group: questions with like answers, such as "color"; None where it has none.
-        entailed: ids of the questions whose answers follow from this one's.
-        image_id: key of the scene graphs.
-        object_ids: objects named by the question and by its full answer, as often as they are.
+        num_words: words of the question, split at whitespace.
+        num_steps: operations of its program except those that only name or check existence.
+        group: questions with similar answers, such as "color"; None if it has no group.
+        entailed: ids of questions whose answers follow from this answer.
+        image_id: its key in the scene graphs.
+        object_ids: objects named by the question and its full answer, with repetitions.
     """
 
     answer: str
@@ -41,25 +41,25 @@ class GqaQuestion(NamedTuple):
 
 
 class GqaChoices(NamedTuple):
-    """Answers that make sense to a question; plausible ones also occur in the real world."""
+    """Valid answers to a question, and plausible ones, which also occur in the real world."""
 
     valid: Sequence[str]
     plausible: Sequence[str]
 
 
 class GqaScores(TypedDict):
-    """Scores in percent, but for `distribution`; None is what cannot be computed.
+    """Scores in percent, except `distribution`; None if a score cannot be computed.
 
     Attributes:
         accuracy: of balanced questions.
-        binary: of those that are no query: yes or no, this or that.
-        open: of queries.
-        consistency: of what questions entail, over those answered correctly.
-        validity: share of answers in the scope of the question.
-        plausibility: share of answers that make sense in the real world.
-        grounding: attention on the regions that question and answer name; not a share, since
+        binary: accuracy of questions that are not queries: yes/no or a choice of two.
+        open: accuracy of queries.
+        consistency: accuracy of entailed questions, over correctly answered questions.
+        validity: percentage of answers in the scope of the question.
+        plausibility: percentage of answers that are plausible in the real world.
+        grounding: attention on the regions named in question and answer; can exceed 100, since
             regions overlap.
-        distribution: distance of the answers' distribution from the gold one; lower is better.
+        distribution: distance between predicted and gold answer distributions; lower is better.
         per_structural_type: accuracy by query, verify, choose, logical, compare.
         per_semantic_type: accuracy by obj, attr, cat, rel, global.
         per_steps: accuracy by number of reasoning steps.
@@ -87,17 +87,16 @@ def score_gqa(
     choices: Iterable[tuple[str, GqaChoices]] = (),
     grounding: Mapping[str, float] | None = None,
 ) -> GqaScores:
-    """Score predictions by every official measure.
+    """Compute all official scores.
 
     Args:
-        questions: by id; at least one balanced one.
-        predictions: an answer for every balanced question, by question id; others are used for
-            consistency alone.
-        choices: sensible answers for every balanced question; none: no validity.
-        grounding: attention on the regions of every balanced question, from `grounding_score`;
-            absent: no grounding.
+        questions: by id; at least one must be balanced.
+        predictions: by question id, for every balanced question; others only count for
+            consistency.
+        choices: valid and plausible answers for every balanced question; empty: no validity.
+        grounding: `grounding_score` of every balanced question; None: no grounding.
 
-    Source: the evaluation script of GQA. A mean over no question is None, where the script says 0.
+    Source: the GQA evaluation script. A mean over zero questions is None here and 0 there.
     """
     balanced = {key: question for key, question in questions.items() if question.balanced}
     right = {key: predictions[key] == question.answer for key, question in balanced.items()}
@@ -126,14 +125,14 @@ def score_gqa(
 def consistency(
     questions: Mapping[str, GqaQuestion], predictions: Mapping[str, str]
 ) -> float | None:
-    """Return in percent how well what follows from correct answers is answered.
+    """Return the consistency in percent.
 
-    Over balanced questions that are answered correctly and entail others than themselves: the mean
-    share of the entailed questions that are answered correctly.
+    This is the mean over correctly answered balanced questions with entailed questions other than
+    themselves: the fraction of the entailed questions that are answered correctly.
 
     Returns:
-        None where predictions or entailed questions are missing (`consistency_gap` says which), or
-        where no correct answer entails another.
+        None if predictions or entailed questions are missing (see `consistency_gap`), or if no
+        correctly answered question entails another.
     """
     if consistency_gap(questions, predictions):
         return None
@@ -149,9 +148,10 @@ def consistency(
 def consistency_gap(
     questions: Mapping[str, GqaQuestion], predictions: Mapping[str, str]
 ) -> list[str]:
-    """Return the ids that consistency lacks: questions without prediction, entailed ones not there.
+    """Return ids of questions without a prediction and of entailed questions that are missing.
 
-    The script wants predictions for all questions, balanced or not, before it computes consistency.
+    The official script computes consistency only if all questions have predictions, balanced or
+    not.
     """
     gap = [key for key in questions if key not in predictions]
     unknown = {
@@ -168,12 +168,12 @@ def choice_scores(
     predictions: Mapping[str, str],
     choices: Iterable[tuple[str, GqaChoices]],
 ) -> tuple[float | None, float | None]:
-    """Return in percent how many answers are valid, and how many are plausible.
+    """Return the percentages of valid and of plausible answers.
 
     Args:
-        questions: those to score, by id.
+        questions: the questions to score, by id.
         predictions: an answer for each of them.
-        choices: by question id; those of other questions are passed over. Read once.
+        choices: by question id; other questions are skipped. Read once.
     """
     valid, plausible = [], []
     for key, allowed in choices:
@@ -185,10 +185,11 @@ def choice_scores(
 
 
 def distribution(answers: Iterable[tuple[str, str, str]]) -> float | None:
-    """Return how far the distribution of the answers is from the gold one; 0 is equal.
+    """Return the distance between predicted and gold answer distributions; 0 if equal.
 
-    In each group: the chi-square of predicted against gold counts, over the gold answers (others
-    count nothing). The groups are averaged, weighted by their gold counts, and divided by 100.
+    For each group this is the chi-square of predicted against gold counts over the gold answers;
+    other answers are not counted. Groups are averaged, weighted by their gold counts, and divided
+    by 100.
 
     Args:
         answers: group, gold answer and predicted answer of each question.
@@ -210,20 +211,20 @@ def distribution(answers: Iterable[tuple[str, str, str]]) -> float | None:
 
 
 def percent(scores: Iterable[float]) -> float | None:
-    """Return the mean times 100; None where there is nothing."""
+    """Return the mean times 100, or None without any score."""
     values = list(scores)
     return 100 * sum(values) / len(values) if values else None
 
 
 def _entailed(key: str, question: GqaQuestion, predictions: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what a correctly answered, balanced question entails, itself left out."""
+    """Return the questions other than itself that a correct, balanced question entails."""
     if not question.balanced or predictions.get(key) != question.answer:
         return ()
     return tuple(other for other in question.entailed if other != key)
 
 
 def _by(scores: Iterable[tuple[Group, bool]]) -> dict[Group, float]:
-    """Return accuracy by group in percent, sorted by group."""
+    """Return the accuracy by group in percent, sorted by group."""
     groups: dict[Group, list[bool]] = defaultdict(list)
     for group, score in scores:
         groups[group].append(score)

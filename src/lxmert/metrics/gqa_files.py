@@ -1,4 +1,4 @@
-"""Reads the official files of GQA: questions, predictions, choices."""
+"""Reads the official GQA files: questions, predictions, choices."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -10,22 +10,22 @@ from lxmert.metrics.files import collect, distinct, read_answers, read_mapping
 from lxmert.metrics.gqa import GqaChoices, GqaQuestion
 
 _NO_STEPS = ("exist", "query: name", "choose name")
-"""An operation whose text contains one of these is no reasoning step."""
+"""Operations whose text contains one of these are not reasoning steps."""
 
 
 def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
     """Return official questions by id.
 
     Args:
-        path: a file, or the folder of parts in which all training questions come.
+        path: a file, or a folder with the parts of the full training questions.
 
     Raises:
         FileNotFoundError: if there is no such file, or no part in the folder.
-        ValueError: naming the byte or the question that is wrong, or the id that is there twice.
+        ValueError: naming the byte or question with the error, or an id that occurs twice.
     """
     parts = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not parts:
-        raise FileNotFoundError(f"no part *.json in the folder {path}: unpack the questions there")
+        raise FileNotFoundError(f"no *.json files in the folder {path}: unpack the questions there")
     pairs = chain.from_iterable(read_mapping(part, _question) for part in parts)
     return collect(pairs, path)
 
@@ -33,14 +33,14 @@ def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
 def read_gqa_predictions(path: Path) -> dict[str, str]:
     """Return predicted answers by question id; errors as for the questions.
 
-    The official file is a list of `{"questionId": str, "prediction": str}`; such objects one a
-    line, and an object of answers by question id, are read as well.
+    Accepts the official list of `{"questionId": str, "prediction": str}`, JSON lines of such
+    objects, and an object that maps question ids to answers.
     """
     return read_answers(path, _prediction, key="questionId", answer="prediction")
 
 
 def read_gqa_choices(path: Path) -> Iterator[tuple[str, GqaChoices]]:
-    """Yield the sensible answers by question id; errors as for the questions."""
+    """Yield valid and plausible answers by question id; errors as for the questions."""
     return distinct(read_mapping(path, _choices), path)
 
 
@@ -49,7 +49,7 @@ def _question(entry: Record) -> GqaQuestion:
     annotations = record_field(entry, "annotations")
     group = record_field(entry, "groups").get("global")
     if not isinstance(group, str | None):
-        raise ValueError(f"'groups' must have a text or null as 'global', got {shorten(group)}")
+        raise ValueError(f"'global' in 'groups' is {shorten(group)}, expected a text or null")
     operations = [_operation(step) for step in program]
     return GqaQuestion(
         answer=text_field(entry, "answer"),
@@ -77,7 +77,7 @@ def _operation(step: Record) -> str:
 def _flag(entry: Record, key: str) -> bool:
     value = entry.get(key)
     if not isinstance(value, bool):
-        raise ValueError(f"{key!r} must be true or false, got {shorten(value)}")
+        raise ValueError(f"{key!r} is {shorten(value)}, expected true or false")
     return value
 
 

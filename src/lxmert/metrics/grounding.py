@@ -1,4 +1,4 @@
-"""GQA's grounding: how much attention lies on the regions that a question and its answer name."""
+"""GQA grounding: attention on the regions that a question and its answer name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ Box = tuple[float, float, float, float]
 Attention = npt.NDArray[np.float64]
 
 _LARGEST = 1e6
-"""Attention weights are at most 1; other scales are let through, absurd ones are not."""
+"""Upper limit of attention weights: scales above 1 are allowed within reason."""
 
 
 def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]:
-    """Return the boxes of the objects that a question and its full answer name.
+    """Return the boxes of the objects named in a question and its full answer.
 
-    Nothing else is a gold region. The official script means to add the whole image where the
+    There are no other gold regions. The official script intends to add the full image if the
     program refers to the scene, but looks for "scene" among the keys of each step (operation,
-    argument, dependencies), so that it never does; reported numbers are without it.
+    argument, dependencies), so it never does; published scores are computed without it.
 
     Args:
-        question: an object that is named twice is there twice, as in the official script.
+        question: objects that are named twice count twice, as in the official script.
         objects: boxes of its image by object id, `(x1, y1, x2, y2)` as fractions of the image.
 
     Raises:
@@ -35,21 +35,21 @@ def gold_regions(question: GqaQuestion, objects: Mapping[str, Box]) -> list[Box]
     missing = [key for key in question.object_ids if key not in objects]
     if missing:
         raise ValueError(
-            f"the scene graph of image {question.image_id} lacks the object {missing[0]!r}, which "
-            "a question names: are scene graphs and questions of the same split?"
+            f"the scene graph of image {question.image_id} lacks the object {missing[0]!r} of a "
+            "question: check that scene graphs and questions belong to the same split"
         )
     return [objects[key] for key in question.object_ids]
 
 
 def grounding_score(attention: Attention, regions: Sequence[Box]) -> float:
-    """Sum the attention on each region, a cell by the share of it that lies inside.
+    """Sum the attention inside each region, weighting cells by the fraction that is inside.
 
     Args:
         attention: `[cells, cells]`, 7 x 7 in the official setting; the first index counts from
             left to right and the second from top to bottom, as in the official script.
-        regions: `(x1, y1, x2, y2)` as fractions of the image; overlapping ones count again.
+        regions: `(x1, y1, x2, y2)` as fractions of the image; overlaps count several times.
 
-    Source: the grid branch of GQA's evaluation script.
+    Source: the grid branch of the GQA evaluation script.
     """
     edges = np.arange(len(attention) + 1) / len(attention)
     return sum(
@@ -59,17 +59,17 @@ def grounding_score(attention: Attention, regions: Sequence[Box]) -> float:
 
 
 def read_scene_graphs(path: Path) -> dict[str, dict[str, Box]]:
-    """Return the objects' boxes of every image in an official file, as fractions of the image.
+    """Return the object boxes of every image in an official file, as fractions of the image.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the byte or the image that is wrong.
+        ValueError: naming the byte or image with the error.
     """
     return collect(read_mapping(path, _objects), path)
 
 
 def read_attentions(path: Path) -> Iterator[tuple[str, Attention]]:
-    """Yield question ids with attention on a grid; errors as for the scene graphs.
+    """Yield question ids and attention grids; errors as for the scene graphs.
 
     The file is a list of `{"questionId": str, "attention": [cells][cells] numbers}`.
     """
@@ -77,7 +77,7 @@ def read_attentions(path: Path) -> Iterator[tuple[str, Attention]]:
 
 
 def _shares(edges: Attention, start: float, end: float) -> Attention:
-    """Return which part of each cell's side lies between start and end."""
+    """Return the fraction of each cell's side between start and end."""
     overlap = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
     shares: Attention = np.maximum(overlap, 0.0) * (len(edges) - 1)
     return shares
@@ -86,7 +86,9 @@ def _shares(edges: Attention, start: float, end: float) -> Attention:
 def _objects(entry: Record) -> dict[str, Box]:
     width, height = number_field(entry, "width"), number_field(entry, "height")
     if not (width > 0 and height > 0):
-        raise ValueError(f"'width' and 'height' must be positive, got {width} and {height}")
+        raise ValueError(
+            f"'width' and 'height' are {width} and {height}, expected positive numbers"
+        )
     objects = record_field(entry, "objects")
     return {key: _box(record_field(objects, key), width, height) for key in objects}
 
@@ -94,9 +96,9 @@ def _objects(entry: Record) -> dict[str, Box]:
 def _box(entry: Record, width: float, height: float) -> Box:
     x, y, w, h = (number_field(entry, key) for key in ("x", "y", "w", "h"))
     box = x / width, y / height, (x + w) / width, (y + h) / height
-    if w < 0 or h < 0 or not all(-1 <= value <= 2 for value in box):  # some stand out a little
+    if w < 0 or h < 0 or not all(-1 <= value <= 2 for value in box):  # some extend a little
         raise ValueError(
-            f"the box {x, y, w, h} (x, y, w, h) does not lie in its image of {width} x {height}"
+            f"the box {x, y, w, h} (x, y, w, h) is not inside its image of {width} x {height}"
         )
     return box
 
@@ -105,14 +107,14 @@ def _attention(entry: Record) -> tuple[str, Attention]:
     key, grid = text_field(entry, "questionId"), entry.get("attention")
     if not _is_grid(grid):
         raise ValueError(
-            f"'attention' of question {key} must be a square grid of attention weights, such as "
-            f"7 x 7 numbers, got {shorten(grid)}; attention on objects is not scored"
+            f"'attention' of question {key} is {shorten(grid)}, expected a square grid of numbers, "
+            "such as 7 x 7: attention on objects cannot be scored"
         )
     return key, np.array(grid, dtype=np.float64)
 
 
 def _is_grid(value: object) -> bool:
-    """Tell whether a value is a list of as many rows as each row has numbers."""
+    """Return whether a value is a square list of lists of numbers in range."""
     return (
         isinstance(value, list)
         and bool(value)

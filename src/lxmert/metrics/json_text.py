@@ -1,4 +1,4 @@
-"""Walks through a JSON file of any size, of which one piece at a time is in memory."""
+"""Streaming JSON reader that keeps only the current value in memory."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 from lxmert.files import bounded_decoder
 
 BYTE_ORDER_MARK = "\ufeff"
-"""What editors on Windows put first."""
+"""First character of files saved by some editors on Windows."""
 
 _CHUNK = 1 << 20
 _DECODER = bounded_decoder()
 _AFTER = tuple(" \t\r\n,]}")
-"""What may follow a value."""
+"""Characters that may follow a value."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -25,14 +25,14 @@ _KINDS = {
     "n": "null",
     **dict.fromkeys("-0123456789", "a number"),
 }
-"""What a value is, by its first sign."""
+"""Type of a value by its first character."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-"""Programs that pack, by the first bytes of their files."""
+"""Compression formats by the first bytes of their files."""
 
 
 class JsonText:
-    """A place in a JSON file; what is behind it is forgotten."""
+    """A position in a JSON file; the text before it is not kept."""
 
     def __init__(self, path: Path) -> None:
         check_file(path)
@@ -54,11 +54,11 @@ class JsonText:
         self._stream.close()
 
     def begins_list(self) -> bool:
-        """Tell whether a list comes next."""
+        """Return whether the next value is a list."""
         return self._next() == "["
 
     def members(self) -> Iterator[str]:
-        """Yield the keys of an object; the caller takes each value before the next key."""
+        """Yield the keys of an object; the caller reads each value before the next key."""
         self._enter("{")
         if self._next() == "}":
             self._take("}")
@@ -66,14 +66,14 @@ class JsonText:
         while True:
             key = self.value()
             if not isinstance(key, str):
-                raise self._error("a key in quotes is expected", self._place)
+                raise self._error("expected a key in quotes", self._place)
             self._take(":")
             yield key
             if self._take(",}") == "}":
                 return
 
     def take_keys(self) -> list[str]:
-        """Take an object and return its keys."""
+        """Read an object and return its keys."""
         found = []
         for name in self.members():
             self.skip()
@@ -92,7 +92,7 @@ class JsonText:
                 return
 
     def value(self) -> object:
-        """Take a whole value."""
+        """Read one value."""
         self._next()
         while True:
             try:
@@ -102,20 +102,20 @@ class JsonText:
                     continue
                 raise self._error(error.msg, error.pos) from error
             except RecursionError as error:
-                raise self._error("the lists in lists are too deep", self._place) from error
+                raise self._error("nested too deep", self._place) from error
             except ValueError as error:
                 raise ValueError(
                     f"{self.path} has {error} in the value at byte {self._byte(self._place)}: "
                     "fetch or write it again"
                 ) from error
-            # A number may be cut where the piece ends, as in 12|3 and 12.|5.
+            # A number may be split at the end of a chunk, as in 12|3 and 12.|5.
             whole = isinstance(value, dict | list | str) or self._text[end : end + 1] in _AFTER
             if whole or not self._fill():
                 self._place = end
                 return value
 
     def skip(self) -> None:
-        """Pass over a value; of a long list or object, one entry at a time is in memory."""
+        """Skip a value; of a long list or object, only one entry at a time is in memory."""
         opening = self._next()
         if opening == "[":
             for _ in self.elements():
@@ -127,30 +127,30 @@ class JsonText:
             self.value()
 
     def end(self) -> None:
-        """Check that nothing follows."""
+        """Check that the file ends here."""
         if self._next():
-            raise self._error("the end of the file is expected", self._place)
+            raise self._error("expected the end of the file", self._place)
 
     def _enter(self, sign: str) -> None:
-        """Take the first sign of a list or an object, which must come next."""
+        """Read the opening character of a list or an object."""
         found = self._next()
         if found in _KINDS and found != sign:
             raise ValueError(
                 f"{self.path} has {_KINDS[found]} at byte {self._byte(self._place)}, expected "
-                f"{_KINDS[sign]}: is it in the place of another file?"
+                f"{_KINDS[sign]}: check whether files were swapped"
             )
         self._take(sign)
 
     def _take(self, signs: str) -> str:
-        """Take one of the signs."""
+        """Read one of the expected characters."""
         sign = self._next()
         if not sign or sign not in signs:
-            raise self._error(f"{' or '.join(map(repr, signs))} is expected", self._place)
+            raise self._error(f"expected {' or '.join(map(repr, signs))}", self._place)
         self._place += 1
         return sign
 
     def _next(self) -> str:
-        """Go to the next sign that is not blank and return it; empty at the end of the file."""
+        """Skip whitespace and return the next character; empty at the end of the file."""
         while True:
             blank = _BLANK.match(self._text, self._place)
             assert blank is not None
@@ -161,11 +161,11 @@ class JsonText:
                 return ""
 
     def _fill(self) -> bool:
-        """Read on; the piece doubles while one value does not fit into it."""
+        """Read the next chunk; its size doubles while one value does not fit."""
         try:
             more = self._stream.read(max(_CHUNK, len(self._text) - self._place))
         except UnicodeDecodeError as error:
-            raise self._error("it is no UTF-8 text from there on", len(self._text)) from error
+            raise self._error("not UTF-8 text from this point", len(self._text)) from error
         if not more:
             return False
         self._bytes_before += len(self._text[: self._place].encode())
@@ -175,7 +175,7 @@ class JsonText:
 
     def _error(self, reason: str, place: int) -> ValueError:
         return ValueError(
-            f"{self.path} is cut short or damaged at byte {self._byte(place)} of "
+            f"{self.path} is truncated or damaged at byte {self._byte(place)} of "
             f"{self.path.stat().st_size}: {reason}; fetch or write it again"
         )
 
@@ -184,20 +184,22 @@ class JsonText:
 
 
 def check_file(path: Path) -> None:
-    """Check that a path is that of a text file.
+    """Check that a path is an uncompressed text file.
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is packed, or text of two bytes a sign.
+        ValueError: if it is a folder, compressed, or UTF-16 text.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a file: name the file in it")
+        raise ValueError(f"{path} is a folder, expected a file: name a file in it")
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: the official file is needed; check its path")
+        raise FileNotFoundError(f"no file {path}, expected an official file: check the path")
     with path.open("rb") as file:
         first = file.read(6)
     for sign, program in _PACKED.items():
         if first.startswith(sign):
-            raise ValueError(f"{path} is packed by {program}, expected plain text: unpack it first")
+            raise ValueError(
+                f"{path} is compressed with {program}, expected plain text: unpack it first"
+            )
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{path} is UTF-16 text, expected UTF-8: save it as that")
+        raise ValueError(f"{path} is UTF-16 text, expected UTF-8: save it as UTF-8")

@@ -1,4 +1,4 @@
-"""The official scores of NLVR2: accuracy, and consistency over the images of a sentence."""
+"""The official NLVR2 scores: accuracy, and consistency over the image pairs of a sentence."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,15 +8,15 @@ from lxmert.metrics.fields import Record, text_field
 from lxmert.metrics.files import collect, read_json_lines, read_lines
 
 TRUTHS = {"true": True, "false": False}
-"""Labels and predictions in lower case: the official script ignores case."""
+"""Lower-case labels and predictions; the official script ignores case."""
 
 
 class Nlvr2Scores(TypedDict):
-    """Shares in `[0, 1]`.
+    """Fractions in `[0, 1]`.
 
     Attributes:
-        accuracy: of the examples.
-        consistency: of the sentences, all of whose examples are right.
+        accuracy: fraction of correct examples.
+        consistency: fraction of sentences for which all examples are correct.
     """
 
     accuracy: float
@@ -24,22 +24,22 @@ class Nlvr2Scores(TypedDict):
 
 
 def read_nlvr2_labels(path: Path) -> dict[str, bool]:
-    """Return the labels in an official file, one JSON object a line, by identifier.
+    """Return the labels of an official JSON Lines file by identifier.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the line that is wrong, or the identifier that is there twice.
+        ValueError: naming the line with the error, or an identifier that occurs twice.
     """
     return collect(read_json_lines(path, _label), path)
 
 
 def read_nlvr2_predictions(path: Path) -> dict[str, bool]:
-    """Return the predictions in a file of lines `identifier,True|False`; errors as for labels."""
+    """Return predictions from lines of `identifier,True|False`; errors as for labels."""
     return collect(_predictions(path), path)
 
 
 def score_nlvr2(labels: Mapping[str, bool], predictions: Mapping[str, bool]) -> Nlvr2Scores:
-    """Score a prediction for every example.
+    """Compute accuracy and consistency.
 
     Args:
         labels: by identifier; at least one.
@@ -59,15 +59,15 @@ def score_nlvr2(labels: Mapping[str, bool], predictions: Mapping[str, bool]) -> 
 
 
 def sentence_key(identifier: str) -> str:
-    """Return what the examples of one sentence share: the identifier without the pair's number.
+    """Return the key shared by all examples of a sentence: the identifier without the pair number.
 
     Raises:
-        ValueError: if the identifier is not of the form split-set-pair-sentence.
+        ValueError: if the identifier does not have the form split-set-pair-sentence.
     """
     parts = identifier.split("-")
     if len(parts) != 4:
         raise ValueError(
-            f"the identifier {identifier[:60]!r} is not of the form split-set-pair-sentence, such as "
+            f"the identifier is {identifier[:60]!r}, expected split-set-pair-sentence, such as "
             "dev-850-0-1"
         )
     return "-".join((*parts[:2], "", parts[3]))

@@ -1,4 +1,4 @@
-"""Recall of image-text retrieval, in both directions."""
+"""Recall of image-text retrieval in both directions."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -12,11 +12,11 @@ CUTS = (1, 5, 10)
 
 
 class RetrievalScores(TypedDict):
-    """Recall in `[0, 1]` by number of results looked at.
+    """Recall at k in `[0, 1]`, by k.
 
     Attributes:
-        image_to_text: share of images with one of their captions among the first k captions.
-        text_to_image: share of captions with their image among the first k images.
+        image_to_text: fraction of images with one of their captions among the first k captions.
+        text_to_image: fraction of captions with their image among the first k images.
     """
 
     image_to_text: dict[int, float]
@@ -28,16 +28,15 @@ def score_retrieval(
 ) -> RetrievalScores:
     """Rank all captions for each image, and all images for each caption.
 
-    Of equal scores, the right one is taken to come last: a model that gives all pairs one score
-    finds nothing.
+    Ties are resolved against the correct result, so a model with constant scores has recall 0.
 
     Args:
         scores: `[images, captions]`, higher is better.
-        image_of_caption: `[captions]`, the row of each caption's image; every image has one.
-        cuts: numbers of results to look at.
+        image_of_caption: `[captions]`, the row of each caption's image; every image occurs.
+        cuts: values of k.
 
     Raises:
-        ValueError: if scores are not finite, or captions and images do not fit together.
+        ValueError: if scores are not finite or the shapes of scores and captions do not match.
     """
     scores, owners = np.asarray(scores), np.asarray(image_of_caption, dtype=np.int64)
     _check(scores, owners)
@@ -55,11 +54,11 @@ def score_retrieval(
 def _check(scores: Scores, owners: npt.NDArray[np.int64]) -> None:
     if scores.ndim != 2 or scores.shape[1:] != owners.shape or not scores.size:
         raise ValueError(
-            f"scores have the shape {scores.shape} and there are images for {len(owners)} captions;"
-            " expected [images, captions]"
+            f"scores have shape {list(scores.shape)} for {len(owners)} captions, expected "
+            "[images, captions]"
         )
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold numbers that are not finite: such pairs have no rank")
+        raise ValueError("scores have NaN or infinite numbers, expected finite ones to rank")
     if not np.array_equal(np.unique(owners), np.arange(len(scores))):
         raise ValueError(
             f"captions name the images {np.unique(owners).tolist()[:5]}..., expected each of "

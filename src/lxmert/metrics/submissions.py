@@ -1,4 +1,4 @@
-"""Writes predictions in the formats of the leaderboards, after checking what they would refuse."""
+"""Writes leaderboard files after checking everything that a leaderboard would reject."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -16,16 +16,15 @@ def write_vqa_submission(
 
     Args:
         path: the JSON file to write.
-        answers: one for each question; may be empty, as the official vocabulary holds "".
-        question_ids: those of the split, in the order to write.
+        answers: one for each question; may be empty, since the official vocabulary has "".
+        question_ids: all questions of the split, in output order.
 
     Raises:
-        ValueError: if a question lacks an answer or an answer a question, or if an id or an
-            answer is of the wrong type.
+        ValueError: if answers and questions do not match, or an id or answer has the wrong type.
     """
     _check_texts(answers, path, empty=True)
     _check_ids(answers, path, int)
-    check_coverage(answers, question_ids, name=str(path), whole="the questions")
+    check_coverage(answers, question_ids, name=str(path), reference="the questions")
     write_text(
         path,
         json.dumps([{"question_id": key, "answer": answers[key]} for key in question_ids]),
@@ -39,15 +38,15 @@ def write_gqa_submission(
 
     Args:
         path: the JSON file to write.
-        predictions: an answer for each question; blanks around it would make it wrong.
-        question_ids: those of the split, in the order to write.
+        predictions: one for each question, without surrounding whitespace, which would not match.
+        question_ids: all questions of the split, in output order.
 
     Raises:
-        ValueError: as for VQA, and if an answer is empty or has blanks around it.
+        ValueError: as for VQA, and if an answer is empty or has surrounding whitespace.
     """
     _check_texts(predictions, path, empty=False)
     _check_ids(predictions, path, str)
-    check_coverage(predictions, question_ids, name=str(path), whole="the questions")
+    check_coverage(predictions, question_ids, name=str(path), reference="the questions")
     write_text(
         path,
         json.dumps([{"questionId": key, "prediction": predictions[key]} for key in question_ids]),
@@ -62,21 +61,21 @@ def write_nlvr2_submission(
     Args:
         path: the CSV file to write.
         predictions: one for each example.
-        identifiers: those of the split, in the order to write.
+        identifiers: all examples of the split, in output order.
 
     Raises:
-        ValueError: if an example lacks a prediction or a prediction an example, or if an
-            identifier or a prediction is of the wrong form.
+        ValueError: if predictions and examples do not match, or an identifier or prediction has
+            the wrong form.
     """
     wrong = [key for key, value in predictions.items() if not isinstance(value, bool)]
     if wrong:
         raise ValueError(
-            f"{path}: predictions must be True or False, which they are not for "
-            f"{first_cases(wrong)} examples"
+            f"{path}: predictions are not True or False for {first_cases(wrong)} examples: pass "
+            "values of type bool"
         )
     for key in predictions:
         sentence_key(key)
-    check_coverage(predictions, identifiers, name=str(path), whole="the examples")
+    check_coverage(predictions, identifiers, name=str(path), reference="the examples")
     write_text(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers), newline="")
 
 
@@ -84,8 +83,8 @@ def _check_ids(predictions: Mapping[int, str] | Mapping[str, str], path: Path, k
     wrong = [key for key in predictions if not isinstance(key, kind) or isinstance(key, bool)]
     if wrong:
         raise ValueError(
-            f"{path}: question ids must be {kind.__name__}, which they are not in "
-            f"{first_cases(wrong)}"
+            f"{path}: question ids are not {kind.__name__} in {first_cases(wrong)} cases: convert "
+            "them"
         )
 
 
@@ -99,5 +98,5 @@ def _check_texts(
 
     wrong = [f"{key}: {answer!r}" for key, answer in predictions.items() if not fits(answer)]
     if wrong:
-        expected = "a text" if empty else "a text without blanks around it"
-        raise ValueError(f"{path}: each answer must be {expected}, not so in {first_cases(wrong)}")
+        expected = "text" if empty else "text without surrounding whitespace"
+        raise ValueError(f"{path}: answers are not {expected} in {first_cases(wrong)} cases")

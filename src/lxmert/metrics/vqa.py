@@ -1,4 +1,4 @@
-"""The official score of VQA v2: leave-one-out agreement with the ten annotators."""
+"""The official VQA v2 accuracy: leave-one-out agreement with ten annotators."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,16 +10,16 @@ from lxmert.metrics.files import collect, distinct, read_answers, read_list
 from lxmert.metrics.vqa_answers import clean_answer, strip_answer
 
 _MAX_DIGITS = 18
-"""Of a question id; official ones have at most nine."""
+"""Maximum digits of a question id; official ids have at most nine."""
 
 
 class VqaAnswer(NamedTuple):
-    """What one annotator answered; two records are the same where all three fields are.
+    """The answer of one annotator; records are equal if all three fields are.
 
     Attributes:
         answer: the answer as written.
-        confidence: "yes", "maybe" or "no"; None where the file has none.
-        answer_id: number of the annotator; None where the file has none.
+        confidence: "yes", "maybe" or "no"; None if the file does not say.
+        answer_id: number of the annotator; None if the file does not say.
     """
 
     answer: str
@@ -28,7 +28,7 @@ class VqaAnswer(NamedTuple):
 
 
 class VqaAnnotation(NamedTuple):
-    """What is known about one question."""
+    """The annotation of one question."""
 
     question_id: int
     question_type: str
@@ -41,8 +41,8 @@ class VqaScores(TypedDict):
 
     Attributes:
         overall: over all questions.
-        per_answer_type: over those of an answer type (yes/no, number, other).
-        per_question_type: over those that begin alike ("how many", "is the", ...).
+        per_answer_type: by answer type (yes/no, number, other).
+        per_question_type: by first words ("how many", "is the", ...).
     """
 
     overall: float
@@ -51,32 +51,32 @@ class VqaScores(TypedDict):
 
 
 def read_vqa_questions(path: Path) -> list[int]:
-    """Return the ids in an official file of questions, in its order.
+    """Return the question ids of an official file in file order.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the byte or the entry that is wrong, or the id that is there twice.
+        ValueError: naming the byte or entry with the error, or an id that occurs twice.
     """
     pairs = read_list(path, lambda entry: (int_field(entry, "question_id"), ""), member="questions")
     return list(collect(pairs, path))
 
 
 def read_vqa_annotations(path: Path) -> Iterator[tuple[int, VqaAnnotation]]:
-    """Yield question ids with annotations of an official file; errors as for the questions."""
+    """Yield question ids and annotations of an official file; errors as for the questions."""
     return distinct(read_list(path, _annotation, member="annotations"), path)
 
 
 def read_vqa_results(path: Path) -> dict[int, str]:
-    """Return the answers in a results file, by question id; errors as for the questions.
+    """Return answers by question id; errors as for the questions.
 
-    The official file is a list of `{"question_id": int, "answer": str}`; such objects one a line,
-    and an object of answers by question id, are read as well.
+    Accepts the official list of `{"question_id": int, "answer": str}`, JSON lines of such objects,
+    and an object that maps question ids to answers.
     """
     return read_answers(path, _result, key="question_id", answer="answer", to_key=to_question_id)
 
 
 def to_question_id(given: object) -> object:
-    """Return the number of an id in digits; anything else as it is."""
+    """Convert an id in digits to an integer; return anything else unchanged."""
     is_number = isinstance(given, str) and given.isascii() and given.isdecimal()
     return int(str(given)) if is_number and len(str(given)) <= _MAX_DIGITS else given
 
@@ -84,8 +84,8 @@ def to_question_id(given: object) -> object:
 def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
     """Score one predicted answer.
 
-    Leaving out one annotator at a time, three of the others who gave the answer make it right: the
-    score is the mean of `min(1, matches / 3)`. Answers are cleaned only where the annotators
+    For each subset without one annotator, the answer is correct if three of the others gave it:
+    the score is the mean of `min(1, matches / 3)`. Answers are only normalized if the annotators
     disagree.
 
     Args:
@@ -95,7 +95,7 @@ def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
     Returns:
         The score in `[0, 1]`: 0.3, 0.6, 0.9 and 1 for one, two, three and more of ten.
 
-    Source: GT-Vision-Lab's `vqaEval`, quirks included.
+    Source: GT-Vision-Lab's `vqaEval`, including its quirks.
     """
     prediction = strip_answer(prediction)
     answers = [strip_answer(annotator.answer) for annotator in annotators]
@@ -105,8 +105,8 @@ def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
     matches = answers.count(prediction)
     if not matches:
         return 0.0
-    # Equal records leave together, as the official code compares them whole, confidence and id
-    # included; it also adds in this order.
+    # The official code leaves out all records that equal the current one, including confidence
+    # and id. It also adds in this order.
     records = [
         (answer, *annotator[1:]) for answer, annotator in zip(answers, annotators, strict=True)
     ]
@@ -118,7 +118,7 @@ def answer_accuracy(prediction: str, annotators: Sequence[VqaAnswer]) -> float:
 
 
 def score_vqa(annotations: Iterable[VqaAnnotation], results: Mapping[int, str]) -> VqaScores:
-    """Score an answer for every question.
+    """Compute the mean accuracies.
 
     Args:
         annotations: one for each question; at least one.
@@ -151,7 +151,7 @@ def _annotation(entry: Record) -> tuple[int, VqaAnnotation]:
         for answer in records_field(entry, "answers")
     )
     if not answers:
-        raise ValueError("'answers' is empty, expected those of ten annotators")
+        raise ValueError("'answers' is empty, expected the answers of ten annotators")
     question_id = int_field(entry, "question_id")
     types = (text_field(entry, "question_type"), text_field(entry, "answer_type"))
     return question_id, VqaAnnotation(question_id, *types, answers)

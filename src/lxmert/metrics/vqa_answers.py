@@ -1,14 +1,14 @@
-"""How the official evaluator of VQA cleans answers before it compares them."""
+"""Answer normalization of the official VQA evaluator."""
 
 import re
 from functools import lru_cache
 
 _SIGNS = frozenset(';/[]"{}()=+\\_-><@`,?!')
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
-# The official pattern also looks behind for a digit, but is malformed there and never finds one.
+# The official pattern also has a lookbehind for a digit, but it is malformed and never matches.
 _PERIOD = re.compile(r"\.(?!\d)")
 _MAX_PERIODS = 32
-"""The official code passes `re.UNICODE`, which is 32, where the number of replacements belongs."""
+"""The official code passes `re.UNICODE`, which is 32, as the number of replacements."""
 
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
 _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
@@ -22,14 +22,14 @@ _FULL_FORMS = """
     wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd who'll
     who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
 """
-"""Restored where the apostrophe is missing. I'm, I've, I'd've are in the official table too, with
-a capital, so that they never match a lower-cased word; let's and she's stand for themselves."""
+"""Restored if the apostrophe is missing. The official table also has I'm, I've and I'd've, which
+never match a lower-cased word; let's and she's map to themselves."""
 
 _DOUBLE_FORMS = """
     couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've
     someone'd've something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll you'd've
 """
-"""Restored where one of the two apostrophes is missing, but not where both are."""
+"""Restored if one of the two apostrophes is missing, but not if both are."""
 
 _ODD_FORMS = {
     "yall'd've": "y'all'd've",
@@ -44,26 +44,26 @@ _ODD_FORMS = {
 
 @lru_cache(maxsize=1 << 16)
 def clean_answer(answer: str) -> str:
-    """Clean an answer as the official evaluator does: punctuation first, then words.
+    """Normalize an answer like the official evaluator: punctuation first, then words.
 
-    Results are kept, since a split of a million answers repeats a few thousand of them.
+    Results are cached, since a split with a million answers repeats a few thousand of them.
 
-    Source: the rules of GT-Vision-Lab's `vqaEval`, quirks included.
+    Source: the rules of GT-Vision-Lab's `vqaEval`, including its quirks.
     """
     return clean_words(clean_punctuation(answer))
 
 
 def strip_answer(answer: str) -> str:
-    """Replace newlines and tabs by blanks and strip both ends; done to every answer."""
+    """Replace newlines and tabs by spaces and strip both ends; applied to every answer."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def clean_punctuation(text: str) -> str:
-    """Take punctuation out: "x-y" -> "x y", "1,000/2,000" -> "10002000", "3.5 m." -> "3.5 m".
+    """Remove punctuation: "x-y" -> "x y", "1,000/2,000" -> "10002000", "3.5 m." -> "3.5 m".
 
-    A sign is deleted wherever it stands if it stands beside a blank somewhere, or if any two digits
-    have a comma between them; otherwise it becomes a blank. Then each period that no digit follows
-    is deleted, up to the 32nd.
+    All occurrences of a character are deleted if one of them is next to a space, or if any two
+    digits have a comma between them; otherwise they become spaces. Then up to 32 periods that are
+    not followed by a digit are deleted.
     """
     cleaned = text
     in_number = _COMMA_IN_NUMBER.search(text) is not None
@@ -74,7 +74,7 @@ def clean_punctuation(text: str) -> str:
 
 
 def clean_words(text: str) -> str:
-    """Lower-case, write number words as digits, drop articles, restore apostrophes."""
+    """Lower-case, write number words as digits, remove articles, restore apostrophes."""
     words = [_NUMBERS.get(word, word) for word in text.lower().split()]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lxmert.explain.maps import attention_maps
-from lxmert.explain.patterns import PATTERNS, Seen, Share, add_shares
+from lxmert.explain.patterns import PATTERNS, PatternInput, PatternScore, add_shares
 from lxmert.explain.plots import plot_heads, save_plot
 from lxmert.pipeline import LxmertPipeline
 from lxmert.workflows.questions import (
@@ -18,7 +18,7 @@ from lxmert.workflows.questions import (
 
 def draw_attention(
     model: str, data: Path, images: Path, output: Path, *, limit: int | None, progress: Progress
-) -> tuple[dict[str, Share], Findings]:
+) -> tuple[dict[str, PatternScore], Findings]:
     """Plot how much of its attention every head has where the patterns of `PATTERNS` say.
 
     Args:
@@ -41,7 +41,7 @@ def draw_attention(
     answering = pipeline.answering
     if answering is None:
         raise ValueError(f"{model} only matches captions: name a model that answers")
-    shares: dict[str, Share] = {}
+    shares: dict[str, PatternScore] = {}
     done = 0
     for batch in stream_batches(pipeline, asked, images):
         inputs = make_inputs(pipeline, batch)
@@ -58,9 +58,9 @@ def draw_attention(
     return found, findings
 
 
-def _see(pipeline: LxmertPipeline, question: SeenQuestion) -> Seen:
+def _see(pipeline: LxmertPipeline, question: SeenQuestion) -> PatternInput:
     """Return what patterns depend on."""
     row, regions = question
     read = pipeline.processor.read(row.example.text)
     words = pipeline.processor.tokenizer.convert_ids_to_tokens(read.token_ids.tolist())
-    return Seen(words, pipeline.objects(regions), regions.boxes, row.boxes)
+    return PatternInput(words, pipeline.objects(regions), regions.boxes, row.boxes)

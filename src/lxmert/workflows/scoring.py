@@ -89,7 +89,7 @@ def score_vqa_files(*, questions: Path, annotations: Path, results: Path) -> Vqa
     if not asked:
         raise ValueError(f"{questions} has no question: there is nothing to score")
     answered = read_vqa_results(results)
-    check_coverage(answered, asked, name=str(results), whole=str(questions))
+    check_coverage(answered, asked, name=str(results), reference=str(questions))
     return score_vqa(_read_annotations(answered, annotations, questions), answered)
 
 
@@ -159,7 +159,7 @@ def _read_annotations(
         seen[question_id] = None
         if question_id in asked:
             yield annotation
-    check_coverage(seen, asked, name=str(annotations), whole=str(questions))
+    check_coverage(seen, asked, name=str(annotations), reference=str(questions))
 
 
 def _check_answered(

@@ -295,7 +295,7 @@ def _match_ids(board: Board, corpus: Corpus, asked: Asked) -> tuple[list[Any], l
     if asked.official is None:
         return ids, ids
     wanted = board.read(asked.official)
-    check_coverage(known, wanted, name=str(asked.data), whole=str(asked.official))
+    check_coverage(known, wanted, name=str(asked.data), reference=str(asked.official))
     return ids, wanted
 
 
