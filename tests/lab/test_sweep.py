@@ -12,9 +12,9 @@ from conftest import Command
 from PIL import Image
 
 from lxmert.lab.sweep import (
-    Row,
-    Stage,
     Sweep,
+    SweepRow,
+    SweepStage,
     check_inputs,
     check_plan,
     make_plan,
@@ -25,16 +25,16 @@ from lxmert.lab.sweep_report import as_markdown, check_report, collect, draw_rep
 from lxmert.locks import FolderLock
 
 STAGES = {
-    "text": Stage(recipe="pre.toml", set=("model.x_layers=0",), output="language"),
-    "pretraining": Stage(recipe="pre.toml", set=("optim.steps=7",)),
-    "answering": Stage(recipe="ask.toml", metric="overall"),
-    "pairs": Stage(recipe="pairs.toml", metric="accuracy"),
+    "text": SweepStage(recipe="pre.toml", set=("model.x_layers=0",), output="language"),
+    "pretraining": SweepStage(recipe="pre.toml", set=("optim.steps=7",)),
+    "answering": SweepStage(recipe="ask.toml", metric="overall"),
+    "pairs": SweepStage(recipe="pairs.toml", metric="accuracy"),
 }
 ROWS = (
-    Row(name="Pretrained", init_from=("pretraining",), paper={"VQA": 69.9, "NLVR2": 74.9}),
-    Row(name="Few", init_from=("pretraining",), set={"answering": ("data.limit=9",)}),
-    Row(name="From language", init_from=("text", "pretraining")),
-    Row(name="From scratch", paper={"VQA": 65.1}),
+    SweepRow(name="Pretrained", init_from=("pretraining",), paper={"VQA": 69.9, "NLVR2": 74.9}),
+    SweepRow(name="Few", init_from=("pretraining",), set={"answering": ("data.limit=9",)}),
+    SweepRow(name="From language", init_from=("text", "pretraining")),
+    SweepRow(name="From scratch", paper={"VQA": 65.1}),
 )
 RECIPE = """
 task = "pairs"
@@ -50,7 +50,9 @@ steps = 5
 """
 
 
-def make(rows: tuple[Row, ...] = ROWS, seeds: tuple[int, ...] = (3, 8), **other: object) -> Sweep:
+def make(
+    rows: tuple[SweepRow, ...] = ROWS, seeds: tuple[int, ...] = (3, 8), **other: object
+) -> Sweep:
     """Compare rows; only stages that one of them goes through are there."""
     used = {name for row in rows for name in row.init_from}
     stages = {name: stage for name, stage in STAGES.items() if stage.metric or name in used}
@@ -71,8 +73,8 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def one_stage(recipe: Path, *rows: Row) -> Sweep:
-    stages = {"pairs": Stage(recipe=str(recipe), metric="accuracy")}
+def one_stage(recipe: Path, *rows: SweepRow) -> Sweep:
+    stages = {"pairs": SweepStage(recipe=str(recipe), metric="accuracy")}
     return Sweep(title="Small", seeds=(1,), stages=stages, rows=rows)
 
 
@@ -119,16 +121,16 @@ def test_the_table_has_mean_and_spread_beside_published_scores(tmp_path: Path) -
 
 def test_only_shares_are_in_percent_and_bars_are_escaped(tmp_path: Path) -> None:
     """A count of 600 images was shown as 60000.0; a bar moved scores to other columns."""
-    stages = {"retrieval": Stage(recipe="rank.toml", metric="error")}
-    sweep = Sweep(title="Small", seeds=(3,), stages=stages, rows=(Row(name="lr | high"),))
+    stages = {"retrieval": SweepStage(recipe="rank.toml", metric="error")}
+    sweep = Sweep(title="Small", seeds=(3,), stages=stages, rows=(SweepRow(name="lr | high"),))
     plan = make_plan(sweep, tmp_path)
     finish(plan["lr | high", 3, "retrieval"].folder, {"error": 600})
     assert r"| lr \| high | 600.0 |" in as_markdown(sweep, collect(sweep, plan), {})
 
 
 def test_dots_and_curves_are_drawn_where_the_scores_are(tmp_path: Path) -> None:
-    rows = tuple(Row(name=name, set={"pairs": (f"data.limit={name}",)}) for name in "789")
-    stages = {"pairs": Stage(recipe="pairs.toml", metric="accuracy")}
+    rows = tuple(SweepRow(name=name, set={"pairs": (f"data.limit={name}",)}) for name in "789")
+    stages = {"pairs": SweepStage(recipe="pairs.toml", metric="accuracy")}
     sweep = Sweep(title="Small", seeds=(3, 8), stages=stages, rows=rows)
     plan = make_plan(sweep, tmp_path)
     for row, score in zip(rows, (0.8, 0.7, 0.5), strict=True):
@@ -152,11 +154,11 @@ def test_dots_and_curves_are_drawn_where_the_scores_are(tmp_path: Path) -> None:
     [
         ({"seeds": (3, 3)}, "seeds must be distinct"),
         ({"rows": ()}, "at least one seed, one row"),
-        ({"rows": (Row(name="a b"), Row(name="A-B"))}, "rows need distinct names"),
-        ({"rows": (Row(name="a\nb"),)}, "printable text in one line"),
-        ({"rows": (Row(name="a", init_from=("pretrainin",)),)}, "unknown stage 'pretrainin'"),
-        ({"rows": (Row(name="a", set={"text": ("a=1",)}),)}, "which is not in its init_from"),
-        ({"rows": (Row(name="a"),)}, "stage 'text' has no metric and no row is initialized"),
+        ({"rows": (SweepRow(name="a b"), SweepRow(name="A-B"))}, "rows need distinct names"),
+        ({"rows": (SweepRow(name="a\nb"),)}, "printable text in one line"),
+        ({"rows": (SweepRow(name="a", init_from=("pretrainin",)),)}, "unknown stage 'pretrainin'"),
+        ({"rows": (SweepRow(name="a", set={"text": ("a=1",)}),)}, "which is not in its init_from"),
+        ({"rows": (SweepRow(name="a"),)}, "stage 'text' has no metric and no row is initialized"),
         ({"set": ("seed=1",)}, "set changes seed: use seeds instead"),
         ({"set": ("optim.lr",)}, "set has 'optim.lr', expected KEY=VALUE"),
     ],
@@ -176,18 +178,18 @@ def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:
 
 def test_mistakes_show_before_the_first_run(tmp_path: Path, recipe: Path) -> None:
     """Missing files showed when all that a run is initialized from was trained."""
-    plan = make_plan(one_stage(recipe, Row(name="a")), tmp_path)
+    plan = make_plan(one_stage(recipe, SweepRow(name="a")), tmp_path)
     check_plan(plan)
     check_inputs(plan)
     (tmp_path / "questions").unlink()
     with pytest.raises(FileNotFoundError, match=r"a/seed-1/pairs: data\.train is .*, which does"):
         check_inputs(plan)
     (tmp_path / "questions").touch()
-    wrong = Row(name="b", set={"pairs": ("optim.lrate=2",)})
+    wrong = SweepRow(name="b", set={"pairs": ("optim.lrate=2",)})
     with pytest.raises(ValueError, match=r"b/seed-1/pairs: .*optim\.lrate"):
         check_plan(make_plan(one_stage(recipe, wrong), tmp_path))
     with pytest.raises(ValueError, match="rows 'a' and 'c' are the same"):
-        check_plan(make_plan(one_stage(recipe, Row(name="a"), Row(name="c")), tmp_path))
+        check_plan(make_plan(one_stage(recipe, SweepRow(name="a"), SweepRow(name="c")), tmp_path))
 
 
 def test_files_are_read_over_their_base_and_mistakes_are_named(tmp_path: Path) -> None:
@@ -212,12 +214,12 @@ def test_a_failed_run_is_reported_with_its_reason_and_its_dependents(
 ) -> None:
     """The first failure ended everything, or was reported after hours, and logs stayed empty."""
     stages = {
-        "first": Stage(recipe=str(recipe)),
-        "second": Stage(recipe=str(recipe), metric="accuracy"),
+        "first": SweepStage(recipe=str(recipe)),
+        "second": SweepStage(recipe=str(recipe), metric="accuracy"),
     }
     rows = (
-        Row(name="a", init_from=("first",)),
-        Row(name="b", set={"second": ("optim.steps=6",)}),
+        SweepRow(name="a", init_from=("first",)),
+        SweepRow(name="b", set={"second": ("optim.steps=6",)}),
     )
     sweep = Sweep(title="x", seeds=(1,), stages=stages, rows=rows)
     plan = make_plan(sweep, tmp_path)
@@ -234,7 +236,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_its_dependents(
 
 
 def test_finished_runs_are_not_trained_again(tmp_path: Path, recipe: Path) -> None:
-    plan = make_plan(one_stage(recipe, Row(name="a")), tmp_path)
+    plan = make_plan(one_stage(recipe, SweepRow(name="a")), tmp_path)
     finish(plan["a", 1, "pairs"].folder, {"accuracy": 0.5})
     assert run_plan(plan, jobs=1, changed=lambda status: None) == {}
     assert not (tmp_path / "a/seed-1/pairs.log").exists()
@@ -251,7 +253,7 @@ def test_an_interruption_ends_the_runs(
         return started[-1]
 
     monkeypatch.setattr("lxmert.lab.sweep._start", start_slowly)
-    plan = make_plan(one_stage(recipe, Row(name="a")), tmp_path)
+    plan = make_plan(one_stage(recipe, SweepRow(name="a")), tmp_path)
     begun = time.monotonic()
 
     def interrupt(status: str) -> None:

@@ -55,7 +55,7 @@ def make(
 
     For example: lxmert lab make qa captions --split train --count 2000 -o scenes/train
     """
-    from lxmert.lab.scenes.dataset import KINDS, SETTINGS, Contents, make_dataset
+    from lxmert.lab.scenes.dataset import KINDS, SETTINGS, SceneSettings, make_dataset
 
     check_output_folder(output, "--output")
     question_types = tuple(question_type) if question_type else None
@@ -73,7 +73,7 @@ def make(
                 f"--{option} is for {SETTINGS[name]}, which is not to be made: add "
                 f"{SETTINGS[name]}, or leave --{option} out"
             )
-    contents = Contents(
+    contents = SceneSettings(
         kinds=tuple(dict.fromkeys(kinds)),
         split=split,
         count=count,

@@ -1,7 +1,7 @@
-"""Sweeps: rows of changed recipes, each trained with several seeds by `lxmert train`.
+"""Sweeps: variants of recipes, each trained with several seeds by `lxmert train`.
 
 Every run is an ordinary run folder, so the same call resumes an interrupted sweep. Runs that two
-rows have in common are trained once. `sweep_report` makes the table and the figure.
+rows share are trained once. `sweep_report` makes the table and the figure.
 """
 
 import os
@@ -25,20 +25,20 @@ from lxmert.train.folder import check_folder, finished_metrics
 from lxmert.train.recipes import BUNDLED, Recipe, read_recipe, read_tables
 
 RESERVED = {"model.init_from": "init_from", "seed": "seeds"}
-"""Recipe keys that the sweep sets itself -> its own key for them."""
+"""Recipe keys that the sweep sets itself -> the sweep's own key for them."""
 
 _POLL_SECONDS = 0.2
 
 
-class Stage(Record):
+class SweepStage(Record):
     """One kind of training, such as pretraining or answering.
 
     Attributes:
         recipe: path or name of its recipe.
-        set: changes of that recipe in all rows, as `--set` takes them.
+        set: changes of that recipe in all rows, in the format of `--set`.
         metric: the compared score, named as in the task's evaluation; empty for a stage that only
             initializes others.
-        output: what following stages are initialized from: the model, or its language side (as a
+        output: what later stages are initialized from: the model, or its language encoder (as a
             BERT).
     """
 
@@ -48,13 +48,13 @@ class Stage(Record):
     output: Literal["model", "language"] = "model"
 
 
-class Row(Record):
+class SweepRow(Record):
     """One arm of the comparison.
 
     Attributes:
         name: what differs.
-        init_from: stages that are trained before the compared ones, in order; empty: the compared
-            stages start from random weights.
+        init_from: stages trained before the compared ones, in order; empty: the compared stages
+            start from random weights.
         set: changes by stage, applied after the stage's own.
         paper: published scores of the same arm, by column name.
         line: in a learning curve, the line of this row.
@@ -74,16 +74,16 @@ class Sweep(Record):
 
     Attributes:
         title: heading of the report.
-        seeds: of every row.
+        seeds: seeds of every row.
         stages: by name; those with a metric are compared.
-        rows: the arms, in the order of the report.
-        set: changes of the recipes of all stages; those of a stage and of a row come later and win.
+        rows: the arms, in report order.
+        set: changes of the recipes of all stages; overridden by those of a stage and of a row.
     """
 
     title: str
     seeds: Items[int]
-    stages: dict[str, Stage]
-    rows: Items[Row]
+    stages: dict[str, SweepStage]
+    rows: Items[SweepRow]
     set: Items[str] = ()
 
     @property
@@ -92,11 +92,11 @@ class Sweep(Record):
         return [name for name, stage in self.stages.items() if stage.metric]
 
     def problems(self) -> Iterator[str]:
-        """Yield what would be ignored, trained in the folder of something else, or of no use."""
+        """Yield settings that are ignored, useless, or share a run folder."""
         if not (self.seeds and self.rows and self.compared):
             yield "a sweep needs at least one seed, one row and one stage with a metric"
         if not all(name.isprintable() for name in (self.title, *(r.name for r in self.rows))):
-            yield "title and names of rows must be printable text in one line"
+            yield "title and row names must be printable text in one line"
         for what, names in (("rows", [r.name for r in self.rows]), ("stages", [*self.stages])):
             folders = [slug(name) for name in names]
             if "" in folders or len(set(folders)) < len(folders):
@@ -126,11 +126,11 @@ class Run:
     """One training run.
 
     Attributes:
-        folder: of the run; its name is that of the stage.
+        folder: run folder; its name is that of the stage.
         recipe: path or name of its recipe.
-        overrides: changes of it.
+        overrides: changes of the recipe.
         parent: the run that it is initialized from; None for random weights.
-        output_kind: as `Stage.output`.
+        output_kind: as `SweepStage.output`.
     """
 
     folder: Path
@@ -141,7 +141,7 @@ class Run:
 
     @property
     def output(self) -> Path:
-        """The folder that others are initialized from."""
+        """The folder that other runs are initialized from."""
         return self.folder / "language-side" if self.output_kind == "language" else self.folder
 
     def read(self) -> Recipe:
@@ -154,11 +154,11 @@ class Run:
 
 
 Plan = dict[tuple[str, int, str], Run]
-"""Row, seed, stage -> the run that gives its score."""
+"""Row, seed, stage -> the run with its score."""
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a sweep: a file, or a bundled one by its name, such as `ablations`.
+    """Read a sweep: a file, or a bundled sweep by name, such as `ablations`.
 
     Raises:
         FileNotFoundError: if the file or its base does not exist.
@@ -177,7 +177,7 @@ def read_sweep(path: Path) -> Sweep:
 
 def make_plan(sweep: Sweep, output: Path) -> Plan:
     """Return the runs of a sweep; runs with the same recipe and parent are one run."""
-    if output.is_relative_to(Path.cwd()):  # the same paths whether given absolute or relative
+    if output.is_relative_to(Path.cwd()):  # absolute and relative paths give the same runs
         output = output.relative_to(Path.cwd())
     plan: Plan = {}
     known: dict[tuple[object, ...], Run] = {}
@@ -197,11 +197,11 @@ def make_plan(sweep: Sweep, output: Path) -> Plan:
 
 
 def check_plan(plan: Plan) -> None:
-    """Read every recipe, so that a mistake shows before hours of training.
+    """Read every recipe, so that mistakes are reported before training starts.
 
     Raises:
         FileNotFoundError: if a recipe does not exist.
-        ValueError: if a recipe is wrong, a run folder was made by another recipe, or two rows have
+        ValueError: if a recipe is wrong, a run folder belongs to another recipe, or two rows have
             the same runs.
     """
     rows: dict[frozenset[Path], str] = {}
@@ -218,7 +218,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def check_inputs(plan: Plan) -> None:
-    """Look for the files that unfinished runs read, except what other runs write.
+    """Check the input files of unfinished runs, except those that other runs write.
 
     Raises:
         FileNotFoundError: naming run, setting and file.
@@ -232,7 +232,7 @@ def check_inputs(plan: Plan) -> None:
 
 
 def run_plan(plan: Plan, *, jobs: int, changed: Callable[[str], None]) -> dict[Run, str]:
-    """Train all runs that are not finished, `jobs` at a time, one core each.
+    """Train all unfinished runs, `jobs` at a time, with one core each.
 
     Args:
         plan: the runs.
@@ -240,7 +240,7 @@ def run_plan(plan: Plan, *, jobs: int, changed: Callable[[str], None]) -> dict[R
         changed: called with a status line whenever a run starts or ends.
 
     Returns:
-        The runs that failed with the last line of their logs, and those that depend on them.
+        Failed runs with the last line of their logs, and the runs that depend on them.
     """
     waiting = [run for run in dict.fromkeys(plan.values()) if not run.is_finished()]
     running: dict[Run, subprocess.Popen[bytes]] = {}
@@ -278,7 +278,7 @@ def run_plan(plan: Plan, *, jobs: int, changed: Callable[[str], None]) -> dict[R
 
 
 def slug(name: str) -> str:
-    """Return a name as a folder name."""
+    """Convert a name to a folder name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -287,7 +287,7 @@ def _log_path(run: Run) -> Path:
 
 
 def _start(run: Run) -> "subprocess.Popen[bytes]":
-    """Start `lxmert train` on one core; its output goes to a log beside the run folder."""
+    """Start `lxmert train` on one core, with its output in a log beside the run folder."""
     log = _log_path(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     changes = [argument for change in run.overrides for argument in ("--set", change)]

@@ -20,14 +20,14 @@ REPORT_NAME = "report.md"
 _COLOR = "#3a6ec8"
 
 Scores = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
-"""Row -> compared stage -> metrics of its finished runs, in the order of the seeds."""
+"""Row -> compared stage -> metrics of its finished runs, in seed order."""
 
 
 def collect(sweep: Sweep, plan: Plan) -> Scores:
     """Return the metrics of the finished runs.
 
     Raises:
-        ValueError: if a stage is compared by a metric that its task does not report.
+        ValueError: if a task does not report the metric of its stage.
     """
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for row in sweep.rows:
@@ -43,7 +43,7 @@ def collect(sweep: Sweep, plan: Plan) -> Scores:
 
 
 def check_report(sweep: Sweep, output: Path) -> None:
-    """Raise `ValueError` if a report of something else would be overwritten."""
+    """Raise `ValueError` if the report of another sweep would be overwritten."""
     path = output / REPORT_NAME
     if path.exists() and not path.read_text(encoding="utf-8").startswith(f"# {sweep.title}\n"):
         raise ValueError(
@@ -61,14 +61,14 @@ def write_report(sweep: Sweep, scores: Scores, output: Path, failed: Mapping[Run
 
 
 def as_markdown(sweep: Sweep, scores: Scores, failed: Mapping[Run, str]) -> str:
-    """Return the table: mean ± sample standard deviation in percent, beside published scores."""
+    """Return the table: mean ± sample standard deviation in percent, with published scores."""
     papers = list(dict.fromkeys(name for row in sweep.rows for name in row.paper))
     titles = [f"{name} ({sweep.stages[name].metric})" for name in sweep.compared]
     header = ["row", *titles, *(f"paper: {name}" for name in papers)]
     lines = [f"# {sweep.title}", ""]
     seeds = ", ".join(map(str, sweep.seeds))
     lines += [f"Mean ± sample standard deviation over the seeds {seeds}; shares in percent."]
-    lines += ["A number in parentheses is that of finished runs, where some are missing.", ""]
+    lines += ["Parentheses: number of finished runs, if some are missing.", ""]
     lines += [_table_row(header), _table_row(["---"] * len(header))]
     for row in sweep.rows:
         found = [_values(sweep, scores, row.name, stage) for stage in sweep.compared]
@@ -89,7 +89,7 @@ def as_markdown(sweep: Sweep, scores: Scores, failed: Mapping[Run, str]) -> str:
 
 
 def draw_report(sweep: Sweep, scores: Scores, path: Path) -> None:
-    """Draw the compared scores: one panel a stage, as dots, or as learning curves with `line`.
+    """Draw the compared scores: one panel per stage, as dots, or as learning curves with `line`.
 
     Args:
         sweep: what is compared.
@@ -110,7 +110,7 @@ def draw_report(sweep: Sweep, scores: Scores, path: Path) -> None:
 
 
 def _draw_dots(axis: "Axes", sweep: Sweep, scores: Scores, stage: str) -> None:
-    """Draw one dot with error bar and number a row, from the top down."""
+    """Draw a dot with error bar and number for each row, from the top down."""
     for place, row in enumerate(sweep.rows):
         values = _values(sweep, scores, row.name, stage)
         if values:
@@ -127,7 +127,7 @@ def _draw_dots(axis: "Axes", sweep: Sweep, scores: Scores, stage: str) -> None:
 
 
 def _draw_curves(axis: "Axes", sweep: Sweep, scores: Scores, stage: str) -> None:
-    """Draw the score against the number of examples, one line for each `line`."""
+    """Draw the score against the number of examples, one curve for each `line`."""
     for line in dict.fromkeys(row.line for row in sweep.rows):
         rows = sorted((row for row in sweep.rows if row.line == line), key=lambda row: row.at)
         found = [(row.at, _values(sweep, scores, row.name, stage)) for row in rows]
@@ -144,7 +144,7 @@ def _draw_curves(axis: "Axes", sweep: Sweep, scores: Scores, stage: str) -> None
 
 
 def _values(sweep: Sweep, scores: Scores, row: str, stage: str) -> list[float]:
-    """Return the compared score of each finished run; shares in percent, others as they are."""
+    """Return the compared score of each finished run; fractions in percent, others unchanged."""
     name = sweep.stages[stage].metric
     runs = [metrics[name] for by_stage in scores.values() for metrics in by_stage[stage]]
     unit = 100 if all(0 <= value <= 1 for value in runs) else 1
@@ -152,7 +152,7 @@ def _values(sweep: Sweep, scores: Scores, row: str, stage: str) -> list[float]:
 
 
 def _baseline(scores: Scores, stage: str) -> float | None:
-    """Return the best baseline without images in percent; None where no run reports one."""
+    """Return the best baseline without images in percent; None if no run reports one."""
     runs = [metrics for row in scores.values() for metrics in row[stage]]
     found = [metrics[name] for metrics in runs for name in BASELINES if name in metrics]
     return 100 * max(found) if found else None

@@ -1,4 +1,4 @@
-"""Every answer is right, every question type balanced, and no held-out pair is heard of in training."""
+"""Answers are correct, question types balanced, and held-out pairs absent from training."""
 
 import json
 from collections import Counter, defaultdict

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.lab.scenes.dataset import Contents, make_dataset
+from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.lab.scenes.sheet import _SOFT, draw_sheet, save_sheet
 
 
@@ -16,7 +16,7 @@ from lxmert.lab.scenes.sheet import _SOFT, draw_sheet, save_sheet
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "test"
     kinds = ("qa", "captions", "pairs")
-    make_dataset(folder, Contents(kinds=kinds, split="test", count=8, rounds=1, groups=20))
+    make_dataset(folder, SceneSettings(kinds=kinds, split="test", count=8, rounds=1, groups=20))
     return folder
 
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_shown_is_refused(
     assert (
         draw_sheet(folder, count=None, seed=1).height > draw_sheet(folder, count=4, seed=1).height
     )
-    with pytest.raises(ValueError, match="1 to 8 scenes"):
+    with pytest.raises(ValueError, match="expected 1 to 8"):
         draw_sheet(folder, count=9, seed=1)
     with pytest.raises(FileNotFoundError, match=r"objects\.json; .*: make one with .* make qa -o"):
         draw_sheet(tmp_path / "x", count=1, seed=1)
@@ -60,14 +60,14 @@ def test_what_cannot_be_shown_is_refused(
     for here in (tmp_path, Path()):
         with pytest.raises(FileNotFoundError, match="lab make: name its folder"):
             draw_sheet(here, count=1, seed=1)
-    with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
+    with pytest.raises(ValueError, match="seed is -1, expected at least 0"):
         draw_sheet(folder, count=1, seed=-1)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"objects\.json is not valid JSON .*make the data set again"),
+        ("{", r"objects\.json is not valid JSON .*make the dataset again"),
         ("[7]", r"objects\.json must hold a JSON object, got \[7\]: make"),
         ('{"images": []}', r"objects\.json is damaged \(KeyError\('annotations'\)"),
         (
@@ -94,7 +94,7 @@ def test_a_damaged_image_is_named(folder: Path, tmp_path: Path) -> None:
     """It was "image file is truncated", without the file, or a traceback of a `SyntaxError`."""
     shutil.copytree(folder, tmp_path / "x")
     whole = {path: path.read_bytes() for path in (tmp_path / "x" / "images").iterdir()}
-    reported = r"images/test-0.*\.png cannot be read .*: make the data set"
+    reported = r"images/test-0.*\.png cannot be read .*: make the dataset"
     for damage in (lambda content: content[:2000], shorten_data):
         for path, content in whole.items():
             path.write_bytes(damage(content))
@@ -106,7 +106,7 @@ def test_a_sheet_does_not_take_the_place_of_an_image(folder: Path) -> None:
     """It overwrote an image of its custom data set."""
     path = folder / "images" / "test-000000.png"
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="is among the images of the data set: name another"):
+    with pytest.raises(ValueError, match="is among the images of the dataset: name another"):
         save_sheet(folder, path, count=1, seed=1)
     assert path.read_bytes() == before
 

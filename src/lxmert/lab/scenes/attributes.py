@@ -1,4 +1,4 @@
-"""Questions for one aspect of one object: what it is, its color, size and material."""
+"""Questions about one attribute of one object: name, color, size or material."""
 
 from collections.abc import Sequence
 
@@ -61,9 +61,9 @@ def _ask(
     question_type: str,
     forms: Sequence[str],
 ) -> Question | None:
-    """Ask for an aspect in which things differ, or nobody would have to find the one that is meant.
+    """Ask for an attribute in which the objects differ, so that the right one must be found.
 
-    Its value is drawn first, so that rare values are asked for as often.
+    The value is drawn first, so that rare values are asked for equally often.
     """
     values = shuffled(generator, sorted({getattr(thing, aspect) for thing in scene.things}))
     if len(values) < 2:

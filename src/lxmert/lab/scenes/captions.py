@@ -1,4 +1,4 @@
-"""Captions of a scene: its objects in groups, where one lies from another, what two share."""
+"""Captions of a scene: groups of objects, relative positions, shared attributes."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ FORMS = ("{}", "an image of {}", "{} on a table", "we see {}", "look at {}")
 
 _ASPECTS = ("size", "color", "material", "name")
 _LISTED, _PLACED = 0.55, 0.30
-"""Shares of captions that list groups, and that say where one thing lies from another."""
+"""Fractions of captions that list groups, and that state a relative position."""
 
 
 def caption(things: Sequence[Thing], generator: np.random.Generator) -> str:
-    """Say something true about a scene."""
+    """Return a true statement about a scene."""
     chance = generator.random()
     text = None
     if len(things) > 1 and chance > _LISTED:
@@ -37,7 +37,7 @@ def caption(things: Sequence[Thing], generator: np.random.Generator) -> str:
 
 
 def _list(things: Sequence[Thing], generator: np.random.Generator) -> str:
-    """Name one to three groups of objects, with their numbers; no object is in two of them."""
+    """List one to three groups of objects with their numbers; groups do not overlap."""
     parts: list[str] = []
     reported: list[Thing] = []
     for thing in shuffled(generator, things)[: int(generator.integers(1, 4))]:
@@ -53,7 +53,7 @@ def _list(things: Sequence[Thing], generator: np.random.Generator) -> str:
 
 
 def _place(first: Thing, second: Thing, generator: np.random.Generator) -> str | None:
-    """Say where one thing lies from another; None where that is not clear."""
+    """State the position of one object relative to another; None if it is not clear."""
     side = pick(generator, SIDES)
     if not clear(first, side, second):
         return None
@@ -65,7 +65,7 @@ def _place(first: Thing, second: Thing, generator: np.random.Generator) -> str |
 
 
 def _share(first: Thing, second: Thing, generator: np.random.Generator) -> str | None:
-    """Say what two things have in common, without the value; None where that is nothing."""
+    """State that two objects share an attribute, without its value; None if they share none."""
     shared = [aspect for aspect in SHARED if getattr(first, aspect) == getattr(second, aspect)]
     if not shared:
         return None
@@ -75,13 +75,13 @@ def _share(first: Thing, second: Thing, generator: np.random.Generator) -> str |
 
 
 def _mention(thing: Thing, generator: np.random.Generator, *, without: str = "") -> str:
-    """Name a thing, perhaps with an adjective."""
+    """Name an object, perhaps with an adjective."""
     others = [aspect for aspect in _ASPECTS[:3] if aspect != without]
     aspects = ["name", *shuffled(generator, others)[: int(generator.integers(0, 3))]]
     return with_article(phrase(describe(thing, aspects), generator))
 
 
 def _random_description(thing: Thing, generator: np.random.Generator) -> Description:
-    """Describe an object by a random, non-empty choice of its aspects."""
+    """Describe an object by a random, non-empty subset of its attributes."""
     chosen = [aspect for aspect in _ASPECTS if generator.random() < 0.4]
     return describe(thing, chosen or [pick(generator, _ASPECTS)])

@@ -1,4 +1,4 @@
-"""Questions about groups of objects: how many there are, whether there is one, more or fewer."""
+"""Questions about groups of objects: counts, existence, more or fewer."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -58,11 +58,11 @@ MORE_FORMS: dict[Comparison, tuple[str, ...]] = {
 _TRIES = 8
 _ABSENT = 12
 _NO_FROM_EQUALS = 0.3
-"""Share of the no to more or fewer that rests on two groups of the same size."""
+"""Fraction of the "no" answers to more or fewer for which both groups have the same size."""
 
 
 def ask_count(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask for a number; it is drawn before the group, so that small numbers are not the rule."""
+    """Ask for a number; it is drawn before the group, so that small numbers do not dominate."""
     absent = near_miss(scene, generator, draw_aspects(generator, 2))
     groups = [] if absent is None else [absent]
     for length in (1, 2):
@@ -81,7 +81,7 @@ def ask_count(scene: Scene, generator: np.random.Generator) -> Question | None:
 
 
 def ask_exist(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask whether something is there, where both answers are possible for the same aspects."""
+    """Ask whether something exists, where both answers are possible for the same attributes."""
     for _ in range(_TRIES):
         aspects = draw_aspects(generator, 3)
         absent = near_miss(scene, generator, aspects)
@@ -99,7 +99,7 @@ def ask_exist(scene: Scene, generator: np.random.Generator) -> Question | None:
 
 
 def ask_compare(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Compare the sizes of two groups that are described by the same aspects."""
+    """Compare the sizes of two groups that are described by the same attributes."""
     for _ in range(_TRIES):
         groups = _groups(scene, generator)
         pairs = [
@@ -122,7 +122,7 @@ def ask_compare(scene: Scene, generator: np.random.Generator) -> Question | None
 def near_miss(
     scene: Scene, generator: np.random.Generator, aspects: Sequence[str]
 ) -> Description | None:
-    """Describe what is not there but differs in one aspect from a thing that is; None if it is."""
+    """Change one attribute of a present object; None if the result is present, too."""
     for _ in range(_ABSENT):
         if not scene.things:
             return absent_group(scene, generator, aspects)
@@ -137,7 +137,7 @@ def near_miss(
 def absent_group(
     scene: Scene, generator: np.random.Generator, aspects: Sequence[str]
 ) -> Description:
-    """Draw a description, most likely of nothing in the scene."""
+    """Draw a description that probably fits nothing in the scene."""
     while True:
         drawn = {a: pick(generator, VALUES[a]) for a in VALUES if a in aspects}
         if may_say(drawn, scene.pairs):
@@ -145,7 +145,7 @@ def absent_group(
 
 
 def _groups(scene: Scene, generator: np.random.Generator) -> list[Description]:
-    """Describe groups by the same aspects: all that are in the scene, and one that may not be."""
+    """Describe groups by the same attributes: all in the scene, and one that may be absent."""
     aspects = draw_aspects(generator, 2)
     groups: list[Description] = []
     for description in (
@@ -164,7 +164,7 @@ def _compare(
     equal: Sequence[tuple[Description, Description]],
     unequal: Sequence[tuple[Description, Description]],
 ) -> Question:
-    """Ask about a pair of groups; the answer is drawn first, and chooses and orders the pair."""
+    """Ask about a pair of groups; the answer is drawn first and determines the pair."""
     wanted = coin(generator)
     tie = wanted if how == "equally" else not wanted and generator.random() < _NO_FROM_EQUALS
     first, second = shuffled(generator, pick(generator, equal if tie and equal else unequal))

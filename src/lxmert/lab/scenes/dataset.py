@@ -1,18 +1,18 @@
-"""Scenes as a data set on disk, in the formats in which users bring their custom data.
+"""Writes scenes as a dataset in the formats of custom data.
 
-A data set is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO's format; and
-what is said about the images, a JSON object a line:
+A dataset is a folder: `images/*.png`; `objects.json`, boxes with attributes in COCO format; and
+texts about the images in JSON Lines files:
 
-questions.jsonl  `question_id`, `image`, `question`, `answer`, `question_type`, `program`; and where one
-                 object is singled out to ask for what it is like, its box as `boxes`
+questions.jsonl  `question_id`, `image`, `question`, `answer`, `question_type`, `program`; for
+                 questions about an attribute of a single object also its box as `boxes`
 captions.jsonl   `image`, `caption`
 pairs.jsonl      `question_id`, `images` (left, right), `question`, `answer` (`true` or `false`),
-                 `question_type`, `program`; four lines in a row share a statement, and the first two parts
-                 and the last one of their ids: `train-17-0-0` to `train-17-3-0`
+                 `question_type`, `program`; four consecutive lines share a statement, and the
+                 first two parts and the last part of their ids: `train-17-0-0` to `train-17-3-0`
 
-vocab.txt        every word of such texts behind BERT's special tokens: a tokenizer's word list
+vocab.txt        BERT's special tokens and every word of such texts: a tokenizer's word list
 
-Images are named relative to `images/`. A box is `(x1, y1, x2, y2)`, but in COCO's format.
+Image names are relative to `images/`. A box is `(x1, y1, x2, y2)`, except in COCO format.
 """
 
 import errno
@@ -48,10 +48,10 @@ from lxmert.workers import end_with_parent
 Record = dict[str, Any]
 
 KINDS = {"qa": "questions.jsonl", "captions": "captions.jsonl", "pairs": "pairs.jsonl"}
-"""What may be said about images -> the file of it."""
+"""Kind of texts -> its file."""
 
 SETTINGS = {"rounds": "qa", "question_types": "qa", "captions": "captions", "groups": "pairs"}
-"""Setting of `Contents` -> the only kind of texts that it is about."""
+"""Setting of `SceneSettings` -> the only kind of texts that it affects."""
 
 _RECORDS = "records.jsonl"
 _LARGEST_SEED = 2**32 - 1
@@ -62,8 +62,8 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a data set holds.
+class SceneSettings:
+    """Settings of a dataset.
 
     Attributes:
         kinds: keys of `KINDS`.
@@ -71,15 +71,15 @@ class Contents:
         count: number of images.
         seed: the same seed and settings give the same files.
         rounds: questions of every question type to try for each image.
-        question_types: keys of `QUESTION_TYPES`; one that is listed twice is asked twice as often.
+        question_types: keys of `QUESTION_TYPES`; a repeated one is asked more often.
         captions: captions for each image.
         groups: statements, each about four pairs of images.
-        fewest: number of objects to put on a table at least.
-        most: number of objects to put on a table at most.
+        fewest: minimum number of objects on a table.
+        most: maximum number of objects on a table.
 
     Raises:
-        ValueError: for an unknown name, or a number out of range; numbers about a kind that is not
-            made may be anything.
+        ValueError: for an unknown name, or a number out of range; settings of kinds that are not
+            made are not checked.
     """
 
     kinds: tuple[str, ...]
@@ -104,63 +104,63 @@ class Contents:
             is_used = SETTINGS.get(name) in (None, *self.kinds)
             if is_used and getattr(self, name) < minimum:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}: it must be at least {minimum}"
+                    f"{name} is {getattr(self, name)}, expected at least {minimum}"
                     + (" for pairs" if minimum == MIN_IMAGES else "")
                 )
-        if self.seed > _LARGEST_SEED:  # beyond 32 bits, the same scenes come again in other splits
-            raise ValueError(f"seed is {self.seed}: it must be at most {_LARGEST_SEED}")
+        if self.seed > _LARGEST_SEED:  # beyond 32 bits, splits would repeat scenes of other splits
+            raise ValueError(f"seed is {self.seed}, expected at most {_LARGEST_SEED}")
         check_objects(self.fewest, self.most)
         if "qa" in self.kinds:
             needed = min(FEWEST_THINGS[question_type] for question_type in self.question_types)
             if self.most < needed:
                 raise ValueError(
-                    f"no question of {' or '.join(dict.fromkeys(self.question_types))} can be asked of "
-                    f"at most {self.most} objects: allow at least {needed}"
+                    f"no question of {' or '.join(dict.fromkeys(self.question_types))} can be "
+                    f"asked of at most {self.most} objects: allow at least {needed}"
                 )
 
 
 def make_dataset(
-    folder: Path, contents: Contents, *, progress: Callable[[int], None] | None = None
+    folder: Path, contents: SceneSettings, *, progress: Callable[[int], None] | None = None
 ) -> dict[str, int]:
-    """Write a data set of scenes with what is said about them.
+    """Write a dataset of scenes.
 
-    An interrupted run is taken up where it stopped by the same call; until the data set is
-    complete, its folder has `.partial` behind its name.
+    The same call resumes an interrupted run; until the dataset is complete, its folder has
+    `.partial` appended to its name.
 
     Args:
-        folder: where to write; must not exist.
-        contents: what to write.
-        progress: called with the number of images done; None for silence.
+        folder: output folder; must not exist.
+        contents: the settings.
+        progress: called with the number of images done; None: no progress.
 
     Returns:
-        The number of lines in the file of each kind.
+        The number of lines in each kind's file.
 
     Raises:
         FileExistsError: if the folder exists.
-        OSError: if the folder cannot be written or the disk is full; what is there stays.
-        ValueError: if an interrupted run had other contents, another process is at it, pairs find
-            too few images, or no question of any question type can be asked.
+        OSError: if the folder cannot be written or the disk is full; partial results are kept.
+        ValueError: if an interrupted run had other settings, another process writes the folder,
+            there are too few images for pairs, or no question can be asked.
     """
     _check_absent(folder)
     work = folder.with_name(folder.name + ".partial")
     try:
         (work / "images").mkdir(parents=True, exist_ok=True)
         with closing(FolderLock(work)):
-            _check_absent(folder)  # another process may just have made it
+            _check_absent(folder)  # another process may have just made it
             counts = _complete(work, contents, progress)
             work.rename(folder)
     except FileExistsError:
         raise
     except OSError as problem:
-        remedy = "fix this and give the same command again, or name another folder"
+        remedy = "fix this and rerun the same command, or name another folder"
         if problem.errno in _FULL:
-            remedy = "is the disk full? The same command goes on"
+            remedy = "free disk space and rerun the same command to resume"
         raise OSError(f"{work} cannot be completed ({problem}): {remedy}") from problem
     return counts
 
 
 def thing_of(annotation: Mapping[str, Any]) -> Thing:
-    """Return what texts know of an object, from its annotation in `objects.json`."""
+    """Return the properties that texts use, from an object's annotation in `objects.json`."""
     color, size, material = annotation["attributes"]
     return Thing(
         name=OBJECTS[annotation["category_id"] - 1],
@@ -174,15 +174,15 @@ def thing_of(annotation: Mapping[str, Any]) -> Thing:
 
 def _check_absent(folder: Path) -> None:
     if folder.exists() or folder.is_symlink():
-        raise FileExistsError(f"{folder} exists already: name another folder or remove it first")
+        raise FileExistsError(f"{folder} already exists: name another folder or remove it first")
 
 
 def _complete(
-    folder: Path, contents: Contents, progress: Callable[[int], None] | None
+    folder: Path, contents: SceneSettings, progress: Callable[[int], None] | None
 ) -> dict[str, int]:
-    """Make all that a data set lacks; return the number of lines in the file of each kind."""
+    """Make the missing parts of a dataset; return the number of lines in each kind's file."""
     records = _make_images(folder, contents, progress)
-    del records[contents.count :]  # of a run that was meant to be longer
+    del records[contents.count :]  # of a run with a higher count
     images = {record["image"] for record in records}
     for path in (folder / "images").iterdir():
         if path.name not in images:
@@ -195,12 +195,12 @@ def _complete(
 
 
 def _make_images(
-    folder: Path, contents: Contents, progress: Callable[[int], None] | None
+    folder: Path, contents: SceneSettings, progress: Callable[[int], None] | None
 ) -> list[Record]:
-    """Make the images that are missing, and return what is said about all of them.
+    """Make missing images and return the texts about all images.
 
     Raises:
-        ChildProcessError: if a process that makes them is killed.
+        ChildProcessError: if a rendering process is killed.
     """
     records = _begin(folder / _RECORDS, contents)
     if progress is not None:
@@ -219,7 +219,7 @@ def _make_images(
                     progress(len(records))
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process that renders was killed; is memory short?"
+                "a rendering process was killed: check whether memory is sufficient"
             ) from error
     return records
 
@@ -227,22 +227,22 @@ def _make_images(
 def _check_names(what: str, given: Sequence[str], known: Mapping[str, object]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown or not given:
-        problem = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is named"
+        problem = f"unknown {what} {unknown[0]!r}" if unknown else f"got no {what}"
         raise ValueError(f"{problem}: expected one of {', '.join(known)}")
 
 
-def _begin(path: Path, contents: Contents) -> list[Record]:
-    """Read the records of an interrupted run; the first line says with which contents it ran.
+def _begin(path: Path, contents: SceneSettings) -> list[Record]:
+    """Read the records of an interrupted run; its log starts with its settings.
 
     Raises:
-        ValueError: if they were others.
+        ValueError: if the settings differ.
     """
-    asked = vars(contents) | {"count": None}  # a run may be made longer
+    asked = vars(contents) | {"count": None}  # the count may be changed
     return resume_log(path, asked, remedy="remove it first")
 
 
-def _write_image(folder: Path, contents: Contents, index: int) -> Record:
-    """Make and store one image; return all that is said about it alone."""
+def _write_image(folder: Path, contents: SceneSettings, index: int) -> Record:
+    """Make and store one image; return the texts about this image alone."""
     split, seed = contents.split, contents.seed
     image = make_image(split, index, seed=seed, fewest=contents.fewest, most=contents.most)
     scene = Scene(tuple(item.as_thing() for item in image.objects), SPLITS[split])
@@ -261,14 +261,14 @@ def _write_image(folder: Path, contents: Contents, index: int) -> Record:
     return record
 
 
-def _generator(contents: Contents, index: int, stream: int) -> np.random.Generator:
-    """Return the source of one kind of texts, so that no kind depends on another being made."""
+def _generator(contents: SceneSettings, index: int, stream: int) -> np.random.Generator:
+    """Return the generator of one kind of texts, which makes the kinds independent."""
     split = list(SPLITS).index(contents.split)
     return np.random.default_rng([contents.seed, split, index, stream])
 
 
 def _as_record(question: Question, image: SceneImage) -> Record:
-    """Return a question as it is kept, with the box of the only object that it is about."""
+    """Return a question as a record, with the box of the object if it is about a single one."""
     record: Record = vars(question) | {"program": written(question.program)}
     program = question.program
     if isinstance(program, Query) and isinstance(program.of, Find):
@@ -278,7 +278,7 @@ def _as_record(question: Question, image: SceneImage) -> Record:
 
 
 def _annotations(image: SceneImage) -> list[Record]:
-    """Return the objects of an image as COCO annotations, ids still missing."""
+    """Return the objects of an image as COCO annotations without ids."""
     return [
         {
             "category_id": OBJECTS.index(item.thing.name) + 1,
@@ -298,8 +298,8 @@ def _annotations(image: SceneImage) -> list[Record]:
     ]
 
 
-def _check_question_types(folder: Path, contents: Contents, records: Sequence[Record]) -> None:
-    """Warn of question types that no image gives a question of; refuse if there is no other."""
+def _check_question_types(folder: Path, contents: SceneSettings, records: Sequence[Record]) -> None:
+    """Warn about question types without any question; raise an error if there are no others."""
     asked = {question["question_type"] for record in records for question in record["questions"]}
     missing = [
         question_type
@@ -316,8 +316,10 @@ def _check_question_types(folder: Path, contents: Contents, records: Sequence[Re
         _logger.warning("%s", problem)
 
 
-def _write_labels(folder: Path, contents: Contents, records: Sequence[Record]) -> dict[str, int]:
-    """Write the boxes, and a file for each kind of texts; return the number of its lines."""
+def _write_labels(
+    folder: Path, contents: SceneSettings, records: Sequence[Record]
+) -> dict[str, int]:
+    """Write the boxes and a file for each kind of texts; return their numbers of lines."""
     objects = _coco(records)
     (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
     vocabulary = "\n".join([*SPECIAL_TOKENS, *all_words()]) + "\n"
@@ -374,7 +376,7 @@ def _caption_rows(records: Sequence[Record]) -> Iterator[Record]:
             yield {"image": record["image"], "caption": text}
 
 
-def _pair_rows(contents: Contents, records: Sequence[Record]) -> Iterator[Record]:
+def _pair_rows(contents: SceneSettings, records: Sequence[Record]) -> Iterator[Record]:
     images = [[thing_of(annotation) for annotation in record["objects"]] for record in records]
     for group in range(contents.groups):
         statement, judged = make_group(images, _generator(contents, group, 3))

@@ -1,7 +1,7 @@
-"""Describing objects by their attributes, and finding words for a description.
+"""Descriptions of objects by their attributes, and phrases for descriptions.
 
-A description is a dict from aspect (`size`, `color`, `material`, `name`) to the wanted value; an
-object fits it if it agrees in all of them.
+A description maps attributes (`size`, `color`, `material`, `name`) to values; an object fits it if
+all of them agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "material": MATERIALS,
     "name": OBJECTS,
 }
-"""What an object may be asked for, in the order of English adjectives, each with its values."""
+"""Attributes in the order of English adjectives, with their values."""
 
 SYNONYMS = {
     "large": ("large", "big"),
@@ -32,11 +32,11 @@ SYNONYMS = {
 }
 THINGS = (("thing", "things"), ("object", "objects"), ("item", "items"))
 
-Labelled = TypeVar("Labelled", bound="Named")
+AnyObject = TypeVar("AnyObject", bound="Named")
 
 
 class Named(Protocol):
-    """Anything that has the four aspects of an object."""
+    """Anything with the four attributes of an object."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -50,7 +50,7 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Thing:
-    """An object as texts know it.
+    """The properties of an object that texts use.
 
     Attributes:
         name: one of `OBJECTS`.
@@ -58,7 +58,7 @@ class Thing:
         size: one of `SIZES`.
         material: one of `MATERIALS`.
         across: center of its visible box, in pixels from the left.
-        depth: where it stands on the table, in units of the ground; farther things have more.
+        depth: position on the table in units of the ground; larger values are farther away.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What may be talked about.
+    """What texts may be about.
 
     Attributes:
         things: the objects of an image.
-        pairs: colors and names that a text may say of one object; the others are kept for another
-            split, and must not be heard of before.
+        pairs: pairs of color and name that a text may mention; the others are reserved for another
+            split.
     """
 
     things: tuple[Thing, ...]
@@ -84,11 +84,11 @@ class Scene:
 
 
 def fits(thing: Named, description: Mapping[str, str]) -> bool:
-    """Tell whether an object agrees with a description."""
+    """Return whether an object fits a description."""
     return all(getattr(thing, aspect) == value for aspect, value in description.items())
 
 
-def fitting(things: Sequence[Labelled], description: Mapping[str, str]) -> list[Labelled]:
+def fitting(things: Sequence[AnyObject], description: Mapping[str, str]) -> list[AnyObject]:
     """Return the objects that fit a description."""
     return [thing for thing in things if fits(thing, description)]
 
@@ -104,7 +104,7 @@ def describe(thing: Named, aspects: Sequence[str]) -> Description:
 
 
 def may_say(description: Description, pairs: Pairs) -> bool:
-    """Tell whether a description keeps quiet about pairs of color and name of other splits."""
+    """Return whether a description mentions no pair of color and name of another split."""
     if "color" not in description or "name" not in description:
         return True
     return (description["color"], description["name"]) in pairs
@@ -122,7 +122,7 @@ def phrase(description: Description, generator: np.random.Generator, *, many: bo
 
 
 def with_article(text: str) -> str:
-    """Put `a` or `an` in front."""
+    """Prepend `a` or `an`."""
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
@@ -132,7 +132,7 @@ def pick(generator: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def coin(generator: np.random.Generator) -> bool:
-    """Draw true or false, both as often."""
+    """Draw true or false with equal probability."""
     return bool(generator.random() < 0.5)
 
 
@@ -148,12 +148,12 @@ def single_out(
 
     Args:
         things: all objects of the image.
-        thing: which of them to describe.
+        thing: the one to describe.
         generator: source of randomness.
-        without: aspect to keep quiet about; empty for none.
+        without: attribute not to mention; empty for none.
 
     Returns:
-        At most three aspects; None where they cannot tell the thing from the others.
+        At most three attributes; None if they cannot distinguish the thing from the others.
     """
     order = shuffled(generator, [aspect for aspect in VALUES if aspect != without])
     # Mostly by name, as people do: "the red mug" rather than "the red metal thing".
@@ -168,7 +168,7 @@ def single_out(
 
 
 def draw_aspects(generator: np.random.Generator, longest: int) -> list[str]:
-    """Draw one to `longest` aspects, each number as often."""
+    """Draw one to `longest` attributes, with a uniformly distributed number."""
     return shuffled(generator, list(VALUES))[: int(generator.integers(1, longest + 1))]
 
 

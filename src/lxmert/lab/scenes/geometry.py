@@ -1,8 +1,8 @@
-"""Rays against four solids: ellipsoid, box, upright frustum, lying cylinder; vectorised over rays.
+"""Ray intersection with four solids: ellipsoid, box, upright frustum, lying cylinder; vectorized.
 
-All functions work in the solid's own coordinates: x right, y up, z away from the viewer. A ray is
+All functions use the solid's own coordinates: x right, y up, z away from the viewer. A ray is
 `origin + t * direction`; arrays are `[3, rays]`, an origin may also be `[3, 1]`. Distances are
-`[rays]`, infinite where the ray misses. Knows no objects, cameras or colors.
+`[rays]`, infinite if the ray misses. This module knows no objects, cameras or colors.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from lxmert.schema import FloatArray
 
 _NEAREST = np.float32(1e-3)
-"""A surface closer than this is the one that the ray starts from."""
+"""Intersections closer than this belong to the surface where the ray starts."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ class Frustum:
         return normals
 
     def on_top(self, points: FloatArray) -> np.ndarray:
-        """Tell which surface points lie on the upper end."""
+        """Return which surface points lie on the upper end."""
         return np.asarray(points[1] > self.top - 2e-3)
 
 
 @dataclass(frozen=True)
 class LyingCylinder:
-    """A cylinder whose axis points at the viewer (along z), perhaps with a hole: disc or ring."""
+    """A cylinder with its axis toward the viewer (along z), with or without a hole."""
 
     center: tuple[float, float, float]
     radius: float
@@ -160,14 +160,14 @@ def _column(values: tuple[float, ...]) -> FloatArray:
 
 
 def _nonzero(values: FloatArray) -> FloatArray:
-    """Move values away from zero, so that they may divide."""
+    """Move values away from zero to avoid division by zero."""
     return np.where(np.abs(values) < 1e-9, np.float32(1e-9), values)
 
 
 def _quadratic(
     square: FloatArray, half_linear: FloatArray, constant: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Solve `square t^2 + 2 half_linear t + constant = 0`; both infinite where there is no root."""
+    """Solve `square t^2 + 2 half_linear t + constant = 0`; both infinite if there is no root."""
     square = _nonzero(square)
     discriminant = half_linear * half_linear - square * constant
     root = np.sqrt(np.maximum(discriminant, 0))

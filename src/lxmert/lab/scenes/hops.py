@@ -1,6 +1,7 @@
-"""Questions about things that are only told by how they relate to another one.
+"""Two-step questions, about objects that are identified by their relation to another object.
 
-What a hop leads to is never the only thing of its description, so that nobody can skip the hop.
+The object that a hop leads to is never the only one that fits its description, so the hop is
+needed.
 """
 
 from collections import defaultdict
@@ -80,11 +81,11 @@ COUNT_FORMS = (
 _TRIES = 6
 
 Landmark = tuple[Thing, Description]
-"""A thing from which a hop starts, and what it is called."""
+"""The object from which a hop starts, and its description."""
 
 
 def ask_two_step(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask about things that are only told by how they relate to another one."""
+    """Ask about objects that are identified by their relation to another one."""
     for _ in range(_TRIES):
         chance = generator.random()
         if chance < 0.45:
@@ -103,7 +104,7 @@ def ask_two_step(scene: Scene, generator: np.random.Generator) -> Question | Non
 def _landmark(
     scene: Scene, generator: np.random.Generator, *, without: str = ""
 ) -> Landmark | None:
-    """Draw the thing from which a hop starts."""
+    """Draw the object from which a hop starts."""
     if len(scene.things) < 3:
         return None
     thing = pick(generator, scene.things)
@@ -112,7 +113,7 @@ def _landmark(
 
 
 def _others(scene: Scene, landmark: Thing, side: Side) -> list[Thing] | None:
-    """Return the other things; None if it is not clear of all on which side they lie."""
+    """Return the other objects; None if the side of one of them is not clear."""
     others = [thing for thing in scene.things if thing is not landmark]
     return others if all(clear(thing, side, landmark) for thing in others) else None
 
@@ -120,13 +121,13 @@ def _others(scene: Scene, landmark: Thing, side: Side) -> list[Thing] | None:
 def _only_one(
     generator: np.random.Generator, there: Sequence[Thing], elsewhere: Sequence[Thing], aspect: str
 ) -> Description | None:
-    """Describe the only thing of its kind `there`, of which others are elsewhere.
+    """Describe the only object of its kind in `there`, if others are elsewhere.
 
     Args:
         generator: source of randomness.
-        there: where the hop leads.
-        elsewhere: the other things.
-        aspect: what is asked for; one of the others must differ in it.
+        there: the objects that the hop leads to.
+        elsewhere: the other objects.
+        aspect: requested attribute; one of the others must differ in it.
     """
     if not there:
         return None
@@ -142,7 +143,7 @@ def _only_one(
 
 
 def _query_beside(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask for an aspect of the thing on one side of another."""
+    """Ask for an attribute of the object on one side of another."""
     landmark, side = _landmark(scene, generator), pick(generator, SIDES)
     aspect = pick(generator, list(VALUES))
     if landmark is None:
@@ -167,7 +168,7 @@ def _query_beside(scene: Scene, generator: np.random.Generator) -> Question | No
 
 
 def _query_alike(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask for an aspect of the thing that shares another one with a thing."""
+    """Ask for an attribute of the object that shares another attribute with an object."""
     shared = pick(generator, SHARED)
     landmark = _landmark(scene, generator, without=shared)
     aspect = pick(generator, [name for name in VALUES if name != shared])
@@ -193,7 +194,7 @@ def _query_alike(scene: Scene, generator: np.random.Generator) -> Question | Non
 
 
 def _exist_beside(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask whether something that is in the scene is on one side of a thing."""
+    """Ask whether something in the scene is on one side of an object."""
     landmark, side = _landmark(scene, generator), pick(generator, SIDES)
     others = None if landmark is None else _others(scene, landmark[0], side)
     if landmark is None or others is None:
@@ -214,7 +215,7 @@ def _exist_beside(scene: Scene, generator: np.random.Generator) -> Question | No
 
 
 def _count_beside(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask how many things are on one side of a thing; the number is drawn before the group."""
+    """Ask how many objects are on one side of another; the number is drawn before the group."""
     landmark, side = _landmark(scene, generator), pick(generator, SIDES)
     others = None if landmark is None else _others(scene, landmark[0], side)
     if landmark is None or others is None:

@@ -1,4 +1,4 @@
-"""A scene as seen: the image, and exact labels of what is visible in it."""
+"""A rendered scene: the image with exact labels of its visible objects."""
 
 from dataclasses import dataclass, replace
 
@@ -6,25 +6,31 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.lab.scenes.descriptions import Thing
-from lxmert.lab.scenes.layout import MAX_OBJECTS, MIN_OBJECTS, Layout, SceneObject, sample_layout
+from lxmert.lab.scenes.layout import (
+    MAX_OBJECTS,
+    MIN_OBJECTS,
+    SceneLayout,
+    SceneObject,
+    sample_layout,
+)
 from lxmert.lab.scenes.render import SIZE, Hits, pixel_rays, render, trace
 from lxmert.lab.scenes.vocabulary import HELD_OUT, SEEN, Pairs
 
 SPLITS: dict[str, Pairs] = {"train": SEEN, "valid": SEEN, "test": SEEN, "compositional": HELD_OUT}
-"""Split -> the pairs of color and object name in it; no two splits share a scene."""
+"""Split -> pairs of color and object name that occur in it; no two splits share a scene."""
 
 MIN_VISIBLE, MIN_PIXELS = 0.4, 45
-"""An object of which less is seen (share of its outline, pixels) is taken off the table."""
+"""An object that is less visible (fraction of its outline, pixels) is removed."""
 
 
 @dataclass(frozen=True)
 class VisibleObject:
-    """An object with what is seen of it.
+    """An object with its visibility.
 
     Attributes:
         thing: its labels and place.
         box: `(x1, y1, x2, y2)` around its visible pixels.
-        visible: share of its outline within the image that no other object hides, in `(0, 1]`.
+        visible: visible fraction of its outline within the image, in `(0, 1]`.
         pixels: number of its visible pixels.
     """
 
@@ -34,7 +40,7 @@ class VisibleObject:
     pixels: int
 
     def as_thing(self) -> Thing:
-        """Return what texts know of the object."""
+        """Return the properties of the object that texts use."""
         thing, (x1, _, x2, _) = self.thing, self.box
         return Thing(
             name=thing.name,
@@ -62,50 +68,49 @@ def make_image(
     fewest: int = MIN_OBJECTS,
     most: int = MAX_OBJECTS,
 ) -> SceneImage:
-    """Make image `index` of a split; the same arguments give the same image everywhere.
+    """Make image `index` of a split; the same arguments always give the same image.
 
     Args:
         split: key of `SPLITS`.
         index: number of the image, from 0.
-        seed: another seed makes other images; from 0.
-        fewest: number of objects to put on the table at least, before the hidden ones are taken
-            off again.
-        most: number of objects at most.
+        seed: selects a set of images, from 0.
+        fewest: minimum number of objects, before hidden ones are removed.
+        most: maximum number of objects.
 
     Raises:
-        ValueError: for an unknown split, a negative number, or objects that no table holds.
+        ValueError: for an unknown split, a negative number, or an invalid number of objects.
     """
     layout, objects, hits, generator = _set_table(split, index, seed, fewest, most)
     return SceneImage(render(layout, hits, generator), look(objects, hits))
 
 
 def see_objects(split: str, index: int, *, seed: int) -> tuple[VisibleObject, ...]:
-    """Return the objects of the image that `make_image` makes, without painting it."""
+    """Return the objects of the image made by `make_image`, without rendering it."""
     _, objects, hits, _ = _set_table(split, index, seed, MIN_OBJECTS, MAX_OBJECTS)
     return look(objects, hits)
 
 
 def check_objects(fewest: int, most: int) -> None:
-    """Refuse numbers of objects that no table holds.
+    """Check the range of the number of objects.
 
     Raises:
         ValueError: naming the valid range.
     """
     if not 1 <= fewest <= most <= MAX_OBJECTS:
         raise ValueError(
-            f"{fewest} to {most} objects were asked for: a table holds 1 to {MAX_OBJECTS}, "
-            "the first number not above the second"
+            f"got {fewest} to {most} objects, expected two numbers from 1 to {MAX_OBJECTS} in "
+            "ascending order"
         )
 
 
 def _set_table(
     split: str, index: int, seed: int, fewest: int, most: int
-) -> tuple[Layout, tuple[SceneObject, ...], Hits, np.random.Generator]:
-    """Draw a scene, and take from the table what cannot be seen well enough."""
+) -> tuple[SceneLayout, tuple[SceneObject, ...], Hits, np.random.Generator]:
+    """Draw a scene and remove objects that are not visible enough."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if index < 0 or seed < 0:
-        raise ValueError(f"index {index} and seed {seed} must not be negative")
+        raise ValueError(f"index {index} and seed {seed} are given, expected 0 or more for both")
     check_objects(fewest, most)
     generator = np.random.default_rng([seed, list(SPLITS).index(split), index])
     layout = sample_layout(generator, pairs=SPLITS[split], fewest=fewest, most=most)
@@ -117,7 +122,7 @@ def _set_table(
 
 
 def well_visible(hits: Hits) -> list[int]:
-    """Choose the objects that stay: the least visible one goes until all are seen well enough."""
+    """Remove the least visible object until all are visible enough; return the others."""
     kept = list(range(len(hits.depths)))
     outlines = np.isfinite(hits.depths).sum(1)
     while kept:
@@ -131,13 +136,13 @@ def well_visible(hits: Hits) -> list[int]:
 
 
 def _count_visible(hits: Hits) -> npt.NDArray[np.int64]:
-    """Return the number of pixels in which each object is the first one met."""
+    """Return the number of pixels in which each object is the nearest one."""
     first, _ = hits.nearest()
     return np.bincount(first + 1, minlength=len(hits.depths) + 1)[1:]
 
 
 def look(objects: tuple[SceneObject, ...], hits: Hits) -> tuple[VisibleObject, ...]:
-    """Label what is visible of each object."""
+    """Label the visible part of each object."""
     first = hits.nearest()[0].reshape(SIZE, SIZE)
     outlines = np.isfinite(hits.depths).sum(1)
     seen = []

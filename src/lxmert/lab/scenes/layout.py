@@ -1,4 +1,4 @@
-"""What a scene is before anybody looks at it: objects on a table, surroundings, a camera."""
+"""The layout of a scene: objects on a table, surroundings, a camera."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ _DEPTH_RANGE = (-2.4, 2.3)
 _GAP = 0.06
 _PLACEMENT_TRIES = 60
 _REPEAT_NAME, _REPEAT_COLOR = 0.3, 0.2
-"""Share of objects that take the name or color of an earlier one, so that counts exceed one."""
+"""Fraction of objects that copy the name or color of an earlier one, so that counts exceed 1."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing on the table: its labels, and where it stands in units of the ground."""
+    """One object on the table: its labels, and its position in units of the ground."""
 
     name: str
     color: str
@@ -36,7 +36,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: where it is, where it looks, and its focal length in half image widths."""
+    """A pinhole camera: position, target, and focal length in half image widths."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -67,8 +67,8 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Everything that decides an image, but for what is hidden in it."""
+class SceneLayout:
+    """Everything that determines an image except its visibility limits."""
 
     objects: tuple[SceneObject, ...]
     surroundings: Surroundings
@@ -81,14 +81,14 @@ def sample_layout(
     pairs: Pairs = SEEN,
     fewest: int = MIN_OBJECTS,
     most: int = MAX_OBJECTS,
-) -> Layout:
+) -> SceneLayout:
     """Draw a layout; the same generator state gives the same layout.
 
     Args:
         generator: source of randomness.
-        pairs: colors and names that may meet in an object.
-        fewest: number of objects to place at least, where the table has room.
-        most: number of objects to place at most.
+        pairs: allowed pairs of color and name.
+        fewest: minimum number of objects to try to place.
+        most: maximum number of objects to try to place.
     """
     camera = _sample_camera(generator)
     count = int(generator.integers(fewest, most + 1))
@@ -98,7 +98,7 @@ def sample_layout(
         placed = _place(generator, candidate, objects, camera)
         if placed is not None:
             objects.append(placed)
-    return Layout(tuple(objects), _sample_surroundings(generator), camera)
+    return SceneLayout(tuple(objects), _sample_surroundings(generator), camera)
 
 
 def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -118,7 +118,7 @@ def _sample_camera(generator: np.random.Generator) -> Camera:
 def _sample_object(
     generator: np.random.Generator, others: Sequence[SceneObject], pairs: Pairs
 ) -> SceneObject:
-    """Draw labels, scale and turn; the place is still open."""
+    """Draw labels, scale and orientation of an object, without a position."""
     old_name = bool(others) and bool(generator.random() < _REPEAT_NAME)
     old_color = bool(others) and bool(generator.random() < _REPEAT_COLOR)
     color, name = "", ""
@@ -149,7 +149,7 @@ def _place(
     others: Sequence[SceneObject],
     camera: Camera,
 ) -> SceneObject | None:
-    """Find a free place in view for an object; None where the table is full."""
+    """Find a free visible position for an object; None if the table is full."""
     radius = SHAPES[candidate.name].radius * candidate.scale
     for _ in range(_PLACEMENT_TRIES):
         z = float(generator.uniform(*_DEPTH_RANGE))
@@ -190,6 +190,6 @@ def _sample_surroundings(generator: np.random.Generator) -> Surroundings:
 def _pale_color(
     generator: np.random.Generator, darkest: float, brightest: float
 ) -> tuple[float, float, float]:
-    """Draw a color of low saturation, so that no surface competes with the objects."""
+    """Draw a color of low saturation, so that surfaces do not compete with objects."""
     channels = generator.uniform(darkest, brightest) * generator.uniform(0.78, 1.22, size=3)
     return float(channels[0]), float(channels[1]), float(channels[2])

@@ -1,4 +1,4 @@
-"""Questions about where in the scene one object is: on the left or right, in the front or back."""
+"""Questions about the part of the scene in which an object is: left, right, front or back."""
 
 import numpy as np
 
@@ -34,9 +34,9 @@ WITHIN_FORMS = (
 
 
 def ask_place(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask in which part of the scene a thing is, where things are in the opposite one, too.
+    """Ask for the part of the scene in which an object is, if the opposite part is not empty.
 
-    The part is drawn before the thing.
+    The part is drawn before the object.
     """
     parts = pick(generator, list(WHERE_FORMS))
     wanted = pick(generator, parts)

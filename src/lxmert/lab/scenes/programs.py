@@ -1,7 +1,7 @@
-"""Questions as programs: what to look for in an image, and how the answer follows from it.
+"""Programs of questions: which objects to find, and how the answer is computed.
 
-A program is a tree. Its leaves find things, a hop goes from one thing to others, its root answers.
-`written` turns it into nested lists for a file: `["query", "color", ["find", {"name": "mug"}]]`.
+A program is a tree. Its leaves find objects, hops lead from one object to others, its root gives
+the answer. `written` converts it to nested lists: `["query", "color", ["find", {"name": "mug"}]]`.
 """
 
 from collections.abc import Sequence
@@ -23,45 +23,45 @@ OPPOSITES: dict[Side, Side] = {
 }
 
 CLEAR_ACROSS, CLEAR_DEPTH = 9.0, 0.45
-"""Pixels, units of the ground: closer things are neither left nor right, in front nor behind. The
-same holds of things that are closer to the middle of the image."""
+"""Pixels, units of the ground: objects that are closer than this to each other, or to the middle of
+the image, count as neither left nor right, in front nor behind."""
 
 
 @dataclass(frozen=True)
 class Find:
-    """The things that fit a description."""
+    """The objects that fit a description."""
 
     description: Description
 
     def select(self, things: Sequence[Thing]) -> list[Thing]:
-        """Return the things that are meant."""
+        """Return the selected objects."""
         return fitting(things, self.description)
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The things on one side of a thing, as the viewer sees it."""
+    """The objects on one side of an object, from the viewer's perspective."""
 
     side: Side
     of: Find
     description: Description
 
     def select(self, things: Sequence[Thing]) -> list[Thing]:
-        """Return the things that are meant."""
+        """Return the selected objects."""
         (other,) = self.of.select(things)
         return [t for t in fitting(things, self.description) if lies(t, self.side, other)]
 
 
 @dataclass(frozen=True)
 class Alike:
-    """The other things that share an aspect with a thing."""
+    """The other objects that share an attribute with an object."""
 
     aspect: str
     of: Find
     description: Description
 
     def select(self, things: Sequence[Thing]) -> list[Thing]:
-        """Return the things that are meant."""
+        """Return the selected objects."""
         (other,) = self.of.select(things)
         value = getattr(other, self.aspect)
         alike = fitting(things, self.description | {self.aspect: value})
@@ -73,13 +73,13 @@ Selection = Find | Beside | Alike
 
 @dataclass(frozen=True)
 class Query:
-    """An aspect of the only thing that is meant."""
+    """An attribute of the only selected object."""
 
     aspect: str
     of: Selection
 
     def answer(self, things: Sequence[Thing]) -> str:
-        """Return the value of the aspect."""
+        """Return the value of the attribute."""
         (thing,) = self.of.select(things)
         value: str = getattr(thing, self.aspect)
         return value
@@ -87,7 +87,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Count:
-    """How many things are meant."""
+    """The number of selected objects."""
 
     of: Selection
 
@@ -98,7 +98,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Exist:
-    """Whether there is such a thing."""
+    """Whether any object is selected."""
 
     of: Selection
 
@@ -109,7 +109,7 @@ class Exist:
 
 @dataclass(frozen=True)
 class Choose:
-    """On which of two opposite sides of the second thing the first one lies."""
+    """On which of two opposite sides of the second object the first one is."""
 
     sides: tuple[Side, Side]
     first: Find
@@ -123,7 +123,7 @@ class Choose:
 
 @dataclass(frozen=True)
 class Lies:
-    """Whether the first thing lies on a side of the second."""
+    """Whether the first object is on a side of the second."""
 
     side: Side
     first: Find
@@ -137,7 +137,7 @@ class Lies:
 
 @dataclass(frozen=True)
 class Where:
-    """In which of two opposite parts of the scene the thing is."""
+    """In which of two opposite parts of the scene the object is."""
 
     parts: tuple[Part, Part]
     of: Find
@@ -150,7 +150,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Within:
-    """Whether the thing is in a part of the scene."""
+    """Whether the object is in a part of the scene."""
 
     part: Part
     of: Find
@@ -163,7 +163,7 @@ class Within:
 
 @dataclass(frozen=True)
 class Same:
-    """Whether two things share an aspect."""
+    """Whether two objects share an attribute."""
 
     aspect: str
     first: Find
@@ -177,7 +177,7 @@ class Same:
 
 @dataclass(frozen=True)
 class Different(Same):
-    """Whether two things differ in an aspect."""
+    """Whether two objects differ in an attribute."""
 
     def answer(self, things: Sequence[Thing]) -> str:
         """Return `yes` or `no`."""
@@ -186,7 +186,7 @@ class Different(Same):
 
 @dataclass(frozen=True)
 class Share:
-    """Which value of an aspect two things share."""
+    """Which value of an attribute two objects share."""
 
     aspect: str
     first: Find
@@ -201,7 +201,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Compare:
-    """Whether there are `more` or `fewer` of the first things than of the second, or `equally`."""
+    """Whether there are `more` or `fewer` of the first objects than of the second, or `equally`."""
 
     how: Comparison
     first: Find
@@ -219,13 +219,13 @@ Program = Query | Count | Exist | Where | Within | Choose | Lies | Same | Share 
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its only right answer.
+    """A question with its only correct answer.
 
     Attributes:
         text: in English.
-        answer: what its program says of the image.
-        question_type: the kind of question, by which accuracy is reported.
-        program: how the answer is found.
+        answer: result of the program on the image.
+        question_type: group in which accuracy is reported.
+        program: computes the answer.
     """
 
     text: str
@@ -235,22 +235,22 @@ class Question:
 
 
 def lies(thing: Thing, side: Side | Part, other: Thing | None = None) -> bool:
-    """Tell whether a thing lies on a side of another one, or of the middle, as the viewer sees it.
+    """Return whether an object is on a side of another one, or of the middle, for the viewer.
 
     The middle is that of the image: its middle column for left and right, and for front and back
-    the depth at which the camera looks, about its middle row.
+    the depth at which the camera points, about its middle row.
     """
     return _distance(thing, side, other) > 0
 
 
 def clear(thing: Thing, side: Side | Part, other: Thing | None = None) -> bool:
-    """Tell whether anybody would agree on which side of the other thing, or the middle, it lies."""
+    """Return whether it is unambiguous on which side of the other object or the middle it is."""
     margin = CLEAR_ACROSS if side in ("left", "right") else CLEAR_DEPTH
     return abs(_distance(thing, side, other)) >= margin
 
 
 def written(program: object) -> Any:
-    """Return a program as lists, texts and numbers that JSON can hold."""
+    """Convert a program to lists, texts and numbers for JSON."""
     if isinstance(program, str | int | dict):
         return program
     if isinstance(program, tuple):
@@ -260,7 +260,7 @@ def written(program: object) -> Any:
 
 
 def _distance(thing: Thing, side: Side | Part, other: Thing | None) -> float:
-    """Return how far a thing lies on a side of another one; negative on the opposite side."""
+    """Return the distance from another object toward a side; negative on the opposite side."""
     across, depth = (SIZE / 2, 0.0) if other is None else (other.across, other.depth)
     if side in ("left", "right"):
         rightward = thing.across - across

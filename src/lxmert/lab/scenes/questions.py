@@ -1,4 +1,4 @@
-"""The question types about a scene. What a text says is always true of the image."""
+"""The question types about a scene. Every text is true of its image."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,14 +26,14 @@ QUESTION_TYPES: dict[str, Callable[[Scene, np.random.Generator], Question | None
     "compare": ask_compare,
     "two-step": ask_two_step,
 }
-"""Question question type -> what asks such a question about a scene, or None where it has none to ask."""
+"""Question type -> function that asks such a question, or returns None if none is possible."""
 
 FEWEST_THINGS = (
     dict.fromkeys(("count", "exist", "compare"), 1)
     | dict.fromkeys(("what", "color", "size", "material", "place", "relation"), 2)
     | dict.fromkeys(("same", "share", "two-step"), 3)
 )
-"""Question question type -> how many things a scene needs at least for such a question."""
+"""Question type -> minimum number of objects in a scene."""
 
 
 def ask(
@@ -43,12 +43,12 @@ def ask(
     rounds: int,
     question_types: Sequence[str] = tuple(QUESTION_TYPES),
 ) -> list[Question]:
-    """Ask about a scene.
+    """Ask questions about a scene.
 
     Args:
-        scene: what may be talked about.
+        scene: what texts may be about.
         generator: source of randomness.
-        rounds: at most as many different questions of every question type.
+        rounds: maximum number of different questions of every question type.
         question_types: keys of `QUESTION_TYPES`.
     """
     questions: dict[str, Question] = {}

@@ -1,7 +1,7 @@
-"""Questions that join two objects: where one lies from the other, and what they have in common.
+"""Questions about two objects: their relative position and their common attributes.
 
-Each is asked only where the words alone leave every answer possible: both orders of a pair can be
-named, both a pair that is alike and one that is not.
+Each is asked only if every answer is possible for the words alone: both orders of a pair can be
+described, and there is both a pair that shares the attribute and one that does not.
 """
 
 import numpy as np
@@ -77,7 +77,7 @@ SAME_FORMS: dict[type[Same] | type[Share], tuple[str, ...]] = {
     ),
 }
 SHARED = ("color", "size", "material")
-"""Aspects that two things may have in common."""
+"""Attributes that two objects may share."""
 
 _TRIES = 6
 
@@ -85,7 +85,7 @@ Named = tuple[Thing, Description]
 
 
 def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask on which side of a thing another one lies, or whether it lies on one."""
+    """Ask on which side of an object another one is, or whether it is on a given side."""
     named = nameable(scene, generator)
     for _ in range(_TRIES):
         if len(named) < 2:
@@ -94,7 +94,7 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
         first, second = shuffled(generator, named)[:2]
         if not clear(first[0], sides[0], second[0]):
             continue
-        # The wanted answer puts the two in order, so that all answers are as frequent.
+        # The drawn answer determines the order of the two: all answers are equally frequent.
         side = pick(generator, sides)
         if not lies(first[0], side, second[0]):
             first, second = second, first
@@ -105,15 +105,15 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
 
 
 def ask_same(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask whether two things share an aspect, where both is possible."""
+    """Ask whether two objects share an attribute, if both answers are possible."""
     return _ask_common(scene, generator, pick(generator, (Same, Different)), "same")
 
 
 def ask_share(scene: Scene, generator: np.random.Generator) -> Question | None:
-    """Ask which value of an aspect two things share, where they might share none.
+    """Ask which value of an attribute two objects share; it is possible that they share none.
 
-    A model that has found one of the two things gains nothing by it when yes and no are as likely,
-    but much when asked for the value: these questions teach it to find both.
+    If yes and no are equally likely, finding only one of the two objects does not help a model;
+    if the value is asked for, it does: these questions teach a model to find both.
     """
     return _ask_common(scene, generator, Share, "share")
 
@@ -121,7 +121,7 @@ def ask_share(scene: Scene, generator: np.random.Generator) -> Question | None:
 def _ask_common(
     scene: Scene, generator: np.random.Generator, kind: type[Same] | type[Share], question_type: str
 ) -> Question | None:
-    """Ask what two things have in common."""
+    """Ask what two objects have in common."""
     for aspect in shuffled(generator, SHARED):
         named = nameable(scene, generator, without=aspect)
         alike: list[tuple[Named, Named]] = []
@@ -141,7 +141,7 @@ def _ask_common(
 
 
 def nameable(scene: Scene, generator: np.random.Generator, *, without: str = "") -> list[Named]:
-    """Return the things that can be singled out, each with a description."""
+    """Return the objects that can be singled out, each with a description."""
     named = []
     for thing in scene.things:
         description = single_out(scene.things, thing, generator, without=without)

@@ -1,4 +1,4 @@
-"""Images of layouts by ray casting in numpy, with the exact visible box of every object.
+"""Renders layouts by ray casting in numpy, with the exact visible box of every object.
 
 Colors are linear RGB until the last step; arrays of rays, points and colors are `[3, n]`.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.lab.scenes.geometry import dot
-from lxmert.lab.scenes.layout import Layout, SceneObject, Surroundings
+from lxmert.lab.scenes.layout import SceneLayout, SceneObject, Surroundings
 from lxmert.lab.scenes.shapes import SHAPES
 from lxmert.lab.scenes.vocabulary import COLORS
 from lxmert.schema import FloatArray
@@ -26,18 +26,18 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Hits:
-    """Where each ray meets each object.
+    """Intersections of each ray with each object.
 
     Attributes:
-        depths: `[objects, rays]` distance, infinite where the object is missed.
-        parts: `[objects, rays]` which part of the object is met.
+        depths: `[objects, rays]` distance, infinite for a miss.
+        parts: `[objects, rays]` index of the part that is hit.
     """
 
     depths: FloatArray
     parts: npt.NDArray[np.uint8]
 
     def nearest(self) -> tuple[Indices, FloatArray]:
-        """Return, by ray, the first object met (-1: none) and its distance (then infinite)."""
+        """Return, by ray, the nearest object (-1: none) and its distance (infinite: none)."""
         rays = self.depths.shape[1]
         first, depth = np.full(rays, -1), np.full(rays, np.inf, dtype=np.float32)
         for index, depths in enumerate(self.depths):
@@ -51,7 +51,7 @@ class Hits:
         return Hits(self.depths[objects], self.parts[objects])
 
 
-def pixel_rays(layout: Layout) -> FloatArray:
+def pixel_rays(layout: SceneLayout) -> FloatArray:
     """Return the ray directions of all pixel centers, row by row: `[3, SIZE * SIZE]`."""
     centers = ((np.arange(SIZE) + 0.5) / SIZE * 2 - 1).astype(np.float32)
     x, y = np.meshgrid(centers, -centers)
@@ -59,7 +59,7 @@ def pixel_rays(layout: Layout) -> FloatArray:
 
 
 def trace(objects: tuple[SceneObject, ...], origins: FloatArray, directions: FloatArray) -> Hits:
-    """Intersect rays with objects, each object as if it were alone."""
+    """Intersect rays with each object separately."""
     rays = directions.shape[1] if directions.shape[1] > 1 else origins.shape[1]
     depths = np.full((len(objects), rays), np.inf, dtype=np.float32)
     parts = np.zeros((len(objects), rays), dtype=np.uint8)
@@ -72,7 +72,7 @@ def trace(objects: tuple[SceneObject, ...], origins: FloatArray, directions: Flo
         ) / np.float32(thing.scale)
         best = np.full(len(near), np.inf, dtype=np.float32)
         for number, part in enumerate(SHAPES[thing.name].parts):
-            with np.errstate(invalid="ignore"):  # a miss is infinite; times 0 it lies nowhere
+            with np.errstate(invalid="ignore"):  # infinite for a miss; times 0 it is NaN
                 distances = part.solid.distances(local_origins, local_directions)
             closer = distances < best
             best[closer] = distances[closer]
@@ -81,11 +81,11 @@ def trace(objects: tuple[SceneObject, ...], origins: FloatArray, directions: Flo
     return Hits(depths, parts)
 
 
-def render(layout: Layout, hits: Hits, noise: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Draw a layout from the hits of its pixel rays.
+def render(layout: SceneLayout, hits: Hits, noise: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Render a layout from the hits of its pixel rays.
 
     Returns:
-        `[SIZE, SIZE, 3]` uint8 RGB with gamma 2. Pixels on an edge are drawn from four rays.
+        `[SIZE, SIZE, 3]` uint8 RGB with gamma 2. Edge pixels are averaged over four rays.
     """
     directions = pixel_rays(layout)
     colors = _shade(layout, directions, hits)
@@ -105,7 +105,7 @@ def render(layout: Layout, hits: Hits, noise: np.random.Generator) -> npt.NDArra
 def _near(
     thing: SceneObject, origins: FloatArray, directions: FloatArray, middle: FloatArray
 ) -> Indices:
-    """Return the rays that pass the sphere around an object; `middle` is origins . directions."""
+    """Return the rays that hit the sphere around an object; `middle` is origins . directions."""
     shape = SHAPES[thing.name]
     center = _vector(thing.x, shape.height / 2 * thing.scale, thing.z)
     reach = float(np.hypot(shape.radius, shape.height / 2)) * thing.scale
@@ -116,19 +116,19 @@ def _near(
 
 
 def _turn(vectors: FloatArray, angle: float) -> FloatArray:
-    """Turn vectors `[3, n]` around the vertical axis."""
+    """Rotate vectors `[3, n]` around the vertical axis."""
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, y, z = vectors
     return np.stack([cosine * x + sine * z, y, cosine * z - sine * x])
 
 
 def _to_local(thing: SceneObject, points: FloatArray) -> FloatArray:
-    """Move points into the coordinates in which an object's shape is described."""
+    """Transform points into the coordinates of an object's shape."""
     return _turn(points - _vector(thing.x, 0, thing.z), -thing.turn) / np.float32(thing.scale)
 
 
 def _edges(hits: Hits) -> npt.NDArray[np.bool_]:
-    """Tell which pixels differ in object or part from a neighbor."""
+    """Return which pixels differ in object or part from a neighbor."""
     nearest, _ = hits.nearest()
     codes = nearest.copy()
     for index, parts in enumerate(hits.parts):
@@ -143,15 +143,15 @@ def _edges(hits: Hits) -> npt.NDArray[np.bool_]:
     return edges.ravel()
 
 
-def _shift(layout: Layout, pixels: Indices, offset: tuple[float, float]) -> FloatArray:
-    """Return rays through points beside the centers of some pixels."""
+def _shift(layout: SceneLayout, pixels: Indices, offset: tuple[float, float]) -> FloatArray:
+    """Return rays through points offset from the centers of some pixels."""
     x = (pixels % SIZE + 0.5 + offset[0]) / SIZE * 2 - 1
     y = 1 - (pixels // SIZE + 0.5 + offset[1]) / SIZE * 2
     return layout.camera.directions(x.astype(np.float32), y.astype(np.float32))
 
 
-def _shade(layout: Layout, directions: FloatArray, hits: Hits) -> FloatArray:
-    """Return the color seen along each ray from the camera."""
+def _shade(layout: SceneLayout, directions: FloatArray, hits: Hits) -> FloatArray:
+    """Return the color along each ray from the camera."""
     origin = _vector(*layout.camera.position)
     nearest, depth = hits.nearest()
     points, normals, colors = _background(layout, origin, directions)
@@ -174,7 +174,7 @@ def _paint(
     colors: FloatArray,
     glows: npt.NDArray[np.bool_],
 ) -> None:
-    """Fill in normals and colors of the rays that meet one object."""
+    """Fill in normals and colors of the rays that hit one object."""
     own = COLORS[thing.color]
     for number, part in enumerate(SHAPES[thing.name].parts):
         chosen = rays[parts == number]
@@ -190,7 +190,7 @@ def _paint(
 
 
 def _background(
-    layout: Layout, origin: FloatArray, directions: FloatArray
+    layout: SceneLayout, origin: FloatArray, directions: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return points, normals and colors of table and wall along each ray."""
     around = layout.surroundings
@@ -206,7 +206,7 @@ def _background(
 
 
 def _pattern(around: Surroundings, points: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell which points of the table carry its second color."""
+    """Return which points of the table have its second color."""
     x, _, z = _turn(points, around.pattern_turn) * np.float32(around.pattern_scale)
     if around.pattern == "checks":
         return np.asarray((np.floor(x) + np.floor(z)) % 2 == 0)
@@ -218,7 +218,7 @@ def _pattern(around: Surroundings, points: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _light(
-    layout: Layout,
+    layout: SceneLayout,
     directions: FloatArray,
     points: FloatArray,
     normals: FloatArray,
@@ -249,7 +249,7 @@ def _light(
 
 
 def _room(directions: FloatArray) -> FloatArray:
-    """Return how bright the room is that metal mirrors: dark table, bright horizon, dim ceiling."""
+    """Return the reflected environment brightness: dark table, bright horizon, dim ceiling."""
     height = directions[1]
     horizon = np.exp(-(((height - np.float32(0.22)) / np.float32(0.16)) ** 2))
     window = np.clip(1 - np.abs(directions[0] + 0.45) / 0.22, 0, 1) * (height > 0.1)
@@ -257,7 +257,7 @@ def _room(directions: FloatArray) -> FloatArray:
 
 
 def _brushed(points: FloatArray) -> FloatArray:
-    """Return the fine lines of brushed metal, which tell it from plastic on flat surfaces too."""
+    """Return the fine lines of brushed metal, which also distinguish it on flat surfaces."""
     lines = np.sin(34 * points[1] + 20 * (points[0] - 0.6 * points[2]))
     return np.asarray(1 + 0.4 * lines)
 

@@ -1,4 +1,4 @@
-"""What each object class is built of: solids, and which paint is on them."""
+"""The shape of each object class: solids and their paint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Part:
         solid: the shape, in units of the object's size.
         paint: a fixed color, or None for the object's own color.
         shade: factor on the paint.
-        decal: what is painted over it: `(points [3, n], colors [3, n]) -> colors [3, n]`.
-        glows: True for a surface that needs no light.
+        decal: a pattern on the paint: `(points [3, n], colors [3, n]) -> colors [3, n]`.
+        glows: True for a surface that emits its color without light.
     """
 
     solid: Solid
@@ -43,10 +43,10 @@ class Shape:
 
     Attributes:
         parts: solids with paint.
-        radius: of the smallest upright cylinder around them.
-        height: of that cylinder.
-        turns: ranges of the turn around the vertical axis, in degrees, in which the class can be
-            told at a glance; 0 is the front.
+        radius: radius of the smallest upright cylinder around them.
+        height: height of that cylinder.
+        turns: ranges of rotation around the vertical axis, in degrees, in which the class is easily
+            recognized; 0 is the front.
     """
 
     parts: tuple[Part, ...]
@@ -56,7 +56,7 @@ class Shape:
 
 
 def _hollow(top: float, radius: float) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    """Paint the upper end of a vessel as its dark inside, with a rim."""
+    """Paint the upper end of a vessel as a dark opening with a rim."""
 
     def decal(points: FloatArray, colors: FloatArray) -> FloatArray:
         inside = (points[1] > top - 2e-3) & (np.hypot(points[0], points[2]) < radius)
@@ -72,7 +72,7 @@ def _plate_center(points: FloatArray, colors: FloatArray) -> FloatArray:
 
 
 def _clock_face(points: FloatArray, colors: FloatArray) -> FloatArray:
-    """Paint a white face with two hands at three o'clock, which few pixels can still show."""
+    """Paint a white clock face with hands at three o'clock, which is visible at low resolution."""
     x, y = points[0], points[1] - np.float32(0.5)
     face = (points[2] < -0.098) & (np.hypot(x, y) < 0.34)
     minute = (np.abs(x) < 0.045) & (y > -0.03) & (y < 0.27)

@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: scenes with their boxes and some of what is said about them."""
+"""A contact sheet of a dataset: scenes with their boxes and some of their texts."""
 
 import textwrap
 from collections import defaultdict
@@ -18,40 +18,40 @@ Record = dict[str, Any]
 _SCALE, _COLUMNS = 2, 4
 _GAP, _LINE, _FONT, _WRAP = 10, 17, 14, 44
 _TEXT_LINES = 10
-"""Below an image: its name, and texts."""
+"""Height of the area below an image, for its name and texts."""
 _QUESTIONS = 4
 _USUAL = 12
-"""Scenes where nobody says how many."""
+"""Default number of scenes."""
 
 _PAPER, _INK, _SOFT, _FRAME = (250, 250, 248), (30, 32, 36), (89, 96, 105), (255, 255, 255)
 
 Box = tuple[float, float, float, float]
-"""`(x, y, width, height)` in pixels, as COCO's format has it."""
+"""`(x, y, width, height)` in pixels, as in COCO format."""
 
-_REMEDY = "make the data set again"
+_REMEDY = "make the dataset again"
 _DAMAGE = (ValueError, TypeError, LookupError)
-"""What reading a file of another form ends in."""
+"""Exceptions raised by reading a file of an unexpected form."""
 
 
 def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
-    """Draw some scenes of a data set.
+    """Draw some scenes of a dataset.
 
     Args:
-        folder: as `make_dataset` writes it.
-        count: number of scenes, at least 1; None: 12, or all where there are fewer.
-        seed: decides which scenes and texts, at least 0.
+        folder: as written by `make_dataset`.
+        count: number of scenes, at least 1; None: 12, or all if there are fewer.
+        seed: selects scenes and texts, at least 0.
 
     Raises:
-        FileNotFoundError: if the folder holds no data set.
+        FileNotFoundError: if the folder has no dataset.
         OSError: if an image cannot be read.
-        ValueError: if it holds fewer scenes or is damaged, or the seed is negative.
+        ValueError: if there are too few scenes, the dataset is damaged, or the seed is negative.
     """
     if seed < 0:
-        raise ValueError(f"seed is {seed}: it must be at least 0")
+        raise ValueError(f"seed is {seed}, expected at least 0")
     boxes = _read_boxes(folder)
     count = min(_USUAL, len(boxes)) if count is None else count
     if not 1 <= count <= len(boxes):
-        raise ValueError(f"count is {count}: {folder} has 1 to {len(boxes)} scenes to show")
+        raise ValueError(f"count is {count}, expected 1 to {len(boxes)}, the scenes in {folder}")
     generator = np.random.default_rng(seed)
     chosen = shuffled(generator, list(boxes))[:count]
     texts = _read_texts(folder, set(chosen))
@@ -63,24 +63,24 @@ def draw_sheet(folder: Path, *, count: int | None, seed: int) -> Image.Image:
 
 
 def save_sheet(folder: Path, path: Path, *, count: int | None, seed: int) -> None:
-    """Save what `draw_sheet` draws as an image, under its name only when it is whole.
+    """Save the contact sheet atomically.
 
     Raises:
-        ValueError: if it would stand among the images of the data set.
+        ValueError: if its path is among the images of the dataset.
     """
     if path.absolute().parent.resolve() == (folder / "images").resolve():
-        raise ValueError(f"{path} is among the images of the data set: name another folder")
+        raise ValueError(f"{path} is among the images of the dataset: name another folder")
     sheet = draw_sheet(folder, count=count, seed=seed)
     with atomic_path(path) as partial:
         sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()])
 
 
 def _read_boxes(folder: Path) -> dict[str, list[Box]]:
-    """Return the boxes of each image, by its name.
+    """Return the boxes of each image by image name.
 
     Raises:
-        FileNotFoundError: if the folder holds no data set.
-        ValueError: if the file of it is damaged, or lists no image.
+        FileNotFoundError: if the folder has no dataset.
+        ValueError: if the file is damaged or lists no images.
     """
     path = folder / "objects.json"
     if not path.is_file():
@@ -89,9 +89,9 @@ def _read_boxes(folder: Path) -> dict[str, list[Box]]:
             remedy = f"make one with lxmert lab make qa -o {folder}"
         partial = Path(f"{folder.resolve()}.partial")
         if partial.is_dir():
-            remedy = f"{partial} is not complete; give the command that began it again, to go on"
+            remedy = f"{partial} is incomplete: rerun its command to resume"
         raise FileNotFoundError(
-            f"{folder} holds no objects.json; expected a data set of lxmert lab make: {remedy}"
+            f"{folder} has no objects.json, expected a dataset of lxmert lab make: {remedy}"
         )
     content: Record = read_json_object(path, remedy=_REMEDY)
     try:
@@ -103,12 +103,12 @@ def _read_boxes(folder: Path) -> dict[str, list[Box]]:
     except _DAMAGE as problem:
         raise ValueError(f"{path} is damaged ({problem!r}): {_REMEDY}") from problem
     if not names:
-        raise ValueError(f"{path} lists no image: make the data set again")
+        raise ValueError(f"{path} lists no images: {_REMEDY}")
     return {name: boxes[number] for name, number in names.items()}
 
 
 def _read_texts(folder: Path, names: set[str]) -> dict[str, dict[str, list[str]]]:
-    """Return what is said about some images, by kind or question type."""
+    """Return the texts about some images, by kind or question type."""
     texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in ("questions.jsonl", "captions.jsonl", "pairs.jsonl"):
         if (folder / file).is_file():
@@ -119,7 +119,7 @@ def _read_texts(folder: Path, names: set[str]) -> dict[str, dict[str, list[str]]
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the image, the kind or question type and the text of each line.
+    """Yield image, kind or question type, and text of each line.
 
     Raises:
         ValueError: if the file is damaged.
@@ -140,7 +140,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _choose_texts(texts: dict[str, list[str]], generator: np.random.Generator) -> list[str]:
-    """Choose a few texts, each of another question type."""
+    """Choose a few texts of different question types."""
     question_types = shuffled(generator, sorted(texts))[:_QUESTIONS]
     return [pick(generator, texts[question_type]) for question_type in question_types]
 
@@ -150,7 +150,7 @@ def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
     try:
         scene = Image.fromarray(read_image(path))
     except ValueError as problem:
-        raise OSError(f"{path} cannot be read ({problem}): make the data set again") from problem
+        raise OSError(f"{path} cannot be read ({problem}): {_REMEDY}") from problem
     scene = scene.resize((scene.width * _SCALE, scene.height * _SCALE))
     draw = ImageDraw.Draw(scene)
     for x, y, width, height in boxes:
@@ -160,7 +160,7 @@ def _draw_scene(path: Path, boxes: list[Box]) -> Image.Image:
 
 
 def _with_text(image: Image.Image, name: str, texts: list[str]) -> Image.Image:
-    """Write its name and texts below an image, as many as there is room for."""
+    """Write name and texts below an image, as far as they fit."""
     cell = Image.new("RGB", (image.width, image.height + _TEXT_LINES * _LINE + _GAP), _PAPER)
     cell.paste(image)
     draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FONT)
@@ -176,7 +176,7 @@ def _with_text(image: Image.Image, name: str, texts: list[str]) -> Image.Image:
 
 
 def _arrange(cells: list[Image.Image]) -> Image.Image:
-    """Put cells of one size side by side, row by row."""
+    """Arrange cells of equal size row by row."""
     width, height = cells[0].width + _GAP, cells[0].height + _GAP
     columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)

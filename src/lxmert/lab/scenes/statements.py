@@ -1,8 +1,8 @@
-"""Statements about two images, each about four pairs: true of two of them, false of the others.
+"""Statements about two images, each with four pairs: true of two of them, false of the others.
 
-In a group of four, a true and a false pair have their left image in common, the other two their
-right one. So the words alone do not tell whether a statement is true, and one image does not for
-certain.
+In a group of four, one true and one false pair share their left image, and the other two share
+their right image. So neither the words alone nor a single image determine whether a
+statement is true.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from lxmert.lab.scenes.programs import Comparison, Find
 from lxmert.lab.scenes.vocabulary import NUMBERS
 
 MIN_IMAGES = 8
-"""Images from which groups can be made."""
+"""Minimum number of images for a group."""
 
 _POOL = 24
 _TRIES = 60
@@ -93,14 +93,14 @@ EACH_FORMS = (
 
 @dataclass(frozen=True)
 class Shows:
-    """In which of the two images there is something."""
+    """In which of the two images something is present."""
 
     which: str
     left: Find
     right: Find
 
     def holds(self, left: int, right: int) -> bool:
-        """Tell whether it is true of images with so many of the things that are meant."""
+        """Return whether it is true of images with these numbers of matching objects."""
         images = (left > 0) + (right > 0)
         return {
             "both": images == 2,
@@ -112,7 +112,7 @@ class Shows:
 
 @dataclass(frozen=True)
 class Total:
-    """How many things there are in both images together."""
+    """The total number of objects in both images."""
 
     how: Literal["exactly", "at least", "at most"]
     number: int
@@ -120,7 +120,7 @@ class Total:
     right: Find
 
     def holds(self, left: int, right: int) -> bool:
-        """Tell whether it is true of images with so many of the things that are meant."""
+        """Return whether it is true of images with these numbers of matching objects."""
         total = left + right
         return {
             "exactly": total == self.number,
@@ -131,7 +131,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Sides:
-    """Whether the image on one side has more, fewer or as many of some things."""
+    """Whether the image on one side has more, fewer or as many objects of a kind."""
 
     how: Comparison
     side: Literal["left", "right"]
@@ -139,20 +139,20 @@ class Sides:
     right: Find
 
     def holds(self, left: int, right: int) -> bool:
-        """Tell whether it is true of images with so many of the things that are meant."""
+        """Return whether it is true of images with these numbers of matching objects."""
         here, there = (left, right) if self.side == "left" else (right, left)
         return {"more": here > there, "fewer": here < there, "equally": here == there}[self.how]
 
 
 @dataclass(frozen=True)
 class Each:
-    """Whether the left image shows one thing and the right one another."""
+    """Whether the left image shows one object and the right image another."""
 
     left: Find
     right: Find
 
     def holds(self, left: int, right: int) -> bool:
-        """Tell whether it is true of images with so many of the things that are meant."""
+        """Return whether it is true of images with these numbers of matching objects."""
         return left > 0 and right > 0
 
 
@@ -160,12 +160,12 @@ Program = Shows | Total | Sides | Each
 
 
 class Statement(NamedTuple):
-    """What is said about two images.
+    """A statement about two images.
 
     Attributes:
         text: in English.
         question_type: `both`, `one`, `either`, `neither`, `total`, `sides` or `each`.
-        program: when it is true.
+        program: truth condition.
     """
 
     text: str
@@ -174,7 +174,7 @@ class Statement(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A pair of images, by their numbers, and whether a statement is true of it."""
+    """Indices of a pair of images, and whether a statement is true of it."""
 
     left: int
     right: int
@@ -184,14 +184,14 @@ class Judged(NamedTuple):
 def make_group(
     images: Sequence[Sequence[Thing]], generator: np.random.Generator
 ) -> tuple[Statement, list[Judged]]:
-    """Make a statement and four pairs of images to judge it by.
+    """Make a statement and four pairs of images for which it is true or false.
 
     Args:
         images: the objects of each image; at least `MIN_IMAGES`.
         generator: source of randomness.
 
     Raises:
-        ValueError: if the images are too few or too alike.
+        ValueError: if there are too few images, or they are too similar.
     """
     for _ in range(_TRIES):
         if len(images) < MIN_IMAGES:
@@ -210,8 +210,8 @@ def make_group(
         if judged:
             return statement, [Judged(pool[a], pool[b], true) for a, b, true in judged]
     raise ValueError(
-        f"no statement is true of some pairs of {len(images)} images and false of others; "
-        f"expected at least {MIN_IMAGES} different images: make more of them"
+        f"no statement is true of some pairs of {len(images)} images and false of others, "
+        f"expected at least {MIN_IMAGES} different images: make more images"
     )
 
 
@@ -236,7 +236,7 @@ def _choose_pairs(
 
 
 def _minimal_pair(truth: np.ndarray, generator: np.random.Generator) -> tuple[int, int, int] | None:
-    """Draw a row that has both values, and a column for each; no image is its own partner."""
+    """Draw a row with both values, and a column for each; never pair an image with itself."""
     for row in generator.permutation(len(truth)).tolist():
         columns = [column for column in generator.permutation(len(truth)).tolist() if column != row]
         true = [column for column in columns if truth[row, column]]
@@ -249,7 +249,7 @@ def _minimal_pair(truth: np.ndarray, generator: np.random.Generator) -> tuple[in
 def _draw_statement(
     one: Sequence[Thing], other: Sequence[Thing], generator: np.random.Generator
 ) -> Statement:
-    """Draw a statement about things that one of two images shows."""
+    """Draw a statement about objects that one of two images shows."""
     description = describe(pick(generator, one), draw_aspects(generator, 2))
     find = Find(description)
     single = with_article(phrase(description, generator))
@@ -277,7 +277,7 @@ def _draw_statement(
 
 
 def _draw_total(find: Find, number: int, generator: np.random.Generator) -> Statement:
-    """State how many of some things there are in all."""
+    """Make a statement about the total number of some objects."""
     hows: tuple[Literal["exactly", "at least", "at most"], ...] = ("exactly", "at least", "at most")
     how = pick(generator, hows)
     text = pick(generator, TOTAL_FORMS).format(

@@ -37,7 +37,7 @@ SIZES = {"small": 0.70, "large": 1.15}
 MATERIALS = ("metal", "plastic")
 
 ATTRIBUTE_GROUPS = {"color": tuple(COLORS), "size": tuple(SIZES), "material": MATERIALS}
-"""Independent questions that one may ask of an object, each with its possible answers."""
+"""Attributes of an object that can be asked for, with their possible values."""
 
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -48,7 +48,7 @@ Pairs = frozenset[tuple[str, str]]
 HELD_OUT: Pairs = frozenset(
     (tuple(COLORS)[(3 * number + 2) % len(COLORS)], name) for number, name in enumerate(OBJECTS)
 )
-"""One color of each object, each color twice, that only the split `compositional` shows."""
+"""One color per object, and two objects per color, that only the split `compositional` shows."""
 
 SEEN: Pairs = frozenset((color, name) for color in COLORS for name in OBJECTS) - HELD_OUT
 """The pairs of all other splits."""

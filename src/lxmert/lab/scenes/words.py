@@ -1,4 +1,4 @@
-"""Every word that a text about scenes may use: the word list that all models of the world share."""
+"""Every word in texts about scenes: the word list shared by all models of the miniature world."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,15 @@ from lxmert.lab.scenes.descriptions import SYNONYMS, THINGS, VALUES
 from lxmert.lab.scenes.vocabulary import NUMBERS, plural
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""As BERT's tokenizers name them."""
+"""Special tokens of BERT's tokenizers."""
 
 _PUNCTUATION = (",", ".", ":", "?")
 _FRAMES = "an empty table and of the same, exactly at least at most is are a other"
-"""What captions, statements and questions put together without a form."""
+"""Words that captions, statements and questions use outside of templates."""
 
 
 def all_words() -> list[str]:
-    """Return the words and punctuation marks in alphabetical order, in lower case."""
+    """Return words and punctuation marks in alphabetical order, in lower case."""
     found = set(_PUNCTUATION)
     values = [value for values in VALUES.values() for value in values]
     nouns = [noun for forms in THINGS for noun in forms]
@@ -39,7 +39,7 @@ def all_words() -> list[str]:
 
 
 def _forms() -> Iterator[str]:
-    """Yield the sentence forms of all modules that have some."""
+    """Yield the sentence templates of all modules."""
     for module in (attributes, counting, places, relations, hops, captions, statements):
         for name, value in vars(module).items():
             if name.endswith("FORMS") or name == "SIDE_WORDS":
