@@ -283,7 +283,7 @@ def test_damaged_lines_of_the_log_are_counted_and_left_out(unfinished, short_run
     text = "\n".join([lines[0], line, *lines[1:], line]) + "\n"
     path.write_bytes(text.encode(errors="surrogateescape"))
     train_toy(unfinished, *SHORT)
-    assert "log.jsonl: 2 damaged lines are left out, the first is line 2" in caplog.text
+    assert "log.jsonl: removed 2 damaged lines, first line 2" in caplog.text
     assert log(unfinished) == log(short_run)
 
 
