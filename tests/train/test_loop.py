@@ -137,7 +137,7 @@ def test_another_recipe_is_refused_in_the_same_folder(tmp_path):
 def test_a_foreign_model_is_not_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds a model that no recipe made"):
+    with pytest.raises(ValueError, match="has a model without a recipe"):
         train_toy(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_settings_that_do_not_fit_the_task_or_the_device_are_refused(tmp_path):
         train_toy(tmp_path / "empty", "data.num_examples=0")
     with pytest.raises(ValueError, match=r"warmup_steps is 3, .* run \(3\)"):
         train_toy(tmp_path / "short", "optim.steps=", "optim.epochs=1")
-    with pytest.raises(ValueError, match="ToyNetwork has no layers that can be computed again"):
+    with pytest.raises(ValueError, match="ToyNetwork has no layers that can be recomputed"):
         train_toy(tmp_path / "again", "loop.gradient_checkpointing=true")
     with pytest.raises(ValueError, match='precision is "fp16" on a CPU'):
         train_toy(tmp_path / "half", "loop.precision=fp16")

@@ -53,7 +53,7 @@ def test_only_matrices_decay_and_frozen_parameters_are_left_out():
 
 def test_a_model_without_anything_to_train_is_refused():
     model = nn.Linear(2, 2).requires_grad_(False)
-    with pytest.raises(ValueError, match="Linear has no parameter that needs a gradient"):
+    with pytest.raises(ValueError, match="Linear has no trainable parameter"):
         build_optimizer(model, settings())
 
 

@@ -121,7 +121,7 @@ def test_going_on_with_another_number_of_processes_is_reported(tmp_path, caplog)
     content["files"]["random.pt"] = {"bytes": state.stat().st_size, "sha256": sha256(state)}
     manifest.write_text(json.dumps(content))
     train_toy(tmp_path, *overrides)
-    assert "was started with 2 processes and goes on with 1" in caplog.text
+    assert "was started with 2 processes and resumes with 1" in caplog.text
 
 
 def flip(path):
@@ -207,7 +207,7 @@ def test_without_a_whole_checkpoint_every_reason_is_given(unfinished):
     checkpoints = unfinished / "run" / "checkpoints"
     flip(checkpoints / "step-12" / "optimizer.pt")
     (checkpoints / "step-8" / "manifest.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"step-12: optimizer.pt holds other .*; step-8: .*object"):
+    with pytest.raises(ValueError, match=r"step-12: .* optimizer.pt differs; step-8: .*object"):
         train_toy(unfinished, *SHORT)
     assert {path.name for path in checkpoints.iterdir()} == {"step-8", "step-12"}
 
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_model_is_named(unfinished):
     recipe = toy_recipe(unfinished, *SHORT)
     task = toy_task(recipe)
     task.model = ToyNetwork(recipe.settings.model.replace(hidden_size=9))
-    with pytest.raises(ValueError, match=r"step-12 is of another model than this recipe makes now"):
+    with pytest.raises(ValueError, match=r"step-12 has another model than this recipe"):
         train(recipe, task, unfinished / "run", cpu=True)
 
 
@@ -253,7 +253,7 @@ def test_a_damaged_end_of_a_run_is_one_sentence(unfinished, content):
     """An empty finished.json ended the command with a traceback."""
     finished = unfinished / "run" / "finished.json"
     finished.write_text(content)
-    with pytest.raises(ValueError, match=r"finished.json .*: delete it, and the same command"):
+    with pytest.raises(ValueError, match=r"finished.json .*: delete it, and rerun the command"):
         train_toy(unfinished, *SHORT)
 
 

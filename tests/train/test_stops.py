@@ -55,7 +55,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(tmp_
     message = queue.get(timeout=120)
     process.join()
     assert "step-20 cannot be written, is the disk full?" in message
-    assert f"the last good checkpoint is {good}: fix it, and give the same" in message
+    assert f"the last good checkpoint is {good}: fix the cause, and rerun" in message
     assert "step 20 had losses value " in message
     assert ", parity " in message
     assert {path.name: path.read_bytes() for path in good.iterdir()} == before
@@ -187,8 +187,8 @@ def test_an_interrupted_run_saves_the_step_and_resumes_there(tmp_path, at, signa
 @pytest.mark.parametrize(
     ("every", "saved"),
     [
-        (100, "after step 5 of 20; nothing is saved: the same command begins anew"),
-        (4, "after step 5 of 20, the last one that is saved is 4: the same command resumes there"),
+        (100, "after step 5 of 20; nothing is saved: the same command starts from the first step"),
+        (4, "after step 5 of 20, the last saved step is 4: the same command resumes there"),
     ],
 )
 def test_a_second_interruption_stops_at_once(tmp_path, every, saved):
@@ -293,5 +293,7 @@ def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
     recipe = toy_recipe(tmp_path)
     task = toy_task(recipe)
     task.evaluate = lambda **_: {"score": 1.0, "draw": math.nan}
-    with pytest.raises(FloatingPointError, match="after step 6 the validation split scores draw n"):
+    with pytest.raises(
+        FloatingPointError, match="after step 6 draw of the validation split is nan"
+    ):
         train(recipe, task, tmp_path / "run", cpu=True)

@@ -1,4 +1,4 @@
-"""The optimiser of the original code: Adam without bias correction, decay of every parameter."""
+"""The optimizer of the original code: Adam without bias correction that decays all parameters."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, overload
@@ -9,12 +9,12 @@ from torch.optim import Optimizer
 
 
 class BertAdam(Optimizer):
-    """Adam as BERT's first code had it.
+    """Adam of the first BERT code.
 
-    Without correction of the averages' bias the first updates are large, with the usual betas three
-    times AdamW's, so that it needs a warm-up. eps is added to the root of the uncorrected average,
-    and whatever the optimiser is given decays, biases included.
-    Source: the optimiser of the original code, as in Devlin et al. 2019.
+    Without bias correction of the averages the first updates are large, with the usual betas three
+    times those of AdamW, so that it needs a warm-up. eps is added to the root of the uncorrected
+    average, and all parameters decay, including biases.
+    Source: the optimizer of the original code, as in Devlin et al. 2019.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class BertAdam(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
     ) -> None:
-        """Take parameters or groups of them; the caller sets each group's `lr` before a step."""
+        """Set up parameters or groups of them; the caller sets `lr` before each step."""
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
@@ -36,7 +36,7 @@ class BertAdam(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Change every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -46,7 +46,7 @@ class BertAdam(Optimizer):
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        """Change the parameters of one group together, in a few kernels."""
+        """Update the parameters of one group together, in a few kernels."""
         parameters = [p for p in group["params"] if p.grad is not None]
         if not parameters:
             return

@@ -1,14 +1,14 @@
-"""The folder of a run: what is written beside the weights, and whether a run may go on in it.
+"""The folder of a run: its files, and checks whether a run may start or resume in it.
 
 OUT/recipe.toml      the resolved recipe
 OUT/versions.json    versions of the libraries, commit of the source
 OUT/log.jsonl        losses and metrics
-OUT/tensorboard/     the same for TensorBoard, where it is installed
-OUT/curve.png        the same as an image, drawn at the end
+OUT/tensorboard/     losses and metrics for TensorBoard, if it is installed
+OUT/curve.png        figure of losses and metrics, drawn at the end
 OUT/checkpoints/     the last two checkpoints
-OUT/best/            the best weights so far, where the recipe evaluates along the way
+OUT/best/            the best weights so far, if the recipe evaluates during training
 OUT/finished.json    the final metrics; written last
-OUT/...              the model that the task saves, with the final weights
+OUT/...              the model with the final weights, as the task saves it
 """
 
 import platform
@@ -22,7 +22,7 @@ from lxmert.train.recipes import Recipe, flatten, recipe_table
 from lxmert.train.state import latest_checkpoint
 
 FREE_KEYS = ("loop.workers", "loop.log_every", "data.strict")
-"""Keys that may change when a run goes on: they decide how fast it is and what is seen of it."""
+"""Keys that may differ when a run resumes: they do not change its result."""
 
 CHECKPOINTS = "checkpoints"
 _RECIPE = "recipe.toml"
@@ -30,26 +30,26 @@ _FINISHED = "finished.json"
 
 
 def check_folder(output: Path, recipe: Recipe) -> None:
-    """Check that a run may start or go on in a folder.
+    """Check that a run may start or resume in a folder.
 
     Args:
         output: the folder; need not exist.
         recipe: of the run.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or a model of another origin.
+        ValueError: the folder has a run of another recipe, or a model without a recipe.
     """
     path = output / _RECIPE
     if not path.is_file():
         if (output / "config.json").exists():
             raise ValueError(
-                f"{output} holds a model that no recipe made; expected an empty folder or an "
+                f"{output} has a model without a recipe; expected an empty folder or an "
                 "interrupted run: choose another folder with -o"
             )
         if latest_checkpoint(output / CHECKPOINTS) is not None:
             raise ValueError(
-                f"{output} has checkpoints but no {_RECIPE}, so that it is not known of which run: "
-                "choose another folder with -o, or delete them to begin anew"
+                f"{output} has checkpoints but no {_RECIPE} of their run: choose another folder "
+                "with -o, or delete them to start again"
             )
         return
     old, new = flatten(read_toml(path)), flatten(recipe_table(recipe))
@@ -62,23 +62,23 @@ def check_folder(output: Path, recipe: Recipe) -> None:
 
 
 def hold_folder(output: Path) -> FolderLock:
-    """Create the folder of a run that is not finished, and keep other processes from it.
+    """Create the folder of an unfinished run, and lock it.
 
     Raises:
-        ValueError: if one trains in it, or has just finished.
+        ValueError: if another process trains in it, or has just finished.
     """
     output.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(output)
     if finished_metrics(output) is not None:
         lock.close()
         raise ValueError(
-            f"another process has just finished {output}: give the same command again to see it"
+            f"another process has just finished {output}: rerun the command for its metrics"
         )
     return lock
 
 
 def open_folder(output: Path, recipe_text: str, versions: dict[str, str | None]) -> None:
-    """Write what a run is made from into its folder; the recipe last."""
+    """Write the versions and then the recipe of a run into its folder."""
     write_json(output / "versions.json", versions, indent=2)
     write_text(output / _RECIPE, recipe_text)
 
@@ -89,15 +89,15 @@ def close_folder(output: Path, metrics: dict[str, float], *, steps: int) -> None
 
 
 def finished_metrics(output: Path) -> dict[str, float] | None:
-    """Return the final metrics of a finished run; None for any other folder.
+    """Return the final metrics of a finished run; None for other folders.
 
     Raises:
-        ValueError: if the file that has them is damaged.
+        ValueError: if their file is damaged.
     """
     path = output / _FINISHED
     if not path.is_file():
         return None
-    remedy = "delete it, and the same command finishes the run again from its last checkpoint"
+    remedy = "delete it, and rerun the command to finish the run from its last checkpoint"
     metrics = read_json_object(path, remedy=remedy).get("metrics")
     if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
         raise ValueError(f"{path} must hold metrics by name, got {shorten(metrics)}: {remedy}")
@@ -105,11 +105,11 @@ def finished_metrics(output: Path) -> dict[str, float] | None:
 
 
 def find_versions() -> dict[str, str | None]:
-    """Return what a run is made with.
+    """Return the versions that determine a run.
 
     Returns:
-        Versions by name (`lxmert`, `torch`, `transformers`, `accelerate`, `python`), and under
-        `commit` the git commit of our source; None where the source is in no repository.
+        Versions by name (`lxmert`, `torch`, `transformers`, `accelerate`, `python`), and `commit`,
+        the git commit of this source; None if the source is not in a repository.
     """
     packages = ("lxmert", "torch", "transformers", "accelerate")
     versions: dict[str, str | None] = {package: version(package) for package in packages}
@@ -126,7 +126,7 @@ def _shown(leaves: dict[str, object], key: str) -> str:
 
 def _commit(source: Path) -> str | None:
     """Return the commit of a tracked file, with `+changes` if the checkout differs from it."""
-    # An installed copy may lie inside somebody else's repository, where it is not tracked.
+    # An installed copy may be inside another repository, which does not track it.
     if _git("ls-files", "--error-unmatch", source.name, folder=source.parent) is None:
         return None
     commit = _git("rev-parse", "HEAD", folder=source.parent)
@@ -135,7 +135,7 @@ def _commit(source: Path) -> str | None:
 
 
 def _git(*arguments: str, folder: Path) -> str | None:
-    """Return what a git command prints; None if it fails or there is no git."""
+    """Return the output of a git command; None if it fails or git is not installed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The training loop: one recipe, one task, one folder; any number of processes.
 
-The loss of an optimiser step is, for each objective, the sum over its valid targets divided by
-their count over all micro-batches and ranks, times the objective's weight. So the same batch gives
-the same update however it is cut.
+The loss of an optimizer step is, for each objective, the sum over its valid targets divided by
+their count over all micro-batches and ranks, times the objective's weight. The same batch therefore
+gives the same update for any number of micro-batches and processes.
 """
 
 import logging
@@ -70,7 +70,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """What the functions of this file share."""
+    """State of a run that the functions of this module share."""
 
     recipe: Recipe
     task: Task
@@ -85,36 +85,36 @@ class _Run:
     versions: dict[str, str | None]
 
     def weights(self, step: int) -> dict[str, float]:
-        """Return the weight of each objective in a step; 0 before it begins to count."""
-        begins, done = self.recipe.optim.start_at, step / self.total_steps
+        """Return the weight of each objective in a step; 0 before its start."""
+        starts, done = self.recipe.optim.start_at, step / self.total_steps
         weights = self.task.loss_weights
-        return {n: weight if done >= begins.get(n, 0) else 0.0 for n, weight in weights.items()}
+        return {n: weight if done >= starts.get(n, 0) else 0.0 for n, weight in weights.items()}
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and evaluates."""
+        """Whether this process writes files and evaluates."""
         return bool(self.accelerator.is_main_process)
 
 
 def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dict[str, float]:
-    """Train a task's model, or go on where an interrupted run in the same folder stopped.
+    """Train a task's model, or resume an interrupted run in the same folder.
 
     Args:
         recipe: the settings.
-        task: what to learn; its model ends up trained, on the device that was used.
-        output: folder of the run; `folder.py` lists what it holds.
-        cpu: whether to leave GPUs alone.
+        task: what to learn; its model is trained in place, and stays on the device of the run.
+        output: folder of the run; `folder.py` lists its files.
+        cpu: whether to train on the CPU even if there is a GPU.
 
     Returns:
-        The final metrics of the validation split; on ranks other than 0 nothing.
+        The final metrics of the validation split; empty on ranks other than 0.
 
     Raises:
         ValueError: the settings do not fit the number of processes, the device, the task or the
-            run that is already in the folder; or somebody else trains there now.
-        FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
-        OSError: a file vanished or the disk is full; the last good checkpoint is kept.
-        KeyboardInterrupt: it was asked to stop, by Ctrl-C or SIGTERM. The first request is met
-            after a step that is saved; a second Ctrl-C at once.
+            run that is already in the folder; or another process trains in the folder.
+        FloatingPointError: a loss is NaN or infinite; the last good checkpoint is kept.
+        OSError: a file is missing or the disk is full; the last good checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM. The first signal stops the run after the current step,
+            which is saved; a second Ctrl-C stops it immediately.
     """
     metrics = check_finished(recipe, output)
     if metrics is not None:
@@ -129,19 +129,19 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
                     _run_steps(run, random_states, stop)
                 metrics = _finish(run)
             except KeyboardInterrupt as problem:
-                raise KeyboardInterrupt(_tell_interruption(run)) from problem
+                raise KeyboardInterrupt(_interruption(run)) from problem
             except (OSError, SafetensorError) as problem:
-                raise OSError(_report_stop(run, problem)) from problem
+                raise OSError(_failure(run, problem)) from problem
     if run.is_main:
         _logger.info("%s is finished after %d steps", output, run.total_steps)
     return metrics
 
 
 def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
-    """Return the metrics of a run that is finished, and say so; None for one that can go on.
+    """Return the metrics of a finished run, and log that; None for an unfinished run.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or a model of another origin.
+        ValueError: the folder has a run of another recipe, or a model without a recipe.
     """
     check_folder(output, recipe)
     metrics = finished_metrics(output)
@@ -151,7 +151,7 @@ def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
 
 
 def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
-    """Return the number of steps; refuse settings that do not fit the task or the processes."""
+    """Return the number of steps; reject settings that do not fit the task or the processes."""
     if len(task) == 0:
         raise ValueError(
             f"{type(task).__name__} has 0 training examples; expected at least one: "
@@ -172,7 +172,7 @@ def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
 def _start(
     recipe: Recipe, task: Task, output: Path, accelerator: Accelerator, total_steps: int
 ) -> tuple[_Run, list[dict[str, object]]]:
-    """Prepare a run up to its first step, and return the random states to begin with."""
+    """Prepare a run up to its first step; return it with the random states to restore."""
     if recipe.loop.gradient_checkpointing:
         _recompute_layers(task.model)
     task.model.to(accelerator.device)
@@ -207,15 +207,15 @@ def _start(
 
 
 def _recompute_layers(model: nn.Module) -> None:
-    """Let the layers keep their inputs only, and compute the rest again in the backward pass."""
+    """Keep only the inputs of the layers, and recompute the rest in the backward pass."""
     models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     if not models:
         raise ValueError(
             f"loop.gradient_checkpointing is true, but {type(model).__name__} has no layers that "
-            "can be computed again: leave it out, and raise loop.micro_batches to save memory"
+            "can be recomputed: remove it, and raise loop.micro_batches to save memory"
         )
     for module in models:
-        # transformers renamed it within the versions that we allow, and warns of the old name.
+        # Renamed between the supported versions of transformers; the old name warns.
         new_name = "activation_checkpointing_enable"
         enable = getattr(module, new_name, module.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
@@ -227,7 +227,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
 ) -> tuple[Progress, list[dict[str, object]]]:
-    """Load a checkpoint, if there is one."""
+    """Load a checkpoint; return the progress and the random states, both empty without one."""
     if checkpoint is None:
         return Progress(), []
     progress, random_states = load_checkpoint(
@@ -237,8 +237,8 @@ def _resume(
         _logger.info("resumed after step %d, from %s", progress.step, checkpoint)
         if len(random_states) != accelerator.num_processes:
             _logger.warning(
-                "%s was started with %d processes and goes on with %d: it sees the same examples "
-                "in the same order, but dropout differs from an uninterrupted run",
+                "%s was started with %d processes and resumes with %d: the examples and their "
+                "order are the same, but dropout differs from an uninterrupted run",
                 checkpoint.parents[1],
                 len(random_states),
                 accelerator.num_processes,
@@ -247,7 +247,7 @@ def _resume(
 
 
 def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequest) -> None:
-    """Train from the progress of the run to its last step, or to the one after which it stops."""
+    """Train from the current step to the last one, or until a request to stop."""
     loop, batch_size = run.recipe.loop, run.recipe.optim.batch_size
     stream = _batches(run)
     run.task.model.train()
@@ -277,7 +277,7 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
 
 
 def _batches(run: _Run) -> Iterator[Batch]:
-    """Return this process's micro-batches from the current step on."""
+    """Return the remaining micro-batches of this process."""
     share = Share(
         num_examples=len(run.task),
         seed=run.recipe.seed,
@@ -298,10 +298,10 @@ def _batches(run: _Run) -> Iterator[Batch]:
 
 
 def _train_step(run: _Run, batches: list[Batch], stop: StopRequest) -> bool:
-    """Do one optimiser step over its micro-batches.
+    """Compute one optimizer step over its micro-batches.
 
     Returns:
-        Whether the run is to stop after it, on which all processes agree.
+        Whether the run stops after this step; the same in all processes.
     """
     weights = run.weights(run.progress.step)
     own_counts = [_in_order(weights, run.task.counts(batch), "counts") for batch in batches]
@@ -331,7 +331,7 @@ def _backward(run: _Run, batch: Batch, counts: list[float], scales: list[float])
     with run.accelerator.autocast():
         losses = run.task.losses(run.task.model, batch)
     ordered = _in_order(run.task.loss_weights, losses, "losses")
-    # An objective without targets takes no part: 0 times the NaN of an empty mean would be NaN.
+    # Skip objectives without targets: 0 times the NaN of an empty mean would be NaN.
     parts = [
         loss * scale
         for loss, count, scale in zip(ordered, counts, scales, strict=True)
@@ -355,7 +355,7 @@ def _in_order(weights: Mapping[str, float], values: Mapping[str, T], method: str
 
 
 def _clip(run: _Run) -> Tensor:
-    """Limit the norm of all gradients together, and return the norm that it was, `[]`."""
+    """Clip the norm of all gradients together; return the norm before clipping, `[]`."""
     run.accelerator.unscale_gradients(run.optimizer)
     gradients = [p.grad for p in run.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
@@ -364,34 +364,35 @@ def _clip(run: _Run) -> Tensor:
     return norm.to(run.accelerator.device)
 
 
-def _report_stop(run: _Run, problem: Exception) -> str:
-    """Say what stopped a run, where it was, and what is left of it."""
-    # The message of a worker process is its whole trace, which ends with what happened.
+def _failure(run: _Run, problem: Exception) -> str:
+    """Return the message of a failed run: its step, the reason and the last checkpoint."""
+    # The message of a worker process is its traceback, whose last line is the reason.
     reason = str(problem).strip().splitlines()[-1]
     good = latest_checkpoint(run.output / CHECKPOINTS)
     return (
         f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
-        f"{run.meter.last or 'no losses were read yet'}; the last good checkpoint is "
-        f"{good or 'none'}: fix it, and give the same command again"
+        f"{run.meter.last or 'no losses yet'}; the last good checkpoint is {good or 'none'}: "
+        "fix the cause, and rerun the command to resume"
     )
 
 
-def _tell_interruption(run: _Run) -> str:
-    """Say where a run was interrupted, and what is left of it."""
+def _interruption(run: _Run) -> str:
+    """Return the message of an interrupted run: its step and the last checkpoint."""
     step, total = run.progress.step, run.total_steps
     checkpoint = latest_checkpoint(run.output / CHECKPOINTS)
     if checkpoint is None:
         return (
-            f"stopped after step {step} of {total}; nothing is saved: the same command begins anew"
+            f"stopped after step {step} of {total}; nothing is saved: the same command starts "
+            "from the first step"
         )
     saved = "which is saved"
     if checkpoint.name != f"step-{step}":
-        saved = f"the last one that is saved is {checkpoint.name.removeprefix('step-')}"
+        saved = f"the last saved step is {checkpoint.name.removeprefix('step-')}"
     return f"stopped after step {step} of {total}, {saved}: the same command resumes there"
 
 
 def _read_losses(run: _Run) -> None:
-    """Bring the losses of the last steps to the host, and stop the run if one is not finite."""
+    """Read the losses of the last steps from the device; stop the run if one is not finite."""
     try:
         run.meter.read(run.progress.step)
     except FloatingPointError as problem:
@@ -417,7 +418,7 @@ def _report_losses(run: _Run, examples_per_second: float) -> None:
 
 
 def _evaluate(run: _Run) -> dict[str, float]:
-    """Score the validation split on rank 0, and keep the weights if they are the best so far."""
+    """Evaluate the validation split on rank 0, and save the weights if they are the best so far."""
     metrics: dict[str, float] = {}
     if run.is_main:
         modes = {module: module.training for module in run.task.model.modules()}
@@ -426,7 +427,7 @@ def _evaluate(run: _Run) -> dict[str, float]:
             device=str(run.accelerator.device), limit=run.recipe.loop.evaluate_limit
         )
         for module, training in modes.items():
-            # Not train(): a part of the model may have been in evaluation mode on purpose.
+            # Not train(): the task may keep parts of the model in evaluation mode.
             module.training = training
         _check_metrics(run, metrics)
         score, best = metrics[run.task.best_metric], run.progress.best
@@ -441,19 +442,19 @@ def _evaluate(run: _Run) -> dict[str, float]:
 
 
 def _check_metrics(run: _Run, metrics: Mapping[str, float]) -> None:
-    """Stop the run if the model is so broken that its scores are no numbers."""
+    """Stop the run if a metric is NaN or infinite."""
     assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise FloatingPointError(
-            f"after step {run.progress.step} the validation split scores {broken[0]} "
-            f"{metrics[broken[0]]}; expected finite numbers: look for NaN in its data, or lower "
-            "optim.lr and start in a new folder"
+            f"after step {run.progress.step} {broken[0]} of the validation split is "
+            f"{metrics[broken[0]]}; expected finite metrics: look for NaN in the validation data, "
+            "or lower optim.lr and train into another folder"
         )
 
 
 def _save(run: _Run) -> None:
-    """Write a checkpoint of all processes."""
+    """Save a checkpoint with the random states of all processes."""
     run.progress.rows = run.meter.rows
     random_states = gather_object([random_state()])
     if run.is_main:
@@ -470,7 +471,7 @@ def _save(run: _Run) -> None:
 
 
 def _finish(run: _Run) -> dict[str, float]:
-    """Evaluate and save the final weights."""
+    """Evaluate and save the final weights, and mark the run as finished."""
     metrics = _evaluate(run)
     if run.is_main:
         run.task.save(run.output)

@@ -1,6 +1,6 @@
-"""The losses of the steps since the last line of the log, kept on the device until they are read.
+"""The losses of the steps since the last log line, kept on the device until they are read.
 
-Reading waits for the device, so the loop reads only where it logs, evaluates or saves.
+Reading waits for the device, so the loop reads only when it logs, evaluates or saves.
 """
 
 import math
@@ -17,11 +17,11 @@ Row = list[float]
 
 
 class Meter:
-    """Collects loss sums and counts, and stops the run at the first step that is not finite.
+    """Collects loss sums and counts, and stops the run at the first NaN or infinite loss.
 
     Attributes:
-        rows: the steps since the last line of the log that were already read.
-        last: the losses of the last step that was read, in words; empty before the first.
+        rows: the steps since the last log line that were already read.
+        last: the losses of the last step that was read, as text; empty before the first.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class Meter:
         *,
         rows: Sequence[Row] = (),
     ) -> None:
-        """Start with what an interrupted run had read.
+        """Restore the rows of an interrupted run.
 
         Args:
-            names: of the objectives, in the order of sums and counts.
-            accelerator: of the run.
+            names: the objectives, in the order of sums and counts.
+            accelerator: that of the run.
             rows: `rows` of the interrupted run.
         """
         self.names = names
@@ -45,23 +45,23 @@ class Meter:
         self._unread: list[tuple[Tensor, Tensor, Sequence[float]]] = []
 
     def add(self, sums: Tensor, norm: Tensor, counts: Sequence[float]) -> None:
-        """Take one step.
+        """Add one step.
 
         Args:
             sums: `[objectives]`, loss sums of this process.
-            norm: `[]`, norm of the step's gradient over all processes.
+            norm: `[]`, gradient norm of the step over all processes.
             counts: valid targets over all processes, by objective.
         """
         self._unread.append((sums, norm, counts))
 
     def read(self, step: int) -> None:
-        """Bring the losses to the host; every process must call this at the same step.
+        """Read the losses from the device; every process must call this at the same step.
 
         Args:
-            step: number of steps done.
+            step: number of completed steps.
 
         Raises:
-            FloatingPointError: a step's loss or gradient is NaN or infinite.
+            FloatingPointError: the loss or gradient of a step is NaN or infinite.
         """
         if not self._unread:
             return
@@ -76,15 +76,15 @@ class Meter:
         self._unread.clear()
 
     def summary(self, weights: Mapping[str, float]) -> dict[str, object]:
-        """Return the means over the rows that were read, and forget them.
+        """Return the means over the rows that were read, and clear them.
 
         Args:
-            weights: weight of each objective now, by name.
+            weights: current weight of each objective, by name.
 
         Returns:
             `loss`: the weighted sum of the objectives; `losses`: each objective's mean over its
-            targets, unweighted, those without any target left out; `gradient_norm`: mean over the
-            steps, absent if it was finite in none.
+            targets, unweighted, without the objectives that have no target; `gradient_norm`: mean
+            over the steps, absent if it is finite in none.
         """
         losses = _means(self.rows, self.names)
         norms = [row[0] for row in self.rows if math.isfinite(row[0])]
@@ -94,30 +94,30 @@ class Meter:
         return {"loss": total, "losses": losses, **norm}
 
     def _check(self, row: Row, step: int) -> None:
-        """Stop if a number is not finite; fp16 skips steps whose gradient overflows by itself."""
+        """Raise if a number is not finite; fp16 skips steps with an infinite gradient."""
         losses = _means([row], self.names)
         gradient = 0.0 if self.accelerator.scaler is not None else row[0]
         if all(map(math.isfinite, (gradient, *losses.values()))):
             return
         raise FloatingPointError(
             f"step {step} has losses {self._terms(row)} and a gradient of norm {row[0]:.6g}; "
-            "expected finite numbers: lower optim.lr or set optim.clip_norm, and start in a new "
-            "folder"
+            "expected finite numbers: lower optim.lr or set optim.clip_norm, and train into "
+            "another folder"
         )
 
     def _terms(self, row: Row) -> str:
-        """Write the losses of a step, each objective by its name."""
+        """Return the losses of a step as text, each objective with its name."""
         losses = _means([row], self.names)
         return ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
 
 
 def _means(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
-    """Return the mean loss over the targets of all rows by objective."""
+    """Return the mean loss over the targets of all rows, by objective."""
     means = {}
     for i, name in enumerate(names, start=1):
         counted = [row for row in rows if row[i + len(names)]]
         count = math.fsum(row[i + len(names)] for row in counted)
         if count:
-            # Not fsum, which refuses infinities: the caller wants to see them.
+            # Not fsum, which raises for infinities that the caller reports.
             means[name] = sum(row[i] for row in counted) / count
     return means

@@ -1,4 +1,4 @@
-"""The optimisers, their parameter groups, and the learning rate as a pure function of the step."""
+"""The optimizers, their parameter groups, and the learning rate as a pure function of the step."""
 
 import math
 
@@ -10,10 +10,10 @@ from lxmert.train.settings import OptimSettings
 
 
 def num_steps(optim: OptimSettings, num_examples: int) -> int:
-    """Return the optimiser steps of a run.
+    """Return the number of optimizer steps of a run.
 
     Args:
-        optim: the settings; `epochs` is rounded up to whole steps, so that every example is seen.
+        optim: the settings; `epochs` is rounded up to full steps, so that every example is used.
         num_examples: training examples in one epoch.
     """
     if optim.steps is not None:
@@ -25,19 +25,18 @@ def num_steps(optim: OptimSettings, num_examples: int) -> int:
 def learning_rate(step: int, optim: OptimSettings, total_steps: int) -> float:
     """Return the learning rate of a step.
 
-    It rises linearly over the warm-up, is `optim.lr` at its end, and would be 0 at step
-    `total_steps`, behind the last one. With AdamW it rises without the wasted step at 0; with
-    BertAdam it begins at 0, as in the original code.
+    It rises linearly over the warm-up to `optim.lr`, and decays to 0 at step `total_steps`, one
+    after the last. It starts at 0 with BertAdam, as in the original code, and above 0 with AdamW.
 
     Args:
         step: 0 for the first step.
-        optim: peak, warm-up and shape.
+        optim: peak, warm-up and schedule.
         total_steps: steps of the run.
     """
     warmup = optim.warmup_steps + optim.warmup_share * total_steps
-    begun = 0 if optim.name == "bert-adam" else 1
+    first = 0 if optim.name == "bert-adam" else 1
     if step < warmup:
-        return optim.lr * (step + begun) / (warmup + begun)
+        return optim.lr * (step + first) / (warmup + first)
     done = (step - warmup) / (total_steps - warmup)
     if optim.schedule == "linear":
         return optim.lr * (1 - done)
@@ -51,13 +50,13 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Return the trained parameters in two groups, with and without weight decay.
 
-    Matrices and larger (`ndim >= 2`: linear layers, convolutions, embeddings) decay; biases and
-    normalisation scales do not. Parameters that need no gradient are left out.
+    Parameters with `ndim >= 2` (linear layers, convolutions, embeddings) decay; biases and
+    normalization scales do not. Parameters without gradient are not returned.
 
     Args:
-        model: what is trained.
-        weight_decay: of those that decay.
-        decay_all: whether all of them do, as in the original code; then there is one group.
+        model: the model to train.
+        weight_decay: weight decay of the first group.
+        decay_all: whether all parameters decay, as in the original code; then there is one group.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if decay_all and trained:
@@ -72,17 +71,17 @@ def parameter_groups(
 
 
 def build_optimizer(model: nn.Module, optim: OptimSettings) -> torch.optim.Optimizer:
-    """Return the optimiser that the settings name, over a model that already lies on its device."""
+    """Return the optimizer of the settings for a model that is already on its device."""
     is_bert_adam = optim.name == "bert-adam"
     groups = parameter_groups(model, optim.weight_decay, decay_all=is_bert_adam)
     if not groups:
         raise ValueError(
-            f"{type(model).__name__} has no parameter that needs a gradient; expected at least "
-            "one: unfreeze a part of the model"
+            f"{type(model).__name__} has no trainable parameter; expected at least one: unfreeze "
+            "a part of the model"
         )
     if is_bert_adam:
         return BertAdam(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps)
     devices = {parameter.device.type for parameter in model.parameters()}
-    # One kernel per group instead of a dozen; on CPU this is several times faster.
+    # One kernel per group instead of a dozen: several times faster on CPU.
     fused = devices <= {"cpu", "cuda"}
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)

@@ -1,6 +1,6 @@
 """The processes of a run, over accelerate: devices, threads, and sums over ranks.
 
-Works alike on one CPU, on one GPU, under `torchrun` and under `accelerate launch`.
+It works on one CPU, on one GPU, under `torchrun` and under `accelerate launch`.
 """
 
 import os
@@ -15,37 +15,37 @@ from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyp
 from torch import Tensor, nn
 
 _PATIENCE = timedelta(hours=12)
-"""How long ranks wait for each other; rank 0 alone evaluates and writes, which may take hours."""
+"""Timeout of the ranks; rank 0 alone evaluates and writes, which may take hours."""
 
 _BUCKET_ELEMENTS = 8 * 1024 * 1024
-"""Gradient elements that are summed over the ranks in one message (32 MiB of float32)."""
+"""Gradient elements per message (32 MiB of float32)."""
 
 
 def start_processes(precision: str, *, cpu: bool = False) -> Accelerator:
-    """Join the other processes of the run, if there are any.
+    """Connect the processes of the run.
 
     Args:
         precision: "fp32", "bf16" or "fp16".
-        cpu: whether to leave GPUs alone; without any, the CPU is used in any case.
+        cpu: whether to use the CPU even if there is a GPU.
 
     Raises:
-        ValueError: fp16 is asked for on a CPU.
+        ValueError: for fp16 on a CPU.
     """
-    # Without cpu=True accelerate runs every torchrun process on its own on a machine without GPU.
+    # Without cpu=True accelerate does not connect torchrun processes on a machine without GPU.
     cpu = cpu or not torch.accelerator.is_available()
     if cpu and precision == "fp16":
         raise ValueError(
             'loop.precision is "fp16" on a CPU; expected "fp32" or "bf16" there: '
             "pass --set loop.precision=fp32, or train on a GPU"
         )
-    # An earlier run in this process may have had another precision, which accelerate remembers.
+    # accelerate keeps the precision of an earlier run in this process.
     AcceleratorState._reset_state(not torch.distributed.is_initialized())
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
-    # `accelerate launch` may set another value, by which `backward` would divide our loss again.
+    # `accelerate launch` may set another value, by which `backward` divides the loss.
     accelerator.gradient_accumulation_steps = 1
     if cpu:
         _share_cores()
@@ -62,22 +62,22 @@ def sum_over_ranks(values: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 def copy_from_first(module: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the weights of rank 0."""
+    """Copy the weights of rank 0 to every process."""
     if accelerator.num_processes > 1:
         for tensor in (*module.parameters(), *module.buffers()):
             torch.distributed.broadcast(tensor.detach(), src=0)
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
-    """Add up the gradients of all processes, in place, once per optimiser step.
+    """Sum the gradients of all processes, in place, once per optimizer step.
 
-    This stands in for DistributedDataParallel, which wants every parameter to take part in every
-    step: an objective without targets in one batch, or a head that one rank did not use, is the
-    ordinary case here. A parameter without gradient on all ranks keeps none.
+    It replaces DistributedDataParallel, which expects a gradient of every parameter in every step:
+    here a batch may have no targets of an objective, and a rank may not use a head. A parameter
+    without gradient on all ranks keeps none.
 
     Args:
-        parameters: the trained ones, in the same order on every process.
-        accelerator: of the run.
+        parameters: the trained parameters, in the same order on every process.
+        accelerator: that of the run.
     """
     if accelerator.num_processes == 1:
         return
@@ -98,7 +98,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) 
 
 
 def _buckets(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Group neighbours of one type up to the size of one message."""
+    """Group consecutive tensors of one dtype up to the size of one message."""
     buckets: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:
@@ -112,8 +112,8 @@ def _buckets(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def _share_cores() -> None:
-    """Divide the cores by the processes on this machine; torchrun would leave one to each."""
-    # Both launchers tell the number in this variable, and nowhere else.
+    """Divide the cores among the processes on this machine; torchrun gives one core to each."""
+    # Both launchers set this variable, which alone has the number.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if processes > 1:
         affinity = getattr(os, "sched_getaffinity", None)

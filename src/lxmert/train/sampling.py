@@ -1,4 +1,4 @@
-"""Which example comes when: a pure function of (seed, batch size, position in the run)."""
+"""The order of the examples, a pure function of (seed, batch size, step)."""
 
 import sys
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ from lxmert.tasks.task import Batch, Task
 from lxmert.train.stopping import leave_group
 
 Draw = tuple[int, int]
-"""Index of an example, and the epoch in which it is drawn."""
+"""Index of an example, and its epoch."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of every global batch that one process works on.
+    """The part of every global batch that one process computes.
 
-    The run is one endless stream: the permutation of epoch 0, then that of epoch 1, and so on.
-    Step `s` takes the `batch_size` draws from `s * batch_size` on, so the last incomplete batch of
-    an epoch is filled up from the next epoch: no example is dropped and none is drawn twice.
+    The examples of a run are one stream: the permutation of epoch 0, then that of epoch 1, and so
+    on. Step `s` takes `batch_size` draws from `s * batch_size` on, so that the last batch of an
+    epoch is completed from the next epoch: no example is dropped or drawn twice.
 
     Attributes:
         num_examples: training examples in one epoch.
-        seed: of the permutations.
-        batch_size: examples of one optimiser step.
-        micro_batches: parts into which this process cuts its share.
+        seed: seed of the permutations.
+        batch_size: examples of one optimizer step.
+        micro_batches: parts into which this process splits its share.
         rank: number of this process.
-        num_ranks: processes; `batch_size` is a multiple of `micro_batches * num_ranks`.
+        num_ranks: number of processes; `batch_size` is a multiple of `micro_batches * num_ranks`.
     """
 
     num_examples: int
@@ -43,7 +43,7 @@ class Share:
 
 
 class StepBatches(Sampler[list[Draw]]):
-    """Yields the draws of one micro-batch after the other, from any step on, loading nothing."""
+    """Yields the draws of each micro-batch, from any step on."""
 
     def __init__(self, share: Share, *, first_step: int, last_step: int) -> None:
         """Args as in `Share`; steps `first_step` to `last_step - 1` are drawn."""
@@ -78,15 +78,15 @@ def permutation(num_examples: int, seed: int, epoch: int) -> IntArray:
 def load_batches(
     task: Task, batches: StepBatches, *, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
-    """Return a loader of collated micro-batches, equal for any number of workers.
+    """Return a loader of collated micro-batches, identical for any number of workers.
 
     Args:
-        task: gives examples and collates them.
-        batches: which examples.
-        workers: processes that prepare batches; 0: the calling process does.
-        pin_memory: whether to prepare the copy to a GPU.
+        task: source of the examples and their collation.
+        batches: the draws.
+        workers: data-loading processes; 0: the calling process loads the examples.
+        pin_memory: whether to pin batches for the copy to a GPU.
     """
-    # Forked workers share the task's memory; elsewhere the task must survive pickling.
+    # Forked workers share the memory of the task; other platforms pickle it.
     fork = workers > 0 and sys.platform == "linux"
     return DataLoader(
         _Draws(task),
@@ -95,19 +95,19 @@ def load_batches(
         collate_fn=task.collate,
         pin_memory=pin_memory,
         multiprocessing_context="fork" if fork else None,
-        # Its own generator: the default one would advance the stream that dropout uses.
+        # The default generator would advance the random state of dropout.
         generator=torch.Generator().manual_seed(batches.share.seed),
         worker_init_fn=leave_group,
     )
 
 
 def split(stream: Iterator[Batch], parts: int) -> list[Batch]:
-    """Return the next micro-batches of one optimiser step."""
+    """Return the next micro-batches, those of one optimizer step."""
     return [next(stream) for _ in range(parts)]
 
 
 class _Draws(Dataset[Any]):
-    """A task as a data set whose keys are draws."""
+    """A task as a data set indexed by draws."""
 
     def __init__(self, task: Task) -> None:
         self.task = task

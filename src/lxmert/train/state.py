@@ -1,8 +1,8 @@
-"""Checkpoints: everything that the next step depends on, complete or not there at all.
+"""Checkpoints: the complete state of a run after a step, written atomically.
 
 A checkpoint is written to a temporary folder, its manifest last, and then renamed. The manifest
-has the checksum of every file, so that nothing else than what was written is resumed from. The
-learning rate and the order of the examples are functions of the step and need no state.
+has the checksum of every file, so that a run never resumes from a damaged one. The learning rate
+and the order of the examples are functions of the step and need no state.
 """
 
 import logging
@@ -23,7 +23,7 @@ from torch.amp.grad_scaler import GradScaler
 from lxmert.files import read_json_object, sha256, write_json
 
 RandomState = dict[str, object]
-"""State of the random generators of one process by library; tensors and plain values only."""
+"""State of the random generators of one process, by library; tensors and plain values only."""
 
 _MANIFEST = "manifest.json"
 _PART = ".part"
@@ -35,12 +35,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        step: optimiser steps done.
+        step: completed optimizer steps.
         best: highest value of the task's best metric so far; None before the first evaluation.
-        rows: steps that were not logged yet, as `Meter.rows` has them.
+        rows: steps that are not logged yet, as in `Meter.rows`.
     """
 
     step: int = 0
@@ -59,23 +59,23 @@ def save_checkpoint(
     record: Mapping[str, object],
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint and remove the oldest ones; only one process may do this.
+    """Write a checkpoint and remove the oldest ones; only one process may call this.
 
     Args:
-        folder: holds the checkpoints of the run.
-        progress: how far the run has come.
-        model: what is trained.
-        optimizer: its optimiser.
+        folder: folder of the run's checkpoints.
+        progress: progress of the run.
+        model: the model.
+        optimizer: its optimizer.
         scaler: loss scaler of fp16; None for the other precisions.
-        random_states: `random_state()` of every rank in order.
-        record: recipe, versions and position, for people and for tools.
-        keep: number of checkpoints that stay.
+        random_states: `random_state()` of every rank, in order.
+        record: recipe and versions, as information for readers of the manifest.
+        keep: number of checkpoints to keep.
 
     Returns:
-        The checkpoint's folder, `folder/step-N`.
+        The folder of the checkpoint, `folder/step-N`.
 
     Raises:
-        OSError: if it cannot be written, as the disk is full; the older ones are still there.
+        OSError: if it cannot be written, such as on a full disk; older ones are kept.
     """
     path = folder / f"step-{progress.step}"
     part = path.with_name(path.name + _PART)
@@ -95,7 +95,7 @@ def save_checkpoint(
         manifest = {**record, "step": progress.step, "files": files}
         write_json(part / _MANIFEST, manifest, indent=2)
     except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save raises the last
-        _remove(part)  # makes room
+        _remove(part)  # frees its disk space
         reason = str(problem).strip().splitlines()[0]
         raise OSError(f"{path} cannot be written, is the disk full? ({reason})") from problem
     _remove(path)
@@ -112,20 +112,20 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None,
 ) -> tuple[Progress, list[RandomState]]:
-    """Restore what `save_checkpoint` wrote.
+    """Restore the state that `save_checkpoint` wrote.
 
     Args:
-        path: folder of the checkpoint, as `choose_checkpoint` returned it.
+        path: folder of the checkpoint, from `choose_checkpoint`.
         model: receives the weights.
         optimizer: receives its state.
         scaler: receives its state.
 
     Returns:
-        How far the run had come, and the random states by rank, which the caller restores just
-        before the next step.
+        The progress, and the random states by rank, which the caller restores just before the
+        next step.
 
     Raises:
-        ValueError: if it is of another model.
+        ValueError: if its model or optimizer does not fit.
     """
     try:
         load_model(model, path / _WEIGHTS)
@@ -133,8 +133,8 @@ def load_checkpoint(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is of another model than this recipe makes now ({reason}): undo what was "
-            "changed in its data or in this package, or choose another folder with -o"
+            f"{path} has another model than this recipe ({reason}): undo the changes of the data "
+            "or of this package, or choose another folder with -o"
         ) from error
     if scaler is not None:
         scaler.load_state_dict(_load(path / "scaler.pt"))
@@ -143,25 +143,25 @@ def load_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the last complete checkpoint in a folder that need not exist; None without any."""
+    """Return the last complete checkpoint in a folder; None without any, or without the folder."""
     complete = _complete(folder)
     return complete[-1] if complete else None
 
 
 def choose_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files are those that were written, and remove the rest.
+    """Return the newest intact checkpoint, and remove incomplete and damaged ones.
 
-    What interrupted writing left is removed silently; damaged checkpoints with a warning that says
-    what is wrong with them. Only one process may do this.
+    Incomplete checkpoints are removed silently, damaged ones newer than the returned one with a
+    warning. Only one process may call this.
 
     Args:
-        folder: holds the checkpoints of a run; need not exist.
+        folder: folder of the run's checkpoints; need not exist.
 
     Returns:
-        The checkpoint's folder; None if none was written.
+        The folder of the checkpoint; None without any.
 
     Raises:
-        ValueError: if there are checkpoints, all of them damaged.
+        ValueError: if all checkpoints are damaged.
     """
     for path in folder.glob("step-*"):
         if path.name.endswith(_PART) or not (path / _MANIFEST).exists():
@@ -178,15 +178,15 @@ def choose_checkpoint(folder: Path) -> Path | None:
     if damaged:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
         raise ValueError(
-            f"{folder} has no checkpoint that can be resumed from ({reasons}): restore one from a "
-            "copy, or delete this folder to begin anew"
+            f"{folder} has only damaged checkpoints ({reasons}): restore one from a copy, or "
+            "delete this folder to start again"
         )
     return None
 
 
 def random_state() -> RandomState:
-    """Return the state of this process's random generators."""
-    # numpy's global generator is nothing that we draw from, but a task's library may.
+    """Return the state of the random generators of this process."""
+    # The library of a task may use numpy's global generator.
     version, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
@@ -198,7 +198,7 @@ def random_state() -> RandomState:
 
 
 def restore_random_state(state: RandomState) -> None:
-    """Put this process's random generators into a state that `random_state` returned."""
+    """Restore a state that `random_state` returned."""
     python, numpy, cuda = state["python"], state["numpy"], state["cuda"]
     assert isinstance(python, list)
     assert isinstance(numpy, list)
@@ -211,12 +211,12 @@ def restore_random_state(state: RandomState) -> None:
 
 
 def _uses_cuda() -> bool:
-    # Not is_available(): asking for the state would start CUDA in a run that stays on the CPU.
+    # Not is_available(): reading the state would initialize CUDA in a run on the CPU.
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """Return the folders named as checkpoints, oldest first; the names of copies are others."""
+    """Return the folders named `step-N`, oldest first."""
     paths = [path for path in folder.glob("step-*") if _number(path).isdecimal()]
     return sorted(paths, key=lambda path: int(_number(path)))
 
@@ -226,7 +226,7 @@ def _number(path: Path) -> str:
 
 
 def _complete(folder: Path) -> list[Path]:
-    """Return the checkpoints of which every file has its size, oldest first."""
+    """Return the checkpoints whose files all have the right size, oldest first."""
     return [path for path in _numbered(folder) if _problem(path, checksums=False) is None]
 
 
@@ -235,7 +235,7 @@ def _describe(file: Path) -> dict[str, object]:
 
 
 def _problem(path: Path, *, checksums: bool) -> str | None:
-    """Return what is wrong with a checkpoint; the checksums take reading all of it."""
+    """Return what is wrong with a checkpoint; `checksums` reads all of its files."""
     try:
         files = read_json_object(path / _MANIFEST, remedy="it cannot be checked").get("files")
     except (FileNotFoundError, ValueError) as error:
@@ -248,9 +248,9 @@ def _problem(path: Path, *, checksums: bool) -> str | None:
             return f"{name} is missing"
         size = (path / name).stat().st_size
         if size != listed["bytes"]:
-            return f"{name} has {size} bytes, but {listed['bytes']} were written"
+            return f"{name} has {size} bytes, expected {listed['bytes']}"
         if checksums and sha256(path / name) != listed["sha256"]:
-            return f"{name} holds other bytes than were written (its checksum differs)"
+            return f"the checksum of {name} differs"
     return None
 
 
@@ -259,7 +259,7 @@ def _load(path: Path) -> Any:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder if it is there; its manifest first, so that no half of it looks complete."""
+    """Remove a folder if it exists; its manifest first, so that the rest never looks complete."""
     (path / _MANIFEST).unlink(missing_ok=True)
     if path.exists():
         shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: the run stops after a step that is saved."""
+"""Ctrl-C and SIGTERM during training: the run saves the current step and stops."""
 
 import os
 import signal
@@ -12,20 +12,20 @@ _NOTICE = b"\nlxmert: stopping once this step is saved; Ctrl-C again stops at on
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop, while the block lasts.
+    """Context manager that catches requests to stop this process.
 
-    A second Ctrl-C raises `KeyboardInterrupt` wherever the process is. Signals that were ignored
-    before stay ignored, and outside of the main thread all of them keep their effect.
+    A second Ctrl-C raises `KeyboardInterrupt` immediately. Signals that were ignored before stay
+    ignored; outside the main thread the handlers do not change.
 
     Attributes:
-        asked: whether a signal came.
+        asked: whether a signal arrived.
     """
 
     def __init__(self, *, notice: bool) -> None:
-        """Catch nothing yet.
+        """Set up the request; signals are caught inside the block.
 
         Args:
-            notice: whether to answer the first signal with a line on the standard error.
+            notice: whether to confirm the first signal with a line on the standard error.
         """
         self.asked = False
         self._notice = notice
@@ -48,16 +48,16 @@ class StopRequest:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
         if self._notice and not self.asked:
-            # Not the log: the signal may have come while a line was being written to it.
+            # Not logging, which the signal may have interrupted.
             os.write(2, _NOTICE)
         self.asked = True
 
 
 def leave_group(worker: int) -> None:  # noqa: ARG001
-    """Put a worker of the loader into a process group of its own.
+    """Put a data-loading worker into its own process group.
 
-    A terminal and torchrun signal the whole group of the process that trains, which could not
-    finish its last step without its workers; it still ends them itself.
+    A terminal and torchrun send signals to all processes of the training group. Training needs its
+    workers to finish the last step, and then ends them itself.
     """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
