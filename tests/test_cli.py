@@ -47,9 +47,7 @@ def test_an_interruption_is_reported_with_what_goes_on(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     reported = running.communicate()[1]
     assert running.returncode == 130
-    assert reported.endswith(
-        "lxmert: interrupted; the same command resumes a long job from what it saved\n"
-    )
+    assert reported.endswith("lxmert: interrupted; run the same command to resume\n")
 
 
 def test_an_image_may_be_a_web_address(lxmert: Command) -> None:
@@ -129,12 +127,12 @@ def test_a_bad_image_is_one_line_with_exit_code_2(
     [
         (["  "], "the text is empty"),
         ([QUESTION, "--top-k", 0], "--top-k is 0: ask for at least 1"),
-        ([QUESTION, "--figure", "answer"], "no ending of an image: try answer.png"),
-        ([QUESTION, "--figure", "nowhere/a.png"], "there is no folder nowhere"),
+        ([QUESTION, "--figure", "answer"], "does not end like an image file: try answer.png"),
+        ([QUESTION, "--figure", "nowhere/a.png"], "no folder nowhere; create it first"),
         ([QUESTION, "--model", "no such model!"], "no model 'no such model!'"),
         ([QUESTION, "--model", "nobody/nothing"], "no model 'nobody/nothing'"),
-        ([QUESTION, "--figure", "answer.psd"], "no ending of an image"),
-        ([QUESTION, "--figure", "."], "no ending of an image"),
+        ([QUESTION, "--figure", "answer.psd"], "does not end like an image file"),
+        ([QUESTION, "--figure", "."], "does not end like an image file"),
     ],
 )
 def test_a_bad_argument_is_one_line_with_exit_code_2(
@@ -360,7 +358,7 @@ def test_extract_reports_what_failed_with_exit_code_3(
     result = lxmert("extract", photos, "-o", store, "--figures", tmp_path / "drawn")
     assert result.code == 3
     assert result.out == f"{store}: regions of 2 images\n"
-    assert "12 have no regions:" in result.err
+    assert "12 images without regions:" in result.err
     assert result.err.count("which is no image that is read here") == 10
     assert "and 2 more" in result.err
     assert (tmp_path / "drawn" / "more" / "b.png").is_file()
@@ -388,7 +386,7 @@ def test_extract_reports_what_failed_with_exit_code_3(
         (["--workers", "-1"], "--workers is -1: 1 to 256 threads"),
         (["--workers", "1000000"], "--workers is 1000000: 1 to 256 threads"),
         (["--num-regions", "9000"], "num_regions=9000; expected a number from 1 to"),
-        (["--preset", "hf"], "--preset, --objects and --attributes are for files"),
+        (["--preset", "hf"], "--preset, --objects and --attributes are only for files"),
         (["--extractor", "nowhere"], "nowhere"),
     ],
 )
@@ -428,7 +426,7 @@ def test_verify_compares_with_rows_that_the_same_extractor_wrote(
     assert lxmert("convert", tmp_path / "store", tmp_path / "rows.tsv").code == 0
     extractor = ROOT / "src/lxmert/default/extractor"
     half = ["verify", extractor, "--images", photos]
-    assert "--images and --rows belong together" in lxmert(*half).err
+    assert "expected both --images and --rows, or neither" in lxmert(*half).err
     path = tmp_path / "one.tsv"
     path.write_bytes((ASSETS / "train2014_obj36.tsv").read_bytes().splitlines(keepends=True)[0])
     drawn = draw_photos(path, tmp_path / "drawn")
@@ -487,10 +485,33 @@ def test_a_question_without_quotes_is_named(lxmert: Command, command: str) -> No
     """It was "Got unexpected extra arguments", which does not say that quotes were forgotten."""
     result = lxmert(command, ROOT / "examples/scene.png", "What", "color", "is", "the", "ball?")
     assert result.code == 2
-    assert '4 more words follow: put it in quotes, as in "What color is the ball?"' in result.err
+    assert (
+        '4 more arguments follow: quote the question, as in "What color is the ball?"' in result.err
+    )
     result = lxmert(command, "What color is the ball?", ROOT / "examples/scene.png")
     assert result.code == 2
     assert "reads like a question: the image comes first" in result.err
     result = lxmert(command, ROOT / "examples/scene.png", "What \udc80 is it?")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "is not valid Unicode" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("lab", "make", "qa", "--count", "ten", "-o", "x"),
+            "lab make: invalid value for '--count'",
+        ),
+        (("aks",), ": no such command 'aks'"),
+        (("extract",), " extract: missing argument 'IMAGES'; see lxmert extract --help"),
+        (("info", "x", "--yaml"), " info: no such option: --yaml"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(
+    lxmert: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    result = lxmert(*arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert message in result.err
+    assert result.err.endswith("--help\n")

@@ -110,9 +110,9 @@ def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-o", "none/report.html"), "there is no folder none; make it first"),
+        (("-o", "none/report.html"), "no folder none; create it first"),
         (("-o", "."), "is a folder: name a file in it"),
-        (("-o", "out.png"), "out.png is no name of a report, which is a web page: name out.html"),
+        (("-o", "out.png"), "out.png is not an HTML file, which the report is: use out.html"),
         (("--figure", "out.xyz"), "out.xyz has no ending of a figure: try out.pdf"),
         (("-o", "r.html", "--top-k", "0"), "--top-k is 0: explain at least 1"),
         (("-o", "r.html", "--answer", "Blak"), "'Blak' is not among the "),
@@ -141,7 +141,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_anything_is_compu
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may always write
     result = lxmert("explain", SCENE, QUESTION, "-o", tmp_path / "r.html")
     assert (result.code, result.out) == (2, "")
-    assert f"the folder {tmp_path} may not be written to; name another one" in result.err
+    assert f"the folder {tmp_path} is not writable; name another folder" in result.err
 
 
 def test_the_nearest_answers_are_named(lxmert: Command, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_explain_eval_tells_of_answers_that_the_model_cannot_give(
 def test_numbers_below_one_are_refused(lxmert: Command, tmp_path: Path, option: str) -> None:
     files = ("--data", "q.jsonl", "--images", ".", "-o", tmp_path / "out")
     result = lxmert("explain-eval", MODEL, *files, option, 0)
-    assert (result.code, f"{option} is 0: it must be at least 1" in result.err) == (2, True)
+    assert (result.code, f"{option} is 0: expected at least 1" in result.err) == (2, True)
 
 
 def test_attention_figures_draws_and_names_the_heads(

@@ -11,12 +11,12 @@ from lxmert.lab.scenes.questions import QUESTION_TYPES
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["captions", "--rounds", "2"], "--rounds is for qa, which is not to be made: add qa"),
+        (["captions", "--rounds", "2"], "--rounds needs the kind qa: add qa"),
         (
             ["pairs", "--question-type", "what"],
-            "--question-type is for qa, which is not to be made: add qa",
+            "--question-type needs the kind qa: add qa",
         ),
-        (["qa", "--captions", "4"], "--captions is for captions, which is not to be made: add"),
+        (["qa", "--captions", "4"], "--captions needs the kind captions: add"),
         (["qa", "captions", "--groups", "0"], "leave --groups out"),
     ],
 )
@@ -48,4 +48,4 @@ def test_a_sheet_without_the_ending_of_an_image_is_refused(lxmert: Command, tmp_
     """It was found out when all scenes were drawn."""
     result = lxmert("lab", "show", tmp_path, "-o", tmp_path / "sheet")
     assert result.code == 2
-    assert f"--output {tmp_path}/sheet has no ending of an image: try sheet.png" in result.err
+    assert f"--output {tmp_path}/sheet does not end like an image file: try sheet.png" in result.err

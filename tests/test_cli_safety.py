@@ -170,4 +170,4 @@ def test_interruptions_are_one_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("lxmert: interrupted; the same command resumes")
+    assert done.stderr.startswith("lxmert: interrupted; run the same command to resume")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import ROOT, Command
 
-from lxmert import LxmertPipeline, LxmertProcessor, load_extractor
-from lxmert.devices import check_device
+from lxmert import LxmertPipeline, LxmertProcessor, devices, load_extractor
+from lxmert.devices import check_device, choose_device
 
 DEFAULT = ROOT / "src/lxmert/default"
 ABSENT = ["gpu", "", "cuda:99", "xla:0", "cpu:1", "meta", "cuda:-1", "CUDA"]
@@ -32,7 +32,7 @@ def test_a_device_that_is_not_there_names_those_that_are(name: str) -> None:
 
 @pytest.mark.parametrize("name", [0, None, 1.5, ["cpu"]])
 def test_what_is_no_name_is_refused(name: object) -> None:
-    with pytest.raises(TypeError, match=r"device is .*, expected a name: cpu"):
+    with pytest.raises(TypeError, match=r"device is .*, expected one of cpu"):
         check_device(name)
 
 
@@ -48,3 +48,32 @@ def test_predict_names_the_devices(lxmert: Command, tmp_path: Path, name: str, s
     assert done.code == 2
     assert f"device '{name}' is" in done.err
     assert "this machine has cpu" in " ".join(done.err.split())
+
+
+def test_the_default_device_is_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, best in (({"cpu": 1}, "cpu"), ({"cpu": 1, "mps": 1}, "mps")):
+        monkeypatch.setattr(devices, "_available", lambda found=available: found)
+        assert choose_device() == best
+        assert choose_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "examples/scene.png", "What is this?"),
+        ("explain", "examples/scene.png", "What is this?"),
+        ("match", "examples/scene.png", "A ball."),
+        ("extract", "examples", "-o", "{tmp}/store"),
+        ("evaluate", "src/lxmert/default", "--data", "{tmp}/q.jsonl", "--images", "examples"),
+        ("explain-eval", DEFAULT, "--data", "q", "--images", "examples", "-o", "{tmp}/out"),
+        ("attention-figures", DEFAULT, "--data", "q", "--images", "i", "-o", "{tmp}/f.png"),
+    ],
+)
+def test_every_command_that_computes_takes_a_device(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    given = [str(argument).replace("{tmp}", str(tmp_path)) for argument in arguments]
+    done = lxmert(*given, "--device", "cuda:99")
+    assert done.code == 2
+    assert "device 'cuda:99' is not available: this machine has cpu" in done.err

@@ -1,43 +1,54 @@
-"""Where to compute: names of devices, checked before anything is loaded for them."""
+"""Chooses the device to compute on, and checks device names before anything is loaded."""
 
 import torch
+
+
+def choose_device(name: str | None = None) -> str:
+    """Return the given device, or else the best one: `cuda` or `mps` if available, else `cpu`.
+
+    Raises:
+        ValueError: if this machine has no such device.
+    """
+    if name is not None:
+        return check_device(name)
+    return next((kind for kind in ("cuda", "mps") if kind in _available()), "cpu")
 
 
 def check_device(name: object) -> str:
     """Return the name of a device that this machine has.
 
     Args:
-        name: such as `cpu`, `cuda` or `cuda:1`; or a `torch.device`.
+        name: name such as `cpu`, `cuda` or `cuda:1`, or a `torch.device`.
 
     Raises:
-        TypeError: if it is no name.
-        ValueError: naming the devices that there are.
+        TypeError: if it is neither.
+        ValueError: if the device does not exist; the message lists the devices that do.
     """
     if not isinstance(name, str | torch.device):
-        raise TypeError(f"device is {name!r}, expected a name: {_listed()}")
+        raise TypeError(f"device is {name!r}, expected one of {_listed()}")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(
             f"device {str(name)!r} is unknown: this machine has {_listed()}"
         ) from error
-    there = _there()
-    if device.type not in there or (device.index or 0) >= there[device.type]:
-        raise ValueError(f"device {str(name)!r} is not there: this machine has {_listed()}")
+    available = _available()
+    if device.type not in available or (device.index or 0) >= available[device.type]:
+        raise ValueError(f"device {str(name)!r} is not available: this machine has {_listed()}")
     return str(name)
 
 
-def _there() -> dict[str, int]:
+def _available() -> dict[str, int]:
     """Return how many devices of each type this machine has."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    there = {"cpu": 1}
+    available = {"cpu": 1}
     if accelerator is not None:
-        there[accelerator.type] = torch.accelerator.device_count()
-    return there
+        available[accelerator.type] = torch.accelerator.device_count()
+    return available
 
 
 def _listed() -> str:
     return ", ".join(
         name if number == 1 else f"{name}:0 to {name}:{number - 1}"
-        for name, number in _there().items()
+        for name, number in _available().items()
     )

@@ -441,12 +441,12 @@ def show_made(made: Mapping[str, Any]) -> None:
         console.print(f"[bold yellow]{count}[/] {escape(f'{reason} (first: {cases})')}")
 
 
-def show_failures(reasons: Sequence[str], outcome: str) -> None:
-    """Print how much failed, and the first ten reasons, beside the output proper."""
+def show_failures(reasons: Sequence[str], title: str) -> None:
+    """Print a title and the first ten reasons on stderr."""
     from rich.markup import escape
 
     console = open_console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold yellow]{len(reasons)} {outcome}:[/]")
+    console.print(f"[bold yellow]{escape(title)}:[/]")
     for reason in reasons[:_SHOWN]:
         console.print(f"  {escape(reason)}")
     if len(reasons) > _SHOWN:

@@ -45,12 +45,15 @@ def test_json_is_what_the_manifest_says(lxmert: Command, source: Path, tmp_path:
     ("arguments", "message"),
     [
         (["vqa", "gpa"], "no data set 'gpa': did you mean 'gqa'? choose one of vqa, gqa,"),
-        (["vqa", "--num-answers", "0"], "--num-answers is 0: at least 1 is needed"),
+        (["vqa", "--num-answers", "0"], "--num-answers is 0: expected at least 1"),
         (["vqa", "--allow-missing"], "--allow-missing needs --regions"),
         (["vqa", "--minival", "nowhere"], "there is no file nowhere with the images to hold out"),
         (["vqa", "--answers", "nowhere"], "there is no list of answers nowhere"),
         # Bug: GQA was built with the answer list of VQA that stood beside it in the command.
-        (["vqa", "gqa", "--answers", "a.json"], "of one data set, but vqa and gqa are named"),
+        (
+            ["vqa", "gqa", "--answers", "a.json"],
+            "of one data set, but 2 data sets are named (vqa and gqa)",
+        ),
         (["vqa", "--regions", "nowhere"], "nowhere is no finished region store"),
     ],
 )

@@ -17,7 +17,7 @@ from lxmert.workflows.extraction import (
     ExtractionSettings,
     extract_folder,
     find_images,
-    load_eyes,
+    load_for_extraction,
     name_regions,
     parse_num_regions,
 )
@@ -28,7 +28,7 @@ SCENES = sorted((ROOT / "examples").rglob("*.png"))
 
 @pytest.fixture(scope="module")
 def extractor():
-    return load_eyes(None)
+    return load_for_extraction(None)
 
 
 @pytest.fixture
@@ -230,8 +230,8 @@ def test_a_folder_without_images_is_refused(tmp_path):
 
 
 def test_names_for_extractor_that_know_their_own_are_refused():
-    with pytest.raises(ValueError, match="--preset, --objects and --attributes are for files of"):
-        load_eyes(None, preset="caffe")
+    with pytest.raises(ValueError, match="--preset, --objects and --attributes are only for files"):
+        load_for_extraction(None, preset="caffe")
 
 
 def test_without_a_reader_nothing_is_read():

@@ -21,7 +21,7 @@ from lxmert.regions.detector import Detector
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.preprocess import load_image
 from lxmert.workflows import inspection, verification
-from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_eyes
+from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
 from lxmert.workflows.verification import (
     Agreement,
     average,
@@ -37,7 +37,7 @@ ROWS = ASSETS / "train2014_obj36.tsv"
 
 @pytest.fixture(scope="module")
 def extractor():
-    return load_eyes(None)
+    return load_for_extraction(None)
 
 
 @pytest.fixture

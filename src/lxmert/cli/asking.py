@@ -1,42 +1,60 @@
-"""Commands that ask a model: `ask`, `match`, `predict`."""
+"""Commands that use a model: `ask`, `match`, `predict`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import AnswerList, ImageArgument, Model, RegionExtractor, Rest, check_quoted
+from lxmert.cli.options import (
+    AnswerList,
+    Device,
+    ImageArgument,
+    Json,
+    Model,
+    ModelArgument,
+    Question,
+    RegionExtractor,
+    check_quoted,
+)
 from lxmert.cli.outputs import check_figure, check_output
+from lxmert.names import count
 from lxmert.terminal import say, show_explanation, show_matches, show_progress
 
 
 def ask(
+    context: typer.Context,
     image: ImageArgument,
-    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
-    rest: Rest = None,
+    question: Question,
     model: Model = None,
     extractor: RegionExtractor = None,
     answers: AnswerList = None,
-    top_k: Annotated[int, typer.Option(help="How many answers to show.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    top_k: Annotated[int, typer.Option(help="Number of answers to show.")] = 5,
     figure: Annotated[
-        Path | None, typer.Option(help="Save an image with the regions drawn on it.")
+        Path | None, typer.Option(help="Save the image with its regions drawn on it.")
     ] = None,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
-    """Answer a question about an image, and show what the answer rests on."""
+    """Answer a question about an image, with the relevance of each region.
+
+    Example: lxmert ask examples/scene.png "What color is the ball?"
+    """
     import time
 
     from lxmert.files import to_json
 
-    check_quoted(question, rest)
+    check_quoted(question, context.args)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
     if figure is not None:
         check_figure(figure, "--figure", image, answers)
+    from lxmert.devices import choose_device
     from lxmert.explain.figures import save_image
     from lxmert.pipeline import LxmertPipeline
 
-    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
+    pipeline = LxmertPipeline.from_pretrained(
+        model, extractor=extractor, answers=answers, device=choose_device(device)
+    )
     started = time.perf_counter()
     explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
     seconds = time.perf_counter() - started
@@ -51,22 +69,27 @@ def ask(
 def match(
     image: ImageArgument,
     captions: Annotated[
-        list[str], typer.Argument(metavar="CAPTION...", help="What it may show; one or more.")
+        list[str], typer.Argument(metavar="CAPTION...", help="One or more captions, in quotes.")
     ],
     model: Model = None,
     extractor: RegionExtractor = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
-    """Rank captions by how probable it is that they describe an image.
+    """Rank captions by the probability that they describe an image.
 
-    Needs weights of a pretraining, named with --model; the bundled model can only answer.
+    Needs a pretrained model with a matching head (--model); the bundled model only answers
+    questions.
     """
     import time
 
+    from lxmert.devices import choose_device
     from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 
-    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor)
+    pipeline = LxmertPipeline.from_pretrained(
+        model, extractor=extractor, device=choose_device(device)
+    )
     started = time.perf_counter()
     scores = pipeline.match(image, captions)
     seconds = time.perf_counter() - started
@@ -79,39 +102,37 @@ def match(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
-    data: Annotated[Path, typer.Option(help="JSONL file of questions; answers are not needed.")],
+    model: ModelArgument,
+    data: Annotated[Path, typer.Option(help="JSONL file of questions, with or without answers.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder.")] = None,
     regions: Annotated[
         list[Path] | None,
-        typer.Option(help="Region store of their images, instead of these; may be repeated."),
+        typer.Option(help="Region store to use instead of images. Repeatable."),
     ] = None,
     form: Annotated[
         Literal["jsonl", "vqa", "gqa", "nlvr2"],
-        typer.Option("--format", help="jsonl, or that of a leaderboard: vqa, gqa, nlvr2."),
+        typer.Option("--format", help="Output format: jsonl, or the one of a leaderboard."),
     ] = "jsonl",
     official: Annotated[
         Path | None,
-        typer.Option(help="The leaderboard's own file of questions, all of which it wants."),
+        typer.Option(
+            help="Official question file of a leaderboard; all its questions are required."
+        ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute; left out: a GPU if there is one.")
-    ] = None,
+    device: Device = None,
 ) -> None:
-    """Answer every question of a file, and write the answers to another one.
+    """Answer all questions of a file and write the predictions.
 
-    A model of statements about two images (NLVR2) judges every statement of it.
+    A model for statements about two images (NLVR2) judges statements instead.
     """
-    import torch
-
+    from lxmert.devices import choose_device
     from lxmert.workflows.submission import Asked, submit
 
     if (images is None) == (not regions):
-        raise ValueError("name either the images with --images, or their --regions")
+        raise ValueError("expected either --images FOLDER or --regions STORE")
     check_output(output, "-o", data, official)
     asked = Asked(data, images, tuple(regions or ()), official)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress("questions") as progress:
-        count = submit(model, asked, output, form, device=where, progress=progress)
-    say(f"{output}: answers to {count} questions")
+        number = submit(model, asked, output, form, device=choose_device(device), progress=progress)
+    say(f"{output}: answers to {count(number, 'question')}")

@@ -1,10 +1,12 @@
-"""Commands about data sets: `fetch`, `data build`."""
+"""Commands for datasets: `fetch`, `data build`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lxmert.cli.options import Json
+from lxmert.names import count
 from lxmert.terminal import say, show_downloads, show_made, show_progress
 
 
@@ -13,23 +15,23 @@ def fetch(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="vqa, gqa, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, pretraining (all "
-            "that the paper uses); of the 2019 code: original-vqa, original-gqa, "
+            help="vqa, gqa, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, or pretraining "
+            "(all datasets of the paper). Files of the original code: original-vqa, original-gqa, "
             "original-pretraining, original-minival, original-answers, original-coco-features, "
             "original-gqa-features, original-nlvr2-features.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", help="Folder for all downloads.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all downloads.")],
     mirrors: Annotated[
         list[str] | None,
-        typer.Option("--mirror", help="Web folder that has the files; tried first; repeatable."),
+        typer.Option("--mirror", help="URL of a folder with the files; tried first. Repeatable."),
     ] = None,
     local: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder that has the files, instead of the web."),
+        typer.Option("--from", help="Local folder with the files, instead of downloading."),
     ] = None,
 ) -> None:
-    """Fetch official files of data sets; what was cut off goes on, what is whole stays."""
+    """Download official dataset files. Resumes interrupted downloads, skips complete files."""
     from lxmert.datasets import fetching
     from lxmert.datasets.downloads import check_name
     from lxmert.datasets.sources import SOURCES
@@ -37,13 +39,13 @@ def fetch(
     for name in names:
         check_name(name, SOURCES, "download")
     if local is not None and mirrors:
-        raise ValueError("--mirror is for the web and --from is instead of it: leave one out")
+        raise ValueError("--mirror and --from cannot be combined: leave one out")
     remotes = list(dict.fromkeys(remote for name in names for remote in SOURCES[name]))
     with show_downloads() as progress:
         for fetched in fetching.fetch(
             remotes, output, mirrors=tuple(mirrors or ()), local=local, progress=progress
         ):
-            state = f"from {fetched.origin}" if fetched.new else "is there"
+            state = f"from {fetched.origin}" if fetched.new else "already there"
             for file, size in fetched.files.items():
                 say(f"{output / file}: {size:,} bytes, {state}")
 
@@ -53,40 +55,42 @@ def build(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="vqa, gqa, gqa-submission, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, "
-            "pretraining (all that the paper uses, images joined); original-vqa, original-gqa, "
-            "original-nlvr2, original-pretraining (the 2019 code's files).",
+            help="vqa, gqa, gqa-submission, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, or "
+            "pretraining (all datasets of the paper, merged by image). From files of the original "
+            "code: original-vqa, original-gqa, original-nlvr2, original-pretraining.",
         ),
     ],
     source: Annotated[
-        Path, typer.Option("--from", help="Folder of the official files (see `lxmert fetch`).")
+        Path, typer.Option("--from", help="Folder with the official files (see `lxmert fetch`).")
     ],
-    output: Annotated[Path, typer.Option("-o", help="Folder in which NAME is made.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder in which NAME is created.")
+    ],
     regions: Annotated[
         list[Path] | None,
-        typer.Option(help="Region store of the images, whose ids they get; may be repeated."),
+        typer.Option(help="Region store whose image ids are used. Repeatable."),
     ] = None,
     allow_missing: Annotated[
         bool,
-        typer.Option("--allow-missing", help="Leave out sentences whose image has no regions."),
+        typer.Option("--allow-missing", help="Skip texts whose image has no regions."),
     ] = False,
     minival: Annotated[
         Path | None,
         typer.Option(
-            help="Images of val2014 to hold out: mscoco_minival.json, minival.json, or one name a "
-            "line; left out: about 5,000, chosen by name."
+            help="Images of val2014 to hold out: mscoco_minival.json, minival.json, or a file "
+            "with one name per line. Default: about 5,000, chosen by name."
         ),
     ] = None,
     answers: Annotated[
         Path | None,
-        typer.Option(help="Answer list to use, such as trainval_label2ans.json, all_ans.json."),
+        typer.Option(help="Answer list, such as trainval_label2ans.json or all_ans.json."),
     ] = None,
     num_answers: Annotated[
-        int, typer.Option(help="Answers of the pretraining table, if no list is given.")
+        int, typer.Option(help="Size of the pretraining answer list, if none is given.")
     ] = 9500,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make training files from official downloads, with counts beside the published ones."""
+    """Build training files from official downloads, and compare their counts with the paper."""
     from dataclasses import asdict
 
     from lxmert.datasets.builders import BUILDERS
@@ -95,15 +99,15 @@ def build(
     from lxmert.files import to_json
 
     if num_answers < 1:
-        raise ValueError(f"--num-answers is {num_answers}: at least 1 is needed")
+        raise ValueError(f"--num-answers is {num_answers}: expected at least 1")
     if allow_missing and not regions:
-        raise ValueError("--allow-missing needs --regions: without a store no image is missed")
+        raise ValueError("--allow-missing needs --regions, the store to look the images up in")
     for name in names:
         check_name(name, BUILDERS, "data set")
     if answers is not None and len(names) > 1:
         raise ValueError(
-            f"--answers is the list of one data set, but {' and '.join(names)} are named: build "
-            "each of them with its own"
+            f"--answers is the list of one data set, but {count(len(names), 'data set')} are named "
+            f"({' and '.join(names)}): build each of them with its own list"
         )
     options = Options(tuple(regions or ()), allow_missing, minival, answers, num_answers)
     for name in names:

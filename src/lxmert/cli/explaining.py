@@ -1,4 +1,4 @@
-"""Commands about why: `explain`, `explain-eval`, `attention-figures`."""
+"""Commands that explain: `explain`, `explain-eval`, `attention-figures`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,13 @@ import typer
 
 from lxmert.cli.options import (
     AnswerList,
+    Device,
     ImageArgument,
     Methods,
     Model,
+    ModelArgument,
+    Question,
     RegionExtractor,
-    Rest,
     check_quoted,
     split_names,
 )
@@ -20,11 +22,12 @@ from lxmert.terminal import say, show_faithfulness, show_heads, show_progress, s
 
 
 def explain(
+    context: typer.Context,
     image: ImageArgument,
-    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
-    rest: Rest = None,
+    question: Question,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Interactive report to write, one file.")
+        Path | None,
+        typer.Option("-o", "--output", help="Interactive report to write (one HTML file)."),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Figure for a paper to write: PDF, PNG or SVG.")
@@ -32,28 +35,30 @@ def explain(
     model: Model = None,
     extractor: RegionExtractor = None,
     answers: AnswerList = None,
-    top_k: Annotated[int, typer.Option(help="How many of the best answers to explain.")] = 5,
+    top_k: Annotated[int, typer.Option(help="Number of top answers to explain.")] = 5,
     answer: Annotated[
-        list[str] | None, typer.Option(help="A further answer to explain; may be repeated.")
+        list[str] | None, typer.Option(help="Additional answer to explain. Repeatable.")
     ] = None,
     methods: Methods = None,
+    device: Device = None,
 ) -> None:
-    """Explain answers to a question: relevance of regions and words, and all attention maps.
+    """Explain answers: relevance of regions and words, and all attention maps.
 
-    Prints a table; -o and --figure write more.
+    Prints a table; -o writes an interactive report, --figure a figure.
     """
-    check_quoted(question, rest)
+    check_quoted(question, context.args)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
     if output is not None:
         check_output(output, "-o", image, answers)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(
-                f"-o {output} is no name of a report, which is a web page: name "
-                f"{output.stem or 'report'}.html; an image is what --figure writes"
+                f"-o {output} is not an HTML file, which the report is: use "
+                f"{output.stem or 'report'}.html, or --figure for a figure"
             )
     if figure is not None:
         check_output(figure, "--figure", image, answers)
+    from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot
     from lxmert.files import write_text
@@ -61,7 +66,9 @@ def explain(
 
     if figure is not None:
         check_plot(figure)
-    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, answers=answers)
+    pipeline = LxmertPipeline.from_pretrained(
+        model, extractor=extractor, answers=answers, device=choose_device(device)
+    )
     explanation = pipeline.explain(
         image, question, top_k=top_k, answers=answer or (), methods=split_names(methods) or QUICK
     )
@@ -75,57 +82,74 @@ def explain(
 
 
 def explain_eval(
-    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    model: ModelArgument,
     data: Annotated[
-        Path, typer.Option(help="JSONL file of questions with answers, better with 'boxes'.")
+        Path,
+        typer.Option(help="JSONL file of questions with answers; 'boxes' add a pointing game."),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of their images.")],
+    images: Annotated[Path, typer.Option(help="Image folder.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the results as JSON and as a plot.")
+        Path, typer.Option("-o", "--output", help="Folder for the results (JSON and a plot).")
     ],
     methods: Methods = None,
-    seeds: Annotated[int, typer.Option(help="Random orders; equals are ordered by them too.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Number of random rankings; ties are broken at random too.")
+    ] = 3,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many questions, drawn at random.")
+        int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
     ] = None,
+    device: Device = None,
 ) -> None:
-    """Test whether explanations are faithful, always beside a random ranking.
+    """Measure the faithfulness of explanations against a random ranking.
 
-    Words and regions are removed in the order of their relevance, the most or the least relevant
-    first, and the answers scored anew; and does the most relevant region lie on what is asked
-    about? The same command resumes after an interruption.
+    Deletion test: words and regions are removed in the order of their relevance, and the accuracy
+    of the answers is measured. Pointing game: is the most relevant region one that the question
+    is about? Rerun to resume after an interruption.
     """
     for name, number in (("--seeds", seeds), ("--limit", limit)):
         if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}: it must be at least 1")
+            raise ValueError(f"{name} is {number}: expected at least 1")
     check_output_folder(output, "-o", data, images)
+    from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
     chosen = tuple(split_names(methods) or QUICK)
     subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit)
     with show_progress("questions") as progress:
-        report = evaluate_explanations(subject, output, progress=progress)
+        report = evaluate_explanations(
+            subject, output, device=choose_device(device), progress=progress
+        )
     show_faithfulness(report)
     say(f"results: {output / REPORT}, plot: {output / CURVES}")
 
 
 def attention_figures(
-    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
-    images: Annotated[Path, typer.Option(help="Folder of their images.")],
+    images: Annotated[Path, typer.Option(help="Image folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Figure: PNG, PDF or SVG.")],
-    limit: Annotated[int, typer.Option(help="Only so many questions, drawn at random.")] = 200,
+    limit: Annotated[int, typer.Option(help="Number of questions, drawn at random.")] = 200,
+    device: Device = None,
 ) -> None:
-    """Draw what every attention head reads: the next word, the region that a word names, ..."""
+    """Plot what each attention head attends to, by pattern (next word, named region, ...)."""
     if limit < 1:
-        raise ValueError(f"--limit is {limit}: it must be at least 1")
+        raise ValueError(f"--limit is {limit}: expected at least 1")
     check_output(output, "-o", data)
+    from lxmert.devices import choose_device
     from lxmert.explain.plots import check_plot
     from lxmert.workflows.attention import draw_attention
 
     check_plot(output)
     with show_progress("questions") as progress:
-        found = draw_attention(model, data, images, output, limit=limit, progress=progress)
+        found = draw_attention(
+            model,
+            data,
+            images,
+            output,
+            limit=limit,
+            device=choose_device(device),
+            progress=progress,
+        )
     show_heads(*found)
     say(f"figure: {output}")

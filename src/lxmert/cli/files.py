@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import report_failures
+from lxmert.cli.options import Device, Json, report_failures
+from lxmert.names import count
 from lxmert.terminal import say, show_progress, show_report, show_verdict
 
 
@@ -13,39 +14,49 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Weights: a parameter file of the original code or a model folder. Regions: a TSV file, a "
-            "folder of .npz or TSV files, or a region store."
+            metavar="SOURCE",
+            help="Weights: an original checkpoint (.pth) or a model folder. Regions: a TSV file, "
+            "a folder of .npz or TSV files, or a region store.",
         ),
     ],
     target: Annotated[
         Path,
-        typer.Argument(help="Folder or store to write; FILE.pth for 2019's form; FILE.tsv."),
+        typer.Argument(
+            metavar="TARGET",
+            help="Model folder or region store to write; FILE.pth for an original checkpoint, "
+            "FILE.tsv for a TSV file.",
+        ),
     ],
     answers: Annotated[
-        Path | None, typer.Option(help="List of the model's answers, which travel with it then.")
+        Path | None, typer.Option(help="Answer list to write into the model.")
     ] = None,
     heads: Annotated[
-        int | None, typer.Option(help="Attention heads; left out: one for each 64 of the width.")
+        int | None, typer.Option(help="Attention heads. Default: hidden size / 64.")
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Weights that may be left over or stay random, such as cls.predictions."),
+        typer.Option(
+            help="Weights that may be unused or missing, such as cls.predictions. Repeatable."
+        ),
     ] = None,
     dtype: Annotated[
         Literal["float16", "float32"] | None,
-        typer.Option(help="Of a store's features; left out: float32."),
+        typer.Option(help="Data type of a store's features. Default: float32."),
     ] = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="What made the regions: models refuse those of another.")
+        str | None,
+        typer.Option(
+            help="Extractor fingerprint to store; models reject stores of another extractor."
+        ),
     ] = None,
     objects: Annotated[
-        Path | None, typer.Option(help="Names of the objects of a TSV file, one a line.")
+        Path | None, typer.Option(help="Object names of a TSV file, one per line.")
     ] = None,
     attributes: Annotated[
-        Path | None, typer.Option(help="Names of its attributes, one a line.")
+        Path | None, typer.Option(help="Attribute names of a TSV file, one per line.")
     ] = None,
 ) -> None:
-    """Convert weights or regions from one format to another; what they are, their content tells.
+    """Convert weights or regions to another format. The source format is detected automatically.
 
     Exit code 3: some lines or files of regions are damaged; the rest was converted.
     """
@@ -61,39 +72,48 @@ def convert(
     say(f"{target}: converted from {source}")
     for note in converted.notes:
         say(f"note: {note}")
-    report_failures([failure.reason for failure in converted.failures], "were left out")
+    reasons = [failure.reason for failure in converted.failures]
+    report_failures(reasons, f"{count(len(reasons), 'image')} skipped")
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="Region store, model or detector.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Region store, model or detector.")],
     images: Annotated[
-        Path | None, typer.Option(help="Photos with published regions, for a detector.")
+        Path | None,
+        typer.Option(help="Reference images with published features, to check a detector."),
     ] = None,
-    rows: Annotated[Path | None, typer.Option(help="Their published rows, a TSV file.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="TSV file of the published features of these images.")
+    ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Ways of a published detector: caffe (if left out), detectron2 or hf."),
+        typer.Option(help="Preset of a published detector: caffe (default), detectron2 or hf."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
-    """Check that a store or weights are whole; with photos, that eyes see what was published.
+    """Check a region store or checkpoint for damage.
 
-    Exit code 1: something is damaged, or the eyes see otherwise.
+    With reference images (--images and --rows), also compare a detector with published features.
+    Exit code 1 on damage or mismatch.
     """
     from dataclasses import asdict
 
+    from lxmert.devices import choose_device
     from lxmert.files import to_json
     from lxmert.workflows import verification
 
     if (images is None) != (rows is None):
-        raise ValueError("--images and --rows belong together: give both or neither")
+        raise ValueError("expected both --images and --rows, or neither")
     with show_progress("images") as progress:
         verdict = verification.verify(path, progress=progress)
     report = asdict(verdict)
     problems = list(verdict.problems)
     if images is not None and rows is not None and not problems:
         with show_progress("photos") as progress:
-            report |= verification.verify_rows(path, images, rows, preset, progress=progress)
+            report |= verification.verify_rows(
+                path, images, rows, preset, device=choose_device(device), progress=progress
+            )
         problems += report["problems"]
         report["problems"] = problems
     if as_json:
@@ -108,12 +128,14 @@ def info(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Model, parameter file, detector, region store, TSV file, .npz files or tokenizer"
+            metavar="PATH",
+            help="Model folder, original checkpoint, detector, region store, TSV file, folder of "
+            ".npz files, or tokenizer.",
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Show what a file or folder is and what is in it; nothing of it is run."""
+    """Show the type and contents of a file or folder, without running any code in it."""
     from lxmert.files import to_json
     from lxmert.workflows.inspection import inspect
 

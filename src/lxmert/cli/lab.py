@@ -1,4 +1,4 @@
-"""The commands `lxmert lab ...`: scenes of the miniature world, and sweeps over recipes."""
+"""The commands `lxmert lab ...`: synthetic scenes, and sweeps over recipes."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,52 +8,52 @@ import typer
 
 from lxmert.cli.options import report_failures
 from lxmert.cli.outputs import check_figure, check_output, check_output_folder
+from lxmert.names import count as count_of
 from lxmert.terminal import say, show_progress
 
 
 def make(
     kinds: Annotated[
-        list[str], typer.Argument(help="What to say about the images: qa, captions, pairs.")
+        list[str],
+        typer.Argument(metavar="KIND...", help="Kinds of text to write: qa, captions, pairs."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     split: Annotated[
         str,
         typer.Option(
-            help="train, valid, test, or compositional, with pairs of color and object that the "
-            "others never show; they share no scene."
+            help="train, valid, test, or compositional (combinations of color and object that the "
+            "other splits never show). Splits share no scene."
         ),
     ] = "train",
-    count: Annotated[int, typer.Option(help="Number of images, at least 8 for pairs.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = 2019,
+    count: Annotated[int, typer.Option(help="Number of images; at least 8 for pairs.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed of the scenes.")] = 2019,
     rounds: Annotated[
         int | None,
-        typer.Option(help="Most questions of each question type for each image; left out: 6."),
+        typer.Option(help="Maximum questions of each type per image. Default: 6."),
     ] = None,
     question_type: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only questions of this question type; may be given several times: what, color, size, "
-            "material, count, exist, place, relation, same, share, compare, two-step."
+            help="Question type to write: what, color, size, material, count, exist, place, "
+            "relation, same, share, compare or two-step. Repeatable. Default: all."
         ),
     ] = None,
-    captions: Annotated[
-        int | None, typer.Option(help="Captions for each image; left out: 4.")
-    ] = None,
+    captions: Annotated[int | None, typer.Option(help="Captions per image. Default: 4.")] = None,
     groups: Annotated[
         int | None,
-        typer.Option(help="Statements, each about four pairs of images; left out: 1000."),
+        typer.Option(help="Number of statements, each about four image pairs. Default: 1000."),
     ] = None,
     objects: Annotated[
         tuple[int, int],
         typer.Option(
-            help="Fewest and most objects put on a table, within 1 to 8; those that others hide "
-            "are taken off again."
+            help="Minimum and maximum number of objects, 1 to 8; hidden objects are removed "
+            "afterwards."
         ),
     ] = (3, 8),
 ) -> None:
-    """Render scenes, with boxes and texts in the formats of users' custom data.
+    """Render synthetic scenes, with boxes and texts in the custom data formats.
 
-    For example: lxmert lab make qa captions --split train --count 2000 -o scenes/train
+    Example: lxmert lab make qa captions --split train --count 2000 -o scenes/train
     """
     from lxmert.lab.scenes.dataset import KINDS, SETTINGS, SceneSettings, make_dataset
 
@@ -70,8 +70,8 @@ def make(
         if SETTINGS[name] not in kinds:
             option = "question-type" if name == "question_types" else name
             raise ValueError(
-                f"--{option} is for {SETTINGS[name]}, which is not to be made: add "
-                f"{SETTINGS[name]}, or leave --{option} out"
+                f"--{option} needs the kind {SETTINGS[name]}: add {SETTINGS[name]}, or leave "
+                f"--{option} out"
             )
     contents = SceneSettings(
         kinds=tuple(dict.fromkeys(kinds)),
@@ -84,20 +84,22 @@ def make(
     )
     with show_progress("images") as progress:
         counts = make_dataset(output, contents, progress=lambda done: progress(done, count))
-    lines = (f"{number:,} lines in {KINDS[kind]}" for kind, number in counts.items())
-    say(f"{output}: {', '.join([f'{count:,} images', *lines])}")
+    lines = (f"{count_of(number, 'line')} in {KINDS[kind]}" for kind, number in counts.items())
+    say(f"{output}: {', '.join([count_of(count, 'image'), *lines])}")
 
 
 def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set of `scenes make`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Dataset written by `lxmert lab make`.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Image to write.")],
     count: Annotated[
         int | None,
-        typer.Option(help="Number of scenes, drawn at random; left out: 12, or all of fewer."),
+        typer.Option(help="Number of scenes, drawn at random. Default: 12, or all if fewer."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the draw.")] = 0,
 ) -> None:
-    """Draw a contact sheet: scenes with their boxes, and some of what is said about them."""
+    """Draw a contact sheet of scenes with their boxes and some of their texts."""
     from lxmert.lab.scenes.sheet import save_sheet
 
     check_figure(output, "--output")
@@ -106,7 +108,9 @@ def show(
 
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(help="Sweep in TOML, or the name of a bundled one.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="Sweep (TOML), or the name of a bundled one.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of all runs.")],
     jobs: Annotated[int, typer.Option(min=1, help="Concurrent runs, one core each.")] = 1,
     figure: Annotated[Path | None, typer.Option(help="Figure of the scores to write.")] = None,
@@ -143,4 +147,5 @@ def sweep(
     if figure is not None:
         draw_report(settings, scores, figure)
     reasons = [f"{run.folder}: {why}" for run, why in failed.items()]
-    report_failures(reasons, "runs failed (logs are beside the folders)")
+    title = f"{count_of(len(reasons), 'run')} failed (logs are next to the folders)"
+    report_failures(reasons, title)

@@ -1,4 +1,4 @@
-"""The command `lxmert`: one thin function per command; heavy imports stay inside of them."""
+"""The command `lxmert`: one thin function per command, each with its heavy imports inside."""
 
 import logging
 import os
@@ -6,55 +6,91 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from lxmert.cli import asking, data, explaining, files, lab, regions, scoring, training
+from lxmert.cli.options import TAKES_REST
 from lxmert.terminal import quiet_libraries, say, show_warning
 
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for wrong arguments; only its subclass is public."""
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Report wrong arguments in one sentence instead of typer's box."""
+    try:
+        yield
+    except _UsageError as error:
+        context, message = error.ctx, _as_clause(error.format_message())
+        if context is None or not message:  # the help of a command without arguments
+            raise
+        command = context.command_path
+        say(f"{command}: {message}; see {command} --help", error=True)
+        raise typer.Exit(2) from error
+
+
+def _as_clause(message: str) -> str:
+    """Return a message of typer as part of a sentence."""
+    text = " ".join(message.split()).rstrip(".").replace("Value error, ", "")
+    text = text.split(", unable to parse")[0].replace("Input should be", "expected")
+    return text[:1].lower() + text[1:]
+
+
+class _Group(TyperGroup):
+    def make_context(self, *args: Any, **extra: Any) -> typer.Context:
+        with _one_sentence():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _one_sentence():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Group,
     name="lxmert",
-    help="Ask questions about images: LXMERT, from pixels to answers and why.",
+    help="Ask questions about images, explain the answers, and train LXMERT models.",
+    epilog='Start here: lxmert ask examples/scene.png "What color is the ball?"',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    asking.ask,
-    explaining.explain,
-    explaining.explain_eval,
-    explaining.attention_figures,
-    asking.match,
-    training.train,
-    training.recipes,
-    regions.extract,
-    scoring.evaluate,
-    asking.predict,
-    data.fetch,
-    files.convert,
-    files.verify,
-    files.info,
-):
-    app.command()(command)
+_COMMANDS = {
+    "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict),
+    "Train and evaluate": (training.train, training.recipes, scoring.evaluate, regions.extract),
+    "Analyze a model": (explaining.explain_eval, explaining.attention_figures),
+    "Files and datasets": (files.info, files.verify, files.convert, data.fetch),
+}
+_WITH_REST = (asking.ask, explaining.explain)
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        _settings = TAKES_REST if _command in _WITH_REST else None
+        app.command(rich_help_panel=_panel, context_settings=_settings)(_command)
 
-_lab = typer.Typer(help="The laboratory: the miniature world, and sweeps over recipes.")
-for _command in (lab.make, lab.show, lab.sweep):
-    _lab.command()(_command)
-app.add_typer(_lab, name="lab")
-
-_data = typer.Typer(help="Data sets from their official downloads.")
+_data = typer.Typer(no_args_is_help=True, help="Build training files from official downloads.")
 _data.command()(data.build)
-app.add_typer(_data, name="data")
+app.add_typer(_data, name="data", rich_help_panel="Files and datasets")
+
+_lab = typer.Typer(
+    no_args_is_help=True, help="Make synthetic scenes, and compare recipes in sweeps."
+)
+for _lab_command in (lab.make, lab.show, lab.sweep):
+    _lab.command()(_lab_command)
+app.add_typer(_lab, name="lab", rich_help_panel="Experiments")
 
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-_UNFORESEEN = 70
-"""Exit code of an error that is not the user's mistake, as EX_SOFTWARE of sysexits.h."""
+_UNEXPECTED = 70
+"""Exit code of an unexpected error (EX_SOFTWARE in sysexits.h)."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,7 +102,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; before the command.")
+        bool, typer.Option("--debug", help="Show tracebacks of errors. Goes before the command.")
     ] = False,
     version: Annotated[
         bool,
@@ -75,18 +111,18 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    del debug, version  # `main` reads the first, as it also counts before this call
+    del debug, version  # `main` reads --debug itself, for errors before this call
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line, with exit code 2."""
+    """Run the command line. A user error is one line on stderr, with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_libraries()
     debug = "--debug" in sys.argv[1:2]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            app()
+            app(prog_name="lxmert")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             _end_interrupted(end)
@@ -96,13 +132,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        mistake = _is_mistake(error)
-        say(f"lxmert: {_one_line(error) if mistake else _unforeseen(error)}", error=True)
-        sys.exit(2 if mistake else _UNFORESEEN)
+        expected = _is_user_error(error)
+        say(f"lxmert: {_one_line(error) if expected else _unexpected(error)}", error=True)
+        sys.exit(2 if expected else _UNEXPECTED)
 
 
 def _end_interrupted(problem: BaseException) -> NoReturn:
-    """Say in one line what stopped, and exit; further signals of Ctrl-C change nothing."""
+    """Print one line and exit; further Ctrl-C signals are ignored."""
     with suppress(ValueError):  # outside of the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.environ.get("RANK", "0") == "0":
@@ -111,41 +147,47 @@ def _end_interrupted(problem: BaseException) -> NoReturn:
 
 
 def _interruption(end: BaseException | None) -> str:
-    """Return the message of the interruption that ended the command, if it has one."""
+    """Return the message of the interruption, or a general one."""
     while end is not None and not isinstance(end, KeyboardInterrupt):
         end = end.__cause__ or end.__context__
-    return str(end or "") or "interrupted; the same command resumes a long job from what it saved"
+    return str(end or "") or "interrupted; run the same command to resume"
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message of a mistake; an error of the system without a file names the command."""
+    """Return the message of a user error; a system error without a file names the command."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return (
-            f"{_command_name()}: {error.strerror}; check free disk space and permissions, and see where "
-            f"with lxmert --debug {_command_name()} ..."
+            f"{_command_name()}: {error.strerror}; check free disk space and permissions, or "
+            f"show the traceback with lxmert --debug {_command_name()} ..."
         )
     return text or f"{_command_name()}: {type(error).__name__}"
 
 
-def _unforeseen(error: Exception) -> str:
-    """Return the message of an error that nobody foresaw."""
+def _unexpected(error: Exception) -> str:
+    """Return the message of an unexpected error."""
     reason = " ".join(str(error).split())[:300]
     return (
         f"{_command_name()} failed unexpectedly with {type(error).__name__}: {reason} (arguments: "
-        f"{shlex.join(sys.argv[2:])[:300]}); see the traceback with lxmert --debug {_command_name()} "
-        "..., and please report it with that"
+        f"{shlex.join(sys.argv[2:])[:300]}); please report it with the traceback, which lxmert "
+        f"--debug {_command_name()} ... shows"
     )
 
 
 def _command_name() -> str:
-    """Return the name of the command that was given."""
+    """Return the name of the given command."""
     return next((word for word in sys.argv[1:] if not word.startswith("-")), "lxmert")
 
 
-def _is_mistake(error: Exception) -> bool:
-    """Tell mistakes of the user's, which name themselves, from ours."""
-    from huggingface_hub.errors import StrictDataclassError  # what a wrong configuration raises
+def _is_user_error(error: Exception) -> bool:
+    """Return whether an error is a user error, whose message explains it."""
+    from huggingface_hub.errors import StrictDataclassError  # of invalid configurations
 
-    mistakes = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, StrictDataclassError)
-    return isinstance(error, mistakes)
+    user_errors = (
+        ValueError,
+        OSError,
+        FloatingPointError,
+        ModuleNotFoundError,
+        StrictDataclassError,
+    )
+    return isinstance(error, user_errors)

@@ -1,60 +1,77 @@
-"""Options that several commands share, and how what failed is reported."""
+"""Options shared by several commands, and the report of partial failures."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lxmert.names import count
 from lxmert.terminal import show_failures
 
+TAKES_REST = {"allow_extra_args": True}
+"""Context settings of commands that check for unquoted questions themselves."""
+
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Image file or URL.")]
+Question = Annotated[
+    str, typer.Argument(metavar="QUESTION", help="Question about the image, in quotes.")
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Model folder or hub name; left out: the bundled model."),
+    typer.Option(
+        "--model", help="Model folder or Hugging Face hub name. Default: the bundled model."
+    ),
+]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Model folder or Hugging Face hub name.")
 ]
 RegionExtractor = Annotated[
     Path | None,
     typer.Option(
         "--extractor",
-        help="Detector of a model that comes without: folder or published file; remembered.",
+        help="Region extractor, for a model that comes without one: a folder or a published "
+        "detector file. Remembered for later commands.",
     ),
-]
-ImageArgument = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="An image: file or web address.")
 ]
 AnswerList = Annotated[
     Path | None,
     typer.Option(
-        "--answers", help="List of the answers of a model that does not name them; remembered."
+        "--answers",
+        help="Answer list, for a model that comes without one. Remembered for later commands.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="Device: cpu, cuda, cuda:1, mps, ... Default: a GPU if there is one."
     ),
 ]
 Methods = Annotated[
     str | None,
     typer.Option(
-        help="Names of methods with commas between, or all; left out: all but the slowest."
+        "--methods",
+        help="Comma-separated relevance methods, or all. Default: all but the slowest.",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-Rest = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")]
-
-
-def check_quoted(question: str, rest: list[str] | None) -> None:
-    """Refuse a question whose words are arguments of their own."""
+def check_quoted(question: str, rest: list[str]) -> None:
+    """Raise `ValueError` if further arguments show that a question was not quoted."""
     if rest:
         words = " ".join([question, *rest])
         raise ValueError(
-            f"the question is {question!r}, and {len(rest)} more words follow: put it in quotes, "
-            f'as in "{words}"'
+            f"the question is {question!r}, but {count(len(rest), 'more argument')} "
+            f'{"follows" if len(rest) == 1 else "follow"}: quote the question, as in "{words}"'
         )
 
 
 def split_names(names: str | None) -> list[str]:
-    """Return the names of a list with commas; none if there is no list."""
+    """Return the names in a comma-separated list; an empty list for None."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def report_failures(reasons: list[str], outcome: str) -> None:
-    """Show what failed while the rest was done, and end with exit code 3 if anything did."""
+def report_failures(reasons: list[str], title: str) -> None:
+    """Print the failures of an otherwise finished job under a title, and exit with code 3."""
     if reasons:
-        show_failures(reasons, outcome)
+        show_failures(reasons, title)
         raise typer.Exit(3)

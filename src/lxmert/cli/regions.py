@@ -5,57 +5,71 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import report_failures
+from lxmert.cli.options import Device, report_failures
 from lxmert.cli.outputs import check_output_folder
+from lxmert.names import count
 from lxmert.terminal import say, show_progress
 
 
 def extract(
-    images: Annotated[Path, typer.Argument(help="Folder of images; those below it count too.")],
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="Image folder, searched recursively.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Region store to write.")],
     extractor: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of trained eyes, or a published detector; left out: the bundled eyes."
+            help="Region extractor: a folder or a published detector file. Default: the one of "
+            "the bundled model."
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the stored features.")
+        Literal["float16", "float32"], typer.Option(help="Data type of the stored features.")
     ] = "float16",
     num_regions: Annotated[
         str | None,
-        typer.Option(help="Regions of each image, such as 36 or 10-100; left out: as trained."),
+        typer.Option(
+            help="Regions per image, such as 36 or 10-100. Default: as in the extractor's "
+            "configuration."
+        ),
     ] = None,
     precision: Annotated[
         Literal["fp32", "bf16", "exact"],
         typer.Option(
-            help="fp32; bf16 to be faster with slightly other features; exact for the same bits "
-            "beside any other images."
+            help="fp32; bf16: faster, slightly different features; exact: bit-identical results "
+            "for any batch."
         ),
     ] = "fp32",
-    workers: Annotated[int, typer.Option(help="Threads that read images.")] = 2,
+    workers: Annotated[int, typer.Option(help="Number of image-loading threads.")] = 2,
     figures: Annotated[
-        Path | None, typer.Option(help="Folder to draw each image with its regions into.")
+        Path | None, typer.Option(help="Folder for drawings of the images with their regions.")
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Ways of a published detector: caffe (if left out), detectron2 or hf."),
+        typer.Option(help="Preset of a published detector: caffe (default), detectron2 or hf."),
     ] = None,
     objects: Annotated[
-        Path | None, typer.Option(help="Its objects' names, one a line, if not beside its file.")
+        Path | None,
+        typer.Option(
+            help="Object names of a published detector, one per line. Default: the list next to "
+            "its file."
+        ),
     ] = None,
     attributes: Annotated[
-        Path | None, typer.Option(help="Its attributes' names, one a line.")
+        Path | None, typer.Option(help="Attribute names of a published detector, one per line.")
     ] = None,
+    device: Device = None,
 ) -> None:
-    """Find the regions of all images in a folder; run it again to go on after an interruption.
+    """Extract the regions of all images in a folder into a region store.
 
-    Exit code 3: some images have no regions; which and why is reported at the end and in the store.
+    Rerun to resume after an interruption. Exit code 3: some images have no regions; the reasons
+    are printed at the end and kept in the store.
     """
+    from lxmert.devices import choose_device
     from lxmert.workflows.extraction import (
         ExtractionSettings,
         extract_folder,
-        load_eyes,
+        load_for_extraction,
         parse_num_regions,
     )
 
@@ -64,10 +78,16 @@ def extract(
         check_output_folder(figures, "--figures", images, extractor)
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures)
-    found = load_eyes(
-        extractor, precision=precision, preset=preset, objects=objects, attributes=attributes
+    loaded = load_for_extraction(
+        extractor,
+        device=choose_device(device),
+        precision=precision,
+        preset=preset,
+        objects=objects,
+        attributes=attributes,
     )
     with show_progress("images") as progress:
-        store = extract_folder(images, output, found, settings, progress=progress)
-    say(f"{output}: regions of {len(store)} images")
-    report_failures([failure.reason for failure in store.failures], "have no regions")
+        store = extract_folder(images, output, loaded, settings, progress=progress)
+    say(f"{output}: regions of {count(len(store), 'image')}")
+    reasons = [failure.reason for failure in store.failures]
+    report_failures(reasons, f"{count(len(reasons), 'image')} without regions")

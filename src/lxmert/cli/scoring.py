@@ -1,10 +1,11 @@
-"""The command `evaluate`: scores of models, of eyes, and of anybody's files of results."""
+"""The command `evaluate`: scores of models, of detectors, and of result files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lxmert.cli.options import Device, Json
 from lxmert.cli.outputs import check_output
 from lxmert.terminal import say, show_official_scores, show_progress, show_scores
 
@@ -13,48 +14,65 @@ if TYPE_CHECKING:
 
 
 def _file(text: str) -> typer.models.OptionInfo:
-    """Return an option for an official file."""
+    """Return an option that belongs to --metric."""
     option: typer.models.OptionInfo = typer.Option(help=text, rich_help_panel="With --metric")
     return option
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="Model folder or hub name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="Model folder, Hugging Face hub name, or detector folder."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSONL file of questions with answers; for eyes, COCO-format JSON."),
+        typer.Option(help="JSONL file of questions with answers; for a detector, COCO JSON."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder.")] = None,
     training: Annotated[
         Path | None,
-        typer.Option(help="Training questions, to guess from; left out: the model knows them."),
+        typer.Option(
+            help="Training questions, to compute the baselines from. Default: the baselines "
+            "stored with the model."
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many examples, drawn at random.")
+        int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", help="Write the scores as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the scores as JSON.")
+    ] = None,
+    device: Device = None,
     metric: Annotated[
-        str | None, typer.Option(help="vqa, gqa or nlvr2: score files of results, without a model.")
+        str | None,
+        typer.Option(help="Score result files without a model, by the rules of vqa, gqa or nlvr2."),
     ] = None,
     questions: Annotated[Path | None, _file("Official questions (vqa, gqa).")] = None,
     annotations: Annotated[Path | None, _file("Official annotations (vqa).")] = None,
     results: Annotated[Path | None, _file("Your results (vqa).")] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Your predictions: for --data without a model, or --metric gqa, nlvr2."),
+        typer.Option(help="Your predictions, for --data without a model or --metric gqa or nlvr2."),
     ] = None,
-    choices: Annotated[Path | None, _file("Official choices, for validity (gqa).")] = None,
-    scene_graphs: Annotated[Path | None, _file("Scene graphs, for grounding (gqa).")] = None,
-    attentions: Annotated[Path | None, _file("Your attention, for grounding (gqa).")] = None,
+    choices: Annotated[Path | None, _file("Official choices, to compute validity (gqa).")] = None,
+    scene_graphs: Annotated[Path | None, _file("Scene graphs, to compute grounding (gqa).")] = None,
+    attentions: Annotated[
+        Path | None, _file("Your attention maps, to compute grounding (gqa).")
+    ] = None,
     examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Score a model on questions about images, from pixels, by question type; or eyes on boxes.
+    """Score a model by question type, or score a detector or result files.
 
-    Beside it stands what guessing without an image reaches: the most frequent answer to the
-    identical question, and the most frequent of all. With --predictions and no model: score what
-    `lxmert predict` wrote. With --metric: score anybody's files by the official rules.
+    Questions: accuracy with question-only and majority baselines. Statements about two images
+    (NLVR2): accuracy and consistency. A detector with COCO boxes: detection metrics. With
+    --predictions and no model: scores of a file written by `lxmert predict`. With --metric:
+    official scores of result files.
     """
+    from lxmert.devices import choose_device
+
     files = {
         "questions": questions,
         "annotations": annotations,
@@ -70,30 +88,43 @@ def evaluate(
         check_output(output, "-o", *paths.values(), data, training)
     if metric is not None:
         if any(given is not None for given in (model, data, images, training, limit)):
-            raise ValueError("--metric scores files without a model: leave out model and --data")
+            raise ValueError(
+                "--metric scores result files: leave out the model, --data, --images, --training "
+                "and --limit"
+            )
         _score_files(metric, paths, output, as_json=as_json)
         return
     if model is None and data is not None and predictions is not None and len(paths) == 1:
         if images is not None or limit is not None:
-            raise ValueError("--predictions need no images: leave out --images and --limit")
+            raise ValueError("--predictions scores a file: leave out --images and --limit")
         _score_predictions(data, predictions, training, output, as_json=as_json)
         return
     if model is None or data is None or images is None:
         raise ValueError(
-            "name a model with --data and --images, or --data with --predictions, or a --metric "
+            "expected MODEL with --data and --images, or --data with --predictions, or --metric "
             "with its files"
         )
     if paths:
-        raise ValueError("files of results need --metric vqa, gqa or nlvr2, or stand without model")
+        raise ValueError(
+            "a model and result files are both given: leave out the model, or the files "
+            f"({', '.join(map(str, paths.values()))})"
+        )
     _evaluate_model(
-        model, data, images, training=training, limit=limit, output=output, as_json=as_json
+        model,
+        data,
+        images,
+        training=training,
+        limit=limit,
+        device=choose_device(device),
+        output=output,
+        as_json=as_json,
     )
 
 
 def _score_files(
     metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
 ) -> None:
-    """Score files of results by official rules."""
+    """Score result files by the official rules."""
     from lxmert.files import to_json
     from lxmert.workflows.scoring import score
 
@@ -122,40 +153,53 @@ def _evaluate_model(
     *,
     training: Path | None,
     limit: int | None,
+    device: str,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Score a model from pixels."""
+    """Score a model or a detector on images."""
     from lxmert.hub import find_model
     from lxmert.workflows.evaluation import evaluate_answers, evaluate_detector, evaluate_statements
     from lxmert.workflows.submission import judges_statements
 
     if limit is not None and limit < 1:
-        raise ValueError(f"--limit is {limit}: ask at least 1 question")
+        raise ValueError(f"--limit is {limit}: expected at least 1")
     if data.suffix == ".json":
         if training is not None or limit is not None:
             raise ValueError(
-                "--training and --limit are for questions, not for eyes: leave them out"
+                f"--data {data} is a COCO file for a detector: leave out --training and --limit, "
+                "which are for questions"
             )
-        _write_scores(evaluate_detector(Path(model), data, images), output, as_json=as_json)
+        scores = evaluate_detector(Path(model), data, images, device=device)
+        _write_scores(scores, output, as_json=as_json)
         return
     folder = find_model(model)
     if judges_statements(folder):
         if training is not None:
-            raise ValueError("--training is for questions, not for statements: leave it out")
+            raise ValueError(
+                f"{model} judges statements, which have no baselines: leave out --training"
+            )
         with show_progress("examples") as progress:
-            scores = evaluate_statements(folder, data, images, limit=limit, progress=progress)
+            scores = evaluate_statements(
+                folder, data, images, limit=limit, device=device, progress=progress
+            )
         _write_scores(scores, output, as_json=as_json)
         return
     with show_progress("questions") as progress:
         report = evaluate_answers(
-            model, data, images, training=training, limit=limit, progress=progress
+            model,
+            data,
+            images,
+            training=training,
+            limit=limit,
+            device=device,
+            progress=progress,
         )
     _log(report, output, as_json=as_json)
 
 
 def _log(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
-    """Write and print the scores of answers."""
+    """Print a report on answers, and write it as JSON if `output` is given."""
     from lxmert.files import to_json
 
     _write(report, output)
@@ -166,7 +210,7 @@ def _log(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
 
 
 def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
-    """Write scores as JSON, if asked for, and print them."""
+    """Print scores, and write them as JSON if `output` is given."""
     from lxmert.files import to_json
 
     _write(scores, output)
@@ -178,7 +222,7 @@ def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: boo
 
 
 def _write(report: object, output: Path | None) -> None:
-    """Write a report as JSON, if that is asked for."""
+    """Write a report as JSON if `output` is given."""
     from lxmert.files import to_json, write_text
 
     if output is not None:

@@ -11,24 +11,28 @@ from lxmert.terminal import show_stages
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a TOML file, or a name that lxmert recipes lists.")
+        Path,
+        typer.Argument(metavar="RECIPE", help="TOML file, or a name listed by `lxmert recipes`."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key, such as optim.lr=5e-5.")
+        list[str] | None,
+        typer.Option("--set", help="Override one key, such as optim.lr=5e-5. Repeatable."),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Custom data: stop at any finding, with exit code 1."),
+        typer.Option(
+            "--strict", help="Custom data: treat warnings about the data as errors (exit code 1)."
+        ),
     ] = False,
     limit_images: Annotated[
         int | None,
-        typer.Option(help="Custom data: number of training images, sampled at random."),
+        typer.Option(help="Custom data: number of images to train on, drawn at random."),
     ] = None,
 ) -> None:
-    """Train the model of a recipe; rerun the command to resume an interrupted run.
+    """Train a model from a recipe. Rerun to resume.
 
-    With two processes on two cores: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
+    Several processes: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
     """
     from lxmert.tasks.custom_files import UntidyData
     from lxmert.workflows.training import read_with_options, train_recipe

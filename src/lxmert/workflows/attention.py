@@ -17,7 +17,14 @@ from lxmert.workflows.questions import (
 
 
 def draw_attention(
-    model: str, data: Path, images: Path, output: Path, *, limit: int | None, progress: Progress
+    model: str,
+    data: Path,
+    images: Path,
+    output: Path,
+    *,
+    limit: int | None,
+    device: str = "cpu",
+    progress: Progress,
 ) -> tuple[dict[str, PatternScore], Findings]:
     """Plot how much of its attention every head has where the patterns of `PATTERNS` say.
 
@@ -27,6 +34,7 @@ def draw_attention(
         images: folder of their images.
         output: figure to write.
         limit: number of questions, drawn at random with a fixed seed; None means all.
+        device: where to compute.
         progress: called with the numbers of questions done and in all.
 
     Returns:
@@ -37,7 +45,7 @@ def draw_attention(
         ValueError: if there is no question that can be asked.
     """
     asked, _, findings = choose_questions(data, images, limit=limit)
-    pipeline = LxmertPipeline.from_pretrained(model)
+    pipeline = LxmertPipeline.from_pretrained(model, device=device)
     answering = pipeline.answering
     if answering is None:
         raise ValueError(f"{model} only matches captions: name a model that answers")

@@ -53,6 +53,7 @@ def evaluate_answers(
     *,
     training: Path | None = None,
     limit: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> AnswerReport:
     """Ask a model questions whose answers are known.
@@ -64,6 +65,7 @@ def evaluate_answers(
         training: JSONL file of training questions, from which guesses without an image are
             learned; absent: the model folder knows them.
         limit: number of questions, drawn at random with a fixed seed; absent: all.
+        device: where to compute.
         progress: called with the numbers of questions done and in all.
 
     Raises:
@@ -74,7 +76,7 @@ def evaluate_answers(
     if limit is not None and limit < len(examples):
         chosen = np.random.default_rng(0).permutation(len(examples))[:limit]
         examples = [examples[index] for index in sorted(chosen.tolist())]
-    pipeline = LxmertPipeline.from_pretrained(model)
+    pipeline = LxmertPipeline.from_pretrained(model, device=device)
     answers = predict(pipeline, examples, images, progress)
     predictions = [best.answer for best in answers]
     unknown = [e for e in examples if not e.answers.keys() & set(pipeline.answers)]
@@ -115,6 +117,7 @@ def evaluate_statements(
     images: Path,
     *,
     limit: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> dict[str, float]:
     """Let a model judge statements about two images each.
@@ -125,6 +128,7 @@ def evaluate_statements(
         images: folder of the images.
         limit: number of examples, a statement with one pair of images each, drawn at random with
             a fixed seed; absent: all.
+        device: where to compute.
         progress: called with the numbers of examples done and in all.
 
     Returns:
@@ -132,7 +136,7 @@ def evaluate_statements(
     """
     statements = draw_examples(Corpus.read([str(data)], strict=True), limit, seed=0)
     truths = read_truths(statements)
-    judged = answer_corpus(model, statements, Asked(data, images), device="cpu", progress=progress)
+    judged = answer_corpus(model, statements, Asked(data, images), device=device, progress=progress)
     return score_truths(
         [statements.example_id(row) for row in range(len(statements))],
         truths.tolist(),
@@ -140,16 +144,18 @@ def evaluate_statements(
     )
 
 
-def evaluate_detector(extractor: Path, data: Path, images: Path) -> dict[str, float]:
+def evaluate_detector(
+    extractor: Path, data: Path, images: Path, *, device: str = "cpu"
+) -> dict[str, float]:
     """Score a detector on boxes in COCO's format; `score_detector` says what the scores are.
 
     Categories and attributes are matched by name; those that the detector does not know are logged
     and left out.
     """
-    detector = DetectorExtractor.from_pretrained(extractor).detector
+    detector = DetectorExtractor.from_pretrained(extractor, device=device).detector
     known = Names(detector.config.object_names, detector.config.attribute_groups)
     records = read_coco(data, image_folder=images, known=known).records
-    return score_detector(detector, records, device="cpu", by_class=True)
+    return score_detector(detector, records, device=device, by_class=True)
 
 
 def _with_answers(examples: Sequence[Example], data: Path) -> tuple[list[Example], list[str]]:

@@ -55,14 +55,17 @@ class Subject(NamedTuple):
     limit: int | None
 
 
-def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress) -> Report:
+def evaluate_explanations(
+    subject: Subject, output: Path, *, device: str = "cpu", progress: Progress
+) -> Report:
     """Test methods on a model's answers, and write `faithfulness.json` and `curves.png`.
 
     An interrupted test is taken up where it stopped by the same call.
 
     Args:
         subject: what is tested.
-        output: folder of results; made if it is not there.
+        output: folder of results; created if necessary.
+        device: where to compute.
         progress: called with the numbers of questions done and in all.
 
     Returns:
@@ -87,7 +90,7 @@ def evaluate_explanations(subject: Subject, output: Path, *, progress: Progress)
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
     asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
-    pipeline = LxmertPipeline.from_pretrained(subject.model)
+    pipeline = LxmertPipeline.from_pretrained(subject.model, device=device)
     model = pipeline.answering
     if model is None:
         raise ValueError(f"{subject.model} only matches captions: name a model that answers")

@@ -106,34 +106,36 @@ def extract_folder(
         return RegionStore.write(output, image_ids, extract, header)
 
 
-def load_eyes(
+def load_for_extraction(
     path: Path | None,
     *,
+    device: str = "cpu",
     precision: Precision = "fp32",
     preset: str | None = None,
     objects: Path | None = None,
     attributes: Path | None = None,
 ) -> RegionExtractor:
-    """Load eyes to extract with.
+    """Load a region extractor, with options for published detectors.
 
     Args:
-        path: what `load_extractor` reads; absent: those of the bundled model.
+        path: what `load_extractor` reads; absent: the extractor of the bundled model.
+        device: where to compute.
         precision: as for `load_extractor`.
-        preset: program whose ways the published detector follows; absent: "caffe".
-        objects: list of the names of its objects, one a line; absent: the one beside its file.
-        attributes: the same for its attributes.
+        preset: preset of a published detector; absent: "caffe".
+        objects: file with the object names, one per line; absent: the one next to the detector.
+        attributes: the same for the attribute names.
 
     Raises:
-        ValueError: if eyes that know all this themselves are reported.
+        ValueError: if an option is given for an extractor whose configuration already defines it.
     """
     if path is None:
         path = find_model(None) / EXTRACTOR_FOLDER
     if preset is None and objects is None and attributes is None:
-        return load_extractor(path, precision=precision)
+        return load_extractor(path, device=device, precision=precision)
     if find_folder(path) is not None:
         raise ValueError(
-            f"{path} says in its configuration how it looks and what it names: --preset, --objects "
-            "and --attributes are for files of the published detector"
+            f"{path} has a configuration with preset and names: --preset, --objects and "
+            "--attributes are only for files of a published detector, leave them out"
         )
     detector = load_published_detector(
         path,
@@ -141,7 +143,7 @@ def load_eyes(
         object_names=None if objects is None else read_names(objects),
         attribute_names=None if attributes is None else read_names(attributes),
     )
-    return DetectorExtractor(detector, precision=precision)
+    return DetectorExtractor(detector, device=device, precision=precision)
 
 
 def find_images(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.preprocess import load_image
 from lxmert.schema import FloatArray, Regions
 from lxmert.tensor_files import describe_faults, find_faults
-from lxmert.workflows.extraction import load_eyes
+from lxmert.workflows.extraction import load_for_extraction
 from lxmert.workflows.inspection import (
     DETECTOR,
     MODEL,
@@ -136,7 +136,13 @@ def _verify_store(folder: Path, progress: Progress) -> Verdict:
 
 
 def verify_rows(
-    path: Path, images: Path, rows: Path, preset: str | None = None, *, progress: Progress
+    path: Path,
+    images: Path,
+    rows: Path,
+    preset: str | None = None,
+    *,
+    device: str = "cpu",
+    progress: Progress,
 ) -> dict[str, Any]:
     """Let a detector look at photos whose regions were published, and judge it.
 
@@ -144,7 +150,8 @@ def verify_rows(
         path: the detector.
         images: as for `compare_rows`.
         rows: as for `compare_rows`.
-        preset: as for `load_extractor`.
+        preset: as for `load_for_extraction`.
+        device: where to compute.
         progress: as for `compare_rows`.
 
     Returns:
@@ -157,7 +164,7 @@ def verify_rows(
     kind = recognise(path)
     if kind not in (DETECTOR, PUBLISHED):
         raise ValueError(f"{path} is a {kind}: photos with --images and --rows are for detectors")
-    extractor = load_eyes(path, preset=preset)
+    extractor = load_for_extraction(path, preset=preset, device=device)
     assert isinstance(extractor, DetectorExtractor)
     photos = compare_rows(extractor, images, rows, progress=progress)
     mean = average(photos)
