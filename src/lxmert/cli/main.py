@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Annotated, Any, NoReturn
@@ -44,7 +44,7 @@ def _as_clause(message: str) -> str:
 
 
 class _Group(TyperGroup):
-    def make_context(self, *args: Any, **extra: Any) -> typer.Context:
+    def make_context(self, *args: Any, **extra: Any) -> Any:
         with _one_sentence():
             return super().make_context(*args, **extra)
 
@@ -62,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = {
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict),
     "Train and evaluate": (training.train, training.recipes, scoring.evaluate, regions.extract),
     "Analyze a model": (explaining.explain_eval, explaining.attention_figures),

@@ -49,7 +49,9 @@ def train(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Recipe to print, such as custom.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Recipe to print, such as custom.")
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
     ] = False,
