@@ -45,7 +45,7 @@ ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}
 ARROWS["__init__"] = set(ARROWS) - {"cli", "lab", "__main__"}  # public names, loaded lazily
 
-LAZY = {"__init__", "cli", "terminal"}
+LAZY = {"__init__", "cli", "names", "terminal"}
 """Rooms that import other rooms inside functions only, so that `lxmert --help` loads no torch."""
 
 Sources = dict[str, str]
