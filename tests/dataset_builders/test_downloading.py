@@ -54,7 +54,7 @@ def test_what_breaks_off_goes_on_where_it_was_cut(
 def test_another_process_goes_on_later(tmp_path: Path, files: Files, server: Server) -> None:
     files.cuts = [100_000, 0, 0, 0, 0, 0]
     known = remote(f"{server.url}/a.bin")
-    with pytest.raises(OSError, match="failed again and again: it ended after 100000 of"):
+    with pytest.raises(OSError, match="failed repeatedly: the connection ended after 100000 of"):
         download(known, tmp_path / "a.bin", pause=0)
     assert not (tmp_path / "a.bin").exists()
     files.cuts, server.requests[:] = [], []
@@ -112,10 +112,9 @@ def test_a_dead_first_mirror_is_passed_over(
     url = f"{server.url}/a.bin"
     assert download(remote(dead, lacking, url), tmp_path / "a.bin", pause=0) == url
     assert (
-        "http://127.0.0.1:9/a.bin failed again and again: [Errno 111] Connection refused"
-        in caplog.text
+        "http://127.0.0.1:9/a.bin failed repeatedly: [Errno 111] Connection refused" in caplog.text
     )
-    assert f"{lacking} answers 404 Not Found; the next address is tried" in caplog.text
+    assert f"{lacking} answers 404 Not Found; trying the next address" in caplog.text
 
 
 def test_with_a_checksum_the_next_mirror_goes_on(
@@ -143,9 +142,9 @@ def test_without_a_checksum_the_next_mirror_begins_again(
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        ({"sha256": "8" * 64}, f"has the SHA-256 {SHA256}, expected 8888"),
+        ({"sha256": "8" * 64}, f"has SHA-256 {SHA256}, expected 8888"),
         ({"size": 999}, "has 1024000 bytes, expected 999"),
-        ({"members": ("x",)}, "gives no ZIP file"),
+        ({"members": ("x",)}, "does not send a ZIP file"),
     ],
 )
 def test_what_is_not_the_file_is_thrown_away(
@@ -159,7 +158,7 @@ def test_what_is_not_the_file_is_thrown_away(
 
 def test_a_web_page_is_not_the_file(tmp_path: Path, files: Files, server: Server) -> None:
     files.kind = "text/html; charset=utf-8"
-    with pytest.raises(OSError, match="gives a web page instead of the file"):
+    with pytest.raises(OSError, match="sends a web page instead of the file"):
         download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
 
 
@@ -189,14 +188,18 @@ def trickle(request: Handler, head: bytes, each: bytes) -> None:
 @pytest.mark.parametrize(
     ("head", "each", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\nX-Header: ", b"a", "no end of it, within 0.1 seconds"),
-        (b"HTTP/1.1 200", b" ", "no end of it, within 0.1 seconds"),
-        (b"HTTP/1.1 100 Continue\r\n", b"A: b\r\n", "no end of it, within 0.1 seconds"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /b\r\nA: ", b"a", "no end of it, within 0.1 seconds"),
+        (b"HTTP/1.1 200 OK\r\nX-Header: ", b"a", "no complete answer within 0.1 seconds"),
+        (b"HTTP/1.1 200", b" ", "no complete answer within 0.1 seconds"),
+        (b"HTTP/1.1 100 Continue\r\n", b"A: b\r\n", "no complete answer within 0.1 seconds"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: /b\r\nA: ",
+            b"a",
+            "no complete answer within 0.1 seconds",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", "within 0.1 seconds"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"a", r"sent only \d+ bytes in 0.1 seconds"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 60_000, "sends more than 250000 bytes"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", b"", "is too full"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", b"", "bytes free"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"a", "sent only"),
     ],
 )
@@ -282,7 +285,7 @@ def test_a_partial_answer_of_another_range_ends(
         urls = f"{wrong.url}/a.bin", f"{server.url}/a.bin"
         assert download(remote(*urls), tmp_path / "a.bin", pause=0) == urls[1]
         assert 5 <= len(wrong.requests) <= 10
-    assert "failed again and again: " in caplog.text
+    assert "failed repeatedly: " in caplog.text
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
@@ -310,5 +313,5 @@ def test_a_damaged_note_beside_a_part_is_no_note(tmp_path: Path, server: Server,
 
 
 def test_only_the_web_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="file:///etc/hostname is no address of the web"):
+    with pytest.raises(ValueError, match="file:///etc/hostname is not a web address"):
         download(remote("file:///etc/hostname"), tmp_path / "a.bin")

@@ -1,4 +1,4 @@
-"""One file from the web: goes on where it was cut off, tries mirrors in turn, checks what came."""
+"""Downloads one file: resumes interrupted downloads, tries mirrors in turn, verifies the result."""
 
 import errno
 import json
@@ -18,20 +18,20 @@ from lxmert.files import read_json_object, sha256
 from lxmert.web import SCHEMES, Deadline, open_address
 
 Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all, of which the latter is 0 where nobody knows."""
+"""Called with bytes done and total bytes; the total is 0 if unknown."""
 
 _CHUNK = 1 << 20
 _SILENCE = 30.0
-"""Seconds that a server has for its headers, and for each piece of a file."""
+"""Timeout in seconds for the headers and for each chunk of a file."""
 
 _SLOWEST = 1 << 16
-"""Bytes that must come in as many seconds, and from one interruption to the next."""
+"""Minimum bytes per `_SILENCE` seconds, and between two interruptions."""
 
 _LARGEST = 1 << 30
-"""Size up to which a file is taken whose size nobody says."""
+"""Size limit of files of unknown size."""
 
 _ATTEMPTS = 5
-"""Times in a row that a server may break off without getting on; its silence counts twice."""
+"""Successive failures without progress after which a server is given up; timeouts count twice."""
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
@@ -39,11 +39,11 @@ _logger = logging.getLogger(__name__)
 
 
 class UselessMirrorError(ValueError):
-    """A mirror does not give the file; the next one may."""
+    """A mirror does not deliver the file; the next one may."""
 
 
 class _Part(NamedTuple):
-    """What is there of a file: its bytes, and beside them where they are from."""
+    """A partial download, with a note of its origin beside it."""
 
     path: Path
 
@@ -56,7 +56,7 @@ class _Part(NamedTuple):
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def origin(self) -> dict[str, str]:
-        """Return address and version of the bytes; nothing where that is not known."""
+        """Return URL and version of the bytes; empty if unknown."""
         try:
             found = read_json_object(self.note)
         except (OSError, ValueError):
@@ -69,16 +69,16 @@ class _Part(NamedTuple):
 
 
 class _Pace:
-    """Counts what a mirror sends, and gives up one that would never end."""
+    """Measures the transfer rate and gives up mirrors that are too slow."""
 
     def __init__(self) -> None:
         self._began, self._size = time.monotonic(), 0
 
     def add(self, size: int) -> None:
-        """Count bytes that came.
+        """Count received bytes.
 
         Raises:
-            UselessMirrorError: if too few have come of late.
+            UselessMirrorError: if the transfer is too slow.
         """
         self._size += size
         if time.monotonic() - self._began > _SILENCE:
@@ -95,20 +95,20 @@ def download(
     progress: Progress | None = None,
     pause: float = 1.0,
 ) -> str:
-    """Download a file to a path; an earlier attempt is continued.
+    """Download a file, resuming an earlier attempt.
 
     Args:
-        remote: what is known of the file.
-        path: gets the file when it is whole.
-        mirrors: addresses of folders that have it, as `name_within` says; tried first.
-        progress: told after each piece.
-        pause: seconds before a server that broke off is asked again; more each time.
+        remote: description of the file.
+        path: output path, which appears when the file is complete.
+        mirrors: URLs of folders with the file, named as by `name_within`; tried first.
+        progress: called after each chunk.
+        pause: seconds before the first retry after an interruption; increases with each retry.
 
     Returns:
-        The address that it came from.
+        The URL that it was downloaded from.
 
     Raises:
-        OSError: if no address gives it, with the reason of each.
+        OSError: if all URLs fail, with the reason for each.
     """
     part = _Part(path.with_name(f".{path.name}.part"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,44 +120,44 @@ def download(
     urls = (*own, *remote.urls)
     for place, url in enumerate(urls, start=1):
         if not url.startswith(SCHEMES):
-            raise ValueError(f"{url} is no address of the web: it must begin with https://")
+            raise ValueError(f"{url} is not a web address, expected one that starts with https://")
         try:
             _from_mirror(url, remote, part, progress, pause)
         except UselessMirrorError as error:
             if place < len(urls):
-                _logger.warning("%s %s; the next address is tried", url, error)
+                _logger.warning("%s %s; trying the next address", url, error)
             reasons.append(f"{url} {error}")
             continue
         part.path.replace(path)
         part.remove()
         return url
     raise OSError(
-        f"{remote.name} was not fetched ({'; '.join(reasons)}): try again later, which goes on "
-        "where it was cut off, or get the file elsewhere and name its folder with --from"
+        f"{remote.name} was not fetched ({'; '.join(reasons)}): rerun the command later to "
+        "resume, or get the file elsewhere and pass its folder with --from"
     )
 
 
 def _from_mirror(
     url: str, remote: Remote, part: _Part, progress: Progress | None, pause: float
 ) -> None:
-    """Download from one address and check the whole; what another one began is continued."""
+    """Download from one URL, resuming a partial file of any URL, and verify the file."""
     mixed = part.size > 0 and part.origin().get("url") != url
     if mixed and remote.sha256 is None:
-        part.remove()  # nothing would tell if the two halves were of different files
+        part.remove()  # without a checksum, a mixture of two files would not be noticed
     _fetch_rest(url, remote, part, progress, pause)
     try:
         _check(remote, part)
     except UselessMirrorError:
         if not mixed or remote.sha256 is None:
             raise
-        _fetch_rest(url, remote, part, progress, pause)  # the half of the other one may be wrong
+        _fetch_rest(url, remote, part, progress, pause)  # the part from the other URL may be wrong
         _check(remote, part)
 
 
 def _fetch_rest(
     url: str, remote: Remote, part: _Part, progress: Progress | None, pause: float
 ) -> None:
-    """Download what is missing, again where it breaks off."""
+    """Download the missing bytes, with retries."""
     failures, furthest, pace = 0, part.size, _Pace()
     while True:
         try:
@@ -168,24 +168,24 @@ def _fetch_rest(
             why: object = error
         except (TimeoutError, URLError, HTTPException, OSError) as error:
             _check_disk(error, part)
-            why = getattr(error, "reason", error)  # of an URLError, without its wrapping
+            why = getattr(error, "reason", error)  # the cause of a URLError
         else:
             return
         cost = 1
         if isinstance(why, TimeoutError):
-            cost, why = 2, f"no answer, or no end of it, within {_SILENCE:g} seconds"
+            cost, why = 2, f"no complete answer within {_SILENCE:g} seconds"
         failures = cost if part.size >= furthest + _SLOWEST else failures + cost
         furthest = max(furthest, part.size)
         if failures >= _ATTEMPTS:
-            raise UselessMirrorError(f"failed again and again: {why}")
+            raise UselessMirrorError(f"failed repeatedly: {why}")
         time.sleep(pause * failures)
 
 
 def _request(url: str, remote: Remote, part: _Part, pace: _Pace, progress: Progress | None) -> None:
-    """Ask for what is missing and append it.
+    """Request the missing bytes and append them.
 
     Raises:
-        OSError: if the connection breaks off.
+        OSError: if the connection is interrupted.
         UselessMirrorError: if the server has another file.
     """
     headers = {"Accept-Encoding": "identity"}
@@ -205,9 +205,9 @@ def _request(url: str, remote: Remote, part: _Part, pace: _Pace, progress: Progr
         raise
     with response:
         continued = response.status == 206
-        if continued and not _begins_at(response.headers, part.size):
+        if continued and not _starts_at(response.headers, part.size):
             part.remove()
-            raise OSError("the server sent another part than was asked for")
+            raise OSError("the server sent another range than requested")
         start = part.size if continued else 0
         total = _total(response.headers, start)
         _check_headers(response.headers, remote, total, part)
@@ -226,13 +226,13 @@ def _request(url: str, remote: Remote, part: _Part, pace: _Pace, progress: Progr
                     break
     if start > limit:
         part.remove()
-        raise UselessMirrorError(f"sends more than {limit} bytes, perhaps without end")
+        raise UselessMirrorError(f"sends more than {limit} bytes")
     if total is not None and part.size != total:
-        raise OSError(f"it ended after {part.size} of {total} bytes")
+        raise OSError(f"the connection ended after {part.size} of {total} bytes")
 
 
 def _pieces(response: Any, deadline: Deadline) -> Iterator[bytes]:
-    """Yield what a server sends; each piece has its own time."""
+    """Yield the chunks of a response, each with its own deadline."""
     deadline.restart()
     while piece := response.read1(_CHUNK):
         yield piece
@@ -240,48 +240,48 @@ def _pieces(response: Any, deadline: Deadline) -> Iterator[bytes]:
 
 
 def _check_headers(headers: Any, remote: Remote, total: int | None, part: _Part) -> None:
-    """Refuse what the server itself says is not the file, or is too large."""
+    """Raise an error if the headers declare another file or one that is too large."""
     if str(headers.get("Content-Type", "")).startswith("text/html"):
-        raise UselessMirrorError("gives a web page instead of the file")
+        raise UselessMirrorError("sends a web page instead of the file")
     if remote.size is not None and total is not None and total != remote.size:
         raise UselessMirrorError(f"has {total} bytes, expected {remote.size}")
     free = shutil.disk_usage(part.path.parent).free
     if total is not None and total - part.size > free:
         raise UselessMirrorError(
-            f"has {total} bytes, for which {part.path.parent} with {free} free bytes is too full"
+            f"has {total} bytes, but {part.path.parent} has only {free} bytes free"
         )
 
 
 def _check_disk(error: Exception, part: _Part) -> None:
-    """Raise if it is the disk that failed, for which no other server can do anything."""
+    """Raise an error if the disk is full, since no other server can help then."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise OSError(
             f"the disk of {part.path.parent} is full after {part.size} bytes of the file: free "
-            "space and give the same command again"
+            "space and rerun the same command"
         ) from error
 
 
-def _begins_at(headers: Any, place: int) -> bool:
-    """Tell whether a partial answer begins at a place, and says nothing that cannot be."""
+def _starts_at(headers: Any, place: int) -> bool:
+    """Return whether a partial response starts at a position and has consistent headers."""
     match = _RANGE.fullmatch(str(headers.get("Content-Range", "")))
     if match is None:
         return False
     first, last = int(match[1]), int(match[2])
     size = _number(str(headers.get("Content-Length", "")))
-    whole = _number(match[3])
+    total = _number(match[3])
     return (
         first == place
         and last >= first
         and size in (None, last - first + 1)
-        and (whole is None or whole > last)
+        and (total is None or total > last)
     )
 
 
 def _total(headers: Any, start: int) -> int | None:
-    """Return the size of the whole file; None where the server does not say."""
-    whole = _number(str(headers.get("Content-Range", "")).rpartition("/")[2])
+    """Return the size of the complete file; None if the server does not declare it."""
+    total = _number(str(headers.get("Content-Range", "")).rpartition("/")[2])
     length = _number(str(headers.get("Content-Length", "")))
-    return whole if whole is not None or length is None else start + length
+    return total if total is not None or length is None else start + length
 
 
 def _number(text: str) -> int | None:
@@ -289,22 +289,22 @@ def _number(text: str) -> int | None:
 
 
 def _check_rest(headers: Any, part: _Part) -> None:
-    """Accept that nothing is missing; throw away what is longer than the file."""
-    whole = str(headers.get("Content-Range", "")).rpartition("/")[2]
-    if whole != str(part.size):
+    """Check that no bytes are missing; remove a partial file that is longer than the file."""
+    total = str(headers.get("Content-Range", "")).rpartition("/")[2]
+    if total != str(part.size):
         part.remove()
-        raise OSError("what was there is no beginning of the file")
+        raise OSError("the partial file is not the start of this file")
 
 
 def _check(remote: Remote, part: _Part) -> None:
-    """Refuse, and throw away, what is not the file."""
+    """Verify the file; remove it if it is wrong."""
     size = part.size
     if remote.size is not None and size != remote.size:
         part.remove()
         raise UselessMirrorError(f"has {size} bytes, expected {remote.size}")
     if remote.sha256 is not None and (found := sha256(part.path)) != remote.sha256:
         part.remove()
-        raise UselessMirrorError(f"has the SHA-256 {found}, expected {remote.sha256}")
+        raise UselessMirrorError(f"has SHA-256 {found}, expected {remote.sha256}")
     if remote.members and not is_zipfile(part.path):
         part.remove()
-        raise UselessMirrorError("gives no ZIP file")
+        raise UselessMirrorError("does not send a ZIP file")

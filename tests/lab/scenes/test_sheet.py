@@ -51,10 +51,10 @@ def test_what_cannot_be_shown_is_refused(
     )
     with pytest.raises(ValueError, match="expected 1 to 8"):
         draw_sheet(folder, count=9, seed=1)
-    with pytest.raises(FileNotFoundError, match=r"objects\.json; .*: make one with .* make qa -o"):
+    with pytest.raises(FileNotFoundError, match=r"objects\.json, .*: make one with .* make qa -o"):
         draw_sheet(tmp_path / "x", count=1, seed=1)
     (tmp_path / "x.partial").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"x\.partial is not complete; give the command"):
+    with pytest.raises(FileNotFoundError, match=r"x\.partial is incomplete: rerun its command"):
         draw_sheet(tmp_path / "x", count=1, seed=1)
     monkeypatch.chdir(tmp_path)
     for here in (tmp_path, Path()):
