@@ -98,7 +98,7 @@ class TimedTask(CustomDataTask):
 
 
 def measure_speed(folder: Path) -> dict[str, object]:
-    """Time the input pipeline on one core, and the loop beside the bare step."""
+    """Time the input pipeline on one core, and the loop compared with the bare step."""
     recipe = recipe_for(folder, f"optim.steps={STEPS}", "optim.warmup_steps=10")
 
     def make() -> TimedTask:

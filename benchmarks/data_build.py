@@ -1,7 +1,7 @@
 """Time and memory of `lxmert data build pretraining`.
 
 Run it as `python benchmarks/data_build.py --share 0.1`; it prints JSON. It generates files in
-the official schemas and sizes; at share 1 they are those of the whole mixture,
+the official schemas and sizes; at share 1 they are those of the full mixture,
 9.2 million sentences about 180,000 images, in 4 GB of JSON.
 """
 
@@ -192,7 +192,7 @@ def main() -> None:
     """Write the files, build in a process of its own and print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where to put temporary files")
-    parser.add_argument("--share", type=float, default=0.1, help="of the whole mixture")
+    parser.add_argument("--share", type=float, default=0.1, help="share of the complete mixture")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

@@ -139,7 +139,7 @@ class RegionHeads(nn.Module):
 
 
 class BaselineDetector(nn.Module):
-    """The whole detector as the Caffe program ran it, one image at a time."""
+    """The complete detector as the Caffe program ran it, one image at a time."""
 
     def __init__(self) -> None:
         super().__init__()

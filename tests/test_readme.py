@@ -1,4 +1,4 @@
-"""The README's commands and code run as they stand there, from the root of the project."""
+"""The README's commands and code run unchanged, from the root of the project."""
 
 import json
 import os
@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import yaml
+from conftest import ROOT, Command
+
+import lxmert as package
+from docs import check_links, commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
@@ -18,7 +22,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 @pytest.fixture(autouse=True)
 def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README makes must not litter the checkout, and must not find leftovers."""
+    """Run in a folder of its own, so that the checkout stays clean and leftovers do not matter."""
     for entry in ("examples", "src", "Makefile", "pyproject.toml", ".venv"):
         if (ROOT / entry).exists():
             (tmp_path / entry).symlink_to(ROOT / entry)
@@ -36,9 +40,7 @@ def run(command: str) -> str:
 
 
 def test_links_and_images_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert len(links) >= 5
-    assert [link for link in links if not (ROOT / link).is_file()] == []
+    check_links(README, ROOT)
 
 
 def test_the_readme_has_the_blocks_that_are_run_here() -> None:
@@ -48,7 +50,7 @@ def test_the_readme_has_the_blocks_that_are_run_here() -> None:
 def test_the_first_command_answers_right_and_saves_the_figure() -> None:
     command = SHELL[0].splitlines()[0]
     assert command.startswith("make ask")
-    # What is installed here is what is tested, whatever the time stamps of a fresh checkout say.
+    # Test the installed package, whatever the time stamps of a fresh checkout are.
     output = run("make -s -o pyproject.toml -o .venv/pyvenv.cfg -o .venv/installed ask")
     question, _, answer = next(line for line in output.splitlines() if line).partition("  ")
     truth = json.loads((ROOT / "examples/questions.jsonl").read_text().splitlines()[0])
@@ -69,3 +71,21 @@ def test_code_runs(code: str) -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip()
+
+
+def test_commands_that_need_downloads_have_options_that_exist(lxmert: Command) -> None:
+    listed = commands(README, "text")
+    assert [arguments[1] for arguments in listed] == ["fetch", "ask"]
+    for _, command, *arguments in listed:
+        known = lxmert(command, "--help").out
+        assert all(option in known for option in arguments if option.startswith("-"))
+
+
+def test_the_citation_names_the_version_and_the_paper() -> None:
+    """The keys are those that the Citation File Format 1.2.0 requires."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation.keys() >= {"cff-version", "message", "title", "authors"}
+    assert str(citation["version"]) == package.__version__
+    (paper,) = citation["references"]
+    assert paper["type"] == "conference-paper"
+    assert [author["family-names"] for author in paper["authors"]] == ["Tan", "Bansal"]
