@@ -258,13 +258,13 @@ def test_ids_that_no_leaderboard_wants_are_reported_before_anything_is_computed(
     Path("twice.jsonl").write_text(test.read_text() * 2)
     Path("named.jsonl").write_text(test.read_text().replace("8001", '"a"'))
     for data, form, named, message in (
-        (test, "vqa", official, f"{test} must be about the 2 ids of two.json"),
+        (test, "vqa", official, f"{test} must have each of the 2 ids of two.json once"),
         (test, "vqa", official, "lacks 1 (first: 8002)"),
-        (test, "vqa", "none.json", "no file none.json"),
-        (test, "nlvr2", official, "'8001' is not of the form split-set-pair-sentence"),
-        ("twice.jsonl", "vqa", official, "twice.jsonl lines 1 and 2 have the same"),
-        ("named.jsonl", "vqa", official, "the question id 'a' is no number"),
-        (test, "jsonl", official, "--official is for the leaderboards' formats"),
+        (test, "vqa", "none.json", "none.json"),
+        (test, "nlvr2", official, "'8001', expected split-set-pair-sentence"),
+        ("twice.jsonl", "vqa", official, "twice.jsonl lines 1 and 2"),
+        ("named.jsonl", "vqa", official, "'a'"),
+        (test, "jsonl", official, "--official"),
     ):
         model = "runs/nlvr2" if form == "nlvr2" else "runs/vqa"
         arguments = ["--data", data, "--regions", "regions", "--format", form, "-o", "few.json"]
