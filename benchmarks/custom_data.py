@@ -30,7 +30,7 @@ from lxmert.tasks.task import Batch
 from lxmert.train.loop import train
 from lxmert.train.optim import build_optimizer
 from lxmert.train.recipes import Recipe
-from lxmert.train.sampling import Share, StepBatches
+from lxmert.train.sampling import RankShare, StepBatches
 from lxmert.workflows.training import read_with_options, train_recipe
 
 RECIPE = Path(__file__).parent.parent / "src/lxmert/recipes/custom.toml"
@@ -141,7 +141,7 @@ def steps_of(task: TimedTask) -> npt.NDArray[np.float64]:
 
 def draw(task: CustomDataTask, recipe: Recipe, steps: int) -> StepBatches:
     """Return the example order of the loop in one process."""
-    share = Share(len(task), recipe.seed, recipe.optim.batch_size, 1, 0, 1)
+    share = RankShare(len(task), recipe.seed, recipe.optim.batch_size, 1, 0, 1)
     return StepBatches(share, first_step=0, last_step=steps)
 
 

@@ -23,7 +23,7 @@ from lxmert.tasks.pretraining_settings import (
 from lxmert.tasks.registry import TASKS
 from lxmert.tasks.task import Batch
 from lxmert.train.recipes import flatten, make_recipe, recipe_table
-from lxmert.train.sampling import Share, StepBatches, load_batches
+from lxmert.train.sampling import RankShare, StepBatches, load_batches
 
 World = dict[str, str]
 
@@ -331,7 +331,7 @@ def batches_of(task: PretrainingTask, *, ranks: int, workers: int) -> list[list[
     """Return words, mismatched texts, regions and answers of three steps of 12 examples."""
     steps: list[list[list[int]]] = [[], [], []]
     for rank in range(ranks):
-        share = Share(len(task), 7, 12, 1, rank, ranks)
+        share = RankShare(len(task), 7, 12, 1, rank, ranks)
         batches = StepBatches(share, first_step=3, last_step=6)
         loader = load_batches(task, batches, workers=workers, pin_memory=False)
         for step, batch in enumerate(loader):

@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 from toy import toy_recipe, toy_task
 
-from lxmert.train.sampling import Share, StepBatches, load_batches, permutation
+from lxmert.train.sampling import RankShare, StepBatches, load_batches, permutation
 
 
 def draws(*, micro_batches=1, num_ranks=1, first_step=0, last_step=23, num_examples=23, seed=3):
     """Return the draws by step, over all ranks and micro-batches."""
     by_step = [[] for _ in range(first_step, last_step)]
     for rank in range(num_ranks):
-        share = Share(num_examples, seed, 8, micro_batches, rank, num_ranks)
+        share = RankShare(num_examples, seed, 8, micro_batches, rank, num_ranks)
         batches = StepBatches(share, first_step=first_step, last_step=last_step)
         micro = list(batches)
         assert len(micro) == len(batches)
@@ -60,7 +60,7 @@ def test_order_depends_on_seed_and_epoch():
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_any_number_of_workers_gives_the_same_batches(tmp_path, workers):
     task = toy_task(toy_recipe(tmp_path))
-    batches = StepBatches(Share(23, 3, 8, 2, 0, 1), first_step=2, last_step=6)
+    batches = StepBatches(RankShare(23, 3, 8, 2, 0, 1), first_step=2, last_step=6)
     loaded = list(load_batches(task, batches, workers=workers, pin_memory=False))
     expected = [task.collate([task.example(*draw) for draw in batch]) for batch in batches]
     assert len(loaded) == len(expected) == 8

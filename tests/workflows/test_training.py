@@ -179,7 +179,7 @@ def test_options_for_custom_data_are_refused_for_other_tasks(
 def test_fewer_images_than_one_are_refused(world: Path, tmp_path: Path, lxmert: Command) -> None:
     refused = lxmert("train", RECIPE, "-o", tmp_path, *options(world), "--limit-images", 0)
     assert refused.code == 2
-    assert "data.limit_images is 0; expected at least 1" in refused.err
+    assert "data.limit_images: got 0, expected above 0" in refused.err
 
 
 def test_another_recipe_is_refused_before_anything_is_prepared(

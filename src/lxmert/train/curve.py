@@ -15,7 +15,7 @@ def draw_curve(
     """Draw the losses on the left, and a validation metric with its baselines on the right.
 
     Args:
-        log: the lines of `log.jsonl`, as `Report` describes them.
+        log: the lines of `log.jsonl`, as `RunLog` describes them.
         total_steps: steps of the run, the upper limit of both axes.
         metric: the validation metric.
         baselines: other metrics to compare with; those that were not measured are left out.

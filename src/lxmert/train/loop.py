@@ -49,8 +49,8 @@ from lxmert.train.processes import (
     sum_over_ranks,
 )
 from lxmert.train.recipes import Recipe, recipe_table, recipe_text
-from lxmert.train.report import Report
-from lxmert.train.sampling import Share, StepBatches, load_batches, split
+from lxmert.train.log import RunLog
+from lxmert.train.sampling import RankShare, StepBatches, load_batches, split
 from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
 from lxmert.train.state import (
     Progress,
@@ -81,7 +81,7 @@ class _Run:
     total_steps: int
     progress: Progress
     meter: Meter
-    report: Report
+    report: RunLog
     versions: dict[str, str | None]
 
     def weights(self, step: int) -> dict[str, float]:
@@ -186,7 +186,7 @@ def _start(
         open_folder(output, recipe_text(recipe), versions)
     (checkpoint,) = broadcast_object_list([checkpoint])
     progress, random_states = _resume(checkpoint, task, optimizer, accelerator)
-    report = Report(
+    report = RunLog(
         output / "log.jsonl", total_steps=total_steps, active=accelerator.is_main_process
     )
     report.rewind(progress.step)
@@ -278,7 +278,7 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
 
 def _batches(run: _Run) -> Iterator[Batch]:
     """Return the remaining micro-batches of this process."""
-    share = Share(
+    share = RankShare(
         num_examples=len(run.task),
         seed=run.recipe.seed,
         batch_size=run.recipe.optim.batch_size,

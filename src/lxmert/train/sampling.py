@@ -18,7 +18,7 @@ Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """The part of every global batch that one process computes.
 
     The examples of a run are one stream: the permutation of epoch 0, then that of epoch 1, and so
@@ -45,8 +45,8 @@ class Share:
 class StepBatches(Sampler[list[Draw]]):
     """Yields the draws of each micro-batch, from any step on."""
 
-    def __init__(self, share: Share, *, first_step: int, last_step: int) -> None:
-        """Args as in `Share`; steps `first_step` to `last_step - 1` are drawn."""
+    def __init__(self, share: RankShare, *, first_step: int, last_step: int) -> None:
+        """Args as in `RankShare`; steps `first_step` to `last_step - 1` are drawn."""
         self.share = share
         self.first_step = first_step
         self.last_step = last_step

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 from toy import train_toy
 
-from lxmert.train.report import Report
+from lxmert.train.log import RunLog
 
 
 def scalars(folder):
@@ -69,8 +69,8 @@ def test_the_end_of_a_run_draws_its_image(tmp_path):
 def test_the_bar_shows_losses_by_name_speed_and_time_left(tmp_path, monkeypatch):
     screen = StringIO()
     console = Console(file=screen, force_terminal=True, width=140)
-    monkeypatch.setattr("lxmert.train.report.Console", lambda **_: console)
-    report = Report(tmp_path / "log.jsonl", total_steps=50, active=True)
+    monkeypatch.setattr("lxmert.train.log.Console", lambda **_: console)
+    report = RunLog(tmp_path / "log.jsonl", total_steps=50, active=True)
     record = {"step": 5, "loss": 1.625, "losses": {"qa": 0.625, "attr": 8.5},
               "examples_per_second": 33.25, "seconds_left": 70.0}  # fmt: skip
     with report:
@@ -86,7 +86,7 @@ def test_the_bar_shows_losses_by_name_speed_and_time_left(tmp_path, monkeypatch)
 
 
 def test_other_ranks_write_nothing(tmp_path):
-    with Report(tmp_path / "log.jsonl", total_steps=5, active=False) as report:
+    with RunLog(tmp_path / "log.jsonl", total_steps=5, active=False) as report:
         report.advance(3)
         report.training({"step": 5, "loss": 1.5, "losses": {}, "examples_per_second": 3.25,
                          "seconds_left": 0.0})  # fmt: skip

@@ -1,4 +1,4 @@
-"""Logs of a run: `log.jsonl`, TensorBoard, and a progress bar on a terminal or log messages."""
+"""The log of a run: `log.jsonl`, TensorBoard, and a progress bar on a terminal or log messages."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 _SCALARS = ("loss", "lr", "gradient_norm", "examples_per_second")
 
 
-class Report:
+class RunLog:
     """Writes the logs in one process of a run; the others write nothing.
 
     A training line of `log.jsonl` has `step`, `epoch`, `lr`, `loss`, `losses`, `gradient_norm`,
@@ -166,7 +166,7 @@ def _terms(values: Mapping[str, float]) -> str:
 
 
 def _read(line: str) -> dict[str, Any] | None:
-    """Return a line of the log; None for a line that `Report` did not write."""
+    """Return a line of the log; None for a line that `RunLog` did not write."""
     try:
         record = parse_json(line, "log")
     except ValueError:
