@@ -40,6 +40,7 @@ from lxmert.train.folder import (
     hold_folder,
     open_folder,
 )
+from lxmert.train.log import RunLog
 from lxmert.train.meter import Meter
 from lxmert.train.optim import build_optimizer, learning_rate, num_steps
 from lxmert.train.processes import (
@@ -49,7 +50,6 @@ from lxmert.train.processes import (
     sum_over_ranks,
 )
 from lxmert.train.recipes import Recipe, recipe_table, recipe_text
-from lxmert.train.log import RunLog
 from lxmert.train.sampling import RankShare, StepBatches, load_batches, split
 from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
 from lxmert.train.state import (
