@@ -18,7 +18,7 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path, precision):
     assert metrics["score"] == pytest.approx(reference["score"], rel=0.05)
 
 
-def test_an_interrupted_run_goes_on(tmp_path):
+def test_an_interrupted_run_resumes(tmp_path):
     recipe = toy_recipe(tmp_path, "model.dropout=0.25", "loop.precision=fp16")
     whole = train(recipe, toy_task(recipe), tmp_path / "run")
     (tmp_path / "run" / "finished.json").unlink()

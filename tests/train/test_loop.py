@@ -55,7 +55,7 @@ def test_workers_change_nothing(tmp_path):
 
 
 def test_a_step_matches_plain_pytorch(tmp_path):
-    """The loss of a step is the weighted sum of the objectives' means over the whole batch."""
+    """The loss of a step is the weighted sum of the objectives' means over the full batch."""
     overrides = [
         "optim.steps=1",
         "optim.warmup_steps=0",
@@ -125,7 +125,7 @@ def test_a_finished_run_says_so_and_does_nothing(tmp_path, caplog):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
-def test_another_recipe_is_refused_in_the_same_folder(tmp_path):
+def test_another_recipe_in_the_same_folder_is_rejected(tmp_path):
     train_toy(tmp_path, "optim.steps=4")
     with pytest.raises(ValueError, match=r"optim.lr is 0.5; the run in .* started with 0.01"):
         train_toy(tmp_path, "optim.steps=4", "optim.lr=0.5")
@@ -141,7 +141,7 @@ def test_a_foreign_model_is_not_overwritten(tmp_path):
         train_toy(tmp_path)
 
 
-def test_settings_that_do_not_fit_the_task_or_the_device_are_refused(tmp_path):
+def test_settings_that_do_not_fit_the_task_or_the_device_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="ToyTask has 0 training examples"):
         train_toy(tmp_path / "empty", "data.num_examples=0")
     with pytest.raises(ValueError, match=r"warmup_steps is 3, .* run \(3\)"):
@@ -220,7 +220,7 @@ def test_versions_and_recipe_are_saved_with_the_run_and_its_checkpoints(tmp_path
     assert manifest["recipe"]["optim"]["lr"] == 0.01
 
 
-def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tmp_path):
+def test_start_at_delays_an_objective_without_changing_the_learning_rate(tmp_path):
     """Before that it is a run without it, seen and counted, but without weight."""
     late = train_toy(tmp_path / "late", "optim.start_at.parity=0.5", "loop.checkpoint_every=10")
     assert late["score"] < 0
@@ -242,7 +242,7 @@ def test_an_objective_begins_where_the_recipe_says_on_one_learning_rate_curve(tm
     assert [line["lr"] for line in lines] == usual
 
 
-def test_an_unknown_objective_does_not_begin(tmp_path):
+def test_an_unknown_objective_in_start_at_is_rejected(tmp_path):
     with pytest.raises(
         ValueError, match=r"optim\.start_at: values is unknown.*did you mean 'value'"
     ):

@@ -37,7 +37,7 @@ def test_without_warmup_the_first_step_has_the_peak(schedule):
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6), (2.5, 8), (0.1, 1)])
-def test_epochs_are_rounded_up_to_whole_steps(epochs, steps):
+def test_epochs_are_rounded_up_to_full_steps(epochs, steps):
     optim = settings(steps=None, epochs=epochs, warmup_steps=0)
     assert num_steps(optim, num_examples=23) == steps
 
@@ -51,7 +51,7 @@ def test_only_matrices_decay_and_frozen_parameters_are_left_out():
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.25, 0.0)
 
 
-def test_a_model_without_anything_to_train_is_refused():
+def test_a_model_without_trainable_parameters_is_rejected():
     model = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(ValueError, match="Linear has no trainable parameter"):
         build_optimizer(model, settings())

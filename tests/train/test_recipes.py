@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused and in which words, what is written back."""
+"""Recipes: reading, errors, and writing of the resolved recipe."""
 
 import dataclasses
 import tomllib

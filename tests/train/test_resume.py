@@ -202,7 +202,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(unfinished, short_run, damage,
     assert f"resumed after step 8, from {last.with_name('step-8')}" in caplog.text
 
 
-def test_without_a_whole_checkpoint_every_reason_is_given(unfinished):
+def test_if_all_checkpoints_are_damaged_every_reason_is_given(unfinished):
     """A manifest that was a list ended the command with a traceback."""
     checkpoints = unfinished / "run" / "checkpoints"
     flip(checkpoints / "step-12" / "optimizer.pt")

@@ -37,7 +37,7 @@ def limited(folder, limit, queue):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(tmp_path):
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_resumes(tmp_path):
     train_toy(tmp_path / "whole", *OVERRIDES)
     # As if the run had been interrupted after step 16, and the disk were full by now.
     shutil.copytree(tmp_path / "whole", tmp_path / "full")
@@ -97,7 +97,7 @@ def test_a_file_that_vanishes_stops_the_run_with_its_name_and_every_loss(tmp_pat
 
 
 class Slow(ToyTask):
-    """A second process is told to train in the same folder while this one writes a checkpoint."""
+    """A second process trains in the same folder while this one writes a checkpoint."""
 
     folder = None
     messages = ()
@@ -113,7 +113,7 @@ class Slow(ToyTask):
         return super().evaluate(device=device, limit=limit)
 
 
-def test_two_runs_in_one_folder_are_refused_and_the_first_goes_on(tmp_path):
+def test_two_runs_in_one_folder_are_rejected_and_the_first_continues(tmp_path):
     """The second one removed the checkpoint that the first was writing, and both wrote the log."""
     train_toy(tmp_path / "whole")
     recipe = toy_recipe(tmp_path / "ours")
@@ -199,7 +199,7 @@ def test_a_second_interruption_stops_at_once(tmp_path, every, saved):
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path):
-    """A run that was begun in the background of a script is not for Ctrl-C to stop."""
+    """Ctrl-C must not stop a run that a script started in the background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         recipe = toy_recipe(tmp_path)
