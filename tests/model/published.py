@@ -1,4 +1,4 @@
-"""Files as the code of the original code wrote them, made from transformers' own models."""
+"""Original checkpoints made from models of transformers."""
 
 import re
 from collections.abc import Mapping

@@ -144,7 +144,7 @@ def test_carried_answers_travel_with_the_model(tmp_path):
 
 def test_answers_that_cannot_be_carried_are_refused():
     model = tiny.build("LxmertForQuestionAnswering")
-    with pytest.raises(ValueError, match=r"not known what the 13 answers .* old_answers"):
+    with pytest.raises(ValueError, match=r"does not name the 13 answers .* old_answers"):
         carry_answers(model, ["yes"])
     with pytest.raises(ValueError, match="Got 2 answers for 13 rows"):
         carry_answers(model, ["yes"], old_answers=["yes", "no"])

@@ -67,19 +67,19 @@ def test_attention_without_mask_reads_everything(implementation, keys):
     assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_fused_attention_still_gives_maps_when_asked():
+def test_fused_attention_returns_maps_on_request():
     layer, words = attention("sdpa"), torch.randn(2, 5, 32)
     _, maps = layer(words, words, output_attentions=True)
     assert_close(maps.sum(-1), torch.ones(2, 4, 5))
 
 
-def test_mask_that_hides_nothing_is_no_mask():
+def test_mask_that_hides_nothing_is_dropped():
     assert additive_mask(torch.ones(2, 1, 1, 5, dtype=torch.bool), torch.float32) is None
     assert stream_mask(torch.ones(2, 5), torch.zeros(2, 5, 8))[:2] == (None, None)
     assert stream_mask(None, torch.zeros(2, 5, 8))[:2] == (None, None)
 
 
-def test_mask_knows_its_queries_without_keys():
+def test_mask_marks_queries_without_keys():
     readable = torch.tensor([[True, False], [True, True]])[:, None, None]
     assert additive_mask(readable, torch.float32).has_key is None
     readable[0] = False
@@ -98,7 +98,7 @@ def test_two_dimensional_masks_of_any_type(dtype):
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("key", PLACE)
-def test_larger_masks_that_say_the_same(key, implementation):
+def test_equivalent_masks_of_more_dimensions(key, implementation):
     """B11: only two-dimensional masks were accepted."""
     model, given = tiny.build("LxmertModel", attention=implementation), tiny.inputs()
     expected = model(**given)
@@ -130,7 +130,7 @@ def test_three_dimensional_mask_hides_pairs():
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-def test_image_without_a_valid_region_says_nothing(dtype, implementation):
+def test_image_without_a_valid_region_has_no_effect(dtype, implementation):
     """A4: with every region masked, text read the mean of the padding."""
     model = tiny.build("LxmertModel", attention=implementation).to(dtype)
     given = tiny.inputs(dtype=dtype)
@@ -161,7 +161,7 @@ def test_text_without_a_valid_word_is_finite(implementation):
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_autocast_computes_in_its_own_type(implementation):
+def test_autocast_computes_in_its_dtype(implementation):
     model, given = tiny.build("LxmertModel", attention=implementation), tiny.inputs()
     given["visual_attention_mask"][1] = 0
     expected = model(**given).pooled_output

@@ -60,7 +60,7 @@ def test_text_states_before_the_cross_layers_are_those_of_bert(bert, layers, tmp
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 @pytest.mark.parametrize("prefix", ["bert.", ""])
 @pytest.mark.parametrize("old_names", [False, True])
-def test_every_form_of_bert_gives_the_same_start(bert, form, prefix, old_names, tmp_path):
+def test_every_form_of_bert_gives_the_same_weights(bert, form, prefix, old_names, tmp_path):
     state = {n.replace("bert.", prefix, 1): v for n, v in bert.state_dict().items()}
     if not prefix:
         state = {name: value for name, value in state.items() if not name.startswith("cls.")}
@@ -95,7 +95,7 @@ def test_a_pretraining_model_takes_the_heads_of_words_too(bert, tmp_path):
     assert torch.equal(answering.lxmert.pooler.dense.bias, theirs["bert.pooler.dense.bias"])
 
 
-def test_what_bert_has_not_starts_at_random(bert, tmp_path):
+def test_weights_that_bert_lacks_are_random(bert, tmp_path):
     torch.manual_seed(4)
     one = LxmertModel.from_bert(tmp_path, **LAYERS)
     other = LxmertModel.from_bert(tmp_path, **LAYERS)
@@ -112,7 +112,7 @@ def test_what_bert_has_not_starts_at_random(bert, tmp_path):
             assert not torch.equal(a, b)
 
 
-def test_the_configuration_is_that_of_bert_with_what_was_asked_for(bert, tmp_path):
+def test_the_configuration_is_that_of_bert_with_overrides(bert, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     changed = config | {"hidden_act": "relu", "layer_norm_eps": 1e-7, "pad_token_id": 2}
     (tmp_path / "config.json").write_text(json.dumps(changed))

@@ -106,7 +106,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_weights(tmp_path / "nowhere.pth")
 
 
-def test_damage_is_a_clear_error_wherever_it_is(path, tmp_path):
+def test_damage_anywhere_is_a_clear_error(path, tmp_path):
     """Random bytes changed, cut off or put instead: an error of ours, or what still is readable."""
     whole = path.read_bytes()
     generator = random.Random(7)
@@ -127,8 +127,8 @@ def test_damage_is_a_clear_error_wherever_it_is(path, tmp_path):
 
 
 @pytest.mark.parametrize("length", [4095, 4102, 9001, 17339])
-def test_a_file_that_is_cut_is_named_whatever_its_length(length, tmp_path):
-    """Bug: of the first kilobytes of a published file, all that was reported was `Invalid argument`."""
+def test_a_truncated_file_of_any_length_is_named(length, tmp_path):
+    """Bug: a truncated file was reported as `Invalid argument` only."""
     path = write(tmp_path / "a.pth", {"a": torch.arange(4000.0)})
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"a\.pth is no file of weights, or damaged"):
@@ -165,7 +165,7 @@ def test_every_kind_of_misfit_is_listed_at_once():
         "2 unknown: module.odd, more",
         "1 missing: gone",
         "1 of another shape: short [2] instead of [3]",
-        "1 unlike the weight that they share: tied",
+        "1 different from their tied weight: tied",
     ):
         assert part in str(error.value)
     allow = ["module.odd", "more", "gone", "short", "tied"]
@@ -173,7 +173,7 @@ def test_every_kind_of_misfit_is_listed_at_once():
     assert check_fit("here", state, expected, **options, allow=allow).keys() == {"kept"}
 
 
-def test_a_beginning_of_a_name_counts_up_to_a_dot_only():
+def test_allowed_prefixes_end_at_a_dot():
     expected = {"head.bias": torch.zeros(1), "header.bias": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"1 missing: header\.bias\."):
         check_fit("here", {}, expected, tied={}, allow=["head"])

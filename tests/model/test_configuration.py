@@ -42,7 +42,7 @@ def test_keys_of_the_hub_are_accepted_and_kept(tmp_path):
     assert {key: written[key] for key in file} == file
 
 
-def test_number_of_layers_never_goes_stale(tmp_path):
+def test_number_of_layers_is_always_current(tmp_path):
     """C9: the number of layers stayed that of the file when `l_layers` was overridden."""
     tiny.config().save_pretrained(tmp_path)
     config = LxmertConfig.from_pretrained(tmp_path, l_layers=7)

@@ -194,7 +194,7 @@ def test_checkpointing_changes_no_gradient(name):
     assert more_runs > runs + 5
 
 
-def test_states_are_kept_only_when_asked():
+def test_states_are_kept_only_on_request():
     """C4: every layer's output stayed alive to the end of the forward pass."""
     model = tiny.build("LxmertModel")
     outputs, seen = [], []
@@ -247,10 +247,10 @@ def test_new_models_are_initialised_as_published():
     assert len(list(model.parameters())) > 100
     for key, parameter in model.named_parameters():
         if key.endswith("visn_fc.visn_fc.bias"):
-            # Not as published: test_masked_regions_do_not_swamp_the_gradient tells why.
+            # Not as published: test_masked_regions_do_not_dominate_the_gradient explains why.
             assert 0.07 < parameter.std() < 0.13, key
         elif key.endswith("box_fc.bias"):
-            # Not as published: test_places_are_visible_at_initialisation tells why.
+            # Not as published: test_positions_are_visible_at_initialization explains why.
             weight = model.lxmert.encoder.visn_fc.box_fc.weight
             assert_close(parameter, -weight.sum(dim=1) / 2)
         elif key.endswith("bias"):
@@ -261,7 +261,7 @@ def test_new_models_are_initialised_as_published():
             assert 0.015 < parameter.std() < 0.025, key
 
 
-def test_only_what_a_file_lacks_is_initialised(tmp_path):
+def test_only_missing_weights_are_initialized(tmp_path):
     tiny.build("LxmertModel").save_pretrained(tmp_path)
     head, _ = tiny.MODELS["LxmertForQuestionAnswering"]
     model = head.from_pretrained(tmp_path)

@@ -25,7 +25,7 @@ def side(given, names):
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("flags", [{}, FLAGS])
 @pytest.mark.parametrize("name", ONE_IMAGE)
-def test_encoded_sides_are_the_whole_call(name, flags, masked, attention):
+def test_encoded_sides_equal_the_full_call(name, flags, masked, attention):
     """C6: an image could not be encoded once for many questions, nor a text for many images."""
     model = tiny.build(name, attention=attention).double()
     given = tiny.inputs(masked=masked, dtype=torch.float64)

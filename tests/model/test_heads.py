@@ -41,7 +41,7 @@ def test_a_batch_of_unanswered_questions_can_be_trained_on():
     assert (model.answer_head.logit_fc[3].weight.grad == 0).all()
 
 
-def test_the_original_ignore_index_is_known():
+def test_the_original_ignore_index_is_supported():
     """B5: -1, which the original writes for "no answer", raised an IndexError."""
     model, given = tiny.build(PRETRAINING), tiny.inputs()
     labels = tiny.labels()
@@ -229,7 +229,7 @@ def test_loss_of_a_half_precision_model_is_single():
 
 @pytest.mark.parametrize("features", [torch.float32, torch.float16, torch.float64])
 @pytest.mark.parametrize("own", [torch.bfloat16, torch.float32])
-def test_features_of_any_type_are_read(own, features):
+def test_features_of_any_dtype_are_accepted(own, features):
     """B10: a half precision model refused features as they are stored."""
     model = tiny.build(QA).to(own)
     expected = model(**tiny.inputs()).question_answering_score
@@ -366,7 +366,7 @@ def test_no_answers_at_all_are_refused():
 
 
 def test_scores_below_zero_do_not_unlabel_a_question():
-    """One score of -0.01 took the whole question out of the loss."""
+    """One score of -0.01 removed the question from the loss."""
     model, given = tiny.build(QA), tiny.inputs()
     targets = torch.zeros(3, 13)
     targets[1] = -100

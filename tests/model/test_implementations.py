@@ -58,7 +58,7 @@ def test_flash_attention_never_gets_a_mask(name, flash, monkeypatch):
 
 
 @pytest.mark.parametrize("implementation", ["flex_attention", FLASH])
-def test_no_fused_attention_is_trusted_with_a_mask_for_each_head(implementation, monkeypatch):
+def test_masks_per_head_use_a_supported_implementation(implementation, monkeypatch):
     """The flex attention of transformers reads the mask of the first head for all of them.
 
     On a CPU masks never reach it; without a device there are shapes to see, which is enough.

@@ -27,11 +27,11 @@ def test_text_without_segments_is_segment_zero():
     assert (embeddings(words, torch.ones_like(words)) - expected).abs().max() > 0.1
 
 
-def test_places_are_visible_at_initialisation():
+def test_positions_are_visible_at_initialization():
     """A random bias of the box layer (+-0.5 beside weights of 0.02) drowned the positions.
 
     Without any bias, what all boxes share did: their coordinates are positive. After pretraining a
-    linear probe told nothing of a place any more (R2 0.03).
+    linear probe could not recover positions (R2 0.03).
     """
     torch.manual_seed(8)
     encoder = LxmertModel(tiny.config(hidden_size=256, visual_pos_dim=4)).encoder.visn_fc.eval()
@@ -51,7 +51,7 @@ def test_places_are_visible_at_initialisation():
     assert cosine() > 0.99
 
 
-def test_masked_regions_do_not_swamp_the_gradient():
+def test_masked_regions_do_not_dominate_the_gradient():
     """A region of zeros was embedded as the layer norm of a zero vector.
 
     With the usual zero bias its gradient is `1 / sqrt(eps)`, a million: in pretraining one bias had

@@ -1,4 +1,4 @@
-"""Files of the original code and Hugging Face folders against transformers' own models, and the way back."""
+"""Loading and saving original checkpoints and Hugging Face folders, against transformers."""
 
 import json
 import random
@@ -135,7 +135,7 @@ def test_a_gap_in_the_layers_is_named(tmp_path):
         load(published.write(tmp_path / "gap.pth", gap))
 
 
-def test_what_is_allowed_by_name_stays_random_or_is_left_out(tmp_path):
+def test_allowed_weights_are_random_or_ignored(tmp_path):
     state = published.state_of_2019(build_reference("pretraining"))
     parts = {n: v for n, v in state.items() if not n.startswith("cls.predictions.")}
     parts["cls.predictions.bias"] = torch.full((3,), 3.25)
@@ -154,7 +154,7 @@ def test_a_decoder_unlike_the_embeddings_that_it_shares_is_refused(tmp_path):
     state = published.state_of_2019(build_reference("pretraining"))
     name = "cls.predictions.decoder.weight"
     path = published.write(tmp_path / "a.pth", state | {name: state[name] + 3.25})
-    with pytest.raises(ValueError, match=r"1 unlike the weight that they share: cls\.predictions"):
+    with pytest.raises(ValueError, match=r"1 different from their tied weight: cls\.predictions"):
         load(path)
     ours = load(path, allow=(name,))
     assert torch.equal(ours.cls.predictions.decoder.weight, state[name])
@@ -167,7 +167,7 @@ def test_two_models_of_the_original_code_that_it_never_had_are_refused(tmp_path)
         with pytest.raises(ValueError, match=f"no file for a {type(model).__name__}"):
             save_original(model, tmp_path / "a.pth")
     (tmp_path / "b.pth").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"b\.pth is there already"):
+    with pytest.raises(FileExistsError, match=r"b\.pth exists already"):
         save_original(tiny.build("LxmertModel"), tmp_path / "b.pth")
     assert (tmp_path / "b.pth").read_text() == "mine"
 
@@ -175,7 +175,7 @@ def test_two_models_of_the_original_code_that_it_never_had_are_refused(tmp_path)
 @pytest.mark.parametrize(
     ("kind", "form"), list(product(REFERENCES, ["bin", "safetensors", "parts"]))
 )
-def test_a_folder_of_the_reference_loads_whatever_its_form(kind, form, tmp_path):
+def test_a_folder_of_the_reference_loads_in_every_form(kind, form, tmp_path):
     theirs = build_reference(kind)
     if form == "bin":  # as published: with the tied weight twice
         theirs.config.save_pretrained(tmp_path)

@@ -180,7 +180,7 @@ def test_half_precision_is_summed_in_single():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_sums_of_parts_are_sums_of_the_whole(seed):
+def test_sums_of_parts_equal_the_full_sum(seed):
     """What gradient accumulation relies on."""
     logits, labels, weights = random_problem(seed)
     whole = objectives.region_classification(logits, labels, weights)

@@ -1,4 +1,4 @@
-"""The names of the original code against the documented list and transformers' names; sizes read off shapes."""
+"""Names of original checkpoints against the documented list; sizes inferred from shapes."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_names_of_the_published_files_are_spelled_out():
 
 @pytest.mark.parametrize("depth", [(0, 1, 2), (3, 0, 1), (1, 2, 0), (0, 3, 0)])
 @pytest.mark.parametrize("kind", ["pretraining", "answering", "pairs", "encoder"])
-def test_other_sizes_are_read_off_the_shapes(kind, depth):
+def test_other_sizes_are_inferred_from_the_shapes(kind, depth):
     l_layers, x_layers, r_layers = depth
     layers = {"l_layers": l_layers, "x_layers": x_layers, "r_layers": r_layers}
     config = tiny.config(**layers, num_qa_labels=17)
@@ -102,7 +102,7 @@ def test_heads_that_a_pretraining_file_lacks_are_switched_off(switches):
 @pytest.mark.parametrize("number", [0, -1, -12])
 def test_a_number_of_heads_below_one_is_refused(number):
     """`convert --heads 0` was read as if the option was left out."""
-    with pytest.raises(ValueError, match=f"attention heads is {number}: at least 1"):
+    with pytest.raises(ValueError, match=f"attention heads is {number}, expected at least 1"):
         infer_config({}, num_attention_heads=number)
 
 
@@ -125,13 +125,13 @@ def test_one_weight_under_two_names_is_refused():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "none at all"),
-        ({"fc.weight": torch.zeros(3)}, "like 'fc.weight'"),
+        ({}, "it has no tensors"),
+        ({"fc.weight": torch.zeros(3)}, "first tensor is 'fc.weight'"),
         ({"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}, r"LxmertModel\.from_bert"),
         ({"lxmert.encoder.visn_fc.box_fc.bias": torch.zeros(3)}, "Hugging Face layout"),
     ],
 )
-def test_other_weights_are_refused_with_what_they_seem_to_be(state, message):
+def test_other_weights_are_refused_with_a_hint(state, message):
     with pytest.raises(ValueError, match=message):
         from_original(state)
 

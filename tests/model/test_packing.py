@@ -25,7 +25,7 @@ def test_packing_there_and_back(seed):
     assert torch.equal(packed[packing.firsts], padded[:, 0])
 
 
-def test_nothing_is_packed_where_it_does_not_pay():
+def test_nothing_is_packed_if_it_is_not_faster():
     mask = tiny.mask(7, [4, 7, 5])
     assert find_packing(mask) is not None
     assert find_packing(None) is None

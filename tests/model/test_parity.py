@@ -106,7 +106,7 @@ def test_every_gradient_is_equal(name):
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
-def test_what_we_save_loads_in_the_reference(name, tmp_path):
+def test_saved_models_load_in_the_reference(name, tmp_path):
     _, reference_class = tiny.MODELS[name]
     ours = tiny.build(name)
     ours.save_pretrained(tmp_path)
@@ -175,7 +175,7 @@ def test_other_depths_are_equal(layers):
 
 
 @pytest.mark.parametrize("task", ["task_qa", "task_matched", "task_mask_lm", "task_obj_predict"])
-def test_switched_off_objectives_are_equal(task):
+def test_disabled_objectives_are_equal(task):
     ours, theirs = tiny.pair("LxmertForPreTraining", **{task: False})
     given = tiny.inputs(**DOUBLE) | tiny.labels()
     expected = dict(theirs(**given))

@@ -105,7 +105,7 @@ def test_every_usual_task_type_trains(name, task):
 
 @pytest.fixture
 def forget_registration(monkeypatch):
-    """Undo after the test what a registration changes in the whole process."""
+    """Undo after the test what a registration changes in the process."""
     mappings = [CONFIG_MAPPING, *(auto_class._model_mapping for auto_class in AUTO_CLASSES)]
     for mapping in mappings:
         monkeypatch.setattr(mapping, "_extra_content", dict(mapping._extra_content))

@@ -73,7 +73,7 @@ def test_blocks_on_the_disk_give_the_same(name, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["disk", "memory"])
-def test_one_side_is_encoded_from_wherever_it_is(place, tmp_path):
+def test_one_side_is_encoded_on_any_device(place, tmp_path):
     expected = tiny.build("LxmertModel")(**tiny.inputs()).pooled_output
     model = tiny.build("LxmertModel")
     model = spread(model, tmp_path) if place == "disk" else cpu_offload(model)
@@ -107,7 +107,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("place", ["auto", {"": "cpu"}, HALVES], ids=["auto", "cpu", "halves"])
-def test_files_are_loaded_to_where_they_belong(place, tmp_path):
+def test_files_are_loaded_to_their_device(place, tmp_path):
     model = tiny.build(PRETRAINING)
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(

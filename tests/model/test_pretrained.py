@@ -69,7 +69,7 @@ def test_weights_of_zeros_are_refused(folder):
 
 
 def test_a_new_answer_layer_of_zeros_is_loaded(folder):
-    """Answers of which the start knows none begin at zero."""
+    """New answers are initialized with zeros."""
     last = "answer_head.logit_fc.3.weight"
     change_weights(folder, lambda state: state | {last: torch.zeros_like(state[last])})
     assert not load_folder(folder).answer_head.logit_fc[3].weight.any()
@@ -90,7 +90,7 @@ def test_an_index_that_leaves_its_folder_is_refused(part, folder):
 
 
 @pytest.mark.parametrize("wrong", [5, 1.5, ["a"], {"a": 1}, b"name"])
-def test_what_is_no_name_is_refused(wrong):
+def test_an_invalid_name_is_refused(wrong):
     """Bug: an AttributeError from deep inside of the library."""
     for ours in tiny.OURS.values():
         with pytest.raises(TypeError, match=r"from_pretrained got .*: expected a folder"):
@@ -117,8 +117,8 @@ def test_what_is_no_name_is_refused(wrong):
         ({"id2label": {"0": 5}}, "id2label is .*expected names by id"),
         ({"dtype": "float99"}, "dtype is 'float99'"),
         ({"quantization_config": 5}, "is damaged"),
-        ({"model_type": "bert"}, "is that of a 'bert'"),
-        ({"model_type": ["lxmert"]}, "not of an LXMERT"),
+        ({"model_type": "bert"}, "has model_type 'bert'"),
+        ({"model_type": ["lxmert"]}, "expected 'lxmert'"),
     ],
 )
 def test_a_configuration_that_no_model_has_is_one_sentence(changes, message, folder):

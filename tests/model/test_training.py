@@ -114,7 +114,7 @@ def test_trainer_evaluates(name, tmp_path):
     assert runner.label_names == (ALL_LABELS[:3] if name == PRETRAINING else ["labels"])
 
 
-def test_label_names_say_which_labels_there_are(tmp_path):
+def test_label_names_select_the_labels(tmp_path):
     """C11: the Trainer knows labels by their name, and `ans` has none that it knows."""
     data = examples(PRETRAINING)
     only_answers = [

@@ -1,4 +1,4 @@
-"""The answers of a model: their names in its configuration, and their rows in its last layer."""
+"""The answers of a model: names in its configuration, weights in its last layer."""
 
 import re
 from collections import Counter
@@ -18,12 +18,12 @@ _UNNAMED = re.compile(r"LABEL_\d+")
 
 @dataclass(frozen=True)
 class CarriedAnswers:
-    """Rows of a last layer, arranged for another list of answers.
+    """Weights of a last layer, rearranged for another list of answers.
 
     Attributes:
-        weight: `[answers, width]`; zeros for an answer that was not known.
-        bias: `[answers]`; zero for an answer that was not known.
-        missing: the answers that were not known.
+        weight: `[answers, width]`; zeros for new answers.
+        bias: `[answers]`; zero for new answers.
+        missing: the new answers, which the old list does not have.
     """
 
     weight: Tensor
@@ -32,15 +32,15 @@ class CarriedAnswers:
 
     @property
     def found(self) -> int:
-        """Number of answers whose rows were carried over."""
+        """Number of answers that keep their weights."""
         return len(self.bias) - len(self.missing)
 
 
 def normalize_answer(answer: str) -> str:
-    """Bring an answer into the form of the pretraining's answer list.
+    """Normalize an answer as in the answer list of pretraining.
 
-    Lower case, without a final full stop and without a leading article; the numbers one to ten as
-    digits; gray. Source: the answer table of the original pretraining code.
+    Lower case, no final full stop, no leading article; the numbers one to ten as digits; gray for
+    grey. Source: the answer table of the original pretraining code.
     """
     answer = answer.lower()
     answer = answer.removesuffix(".")
@@ -55,18 +55,17 @@ def match_answers(
     *,
     normalize: Callable[[str], str] = normalize_answer,
 ) -> list[int | None]:
-    """Find answers in a table, by their words.
+    """Look up answers in a table.
 
-    An answer of exactly these words is taken first, then one that is equal once both are
-    normalised, of several the first.
+    An exact match is preferred to a match after normalization; among several, the first is taken.
 
     Args:
         table: answers by class id.
-        answers: those to find.
-        normalize: brings an answer into the form in which answers are compared.
+        answers: answers to look up.
+        normalize: normalizes answers before they are compared.
 
     Returns:
-        The class id of each answer; None where the table does not have it.
+        The class id of each answer; None if it is not in the table.
     """
     rows = {normalize(answer): row for row, answer in reversed(list(enumerate(table)))}
     exact = {answer: row for row, answer in reversed(list(enumerate(table)))}
@@ -81,24 +80,24 @@ def map_answers(
     *,
     normalize: Callable[[str], str] = normalize_answer,
 ) -> CarriedAnswers:
-    """Arrange the rows of a last layer for another list of answers, as `match_answers` finds them.
+    """Rearrange the weights of a last layer for another list of answers by `match_answers`.
 
     Source: the answer head of the original fine-tuning code.
 
     Args:
         weight: `[old answers, width]`.
         bias: `[old answers]`.
-        old: the answers of these rows.
-        new: the answers that are wanted.
-        normalize: brings an answer into the form in which answers are compared.
+        old: the answers of these weights.
+        new: the new list of answers.
+        normalize: normalizes answers before they are compared.
 
     Raises:
-        ValueError: if there are not as many rows as old answers.
+        ValueError: if the number of rows is not the number of old answers.
     """
     if not len(weight) == len(bias) == len(old):
         raise ValueError(
-            f"Got {len(old)} answers for {len(weight)} rows and {len(bias)} biases; expected one "
-            "of each for every answer: take the list that the weights were trained with."
+            f"Got {len(old)} answers for {len(weight)} rows and {len(bias)} biases; expected "
+            "equal numbers: use the list that the weights were trained with."
         )
     sources = match_answers(old, new, normalize=normalize)
     carried = CarriedAnswers(
@@ -121,32 +120,34 @@ def carry_answers(
     old_answers: Sequence[str] | None = None,
     normalize: Callable[[str], str] = normalize_answer,
 ) -> CarriedAnswers:
-    """Give a model another list of answers, keeping what it knows of those that it has already.
+    """Change the answer list of a model, keeping the weights of answers in both lists.
 
-    The last layer then has one row for each of `answers`, and the configuration their names.
+    Afterwards the last layer has one row per answer, and the configuration has their names.
 
     Args:
         model: a model with an answer head; changed in place.
         answers: the new list; the position is the class id.
-        old_answers: the list that the model was trained with; None means the configuration's.
+        old_answers: the list that the model was trained with; None: that of the configuration.
         normalize: as in `map_answers`.
 
     Returns:
-        The rows with the answers that were not known, which start at zero.
+        The new weights and the new answers, whose weights are zero.
 
     Raises:
-        ValueError: if the model has no answer head, its answers are not known, or the new list is
-            empty or has an answer twice.
+        ValueError: if the model has no answer head, its answers are unknown, or the new list is
+            empty or has duplicates.
     """
     layer = model.get_qa_logit_layer()
     if layer is None:
-        raise ValueError(f"this {type(model).__name__} has no answer head, so no answers to carry")
+        raise ValueError(
+            f"this {type(model).__name__} has no answer head: expected a model with answers"
+        )
     _check_answers(answers)
     old = old_answers or answers_of(model.config)
     if old is None:
         raise ValueError(
-            f"it is not known what the {layer.out_features} answers of the model are: give the "
-            "list that it was trained with as old_answers=[...]"
+            f"the configuration does not name the {layer.out_features} answers of the model: give "
+            "the list that it was trained with as old_answers=[...]"
         )
     carried = map_answers(layer.weight, layer.bias, old, answers, normalize=normalize)
     resized = model.resize_num_qa_labels(len(answers))
@@ -168,16 +169,16 @@ def answers_of(config: LxmertConfig) -> tuple[str, ...] | None:
 
 
 def name_answers(config: LxmertConfig, answers: Sequence[str]) -> None:
-    """Write the answers into a configuration, as `id2label` and `label2id`.
+    """Set `id2label` and `label2id` of a configuration.
 
     Raises:
-        ValueError: if these are not `num_qa_labels` different answers.
+        ValueError: if they are not `num_qa_labels` different answers.
     """
     _check_answers(answers)
     if len(answers) != config.num_qa_labels:
         raise ValueError(
-            f"Got {len(answers)} answers for a model with {config.num_qa_labels}; expected one for "
-            "each: take the list that the model was trained with."
+            f"Got {len(answers)} answers for a model with {config.num_qa_labels}; expected equal "
+            "numbers: use the list that the model was trained with."
         )
     config.id2label = dict(enumerate(answers))
     config.label2id = {answer: index for index, answer in enumerate(answers)}
@@ -188,4 +189,6 @@ def _check_answers(answers: Sequence[str]) -> None:
         raise ValueError("the list of answers is empty; expected at least one")
     twice, count = Counter(answers).most_common(1)[0]
     if count > 1:
-        raise ValueError(f"answer {twice!r} is in the list more than once; expected each once")
+        raise ValueError(
+            f"answer {twice!r} is in the list more than once; expected different answers"
+        )

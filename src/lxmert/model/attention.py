@@ -1,4 +1,4 @@
-"""Attention in every form that LXMERT uses: masks, one attention block, its residual output.
+"""Attention: masks, the attention module, and attention layers with residual and layer norm.
 
 Shapes: batch B, heads H, queries Q, keys K, head width D; hidden = H * D.
 """
@@ -16,13 +16,13 @@ from lxmert.model.packing import Packing, find_packing
 
 
 class AttentionMask(NamedTuple):
-    """Which keys each query may read, in the form that attention adds to its scores.
+    """Which keys each query attends to, as a bias on the attention scores.
 
     Attributes:
-        bias: `[batch, 1 or heads, 1 or queries, keys]`, 0 for a readable key, else hugely negative;
-            None if all may be read.
-        has_key: `[batch, 1 or heads, 1 or queries, 1]`, 1 where a query may read any key at all,
-            else 0; None if every query may.
+        bias: `[batch, 1 or heads, 1 or queries, keys]`, 0 for a visible key, else a large negative
+            number; None if all keys are visible.
+        has_key: `[batch, 1 or heads, 1 or queries, 1]`, 1 if the query has a visible key, else 0;
+            None if every query has one.
         queries: how the queries are packed; None if they are padded.
         keys: how the keys are packed; None if they are padded.
     """
@@ -34,11 +34,11 @@ class AttentionMask(NamedTuple):
 
 
 class StreamMask(NamedTuple):
-    """Which positions of one stream may be read, from within the stream and from the other one.
+    """Which positions of one stream are visible, to the stream itself and to the other one.
 
     Attributes:
-        within: for the queries of the stream itself; None means all may be read.
-        across: for the queries of the other stream, by which this one is read.
+        within: mask for self-attention; None means all positions are visible.
+        across: mask for cross-attention, with queries of the other stream.
         packing: how the stream is packed; None if it is padded.
     """
 
@@ -47,11 +47,11 @@ class StreamMask(NamedTuple):
     packing: Packing | None = None
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Leave the padding of `[batch, length, width]` out, if the stream is packed."""
+        """Remove the padding of `[batch, length, width]`, if the stream is packed."""
         return padded if self.packing is None else self.packing.pack(padded)
 
     def read_by(self, other: "StreamMask") -> AttentionMask | Tensor | None:
-        """Return `across` for the queries of another stream, packed as that one is."""
+        """Return `across` for the queries of the other stream, which may be packed."""
         if other.packing is None:
             return self.across
         mask = self.across
@@ -63,46 +63,46 @@ class StreamMask(NamedTuple):
 def attention_dtype(hidden_states: Tensor) -> torch.dtype:
     """Return the dtype in which attention on `hidden_states` computes its scores."""
     device_type = hidden_states.device.type
-    # A model without memory, on the meta device, knows no autocast.
+    # The meta device has no autocast.
     if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return hidden_states.dtype
 
 
 def additive_mask(readable: Tensor, dtype: torch.dtype) -> AttentionMask | None:
-    """Turn a boolean mask into the form that attention needs.
+    """Convert a boolean mask to a bias.
 
-    On a CPU, where looking costs nothing, a mask that hides no key becomes no mask at all.
+    On a CPU, where reading values is cheap, a mask that hides no key becomes None.
 
     Args:
-        readable: boolean `[batch, 1 or heads, 1 or queries, keys]`, True where a key may be read.
-        dtype: that of the attention scores.
+        readable: boolean `[batch, 1 or heads, 1 or queries, keys]`, True for a visible key.
+        dtype: dtype of the attention scores.
 
     Returns:
-        The mask, or None where it would change nothing.
+        The mask, or None if it has no effect.
     """
-    may_look = readable.device.type == "cpu" and not is_tracing(readable)
-    if may_look and bool(readable.all()):
+    may_read_values = readable.device.type == "cpu" and not is_tracing(readable)
+    if may_read_values and bool(readable.all()):
         return None
-    # Half of the smallest number: with a score added it stays finite, so that a query without any
-    # key gets a uniform map, which `has_key` then clears, and never 0 / 0.
+    # Half of the smallest number stays finite after adding a score. A query without any visible key
+    # then gets a uniform map, which `has_key` clears, instead of 0 / 0.
     bias = torch.zeros(readable.shape, dtype=dtype, device=readable.device)
     bias = bias.masked_fill_(~readable, torch.finfo(dtype).min / 2)
     has_key = readable.any(dim=-1, keepdim=True)
-    if may_look and bool(has_key.all()):
+    if may_read_values and bool(has_key.all()):
         return AttentionMask(bias, None)
     return AttentionMask(bias, has_key.to(dtype))
 
 
 def stream_mask(given: Tensor | None, hidden_states: Tensor, *, pack: bool = False) -> StreamMask:
-    """Prepare the mask of one stream for all of its readers.
+    """Prepare the masks of one stream for self-attention and cross-attention.
 
     Args:
         given: `[batch, length]`, `[batch, 1 or length, length]` or
-            `[batch, 1 or heads, 1 or length, length]`, 1 where a position may be read; None means
-            everywhere. A position that none of its own stream may read is hidden from the other.
+            `[batch, 1 or heads, 1 or length, length]`, 1 for a visible position; None means all are
+            visible. A position that is hidden from its whole own stream is hidden from the other.
         hidden_states: `[batch, length, hidden]`, the embedded stream.
-        pack: whether the padding may be left out, where that pays.
+        pack: whether padding may be removed if that is faster.
     """
     if given is None:
         return StreamMask(None, None)
@@ -123,12 +123,12 @@ def stream_mask(given: Tensor | None, hidden_states: Tensor, *, pack: bool = Fal
 
 
 def as_stream_mask(mask: StreamMask | Tensor | None) -> StreamMask:
-    """Use a mask that is not prepared by stream for both kinds of readers."""
+    """Use a plain mask for both self-attention and cross-attention."""
     return mask if isinstance(mask, StreamMask) else StreamMask(mask, mask)
 
 
 def rows_of_first_query(mask: AttentionMask | Tensor | None) -> AttentionMask | Tensor | None:
-    """Cut a mask `[..., queries, keys]` down to what the first query may read."""
+    """Restrict a mask `[..., queries, keys]` to the first query."""
     if isinstance(mask, AttentionMask):
         bias = None if mask.bias is None else mask.bias[..., :1, :]
         has_key = None if mask.has_key is None else mask.has_key[..., :1, :]
@@ -139,18 +139,18 @@ def rows_of_first_query(mask: AttentionMask | Tensor | None) -> AttentionMask | 
 def attend_eagerly(
     query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask | None, *, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute attention step by step, so that its map can be returned and differentiated.
+    """Compute attention in separate steps, so that the map can be returned and differentiated.
 
     Args:
         query: `[batch, heads, queries, head_dim]`.
         key: `[batch, heads, keys, head_dim]`.
         value: `[batch, heads, keys, head_dim]`.
-        mask: which keys may be read; None means all.
-        dropout: probability with which an entry of the map is left out of the result.
+        mask: which keys are visible; None means all.
+        dropout: dropout probability of the map.
 
     Returns:
         The result, `[batch, queries, heads, head_dim]`, and the map before dropout,
-        `[batch, heads, queries, keys]`: rows sum to 1, or to 0 where there is no key to read.
+        `[batch, heads, queries, keys]`: rows sum to 1, or to 0 without a visible key.
     """
     scores = torch.matmul(query, key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5)
     if mask is not None and mask.bias is not None:
@@ -165,7 +165,7 @@ def attend_eagerly(
 class LxmertAttention(nn.Module):
     """Multi-head attention of one sequence over another, or over itself."""
 
-    # Without a mask, the fused implementations take a module for a decoder unless it says no.
+    # Without a mask, the fused implementations assume a causal decoder unless this is False.
     is_causal = False
 
     def __init__(self, config: LxmertConfig) -> None:
@@ -186,18 +186,18 @@ class LxmertAttention(nn.Module):
         attention_mask: AttentionMask | Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Let each position of `hidden_states` read from `context`.
+        """Let each position of `hidden_states` attend to `context`.
 
         Args:
             hidden_states: `[batch, queries, hidden]`, or packed `[tokens, hidden]`.
             context: `[batch, keys, hidden]`, or packed `[tokens, hidden]`.
-            attention_mask: which keys may be read, and how either side is packed; a plain tensor
-                is added to the scores as it is.
-            output_attentions: whether the map is needed; a fused implementation has none to give,
-                so this call then computes step by step.
+            attention_mask: which keys are visible, and how both sides are packed; a plain tensor
+                is added to the scores.
+            output_attentions: whether to return the map; fused implementations cannot return it,
+                so attention is then computed eagerly.
 
         Returns:
-            What was read, in the form of `hidden_states`, and the map before dropout,
+            The attended values, in the shape of `hidden_states`; and the map before dropout,
             `[batch, heads, queries, keys]`, or None.
         """
         if isinstance(attention_mask, Tensor):
@@ -221,20 +221,20 @@ class LxmertAttention(nn.Module):
         return read, attention_map if output_attentions else None
 
     def _must_be_eager(self, query: Tensor, mask: AttentionMask | None) -> bool:
-        """Tell whether to compute step by step: as configured, as alone right, or as faster."""
+        """Return whether to compute eagerly: as configured, for correctness or for speed."""
         implementation = self.config._attn_implementation
         if implementation == "sdpa" and query.requires_grad and query.device.type == "cpu":
-            # On CPUs the fused kernel knows no dropout, and its gradient in bfloat16 takes twice
-            # as long as the steps. A trace is to be the same with and without gradients.
+            # On CPUs the fused kernel has no dropout, and its bfloat16 gradient takes twice as
+            # long as the eager one. A trace must not depend on whether gradients are enabled.
             return not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if implementation == "flex_attention" and query.device.type == "cpu":
-            # On CPUs, flex attention has no gradient, and where it reads a tensor in its score
-            # function it corrupts the heap (seen with torch 2.15).
+            # On CPUs, flex attention has no gradient, and reading a tensor in its score function
+            # corrupts the heap (seen with torch 2.15).
             return mask is not None or query.requires_grad
         return implementation in (None, "eager")
 
     def _split_heads(self, projected: Tensor, packing: Packing | None) -> Tensor:
-        """Turn `[batch, length, hidden]`, or packed, into `[batch, heads, length, head_dim]`."""
+        """Reshape `[batch, length, hidden]`, or packed, to `[batch, heads, length, head_dim]`."""
         if packing is not None:
             projected = packing.unpack(projected)
         batch_size, length, _ = projected.shape
@@ -251,16 +251,16 @@ class LxmertAttention(nn.Module):
         mask: AttentionMask | None,
         dropout: float,
     ) -> Tensor:
-        """Attend by the implementation that the configuration names."""
+        """Attend with the implementation named by the configuration."""
         implementation = str(self.config._attn_implementation)
         if mask is not None and not _can_read(implementation, mask):
             implementation = "sdpa"
         if dropout and implementation == "flex_attention":
-            implementation = "sdpa"  # which knows dropout
+            implementation = "sdpa"  # flex attention has no dropout
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, attend_eagerly)
         bias = None if mask is None else mask.bias
         if bias is not None and implementation == "flex_attention":
-            # Flex attention looks single entries up and does not broadcast.
+            # Flex attention reads single entries and does not broadcast.
             bias = bias.expand(-1, -1, query.shape[2], -1)
         read: Tensor
         read, _ = attend(self, query, key, value, bias, dropout=dropout, scaling=self.scaling)
@@ -271,17 +271,17 @@ class LxmertAttention(nn.Module):
 
 
 def _can_read(implementation: str, mask: AttentionMask) -> bool:
-    """Tell whether an implementation of transformers reads a mask right."""
+    """Return whether an implementation of transformers supports a mask."""
     if implementation == "flex_attention":
-        # It reads the mask of the first head for all of them.
+        # It uses the mask of the first head for all heads.
         return mask.bias is None or mask.bias.shape[1] == 1
-    # Flash attention takes no mask by query, and unpads queries by the mask of the keys, which is
-    # wrong where text reads regions.
+    # Flash attention has no mask per query, and unpads queries by the mask of the keys, which is
+    # wrong for cross-attention.
     return "flash" not in implementation
 
 
 class LxmertAttentionOutput(nn.Module):
-    """Project what attention read, add it to its input, normalise the sum."""
+    """Output projection of attention, with residual and layer norm."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class LxmertAttentionOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        """Join what was read to the input, both `[batch, length, hidden]`."""
+        """Add the projected values to the input, both `[batch, length, hidden]`."""
         hidden_states = self.dropout(self.dense(hidden_states))
         joined: Tensor = self.LayerNorm(hidden_states + input_tensor)
         return joined
@@ -310,7 +310,7 @@ class LxmertSelfAttentionLayer(nn.Module):
         attention_mask: AttentionMask | Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return `[batch, length, hidden]` and the map, as `LxmertAttention` does."""
+        """Return `[batch, length, hidden]` and the map, as in `LxmertAttention`."""
         read, attention_map = self.self(
             input_tensor, input_tensor, attention_mask, output_attentions
         )
@@ -332,6 +332,6 @@ class LxmertCrossAttentionLayer(nn.Module):
         ctx_att_mask: AttentionMask | Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return `[batch, queries, hidden]` and the map, as `LxmertAttention` does."""
+        """Return `[batch, queries, hidden]` and the map, as in `LxmertAttention`."""
         read, attention_map = self.att(input_tensor, ctx_tensor, ctx_att_mask, output_attentions)
         return self.output(read, input_tensor), attention_map

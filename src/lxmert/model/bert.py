@@ -1,7 +1,7 @@
-"""BERT's weights as a start: text embeddings, language layers, pooler and the heads of words.
+"""Initialization from BERT: text embeddings, language layers, pooler and word heads.
 
-Only weights are read; the other layers and heads start at random. The language side of a model can
-be written as a BERT too.
+All other layers and heads are initialized randomly. The language side of a model can also be saved
+as a BERT.
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
-from lxmert.files import read_json_object
+from lxmert.files import atomic_path, read_json_object
 from lxmert.model.checkpoints import WEIGHT_FILES, check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
 from lxmert.names import did_you_mean
@@ -37,7 +37,7 @@ _SHARED_SETTINGS = (
     "layer_norm_eps",
     "pad_token_id",
 )
-"""Settings of a BERT that mean the same here."""
+"""Settings with the same meaning in BERT and LXMERT."""
 
 _SIZES = {
     "vocab_size": ("embeddings.word_embeddings.weight", 0),
@@ -57,21 +57,21 @@ _SPARE = (
     "cls.predictions.decoder.weight",
     "cls.predictions.decoder.bias",
 )
-"""What files hold although it follows from the rest."""
+"""Redundant weights of BERT files."""
 
 
 def bert_config(
     name_or_path: str | Path, config: LxmertConfig | None, overrides: Mapping[str, object]
 ) -> LxmertConfig:
-    """Return the configuration of an LXMERT that starts from a BERT.
+    """Return the configuration of an LXMERT that is initialized from a BERT.
 
     Args:
         name_or_path: folder of the BERT, or its name on the Hugging Face hub.
-        config: the configuration to use; None takes over what BERT's own says.
+        config: the configuration to use; None: shared settings are those of the BERT.
         overrides: settings that replace those of either.
 
     Raises:
-        FileNotFoundError: if there is no such BERT.
+        FileNotFoundError: if the BERT does not exist.
         TypeError: if an override is no setting.
     """
     known = [field.name for field in fields(LxmertConfig)]
@@ -98,24 +98,23 @@ def fill_from_bert(
     *,
     allow: Sequence[str] = (),
 ) -> None:
-    """Copy the weights of a BERT into a model, whose other weights stay as they are.
+    """Copy the weights of a BERT into a model; other weights are unchanged.
 
-    BERT's first `l_layers` layers become the language layers; embeddings and pooler keep their
-    place. A pretraining model also takes the transform and the bias of the word head and the
-    next-sentence classifier, whose two classes then learn to mean mismatch and match. Source: the
-    initialisation of the original pretraining code.
+    Copies the embeddings, the first `l_layers` layers and the pooler; for a pretraining model also
+    the transform and the bias of the word head, and the next-sentence classifier as initialization
+    of the matching head. Source: the initialization of the original pretraining code.
 
     Args:
         model: an LXMERT model of any class; changed in place.
         config: its configuration.
         name_or_path: folder of the BERT, or its name on the Hugging Face hub; safetensors or
             `.bin`, names with or without `bert.`, layer norms with `weight` or with `gamma`.
-        allow: names, or beginnings of names up to a dot, that may be left over in BERT's file, or
-            be missing there and so stay random, such as `("pooler",)`.
+        allow: names of weights, or dot-separated prefixes such as `("pooler",)`, that may be unused
+            or missing in the file; missing ones keep their random values.
 
     Raises:
-        FileNotFoundError: if there is no such BERT.
-        ValueError: if it has too few layers, other sizes, or lacks a weight; if a file holds code.
+        FileNotFoundError: if the BERT does not exist.
+        ValueError: if layers, sizes or weights do not fit; if a file contains code.
     """
     bert = {_plain(name): value for name, value in _read(name_or_path).items()}
     _check_sizes(bert, config, name_or_path)
@@ -129,12 +128,12 @@ def fill_from_bert(
 
 
 def save_language_side(folder: Path, target: Path) -> None:
-    """Write the language side of a model as a BERT, from which others can start.
+    """Save the language side of a model as a BERT, to initialize other models from it.
 
     Args:
-        folder: a model of ours with its tokenizer, best one without cross-modality layers, so that
-            its texts were understood by the language layers alone.
-        target: folder to write; appears when it is complete.
+        folder: an lxmert model folder with its tokenizer, preferably without cross-modality
+            layers, so that the language layers alone encode its texts.
+        target: folder to write; written atomically.
 
     Raises:
         FileNotFoundError: if the folder lacks configuration or weights.
@@ -142,20 +141,20 @@ def save_language_side(folder: Path, target: Path) -> None:
     config = read_json_object(folder / "config.json", remedy="copy it again")
     weights = {_below(name): value for name, value in read_folder(folder).items()}
     kept = {name: value for name, value in weights.items() if name.startswith((*_TEXT, *_HEADS))}
-    part = target.with_name(target.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
     named = {name if name.startswith("cls.") else f"bert.{name}": kept[name] for name in kept}
-    save_file(named, part / WEIGHT_FILES[0], metadata={"format": "pt"})
     shared = {name: config[name] for name in _SHARED_SETTINGS if name in config}
     bert = shared | {"model_type": "bert", "num_hidden_layers": config["l_layers"]}
-    (part / "config.json").write_text(json.dumps(bert, indent=2) + "\n", encoding="utf-8")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(folder / name, part / name)
-    part.rename(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as part:
+        part.mkdir()
+        save_file(named, part / WEIGHT_FILES[0], metadata={"format": "pt"})
+        (part / "config.json").write_text(json.dumps(bert, indent=2) + "\n", encoding="utf-8")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(folder / name, part / name)
 
 
 def _read(name_or_path: str | Path) -> State:
-    """Read the weights of a folder, or fetch them from the hub."""
+    """Read the weights of a folder or of a model on the hub."""
     if Path(name_or_path).is_dir():
         return read_folder(name_or_path)
     for name in WEIGHT_FILES:
@@ -169,7 +168,7 @@ def _read(name_or_path: str | Path) -> State:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a BERT weight without prefix, in today's words."""
+    """Return the current name of a BERT weight, without prefix."""
     name = name.removeprefix("bert.")
     name = re.sub(r"\.gamma$", ".weight", name)
     return re.sub(r"\.beta$", ".bias", name)
@@ -180,7 +179,7 @@ def _below(name: str) -> str:
 
 
 def _is_left(name: str, config: LxmertConfig, expected: Mapping[str, Tensor]) -> bool:
-    """Tell whether BERT has a weight for which LXMERT has no use."""
+    """Return whether LXMERT has no use for a weight of BERT."""
     layer = re.match(r"encoder\.layer\.(\d+)\.", name)
     if layer is not None:
         return int(layer[1]) >= config.l_layers
@@ -188,26 +187,26 @@ def _is_left(name: str, config: LxmertConfig, expected: Mapping[str, Tensor]) ->
 
 
 def _check_sizes(bert: Mapping[str, Tensor], config: LxmertConfig, source: str | Path) -> None:
-    """Refuse a BERT of other sizes in the words of the configuration."""
+    """Reject a BERT whose sizes differ from the configuration."""
     for setting, (name, axis) in _SIZES.items():
         wanted = getattr(config, setting)
         if name in bert and bert[name].shape[axis] != wanted:
             size = bert[name].shape[axis]
             raise ValueError(
                 f"{source} has {setting} {size}, but the configuration has {wanted}: set "
-                f"{setting}={size}, or take another BERT"
+                f"{setting}={size}, or use another BERT"
             )
     layers = {match[1] for name in bert if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
     if len(layers) < config.l_layers:
         raise ValueError(
             f"{source} has {len(layers)} layers, but the configuration has l_layers "
-            f"{config.l_layers}: set l_layers={len(layers)} or fewer, or take a deeper BERT"
+            f"{config.l_layers}: set l_layers={len(layers)} or fewer, or use a deeper BERT"
         )
 
 
 def _not_found(name_or_path: str | Path, file: str, reason: object) -> str:
     first = str(reason).strip().split("\n")[0]
     return (
-        f"no {file} of a BERT in {str(name_or_path)!r} ({first}): name a folder, or a model on the "
+        f"no {file} of a BERT in {str(name_or_path)!r} ({first}): give a folder, or a model on the "
         "Hugging Face hub such as google-bert/bert-base-uncased"
     )

@@ -1,6 +1,6 @@
-"""The card of a model, `README.md` beside its weights: what it is, how to load it, what it scored.
+"""The model card, `README.md` beside the weights: description, usage, scores.
 
-It says what the model and its configuration know, and what the caller adds; it knows no data set.
+Its content comes from the model, its configuration and the caller.
 """
 
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
+from lxmert.files import write_text
+
 CARD_NAME = "README.md"
 GENERATED = "<!-- Written when the model was saved. Without this line, saving leaves it alone. -->"
 
@@ -20,8 +22,8 @@ _ABOUT = {
     "LxmertForPreTraining": "Predicts masked words, masked regions, whether text and image match, "
     "and answers: the five objectives of LXMERT's pretraining.",
     "LxmertForQuestionAnswering": "Answers questions about images, by choosing from a list.",
-    "LxmertForImagesAndTextClassification": "Judges a statement about several images.",
-    "LxmertForImageAndTextRetrieval": "Says whether a text describes an image; index 1 of its "
+    "LxmertForImagesAndTextClassification": "Classifies statements about several images.",
+    "LxmertForImageAndTextRetrieval": "Predicts whether a text describes an image; index 1 of its "
     "logits is a match.",
 }
 _OUTPUTS = {
@@ -36,7 +38,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 _TASKS = {"LxmertForQuestionAnswering": "visual-question-answering"}
-"""Task of a class by the hub's own names; the other classes have none there."""
+"""Pipeline tag of the hub by class; the hub has none for the other classes."""
 
 _NUM_EXAMPLES = 12
 _UNNAMED = re.compile(r"LABEL_\d+")
@@ -44,16 +46,16 @@ _UNNAMED = re.compile(r"LABEL_\d+")
 
 @dataclass(frozen=True)
 class CardDetails:
-    """What a card can say that a model does not know.
+    """Content of a card that the model does not know.
 
     Attributes:
-        license: of the weights, as the hub names it, such as `apache-2.0`.
-        base_model: repository of the weights that training started from, such as
+        license: license of the weights, as on the hub, such as `apache-2.0`.
+        base_model: repository of the weights that training was initialized from, such as
             `unc-nlp/lxmert-base-uncased`.
-        datasets: names of the data sets trained on.
-        training: how it was trained, in sentences of Markdown.
+        datasets: names of the training data sets.
+        training: description of the training, in Markdown.
         metrics: score by name, such as `{"accuracy on VQA v2 minival": 0.699}`.
-        tags: further words by which the hub finds it.
+        tags: further tags for the hub.
     """
 
     license: str | None = None
@@ -71,14 +73,14 @@ def write_model_card(
     name: str = ".",
     details: CardDetails | None = None,
 ) -> Path:
-    """Write the card of a model beside its weights, in place of the one that is there.
+    """Write the card of a model beside its weights, replacing an existing one.
 
     Args:
-        model: one of our models.
-        folder: where it was or will be saved.
-        name: what `from_pretrained` is given to load it: a repository, or a folder; `.`, the
-            default, is for readers who stand in that folder.
-        details: what the model does not know.
+        model: an lxmert model.
+        folder: folder of the model.
+        name: argument of `from_pretrained` in the example: a repository or a folder; the default
+            is the current folder.
+        details: content that the model does not know.
 
     Returns:
         The path of the card.
@@ -87,11 +89,11 @@ def write_model_card(
 
 
 def refresh_model_card(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
-    """Write the card of a model that is saved, unless somebody has written one.
+    """Write the card of a saved model, unless there is a card that a user has written.
 
     Args:
-        model: one of our models.
-        folder: where it was saved.
+        model: an lxmert model.
+        folder: folder of the model.
     """
     path = Path(folder) / CARD_NAME
     if not path.exists() or GENERATED in path.read_text(encoding="utf-8"):
@@ -101,7 +103,7 @@ def refresh_model_card(model: PreTrainedModel, folder: str | os.PathLike[str]) -
 def describe_model(
     model: PreTrainedModel, *, name: str = ".", details: CardDetails | None = None
 ) -> str:
-    """Return the card of a model: a header that the hub reads, then Markdown.
+    """Return the card of a model: a YAML header for the hub, then Markdown.
 
     Arguments are those of `write_model_card`.
     """
@@ -114,8 +116,8 @@ def describe_model(
         "(Tan & Bansal, EMNLP 2019, arXiv 1908.07490).",
         _facts(model),
         f"## How to load it\n\n```python\n{_example(model, name)}\n```",
-        "The tensors above stand for the word pieces of a question, and for the features and "
-        "normalised boxes `(x1, y1, x2, y2)` of the regions that a detector found.",
+        "The tensors above stand for the word pieces of a text, and for the features and "
+        "normalized boxes `(x1, y1, x2, y2)` of the regions from a region extractor.",
     ]
     if details.training or details.datasets:
         parts.append("## How it was trained")
@@ -129,21 +131,20 @@ def describe_model(
 
 
 def _write(folder: Path, text: str) -> Path:
-    """Write a card under a name of this process's own, then rename it."""
+    """Write a card atomically; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{CARD_NAME}.{os.getpid()}"
-    unfinished.write_text(text, encoding="utf-8")
-    return unfinished.replace(folder / CARD_NAME)
+    write_text(folder / CARD_NAME, text)
+    return folder / CARD_NAME
 
 
 def _kind(model: PreTrainedModel) -> str:
-    """Name the class of ours that a model is; one of another's making loads as the encoder."""
+    """Return the lxmert class of a model; a user's own class is loaded as the encoder."""
     names = (known.__name__ for known in type(model).__mro__)
     return next((name for name in names if name in _ABOUT), "LxmertModel")
 
 
 def _header(model: PreTrainedModel, details: CardDetails) -> str:
-    """Return the metadata that the hub reads, as YAML."""
+    """Return the metadata for the hub as YAML."""
     return ModelCardData(
         license=details.license,
         library_name="lxmert",
@@ -178,18 +179,18 @@ def _facts(model: PreTrainedModel) -> str:
 
 
 def _answers(config: object) -> str:
-    """Say how many answers there are, and name the first of them."""
+    """Return the number of answers and the first of their names."""
     count: int = getattr(config, "num_qa_labels")  # noqa: B009 - a field of our configuration
     named = [name for _, name in sorted((getattr(config, "id2label", None) or {}).items())]
     if len(named) != count or all(_UNNAMED.fullmatch(answer) for answer in named):
-        return f"{count:,}, whose names the configuration does not hold (`id2label`)"
-    # Published lists begin with an empty answer.
+        return f"{count:,}, without names in the configuration (`id2label`)"
+    # The first answer of published lists is empty.
     shown = [f"`{answer.replace('`', '')}`" for answer in named if answer.strip()][:_NUM_EXAMPLES]
     return f"{count:,}: {', '.join(shown)}{', ...' if count > len(shown) else ''}"
 
 
 def _example(model: PreTrainedModel, name: str) -> str:
-    """Return six lines that load the model and call it."""
+    """Return six lines of code that load the model and run it."""
     kind, config = _kind(model), model.config
     images = f"{config.num_images}, " if kind == "LxmertForImagesAndTextClassification" else ""
     words = min(8, config.max_position_embeddings)
@@ -207,6 +208,6 @@ def _example(model: PreTrainedModel, name: str) -> str:
 
 
 def _table(metrics: Mapping[str, float | str]) -> str:
-    """Return scores as a table."""
+    """Return scores as a Markdown table."""
     rows = [f"| {name} | {score} |" for name, score in metrics.items()]
     return "\n".join(["| score | value |", "|---|---|", *rows])

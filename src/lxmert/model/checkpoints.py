@@ -1,4 +1,4 @@
-"""Weights in files: read as plain tensors, never as code, and compared with what a model needs."""
+"""Safe reading of weight files, and comparison of weights with a model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,26 +18,25 @@ from lxmert.tensor_files import (
 )
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Weights of a Hugging Face folder, the safe form first; large ones have an index and parts."""
-
+"""Weight files of a Hugging Face folder, in order of preference; large ones are sharded."""
 
 _NAMES_SHOWN, _LONGEST_NAME = 50, 200
 
 
 def read_weights(path: str | Path, *, device: Place = "cpu") -> State:
-    """Read a file of weights: safetensors, or what `torch.save` made of a state dict.
+    """Read a weight file: safetensors, or a state dict written by `torch.save`.
 
     Args:
-        path: the file. Its content decides what it is, not its ending.
-        device: `meta` reads names, shapes and types only.
+        path: the file; the format is detected by its content.
+        device: `meta` reads names, shapes and dtypes only.
 
     Returns:
         Tensors by name.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, holds anything but tensors by name, or holds Python
-            objects whose loading would run code; nothing of it is run.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, contains anything but tensors by name, or contains
+            Python objects whose loading would run code; no code is run.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,10 +47,10 @@ def read_weights(path: str | Path, *, device: Place = "cpu") -> State:
 
 
 def read_folder(folder: str | Path, *, device: Place = "cpu") -> State:
-    """Read the weights of a Hugging Face folder: safetensors or `.bin`, whole or in parts.
+    """Read the weights of a Hugging Face folder: safetensors or `.bin`, possibly sharded.
 
     Raises:
-        FileNotFoundError: if the folder has no weights, or a part is missing.
+        FileNotFoundError: if the folder has no weights, or a shard is missing.
         ValueError: if a file cannot be read as weights; see `read_weights`.
     """
     folder = Path(folder)
@@ -76,23 +75,23 @@ def check_fit(
     unknown: Iterable[str] = (),
     allow: Sequence[str] = (),
 ) -> State:
-    """Compare tensors with what a model needs; nothing may be left over, missing or misshapen.
+    """Compare tensors with the weights of a model: none may be unused, missing or misshapen.
 
     Args:
-        source: where the tensors come from, for the message.
+        source: origin of the tensors, for the message.
         state: tensors by the names of the model.
-        expected: what the model needs; only names and shapes count.
-        tied: name of a shared tensor -> name of the one that it shares; it need not be there.
-        unknown: names in the source that mean nothing here.
-        allow: names, or beginnings of names up to a dot, that may be left over, or be missing or
-            misshapen and so keep their first random values.
+        expected: weights of the model; only names and shapes matter.
+        tied: name of a tied tensor -> name of the tensor that it shares; it may be missing.
+        unknown: names in the source without a counterpart in any model.
+        allow: names, or dot-separated prefixes, that may be unused, missing or misshapen; the
+            latter two keep their random initial values.
 
     Returns:
         The tensors to load.
 
     Raises:
-        ValueError: listing the names that are not allowed, 50 of each kind at most; or naming the
-            tensors whose type or values no weights have.
+        ValueError: listing the names that are not allowed, at most 50 of each kind; or naming
+            tensors with an invalid dtype or invalid values.
     """
     left_over = [*unknown, *(name for name in state if name not in expected)]
     missing = [name for name in expected if name not in state and tied.get(name) not in state]
@@ -110,7 +109,7 @@ def check_fit(
         "unknown": left_over,
         "missing": missing,
         "of another shape": misshapen,
-        "unlike the weight that they share": differing,
+        "different from their tied weight": differing,
     }
     found = []
     for problem, names in problems.items():
@@ -122,7 +121,7 @@ def check_fit(
     if found:
         raise ValueError(
             f"{source} does not fill the model that it describes; tensors {'; '.join(found)}. "
-            "Take another file, or name what may be left out or stay random, such as "
+            "Use another file, or name weights that may be unused or randomly initialized, such as "
             "allow=('cls.predictions',), in a recipe model.allow = [\"cls.predictions\"], or "
             "--allow cls.predictions."
         )
@@ -140,22 +139,22 @@ def _is_allowed(name: str, allow: Sequence[str]) -> bool:
 
 
 def _describe(name: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Return a name, with both shapes where they differ."""
+    """Return a name, with both shapes if they differ."""
     if name not in state or name not in expected or state[name].shape == expected[name].shape:
         return name[:_LONGEST_NAME]
     return f"{name} {list(state[name].shape)} instead of {list(expected[name].shape)}"
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are equal as far as that is known without their values."""
+    """Return whether two tensors are equal; meta tensors are compared by shape."""
     if one.is_meta or other.is_meta:
         return one.shape == other.shape
     return torch.equal(one, other)
 
 
 def _read_index(path: Path) -> list[Path]:
-    """Return the paths of the parts of large weights, which lie beside their index."""
+    """Return the paths of the shards, which are in the folder of their index."""
     parts = read_json_object(path, remedy="copy it again").get("weight_map")
     if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
-        raise ValueError(f"{path} is damaged (it has no weight_map of names): copy it again")
+        raise ValueError(f"{path} is damaged (no weight_map of file names): copy it again")
     return [child_path(path.parent, name) for name in sorted(set(parts.values()))]

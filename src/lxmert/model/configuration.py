@@ -1,4 +1,4 @@
-"""The sizes, objectives and names that define one LXMERT model, as `config.json` stores them."""
+"""The configuration of an LXMERT model, as stored in `config.json`."""
 
 import math
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from lxmert.files import shorten
 from lxmert.model.objectives import DISTANCES
 
-# No `from __future__ import annotations` here: with strings for types, `strict` checks nothing.
+# No `from __future__ import annotations` here: `strict` does not check string annotations.
 
 _POSITIVE_FIELDS = (
     "vocab_size",
@@ -31,7 +31,7 @@ _POSITIVE_FIELDS = (
 )
 _MOST = {"l_layers": 1000, "x_layers": 1000, "r_layers": 1000, "num_images": 1000}
 _MOST_OF_OTHERS = 10_000_000
-"""What no model has more of: a file that says so is damaged."""
+"""Upper limits: a file with larger numbers is damaged."""
 
 _FINITE_FIELDS = ("layer_norm_eps", "initializer_range", "visual_loss_normalizer")
 _LAYER_FIELDS = ("l_layers", "x_layers", "r_layers")
@@ -40,18 +40,18 @@ _DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 @strict
 class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """Describe an LXMERT model; the defaults are those of the published base model.
+    """Configuration of an LXMERT model; the defaults are those of the published base model.
 
-    Keys that are not fields, such as those in files of older versions, are kept and written back.
-    `id2label`, if given for each of `num_qa_labels` ids, is the answer vocabulary.
+    Unknown keys, such as those of older versions, are kept and saved again. `id2label` is the
+    answer list if it has `num_qa_labels` entries.
 
     Attributes:
         vocab_size: number of word pieces.
         hidden_size: width of every hidden state; a multiple of `num_attention_heads`.
         num_attention_heads: heads of each attention layer.
         num_qa_labels: number of answers to choose from.
-        num_images: images that a model of several images reads beside each text.
-        num_classes: classes that it chooses from; 2 for true and false.
+        num_images: images per text in models for several images.
+        num_classes: classes of such models; 2 for true and false.
         num_object_labels: number of object classes that the pretraining head predicts.
         num_attr_labels: number of attribute classes that the pretraining head predicts.
         intermediate_size: inner width of the feed-forward layers.
@@ -66,12 +66,12 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         x_layers: cross-modality layers.
         r_layers: self-attention layers of the region stream.
         visual_feat_dim: width of a region's feature.
-        visual_pos_dim: numbers that give a region's place; 4 for normalised `(x1, y1, x2, y2)`.
+        visual_pos_dim: width of a region's position; 4 for normalized `(x1, y1, x2, y2)`.
         visual_loss_normalizer: weight of each region loss; 1 / 0.15 in the original.
-        visual_loss_masked_only: whether the losses of objects and attributes count masked regions
-            only, as the paper says; the published code counts them all.
-        visual_feat_distance: of predicted from true features: `smooth_l1` as in the published code,
-            or `l2` as the paper says.
+        visual_loss_masked_only: whether object and attribute losses cover masked regions only, as
+            in the paper; in the published code they cover all regions.
+        visual_feat_distance: distance of predicted and true features: `smooth_l1` as in the
+            published code, or `l2` as in the paper.
         task_matched: whether the matching loss is added.
         task_mask_lm: whether the loss of masked words is added.
         task_obj_predict: whether the model has a region head and adds its losses.
@@ -79,14 +79,14 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         visual_obj_loss: whether the region head predicts objects.
         visual_attr_loss: whether the region head predicts attributes.
         visual_feat_loss: whether the region head predicts features.
-        pad_token_id: word piece whose embedding is zero and not trained; None means 0.
+        pad_token_id: word piece with a zero embedding that is not trained; None means 0.
         bos_token_id: unused by the model.
         eos_token_id: unused by the model.
         tie_word_embeddings: whether the word decoder shares the input embedding.
     """
 
     model_type = "lxmert"
-    # Evaluation in a Trainer gathers every other output of the whole data set in memory.
+    # A Trainer gathers all other outputs of an evaluation set in memory.
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "losses",
         "loss_terms",
@@ -132,18 +132,18 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: object) -> None:
-        # Files carry this derived value; ours is computed, so that it cannot contradict the fields.
+        # Files contain this derived value; computing it avoids contradictions with the fields.
         kwargs.pop("num_hidden_layers", None)
         _check_labels(self.id2label)
         if isinstance(self.dtype, str) and not isinstance(
             getattr(torch, self.dtype, None), torch.dtype
         ):
-            raise ValueError(f"dtype is {self.dtype!r}, expected one of torch's, such as 'float32'")
+            raise ValueError(f"dtype is {self.dtype!r}, expected a torch dtype, such as 'float32'")
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def num_hidden_layers(self) -> dict[str, int]:
-        """Number of layers by encoder, always that of the fields."""
+        """Number of layers by encoder, derived from the fields."""
         return {
             "vision": self.r_layers,
             "cross_encoder": self.x_layers,
@@ -152,11 +152,11 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @num_hidden_layers.setter
     def num_hidden_layers(self, value: object) -> None:
-        """Leave the number to the fields; libraries that copy settings write it back."""
+        """Ignore writes; the value is derived from the layer counts."""
 
     @property
     def output_attentions(self) -> bool:
-        """Whether maps are returned where a call does not say; whatever computes attention."""
+        """Whether attention maps are returned by default, with any attention implementation."""
         return bool(self._output_attentions)
 
     @output_attentions.setter
@@ -164,19 +164,19 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self._output_attentions = value
 
     def validate_output_attentions(self) -> None:
-        """Allow maps with every implementation of attention: ours return them by themselves."""
+        """Allow attention maps with every implementation; the models compute them eagerly."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every value by name, `num_hidden_layers` included, as `config.json` holds them."""
+        """Return every value by name as in `config.json`, including `num_hidden_layers`."""
         return {**super().to_dict(), "num_hidden_layers": self.num_hidden_layers}
 
     def validate_architecture(self) -> None:
-        """Refuse sizes that no model can have.
+        """Reject invalid sizes.
 
         Raises:
-            ValueError: if a size is not positive, a number of layers is negative, a dropout is no
-                probability, the heads do not divide the width, or the activation or the
-                distance of features is unknown.
+            ValueError: if a size is not positive, a number of layers is negative, a dropout is
+                not a probability, the width is not a multiple of the heads, or the activation or
+                the feature distance is unknown.
         """
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
@@ -203,7 +203,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                f"{self.num_attention_heads}; change either."
+                f"{self.num_attention_heads}: change one of them."
             )
         if self.visual_feat_distance not in DISTANCES:
             raise ValueError(
@@ -217,7 +217,7 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
 
 def _check_labels(names: object) -> None:
-    """Refuse names of labels that are no texts by id."""
+    """Reject label names that are not strings by id."""
     if names is not None and not (
         isinstance(names, dict)
         and all(str(index).isdecimal() and isinstance(name, str) for index, name in names.items())

@@ -1,7 +1,7 @@
-"""The three encoders of LXMERT: each stream by itself, then both together, whole or in halves.
+"""The three encoders of LXMERT: language, object-relationship and cross-modality encoder.
 
 Shapes: batch B, text length T, regions R, hidden width. Attribute names are those of the published
-weights and therefore of the files; `visn` is vision, `lang` language, `layer` the text encoder's.
+weights: `visn` is vision, `lang` language, `layer` the text encoder's.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from lxmert.model.layers import (
 )
 
 Maps = tuple[Tensor, ...] | None
-"""Attention maps of consecutive layers, each `[batch, heads, queries, keys]`; None if not asked."""
+"""Attention maps of consecutive layers, `[batch, heads, queries, keys]` each, or None."""
 
 
 class Stream(NamedTuple):
@@ -26,8 +26,8 @@ class Stream(NamedTuple):
 
     Attributes:
         state: `[batch, length, hidden]`.
-        states: state after each layer if they were asked for, else empty.
-        maps: attention map of each layer; None if not asked for.
+        states: state after each layer if requested, else empty.
+        maps: attention map of each layer; None if not requested.
     """
 
     state: Tensor
@@ -36,22 +36,22 @@ class Stream(NamedTuple):
 
 
 class EncoderOutput(NamedTuple):
-    """What the three encoders return; the first three items have the published order.
+    """The output of the three encoders; the first three items have the published order.
 
     Attributes:
         vision: states and attention maps of the region stream; the states are those after each
-            layer if they were asked for, else only the last one.
-        language: states and attention maps of the text stream, in the same way.
+            layer if requested, else only the last one.
+        language: states and attention maps of the text stream, likewise.
         cross_encoder_attentions: of each cross layer, text over regions.
         vision_cross_attentions: of each cross layer, regions over text.
         cross_language_attentions: of each cross layer, text over text.
         cross_vision_attentions: of each cross layer, regions over regions.
-        language_output: `[batch, text_len, hidden]`, the last state; of `[CLS]` only,
-            `[batch, 1, hidden]`, where nothing else was asked for.
-        vision_output: `[batch, regions, hidden]`, the last state; None where only `[CLS]` was
-            asked for.
-        language_encoder_state: the text before the cross layers, where states were asked for.
-        vision_encoder_state: the regions before the cross layers, in the same way.
+        language_output: `[batch, text_len, hidden]`, the last state; only that of
+            `[CLS]`, `[batch, 1, hidden]`, if nothing else was requested.
+        vision_output: `[batch, regions, hidden]`, the last state; None if only `[CLS]` was
+            requested.
+        language_encoder_state: the text before the cross layers, if states were requested.
+        vision_encoder_state: the regions before the cross layers, likewise.
     """
 
     vision: tuple[tuple[Tensor, ...], Maps]
@@ -93,16 +93,16 @@ class LxmertEncoder(nn.Module):
         """Run both streams through their own layers, then through the cross layers.
 
         Args:
-            lang_feats: `[batch, text_len, hidden]`, the embedded text; or its `encode_text`.
-            lang_attention_mask: which words may be read; None means all. Streams whose masks are
-                packed are computed without their padding, which only `only_first_word` can return.
-            visual_feats: `[batch, regions, visual_feat_dim]`; or their `encode_image`.
-            visual_pos: `[batch, regions, visual_pos_dim]`; unread if the image is encoded.
-            visual_attention_mask: which regions may be read; None means all.
-            output_attentions: whether maps are returned; None means as configured.
-            output_hidden_states: whether the state after each layer is kept, or only the last.
-            only_first_word: whether the last cross layer only computes the state of `[CLS]`.
-            everything: whether all of `EncoderOutput` is returned, and not its first three items.
+            lang_feats: `[batch, text_len, hidden]`, embedded text; or the result of `encode_text`.
+            lang_attention_mask: which words are visible; None means all. Streams with packed
+                masks are computed without padding, which requires `only_first_word`.
+            visual_feats: `[batch, regions, visual_feat_dim]`; or the result of `encode_image`.
+            visual_pos: `[batch, regions, visual_pos_dim]`; ignored if the image is encoded.
+            visual_attention_mask: which regions are visible; None means all.
+            output_attentions: whether to return attention maps; None means as configured.
+            output_hidden_states: whether to return the state after each layer, or only the last.
+            only_first_word: whether the last cross layer computes only the state of `[CLS]`.
+            everything: whether to return all of `EncoderOutput`, or only its first three items.
         """
         if output_attentions is None:
             output_attentions = bool(self.config.output_attentions)
@@ -122,7 +122,7 @@ class LxmertEncoder(nn.Module):
         lang, lang_states, lang_maps = text.state, [*text.states], text.maps
         visual, visual_states, visual_maps = image.state, [*image.states], image.maps
         before = (lang, visual) if output_hidden_states else (None, None)
-        # Tensors that nobody asked for are dropped as soon as the next layer has read them.
+        # Free tensors that were not requested as soon as the next layer has used them.
         del text, image
 
         cross_maps = []
@@ -185,7 +185,7 @@ def _run(
     output_attentions: bool,
     output_hidden_states: bool,
 ) -> Stream:
-    """Run one stream through its own layers, keeping only what was asked for."""
+    """Run one stream through its own layers, keeping only what was requested."""
     states: list[Tensor] = []
     maps: list[Tensor] = []
     for layer in layers:

@@ -1,4 +1,4 @@
-"""LXMERT with heads on the pooled pair: answers, truth of statements about images, matching."""
+"""LXMERT with heads on the pooled output: answering, statements about images, matching."""
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,14 @@ from lxmert.model.predictions import LxmertMatchingHead, LxmertVisualAnswerHead
 
 
 class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """A model that may have an answer head, whose number of answers can change."""
+    """Base class of models with an optional answer head, whose number of answers can change."""
 
     _labels_setting = "num_qa_labels"
     answer_head: LxmertVisualAnswerHead
     num_qa_labels: int
 
     def get_qa_logit_layer(self) -> nn.Linear | None:
-        """Return the layer with one row for each answer; None without an answer head."""
+        """Return the last layer, with one row per answer; None without an answer head."""
         if not hasattr(self, "answer_head"):
             return None
         layer = self.answer_head.logit_fc[-1]
@@ -38,14 +38,14 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
         return layer
 
     def resize_num_qa_labels(self, num_labels: int | None = None) -> nn.Linear | None:
-        """Change the number of answers; those of both sizes keep their weights and names.
+        """Change the number of answers; the first ones keep their weights and names.
 
         Args:
-            num_labels: how many answers there will be; new ones, at the end, start with random
-                weights. None changes nothing.
+            num_labels: the new number of answers; new ones are appended with random weights. None
+                changes nothing.
 
         Returns:
-            The layer with one row for each answer; None without an answer head.
+            The last layer, with one row per answer; None without an answer head.
 
         Raises:
             ValueError: if the number is below 1.
@@ -77,10 +77,10 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
 
 
 class LxmertForQuestionAnswering(LxmertAnsweringModel):
-    """LXMERT that chooses the answer to a question about an image.
+    """LXMERT for visual question answering with a list of answers.
 
     Example:
-        The bundled model, on an image whose regions its own eyes find:
+        The bundled model, with the regions of its own extractor:
 
         >>> from lxmert import LxmertForQuestionAnswering, LxmertProcessor
         >>> from lxmert.hub import find_model
@@ -91,7 +91,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         >>> model.config.id2label[scores.argmax(-1).item()]
         'yellow'
 
-        Its loss, for an answer by its id or for several with their scores:
+        The loss, for an answer id or for soft scores of several answers:
 
         >>> import torch
         >>> answer = model.config.label2id["yellow"]
@@ -108,7 +108,7 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         self.visual_loss_normalizer = config.visual_loss_normalizer
         self.lxmert = LxmertModel(config)
         self.answer_head = LxmertVisualAnswerHead(config, self.num_qa_labels)
-        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
+        self._ddp_params_and_buffers_to_ignore = unreached_parameters(self)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -128,30 +128,12 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         encoded_image: LxmertEncodedStream | None = None,
         **kwargs: object,
     ) -> LxmertForQuestionAnsweringOutput | tuple[object, ...]:
-        """Score every answer, and the scores against labels.
+        """Score every answer; with `labels`, compute the loss.
 
-        Args:
-            input_ids: `[batch, text_len]` word pieces; this and what follows up to
-                `inputs_embeds` as in `LxmertModel.forward`.
-            visual_feats: `[batch, regions, visual_feat_dim]`.
-            visual_pos: `[batch, regions, visual_pos_dim]`.
-            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
-            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
-            token_type_ids: `[batch, text_len]`.
-            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
-            labels: `[batch]` answer ids, -100 or -1 where there is none, for the cross-entropy; or
-                `[batch, answers]` one-hot or soft scores in `[0, 1]` for the binary cross-entropy
-                times the number of answers, rows of -100 where there is none.
-            output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
-            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
-            **kwargs: only those that libraries add to every call.
-
-        Raises:
-            ValueError: if an input is missing or has the wrong shape.
-            TypeError: if a keyword is unknown.
+        All other arguments and errors are those of `LxmertModel.forward`. `labels` are `[batch]`
+        answer ids, -100 or -1 for no label, for the cross-entropy; or `[batch, answers]` one-hot or
+        soft scores in `[0, 1]`, rows of -100 for no label, for the binary cross-entropy times the
+        number of answers.
         """
         check_keywords(kwargs, type(self).forward)
         encoded = self.lxmert(
@@ -175,12 +157,11 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
             question_answering_score=answers,
             **states_and_maps(encoded),
         )
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
+        return self._returned(output, return_dict)
 
 
 class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """LXMERT that says whether a text describes an image, by the head of its pretraining.
+    """LXMERT for image-text matching, with the matching head of pretraining.
 
     Example:
         >>> import torch
@@ -196,7 +177,7 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
         torch.Size([3])
     """
 
-    # The other heads of a pretraining file.
+    # The other heads of a pretraining checkpoint.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 - declared by the base class
         r"^cls\.predictions",
         r"^obj_predict_head",
@@ -207,7 +188,7 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
         super().__init__(config)
         self.lxmert = LxmertModel(config)
         self.cls = LxmertMatchingHead(config)
-        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
+        self._ddp_params_and_buffers_to_ignore = unreached_parameters(self)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -229,26 +210,8 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
     ) -> LxmertClassificationOutput | tuple[object, ...]:
         """Score whether each text matches its image; index 1 of `logits` is a match.
 
-        Args:
-            input_ids: `[batch, text_len]` word pieces; this and all but `labels` as in
-                `LxmertModel.forward`.
-            visual_feats: `[batch, regions, visual_feat_dim]`.
-            visual_pos: `[batch, regions, visual_pos_dim]`.
-            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
-            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
-            token_type_ids: `[batch, text_len]`.
-            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
-            labels: `[batch]`, 1 where the text describes the image, else 0; -100 is not counted.
-            output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
-            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
-            **kwargs: only those that libraries add to every call.
-
-        Raises:
-            ValueError: if an input is missing or has the wrong shape.
-            TypeError: if a keyword is unknown.
+        All other arguments and errors are those of `LxmertModel.forward`. `labels` is `[batch]`: 1
+        if the text describes the image, else 0; -100 is not counted.
         """
         check_keywords(kwargs, type(self).forward)
         encoded = self.lxmert(
@@ -274,14 +237,13 @@ class LxmertForImageAndTextRetrieval(LxmertPreTrainedModel):  # type: ignore[no-
             logits=logits,
             **states_and_maps(encoded),
         )
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
+        return self._returned(output, return_dict)
 
 
 class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """LXMERT that judges a statement about several images, as NLVR2's about two.
+    """LXMERT for statements about several images, such as two in NLVR2.
 
-    Each image is read together with the text; the head reads their pooled outputs side by side
+    Each image is encoded with the text; the head uses the concatenated pooled outputs
     (paper, appendix on NLVR2).
 
     Example:
@@ -309,7 +271,7 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         self.classifier = LxmertVisualAnswerHead(
             config, config.num_classes, num_images=config.num_images
         )
-        self._ddp_params_and_buffers_to_ignore = unseen_parameters(self)
+        self._ddp_params_and_buffers_to_ignore = unreached_parameters(self)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -331,30 +293,14 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
     ) -> LxmertClassificationOutput | tuple[object, ...]:
         """Score every class for a text and its images.
 
+        Arguments and errors are those of `LxmertModel.forward`, with these exceptions:
+
+        `visual_feats` is `[batch, images, regions, visual_feat_dim]`, `visual_pos` `[batch, images, regions,
+        visual_pos_dim]` and `visual_attention_mask` `[batch, images, regions]`, where `images` is
+        `num_images` of the configuration; `encoded_image` has `batch * images` rows; `labels` are `[batch]`
+        class ids, in NLVR2 1 if the statement is true, and -100 is not counted.
+
         States and maps have `batch * images` rows: the images of the first text, of the second ...
-
-        Args:
-            input_ids: `[batch, text_len]` word pieces; this and all that is not said otherwise
-                as in `LxmertModel.forward`.
-            visual_feats: `[batch, images, regions, visual_feat_dim]`, where `images` is the
-                configuration's `num_images`.
-            visual_pos: `[batch, images, regions, visual_pos_dim]`.
-            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
-            visual_attention_mask: `[batch, images, regions]`, 1 for a region, 0 for padding.
-            token_type_ids: `[batch, text_len]`.
-            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
-            labels: `[batch]` class ids, in NLVR2 1 where the statement is true; -100 is not
-                counted.
-            output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            encoded_text: what `LxmertModel.encode_text` returned for the batch of texts.
-            encoded_image: what `LxmertModel.encode_image` returned for `batch * images` images.
-            **kwargs: only those that libraries add to every call.
-
-        Raises:
-            ValueError: if an input is missing or has the wrong shape.
-            TypeError: if a keyword is unknown.
         """
         check_keywords(kwargs, type(self).forward)
         flags = {
@@ -399,23 +345,22 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
             check_labels("labels", labels, logits.shape[:1])
             loss = objectives.mean(objectives.classification(logits, labels))
         output = LxmertClassificationOutput(loss=loss, logits=logits, **states_and_maps(encoded))
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
+        return self._returned(output, return_dict)
 
 
-def unseen_parameters(model: LxmertPreTrainedModel) -> list[str]:
-    """Name what no loss on the pooled output reaches: the end of the region stream.
+def unreached_parameters(model: LxmertPreTrainedModel) -> list[str]:
+    """List the parameters without gradient from the pooled output: the end of the region stream.
 
-    Plain `DistributedDataParallel`, which waits for a gradient of every parameter, leaves out those
-    that the model itself lists in `_ddp_params_and_buffers_to_ignore`. Where the model is wrapped
-    (LoRA, `torch.compile`), or a loss reads its hidden states, it needs
-    `find_unused_parameters=True` and `del model._ddp_params_and_buffers_to_ignore`.
+    `DistributedDataParallel` expects a gradient of every parameter, except those that the model
+    lists in `_ddp_params_and_buffers_to_ignore`. If the model is wrapped (LoRA, `torch.compile`) or
+    a loss uses its hidden states, set `find_unused_parameters=True` and
+    `del model._ddp_params_and_buffers_to_ignore`.
     """
     last = model.config.x_layers - 1
-    unseen: tuple[str, ...]
+    unreached: tuple[str, ...]
     if last < 0:
-        unseen = ("lxmert.encoder.visn_fc.", "lxmert.encoder.r_layers.")
+        unreached = ("lxmert.encoder.visn_fc.", "lxmert.encoder.r_layers.")
     else:
         parts = ("visn_self_att.", "visn_inter.", "visn_output.")
-        unseen = tuple(f"lxmert.encoder.x_layers.{last}.{part}" for part in parts)
-    return [name for name, _ in model.named_parameters() if name.startswith(unseen)]
+        unreached = tuple(f"lxmert.encoder.x_layers.{last}.{part}" for part in parts)
+    return [name for name, _ in model.named_parameters() if name.startswith(unreached)]

@@ -1,4 +1,4 @@
-"""Checks of what a model's `forward` was given, with errors that name what would have worked."""
+"""Checks of the inputs of `forward`, with errors that say what is expected."""
 
 import inspect
 import math
@@ -14,11 +14,11 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.outputs import LxmertEncodedStream
 
 PASSED_BY_LIBRARIES = frozenset({"num_items_in_batch", "return_loss", "use_cache"})
-"""Keywords that trainers and wrappers add to every model's call and that mean nothing here."""
+"""Keywords that trainers and wrappers pass to every model, which are ignored."""
 
 
 class Inputs(NamedTuple):
-    """What every LXMERT model reads; shapes as in `LxmertModel.forward`."""
+    """The inputs of every LXMERT model; shapes as in `LxmertModel.forward`."""
 
     input_ids: Tensor | None = None
     visual_feats: Tensor | None = None
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
 
 def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) -> None:
-    """Refuse keywords that `forward` does not know, which would otherwise do nothing unseen.
+    """Reject unknown keywords of `forward`, which would otherwise be ignored silently.
 
     Raises:
         TypeError: if a keyword with a value is neither an argument of `forward` nor one of
@@ -51,7 +51,7 @@ def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) 
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """Return the name that shares the most words with another one, of several the likest."""
+    """Return the name with the most words in common; the most similar one among several."""
     words = set(name.split("_"))
     return max(
         known,
@@ -63,7 +63,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def check_inputs(inputs: Inputs, config: LxmertConfig) -> None:
-    """Refuse inputs of a pair whose shapes do not fit the model or each other.
+    """Reject inputs whose shapes do not fit the model or each other.
 
     Raises:
         ValueError: if something is missing, given twice or has the wrong shape.
@@ -71,8 +71,8 @@ def check_inputs(inputs: Inputs, config: LxmertConfig) -> None:
     text_batch, image_batch = check_text(inputs, config), check_image(inputs, config)
     if text_batch != image_batch:
         raise ValueError(
-            f"The batch has {text_batch} texts and {image_batch} images, expected as many; repeat "
-            "what several pairs share, an encoded side with its method take(rows)."
+            f"The batch has {text_batch} texts and {image_batch} images, expected equal numbers: "
+            "repeat shared texts or images, or rows of encoded ones with take(rows)."
         )
 
 
@@ -82,7 +82,9 @@ def check_text(inputs: Inputs, config: LxmertConfig) -> int:
     given = [name for name in choices if getattr(inputs, name) is not None]
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "No text is given"
-        raise ValueError(f"{what}; pass exactly one of input_ids, inputs_embeds and encoded_text.")
+        raise ValueError(
+            f"{what}, expected exactly one of input_ids, inputs_embeds and encoded_text."
+        )
     if inputs.encoded_text is not None:
         _refuse_beside(inputs, "encoded_text", ("attention_mask", "token_type_ids"))
         return _check_stream("encoded_text", inputs.encoded_text, config)
@@ -93,8 +95,8 @@ def check_text(inputs: Inputs, config: LxmertConfig) -> int:
     batch_size, text_len = text.shape[:2]
     if text_len > config.max_position_embeddings:
         raise ValueError(
-            f"{name} holds {text_len} word pieces, but the model has positions for "
-            f"{config.max_position_embeddings}; cut the text with truncation=True, "
+            f"{name} has {text_len} word pieces, but the model has positions for "
+            f"{config.max_position_embeddings}: truncate the text with truncation=True, "
             f"max_length={config.max_position_embeddings} in the tokenizer."
         )
     _check_not_empty(name, text)
@@ -119,7 +121,7 @@ def check_image(inputs: Inputs, config: LxmertConfig) -> int:
     if features is None or places is None:
         missing = "visual_feats" if features is None else "visual_pos"
         raise ValueError(
-            f"{missing} is None, but the model reads images: pass visual_feats, region features "
+            f"{missing} is None, but the model needs images: pass visual_feats, region features "
             f"[batch, regions, {config.visual_feat_dim}], and visual_pos, their boxes "
             f"[batch, regions, {config.visual_pos_dim}]; or encoded_image instead of both."
         )
@@ -133,10 +135,10 @@ def check_image(inputs: Inputs, config: LxmertConfig) -> int:
 def check_several_images(
     features: Tensor | None, places: Tensor | None, mask: Tensor | None, config: LxmertConfig
 ) -> None:
-    """Refuse images that are not as many as the model reads with each text; None is not checked.
+    """Reject a number of images per text other than the model's; None is not checked.
 
     Raises:
-        ValueError: if one of them has not `num_images` images in its second place.
+        ValueError: if the second dimension of one of them is not `num_images`.
     """
     shape = ("batch", config.num_images, "regions")
     if features is not None:
@@ -148,33 +150,33 @@ def check_several_images(
 
 
 def check_labels(name: str, labels: Tensor, size: tuple[int, ...]) -> None:
-    """Refuse labels that are not as many as what they label; their form may be another.
+    """Reject labels with a wrong number of elements; their shape may differ.
 
     Raises:
-        ValueError: naming both numbers.
+        ValueError: naming both shapes.
     """
     if labels.numel() != math.prod(size):
         raise ValueError(f"{name} has shape {list(labels.shape)}, expected {list(size)}.")
 
 
 def _refuse_beside(inputs: Inputs, encoded: str, others: tuple[str, ...]) -> None:
-    """Refuse what an encoded side already holds."""
+    """Reject arguments that an encoded side already contains."""
     twice = [name for name in others if getattr(inputs, name) is not None]
     if twice:
         raise ValueError(
-            f"{' and '.join(twice)} given beside {encoded}, which holds its own; leave them out."
+            f"{' and '.join(twice)} given beside {encoded}, which contains them: leave them out."
         )
 
 
 def _check_stream(name: str, stream: LxmertEncodedStream, config: LxmertConfig) -> int:
-    """Check that an encoded side is as wide as the model; return its batch size."""
+    """Check the width of an encoded side; return its batch size."""
     state = stream.last_hidden_state
     _check_shape(f"{name}.last_hidden_state", state, ("batch", "length", config.hidden_size))
     return state.shape[0]
 
 
 def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> None:
-    """Compare a shape with the expected one, in which a name stands for any size."""
+    """Compare a shape with the expected one, in which a name means any size."""
     if not hasattr(given, "dim"):
         raise TypeError(f"{name} is a {type(given).__name__}, expected a tensor.")
     fits = given.dim() == len(expected) and all(
@@ -188,11 +190,13 @@ def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> N
 
 def _check_not_empty(name: str, given: Tensor) -> None:
     if not is_tracing(given) and given.numel() == 0:
-        raise ValueError(f"{name} has shape {list(given.shape)}, which is empty: give at least 1.")
+        raise ValueError(
+            f"{name} has shape {list(given.shape)}, which is empty: pass at least one element."
+        )
 
 
 def _check_ids(name: str, ids: Tensor, number: int, setting: str) -> None:
-    """Refuse ids that no row of an embedding has; on a CPU only, where looking costs nothing."""
+    """Reject ids outside of an embedding; on a CPU only, where reading values is cheap."""
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise ValueError(f"{name} is {ids.dtype}, expected integers, such as {name}.long().")
     if ids.device.type != "cpu" or is_tracing(ids) or not ids.numel():
@@ -200,15 +204,15 @@ def _check_ids(name: str, ids: Tensor, number: int, setting: str) -> None:
     least, most = (int(value) for value in ids.aminmax())
     if least < 0 or most >= number:
         raise ValueError(
-            f"{name} holds {least if least < 0 else most}, but the model knows 0 to {number - 1} "
-            f"({setting} {number}): use the tokenizer that it was trained with."
+            f"{name} contains {least if least < 0 else most}, expected 0 to {number - 1} "
+            f"({setting} is {number}): use the tokenizer of the model."
         )
 
 
 def _check_mask(
     name: str, mask: Tensor | None, size: tuple[int, int], config: LxmertConfig
 ) -> None:
-    """Check that a mask is one of the three forms, and one whose 1 certainly means real."""
+    """Check that a mask has one of three shapes and that 1 means visible in it."""
     if mask is None:
         return
     (batch_size, length), num_heads = size, config.num_attention_heads
@@ -228,6 +232,6 @@ def _check_mask(
         )
     if mask.dim() > 2 and mask.is_floating_point():
         raise ValueError(
-            f"{name} is {mask.dim()}-dimensional and {mask.dtype}, which could be 1 for real or 0 "
-            f"for real (additive); pass it as a boolean, such as `mask == 0` for an additive one."
+            f"{name} is {mask.dim()}-dimensional and {mask.dtype}, which may be additive (0 for "
+            "visible): pass a boolean mask, such as `mask == 0` for an additive one."
         )

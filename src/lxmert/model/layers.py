@@ -1,7 +1,7 @@
-"""The layers of LXMERT: embeddings of both streams, their layers, cross layers, the pooler.
+"""The layers of LXMERT: embeddings of both streams, encoder layers, cross layers, the pooler.
 
 Shapes: batch B, text length T, regions R, hidden width. Attribute names are those of the published
-weights and therefore of the files; `visn` is vision, `lang` language, `layer` the text encoder's.
+weights: `visn` is vision, `lang` language, `layer` the text encoder's.
 """
 
 import torch
@@ -21,7 +21,7 @@ from lxmert.model.configuration import LxmertConfig
 
 
 class LxmertEmbeddings(nn.Module):
-    """Sum of word, position and segment embeddings, normalised."""
+    """Sum of word, position and segment embeddings, normalized."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class LxmertEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=padding
         )
-        # No padding row here: position 0 is [CLS] and segment 0 the whole text, to be trained.
+        # No padding row: position 0 is [CLS] and segment 0 is the text; both are trained.
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -44,9 +44,9 @@ class LxmertEmbeddings(nn.Module):
         """Embed a text.
 
         Args:
-            input_ids: `[batch, text_len]` word pieces; unread if `inputs_embeds` is given.
-            token_type_ids: `[batch, text_len]` segments; None means segment 0 throughout.
-            inputs_embeds: `[batch, text_len, hidden]`, to be used instead of word embeddings.
+            input_ids: `[batch, text_len]` word pieces; ignored if `inputs_embeds` is given.
+            token_type_ids: `[batch, text_len]` segments; None means segment 0.
+            inputs_embeds: `[batch, text_len, hidden]`, used instead of word embeddings.
 
         Returns:
             `[batch, text_len, hidden]`.
@@ -65,15 +65,15 @@ class LxmertEmbeddings(nn.Module):
 
 
 class LxmertFeatureProjection(nn.Linear):
-    """The projection of region features; a class of its own because it starts with a bias."""
+    """Projection of features; a separate class so that `_init_weights` can set its bias."""
 
 
 class LxmertBoxProjection(nn.Linear):
-    """The projection of boxes; a class of its own because it starts with a bias, too."""
+    """Projection of boxes; a separate class so that `_init_weights` can set its bias."""
 
 
 class LxmertVisualFeatureEncoder(nn.Module):
-    """Mean of what a region looks like and where it is, each normalised by itself (section 2.1)."""
+    """Mean of the normalized feature and position embeddings of a region (section 2.1)."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class LxmertVisualFeatureEncoder(nn.Module):
         """Embed regions.
 
         Args:
-            visual_feats: `[batch, regions, visual_feat_dim]`, of any floating type.
-            visual_pos: `[batch, regions, visual_pos_dim]`, normalised boxes, of any floating type.
+            visual_feats: `[batch, regions, visual_feat_dim]`, of any floating dtype.
+            visual_pos: `[batch, regions, visual_pos_dim]`, normalized boxes, of any floating dtype.
 
         Returns:
             `[batch, regions, hidden]`.
         """
-        # Stored features are float16 or float32, whatever the model computes in. The layer norm
-        # knows the model's type even where the linear weights are quantised.
+        # Stored features are float16 or float32, independent of the model's dtype. The layer norm
+        # has the model's dtype even if the linear weights are quantized.
         dtype = self.visn_layer_norm.weight.dtype
         features = self.visn_layer_norm(self.visn_fc(visual_feats.to(dtype)))
         places = self.box_layer_norm(self.box_fc(visual_pos.to(dtype)))
@@ -104,7 +104,7 @@ class LxmertVisualFeatureEncoder(nn.Module):
 
 
 class LxmertIntermediate(nn.Module):
-    """The widening half of a feed-forward layer."""
+    """The first half of a feed-forward block."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -112,13 +112,13 @@ class LxmertIntermediate(nn.Module):
         self.intermediate_act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[batch, length, hidden]` into `[batch, length, intermediate]`."""
+        """Map `[batch, length, hidden]` to `[batch, length, intermediate]`."""
         activated: Tensor = self.intermediate_act_fn(self.dense(hidden_states))
         return activated
 
 
 class LxmertOutput(nn.Module):
-    """The narrowing half of a feed-forward layer, with residual and layer norm."""
+    """The second half of a feed-forward block, with residual and layer norm."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -127,14 +127,14 @@ class LxmertOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        """Join `[batch, length, intermediate]` to the input `[batch, length, hidden]`."""
+        """Project `[batch, length, intermediate]` and add the input `[batch, length, hidden]`."""
         hidden_states = self.dropout(self.dense(hidden_states))
         joined: Tensor = self.LayerNorm(hidden_states + input_tensor)
         return joined
 
 
 class LxmertLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
-    """One layer of the language or of the relationship encoder."""
+    """One layer of the language or of the object-relationship encoder."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -148,18 +148,18 @@ class LxmertLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         attention_mask: AttentionMask | Tensor | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Return `[batch, length, hidden]`, and the attention map if asked for."""
+        """Return `[batch, length, hidden]`, and the attention map if requested."""
         attended, attention_map = self.attention(hidden_states, attention_mask, output_attentions)
         hidden_states = self.output(self.intermediate(attended), attended)
         return (hidden_states, attention_map) if output_attentions else (hidden_states,)
 
 
 class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
-    """One cross-modality layer: both streams read each other, then themselves (section 2.2)."""
+    """One cross-modality layer: cross-attention, self-attention, feed-forward (section 2.2)."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
-        # One set of weights for both directions, as published.
+        # Both directions share the weights of cross-attention, as published.
         self.visual_attention = LxmertCrossAttentionLayer(config)
         self.lang_self_att = LxmertSelfAttentionLayer(config)
         self.visn_self_att = LxmertSelfAttentionLayer(config)
@@ -178,28 +178,28 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         only_first_word: bool = False,
         all_maps: bool = False,
     ) -> tuple[Tensor | None, ...]:
-        """Exchange what text and regions know.
+        """Run cross-attention in both directions, then self-attention and feed-forward blocks.
 
         Args:
             lang_feats: `[batch, text_len, hidden]`.
-            lang_attention_mask: which words may be read; None means all.
+            lang_attention_mask: which words are visible; None means all.
             visual_feats: `[batch, regions, hidden]`.
-            visual_attention_mask: which regions may be read; None means all.
-            output_attentions: whether the map of text over regions is returned.
-            only_first_word: whether to compute nothing but the state of the first word, which is
-                all that a pooler reads; then without maps.
-            all_maps: whether the other maps follow it: regions over text, text over text, regions
-                over regions.
+            visual_attention_mask: which regions are visible; None means all.
+            output_attentions: whether to return the map of text over regions.
+            only_first_word: whether to compute only the state of the first word, the input of the
+                pooler, without maps.
+            all_maps: whether to return the other maps after it: regions over text, text over text,
+                regions over regions.
 
         Returns:
-            Both streams, and the maps that were asked for. For the first word only: its state
-            `[batch, 1, hidden]`, and None.
+            Both streams and the requested maps. With `only_first_word`: the state
+            `[batch, 1, hidden]` of the first word, and None.
         """
         lang_mask = as_stream_mask(lang_attention_mask)
         visual_mask = as_stream_mask(visual_attention_mask)
         if only_first_word:
             return self._first_word(lang_feats, lang_mask, visual_feats, visual_mask), None
-        # Both directions read the streams as they came in: neither sees what the other read.
+        # Both directions use the inputs of the layer, not the output of the other direction.
         lang, lang_cross = self.visual_attention(
             lang_feats, visual_feats, visual_mask.read_by(lang_mask), output_attentions
         )
@@ -222,7 +222,7 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual_feats: Tensor,
         visual_mask: StreamMask,
     ) -> Tensor:
-        """Compute what the state of the first word needs: no region, and no other word's state."""
+        """Compute the state of the first word, without the last states of words and regions."""
         across = visual_mask.read_by(lang_mask)
         lang, _ = self.visual_attention(lang_feats, visual_feats, across)
         packing = lang_mask.packing
@@ -234,7 +234,7 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
 
 
 class LxmertPooler(nn.Module):
-    """Summary of the text and what it read: the state of `[CLS]` through a dense layer."""
+    """Pooled output of the pair: the state of `[CLS]` through a dense layer and tanh."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -242,6 +242,6 @@ class LxmertPooler(nn.Module):
         self.activation = nn.Tanh()
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[batch, text_len, hidden]` into `[batch, hidden]`."""
+        """Map `[batch, text_len, hidden]` to `[batch, hidden]`."""
         pooled: Tensor = self.activation(self.dense(hidden_states[:, 0]))
         return pooled

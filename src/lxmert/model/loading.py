@@ -1,4 +1,4 @@
-"""Models from files and back: Hugging Face folders, and the parameter files of the original code."""
+"""Loading and saving of models: Hugging Face folders and original checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ MODELS: dict[str, type[LxmertPreTrainedModel]] = {
     "pairs": LxmertForImagesAndTextClassification,
     "retrieval": LxmertForImageAndTextRetrieval,
 }
-"""Kind of weights -> the model that they fill; all but the last are kinds of files of the original code too."""
+"""Model class by kind of weights; original checkpoints have all kinds but the last."""
 
 _MARKS = {
     "cls.predictions.": "pretraining",
@@ -36,7 +36,7 @@ _MARKS = {
     "classifier.": "pairs",
     "answer_head.": "answering",
 }
-"""Beginning of a name that tells the kind, the first that is found."""
+"""Name prefix -> kind of weights; the first match decides."""
 
 _OTHER_HEADS = {
     "encoder": ("cls", "obj_predict_head", "answer_head", "classifier"),
@@ -45,19 +45,19 @@ _OTHER_HEADS = {
     "pairs": ("cls", "obj_predict_head", "answer_head"),
     "retrieval": ("cls.predictions", "obj_predict_head", "answer_head", "classifier"),
 }
-"""Kind of model -> heads of the other kinds, for which it has no use."""
+"""Kind of model -> heads of other kinds, which it does not use."""
 
 _NEVER_PRETRAINED = {"pairs": ("classifier",)}
-"""Kind of model -> its heads that no pretraining has."""
+"""Kind of model -> its heads that pretraining does not have."""
 
 
-class Start(NamedTuple):
-    """A model to be trained further.
+class LoadedInitial(NamedTuple):
+    """A model initialized from a checkpoint.
 
     Attributes:
-        model: in float32 and evaluation mode.
-        new: names of weights that start at random.
-        unused: names of weights in the source that this kind of model has no use for.
+        model: the model, in float32 and evaluation mode.
+        new: names of weights that are initialized randomly.
+        unused: names of weights of the checkpoint that the model does not use.
     """
 
     model: LxmertPreTrainedModel
@@ -66,11 +66,11 @@ class Start(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """What a folder can do; both heads share one body.
+    """The models of a folder for answering and matching, which share their encoder.
 
     Attributes:
-        answering: answers questions; None where there is no such head.
-        matching: matches captions; None where there is no such head, or it was not trained.
+        answering: the question-answering model; None if there is no such head.
+        matching: the retrieval model; None if there is no such head or it was not trained.
     """
 
     answering: LxmertForQuestionAnswering | None
@@ -83,27 +83,27 @@ def load_original(
     num_attention_heads: int | None = None,
     allow: Sequence[str] = (),
 ) -> LxmertPreTrainedModel:
-    """Load a file that the code of the original code wrote; its shapes tell the configuration.
+    """Load an original checkpoint; the configuration is inferred from its shapes.
 
     `model_LXRT.pth` and `EpochNN_LXRT.pth` become an `LxmertForPreTraining`; `BEST.pth` and
     `LAST.pth` of VQA or GQA an `LxmertForQuestionAnswering`, those of NLVR2 an
-    `LxmertForImagesAndTextClassification`. No file says what its answers are: give them to
+    `LxmertForImagesAndTextClassification`. The files do not name the answers: set them with
     `lxmert.model.answers.name_answers`.
 
     Args:
         path: the file.
-        num_attention_heads: which the file does not tell; None means one for each 64 of the width,
-            as in every published model.
-        allow: names, or beginnings of names up to a dot, that may be left over in the file, or
-            be missing and so stay random: `("cls.predictions",)` for all of the word head. Names
-            that are left over are those of the file, missing ones those of the model.
+        num_attention_heads: not recorded in the file; None: `hidden_size / 64`, as in all published
+            models.
+        allow: names, or dot-separated prefixes, of weights that may be unused (names of the file)
+            or missing and randomly initialized (names of the model): `("cls.predictions",)` for
+            the word head.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, is damaged, holds code, or does not fill the model.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not an original checkpoint, is damaged, contains code, or does not fit.
     """
     original = read_original(path, num_attention_heads=num_attention_heads)
     return fill_model(
@@ -112,13 +112,13 @@ def load_original(
 
 
 def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTrainedModel:
-    """Load a Hugging Face folder, whichever model it holds, from safetensors or `.bin`.
+    """Load the model of a Hugging Face folder, from safetensors or `.bin`.
 
-    Unlike `from_pretrained` it finds the class by the names of the weights, and every weight must
-    be there.
+    Unlike `from_pretrained`, it detects the class by the names of the weights, and all weights are
+    required.
 
     Args:
-        folder: holds `config.json` and weights.
+        folder: folder with `config.json` and weights.
         allow: as in `load_original`.
 
     Returns:
@@ -126,7 +126,7 @@ def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTr
 
     Raises:
         FileNotFoundError: if the folder lacks configuration or weights.
-        ValueError: if they are damaged, hold code, or do not fit each other.
+        ValueError: if they are damaged, contain code, or do not fit each other.
     """
     config, state = read_config(folder), read_folder(folder)
     kind = find_kind(state)
@@ -141,21 +141,21 @@ def load_initial(
     *,
     num_attention_heads: int | None = None,
     allow: Sequence[str] = (),
-) -> Start:
-    """Load weights of any kind into a model of the wanted kind, to train it further.
+) -> LoadedInitial:
+    """Initialize a model of some kind from weights of any kind, for further training.
 
-    Heads of other kinds are left out, and a head that no pretraining has starts at random; both
-    are reported in the result. Everything else must fit, name by name.
+    Heads of other kinds are ignored, and heads without pretrained weights are initialized randomly;
+    the result lists both. All other weights must fit.
 
     Args:
-        source: Hugging Face folder, or a file that the code of the original code wrote.
+        source: Hugging Face folder, or original checkpoint.
         kind: row of `MODELS`.
-        num_attention_heads: of a file of the original code, which does not tell it; as in `load_original`.
+        num_attention_heads: as in `load_original`.
         allow: as in `load_original`.
 
     Raises:
-        FileNotFoundError: if there is no such file, or the folder lacks configuration or weights.
-        ValueError: listing the weights that are missing, left over or misshapen.
+        FileNotFoundError: if the file, the configuration or the weights do not exist.
+        ValueError: listing weights that are missing, unused or misshapen.
     """
     unknown: tuple[str, ...] = ()
     if Path(source).is_dir():
@@ -165,7 +165,7 @@ def load_initial(
         original = read_original(source, num_attention_heads=num_attention_heads)
         config, state, unknown = original.config, original.state, original.unknown
         found = original.kind
-    # The encoder alone has its names without, every other model with `lxmert.` in front.
+    # Names have the prefix `lxmert.` in all models but the encoder alone.
     if found == "encoder" and kind != "encoder":
         state = {f"lxmert.{name.removeprefix('lxmert.')}": value for name, value in state.items()}
     elif kind == "encoder":
@@ -174,7 +174,7 @@ def load_initial(
     allow = (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()), *allow)
     model = fill_model(source, kind, config, state, unknown=unknown, allow=allow)
     own, tied = model.state_dict(), model.all_tied_weights_keys
-    return Start(
+    return LoadedInitial(
         model,
         tuple(
             name
@@ -186,11 +186,11 @@ def load_initial(
 
 
 def load_heads(folder: str | Path) -> Heads:
-    """Load what answers and what matches from a folder, fine-tuned or pretrained.
+    """Load the answering and the matching model of a folder, fine-tuned or pretrained.
 
     Raises:
         FileNotFoundError: if the folder lacks configuration or weights.
-        ValueError: if they are damaged, hold code, or do not fit each other.
+        ValueError: if they are damaged, contain code, or do not fit each other.
     """
     config, state = read_config(folder), read_folder(folder)
     kinds = []
@@ -206,7 +206,7 @@ def load_heads(folder: str | Path) -> Heads:
             )
         except ValueError as error:
             raise ValueError(
-                f"the weights in {folder} do not fit its config.json, take both from the same "
+                f"the weights in {folder} do not fit its config.json; expected both from the same "
                 f"model: {error}"
             ) from error
     answering, matching = models.get("answering"), models.get("retrieval")
@@ -218,27 +218,27 @@ def load_heads(folder: str | Path) -> Heads:
 
 
 def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
-    """Write a model as the code of the original code reads it, which keeps the weights and nothing else.
+    """Save the weights of a model as an original checkpoint.
 
     Raises:
-        FileExistsError: if there is such a file already.
-        OSError: if it cannot be written; nothing is left of it then.
-        ValueError: if the code of the original code had no such model.
+        FileExistsError: if the file exists.
+        OSError: if it cannot be written; no partial file remains.
+        ValueError: if the original LXMERT code has no such model.
     """
     path = Path(path)
     if path.exists():
-        raise FileExistsError(f"{path} is there already: name another file")
+        raise FileExistsError(f"{path} exists already: choose another file name")
     kind = next((kind for kind, known in MODELS.items() if type(model) is known), "")
     if kind in ("", "retrieval"):
         raise ValueError(
-            f"the code of the original code has no file for a {type(model).__name__}: save it as a folder"
+            f"the original LXMERT code has no file for a {type(model).__name__}: save a folder"
         )
     with atomic_path(path) as part, report_write_errors():
         torch.save(to_original(kind, model.state_dict()), part)
 
 
 def find_kind(state: Mapping[str, Tensor]) -> str:
-    """Tell by the names of weights in the Hugging Face layout which row of `MODELS` they fill."""
+    """Return the row of `MODELS` for weights in the Hugging Face layout."""
     return next(
         (kind for mark, kind in _MARKS.items() if any(name.startswith(mark) for name in state)),
         "encoder",
@@ -246,7 +246,7 @@ def find_kind(state: Mapping[str, Tensor]) -> str:
 
 
 def outline(kind: str, config: LxmertConfig) -> LxmertPreTrainedModel:
-    """Return a model of a kind without values, which costs no memory: for names and shapes."""
+    """Return a model on the meta device, which has names and shapes but no memory."""
     with torch.device("meta"):
         return MODELS[kind](config)
 
@@ -260,21 +260,21 @@ def fill_model(
     unknown: Sequence[str] = (),
     allow: Sequence[str] = (),
 ) -> LxmertPreTrainedModel:
-    """Make the model of a kind and fill it with weights, which keep their type.
+    """Build a model and load weights, which keep their dtype.
 
     Args:
-        source: where the weights come from, for the message.
+        source: origin of the weights, for the message.
         kind: row of `MODELS`.
-        config: of the model.
+        config: configuration of the model.
         state: tensors by the names of the model.
-        unknown: names in the source that mean nothing here.
+        unknown: names in the source without a counterpart in any model.
         allow: as in `load_original`.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ValueError: if the weights do not fill the model.
+        ValueError: if the weights do not fit the model.
     """
     empty = outline(kind, config)
     fitting = check_fit(

@@ -1,9 +1,9 @@
-"""The LXMERT encoder as a model of transformers: loading, initialising and running it."""
+"""The LXMERT encoder as a transformers model: loading, initialization, forward pass."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, file_exists
@@ -24,7 +24,7 @@ from lxmert.model.layers import (
     LxmertFeatureProjection,
     LxmertPooler,
 )
-from lxmert.model.outputs import LxmertEncodedStream, LxmertModelOutput
+from lxmert.model.outputs import LxmertEncodedStream, LxmertModelOutput, NamedOutput
 from lxmert.model.predictions import LxmertLMPredictionHead
 from lxmert.model.pretrained import (
     check_folder,
@@ -34,21 +34,22 @@ from lxmert.model.pretrained import (
     without_weight_bars,
 )
 
-# No `from __future__ import annotations` here: transformers reads the class of the configuration
-# from the annotation of `config`.
+# No `from __future__ import annotations` here: transformers takes the configuration class from the
+# annotation of `config`.
 
+OutputT = TypeVar("OutputT", bound=NamedOutput)
 
 _MASKED_REGION_SCALE = 5.0
-"""First size of a masked region before its layer norm, in units of the weights' first size."""
+"""Initial standard deviation of the bias of features, in units of `initializer_range`."""
 
 
 class LxmertPreTrainedModel(PreTrainedModel):
-    """What all LXMERT models share: how they are configured, initialised, split and saved."""
+    """Base class of all LXMERT models: configuration, initialization, splitting, saving."""
 
     config: LxmertConfig
     base_model_prefix = "lxmert"
     main_input_name = "input_ids"
-    # A tuple, as users of the documented class compare it.
+    # A tuple, as in the documented class.
     input_modalities = ("image", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -65,20 +66,25 @@ class LxmertPreTrainedModel(PreTrainedModel):
         "LxmertVisualObjHead",
         "LxmertVisualAnswerHead",
     ]
-    # Losses are means over their own targets: a trainer has to average them over micro-batches.
+    # Losses are means over their targets: a trainer must average them over micro-batches.
     accepts_loss_kwargs = False
     _labels_setting: ClassVar[str | None] = None
-    """The setting that says how many labels there are."""
+    """Name of the setting for the number of labels."""
+
+    def _returned(self, output: OutputT, return_dict: bool | None) -> OutputT | tuple[object, ...]:
+        """Return an output with named fields or as a tuple; None means as configured."""
+        wants_fields = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_fields else output.to_tuple()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module: normal weights, zero biases; loaded tensors are left alone.
+        """Initialize one module: normal weights, zero biases; loaded tensors are unchanged.
 
-        Two biases are not zero. A masked region has only zeros as its feature, so that its
-        embedding is the layer norm of this bias, and the layer norm of a zero vector has a gradient
-        of `1 / sqrt(eps)`: a million, which the clipping of gradients then takes from all the
-        others. And boxes start as what they are beside the middle of the image: all coordinates are
-        positive, so that most of what the layer norm scales would otherwise be alike for all boxes.
+        Two biases are not zero. The feature of a masked region is zero, so its embedding is the
+        layer norm of the bias, and the layer norm of a zero vector has a gradient of
+        `1 / sqrt(eps)`, a million, which would dominate gradient clipping. The bias of boxes
+        centers them on the middle of the image: all coordinates are positive, so otherwise the
+        output of the layer norm would be nearly equal for all boxes.
         """
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, LxmertLMPredictionHead):
@@ -99,13 +105,12 @@ class LxmertPreTrainedModel(PreTrainedModel):
             pretrained_model_name_or_path: a folder, or a name on the Hugging Face hub.
             *args: those of the base class.
             **kwargs: those of the base class, and settings that replace those of `config.json`;
-                `num_labels` and `id2label` are the answers, or the classes, of a model that has
-                some.
+                `num_labels` and `id2label` set the answers or classes of the model.
 
         Raises:
-            TypeError: if it is no name.
-            ValueError: if configuration or weights cannot be right; the message names the tensors.
-            OSError: if there is no such model.
+            TypeError: if it is not a name.
+            ValueError: if configuration or weights are invalid; the message names the tensors.
+            OSError: if the model does not exist.
         """
         name = pretrained_model_name_or_path
         check_folder(name, kwargs)
@@ -127,16 +132,15 @@ class LxmertPreTrainedModel(PreTrainedModel):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Save weights, configuration and a card, for `from_pretrained` and for readers.
+        """Save weights, configuration and a model card, for `from_pretrained`.
 
-        A card that somebody has written is left alone; `lxmert.model.card` writes one that says
-        more.
+        A card that a user has written is kept; `lxmert.model.card` writes cards with more details.
 
         Args:
-            save_directory: the folder; made if it is not there.
-            is_main_process: whether this process is the one that writes.
-            state_dict: the weights, if not all of the model's own.
-            push_to_hub: whether to upload the folder as well.
+            save_directory: the folder; created if it does not exist.
+            is_main_process: whether this process writes the files.
+            state_dict: the weights to save, if not those of the model.
+            push_to_hub: whether to upload the folder.
             **kwargs: those of transformers' `PreTrainedModel.save_pretrained`.
         """
         with without_weight_bars():
@@ -154,9 +158,9 @@ class LxmertPreTrainedModel(PreTrainedModel):
         token: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Upload a saved model, with our card where the repository has none yet.
+        """Upload a saved model, with a model card if the repository has none.
 
-        The base class, whose step this is, has by now put an empty card of its own into the folder.
+        Overrides a step of the base class, which has already written an empty card to the folder.
         """
         if not file_exists(repo_id, CARD_NAME, token=token):
             tags = ModelCard.load(Path(working_dir) / CARD_NAME).data.tags or []
@@ -174,22 +178,22 @@ class LxmertPreTrainedModel(PreTrainedModel):
         allow: Sequence[str] = (),
         **overrides: object,
     ) -> Self:
-        """Make a model whose text side starts from BERT, and the rest from random weights.
+        """Initialize the text side of a model from BERT, and the rest randomly.
 
-        Embeddings, the first `l_layers` layers and the pooler are BERT's; with the heads of
-        pretraining also transform and bias of the word head and the next-sentence classifier.
+        Copies the embeddings, the first `l_layers` layers and the pooler; for a pretraining model
+        also transform and bias of the word head, and the next-sentence classifier.
 
         Args:
             name_or_path: folder of a BERT, or its name on the Hugging Face hub.
-            config: the configuration; None takes over what BERT's own says.
-            allow: names, or beginnings of names up to a dot, of weights that may be left over in
-                BERT's file, or be missing there and so start at random.
+            config: the configuration; None: shared settings are those of the BERT.
+            allow: names of weights, or dot-separated prefixes, that may be unused or missing in
+                the file; missing ones are initialized randomly.
             **overrides: settings that replace those of the configuration, such as `l_layers=6`.
 
         Raises:
-            FileNotFoundError: if there is no such BERT.
-            TypeError: if an override is no setting.
-            ValueError: if BERT has too few layers, other sizes, or lacks a weight.
+            FileNotFoundError: if the BERT does not exist.
+            TypeError: if an override is not a setting.
+            ValueError: if layers, sizes or weights of the BERT do not fit.
         """
         model = cls(bert_config(name_or_path, config, overrides))
         fill_from_bert(model, model.config, name_or_path, allow=allow)
@@ -198,7 +202,7 @@ class LxmertPreTrainedModel(PreTrainedModel):
 
 
 class LxmertModel(LxmertPreTrainedModel):
-    """The two streams and the cross-modality encoder, without a head.
+    """The LXMERT encoder without a head: two streams and the cross-modality encoder.
 
     Example:
         >>> import torch
@@ -210,16 +214,16 @@ class LxmertModel(LxmertPreTrainedModel):
         >>> text = {"input_ids": torch.tensor([[101, 2054, 3609, 2003, 2009, 102]])}
         >>> image = {"visual_feats": torch.rand(1, 36, 2048), "visual_pos": torch.rand(1, 36, 4)}
         >>> output = model(**text, **image, output_hidden_states=True, output_attentions=True)
-        >>> output.pooled_output.shape  # one vector for the pair
+        >>> output.pooled_output.shape  # one vector per pair
         torch.Size([1, 48])
         >>> len(output.language_hidden_states)  # after each of 2 language and 3 cross layers
         5
         >>> output.cross_encoder_attentions[-1].shape  # text over regions: batch, heads, 6, 36
         torch.Size([1, 4, 6, 36])
-        >>> output.vision_cross_attentions[-1].shape  # and back, by name only
+        >>> output.vision_cross_attentions[-1].shape  # regions over text, by name only
         torch.Size([1, 4, 36, 6])
 
-        The image is encoded once for several questions:
+        Encode an image once for several questions:
 
         >>> encoded = model.encode_image(**image)
         >>> again = model(**text, encoded_image=encoded).pooled_output
@@ -253,26 +257,30 @@ class LxmertModel(LxmertPreTrainedModel):
     ) -> LxmertModelOutput | tuple[object, ...]:
         """Encode texts together with the regions of their images.
 
+        The other models accept the same arguments, and `labels` after `inputs_embeds`.
+
         Args:
             input_ids: `[batch, text_len]` word pieces.
             visual_feats: `[batch, regions, visual_feat_dim]` region features.
             visual_pos: `[batch, regions, visual_pos_dim]`; for published weights boxes
                 `(x1, y1, x2, y2)` divided by the image's width and height, in `[0, 1]`.
             attention_mask: `[batch, text_len]`, `[batch, text_len, text_len]` or
-                `[batch, heads, text_len, text_len]`, 1 for a word that may be read, 0 for padding;
-                None means that all may.
+                `[batch, heads, text_len, text_len]`, 1 for a visible word, 0 for padding; None
+                means that all are visible.
             visual_attention_mask: the same for regions.
             token_type_ids: `[batch, text_len]` segments; None means segment 0.
             inputs_embeds: `[batch, text_len, hidden]` instead of `input_ids`.
             output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            encoded_text: what `encode_text` returned, in place of all that describes the text.
-            encoded_image: what `encode_image` returned, in place of all that describes the image.
-            only_pooled: whether only `pooled_output` is needed. Unless states or maps are asked
-                for as well, the last cross layer then computes nothing that it cannot see, and
+            output_hidden_states: whether to return the states of all layers; None means as
+                configured.
+            return_dict: whether to return named fields instead of a tuple; None means as
+                configured.
+            encoded_text: the result of `encode_text`, instead of all other text arguments.
+            encoded_image: the result of `encode_image`, instead of all other image arguments.
+            only_pooled: whether only `pooled_output` is needed. Unless states or maps are also
+                requested, the last cross layer then computes only the input of the pooler, and
                 `language_output` and `vision_output` are None.
-            **kwargs: only those that libraries add to every call.
+            **kwargs: only those that libraries pass to every model, which are ignored.
 
         Raises:
             ValueError: if an input is missing or has the wrong shape.
@@ -293,7 +301,7 @@ class LxmertModel(LxmertPreTrainedModel):
         check_inputs(inputs, self.config)
         maps, states = self._wanted(output_attentions, output_hidden_states)
         only_first_word = only_pooled and not (maps or states) and self.config.x_layers > 0
-        dtype = self.embeddings.LayerNorm.weight.dtype  # known even where others are quantized
+        dtype = self.embeddings.LayerNorm.weight.dtype  # set even if linear layers are quantized
         text: Tensor | Stream
         image: Tensor | Stream
         if encoded_text is None:
@@ -319,8 +327,7 @@ class LxmertModel(LxmertPreTrainedModel):
             everything=True,
         )
         output = _model_output(encoded, self.pooler(encoded.language_output), states=states)
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
+        return self._returned(output, return_dict)
 
     def encode_text(
         self,
@@ -332,7 +339,7 @@ class LxmertModel(LxmertPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> LxmertEncodedStream:
-        """Run texts through the language layers, to be paired with any number of images.
+        """Encode texts with the language layers, for pairs with any number of images.
 
         Arguments and errors are those of `forward`; pass the result as its `encoded_text`.
         """
@@ -357,7 +364,7 @@ class LxmertModel(LxmertPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> LxmertEncodedStream:
-        """Run regions through the relationship layers, to be paired with any number of texts.
+        """Encode regions with the relationship layers, for pairs with any number of texts.
 
         Arguments and errors are those of `forward`; pass the result as its `encoded_image`.
         """
@@ -370,14 +377,14 @@ class LxmertModel(LxmertPreTrainedModel):
         assert visual_feats is not None
         assert visual_pos is not None
         wanted = self._wanted(output_attentions, output_hidden_states)
-        # The mask is added to scores of the model's own type, whatever that of the features is.
+        # The mask needs the dtype of the model, which may differ from that of the features.
         like = visual_feats.to(self.embeddings.LayerNorm.weight.dtype)
         mask = stream_mask(visual_attention_mask, like)
         stream = self.encoder.encode_image(visual_feats, visual_pos, mask, *wanted)
         return _as_encoded(stream, visual_attention_mask)
 
     def _wanted(self, attentions: bool | None, hidden_states: bool | None) -> tuple[bool, bool]:
-        """Return whether maps and states are returned; None means as configured."""
+        """Return whether to return maps and states; None means as configured."""
         if attentions is None:
             attentions = bool(self.config.output_attentions)
         if hidden_states is None:
@@ -385,9 +392,9 @@ class LxmertModel(LxmertPreTrainedModel):
         return attentions, hidden_states
 
     def _embed(self, inputs: Inputs) -> Tensor:
-        """Embed a text `[batch, text_len, hidden]`, whose padding should be masked."""
+        """Embed a text `[batch, text_len, hidden]`; warn about padding without a mask."""
         if inputs.input_ids is not None and inputs.input_ids.device.type == "cpu":
-            # Looking at values would wait for any other device.
+            # On other devices, reading values would synchronize.
             self.warn_if_padding_and_no_attention_mask(inputs.input_ids, inputs.attention_mask)  # type: ignore[no-untyped-call]
         embedded: Tensor = self.embeddings(
             inputs.input_ids, inputs.token_type_ids, inputs.inputs_embeds
@@ -396,7 +403,7 @@ class LxmertModel(LxmertPreTrainedModel):
 
 
 def _as_encoded(stream: Stream, mask: Tensor | None) -> LxmertEncodedStream:
-    """Return one encoded side as users keep it."""
+    """Convert one encoded side to its public form."""
     return LxmertEncodedStream(
         last_hidden_state=stream.state,
         attention_mask=mask,
@@ -408,25 +415,25 @@ def _as_encoded(stream: Stream, mask: Tensor | None) -> LxmertEncodedStream:
 def _as_stream(
     name: str, encoded: LxmertEncodedStream, dtype: torch.dtype, *, maps: bool, states: bool
 ) -> Stream:
-    """Return an encoded side as the cross layers read it, with what else was asked for."""
+    """Convert an encoded side to the input of the cross layers, with requested extras."""
     for wanted, kept, flag in (
         (maps, encoded.attentions, "output_attentions"),
         (states, encoded.hidden_states, "output_hidden_states"),
     ):
         if wanted and kept is None:
             raise ValueError(
-                f"{name} was encoded without {flag}=True, which this call asks for: encode it "
-                "again with it."
+                f"{name} was encoded without {flag}=True, but this call requests it: encode it "
+                f"again with {flag}=True."
             )
     kept = tuple(state.to(dtype) for state in encoded.hidden_states or ()) if states else ()
     return Stream(encoded.last_hidden_state.to(dtype), kept, encoded.attentions if maps else None)
 
 
 def _model_output(encoded: EncoderOutput, pooled: Tensor, *, states: bool) -> LxmertModelOutput:
-    """Name what was encoded; the last state of `[CLS]` alone is no output of the text."""
-    whole = encoded.vision_output is not None
+    """Convert the encoder output; `language_output` is None if only `[CLS]` was computed."""
+    complete = encoded.vision_output is not None
     return LxmertModelOutput(
-        language_output=encoded.language_output if whole else None,
+        language_output=encoded.language_output if complete else None,
         vision_output=encoded.vision_output,
         pooled_output=pooled,
         language_hidden_states=encoded.language[0] if states else None,

@@ -1,9 +1,9 @@
-"""The losses of LXMERT: pure functions of logits and targets that know no model and no weight.
+"""The losses of LXMERT: pure functions of logits and targets.
 
-Each returns `(sum, count)`: the loss summed over its labelled targets, in float32 even for half
-precision logits, and their number.
-What to divide by, and how much an objective counts, is up to the caller, who may first add both
-over micro-batches and devices. Without a labelled target the sum is 0 and still has a gradient.
+Each returns `(sum, count)`: the loss summed over the labelled targets, in float32 even for half
+precision logits, and their number. The caller divides and weights the losses, possibly after adding
+both numbers over micro-batches and devices. Without labelled targets, the sum is 0 and still has a
+gradient.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Terms = tuple[Tensor, Tensor]
 
 
 def mean(terms: Terms) -> Tensor:
-    """Divide a sum by its count; 0, still with a gradient, where nothing is counted."""
+    """Divide a sum by its count; 0 with a gradient if the count is 0."""
     loss_sum, count = terms
     return loss_sum / count.clamp(min=1)
 
@@ -41,32 +41,32 @@ def masked_language_modelling(logits: Tensor, labels: Tensor) -> Terms:
 
     Args:
         logits: `[batch, text_len, vocab_size]`.
-        labels: `[batch, text_len]` word pieces; -100 or -1 where the word is not masked.
+        labels: `[batch, text_len]` word pieces; -100 or -1 if not masked.
     """
     return classification(logits, labels)
 
 
 def matching(logits: Tensor, labels: Tensor) -> Terms:
-    """Sum the cross-entropy of whether text and image belong together (paper, section 3.1.3).
+    """Sum the cross-entropy of image-text matching (paper, section 3.1.3).
 
     Args:
-        logits: `[batch, 2]`; index 1 means that they match.
-        labels: `[batch]`, 1 for a match, 0 for none; -100 or -1 is not counted.
+        logits: `[batch, 2]`; index 1 is a match.
+        labels: `[batch]`, 1 for a match, else 0; -100 or -1 is not counted.
     """
     return classification(logits, labels)
 
 
 def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Terms:
-    """Sum the weighted cross-entropy of regions' objects or attributes (paper, section 3.1.2).
+    """Sum the weighted cross-entropy of objects or attributes of regions (paper, section 3.1.2).
 
-    The count is that of weighted targets. The published code divides by all regions instead,
-    `labels.numel()`, whatever their weights.
+    The count is the number of targets with a positive weight; the published code divides by the
+    number of all regions, `labels.numel()`.
 
     Args:
         logits: `[batch, regions, classes]`.
         labels: `[batch, regions]` class ids; -100 or -1 is not counted.
-        weights: `[batch, regions]`; the detector's confidence in the published code, 0 where the
-            region is not to be predicted.
+        weights: `[batch, regions]`; the detector's confidence in the published code, 0 for
+            regions that are not predicted.
     """
     losses, labelled = _cross_entropies(logits, labels)
     weights = weights.reshape(losses.shape).to(losses.dtype)
@@ -76,15 +76,16 @@ def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Te
 def feature_regression(
     predictions: Tensor, targets: Tensor, weights: Tensor, *, distance: str = "smooth_l1"
 ) -> Terms:
-    """Sum the distance of predicted from true region features (paper, section 3.1.2).
+    """Sum the distance of predicted and true region features (paper, section 3.1.2).
 
-    The count is that of weighted regions; the published code divides by all, `weights.numel()`.
+    The count is the number of regions with a positive weight; the published code divides by
+    `weights.numel()`.
 
     Args:
         predictions: `[batch, regions, feature_dim]`.
         targets: `[batch, regions, feature_dim]`, the features before masking.
-        weights: `[batch, regions]`; 1 where the feature was masked, else 0.
-        distance: key of `DISTANCES`; averaged over the feature.
+        weights: `[batch, regions]`; 1 if the feature was masked, else 0.
+        distance: key of `DISTANCES`; averaged over the feature dimension.
     """
     predictions = _precise(predictions)
     targets = targets.reshape(predictions.shape).to(predictions.dtype)
@@ -99,19 +100,19 @@ DISTANCES: dict[str, Callable[..., Tensor]] = {
     "smooth_l1": functional.smooth_l1_loss,
     "l2": functional.mse_loss,
 }
-"""Distances of features by name: that of the published code, and that of the paper."""
+"""Feature distances by name: of the published code, and of the paper."""
 
 
 def answering(logits: Tensor, targets: Tensor) -> Terms:
-    """Sum the loss of questions' answers (paper, section 3.1.3; soft scores as in fine-tuning).
+    """Sum the loss of answers (paper, section 3.1.3; soft scores as in fine-tuning).
 
-    Class ids give the cross-entropy of pretraining. Scores give the binary cross-entropy of each
-    answer, summed over the answers: its mean times their number, as published.
+    Class ids give the cross-entropy of pretraining. Scores give the binary cross-entropy summed
+    over the answers: the mean times the number of answers, as published.
 
     Args:
         logits: `[batch, answers]`.
-        targets: `[batch]` answer ids, of which -100 and -1 are not counted, or
-            `[batch, answers]` scores in `[0, 1]`, of which a row of -100 is not counted.
+        targets: `[batch]` answer ids, -100 and -1 are not counted; or `[batch, answers]` scores
+            in `[0, 1]`, rows of -100 are not counted.
 
     Raises:
         ValueError: if the targets have neither of the two shapes.
@@ -136,7 +137,7 @@ def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss of each target, 0 where it is not labelled, and which are; both flat."""
+    """Return the loss of each target, 0 if not labelled, and which are labelled; both flat."""
     if labels.is_floating_point():
         raise ValueError(
             f"Class ids of dtype {labels.dtype} for scores of shape {tuple(logits.shape)}: "
@@ -155,17 +156,17 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_classes(labels: Tensor, number: int) -> None:
-    """Refuse ids that are no class; on a CPU only, where looking costs nothing."""
+    """Reject invalid class ids; on a CPU only, where reading values is cheap."""
     if labels.device.type != "cpu" or is_tracing(labels):
         return
     wrong = labels[(labels != IGNORE_INDEX) & ((labels < 0) | (labels >= number))]
     if wrong.numel():
         raise ValueError(
             f"Class id {int(wrong[0])} for {number} classes: expected 0 to {number - 1}, or "
-            f"{IGNORE_INDEX} where there is no label."
+            f"{IGNORE_INDEX} for no label."
         )
 
 
 def _precise(logits: Tensor) -> Tensor:
-    """Raise half precision to float32, in which sums over many answers stay exact enough."""
+    """Cast half precision to float32, so that sums over many answers are accurate."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,8 +1,8 @@
-"""The parameter files of the original code: their names, and the sizes that their shapes tell.
+"""Original checkpoints: conversion of names, and inference of sizes from shapes.
 
-A file holds tensors by name and nothing else. Pretraining wrote `bert.*` with the heads `cls.*`,
+A checkpoint contains only tensors by name. Pretraining wrote `bert.*` with the heads `cls.*`,
 `obj_predict_head.*` and `answer_head.*`; fine-tuning wrote `lxrt_encoder.model.bert.*` with
-`logit_fc.*`. Several GPUs put `module.` in front, or in the middle.
+`logit_fc.*`. Training on several GPUs added `module.` as a prefix or in the middle.
 """
 
 import re
@@ -19,7 +19,7 @@ from lxmert.model.pretrained import one_line
 from lxmert.tensor_files import State
 
 HEAD_WIDTH = 64
-"""Width of one attention head in every published model; shapes do not tell it."""
+"""Width of one attention head in all published models; shapes do not reveal it."""
 
 _EMBEDDINGS = tuple(
     f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type")
@@ -82,7 +82,7 @@ NAMES: dict[str, dict[str, str]] = {
     "pairs": {f"{_FINE_TUNED}bert.{name}": f"lxmert.{name}" for name in _BACKBONE}
     | {name: f"classifier.{name}" for name in _ANSWERS},
 }
-"""Kind of file -> name in it -> name in the Hugging Face layout; `{}` is the number of a layer."""
+"""Kind of checkpoint -> original name -> Hugging Face name; `{}` is the layer number."""
 
 _SIZES: dict[str, tuple[str, int]] = {
     "vocab_size": ("embeddings.word_embeddings.weight", 0),
@@ -96,7 +96,7 @@ _SIZES: dict[str, tuple[str, int]] = {
     "num_attr_labels": ("obj_predict_head.decoder_dict.attr.weight", 0),
     "num_classes": ("classifier.logit_fc.3.weight", 0),
 }
-"""Setting -> the tensor and the axis of it that have this size."""
+"""Setting -> tensor and axis with this size."""
 
 _INNER_LAYERS = (
     "encoder.layer.0.intermediate.dense.weight",
@@ -115,13 +115,13 @@ _SWITCHES = {
 
 @dataclass(frozen=True)
 class Original:
-    """What a file of the original code holds, in the Hugging Face layout.
+    """The content of an original checkpoint, in the Hugging Face layout.
 
     Attributes:
         kind: a row of `NAMES`.
-        config: the sizes that the shapes tell.
+        config: the sizes, inferred from the shapes.
         state: tensors by the names of the model of that kind.
-        unknown: names in the file that no model has.
+        unknown: names in the file without a counterpart in the model.
     """
 
     kind: str
@@ -131,16 +131,16 @@ class Original:
 
 
 def read_original(path: str | Path, *, num_attention_heads: int | None = None) -> Original:
-    """Read a file that the code of the original code wrote, such as `model_LXRT.pth` or `BEST.pth`.
+    """Read an original checkpoint, such as `model_LXRT.pth` or `BEST.pth`.
 
     Args:
         path: the file.
-        num_attention_heads: which the file does not tell; None means one for each 64 of the width,
-            as in every published model.
+        num_attention_heads: not recorded in the file; None: `hidden_size / 64`, as in all published
+            models.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, is damaged or holds code; see `read_weights`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not an original checkpoint, is damaged or contains code.
     """
     return from_original(read_weights(path), source=path, num_attention_heads=num_attention_heads)
 
@@ -151,15 +151,15 @@ def from_original(
     source: str | Path = "the state dict",
     num_attention_heads: int | None = None,
 ) -> Original:
-    """Bring tensors with the names of the original code into the Hugging Face layout.
+    """Convert tensors of an original checkpoint to the Hugging Face layout.
 
     Args:
-        state: tensors by name, with or without `module.`; those on `meta` will do.
-        source: where they come from, for messages.
+        state: tensors by name, with or without `module.`; may be on the meta device.
+        source: their origin, for messages.
         num_attention_heads: as in `read_original`.
 
     Raises:
-        ValueError: if these are no weights of LXMERT in the layout of the original code.
+        ValueError: if these are not LXMERT weights in the original layout.
     """
     cleaned: dict[str, str] = {}
     for name in state:
@@ -179,7 +179,7 @@ def from_original(
 
 
 def to_original(kind: str, state: Mapping[str, Tensor]) -> State:
-    """Bring the tensors of a model back to the names of the original code, without `module.`.
+    """Convert the tensors of a model to the names of the original code, without `module.`.
 
     Args:
         kind: a row of `NAMES`.
@@ -192,12 +192,12 @@ def to_original(kind: str, state: Mapping[str, Tensor]) -> State:
     renamed = {name: rename(name, table) for name in state}
     nameless = sorted(name for name, old in renamed.items() if old is None)
     if nameless:
-        raise ValueError(f"the layout of the original code has no name for {', '.join(nameless)}")
+        raise ValueError(f"the original layout has no name for {', '.join(nameless)}")
     return {old: state[name] for name, old in renamed.items() if old is not None}
 
 
 def rename(name: str, table: Mapping[str, str]) -> str | None:
-    """Look a name up in a table in which `{}` is the number of a layer; None if it is not there."""
+    """Look up a name in a table in which `{}` is a layer number; None if it is unknown."""
     if name in table:
         return table[name]
     match = re.search(r"\.(\d{1,4})\.", name)
@@ -213,18 +213,18 @@ def infer_config(
     source: str | Path = "the state dict",
     num_attention_heads: int | None = None,
 ) -> LxmertConfig:
-    """Read the sizes of a model off the shapes of its tensors.
+    """Infer the sizes of a model from the shapes of its tensors.
 
-    What no shape tells has its default value: dropouts, activation, weights of the losses.
+    Other settings have default values: dropouts, activation, loss weights.
 
     Args:
-        state: tensors in the Hugging Face layout, with or without `lxmert.` in front.
-        source: where they come from, for messages.
+        state: tensors in the Hugging Face layout, with or without the prefix `lxmert.`.
+        source: their origin, for messages.
         num_attention_heads: as in `read_original`.
 
     Raises:
-        ValueError: if the width is no multiple of 64 and the number of heads is not given, or most
-            layers are missing.
+        ValueError: if the width is not a multiple of 64 and the number of heads is not given, or
+            most layers are missing.
     """
     shapes = {name.removeprefix("lxmert."): value.shape for name, value in state.items()}
     sizes = {
@@ -240,11 +240,13 @@ def infer_config(
         sizes["intermediate_size"] = inner[0]
     width = sizes.get("hidden_size", LxmertConfig.hidden_size)
     if num_attention_heads is not None and num_attention_heads < 1:
-        raise ValueError(f"the number of attention heads is {num_attention_heads}: at least 1")
+        raise ValueError(
+            f"the number of attention heads is {num_attention_heads}, expected at least 1"
+        )
     if num_attention_heads is None and width % HEAD_WIDTH:
         raise ValueError(
-            f"{source} has states of width {width}, which is no multiple of {HEAD_WIDTH}, so that "
-            "its number of attention heads is unknown: give num_attention_heads=N or --heads N"
+            f"{source} has states of width {width}, not a multiple of {HEAD_WIDTH}, so the "
+            "number of attention heads is unknown: give num_attention_heads=N or --heads N"
         )
     sizes["num_attention_heads"] = num_attention_heads or width // HEAD_WIDTH
     if "classifier.logit_fc.0.weight" in shapes:
@@ -258,49 +260,49 @@ def infer_config(
     try:
         return LxmertConfig(**sizes, **switches)  # type: ignore[arg-type]
     except StrictDataclassError as error:
-        raise ValueError(f"{source} has sizes that no model has ({one_line(error)})") from error
+        raise ValueError(f"{source} has invalid sizes ({one_line(error)})") from error
 
 
 def _plain(name: str) -> str:
-    """Take `module.` away, and the names that layer norms had in older BERT files."""
+    """Remove `module.`, and rename layer norms of older BERT files."""
     name = name.removeprefix("module.").replace(f"{_FINE_TUNED}module.", _FINE_TUNED, 1)
     name = re.sub(r"\.gamma$", ".weight", name)
     return re.sub(r"\.beta$", ".bias", name)
 
 
 def _find_kind(state: Mapping[str, Tensor], source: str | Path) -> str:
-    """Tell by names and shapes which program of the original code wrote a file."""
+    """Detect the kind of an original checkpoint by its names and shapes."""
     backbone = {name.removeprefix(_FINE_TUNED) for name in state}
     if not any(name.startswith(("bert.encoder.visn_fc.", "bert.encoder.x_")) for name in backbone):
         raise ValueError(
-            f"{source} holds no LXMERT in the layout of the original code: {_explain(state)}"
+            f"{source} is not an LXMERT checkpoint of the original code: {_explain(state)}"
         )
     if not any(name.startswith(_FINE_TUNED) for name in state):
         heads = any(not name.startswith("bert.") for name in state)
         return "pretraining" if heads else "encoder"
-    # The head of an answer reads one pooled vector, that of a pair one for each of two images.
+    # The answer head has one pooled vector as input, the pair head one per image.
     first = state.get("logit_fc.0.weight")
     pairs = first is not None and first.dim() == 2 and first.shape[0] <= first.shape[1]
     return "pairs" if pairs else "answering"
 
 
 def _explain(state: Mapping[str, Tensor]) -> str:
-    """Say what a foreign file seems to be, and what to do with it."""
+    """Describe what an unknown file seems to be, and what to do with it."""
     if any(name.startswith("lxmert.encoder.") for name in state):
-        return "it has the Hugging Face layout: name the folder that it lies in"
+        return "it has the Hugging Face layout: give its folder instead"
     if any(name.removeprefix("bert.").startswith("encoder.layer.0.") for name in state):
-        return "it looks like BERT: start from it with LxmertModel.from_bert(FOLDER)"
-    return f"its names are like {next(iter(sorted(state)), 'none at all')!r}"
+        return "it looks like BERT: initialize from it with LxmertModel.from_bert(FOLDER)"
+    return f"its first tensor is {min(state)!r}" if state else "it has no tensors"
 
 
 def _count_layers(shapes: Mapping[str, tuple[int, ...]], part: str, source: str | Path) -> int:
-    """Return one more than the highest number of a layer; most of these layers must be there."""
+    """Return the highest layer number plus one; most of these layers must exist."""
     pattern = re.compile(rf"encoder\.{part}\.(\d{{1,4}})\.")
     numbers = {int(match[1]) for name in shapes if (match := pattern.match(name))}
     count = max(numbers, default=-1) + 1
     if count > 2 * len(numbers):
         raise ValueError(
             f"{source} has {len(numbers)} layers in encoder.{part}, numbered up to {count - 1}: it "
-            "is damaged, take another file"
+            "is damaged, use another file"
         )
     return count

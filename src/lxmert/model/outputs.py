@@ -1,4 +1,4 @@
-"""What the models return: the documented fields, and further ones that only have a name."""
+"""Model outputs: the documented fields, and further fields that are accessible by name only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 States = tuple[Tensor, ...] | None
-"""One tensor for each layer; None if they were not asked for."""
+"""One tensor for each layer; None if not requested."""
 
 
 class NamedOutput(ModelOutput):
-    """Output whose further fields are found by name, but have no place in its tuple.
+    """Output with additional fields that are not part of its tuple.
 
-    Programs count on the documented order, such as the three kinds of attention maps at the end:
-    what is added to it must neither move an index nor lengthen the tuple.
+    Programs rely on the documented order, such as the three kinds of attention maps at the end, so
+    additional fields must not change the tuple.
     """
 
     name_only: ClassVar[frozenset[str]] = frozenset()
@@ -39,13 +39,13 @@ _NAME_ONLY = frozenset(
 
 @dataclass
 class LxmertEncodedStream(ModelOutput):
-    """One side of a pair, encoded once, to be passed to any model in place of its inputs.
+    """Encoded text or image, which can be passed to any model instead of its inputs.
 
     Attributes:
-        last_hidden_state: `[batch, length, hidden]`, after the layers of this side alone.
-        attention_mask: the mask that it was encoded with; None if all of it may be read.
-        hidden_states: after each layer, where they were asked for.
-        attentions: map of each layer, `[batch, heads, length, length]`, where asked for.
+        last_hidden_state: `[batch, length, hidden]`, after the layers of this side.
+        attention_mask: the mask used in encoding; None if all positions are visible.
+        hidden_states: state after each layer, if requested.
+        attentions: map of each layer, `[batch, heads, length, length]`, if requested.
     """
 
     last_hidden_state: Tensor
@@ -54,10 +54,10 @@ class LxmertEncodedStream(ModelOutput):
     attentions: States = None
 
     def take(self, rows: Tensor | Sequence[int]) -> "LxmertEncodedStream":
-        """Return some rows, such as one image several times, once for each of its questions.
+        """Select rows, e.g. to repeat an image for each of its questions.
 
         Args:
-            rows: `[new batch]` integers; the row of this batch that each new one is.
+            rows: `[new batch]` integers, indices into this batch.
         """
         rows = torch.as_tensor(rows).reshape(-1)
 
@@ -77,12 +77,12 @@ class LxmertEncodedStream(ModelOutput):
 
 @dataclass
 class LxmertModelOutput(NamedOutput):
-    """States of both streams. All maps are those before dropout.
+    """States of both streams. Attention maps are those before dropout.
 
     Attributes:
         language_output: `[batch, text_len, hidden]`, the text after the last cross layer.
         vision_output: `[batch, regions, hidden]`, the regions after the last cross layer.
-        pooled_output: `[batch, hidden]`, summary of the pair, in `(-1, 1)`.
+        pooled_output: `[batch, hidden]`, pooled output of the pair, in `(-1, 1)`.
         language_hidden_states: text after each language and each cross layer.
         vision_hidden_states: regions after each relationship and each cross layer.
         language_attentions: of each language layer, `[batch, heads, text_len, text_len]`.
@@ -90,11 +90,12 @@ class LxmertModelOutput(NamedOutput):
         cross_encoder_attentions: of each cross layer, text over regions,
             `[batch, heads, text_len, regions]`.
         vision_cross_attentions: of each cross layer, regions over text,
-            `[batch, heads, regions, text_len]`. By name only, as what follows.
+            `[batch, heads, regions, text_len]`. By name only, like the following
+            fields.
         cross_language_attentions: of each cross layer, text over itself.
         cross_vision_attentions: of each cross layer, regions over themselves.
         language_encoder_state: `[batch, text_len, hidden]`, the text before the cross layers,
-            where it knows nothing of the image; returned with the states of all layers.
+            independent of the image; returned with the states of all layers.
         vision_encoder_state: `[batch, regions, hidden]`, the regions before the cross layers.
     """
 
@@ -125,14 +126,14 @@ class LxmertForPreTrainingOutput(NamedOutput):
         loss: sum of `losses`; None without labels.
         prediction_logits: `[batch, text_len, vocab_size]`.
         cross_relationship_score: `[batch, 2]`; index 1 means that text and image match.
-        question_answering_score: `[batch, num_qa_labels]`; without an answer head a number that
-            only holds the place in the tuple.
-        object_logits: `[batch, regions, num_object_labels]`. By name only, as what follows.
+        question_answering_score: `[batch, num_qa_labels]`; without an answer head, None.
+        object_logits: `[batch, regions, num_object_labels]`. By name only, like the following
+            fields.
         attribute_logits: `[batch, regions, num_attr_labels]`.
         feature_predictions: `[batch, regions, visual_feat_dim]`.
         losses: weighted loss by objective: mask_lm, matched, obj, attr, feat, qa.
-        loss_terms: sum and count by objective, before anything is divided or weighted, to be
-            added up over micro-batches and devices.
+        loss_terms: sum and count by objective, before division and weighting, to be added up over
+            micro-batches and devices.
     """
 
     name_only: ClassVar[frozenset[str]] = _NAME_ONLY | {
@@ -193,7 +194,7 @@ class LxmertForQuestionAnsweringOutput(NamedOutput):
 
 @dataclass
 class LxmertClassificationOutput(NamedOutput):
-    """Scores of classes that are no answers: match or no match, true or false.
+    """Scores of classes other than answers: match or no match, true or false.
 
     States and maps are those of `LxmertModelOutput`.
 
@@ -219,7 +220,7 @@ class LxmertClassificationOutput(NamedOutput):
 
 
 def states_and_maps(encoded: LxmertModelOutput) -> dict[str, Any]:
-    """Return what every head hands on of the model below it, by field."""
+    """Return the fields that every head copies from the output of its encoder."""
     names = (
         "language_hidden_states",
         "vision_hidden_states",

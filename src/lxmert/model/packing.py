@@ -1,6 +1,6 @@
-"""Batches without their padding: dense layers then compute real positions only.
+"""Packed batches without padding, for dense layers.
 
-Attention still runs on padded batches: a packed one is copied before and after it.
+Attention runs on padded batches: a packed batch is unpacked before and packed after it.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Packing(NamedTuple):
 
     Attributes:
         rows: `[tokens]`, ascending indices of the real positions among `batch * length`.
-        firsts: `[batch]`, where in `rows` each sequence begins.
+        firsts: `[batch]`, index in `rows` of the first token of each sequence.
         size: batch and length.
     """
 
@@ -24,11 +24,11 @@ class Packing(NamedTuple):
     size: tuple[int, int]
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Turn `[batch, length, width]` into `[tokens, width]`."""
+        """Convert `[batch, length, width]` to `[tokens, width]`."""
         return padded.flatten(0, 1)[self.rows]
 
     def unpack(self, packed: Tensor) -> Tensor:
-        """Turn `[tokens, width]` into `[batch, length, width]`, 0 at padding."""
+        """Convert `[tokens, width]` to `[batch, length, width]`, 0 at padding."""
         batch_size, length = self.size
         padded = packed.new_zeros(batch_size * length, packed.shape[-1])
         padded = padded.index_copy(0, self.rows, packed)
@@ -36,14 +36,14 @@ class Packing(NamedTuple):
 
 
 def find_packing(mask: Tensor | None) -> Packing | None:
-    """Find the real positions of a batch, where leaving the others out pays.
+    """Find the real positions of a batch, if removing the others is faster.
 
     Args:
-        mask: `[batch, length]`, 1 for a real position; None or another form packs nothing.
+        mask: `[batch, length]`, 1 for a real position; None and other shapes are not packed.
 
     Returns:
-        None also where sizes must not depend on values (traced), where asking for them means to
-        wait (not on a CPU), where nothing is hidden, or where a first position is.
+        None also in a trace (sizes must not depend on values), on other devices than the CPU
+        (reading values synchronizes), without padding, or if a first position is hidden.
     """
     if mask is None or mask.dim() != 2 or mask.device.type != "cpu" or is_tracing(mask):
         return None

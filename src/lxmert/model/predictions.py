@@ -1,7 +1,7 @@
-"""The heads of LXMERT: states in, scores of words, matches, regions and answers out.
+"""The prediction heads of LXMERT: words, matching, regions and answers.
 
 Shapes: batch B, text length T, regions R, hidden width. Attribute names are those of the published
-weights and therefore of the files.
+weights.
 """
 
 import torch
@@ -21,7 +21,7 @@ class LxmertPredictionHeadTransform(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[..., hidden]` into `[..., hidden]`."""
+        """Map `[..., hidden]` to `[..., hidden]`."""
         transformed: Tensor = self.LayerNorm(self.transform_act_fn(self.dense(hidden_states)))
         return transformed
 
@@ -32,21 +32,21 @@ class LxmertLMPredictionHead(nn.Module):
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
         self.transform = LxmertPredictionHeadTransform(config)
-        # The bias has its own name in the files, beside the decoder and not in it.
+        # Checkpoints store the bias beside the decoder.
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[batch, text_len, hidden]` into `[batch, text_len, vocab_size]`."""
+        """Map `[batch, text_len, hidden]` to `[batch, text_len, vocab_size]`."""
         scores: Tensor = self.decoder(self.transform(hidden_states))
-        return scores.add_(self.bias)  # in place: a copy of all scores costs as much as a layer
+        return scores.add_(self.bias)  # in place, as copying all scores costs as much as a layer
 
     def set_decoder(self, decoder: nn.Linear) -> None:
-        """Replace the decoder; the bias follows its size, new words starting at 0."""
+        """Replace the decoder and resize the bias, with 0 for new words."""
         self.decoder = decoder
         missing = decoder.weight.shape[0] - self.bias.shape[0]
         if missing:
-            # A negative padding cuts words off at the end.
+            # Negative padding removes words at the end.
             resized = nn.functional.pad(self.bias.detach(), (0, missing))
             self.bias = nn.Parameter(resized, requires_grad=self.bias.requires_grad)
 
@@ -57,7 +57,7 @@ class LxmertVisualAnswerHead(nn.Module):
     def __init__(self, config: LxmertConfig, num_labels: int, *, num_images: int = 1) -> None:
         super().__init__()
         width = config.hidden_size * 2
-        # GELU whatever `hidden_act` is: so were the published heads trained.
+        # Always GELU, as in the published heads, regardless of `hidden_act`.
         self.logit_fc = nn.Sequential(
             nn.Linear(config.hidden_size * num_images, width),
             nn.GELU(),
@@ -66,13 +66,13 @@ class LxmertVisualAnswerHead(nn.Module):
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Turn `[batch, num_images * hidden]` into `[batch, num_labels]`."""
+        """Map `[batch, num_images * hidden]` to `[batch, num_labels]`."""
         scores: Tensor = self.logit_fc(hidden_states)
         return scores
 
 
 class LxmertVisualObjHead(nn.Module):
-    """Predictions of what a region shows: its object, its attribute, its feature."""
+    """Predictions of the object, attribute and feature of a region."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class LxmertVisualObjHead(nn.Module):
             hidden_states: `[batch, regions, hidden]`.
 
         Returns:
-            Those enabled of `obj` `[batch, regions, num_object_labels]`, `attr`
+            The enabled ones of `obj` `[batch, regions, num_object_labels]`, `attr`
             `[batch, regions, num_attr_labels]` and `feat` `[batch, regions, visual_feat_dim]`.
         """
         hidden_states = self.transform(hidden_states)
@@ -105,20 +105,20 @@ class LxmertVisualObjHead(nn.Module):
 
 
 class LxmertMatchingHead(nn.Module):
-    """Scores of whether text and image match, named as within the heads of pretraining."""
+    """Matching scores; parameter names are those of the pretraining heads."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
         self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
     def forward(self, pooled_output: Tensor) -> Tensor:
-        """Turn `[batch, hidden]` into `[batch, 2]`; index 1 is a match."""
+        """Map `[batch, hidden]` to `[batch, 2]`; index 1 is a match."""
         scores: Tensor = self.seq_relationship(pooled_output)
         return scores
 
 
 class LxmertPreTrainingHeads(nn.Module):
-    """The heads that every pretraining model has: words, and whether text and image match."""
+    """The heads of all pretraining models: words and matching."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What `from_pretrained` is given: names, settings of labels, and files that can be right."""
+"""Checks of the arguments, the configuration and the weights of `from_pretrained`."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,24 +15,27 @@ from lxmert.model.checkpoints import read_folder
 from lxmert.model.configuration import LxmertConfig
 from lxmert.tensor_files import WEIGHT_TYPES, check_values
 
-_REMEDY = "copy it again from where the weights are"
+_REMEDY = "copy it again from the source of the weights"
 
 
 def read_config(folder: str | Path) -> LxmertConfig:
     """Read the configuration of a model folder.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged, absurd, or that of another kind of model.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is damaged, invalid, or that of another kind of model.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no config.json: copy it from where the weights are")
+        raise FileNotFoundError(
+            f"{folder} has no config.json: copy it from the source of the weights"
+        )
     found = read_json_object(path, remedy=_REMEDY)
     kind = found.get("model_type", LxmertConfig.model_type)
     if kind != LxmertConfig.model_type:
         raise ValueError(
-            f"config.json in {folder} is that of a {kind!r}, not of an LXMERT: name another folder"
+            f"config.json in {folder} has model_type {kind!r}, expected 'lxmert': use another "
+            "folder"
         )
     try:
         return LxmertConfig.from_pretrained(folder)
@@ -43,15 +46,15 @@ def read_config(folder: str | Path) -> LxmertConfig:
 
 
 def check_folder(name: object, given: Mapping[str, Any]) -> None:
-    """Refuse what no model can be loaded from; what is on the hub is not looked at.
+    """Reject an invalid name, or a local folder with invalid files; the hub is not accessed.
 
     Args:
-        name: what `from_pretrained` was given.
-        given: its keywords.
+        name: the first argument of `from_pretrained`.
+        given: its keyword arguments.
 
     Raises:
-        TypeError: if it is no name.
-        ValueError: if configuration or weights of a folder cannot be right.
+        TypeError: if it is not a name.
+        ValueError: if configuration or weights of a folder are invalid.
     """
     if name is None:
         return
@@ -70,26 +73,28 @@ def check_folder(name: object, given: Mapping[str, Any]) -> None:
 
 
 def check_loaded(name: object, loaded: object) -> None:
-    """Refuse weights that are not finite, or nothing but zeros; quantized ones are left alone.
+    """Reject weights that are not finite or all zero; quantized ones are not checked.
 
     Raises:
         ValueError: naming the tensors.
     """
-    model = loaded[0] if isinstance(loaded, tuple) else loaded  # with what was missing beside it
+    model = (
+        loaded[0] if isinstance(loaded, tuple) else loaded
+    )  # the second item lists missing weights
     assert isinstance(model, nn.Module)
     weights = {n: value for n, value in model.named_parameters() if value.dtype in WEIGHT_TYPES}
     check_values(str(name), weights)
 
 
 def label_settings(setting: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate how other models are told their number of labels into our settings.
+    """Translate `num_labels` and `id2label` to the settings of an LXMERT model.
 
     Args:
-        setting: the one of our settings that says how many there are; None: the model has none.
-        given: keywords of `from_pretrained`, of which `num_labels` and `id2label` are read.
+        setting: the setting for the number of labels; None: the model has no labels.
+        given: keyword arguments of `from_pretrained`.
 
     Returns:
-        The keywords to use.
+        The translated keyword arguments.
 
     Raises:
         ValueError: if the two differ.
@@ -107,7 +112,7 @@ def label_settings(setting: str | None, given: Mapping[str, Any]) -> dict[str, A
 
 @contextmanager
 def without_weight_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar each time that weights are read or written."""
+    """Suppress the progress bars of transformers for reading and writing weights."""
     previous = logging.set_tqdm_hook(lambda _, args, kwargs: logging.EmptyTqdm(*args, **kwargs))  # type: ignore[no-untyped-call]
     try:
         yield
@@ -116,18 +121,18 @@ def without_weight_bars() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of a library on one line; of a check of a setting, what it found."""
+    """Return an error message on one line; for a wrapped error, that of its cause."""
     return " ".join(str(error.__cause__ or error).split())
 
 
 def _check_types(folder: Path) -> None:
-    """Refuse weights that would be cast from what no weights are, unless they are quantized."""
+    """Reject weights with an invalid dtype, unless they are quantized."""
     config = folder / "config.json"
     if config.is_file() and "quantization_config" in read_json_object(config):
         return
     try:
         state = read_folder(folder, device="meta")
     except FileNotFoundError:
-        return  # there may be other files that the library knows
+        return  # transformers may support other files
     weights = (".weight", ".bias")
     check_values(folder, {n: value for n, value in state.items() if n.endswith(weights)})

@@ -24,14 +24,14 @@ from lxmert.model.predictions import (
 from lxmert.schema import IGNORE_INDEX
 
 RegionLabels = Mapping[str, tuple[Tensor, Tensor]]
-"""Target and weight of each region by objective; see `LxmertForPreTraining.forward`."""
+"""Targets and weights of regions by objective; see `LxmertForPreTraining.forward`."""
 
 
 class LxmertForPreTraining(LxmertAnsweringModel):
     """LXMERT with the heads of its five pretraining objectives.
 
-    transformers' `Trainer` takes arguments with "label" in their names for labels, so not `ans`,
-    and evaluates a loss only where all of them are given. Name those that the data have:
+    The `Trainer` of transformers treats arguments with "label" in their names as labels, but not
+    `ans`, and evaluates a loss only if all of them are given. Name those of the data:
     `TrainingArguments(label_names=["labels", "obj_labels", "matched_label", "ans"])`, or fewer.
 
     Example:
@@ -42,7 +42,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         ... )
         >>> model = LxmertForPreTraining(config)
         >>> features = torch.rand(2, 36, 2048)
-        >>> masked = (torch.rand(2, 36) < 0.15).float()  # which regions are hidden
+        >>> masked = (torch.rand(2, 36) < 0.15).float()  # which regions are masked
         >>> objects, confidence = torch.randint(0, 1600, (2, 36)), torch.rand(2, 36)
         >>> output = model(
         ...     input_ids=torch.tensor([[101, 2054, 103, 2003, 102], [101, 1037, 103, 3608, 102]]),
@@ -50,7 +50,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         ...     visual_pos=torch.rand(2, 36, 4),
         ...     labels=torch.tensor([2 * [-100] + [3609] + 2 * [-100]] * 2),
         ...     matched_label=torch.tensor([1, 0]),  # 1: the text describes the image
-        ...     ans=torch.tensor([9471, -100]),  # the second text is no question
+        ...     ans=torch.tensor([9471, -100]),  # the second text is not a question
         ...     obj_labels={"obj": (objects, confidence), "feat": (features, masked)},
         ... )
         >>> sorted(output.losses)
@@ -80,11 +80,11 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def get_output_embeddings(self) -> nn.Linear:
-        """Return the decoder of words, by which its resizing finds it."""
+        """Return the word decoder, for resizing."""
         return self.cls.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the decoder of words, whose bias takes over its size."""
+        """Replace the word decoder and resize its bias."""
         self.cls.predictions.set_decoder(new_embeddings)
 
     def forward(
@@ -108,42 +108,29 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         output_predictions: bool | None = None,
         **kwargs: object,
     ) -> LxmertForPreTrainingOutput | tuple[object, ...]:
-        """Predict masked words, matching, regions and answers; score them against labels.
+        """Predict masked words, matching, regions and answers; with labels, compute the losses.
 
-        Args:
-            input_ids: `[batch, text_len]` word pieces; this and what follows up to
-                `inputs_embeds` as in `LxmertModel.forward`.
-            visual_feats: `[batch, regions, visual_feat_dim]`.
-            visual_pos: `[batch, regions, visual_pos_dim]`.
-            attention_mask: `[batch, text_len]`, 1 for a word, 0 for padding.
-            visual_attention_mask: `[batch, regions]`, 1 for a region, 0 for padding.
-            token_type_ids: `[batch, text_len]`.
-            inputs_embeds: `[batch, text_len, hidden]`, instead of `input_ids`.
-            labels: `[batch, text_len]` word pieces to predict; -100 or -1 is not counted.
-            obj_labels: any of `obj` and `attr`, class ids and weights, both `[batch, regions]`,
-                and `feat`, features `[batch, regions, visual_feat_dim]` and weights.
-            matched_label: `[batch]`, 1 where the text describes the image, else 0.
-            ans: `[batch]` answer ids, -100 or -1 where there is none, or `[batch, answers]`
-                one-hot or soft scores in `[0, 1]`, rows of -100 where there is none.
-            output_attentions: whether to return attention maps; None means as configured.
-            output_hidden_states: whether to return the states of all layers; None: as configured.
-            return_dict: whether to return named fields, not a tuple; None means as configured.
-            encoded_text: what `LxmertModel.encode_text` returned, in place of the text.
-            encoded_image: what `LxmertModel.encode_image` returned, in place of the image.
-            output_predictions: True also returns predictions for all regions; False returns
-                none, so that words and regions without a label cost nothing; None returns those
-                documented, of which the words are the dear ones.
-            **kwargs: only those that libraries add to every call.
+        All other arguments are those of `LxmertModel.forward`. The arguments of this class are:
+
+        - `labels`: `[batch, text_len]` word pieces to predict; -100 or -1 is not counted.
+        - `obj_labels`: any of `obj` and `attr`, class ids and weights, both `[batch, regions]`, and
+          `feat`, features `[batch, regions, visual_feat_dim]` and weights.
+        - `matched_label`: `[batch]`, 1 if the text describes the image, else 0.
+        - `ans`: `[batch]` answer ids, -100 or -1 for none, or `[batch, answers]` one-hot or soft
+          scores in `[0, 1]`, rows of -100 for none.
+        - `output_predictions`: True also returns predictions for all regions; False returns none
+          and skips unlabelled words and regions; None returns the documented outputs, of which the
+          word logits are the expensive part.
 
         Returns:
             Predictions by name. `loss` is the sum of `losses`: means over labelled words, pairs
-            and questions, and over all regions times `visual_loss_normalizer`. With the
-            configuration's `visual_loss_masked_only`, objects and attributes count only where
+            and questions, and over all regions times `visual_loss_normalizer`. With
+            `visual_loss_masked_only` of the configuration, objects and attributes count only if
             the weight of `feat` is above 0.
 
-            As a tuple the fields that are not None, in the order of `LxmertForPreTrainingOutput`:
-            without labels words, matching and answers first; with the configuration's `task_qa`
-            off there are no answers, and what follows them moves up.
+            As a tuple: the fields that are not None, in the order of `LxmertForPreTrainingOutput`.
+            Without labels it starts with words, matching and answers; without `task_qa` of the
+            configuration there are no answers, and the following fields move up.
 
         Raises:
             ValueError: if an input is missing or has the wrong shape, or a label is unknown.
@@ -179,8 +166,8 @@ class LxmertForPreTraining(LxmertAnsweringModel):
 
         terms: dict[str, objectives.Terms] = {}
         if word_labels is not None and self.task_mask_lm:
-            # Labelled words are scored once more where all scores are returned: a gradient through
-            # those of all words takes longer than that.
+            # If the logits of all words are returned, those of labelled words are computed again:
+            # a gradient through the logits of all words takes longer.
             cut = words.shape[:-1] == word_labels.shape
             scores = words if cut else self.cls.predictions(labelled)
             terms["mask_lm"] = objectives.masked_language_modelling(scores, word_labels)
@@ -205,15 +192,14 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             losses=losses,
             loss_terms=None if losses is None else terms,
         )
-        wants_fields = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_fields else output.to_tuple()
+        return self._returned(output, return_dict)
 
     def _region_terms(
         self, states: Tensor, predicted: dict[str, Tensor], labels: RegionLabels
     ) -> dict[str, objectives.Terms]:
-        """Score regions `[batch, regions, hidden]`, predicting those that have a label if not yet.
+        """Compute region losses from states `[batch, regions, hidden]`.
 
-        A region that weighs nothing has none.
+        Unless there are predictions for all regions, only regions with a weight are predicted.
         """
         unknown = labels.keys() - _REGION_OBJECTIVES.keys()
         if unknown:
@@ -254,7 +240,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
     def _losses(
         self, terms: dict[str, objectives.Terms], region_labels: RegionLabels
     ) -> dict[str, Tensor]:
-        """Divide each sum by its count, those of regions by all regions, and weigh them."""
+        """Divide sums by counts; those of regions by all regions, times their weight."""
         losses = {}
         for name, (loss_sum, count) in terms.items():
             if name in region_labels:
@@ -273,7 +259,7 @@ _REGION_OBJECTIVES: dict[str, Callable[..., objectives.Terms]] = {
 
 
 def _labelled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Cut `[batch, text_len, hidden]` and labels down to the words that have a label."""
+    """Select the states `[batch, text_len, hidden]` and the labels of labelled words."""
     if labels is None:
         return states[:, :0], None
     rows = _rows((labels != IGNORE_INDEX) & (labels != -1))
@@ -281,26 +267,26 @@ def _labelled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tens
 
 
 def _rows(chosen: Tensor) -> Tensor | tuple[slice, ...]:
-    """Return an index of the chosen positions; of all where sizes must not depend on values."""
-    # Looking costs nothing on a CPU, and where all are chosen a slice saves copies of all.
+    """Return an index of the chosen positions; of all in a trace."""
+    # Sizes in a trace must not depend on values. A slice of all positions avoids a copy.
     if is_tracing(chosen) or (chosen.device.type == "cpu" and bool(chosen.all())):
         return (slice(None),)
     return chosen
 
 
 def _where_masked(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let objects and attributes weigh nothing where the feature was not masked."""
+    """Set the weights of objects and attributes to 0 for regions that are not masked."""
     if "feat" not in weights:
         raise ValueError(
-            "obj_labels has no 'feat', whose weight says which regions are masked, as the "
-            "configuration's visual_loss_masked_only needs: add it, or switch that off."
+            "obj_labels has no 'feat', whose weights mark masked regions for "
+            "visual_loss_masked_only: add it, or set visual_loss_masked_only=False."
         )
     masked = weights["feat"] > 0
     return {name: weight * masked for name, weight in weights.items()}
 
 
 def _total(losses: dict[str, Tensor], *, like: Tensor) -> Tensor:
-    """Add the losses up; 0 where the configuration leaves none of them on."""
+    """Sum the losses; 0 if the configuration disables all of them."""
     total = torch.zeros((), device=like.device)
     for loss in losses.values():
         total = total + loss

@@ -1,4 +1,4 @@
-"""Models within the wrappers of other libraries: what they wrap, and where it computes."""
+"""Models in wrappers of other libraries: unwrapping, and the device of computation."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """Return the model that torch.compile, torch's parallel wrappers or PEFT have wrapped.
+    """Return the model inside of torch.compile, parallel wrappers or PEFT.
 
-    Adapters that PEFT has put into its layers stay in them; a compiled model is not compiled then.
+    Adapters that PEFT has added to layers are kept; the result is not compiled.
 
     Raises:
-        ValueError: if PEFT adds learned prompts, which only its wrapper can read.
+        ValueError: if PEFT adds learned prompts, which need its wrapper.
     """
     while True:
         adapters = getattr(model, "peft_config", None)
@@ -21,13 +21,13 @@ def unwrap_model(model: nn.Module) -> nn.Module:
             if any(getattr(adapter, "is_prompt_learning", False) for adapter in adapters.values()):
                 raise ValueError(
                     f"{type(model).__name__} adds learned prompts to its input, which is not "
-                    "supported: use an adapter within the layers, such as LoRA"
+                    "supported: use an adapter inside of layers, such as LoRA"
                 )
             inner = base()
         elif isinstance(model, nn.DataParallel | DistributedDataParallel):
             inner = model.module
         else:
-            compiled = getattr(model, "_orig_mod", None)  # what torch.compile has wrapped
+            compiled = getattr(model, "_orig_mod", None)  # set by torch.compile
             if not isinstance(compiled, nn.Module):
                 return model
             inner = compiled
@@ -35,7 +35,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def execution_device(model: nn.Module) -> device:
-    """Return where a model computes; its weights may wait elsewhere (accelerate's offloading)."""
+    """Return the device of computation; accelerate may offload the weights elsewhere."""
     hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
     places = (getattr(hook, "execution_device", None) for hook in hooks)
     place = next((place for place in places if place is not None), None)
