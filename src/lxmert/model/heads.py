@@ -295,10 +295,12 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
 
         Arguments and errors are those of `LxmertModel.forward`, with these exceptions:
 
-        `visual_feats` is `[batch, images, regions, visual_feat_dim]`, `visual_pos` `[batch, images, regions,
-        visual_pos_dim]` and `visual_attention_mask` `[batch, images, regions]`, where `images` is
-        `num_images` of the configuration; `encoded_image` has `batch * images` rows; `labels` are `[batch]`
-        class ids, in NLVR2 1 if the statement is true, and -100 is not counted.
+        - `visual_feats`: `[batch, images, regions, visual_feat_dim]`, where `images` is `num_images`
+          of the configuration.
+        - `visual_pos`: `[batch, images, regions, visual_pos_dim]`.
+        - `visual_attention_mask`: `[batch, images, regions]`.
+        - `encoded_image`: the result of `LxmertModel.encode_image` for `batch * images` images.
+        - `labels`: `[batch]` class ids, in NLVR2 1 if the statement is true; -100 is not counted.
 
         States and maps have `batch * images` rows: the images of the first text, of the second ...
         """
