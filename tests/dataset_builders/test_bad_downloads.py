@@ -1,4 +1,4 @@
-"""What is damaged, of another release or split, or without regions is refused in one sentence."""
+"""Errors for damaged files, other releases or splits, and images without regions."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_a_truncated_file_is_named_with_the_byte(source: Path) -> None:
     assert list((source.parent / "made").glob("*/*")) == []
 
 
-def test_files_appear_only_when_all_are_whole_and_stay_as_they_were_otherwise(
+def test_files_appear_only_when_all_are_complete_and_are_kept_otherwise(
     source: Path,
 ) -> None:
     made = make("nlvr2", source)
@@ -135,7 +135,7 @@ def test_another_split_is_refused_with_both_names(source: Path) -> None:
 def test_an_answer_of_the_original_with_an_absurd_score_is_named(
     tmp_path: Path, score: object
 ) -> None:
-    """Scores of pretraining answers were refused without a file, or written as they were."""
+    """Bug: invalid scores were reported without a file name, or written unchanged."""
     world.write_original(tmp_path / "data")
     for file, edit in (
         ("lxmert/mscoco_train", lambda rows: rows[0]["labelf"]["vqa"][0].update(yes=score)),
@@ -161,7 +161,7 @@ def test_an_answer_of_the_original_with_an_absurd_score_is_named(
 def test_numbers_and_lists_without_end_are_one_sentence(
     source: Path, name: str, file: str, member: str, value: str
 ) -> None:
-    """An id of 10,000 digits, NaN and lists 100,000 deep ended in errors of Python's own."""
+    """Bug: ids of 10,000 digits, NaN and deeply nested lists raised internal Python errors."""
     path = source / file
     text = re.sub(rf'"{member}": ("[^"]*"|\d+)', f'"{member}": {value}', path.read_text(), count=1)
     assert text != path.read_text()
@@ -206,7 +206,7 @@ def test_a_category_that_would_name_a_file_elsewhere_is_refused(tmp_path: Path) 
 
 @pytest.mark.parametrize("content", [[], [{"id": 2, "regions": []}]])
 def test_files_without_a_sentence_are_refused(source: Path, content: list[object]) -> None:
-    """The message named none of the files."""
+    """Bug: the message named none of the files."""
     path = write_json(source / "visual-genome/region_descriptions.json", content)
     with pytest.raises(ValueError, match=f"no sentence in .*{re.escape(str(path))}.* can be used"):
         make("vg-regions", source)
@@ -215,7 +215,7 @@ def test_files_without_a_sentence_are_refused(source: Path, content: list[object
 
 @pytest.mark.parametrize("content", ["", "\ufeff", " \n\n"])
 def test_an_empty_file_is_called_empty(source: Path, content: str) -> None:
-    """It was said to be truncated or damaged at byte 0 of 0."""
+    """Bug: it was called truncated or damaged at byte 0 of 0."""
     path = source / "visual-genome/region_descriptions.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))} is empty, expected JSON"):
@@ -292,7 +292,7 @@ def test_an_id_that_is_there_twice_is_refused(
 
 
 def test_a_file_of_another_data_set_is_not_taken_for_an_unbalanced_one(source: Path) -> None:
-    """Bug: VQA's questions in the place of GQA's were told to be of the unbalanced release."""
+    """Bug: VQA questions in place of GQA questions were reported as the unbalanced release."""
     write_json(source / "gqa/train_balanced_questions.json", {"info": {"version": "2.0"}})
     with pytest.raises(
         ValueError, match=r"'info'\]: 'isBalanced' is missing, expected an official"
@@ -348,7 +348,7 @@ def test_two_ids_of_one_image_are_refused(source: Path) -> None:
 
 
 def test_what_is_held_out_without_a_list_is_an_eighth_of_val2014_by_name() -> None:
-    """5,000 of 40,504, decided for each image alone."""
+    """5,000 of 40,504, decided independently for each image."""
     chosen = held_out(None)
     names = [f"COCO_val2014_{number:012d}" for number in range(40_504)]
     found = [name for name in names if chosen(name)]

@@ -136,7 +136,7 @@ def test_shared_images_are_joined_and_held_out_images_validate(
     assert "answer" not in lines(made.folder / "vg-qa-train.jsonl")[1]
 
 
-def test_the_pretraining_table_has_the_most_frequent_normalised_answers(
+def test_the_pretraining_table_has_the_most_frequent_normalized_answers(
     downloads: Path, tmp_path: Path
 ) -> None:
     """Training questions accept: mug 9 + 1 + "A mug." once, yes 9 + 1 of GQA, bag and gray once."""

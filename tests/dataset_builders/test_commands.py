@@ -67,7 +67,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_made(
 
 
 def test_the_help_names_all_that_there_is(lxmert: Command) -> None:
-    """Both lists stand in the code as texts, as the help must not load the rooms."""
+    """Both lists are literals in the CLI, since --help must not import the packages."""
     for command, known in ((("data", "build"), BUILDERS), (("fetch",), SOURCES)):
         text = " ".join(lxmert(*command, "--help").out.replace("│", " ").split())
         for name in known:

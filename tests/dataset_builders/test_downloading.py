@@ -1,4 +1,4 @@
-"""One file from servers on this machine that break off, lie, never end, and are not there."""
+"""Downloads from local servers that disconnect, send wrong data, never end or do not exist."""
 
 import errno
 import re
@@ -34,9 +34,7 @@ def ranges(server: Server) -> list[str]:
     return [asked for _, _, asked in server.requests]
 
 
-def test_what_breaks_off_goes_on_where_it_was_cut(
-    tmp_path: Path, files: Files, server: Server
-) -> None:
+def test_an_interrupted_download_resumes(tmp_path: Path, files: Files, server: Server) -> None:
     files.cuts = [100_000, 250_000]
     reported = []
     url = f"{server.url}/a.bin"
@@ -51,7 +49,7 @@ def test_what_breaks_off_goes_on_where_it_was_cut(
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
-def test_another_process_goes_on_later(tmp_path: Path, files: Files, server: Server) -> None:
+def test_another_process_resumes_a_download(tmp_path: Path, files: Files, server: Server) -> None:
     files.cuts = [100_000, 0, 0, 0, 0, 0]
     known = remote(f"{server.url}/a.bin")
     with pytest.raises(OSError, match="failed repeatedly: the connection ended after 100000 of"):
@@ -77,7 +75,7 @@ def test_another_version_of_the_file_is_not_joined_to_the_first(
 
 
 def cut_then(files: Files, change: Callable[[], None]) -> None:
-    """Break off the first reply, and change something before the second."""
+    """Interrupt the first response and change something before the second."""
 
     class Cuts(list[int]):
         def pop(self, _: object = 0) -> int:
@@ -89,7 +87,7 @@ def cut_then(files: Files, change: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("version", ["", 'W/"8"'])
-def test_without_version_or_checksum_it_begins_again(
+def test_without_version_or_checksum_the_download_restarts(
     tmp_path: Path, files: Files, server: Server, version: str
 ) -> None:
     files.cuts, files.version = [100_000], version
@@ -98,14 +96,16 @@ def test_without_version_or_checksum_it_begins_again(
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
-def test_a_server_without_ranges_begins_again(tmp_path: Path, files: Files, server: Server) -> None:
+def test_a_server_without_ranges_restarts_the_download(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
     files.cuts, files.ranges = [100_000], False
     download(remote(f"{server.url}/a.bin", sha256=SHA256), tmp_path / "a.bin", pause=0)
     assert ranges(server) == ["", "bytes=100000-"]
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
-def test_a_dead_first_mirror_is_passed_over(
+def test_an_unreachable_first_mirror_is_skipped(
     tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead, lacking = "http://127.0.0.1:9/a.bin", f"{server.url}/b.bin"
@@ -117,7 +117,7 @@ def test_a_dead_first_mirror_is_passed_over(
     assert f"{lacking} answers 404 Not Found; trying the next address" in caplog.text
 
 
-def test_with_a_checksum_the_next_mirror_goes_on(
+def test_with_a_checksum_the_next_mirror_resumes(
     tmp_path: Path, files: Files, server: Server
 ) -> None:
     files.cuts = [100_000, 0, 0, 0, 0, 0]
@@ -128,7 +128,7 @@ def test_with_a_checksum_the_next_mirror_goes_on(
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
-def test_without_a_checksum_the_next_mirror_begins_again(
+def test_without_a_checksum_the_next_mirror_restarts(
     tmp_path: Path, files: Files, server: Server
 ) -> None:
     files.cuts = [100_000, 0, 0, 0, 0, 0]
@@ -147,7 +147,7 @@ def test_without_a_checksum_the_next_mirror_begins_again(
         ({"members": ("x",)}, "does not send a ZIP file"),
     ],
 )
-def test_what_is_not_the_file_is_thrown_away(
+def test_a_wrong_file_is_removed(
     tmp_path: Path, server: Server, known: dict[str, object], reason: str
 ) -> None:
     url = f"{server.url}/a.bin"
@@ -162,7 +162,7 @@ def test_a_web_page_is_not_the_file(tmp_path: Path, files: Files, server: Server
         download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
 
 
-def test_what_is_whole_but_has_no_name_yet_is_only_checked(
+def test_a_complete_partial_file_is_only_verified(
     tmp_path: Path, files: Files, server: Server
 ) -> None:
     (tmp_path / ".a.bin.part").write_bytes(BODY)
@@ -174,7 +174,7 @@ def test_what_is_whole_but_has_no_name_yet_is_only_checked(
 
 
 def trickle(request: Handler, head: bytes, each: bytes) -> None:
-    """Send a beginning, and then a little now and then, for as long as anyone listens."""
+    """Send the first bytes, then a few bytes at intervals, until the client disconnects."""
     request.close_connection = True
     try:
         request.wfile.write(head)
@@ -213,7 +213,7 @@ def test_a_server_that_never_ends_is_left_for_the_next(
     each: bytes,
     reason: str,
 ) -> None:
-    """Headers that trickle and bodies without end were awaited for ever."""
+    """Bug: the client waited forever for slow headers and endless bodies."""
     monkeypatch.setattr(downloading, "_SILENCE", 0.1)
     monkeypatch.setattr(downloading, "_LARGEST", 250_000)
     with serve(lambda request, _: trickle(request, head, each)) as endless:
@@ -226,7 +226,7 @@ def test_a_server_that_never_ends_is_left_for_the_next(
 def test_an_endless_body_of_a_file_of_known_size_is_thrown_away(
     tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What an endless mirror had sent would be joined to the file of the next one."""
+    """The bytes of an endless mirror must not be mixed with the file of the next one."""
     head = b"HTTP/1.1 200 OK\r\n\r\n"
     with serve(lambda request, _: trickle(request, head, bytes(400_000))) as endless:
         known = remote(f"{endless.url}/a.bin", f"{server.url}/a.bin", sha256=SHA256)
@@ -240,7 +240,7 @@ def test_an_endless_body_of_a_file_of_known_size_is_thrown_away(
 def test_a_wrong_first_half_does_not_spoil_the_next_mirror(
     tmp_path: Path, files: Files, server: Server
 ) -> None:
-    """A mirror that sent other bytes and broke off made the good one fail the checksum."""
+    """Bug: after a mirror sent wrong bytes and disconnected, a good one failed the checksum."""
     files.files, files.cuts = {"a.bin": BODY[::-1]}, [100_000, 0, 0, 0, 0, 0]
     with serve(Files({"a.bin": BODY})) as second:
         urls = f"{server.url}/a.bin", f"{second.url}/a.bin"
@@ -266,7 +266,7 @@ def test_a_wrong_first_half_does_not_spoil_the_next_mirror(
 def test_a_partial_answer_of_another_range_ends(
     tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture, content_range: str
 ) -> None:
-    """A mirror that breaks off and then sends another range was asked again for ever."""
+    """Bug: a mirror that disconnects and then sends another range was retried forever."""
     total = len(BODY)
     header = content_range.format(last=total - 1, total=total, nines="9" * 5000)
 
@@ -292,7 +292,7 @@ def test_a_partial_answer_of_another_range_ends(
 def test_a_full_disk_is_not_the_fault_of_a_server(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full disk every mirror was asked five times."""
+    """Bug: on a full disk, every mirror was tried five times."""
 
     def fill(*_: object) -> Iterator[bytes]:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -305,7 +305,7 @@ def test_a_full_disk_is_not_the_fault_of_a_server(
 
 @pytest.mark.parametrize("note", ["[" * 100_000, "[]", '{"url": NaN}', '{"url": 1' + "0" * 9_000])
 def test_a_damaged_note_beside_a_part_is_no_note(tmp_path: Path, server: Server, note: str) -> None:
-    """A deeply nested note was a RecursionError."""
+    """Bug: a deeply nested note raised a RecursionError."""
     (tmp_path / ".a.bin.part").write_bytes(b"half")
     (tmp_path / ".a.bin.part.json").write_text(note)
     download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)

@@ -71,7 +71,7 @@ def listed(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "name", ["../x.json", "/x.json", "a/../../x.json", "c:\\x.json", "a\\..\\x"]
 )
-def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_unsafe_path_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "p.zip"
     path.write_bytes(pack({"x.json": b"[1]", name: b"[2]"}))
     with pytest.raises(ValueError, match="which is an unsafe path"):
@@ -91,7 +91,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [0o010000, 0o020000, 0o060000, 0o140000])
 def test_a_pipe_or_device_is_refused(tmp_path: Path, kind: int) -> None:
-    """Only links were refused, not other entries that are no plain files."""
+    """Bug: only links were rejected, not other entries that are not regular files."""
     path = tmp_path / "p.zip"
     with zipfile.ZipFile(path, "w") as archive:
         info = zipfile.ZipInfo("x.json")
@@ -104,7 +104,7 @@ def test_a_pipe_or_device_is_refused(tmp_path: Path, kind: int) -> None:
 
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_folder_is_not_taken_for_the_file_of_its_name(tmp_path: Path, marked: bool) -> None:
-    """A folder `x.json/` was unpacked as an empty file, or counted as a second one."""
+    """Bug: a folder `x.json/` was extracted as an empty file, or counted as a second one."""
     path = tmp_path / "p.zip"
     folder = zipfile.ZipInfo("x.json" if marked else "x.json/")
     folder.external_attr = 0o040755 << 16 if marked else 0x10
@@ -120,7 +120,7 @@ def test_a_folder_is_not_taken_for_the_file_of_its_name(tmp_path: Path, marked: 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_nothing_is_unpacked_where_the_second_of_two_is_refused(tmp_path: Path) -> None:
-    """Entries of one name: which of them holds, nobody can tell."""
+    """Of several entries with the same name, it is unknown which one is right."""
     path = tmp_path / "p.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("w.json", "x.json", "x.json"):
@@ -131,7 +131,7 @@ def test_nothing_is_unpacked_where_the_second_of_two_is_refused(tmp_path: Path) 
 
 
 def test_a_byte_changed_anywhere_in_a_zip_is_one_sentence(tmp_path: Path) -> None:
-    """Damage in names, extra fields and places were errors of other kinds."""
+    """Bug: damage in names, extra fields and offsets raised other exceptions."""
     packed = pack({"é/x.json": b"[1, 2, 3]"})
     path = tmp_path / "p.zip"
     for place in range(len(packed)):
@@ -149,7 +149,7 @@ def test_a_byte_changed_anywhere_in_a_zip_is_one_sentence(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
 def test_methods_of_which_damage_is_no_zip_error_are_refused(tmp_path: Path, method: int) -> None:
-    """A damaged LZMA stream was a traceback of its own kind."""
+    """Bug: a damaged LZMA stream raised another exception."""
     path = tmp_path / "p.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("x.json", b"[1, 2, 3]")
@@ -205,7 +205,7 @@ def test_what_a_local_folder_lacks_is_named(tmp_path: Path) -> None:
 def test_a_file_of_another_data_set_with_the_same_name_is_not_taken(
     tmp_path: Path, server: Server, files: Files
 ) -> None:
-    """Bug: VQA's answer list was taken for GQA's too, from a mirror and from a local folder."""
+    """Bug: VQA's answer list was used for GQA, too, from a mirror and from a local folder."""
     label_lists = [known for known in SOURCES["original-answers"] if "label2ans" in known.name]
     vqa, gqa = (known._replace(urls=()) for known in label_lists)
     local = tmp_path / "local"
@@ -230,10 +230,10 @@ def test_a_file_of_another_data_set_with_the_same_name_is_not_taken(
     assert (tmp_path / "web" / vqa.name).read_bytes() == b"vqa"
 
 
-def test_what_was_cut_off_while_it_was_unpacked_is_not_downloaded_again(
+def test_interrupted_unpacking_does_not_download_again(
     tmp_path: Path, server: Server, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug: a full disk or a kill while 17 GB were unpacked cost the 17 GB."""
+    """Bug: a full disk or a kill during the extraction of 17 GB required a new download."""
     files.files["a.zip"] = pack({"a.tsv": BODY})
     packed = Remote("set/a.zip", (f"{server.url}/a.zip",), members=("a.tsv",))
     with monkeypatch.context() as full:
@@ -268,7 +268,7 @@ def _raise(error: Exception) -> None:
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
-    """Bug: one of another form ended in a `TypeError`, a `KeyError` or a `RecursionError`."""
+    """Bug: an unexpected form raised a `TypeError`, a `KeyError` or a `RecursionError`."""
     (tmp_path / fetching.MANIFEST).write_text(content)
     with pytest.raises(ValueError, match=r"fetched\.json .*: remove it and fetch again"):
         list(fetch([Remote("set/a.bin", ())], tmp_path))
@@ -288,7 +288,7 @@ def names(remotes: Sequence[Remote]) -> set[str]:
     return {remote.name for remote in remotes}
 
 
-def test_the_table_of_sources_is_whole() -> None:
+def test_the_table_of_sources_is_complete() -> None:
     remotes = {remote for group in SOURCES.values() for remote in group}
     assert len(remotes) == len(names(list(remotes)))
     for known in remotes:

@@ -83,7 +83,7 @@ HOSTILE = [
 def test_texts_of_any_kind_are_kept_in_the_page_and_written_in_figures(
     text: str, tmp_path: Path
 ) -> None:
-    """Half a surrogate pair could not be written, and an SVG with ESC in it could not be read."""
+    """Bug: unpaired surrogates could not be written; an SVG with ESC could not be read."""
     hostile = make_explanation(words=text, answers=(text, "no"), label=text)
     page = hostile.to_html()
     assert "\x1b" not in page
@@ -100,7 +100,7 @@ def test_texts_of_any_kind_are_kept_in_the_page_and_written_in_figures(
 
 
 def test_where_frames_and_styles_are_not_shown_an_image_and_a_table_are() -> None:
-    """In a notebook that is not trusted the explanation was an empty cell."""
+    """Bug: in an untrusted notebook, the explanation was an empty cell."""
     shown = replace(EXPLANATION, question="<i>Why?</i>")._repr_html_()
     left = re.sub(r"<style>.*?</style>|<iframe.*?</iframe>", "", shown, flags=re.S)
     assert "<script" not in left
@@ -176,7 +176,7 @@ def test_the_figure_shades_the_most_relevant_region_at_its_place() -> None:
 
 
 def test_many_regions_on_each_other_let_the_image_be_seen_in_the_figure() -> None:
-    """The shades of 36 regions that mattered alike added up to a wall of amber."""
+    """Bug: the shades of 36 equally relevant regions added up and hid the image."""
     image = np.zeros((120, 160, 3), dtype=np.uint8)
     image[:, 80:] = 255
     boxes = [[2.0 + i, 2.0 + i, 120 + i, 84 + i] for i in range(36)]
@@ -202,7 +202,7 @@ def test_a_figure_of_any_image_and_signs_of_formulas(
 
 
 def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> None:
-    """The name of a region at the upper edge lay on the answer, and names lay on names."""
+    """Bug: the name of a region at the upper edge overlapped the answer, and names overlapped."""
     boxes = [[0.0, 0, 160, 120], [5, 3, 50, 50], [90, 2, 150, 60], [8, 60, 80, 100]]
     alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 4))
     figure = replace(make_explanation(boxes=boxes), by_method={"attention": alike}).plot()
@@ -217,7 +217,7 @@ def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> 
 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
 def test_names_of_cells_stand_inside_of_them_in_the_figure(grid: tuple[int, int]) -> None:
-    """`cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
+    """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
     boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
     scores = torch.zeros(3, len(boxes))
     scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
@@ -262,7 +262,7 @@ def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["f.png", "f.pdf", "f.svg"])
 def test_characters_without_a_glyph_are_one_warning(tmp_path: Path, name: str) -> None:
-    """Matplotlib warned of every character of a Chinese question, one line each."""
+    """Bug: matplotlib warned about every character of a Chinese question, one line each."""
     words = [Word(sign, "word", joined=False) for sign in "这是什么"]
     strange = replace(EXPLANATION, words=[*words, *EXPLANATION.words[len(words) :]])
     with warnings.catch_warnings(record=True) as caught:

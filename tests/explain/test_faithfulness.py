@@ -38,7 +38,7 @@ def model():  # type: ignore[no-untyped-def]
 
 
 def boxes(count: int) -> np.ndarray:  # type: ignore[type-arg]
-    """Return boxes whose centres lie at (10 i, 5)."""
+    """Return boxes with centers at (10 i, 5)."""
     return np.array([[10 * i - 3, 2, 10 * i + 3, 8] for i in range(count)], dtype=np.float32)
 
 
@@ -54,7 +54,7 @@ def answer(given: dict[str, Tensor]) -> int:
 
 
 def left(given: dict[str, Tensor], row: int, words: list[int], regions: list[int]):  # type: ignore[no-untyped-def]
-    """Return one example without masks that has only some words, and regions or a blind mask."""
+    """Return one example without masks that has only some words, and regions or an empty mask."""
     part = {name: given[name][row : row + 1, words] for name in ("input_ids", "token_type_ids")}
     shown = regions or [0]
     part |= {name: given[name][row : row + 1, shown] for name in ("visual_feats", "visual_pos")}
@@ -135,8 +135,8 @@ def test_another_seed_gives_another_random_ranking_and_the_same_methods() -> Non
         assert curve.accuracies.tolist() == [list(one[1]), list(two[1])]
 
 
-def test_the_top_region_points_with_its_centre() -> None:
-    """Centres (0, 5), (10, 5), (20, 5); the borders of a target belong to it."""
+def test_the_top_region_points_with_its_center() -> None:
+    """Centers (0, 5), (10, 5), (20, 5); the borders of a target belong to it."""
     target = np.array([[10, 0, 12, 5], [100, 0, 200, 9]], dtype=np.float32)
     for relevance, expected in (
         ([0.1, 0.3, 0.2], 1.0),
@@ -152,7 +152,7 @@ def test_the_top_region_points_with_its_centre() -> None:
 
 
 def test_padding_is_never_pointed_at_and_chance_is_exact() -> None:
-    """All real regions speak against the answer; padding, with 0, was above them all."""
+    """Bug: if all real regions have negative scores, padding with 0 was above them all."""
     regions = torch.where(tiny.mask(tiny.REGIONS, REGIONS).bool(), -1 - FIXED.regions, 0)
     regions[0, 1] = regions[2, 0] = -0.5
     method = {"against": lambda *_: Relevance(FIXED.words, regions)}

@@ -1,4 +1,4 @@
-"""The drawing shows what it is reported, wherever the boxes lie."""
+"""Drawings show all regions and answers, wherever the boxes are."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]
 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
 def test_names_of_cells_stand_inside_of_them(grid: tuple[int, int]) -> None:
-    """The name of `cell 2,1` stood in the row above, and covered the name of another cell."""
+    """Bug: the name of `cell 2,1` was in the row above and covered another name."""
     boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
     rows, columns = grid
     relevance = [0.0] * len(boxes)
@@ -64,7 +64,7 @@ def test_names_of_cells_stand_inside_of_them(grid: tuple[int, int]) -> None:
 
 
 def test_a_name_wider_than_the_image_is_cut_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It began left of the image, so that its first words could not be read."""
+    """Bug: it started left of the image, so its first words were cut off."""
     spots = []
     draw_tag = figures._draw_tag
 

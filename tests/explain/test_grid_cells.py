@@ -1,4 +1,4 @@
-"""Cells of a grid are reported from regions that merely cover an image."""
+"""Grid cells are distinguished from other regions that cover an image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Maps have their names and gradients, and asking for them leaves no trace."""
+"""Names and gradients of attention maps; computing them has no side effects."""
 
 import pytest
 import torch

@@ -338,7 +338,7 @@ def test_methods_that_are_no_list_of_names_are_refused(names: object) -> None:
 
 
 def test_one_question_at_a_time_is_explained_for_several_answers() -> None:
-    """Two questions ended in a message of torch about the sizes of tensors."""
+    """Bug: two questions raised an error of torch about tensor sizes."""
     with pytest.raises(ValueError, match="there are 3 questions and 1 answers"):
         explain_answers(model(), inputs(), ANSWERS[:1], ["attention"])
     with pytest.raises(ValueError, match="1 questions and 0 answers"):

@@ -1,4 +1,4 @@
-"""Leaving out is compared with examples that really lack the word or the region."""
+"""Occlusion is compared with examples without the word or the region."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_several_answers_to_one_question_are_explained_as_each_alone() -> None:
             torch.testing.assert_close(found.regions[index], expected.regions[0])
 
 
-def test_a_single_region_is_left_out_by_blindness() -> None:
+def test_a_single_region_is_removed_by_an_empty_mask() -> None:
     network = tiny.build("LxmertForQuestionAnswering")
     given = {
         name: value[:1, :1] if "visual" in name else value[:1]

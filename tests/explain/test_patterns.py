@@ -1,4 +1,4 @@
-"""What heads read, against pairs written out by hand and sums over single entries."""
+"""Attention patterns, against pairs listed by hand and sums over single entries."""
 
 import numpy as np
 import pytest

@@ -57,7 +57,7 @@ def test_self_attention_updates_a_stream_of_three_beside_one_of_four() -> None:
     close(other, matrix([1, 2, 8, 4], [2, 4, 11, 8], [4, 4, 4, 4]))
 
 
-def test_normalisation_keeps_the_identity_and_scales_the_rest_of_each_row_to_one() -> None:
+def test_normalization_keeps_the_identity_and_scales_the_rest_of_each_row_to_one() -> None:
     close(normalize(matrix([2, 3], [1, 2])), matrix([1.25, 0.75], [0.5, 1.5]))
 
 
@@ -194,7 +194,7 @@ def by_entries(maps: AttentionMaps, gradients: AttentionMaps, row: int) -> tuple
 
 
 @pytest.mark.parametrize(("words", "regions"), [(4, 3), (3, 6), (2, 1), (1, 2)])
-def test_the_whole_propagation_is_the_sum_of_its_rules(words: int, regions: int) -> None:
+def test_the_propagation_is_the_sum_of_its_rules(words: int, regions: int) -> None:
     for seed in range(5):
         maps, gradients = random_maps(seed, words, regions)
         found = propagate(maps, gradients)

@@ -1,4 +1,4 @@
-"""The report in a real browser: what is drawn where, what pointing and keys do, and legibility.
+"""The report in a real browser: drawing, pointer and keyboard input, and legibility.
 
 Debian's chromium and chromium-driver are driven by selenium; without them these tests are skipped.
 """
@@ -185,7 +185,7 @@ def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Brow
 
 
 def test_many_regions_on_each_other_let_the_image_be_seen(browser: Browser) -> None:
-    """The shades of 36 regions that mattered alike added up to a wall of amber."""
+    """Bug: the shades of 36 equally relevant regions added up and hid the image."""
     boxes = [[20.0 + i, 20.0 + i, 120 + i, 84 + i] for i in range(36)]
     alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 36))
     browser.open(replace(make_explanation(boxes=boxes), by_method={"attention": alike}))
@@ -202,7 +202,7 @@ def test_many_regions_on_each_other_let_the_image_be_seen(browser: Browser) -> N
 
 
 def test_values_of_the_least_relevance_stay_on_one_line(browser: Browser) -> None:
-    """A `+<0.1%` was broken before its percent sign."""
+    """Bug: a line break separated `+<0.1%` from its percent sign."""
     words = EXPLANATION.by_method["attention"].words
     little = Relevance(words, torch.tensor([[0.9, 1e-4, -1e-4, 0.0, 0.5]]).expand(3, -1))
     browser.open(replace(EXPLANATION, by_method={"occlusion": little}))
@@ -224,7 +224,7 @@ def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7)])
 def test_names_of_cells_stand_inside_of_them(browser: Browser, grid: tuple[int, int]) -> None:
-    """`cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
+    """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
     boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
     scores = torch.zeros(3, len(boxes))
     scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
@@ -248,7 +248,7 @@ def test_names_of_cells_stand_inside_of_them(browser: Browser, grid: tuple[int, 
 
 
 def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
-    """The best answer had 99.9 % here, 100.0% on the terminal and 100% in the figure."""
+    """Bug: the best answer had 99.9 % here, 100.0% on the terminal and 100% in the figure."""
     shares = [1.0, 0.99999, 0.9994, 0.7306, 0.1225, 0.0625, 0.0075, 0.0005, 0.00001, 0.0]
     answers = [Answer(f"answer {i}", share) for i, share in enumerate(shares)]
     more = make_explanation(answers=tuple(answer.answer for answer in answers))
@@ -257,7 +257,7 @@ def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
     assert browser.run(script) == [percent(share) for share in shares]
 
 
-def test_only_what_speaks_for_the_answer_is_pointed_at(browser: Browser) -> None:
+def test_only_positive_relevance_is_named(browser: Browser) -> None:
     """Bug: with only negative scores, the sentence named the least negative region."""
     words = torch.zeros(3, len(EXPLANATION.words))
     against = -torch.arange(1.0, 6).expand(3, -1)
@@ -270,7 +270,7 @@ def test_only_what_speaks_for_the_answer_is_pointed_at(browser: Browser) -> None
 
 
 def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
-    """Of a region the beginning was cut off, and the whole name stood nowhere."""
+    """Bug: the start of a name was cut off, and the full name was nowhere."""
     browser.open(make_explanation(label="large and rather yellow metal candle"))
     browser.find("#tab-attention")[0].click()
     script = """
@@ -307,7 +307,7 @@ def test_regions_are_listed_the_most_relevant_first(browser: Browser) -> None:
     assert listed == np.argsort(-scores).tolist()
 
 
-def test_pointing_at_a_word_lights_the_regions_that_it_reads(browser: Browser) -> None:
+def test_pointing_at_a_word_shades_the_regions_it_attends_to(browser: Browser) -> None:
     browser.open(EXPLANATION)
     reads = EXPLANATION.maps.text_over_regions[-1][0].mean(0)
     for index, word in enumerate(browser.find(".word")):
@@ -319,7 +319,7 @@ def test_pointing_at_a_word_lights_the_regions_that_it_reads(browser: Browser) -
     assert browser.shades("regions") == pytest.approx(expected, abs=1e-3)
 
 
-def test_pointing_at_a_region_lights_the_words_that_it_reads(browser: Browser) -> None:
+def test_pointing_at_a_region_shades_the_words_it_attends_to(browser: Browser) -> None:
     browser.open(EXPLANATION)
     reads = EXPLANATION.maps.regions_over_text[-1][0].mean(0)
     pointed = [browser.regions()[index] for index in (0, 1, 3)]
@@ -353,7 +353,7 @@ def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: Browser)
                 assert browser.run(drawn) == pytest.approx(expected, abs=3e-3)
 
 
-def test_pointing_into_the_explorer_says_who_reads_how_much_of_what(browser: Browser) -> None:
+def test_pointing_at_a_matrix_cell_shows_its_attention(browser: Browser) -> None:
     browser.open(EXPLANATION, height=1300)
     browser.find("#tab-attention")[0].click()
     browser.choose("kind", "text_over_regions")
@@ -464,8 +464,8 @@ def test_any_image_and_a_long_question_fit_any_window(
     assert f"reads at most {len(extreme.words)} word pieces" in browser.text("unread")
 
 
-def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> None:
-    """Of `large yellow metal candle` the noun was cut off, the one word that tells what it is."""
+def test_long_names_of_regions_are_listed_in_full_on_a_phone(browser: Browser) -> None:
+    """Bug: the noun of `large yellow metal candle` was cut off."""
     browser.open(make_explanation(label="large yellow metal refrigerator"), width=390)
     script = """return [...document.querySelectorAll('#ranking span')]
       .map((s) => [s.scrollWidth - s.clientWidth, s.scrollHeight - s.clientHeight])"""
@@ -474,7 +474,7 @@ def test_long_names_of_regions_are_listed_whole_on_a_phone(browser: Browser) -> 
 
 
 def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
-    """A question with `</script>` ended the data, and what followed was run."""
+    """Bug: a question with `</script>` ended the data, and the rest was executed."""
     evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!-- \x1b[31m"
     browser.open(make_explanation(words=evil, answers=(evil, "no"), label="<i>ball</i> &amp;"))
     assert "broken" not in browser.driver.title.split("=")[0]
@@ -550,7 +550,7 @@ def test_names_stand_at_their_regions_where_the_frame_is_laid_out_later(
 
 
 def test_a_notebook_that_is_not_trusted_shows_an_image_and_a_table(browser: Browser) -> None:
-    """It showed an empty cell. Its sanitizer removes frames, styles and scripts."""
+    """Bug: it showed an empty cell. Its sanitizer removes frames, styles and scripts."""
     browser.open(NOTEBOOK)
     assert not browser.find("table")[0].is_displayed()
     browser.run("document.querySelectorAll('iframe, style, script').forEach((e) => e.remove())")

@@ -1,4 +1,4 @@
-"""Shares are written with one decimal, and never rounded to certainty."""
+"""Fractions have one decimal and are never rounded to 0 % or 100 %."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_differences_have_their_sign() -> None:
 
 
 def test_what_a_font_cannot_draw_is_replaced() -> None:
-    """An escape character made SVG files that nothing opens, half a surrogate pair a traceback."""
+    """Bug: an escape character made invalid SVG files, an unpaired surrogate a traceback."""
     assert (
         printable("a\x1b[31m b\udc80\x00\x9f\u202ec\td\ne")
         == "a\ufffd[31m b\ufffd\ufffd\ufffd\ufffdc d e"

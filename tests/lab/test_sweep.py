@@ -120,7 +120,7 @@ def test_the_table_has_mean_and_spread_beside_published_scores(tmp_path: Path) -
 
 
 def test_only_shares_are_in_percent_and_bars_are_escaped(tmp_path: Path) -> None:
-    """A count of 600 images was shown as 60000.0; a bar moved scores to other columns."""
+    """Bug: a count of 600 images was shown as 60000.0; a `|` moved scores to other columns."""
     stages = {"retrieval": SweepStage(recipe="rank.toml", metric="error")}
     sweep = Sweep(title="Small", seeds=(3,), stages=stages, rows=(SweepRow(name="lr | high"),))
     plan = make_plan(sweep, tmp_path)
@@ -169,7 +169,7 @@ def test_what_would_be_ignored_is_refused(changes: dict[str, object], message: s
 
 
 def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:
-    """It ended in a KeyError once the first run was finished."""
+    """Bug: it raised a KeyError once the first run was finished."""
     plan = make_plan(make(), tmp_path)
     finish(plan["From scratch", 3, "pairs"].folder, {"acc": 0.5})
     with pytest.raises(ValueError, match=r"stages\.pairs\.metric: accuracy is unknown"):
@@ -177,7 +177,7 @@ def test_a_metric_that_no_run_has_is_named(tmp_path: Path) -> None:
 
 
 def test_mistakes_show_before_the_first_run(tmp_path: Path, recipe: Path) -> None:
-    """Missing files showed when all that a run is initialized from was trained."""
+    """Bug: missing files were only reported after the parent runs were trained."""
     plan = make_plan(one_stage(recipe, SweepRow(name="a")), tmp_path)
     check_plan(plan)
     check_inputs(plan)
@@ -212,7 +212,7 @@ def test_files_are_read_over_their_base_and_mistakes_are_named(tmp_path: Path) -
 def test_a_failed_run_is_reported_with_its_reason_and_its_dependents(
     tmp_path: Path, recipe: Path
 ) -> None:
-    """The first failure ended everything, or was reported after hours, and logs stayed empty."""
+    """Bug: the first failure ended the sweep, or was reported after hours with empty logs."""
     stages = {
         "first": SweepStage(recipe=str(recipe)),
         "second": SweepStage(recipe=str(recipe), metric="accuracy"),
@@ -245,7 +245,7 @@ def test_finished_runs_are_not_trained_again(tmp_path: Path, recipe: Path) -> No
 def test_an_interruption_ends_the_runs(
     tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With SIGINT for its process alone, a run of an hour was trained to its end."""
+    """Bug: with SIGINT for the parent process alone, a run was trained to its end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start_slowly(run: object) -> "subprocess.Popen[bytes]":

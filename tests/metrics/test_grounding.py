@@ -69,7 +69,7 @@ def test_gold_regions_are_the_named_objects() -> None:
     ],
 )
 def test_a_program_about_the_scene_adds_nothing(tmp_path: Path, step: dict[str, object]) -> None:
-    """The whole image was a gold region of programs about the scene, in no official number is it.
+    """Bug: the full image was a gold region of programs about the scene; officially it never is.
 
     The official script looks for "scene" among the keys of a step. By hand: object 7 covers the
     left half of 2 x 2 cells and is named by question and answer, 2 x (0.5 + 0.25); with the whole
@@ -100,7 +100,7 @@ def test_boxes_become_fractions_of_the_image(tmp_path: Path) -> None:
     [{"w": -1}, {"h": 1e300}, {"x": 10**17}, {"y": -1e308}, {"w": 1e308, "x": 1e308}],
 )
 def test_a_box_of_an_absurd_size_is_refused(tmp_path: Path, change: dict[str, float]) -> None:
-    """A box of negative or astronomic size was a gold region, or became NaN."""
+    """Bug: a box of negative or huge size was a gold region, or became NaN."""
     bag = {"x": 50, "y": 20, "w": 100, "h": 30, **change}
     graph = {"width": 200, "height": 80, "objects": {"7": bag}}
     path = write_json(tmp_path / "graphs.json", {"2354786": graph})
@@ -110,7 +110,7 @@ def test_a_box_of_an_absurd_size_is_refused(tmp_path: Path, change: dict[str, fl
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" * 400, "[" * 99_999])
 def test_attention_of_endless_numbers_or_lists_is_refused(tmp_path: Path, number: str) -> None:
-    """Integers of 400 digits and deep lists died in numpy; NaN is no JSON."""
+    """Bug: integers of 400 digits and deep lists failed in numpy; NaN is not JSON."""
     path = tmp_path / "a.json"
     path.write_text(f'[{{"questionId": "5", "attention": [[{number}]]}}]')
     with pytest.raises(ValueError, match=r"a\.json .* at byte 1\b"):
@@ -125,7 +125,7 @@ def test_attention_of_endless_numbers_or_lists_is_refused(tmp_path: Path, number
     ],
 )  # fmt: skip
 def test_attention_that_is_no_square_grid_is_refused(tmp_path: Path, attention: object) -> None:
-    """Texts, true and huge numbers were taken for weights; the score was infinite."""
+    """Bug: texts, true and huge numbers were accepted as weights; the score was infinite."""
     good = {"questionId": "5", "attention": [[0.5, 0.25], [0.125, 0]]}
     path = write_json(tmp_path / "a.json", [good, {"questionId": "8", "attention": attention}])
     maps = read_attentions(path)

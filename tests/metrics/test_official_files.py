@@ -23,7 +23,7 @@ from lxmert.metrics.files import (
 
 @pytest.fixture(params=[1, 7, 1 << 20])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read one sign, seven signs, or everything at once."""
+    """Read one character, seven characters, or everything at once."""
     monkeypatch.setattr(json_text, "_CHUNK", request.param)
 
 
@@ -59,7 +59,7 @@ def test_random_files_read_as_with_the_json_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_pieces")
-def test_values_that_are_not_wanted_are_passed_over(tmp_path: Path) -> None:
+def test_unwanted_values_are_skipped(tmp_path: Path) -> None:
     draw = random.Random(17)
     path = tmp_path / "file.json"
     for _ in range(60):
@@ -105,7 +105,7 @@ def test_damage_is_named_with_the_byte(tmp_path: Path, content: bytes, byte: int
         list(read_list(path, same))
 
 
-def test_a_byte_order_mark_is_passed(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text('[{"a": 1}]', encoding="utf-8-sig")
     assert list(read_list(path, same)) == [{"a": 1}]
@@ -154,7 +154,7 @@ def test_endless_nesting_is_damage(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_named(
     tmp_path: Path, read: Callable[[Path], object], content: str, message: str
 ) -> None:
-    """A whole file of another kind was said to be "truncated or damaged"."""
+    """Bug: an intact file of another kind was called "truncated or damaged"."""
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
@@ -170,7 +170,7 @@ def test_another_kind_of_file_is_named(
     ],
 )
 def test_packed_and_utf16_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
-    """A packed file was said to be damaged at byte 0."""
+    """Bug: a compressed file was called damaged at byte 0."""
     path = tmp_path / "results.json"
     path.write_bytes(content)
     for read in (lambda path: list(read_list(path, same)), lambda path: list(read_lines(path))):

@@ -21,7 +21,7 @@ def test_any_of_several_captions_is_a_hit() -> None:
 
 
 def test_equal_scores_find_nothing() -> None:
-    """Sorting puts the first of equals on top, which may be the right one: a constant model won."""
+    """Bug: with ties sorted by index, a constant model could have perfect recall."""
     scores = np.full((20, 20), 0.25)
     assert score_retrieval(scores, range(20)) == {
         "image_to_text": {1: 0.0, 5: 0.0, 10: 0.0},

@@ -37,7 +37,7 @@ def test_fewer_annotators() -> None:
 
 
 def test_unanimous_answers_are_not_cleaned() -> None:
-    """Re-implementations clean always; officially unanimous "two" does not accept "2"."""
+    """Officially, a unanimous "two" does not match "2"; other implementations always normalize."""
     assert answer_accuracy("2", annotators(*["two"] * 10)) == 0
     assert answer_accuracy("yes", annotators(*["Yes"] * 10)) == 0
     assert answer_accuracy("two", annotators(*["two"] * 10)) == 1
@@ -58,7 +58,7 @@ def test_annotators_that_agree_after_cleaning_are_counted_together() -> None:
 
 
 def test_equal_records_are_left_out_together() -> None:
-    """Records are compared whole; without ids, all annotators who agree leave at once."""
+    """Complete records are compared; without ids, all agreeing annotators are left out at once."""
     twins = [VqaAnswer("red", "yes", None)] * 4 + [VqaAnswer("blue", "yes", None)]
     assert answer_accuracy("red", twins) == pytest.approx((4 * 0 + 1) / 5)
     unsure = [VqaAnswer("red", "yes", None), VqaAnswer("red", "no", None)]

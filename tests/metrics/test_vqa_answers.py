@@ -1,4 +1,4 @@
-"""Cleaning of VQA answers: each quirk by hand, and the rules told once more, letter by letter."""
+"""Cleaning of VQA answers: each quirk by hand, and a second implementation of the rules."""
 
 import random
 
@@ -90,7 +90,7 @@ def test_contractions_change_apostrophes_only() -> None:
 
 
 def slow_punctuation(text: str) -> str:
-    """The rules once more, one letter after the other."""
+    """Second implementation of the rules, one character at a time."""
     comma = any(
         text[i - 1].isdecimal() and text[i] == "," and text[i + 1].isdecimal()
         for i in range(1, len(text) - 1)

@@ -1,4 +1,4 @@
-"""The files of a data set, and that an interrupted one is completed to the same files."""
+"""The files of a dataset; an interrupted run resumes to the same files."""
 
 import itertools
 import json
@@ -152,7 +152,7 @@ def test_an_interrupted_run_ends_in_the_same_files(
 
 
 def test_a_run_that_is_made_shorter_keeps_no_image_of_the_longer_one(tmp_path: Path) -> None:
-    """Images that the interrupted run had made stayed behind, without boxes and texts."""
+    """Bug: images of the interrupted run remained without boxes and texts."""
 
     def stop(done: int) -> None:
         if done == 3:
@@ -167,7 +167,7 @@ def test_a_run_that_is_made_shorter_keeps_no_image_of_the_longer_one(tmp_path: P
 
 
 def test_questions_that_no_image_allows_are_refused(tmp_path: Path) -> None:
-    """An empty file was written, and training complained much later."""
+    """Bug: an empty file was written, and the error only appeared in training."""
     few = {"kinds": ("qa",), "question_types": ("two-step",), "count": 1, "seed": 9, "most": 3}
     with pytest.raises(ValueError, match="of 1 with 3 to 3 objects gives a question of two-step"):
         make_dataset(tmp_path / "x", SceneSettings(**(ARGUMENTS | few)))
@@ -175,7 +175,7 @@ def test_questions_that_no_image_allows_are_refused(tmp_path: Path) -> None:
 
 
 def test_question_types_need_as_many_things_as_is_said() -> None:
-    """What no table allows was found out when all images were made."""
+    """Bug: impossible requests were only reported after all images were made."""
     generator, fewest = np.random.default_rng(0), dict.fromkeys(QUESTION_TYPES, 9)
     for number, index in itertools.product((1, 2, 3), range(40)):
         image = make_image("train", index, seed=7, fewest=number, most=number)
@@ -189,7 +189,7 @@ def test_question_types_need_as_many_things_as_is_said() -> None:
 def test_a_killed_process_is_reported_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was a traceback that ended in `BrokenProcessPool`."""
+    """Bug: it was a traceback that ended in `BrokenProcessPool`."""
     monkeypatch.setattr(dataset, "_write_image", _die)
     with pytest.raises(OSError, match=r"x\.partial cannot be .*check whether memory.*same command"):
         make_dataset(tmp_path / "x", CONTENTS)
@@ -217,7 +217,7 @@ def test_a_question_type_that_no_image_allows_is_reported(
 
 
 def test_two_processes_do_not_make_one_data_set(made: Path, tmp_path: Path) -> None:
-    """The second removed what the first wrote, and with a smaller count its images as well."""
+    """Bug: the second process removed files of the first one."""
     few = SceneSettings(**(ARGUMENTS | {"count": 8}))
     refused = []
 
@@ -233,7 +233,7 @@ def test_two_processes_do_not_make_one_data_set(made: Path, tmp_path: Path) -> N
 
 
 def test_a_file_in_the_place_of_a_folder_is_not_called_a_full_disk(tmp_path: Path) -> None:
-    """It was `[Errno 20] Not a directory`, or a question whether the disk is full."""
+    """Bug: the message was `[Errno 20] Not a directory` or suggested a full disk."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"x\.partial cannot be completed .*Not a dir.*: fix this"):
         make_dataset(tmp_path / "file" / "x", CONTENTS)
@@ -249,7 +249,7 @@ def test_a_file_in_the_place_of_a_folder_is_not_called_a_full_disk(tmp_path: Pat
 def test_a_full_disk_is_reported_with_what_to_do(
     tmp_path: Path, arguments: list[str], most: int
 ) -> None:
-    """It said "No space left on device", but neither where nor that the same command goes on.
+    """Bug: the message named neither the folder nor the command that resumes.
 
     Later it still said no more than that where the disk was full only when texts were written.
     """
@@ -274,13 +274,13 @@ def test_an_existing_folder_is_never_overwritten(made: Path) -> None:
 
 
 def test_a_link_to_nowhere_is_not_overwritten(tmp_path: Path) -> None:
-    """All images were made before the folder could not take its name."""
+    """Bug: the error only appeared after all images were made."""
     (tmp_path / "x").symlink_to("nowhere")
     with pytest.raises(FileExistsError, match="already exists"):
         make_dataset(tmp_path / "x", CONTENTS)
 
 
-def test_a_run_begun_with_other_arguments_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_other_arguments_is_refused(tmp_path: Path) -> None:
     work = tmp_path / "x.partial"
     work.mkdir()
     (work / dataset._RECORDS).write_text(json.dumps({"split": "valid", "seed": 4}) + "\n")
@@ -318,7 +318,7 @@ def test_impossible_requests_are_refused(wrong: dict[str, object], message: str)
 
 
 def test_settings_of_what_is_not_made_are_not_looked_at() -> None:
-    """Without pairs, their number was refused."""
+    """Bug: without pairs, their number was rejected."""
     assert SceneSettings(**(ARGUMENTS | {"kinds": ("qa",), "groups": 0, "captions": 0})).groups == 0
 
 

@@ -1,4 +1,4 @@
-"""The world keeps what it promises: reproducible, exact boxes, enough of everything."""
+"""Scenes are reproducible, boxes exact, and labels balanced."""
 
 from collections import Counter
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_about_a_fifth_of_the_objects_is_partly_hidden() -> None:
 
 
 def test_boxes_are_exact(images: list[SceneImage]) -> None:
-    """Against the image itself: with an object gone, what changed most is where it was."""
+    """Against the image: without an object, the largest change is inside its box."""
     for image in images:
         assert image.pixels.shape == (SIZE, SIZE, 3)
         for item in image.objects:
@@ -99,7 +99,7 @@ def test_impossible_images_are_refused(split: str, index: int) -> None:
         make_image(split, index, seed=7)
 
 
-def test_objects_are_the_same_without_painting_them(images: list[SceneImage]) -> None:
+def test_objects_are_the_same_without_rendering(images: list[SceneImage]) -> None:
     assert see_objects("train", 3, seed=7) == images[3].objects
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet shows scenes with their boxes and texts, and refuses what is no data set."""
+"""The contact sheet shows scenes with their boxes and texts, and rejects other folders."""
 
 import resource
 import shutil
@@ -78,7 +78,7 @@ def test_what_cannot_be_shown_is_refused(
     ],
 )
 def test_a_damaged_list_of_objects_is_named(tmp_path: Path, content: str, message: str) -> None:
-    """It was a message of JSON's without the file, a traceback, or "has 1 to 0 scenes"."""
+    """Bug: it was a JSON error without a file name, a traceback, or "has 1 to 0 scenes"."""
     (tmp_path / "objects.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         draw_sheet(tmp_path, count=None, seed=1)
@@ -91,7 +91,7 @@ def shorten_data(content: bytes) -> bytes:
 
 
 def test_a_damaged_image_is_named(folder: Path, tmp_path: Path) -> None:
-    """It was "image file is truncated", without the file, or a traceback of a `SyntaxError`."""
+    """Bug: the message had no file name, or was a traceback of a `SyntaxError`."""
     shutil.copytree(folder, tmp_path / "x")
     whole = {path: path.read_bytes() for path in (tmp_path / "x" / "images").iterdir()}
     reported = r"images/test-0.*\.png cannot be read .*: make the dataset"
@@ -103,7 +103,7 @@ def test_a_damaged_image_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_sheet_does_not_take_the_place_of_an_image(folder: Path) -> None:
-    """It overwrote an image of its custom data set."""
+    """Bug: it overwrote an image of the dataset."""
     path = folder / "images" / "test-000000.png"
     before = path.read_bytes()
     with pytest.raises(ValueError, match="is among the images of the dataset: name another"):
@@ -112,7 +112,7 @@ def test_a_sheet_does_not_take_the_place_of_an_image(folder: Path) -> None:
 
 
 def test_damaged_texts_are_named(folder: Path, tmp_path: Path) -> None:
-    """It was a message of JSON's without the file."""
+    """Bug: it was a JSON error without a file name."""
     shutil.copytree(folder, tmp_path / "x")
     with (tmp_path / "x" / "captions.jsonl").open("a") as lines:
         lines.write('{"image": "half a li')
@@ -121,7 +121,7 @@ def test_damaged_texts_are_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_sheet_that_cannot_be_saved_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
-    """The image was written in place, so that a full disk left half of it."""
+    """Bug: the image was written in place, so that a full disk left a truncated file."""
     path = tmp_path / "sheet.PNG"
     save_sheet(folder, path, count=1, seed=1)
     assert Image.open(path).format == "PNG"

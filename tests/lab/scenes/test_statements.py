@@ -1,4 +1,4 @@
-"""Statements about two images: judged by brute force, and told by nothing but both images."""
+"""Statements about two images: checked by brute force; a single image is not sufficient."""
 
 import json
 from collections import Counter, defaultdict
