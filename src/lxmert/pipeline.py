@@ -293,7 +293,7 @@ class LxmertPipeline:
 
         Cells of a grid, in which nothing is recognised, are named by row and column: `cell 3,5`.
         """
-        if not self.processor.extractor.recognises:
+        if not self.processor.extractor.recognizes:
             return cell_labels(regions.boxes)
         names = self.processor.extractor.object_names
         return [names[i] if regions.found else _WHOLE for i in regions.object_ids]

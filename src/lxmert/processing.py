@@ -256,7 +256,7 @@ class LxmertProcessor:
 
     def _check_recognised(self, regions: Regions) -> None:
         """Warn if the image is unlike anything that the extractor knows."""
-        if not self.extractor.recognises:
+        if not self.extractor.recognizes:
             return
         if regions.found and regions.object_scores.max() >= CONFIDENT:
             return

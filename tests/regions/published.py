@@ -73,7 +73,7 @@ def full_geometry():
 
 
 def random_state(seed=0, shapes=None):
-    """Draw a canonical model: background and "no attribute" last, Caffe's anchors."""
+    """Return a random canonical model: background and "no attribute" last, Caffe's anchors."""
     generator = torch.Generator().manual_seed(seed)
     state = {
         name: torch.randn(shape, generator=generator)
@@ -87,7 +87,7 @@ def random_state(seed=0, shapes=None):
 
 
 def background_first(state, seed=1):
-    """Undo what the canonical form did to Caffe's rows; names stay canonical."""
+    """Convert canonical rows back to Caffe's; names stay canonical."""
     generator = torch.Generator().manual_seed(seed)
     state = dict(state)
     for part in ("weight", "bias"):

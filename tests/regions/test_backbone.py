@@ -1,4 +1,4 @@
-"""Maps: their sizes, the published geometry, and that padding of a batch changes nothing."""
+"""Feature maps: sizes, the published geometry, and independence of the batch padding."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def make_backbone(seed=0, **settings):
 
 
 def chain(size, stem_pool):
-    """Send a line of pixels through the strides and paddings of each layer, with one channel."""
+    """Apply the strides and paddings of each layer to a line of pixels, with one channel."""
     line = torch.zeros(1, 1, 1, size)
     line = functional.conv2d(
         functional.pad(line, (3, 3)), torch.zeros(1, 1, 1, 7), stride=(1, 2)
@@ -101,7 +101,9 @@ def test_each_image_of_a_padded_batch_has_the_map_that_it_has_alone(block, stem_
         assert (joined[index, :, rows:] == 0).all()
         assert (joined[index, :, :, columns:] == 0).all()
         worst = max(worst, (leaking[index, :, :rows, :columns] - alone).abs().max().item())
-    assert worst > 0.01  # without the mask padding is seen: else this test could not fail
+    assert (
+        worst > 0.01
+    )  # without the mask, padding has an effect: otherwise this test could not fail
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

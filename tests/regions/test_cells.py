@@ -1,4 +1,4 @@
-"""Cells of a grid: where they are, and what they are called."""
+"""Grid cells: their boxes and labels."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_cells_are_those_of_two_loops(rows, columns):
 
 
 def test_cells_cover_the_image_exactly_for_every_count():
-    """The sum x + 1 / count is above 1 for some counts in float32, and such a box is refused."""
+    """Bug: x + 1 / count is above 1 for some counts in float32, and such a box was rejected."""
     generator = np.random.default_rng(0)
     for count in range(1, 65):
         boxes = cell_boxes(count, 3).numpy()

@@ -182,7 +182,7 @@ def test_norms_tell_models_apart_and_formats_not(state, tmp_path):
 
 
 def test_notes_name_what_was_left_out(state, tmp_path):
-    """Counters of torch's batch norm, 97 of them, were listed on 500 characters."""
+    """Bug: 97 counters of torch's batch norm were listed on 500 characters."""
     (note,) = load_bytes(tmp_path, caffe_bytes(state)).notes
     count = sum(len(shapes) for shapes in RELATION_LAYERS.values())
     assert f"and {count - 8} more" in note
@@ -202,7 +202,7 @@ def test_the_anchors_in_the_file_are_used_and_noted(state, tmp_path):
 
 
 def test_the_same_anchors_in_another_order_are_used_and_not_noted(state, tmp_path):
-    """detectron2 lists Caffe's twelve anchors by size first; they were told to be other ones."""
+    """Bug: detectron2's order of Caffe's anchors (by size first) was reported as other anchors."""
     other = state | {ANCHORS: state[ANCHORS].reshape(3, 4, 4).transpose(0, 1).reshape(12, 4)}
     assert not torch.equal(other[ANCHORS], state[ANCHORS])
     published = load_bytes(tmp_path, detectron2_bytes(other))
@@ -481,7 +481,7 @@ class Payload:
 
 
 def test_garbage_between_the_records_of_a_zip_is_refused(state, tmp_path):
-    """The end record of a zip that claims several disks once came out as a BadZipFile."""
+    """Bug: the end record of a zip that claims several disks raised BadZipFile."""
     data = bytearray(save_bytes(milvlg_state(state)))
     locator = data.rindex(b"PK\x06\x07")  # of the zip64 end record
     data[locator + 16] = 8
@@ -501,7 +501,7 @@ def test_a_hostile_torch_file_is_refused_without_running_it(state, tmp_path):
 
 
 def test_the_tables_of_this_test_undo_each_other(state):
-    """Check the writers themselves, on the rows that the facts single out."""
+    """Check the test's own writers against known facts."""
     stored = background_first(state)
     scores = f"{PREDICTOR}.cls_score.bias"
     assert torch.equal(stored[scores][0], state[scores][-1])

@@ -1,4 +1,4 @@
-"""The configuration is a file that says everything, and refuses what it does not know."""
+"""The detector configuration file: complete, and strict about unknown settings."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_what_is_wrong_is_named(change, message):
 
 
 def test_settings_of_later_days_stand_in_a_file_only_if_they_were_changed():
-    """Else each new setting would change the fingerprint of every detector and of its stores."""
+    """Otherwise each new setting would change the fingerprint of every detector and its stores."""
     assert "resize" not in CONFIG.to_dict()
     changed = DetectorConfig.from_dict(CONFIG.to_dict() | {"resize": "size", "nms_ladder": [0.625]})
     assert changed.to_dict() == CONFIG.to_dict() | {"resize": "size", "nms_ladder": [0.625]}
@@ -116,7 +116,7 @@ def test_missing_object_names_are_named():
     ],
 )
 def test_absurd_values_are_refused(change):
-    """They ended in a traceback of torch or, worse, in regions that meant nothing."""
+    """Bug: these values ended in a traceback of torch or in meaningless regions."""
     (key,) = change
     with pytest.raises(ValueError, match=f"^{key}"):
         DetectorConfig.from_dict(CONFIG.to_dict() | change)
@@ -124,7 +124,7 @@ def test_absurd_values_are_refused(change):
 
 @pytest.mark.parametrize("extractor", [bundled_detector, grid], ids=["detector", "grid"])
 def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path, extractor):
-    """Widths within their ranges still made networks of hundreds of GB beside a small file."""
+    """Bug: widths within their ranges could describe networks of hundreds of GB."""
     extractor().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     values = json.loads(path.read_text())
@@ -136,11 +136,11 @@ def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path, extractor):
 
 @pytest.mark.parametrize("kind", [["lxmert-grid"], {"a": 1}, None, 7, "lxmert"])
 def test_other_model_types_are_refused(tmp_path, kind):
-    """A list as model_type was a TypeError."""
+    """Bug: a list as model_type raised a TypeError."""
     grid().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind}))
-    with pytest.raises(ValueError, match="expected eyes, one of"):
+    with pytest.raises(ValueError, match="expected a region extractor, one of"):
         load_extractor(tmp_path)
 
 
@@ -209,7 +209,7 @@ def test_a_bad_detector_of_torchvision_is_refused(change, message):
     ],
 )
 def test_a_bad_preprocessor_is_refused(tmp_path, change, message):
-    """A preprocessor_config.json with a wrong type failed at the first question, or never."""
+    """Bug: a preprocessor_config.json with a wrong type failed at the first question, or never."""
     PreprocessorConfig(fingerprint="ab").save(tmp_path)
     assert PreprocessorConfig.load(tmp_path) == PreprocessorConfig(fingerprint="ab")
     path = tmp_path / "preprocessor_config.json"

@@ -1,4 +1,4 @@
-"""The detector as a whole: losses of odd images, gradients, batches, names of its parameters."""
+"""The complete detector: losses of unusual images, gradients, batches, parameter names."""
 
 import pytest
 import torch

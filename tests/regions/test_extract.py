@@ -1,4 +1,4 @@
-"""Images in, regions out: coordinates, batches, files, and what is said about wrong input."""
+"""The detector's extractor: coordinates, batches, files, and messages about invalid input."""
 
 import json
 
@@ -168,7 +168,7 @@ def test_half_precision_finds_about_the_same(extractor):
 def test_missing_file_is_named(extractor, tmp_path, name):
     extractor.save_pretrained(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"has no {name}; expected a detector"):
+    with pytest.raises(FileNotFoundError, match=f"has no {name}; expected a region extractor"):
         DetectorExtractor.from_pretrained(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The contract of all eyes, run over each kind; how they are opened; eyes that do not belong."""
+"""The contract of all region extractors, run on each kind; loading them; mismatches."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def extractor(kind):
 
 
 def random_image(height, width, seed=0):
-    """Smooth blobs, as noise looks the same everywhere."""
+    """Return images of smooth blobs; noise would look the same everywhere."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (1, 3, 5, 7))
     smooth = torch.nn.functional.interpolate(
         torch.from_numpy(coarse), size=(height, width), mode="bicubic"
@@ -189,7 +189,7 @@ def test_saved_and_opened_extractor_see_the_same(extractor, tmp_path):
     opened = load_extractor(tmp_path / "extractor")
     assert type(opened) is type(extractor)
     assert opened.fingerprint == extractor.fingerprint
-    for name in ("precision", "feature_dim", "recognises", "object_names", "attribute_names"):
+    for name in ("precision", "feature_dim", "recognizes", "object_names", "attribute_names"):
         assert getattr(opened, name) == getattr(extractor, name), name
     assert dict(opened.attribute_groups) == dict(extractor.attribute_groups)
     image = random_image(50, 70)
@@ -203,7 +203,7 @@ def test_the_fingerprint_tells_weights_apart(extractor, kind):
 
 
 def test_the_fingerprint_tells_configurations_apart(extractor, tmp_path):
-    """A setting that no tensor shows: other pixels or other regions, with the same weights."""
+    """A setting without a tensor: other pixels or regions, with the same weights."""
     extractor.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     values = json.loads(path.read_text())
@@ -376,7 +376,7 @@ def test_a_folder_of_something_else_is_refused_with_what_extractor_there_are(tmp
     make_extractor("grid").save_pretrained(tmp_path)
     write_config(tmp_path, {"model_type": "lxmert"})
     with pytest.raises(
-        ValueError, match=r"model_type 'lxmert'; expected eyes, one of (.*):"
+        ValueError, match=r"model_type 'lxmert'; expected a region extractor, one of (.*):"
     ) as reported:
         load_extractor(tmp_path)
     for model_type in EXTRACTORS:

@@ -1,4 +1,4 @@
-"""The trainable grid: its cells, its batches, its files, and that all of it learns."""
+"""The trainable grid: cells, batches, files, and gradients of all parameters."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def make_extractor(config=CONFIG, seed=0):
 
 
 def trained_extractor():
-    """Return eyes whose norms have seen images."""
+    """Return a grid network whose norms were updated by some images."""
     extractor = make_extractor()
     for seed in range(5):
         extractor(torch.from_numpy(random_image(48, 48, seed))[None])
@@ -49,7 +49,7 @@ def test_boxes_are_the_cells_in_pixels_of_the_image(size):
 
 
 def test_a_cell_belongs_to_the_feature_at_its_place():
-    """What changes in one corner changes the features there most, and none far away."""
+    """A change in one corner affects the features there most, and none far away."""
     extractor = make_extractor(GridConfig(side=96, widths=(8, 8), feature_dim=6))
     for stage in extractor.stages:  # norms over the image would carry a change everywhere
         stage[1], stage[4] = torch.nn.Identity(), torch.nn.Identity()
@@ -65,7 +65,7 @@ def test_a_cell_belongs_to_the_feature_at_its_place():
 
 
 def test_an_image_is_seen_alike_alone_and_in_any_batch():
-    """Once trained, the norms are those of the training: no other image changes one."""
+    """In evaluation mode the norms use the statistics of the training, not of the batch."""
     pixels = torch.from_numpy(np.stack([random_image(48, 48, seed) for seed in range(5)]))
     extractor = trained_extractor().eval()
     together, _ = extractor(pixels)

@@ -38,7 +38,7 @@ def test_every_byte_of_a_python_2_array_survives(tmp_path):
 
 
 class Call:
-    """Pickles as the call of a function."""
+    """An object that pickles as a function call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -48,7 +48,7 @@ class Call:
 
 
 def hostile(victim):
-    """Yield what is asked for, and a pickle that would create the file `victim`."""
+    """Yield the requested global, and a pickle that would create the file `victim`."""
     command = f"touch {victim}"
     for protocol in range(6):
         yield "posix.system", pickle.dumps({"model": Call(os.system, command)}, protocol)
@@ -175,7 +175,7 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
 
 
 def doubled(start, open_, close, last):
-    """Return a pickle whose memo holds what holds the last entry twice, forty times; then `last`."""
+    """Return a pickle of forty nested objects, each of which holds the next one twice; then `last`."""
     steps = b"}(U\x01k" + start + b"q\x00"
     for index in range(40):
         get = b"h" + bytes([index])
@@ -212,7 +212,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_grows_without_end_is_refused(name, tmp_path):
-    """A pickle of a few hundred bytes whose memo doubles 40 times hung the reader."""
+    """Bug: a pickle of a few hundred bytes whose memo doubles 40 times hung the reader."""
     with pytest.raises(ValueError, match=r"weights\.pkl is (damaged|refused)") as error:
         read(tmp_path, BOMBS[name])
     assert len(str(error.value)) < 500

@@ -1,4 +1,4 @@
-"""Pooling by look-up is RoIAlign; pooling by maximum is that of the original."""
+"""Interpolating pooling equals RoIAlign; maximum pooling equals the original's."""
 
 import math
 
@@ -10,7 +10,7 @@ from lxmert.regions.pooling import align_regions, pool_regions
 
 
 def random_boxes(count, rows, columns):
-    """Boxes of all sorts: inside, across the border, far outside, thinner than a cell."""
+    """Return boxes inside, across the border, far outside, and thinner than a cell."""
     corners = torch.rand(count, 2) * torch.tensor([columns + 6, rows + 6]) - 3
     return torch.cat([corners, corners + torch.rand(count, 2) ** 2 * 9], dim=1)
 
@@ -68,7 +68,7 @@ def test_padding_of_a_map_changes_nothing():
 
 
 def pool_slowly(plane, box, size):
-    """Follow the original: round the corners, count both ends, take the maximum of each bin."""
+    """Pool as the original: round the corners, include both ends, take the maximum of each bin."""
     x1, y1, x2, y2 = (math.floor(value + 0.5) for value in box)
     height, width = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
     pooled = torch.zeros(size, size)

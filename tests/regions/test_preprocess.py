@@ -1,4 +1,4 @@
-"""An image means the same however it is handed in, and is resized by its true scale."""
+"""All input forms of an image give the same result, resized by the exact scale."""
 
 import io
 import unicodedata
@@ -46,7 +46,7 @@ def test_colors_are_the_same_from_every_kind_of_input(pixels, tmp_path):
 
 
 def test_files_and_rows_of_data_sets_are_read(pixels, tmp_path):
-    """A BytesIO was taken for a list of its lines, a row of a data set for a list of its keys."""
+    """Bug: a BytesIO was read as a list of its lines, a row of a data set as a list of its keys."""
     data = png(Image.fromarray(pixels))
     path = tmp_path / "image.png"
     path.write_bytes(data)
@@ -80,7 +80,7 @@ def test_files_and_rows_of_data_sets_are_read(pixels, tmp_path):
     ],
 )
 def test_what_holds_no_image_is_one_sentence(image, error, message):
-    """Meta and sparse tensors, and images without pixels, failed deep inside of torch."""
+    """Bug: meta and sparse tensors, and images without pixels, failed deep inside of torch."""
     with pytest.raises(error, match=message):
         load_image(image)
 
@@ -95,7 +95,7 @@ def test_an_open_file_is_read_up_to_a_limit(monkeypatch):
     "turn", [lambda a: a[:, :, ::-1], np.flipud, np.fliplr, lambda a: a.transpose(1, 0, 2)]
 )
 def test_views_of_arrays_are_read(pixels, turn):
-    """OpenCV's image turned to RGB by [:, :, ::-1] has strides that torch refuses."""
+    """OpenCV's image converted to RGB by [:, :, ::-1] has strides that torch rejects."""
     turned = load_image(turn(pixels))
     np.testing.assert_array_equal(turned, turn(pixels))
     assert prepare(turned, CONFIG).image_size == turned.shape[:2]
@@ -103,7 +103,7 @@ def test_views_of_arrays_are_read(pixels, turn):
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_a_path_in_another_unicode_form_is_found(pixels, tmp_path, forms):
-    """MacOS writes names in another normal form than most keyboards."""
+    """MacOS writes names in another Unicode normal form than most keyboards."""
     stored, asked = (unicodedata.normalize(form, "caf\u00e9.png") for form in forms)
     (tmp_path / stored).write_bytes(png(Image.fromarray(pixels)))
     np.testing.assert_array_equal(load_image(tmp_path / asked), pixels)
@@ -116,7 +116,7 @@ def test_a_name_that_no_file_can_have_is_no_file(name):
 
 
 def test_one_image_is_no_list_of_images(pixels):
-    """An array was taken for a list of its rows, each of them a gray image."""
+    """Bug: an array was read as a list of its rows, each of them a gray image."""
     for image in (pixels, torch.from_numpy(pixels), io.BytesIO(b"x"), {"bytes": b"x"}, "x.png"):
         with pytest.raises(ValueError, match=r"expected a list of images"):
             check_list(image)
@@ -127,7 +127,7 @@ def test_one_image_is_no_list_of_images(pixels):
 def test_exif_orientation_is_applied(pixels, tmp_path):
     path = tmp_path / "turned.png"
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     Image.fromarray(pixels).save(path, exif=exif)
     np.testing.assert_array_equal(load_image(path), np.rot90(pixels, k=-1))
 
@@ -238,7 +238,7 @@ def test_channel_order_of_the_weights_is_followed():
 
 
 def test_positions_follow_the_scale_and_not_the_rounded_size():
-    """A step derived from the rounded size moves the far end of this ramp by half a step."""
+    """A step derived from the rounded size would shift the far end of this ramp by half a step."""
     height, width = 100, 331  # scale 320 / 331: the shorter side would be 96.68, becomes 97
     pixels = np.repeat(np.arange(height, dtype=np.uint8)[:, None, None], width, axis=1)
     prepared = prepare(np.repeat(pixels, 3, axis=2), CONFIG)
@@ -286,7 +286,7 @@ def test_batches_are_limited_whatever_the_number_and_size_of_images():
 
 
 def draw(height, width):
-    """An image of plain arithmetic, so that the stored numbers need no stored image."""
+    """Return a computed image, so that the stored numbers need no stored image."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((x * 37 + y * 101 + (x * y) % 251 + c * 53) % 256).astype(np.uint8)
 
@@ -305,7 +305,7 @@ def test_all_stored_images_are_tested():
 
 @pytest.mark.parametrize("name", STORED_SIZES)
 def test_resize_of_the_original_is_that_of_opencv(name):
-    """The file holds what OpenCV 4.10 and 5.0 gave for `resize(fx=scale, fy=scale)`."""
+    """The file holds the output of OpenCV 4.10 and 5.0 for `resize(fx=scale, fy=scale)`."""
     height, width = map(int, name.split("x"))
     config = published("caffe")
     prepared = prepare(draw(height, width), config)
@@ -376,7 +376,7 @@ def test_boxes_are_scaled_as_the_pixels_are(name):
 
 
 def test_opaque_colors_survive_every_mode_and_file():
-    """Red must come out as red from whatever file or mode it went into."""
+    """Red must be read as red from any file format and mode."""
     red = np.zeros((9, 8, 3), np.uint8)
     red[..., 0] = 255
     for mode in ("RGB", "RGBA", "P", "CMYK"):

@@ -1,4 +1,4 @@
-"""The published detector: the numbers of its three presets, and the names and shapes it loads."""
+"""The published detector: the settings of its presets, and the names and shapes it loads."""
 
 import math
 

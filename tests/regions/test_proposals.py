@@ -1,4 +1,4 @@
-"""Matching, sampling and the choice of proposals, against plain loops."""
+"""Matching, sampling and the selection of proposals, compared with plain loops."""
 
 import math
 
@@ -118,7 +118,7 @@ CAFFE = {
 
 
 def propose_slowly(generator, feature_map, image, size, scale):
-    """Follow the published steps for one image, box by box."""
+    """Propose boxes by the published steps for one image, box by box."""
     config = generator.config
     logits, deltas = (part[image] for part in generator.rpn_head(feature_map))
     anchors = make_anchors(generator.anchor_generator.cell_anchors.get_buffer("0"), 6, 7, 8)
@@ -162,7 +162,7 @@ def test_proposals_are_the_best_anchors_after_nms(settings, seed):
     "name", ["min_side_unit", "min_side_when", "side_offset", "clip_margin", "proposal_min_side"]
 )
 def test_each_setting_of_the_original_changes_the_proposals(name):
-    """Without this a setting could be ignored by both sides of the comparison above."""
+    """Otherwise both sides of the comparison above could ignore a setting."""
     feature_map = torch.randn(4, 8, 6, 7, generator=torch.Generator().manual_seed(8))
     sizes, scales = torch.tensor([[48, 56]] * 4), torch.tensor([2.25] * 4)
     reference = make_generator(**CAFFE)(feature_map, sizes, None, scales=scales).boxes

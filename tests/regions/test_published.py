@@ -1,4 +1,4 @@
-"""The published detector from its files: names, regions, and what travels on."""
+"""The published detector loaded from its files: names, regions, and saved folders."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The published detector in a small version: what its rows show, exact batches, the fast copy."""
+"""A small version of the published detector: region selection, exact batches, the fast copy."""
 
 import base64
 import csv
@@ -46,7 +46,7 @@ def make_config(name="caffe", **settings):
 
 
 def make_detector(name="caffe", seed=0, **settings):
-    """Random weights that give spread-out boxes and scores, and statistics as if trained."""
+    """Return random weights with spread-out boxes and scores and trained-like statistics."""
     torch.manual_seed(seed)
     detector = Detector(make_config(name, **settings)).eval()
     for module in detector.modules():
@@ -65,7 +65,7 @@ def make_detector(name="caffe", seed=0, **settings):
 
 
 def random_image(height, width, seed=0):
-    """Smooth blobs, as noise looks the same everywhere."""
+    """Return images of smooth blobs; noise would look the same everywhere."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (1, 3, 7, 9))
     smooth = torch.nn.functional.interpolate(
         torch.from_numpy(coarse), size=(height, width), mode="bicubic"
@@ -83,7 +83,7 @@ def read_rows():
 
 
 def check_shape_of_rows(image_size, boxes, config):
-    """What marks the boxes of the original: unrefined proposals of the resized image."""
+    """The original returns unrefined proposals of the resized image."""
     prepared = prepare(np.zeros((*image_size, 3), np.uint8), config)
     height, width = prepared.scaled_size
     scaled = boxes * np.float32(prepared.scale)
@@ -165,7 +165,7 @@ def test_ports_hand_over_refined_boxes_with_the_feature_of_the_proposal():
 
 
 def test_attribute_none_takes_part_or_not():
-    """The original's confidences are a softmax over none and all; the ports leave none out."""
+    """The original's softmax includes "none"; the ports exclude it."""
     counted, ignored = make_detector("caffe"), make_detector("caffe", attribute_none="ignored")
     prepared = prepare(random_image(240, 300), counted.config)
     boxes = [torch.tensor([[9.0, 9.0, 90.0, 120.0]])]

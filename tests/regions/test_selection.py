@@ -1,4 +1,4 @@
-"""Choosing regions, against the loops of the published programs."""
+"""Region selection, compared with the loops of the published programs."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def random_boxes(count, generator, *, side=60.0, whole=False):
 
 
 def make_candidates(boxes, probabilities, shifts=None):
-    """Candidates whose refined boxes are the proposals moved by `[classes]` pixels."""
+    """Return candidates whose refined boxes are the proposals moved by `[classes]` pixels."""
     boxes = torch.from_numpy(boxes)
     moves = torch.zeros(probabilities.shape[1]) if shifts is None else torch.from_numpy(shifts)
 
@@ -39,7 +39,7 @@ def softmax(logits):
 
 
 def nms_slowly(boxes, scores, threshold, *, drop_ties=False):
-    """Go through the boxes from best to worst; of equal ones the first is better."""
+    """Run a plain NMS from best to worst; of equal boxes the first ranks higher."""
     kept = []
     overlaps = box_arithmetic.iou(boxes, boxes).astype(np.float64) if len(boxes) else boxes
     for index in np.argsort(-scores, kind="stable"):
@@ -50,7 +50,7 @@ def nms_slowly(boxes, scores, threshold, *, drop_ties=False):
 
 
 def survivors_slowly(boxes, probabilities, config, offset):
-    """Follow the Caffe script: NMS for each class, then the best by surviving score."""
+    """Select as the Caffe script: NMS for each class, then the best by surviving score."""
     boxes = boxes + np.float32([0, 0, offset, offset])
     best = np.zeros(len(boxes), np.float32)
     for scores in probabilities.T:
@@ -80,7 +80,7 @@ def test_pruned_choice_of_survivors_is_the_slow_one(seed, sharpness):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_ties_are_settled_as_in_the_slow_way(seed):
-    """Few distinct scores and corners: ties of scores, of overlaps, and boxes that are equal."""
+    """Few distinct scores and corners: equal scores, equal overlaps and equal boxes."""
     generator = np.random.default_rng(seed)
     levels = np.float32([0.0, 0.125, 0.25, 0.5])
     probabilities = levels[generator.integers(0, len(levels), (50, 23))]
@@ -89,7 +89,7 @@ def test_ties_are_settled_as_in_the_slow_way(seed):
 
 
 def test_chain_of_boxes_that_drop_each_other_is_followed_to_its_end():
-    """Box 1 drops 2, so 2 cannot drop 3, so 3 drops 4, and so on: one link in each round."""
+    """Box 1 drops 2, so 2 cannot drop 3, so 3 drops 4, and so on: one link per iteration."""
     left = 4.0 * np.arange(60, dtype=np.float32)
     boxes = np.stack([left, left * 0, left + 9, left * 0 + 9], axis=1)
     probabilities = np.linspace(0.9, 0.3, 60, dtype=np.float32)[:, None]
@@ -218,7 +218,7 @@ def test_nothing_good_enough_gives_nothing_unless_places_must_be_filled():
 
 
 def test_pruned_choice_looks_at_few_of_all_pairs_of_region_and_class(monkeypatch):
-    """Notices if the pruning is lost; the benchmark says how much time it saves."""
+    """Fails if the pruning is lost; the benchmark measures how much time it saves."""
     generator = np.random.default_rng(7)
     boxes = random_boxes(300, generator, side=300)
     probabilities = softmax(2.5 * generator.standard_normal((300, 1601)))[:, :-1]

@@ -1,4 +1,4 @@
-"""Detectors of torchvision as eyes, compared with torchvision's own detections."""
+"""Torchvision detectors as region extractors, compared with torchvision's own detections."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def random_image(height, width, seed=0):
 
 @pytest.fixture(scope="module")
 def reference():
-    """Torchvision's own, with boxes that spread and statistics as if trained."""
+    """Return a torchvision detector with spread-out boxes and trained-like statistics."""
     torch.manual_seed(4)
     model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None,
@@ -93,7 +93,7 @@ def test_the_whole_image_stands_in_where_nothing_is_found(path):
 
 
 def test_a_strip_that_resizing_would_leave_without_a_pixel_is_seen(extractor):
-    """Torchvision itself fails on it: 96 / 2000 of a pixel is none."""
+    """Torchvision fails on this image: 96 / 2000 of a pixel rounds to none."""
     for size in ((1, 2000), (2000, 1)):
         (regions,) = extractor([random_image(*size)])
         assert regions.image_size == size
@@ -143,7 +143,7 @@ def test_recomfixed_weights_are_fetched_and_checked(reference, monkeypatch):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_sizes_and_norms_are_torchvisions_for_its_own_weights(name, monkeypatch):
-    """For one of its files its builder takes the epsilon out of the norms: no tensor shows it."""
+    """For one of its files torchvision sets the epsilon of the norms to 0, unseen in the tensors."""
     seen = {}
     module = torchvision.models.detection.faster_rcnn
     builder = getattr(module, name)

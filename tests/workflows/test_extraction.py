@@ -242,6 +242,6 @@ def test_without_a_reader_nothing_is_read():
 def test_cells_are_named_by_row_and_column():
     """Drawings of grid extractors called every cell just "cell"."""
     regions = cell_regions(torch.zeros(6, 4), cell_boxes(2, 3), (200, 300))
-    grid = SimpleNamespace(recognises=False, object_names=CELL_NAMES, attribute_names=())
+    grid = SimpleNamespace(recognizes=False, object_names=CELL_NAMES, attribute_names=())
     labels = name_regions(grid, regions)
     assert labels == [f"cell {row},{column}" for row in (1, 2) for column in (1, 2, 3)]

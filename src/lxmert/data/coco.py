@@ -311,13 +311,12 @@ class _Reader:
     ) -> IntArray:
         """Return the numbers of the boxes that lie in their image and have an area."""
         height, width = size
-        limits = np.array([width, height, width, height], dtype=np.float32) + BORDER
-        inside = np.all((boxes >= -BORDER) & (boxes <= limits), axis=1)
+        valid = box_arithmetic.are_valid(boxes, size, pixels=BORDER)
         flat = np.asarray(box_arithmetic.area(clipped) <= 0)
-        for number in np.flatnonzero(~inside | flat).tolist():
+        for number in np.flatnonzero(~valid | flat).tolist():
             entry = entries[number]
             detail = f"{entry['label']} has the bbox {entry['bbox']}"
-            if not inside[number] or min(entry["bbox"][2:]) < 0:
+            if not valid[number]:
                 detail += (
                     "; expected [x, y, width, height] with an area inside its image of "
                     f"{width} x {height} pixels"
@@ -325,7 +324,7 @@ class _Reader:
                 self.found("coco_box", detail)
             else:
                 self.found("coco_flat", detail)
-        return np.flatnonzero(inside & ~flat)
+        return np.flatnonzero(valid & ~flat)
 
     def _place_attributes(
         self, row: IntArray, entry: _Entry, places: _Places, *, known: bool

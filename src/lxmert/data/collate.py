@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lxmert.boxes import normalize
+from lxmert.boxes import are_valid, normalize
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray, Regions
 
 _ROUNDING = 1e-3
@@ -84,12 +84,9 @@ def normalize_boxes(regions: Regions, *, name: str) -> FloatArray:
             turned inside out: pixels of another size of it, say, or another order of the corners.
     """
     height, width = regions.image_size
-    limits = np.array([width, height, width, height], dtype=np.float32)
-    inside = (regions.boxes >= -_ROUNDING * limits) & (regions.boxes <= (1 + _ROUNDING) * limits)
-    turned = (regions.boxes[:, 2:] < regions.boxes[:, :2]).any(axis=1)
-    wrong = ~inside.all(axis=1) | turned
-    if wrong.any():
-        region = int(wrong.argmax())
+    valid = are_valid(regions.boxes, regions.image_size, share=_ROUNDING)
+    if not valid.all():
+        region = int(valid.argmin())
         raise ValueError(
             f"{name}, region {region}: the box is {_write(regions.boxes[region])}; expected "
             f"0 <= x1 <= x2 <= {width} and 0 <= y1 <= y2 <= {height} in pixels of the image"
@@ -150,13 +147,14 @@ def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> Non
             f"{name}, region {region}: the feature at {column} is {features[region, column]}; "
             "expected finite numbers: extract the regions of this image again"
         )
-    fine = np.isfinite(boxes)
-    expected = "finite numbers"
     if boxes.shape[-1] == 4:
-        fine = (boxes >= 0) & (boxes <= 1) & (boxes[:, [2, 3, 2, 3]] >= boxes[:, [0, 1, 0, 1]])
-        expected = "0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, corners divided by the image's sides"
-    if not fine.all():
-        region = int(np.argwhere(~fine)[0, 0])
+        valid = are_valid(boxes, (1.0, 1.0))
+        expected = "0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, in shares of the image's sides"
+    else:
+        valid = np.isfinite(boxes).all(axis=-1)
+        expected = "finite numbers"
+    if not valid.all():
+        region = int(valid.argmin())
         raise ValueError(
             f"{name}, region {region}: the box is {_write(boxes[region])}; expected {expected}"
         )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lxmert.boxes import are_valid
 from lxmert.data.lines import Line, Problem, scan_lines
 from lxmert.names import nearest
 from lxmert.schema import Example, FloatArray
@@ -281,8 +282,7 @@ def _are_boxes(boxes: FloatArray) -> bool:
         boxes.ndim == 2
         and boxes.shape[1] == 4
         and len(boxes) > 0
-        and bool(np.isfinite(boxes).all())
-        and bool((boxes[:, :2] >= 0).all() and (boxes[:, 2:] > boxes[:, :2]).all())
+        and bool(np.isfinite(boxes).all() and are_valid(boxes, allow_empty=False).all())
     )
 
 

@@ -13,9 +13,6 @@ from lxmert.schema import IntArray
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 """Shares of the images where a data set comes as one file."""
 
-SHARES_BESIDE_TEST = {"train": 0.9, "valid": 0.1}
-"""Shares of the images where test questions come in a file of their own."""
-
 
 @dataclass(frozen=True)
 class Splits:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.boxes import are_valid
 from lxmert.data.store import RegionStore
 from lxmert.data.store_layout import HEADER, StoreHeader
 from lxmert.data.store_writing import Extracted, StoreWriter
@@ -254,12 +255,9 @@ def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tu
         The field of `Regions` and what is wrong with it; two empty strings if nothing is.
     """
     height, width = regions.image_size
-    limits = np.array([width, height, width, height], dtype=np.float32)
-    places = regions.boxes / limits
-    inside = ((places >= -TOLERANCE) & (places <= 1 + TOLERANCE)).all(axis=1)
-    upright = (regions.boxes[:, 2:] >= regions.boxes[:, :2]).all(axis=1)
-    if not (inside & upright).all():
-        index = int((~(inside & upright)).argmax())
+    valid = are_valid(regions.boxes, regions.image_size, share=TOLERANCE)
+    if not valid.all():
+        index = int(valid.argmin())
         return "boxes", (
             f"has box {index} at {regions.boxes[index].tolist()}, expected x1 <= x2 and y1 <= y2 "
             f"within the image of {width} x {height} pixels"

@@ -1,4 +1,4 @@
-"""Anchors: the boxes that proposals grow from, the same ones in every cell of the feature map.
+"""Anchors: the reference boxes of the proposals, the same in every cell of the feature map.
 
 Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized image.
 """
@@ -23,11 +23,11 @@ def make_cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor
 
 
 def make_rounded_anchors(sizes: Sequence[float], ratios: Sequence[float], *, cell: int) -> Tensor:
-    """Return the same with sides that are whole multiples of a rounded anchor of one cell.
+    """Return anchors whose sides are multiples of the rounded anchor of one cell.
 
-    The original of Faster R-CNN rounds the width of an anchor of one cell's area, then its
-    height, and multiplies both. Its corners name pixels; here the right and lower ones are moved
-    by 1, so that a side is the difference of two corners.
+    The original Faster R-CNN code rounds the width of an anchor with the area of one cell, then
+    its height, and multiplies both. Its corners are pixel indices; here the right and lower
+    corners are larger by 1, so that a side is the difference of two corners.
     """
     sides = []
     for size in sizes:
@@ -48,7 +48,7 @@ def make_anchors(
         rows: cells of the map from top to bottom.
         columns: cells of the map from left to right.
         stride: pixels per cell.
-        offset: where in the cell the anchors' origin comes to lie, as a share of its side.
+        offset: position of the anchors' origin in the cell, as a share of the cell's side.
 
     Returns:
         `[rows x columns x shapes, 4]`.
@@ -64,7 +64,7 @@ def make_anchors(
 
 
 class AnchorGenerator(nn.Module):
-    """Lays anchors over a feature map."""
+    """Places anchors on a feature map."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -78,9 +78,9 @@ class AnchorGenerator(nn.Module):
             anchors = make_cell_anchors(config.anchor_sizes, config.anchor_ratios)
         if config.anchors_stored:
             anchors, self.offset = anchors + config.anchor_offset * config.stride, 0.0
-            self.register_load_state_dict_post_hook(_warn_of_other_anchors)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_warn_about_other_anchors)  # type: ignore[no-untyped-call]
         self.configured = anchors
-        # The published files name the anchors of the one feature map `cell_anchors.0`.
+        # The published files store the anchors of the only feature map as `cell_anchors.0`.
         self.cell_anchors = nn.Module()
         self.cell_anchors.register_buffer("0", anchors.clone(), persistent=config.anchors_stored)
 
@@ -95,18 +95,18 @@ class AnchorGenerator(nn.Module):
         return make_anchors(cell_anchors, rows, columns, self.stride, offset=self.offset)
 
 
-def _warn_of_other_anchors(generator: AnchorGenerator, _: Any) -> None:
-    """Warn if weights brought other anchors than the settings describe, in whatever order."""
+def _warn_about_other_anchors(generator: AnchorGenerator, _: Any) -> None:
+    """Warn if the loaded anchors differ from the configured ones, regardless of order."""
     stored = generator.cell_anchors.get_buffer("0").cpu()
     distances = (stored[:, None] - generator.configured).abs().amax(dim=2)
     if distances.amin(dim=0).max() > 1e-3 or distances.amin(dim=1).max() > 1e-3:
         warnings.warn(
-            f"the weights bring anchors {stored.tolist()}, the settings describe "
-            f"{generator.configured.tolist()}: those of the weights are used",
+            f"the weights contain anchors {stored.tolist()}, but the configuration describes "
+            f"{generator.configured.tolist()}: the anchors of the weights are used",
             stacklevel=2,
         )
 
 
 def _centered(sides: Sequence[tuple[float, float]]) -> Tensor:
-    """Return boxes of these widths and heights around the origin."""
+    """Return boxes with the given widths and heights, centered at the origin."""
     return torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in sides])

@@ -1,4 +1,4 @@
-"""Fits the tensors of a file into the layout they should have, or says what is wrong with them."""
+"""Maps the tensors of a weights file to the detector's layout and reports what does not fit."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,12 +8,12 @@ from torch import Tensor
 from lxmert.regions.layouts import Layout, Shape, State
 from lxmert.tensor_files import check_values
 
-SHOWN_NAMES = 8  # of a list in a message
-_COUNTER = ".num_batches_tracked"  # of torch's batch norms; nobody misses it
+SHOWN_NAMES = 8  # names listed in a message
+_COUNTER = ".num_batches_tracked"  # of torch's batch norms; not needed for inference
 
 KINDS: tuple[tuple[str, str | None, str], ...] = (
     ("roi_heads.box.", None, "a maskrcnn-benchmark detector, such as VinVL's"),
-    (".x_layers.", None, "an LXMERT checkpoint, which answers questions about regions"),
+    (".x_layers.", None, "an LXMERT checkpoint, not a detector"),
     ("backbone.body.", None, "a torchvision detector"),
     ("backbone.bottom_up.", None, "a detectron2 detector with a feature pyramid"),
     ("backbone.res4.23.", None, "a detector with a deeper backbone than ResNet-101"),
@@ -24,23 +24,23 @@ KINDS: tuple[tuple[str, str | None, str], ...] = (
     ("res5.0.conv1.", "proposal_generator.", "a detectron2 ResNet backbone"),
     ("res5a_branch1[", "rpn_cls_score[", "a Caffe ResNet backbone"),
 )
-"""(part of a name in the file, part of a name that is in none, what such a file looks like)."""
+"""(part of a tensor name, part that no tensor name may have, description of such a file)."""
 
 
 def assemble(path: Path, tensors: State, layout: Layout) -> tuple[State, list[str]]:
-    """Account for every tensor of a file.
+    """Map every tensor of a file to its canonical name and check its shape, type and values.
 
     Args:
         path: the file, for messages.
-        tensors: all that is in it, by their names there.
-        layout: what should be in it.
+        tensors: all tensors of the file, by their names in the file.
+        layout: the expected tensors.
 
     Returns:
-        The canonical float32 tensors, and notes on what was left out.
+        The canonical float32 tensors, and notes about ignored tensors.
 
     Raises:
-        ValueError: if a tensor is missing, unknown, of another shape or type, or not finite; the
-            message counts and names them and tells what the file looks like.
+        ValueError: if a tensor is missing, unknown, not finite, or has the wrong shape or type. The
+            message counts and lists such tensors and says what the file looks like.
     """
     unknown = sorted(set(tensors) - set(layout.names))
     unused = [name for name in unknown if layout.unused.fullmatch(name)]
@@ -59,7 +59,7 @@ def assemble(path: Path, tensors: State, layout: Layout) -> tuple[State, list[st
         elif tensor is not None and not tensor.is_floating_point():
             misfits.append(f"{name} is {tensor.dtype}, not float32")
         elif tensor is not None and not bool(tensor.isfinite().all()):
-            misfits.append(f"{name} has values that are no finite numbers")
+            misfits.append(f"{name} has values that are not finite")
     if missing or unknown or misfits:
         raise ValueError(_describe_misfit(path, set(tensors), missing, unknown, misfits))
     try:
@@ -69,13 +69,13 @@ def assemble(path: Path, tensors: State, layout: Layout) -> tuple[State, list[st
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}.") from error
     check_values(path, state)
-    told = [name for name in unused if not name.endswith(_COUNTER)]
-    notes = [f"Left out what says nothing about regions: {list_names(told)}."] if told else []
+    ignored = [name for name in unused if not name.endswith(_COUNTER)]
+    notes = [f"Ignored tensors of other heads: {list_names(ignored)}."] if ignored else []
     return state, notes
 
 
 def _squeeze(tensor: Tensor, shape: Shape) -> Tensor:
-    """Drop the leading sides of 1 that old versions of Caffe wrote before every shape."""
+    """Drop the leading dimensions of 1 that old versions of Caffe prepended to every shape."""
     surplus = tensor.dim() - len(shape)
     if surplus > 0 and set(tensor.shape[:surplus]) == {1}:
         return tensor.reshape(tensor.shape[surplus:])
@@ -85,7 +85,7 @@ def _squeeze(tensor: Tensor, shape: Shape) -> Tensor:
 def _describe_misfit(
     path: Path, names: set[str], missing: list[str], unknown: list[str], misfits: list[str]
 ) -> str:
-    """Say what the file looks like and list what is wrong with it."""
+    """Describe what the file looks like and list its problems."""
     kind = next(
         (
             kind
@@ -96,17 +96,18 @@ def _describe_misfit(
         None,
     )
     looks = f"; it looks like {kind}" if kind else ""
-    lists = (("missing", missing), ("unknown", unknown), ("of another shape or type", misfits))
+    lists = (("missing", missing), ("unknown", unknown), ("of the wrong shape or type", misfits))
     parts = [f"{len(found)} {what}: {list_names(found)}" for what, found in lists if found]
     return (
-        f"{path} does not hold the published bottom-up-attention detector with attributes{looks}. "
-        f"Of its tensors, {'; '.join(parts)}. Expected one of the published files, such as "
-        "faster_rcnn_from_caffe_attr.pkl or resnet101_faster_rcnn_final_iter_320000.caffemodel."
+        f"{path} does not contain the published bottom-up-attention detector with attributes"
+        f"{looks}. Among its tensors: {'; '.join(parts)}. Expected one of the published files, "
+        "such as faster_rcnn_from_caffe_attr.pkl or "
+        "resnet101_faster_rcnn_final_iter_320000.caffemodel."
     )
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Write up to eight of the names."""
+    """Return up to eight of the names as text."""
     names = list(names)
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more

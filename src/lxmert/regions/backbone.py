@@ -1,12 +1,11 @@
-"""Turns pixels into a feature map, and pooled regions into features: residual convolutions.
+"""The residual network that turns pixels into a feature map and pooled regions into features.
 
-Legend: `channels`, `rows`, `columns` of a map; `sizes` `[batch, 2]`, the rows and columns of each
-image's own part of a padded map, or None where no image is padded. Parameters are named as in the
-published detector.
+Legend: `channels`, `rows`, `columns` of a feature map; `sizes` `[batch, 2]`, the rows and columns
+that each image covers in a padded map, or None if no image is padded. Parameters are named as in
+the published detector.
 
-Wherever a layer would read across the border of an image's own part, the padding is set to 0
-first, which is what the layer itself supposes outside of a map: so an image gives the same
-features in any batch.
+Before a layer reads across the border of an image, the padding is set to 0, which is also what the
+layer assumes outside of the map. The features of an image therefore do not depend on its batch.
 """
 
 import torch
@@ -18,7 +17,7 @@ from lxmert.regions.configuration import DetectorConfig
 
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d}
 RESIDUAL_GAIN = 0.2
-SMALLEST_INPUT = 3  # pixels per side, so that the pool after the stem has a window
+SMALLEST_INPUT = 3  # pixels per side; the pooling after the stem needs a full window
 
 
 class NormedConvolution(nn.Conv2d):
@@ -57,7 +56,7 @@ class NormedConvolution(nn.Conv2d):
 
 
 class Stem(nn.Module):
-    """The first convolution, with stride 2, and perhaps a max-pool with stride 2."""
+    """The first convolution with stride 2, optionally followed by a max-pooling with stride 2."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -71,23 +70,23 @@ class Stem(nn.Module):
         outputs = functional.relu(self.conv1(pixel_values), inplace=True)
         if self.pool == "none":
             return outputs
-        # Zeros are neutral: the maximum is taken of what passed a ReLU.
+        # Padding with 0 does not change the maximum, because the inputs come from a ReLU.
         outputs = hide_padding(outputs, None if image_sizes is None else _halve(image_sizes))
         if self.pool == "ceil":
             return functional.max_pool2d(outputs, 3, stride=2, ceil_mode=True)
         return functional.max_pool2d(outputs, 3, stride=2, padding=1)
 
     def map_sizes(self, image_sizes: Tensor) -> Tensor:
-        """Return the sizes of the map for images of `[batch, 2]` (height, width) pixels."""
+        """Return the map sizes for images of `[batch, 2]` (height, width) pixels."""
         sizes = _halve(image_sizes)
         if self.pool == "ceil":
-            # The windows begin at 0, 2, 4, ...; the last one covers the last cell.
+            # The windows start at 0, 2, 4, ...; the last one covers the last cell.
             return (torch.div(sizes - 2, 2, rounding_mode="floor") + 1).clamp(min=1)
         return sizes if self.pool == "none" else _halve(sizes)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut around them; the first one has the stride."""
+    """Two 3x3 convolutions with a shortcut; the first convolution has the stride."""
 
     def __init__(
         self, in_width: int, inner_width: int, width: int, *, stride: int, dilation: int, norm: str
@@ -112,7 +111,7 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """A 1x1, a 3x3 and a 1x1 convolution and a shortcut around them; the first has the stride."""
+    """A 1x1, a 3x3 and a 1x1 convolution with a shortcut; the first has the stride."""
 
     def __init__(
         self, in_width: int, inner_width: int, width: int, *, stride: int, dilation: int, norm: str
@@ -126,7 +125,7 @@ class BottleneckBlock(nn.Module):
             inner_width, inner_width, kernel_size=3, dilation=dilation, norm=norm
         )
         self.conv3 = NormedConvolution(inner_width, width, kernel_size=1, norm=norm)
-        # Else the values of thirty blocks of random weights grow beyond all bounds.
+        # Without this gain, activations explode in thirty randomly initialized blocks.
         self.conv3.norm.weight.data.fill_(RESIDUAL_GAIN)  # type: ignore[operator]
         self.shortcut = _make_shortcut(in_width, width, stride=stride, norm=norm)
 
@@ -147,7 +146,7 @@ BLOCKS: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
 
 
 class Stage(nn.Sequential):
-    """Blocks one after the other, the first of which has the stride."""
+    """A sequence of blocks; the first one has the stride."""
 
     def __init__(
         self,
@@ -176,12 +175,12 @@ class Stage(nn.Sequential):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights."""
+        """Data type of the weights."""
         return next(self.parameters()).dtype
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Memory layout of the weights; a 1x1 convolution does not tell."""
+        """Memory layout of the weights, read from a 3x3 convolution: 1x1 kernels are ambiguous."""
         block = self[0]
         assert isinstance(block, BasicBlock | BottleneckBlock)
         last = block.conv2.weight.is_contiguous(memory_format=torch.channels_last)
@@ -215,11 +214,11 @@ class Backbone(nn.Module):
         """Map `[batch, 3, height, width]` to `[batch, channels, rows, columns]`.
 
         Args:
-            pixel_values: normalised images, padded with 0 below and on the right.
-            image_sizes: `[batch, 2]`, (height, width) without the padding; absent: there is none.
+            pixel_values: normalized images, padded with 0 at the bottom and on the right.
+            image_sizes: `[batch, 2]`, (height, width) without padding. None: there is no padding.
 
         Returns:
-            The maps, 0 in the padding; `map_sizes` says where it begins.
+            The feature maps, 0 in the padding; `map_sizes` returns their sizes without padding.
         """
         height, width = pixel_values.shape[2:]
         if image_sizes is None:
@@ -246,14 +245,14 @@ class Backbone(nn.Module):
 
 
 def stride_sizes(sizes: Tensor | None, stride: int) -> Tensor | None:
-    """Return the sizes of a map after a convolution with this stride that pads its borders."""
+    """Return the map sizes after a strided convolution with padded borders."""
     if sizes is None or stride == 1:
         return sizes
     return torch.div(sizes - 1, stride, rounding_mode="floor") + 1
 
 
 def hide_padding(values: Tensor, sizes: Tensor | None) -> Tensor:
-    """Set a map `[batch, channels, rows, columns]` to 0 outside of each image's own part."""
+    """Set the padding of a map `[batch, channels, rows, columns]` to 0."""
     if sizes is None:
         return values
     mask = own_cells(sizes, values.shape[2], values.shape[3])
@@ -261,14 +260,14 @@ def hide_padding(values: Tensor, sizes: Tensor | None) -> Tensor:
 
 
 def own_cells(sizes: Tensor, rows: int, columns: int) -> Tensor:
-    """Return a boolean `[batch, rows, columns]`, True within the `[batch, 2]` sizes."""
+    """Return a boolean `[batch, rows, columns]`, True inside the `[batch, 2]` sizes."""
     inside_rows = torch.arange(rows, device=sizes.device) < sizes[:, :1]
     inside_columns = torch.arange(columns, device=sizes.device) < sizes[:, 1:]
     return inside_rows[:, :, None] & inside_columns[:, None, :]
 
 
 def _halve(sizes: Tensor) -> Tensor:
-    """Return the sizes after a stride of 2 with padded borders."""
+    """Return the map sizes after a convolution with stride 2 and padded borders."""
     return torch.div(sizes - 1, 2, rounding_mode="floor") + 1
 
 

@@ -1,4 +1,4 @@
-"""The last feature map of a classification network as eyes: each of its cells is a region.
+"""Grid features of a classification network: each cell of its last feature map is a region.
 
 Legend: `side` pixels of the resized image; `rows` and `columns` of the feature map.
 """
@@ -21,14 +21,12 @@ from lxmert.devices import check_device
 from lxmert.records import Items, Number, Positive, Record
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
-from lxmert.regions.checkpoints import read_tensors
+from lxmert.regions.checkpoints import DOWNLOAD, read_torchvision
 from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Regions
 
 BACKBONE_GRID_TYPE: Literal["backbone-grid"] = "backbone-grid"
-DOWNLOAD = "DEFAULT"
-"""In the place of a file: the weights that the library recommends, fetched where they are not."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,20 +34,20 @@ _RESAMPLING = {
 }
 _three = Field(min_length=3, max_length=3)
 _OTHER_INPUT = ("googlenet", "inception_v3")
-"""With trained weights these change the pixels once more, and without they do not."""
+"""With trained weights, these networks normalize the pixels a second time."""
 
 
 class BackboneGridConfig(Record):
-    """Everything but the weights; saved as `config.json` beside them.
+    """Configuration of a backbone grid; saved as `config.json` next to the weights.
 
     Attributes:
-        model_type: which kind of extractor this is.
-        library: "torchvision" or "timm", where the network comes from.
-        model: its name there.
-        side: whole images are stretched to this height and width, whatever their shape.
-        interpolation: how, "bilinear" or "bicubic"; pixels are averaged where it shrinks.
+        model_type: kind of extractor.
+        library: source of the network, "torchvision" or "timm".
+        model: name of the network in that library.
+        side: images are stretched to this height and width, regardless of their shape.
+        interpolation: "bilinear" or "bicubic", with antialiasing.
         pixel_mean: subtracted from RGB values in `[0, 1]`.
-        pixel_std: what the difference is divided by.
+        pixel_std: divisor after the subtraction.
     """
 
     model_type: Literal["backbone-grid"] = BACKBONE_GRID_TYPE
@@ -62,16 +60,16 @@ class BackboneGridConfig(Record):
 
 
 class BackboneGridExtractor:
-    """A classification network without its classifier: images in, cells out.
+    """A classification network without its classifier: images in, grid cells out.
 
     Args:
-        trunk: pixels `[batch, 3, side, side]` to a map `[batch, feature_dim, rows, columns]`, as
-            `from_torchvision` and `from_timm` make it; it is put into evaluation mode.
-        config: how images are prepared, and what the trunk is built from.
+        trunk: maps pixels `[batch, 3, side, side]` to `[batch, feature_dim, rows, columns]`, as
+            built by `from_torchvision` and `from_timm`; it is put into evaluation mode.
+        config: preprocessing, and the source of the trunk.
         device: where to compute.
     """
 
-    recognises = False
+    recognizes = False
     object_names: tuple[str, ...] = CELL_NAMES
     attribute_names: tuple[str, ...] = ()
     attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
@@ -95,18 +93,19 @@ class BackboneGridExtractor:
         side: int | None = None,
         device: str = "cpu",
     ) -> "BackboneGridExtractor":
-        """Cut a classification network of torchvision before its pooling.
+        """Build an extractor from a torchvision classification network, cut before its pooling.
 
         Args:
             name: such as "resnet50", "convnext_tiny" or "swin_t"; see
                 `torchvision.models.list_models(module=torchvision.models)`.
-            weights: a file of its weights, its classifier included or not; "DEFAULT" fetches those
-                that torchvision recommends. Absent: random ones.
-            side: of the resized image; absent: as for the recommended weights.
+            weights: a weights file, with or without the classifier; "DEFAULT" downloads the weights
+                that torchvision recommends. None: random weights.
+            side: side of the resized image. None: that of the recommended weights.
             device: where to compute.
 
         Raises:
-            ValueError: if there is no such network, it pools no map, or the weights do not fit.
+            ValueError: if the network is unknown, does not pool a feature map, or the weights do
+                not fit.
         """
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names or name in _OTHER_INPUT:
@@ -127,11 +126,7 @@ class BackboneGridExtractor:
         network = torchvision.models.get_model(name, weights=None)
         trunk = _cut(network, name)
         if weights is not None:
-            state = (
-                recommended.get_state_dict(progress=False, check_hash=True, weights_only=True)
-                if weights == DOWNLOAD
-                else read_tensors(weights)
-            )
+            state = read_torchvision(recommended, weights)
             _fill(trunk, state, unused=network.state_dict().keys(), source=str(weights))
         return cls(trunk, config, device=device)
 
@@ -143,16 +138,16 @@ class BackboneGridExtractor:
         weights: str | Path | None = None,
         device: str = "cpu",
     ) -> "BackboneGridExtractor":
-        """Take the last feature map of a network of timm; for a transformer, its patches.
+        """Build an extractor from a timm network: its last feature map, or a transformer's patches.
 
         Args:
             name: such as "resnet50.a1_in1k" or "vit_base_patch16_224".
-            weights: a file of its weights; "DEFAULT" fetches those of that name. Absent: random.
+            weights: a weights file; "DEFAULT" downloads the weights of that name. None: random.
             device: where to compute.
 
         Raises:
             ImportError: if timm is not installed.
-            ValueError: if there is no such network.
+            ValueError: if the network is unknown.
         """
         trunk = _TimmTrunk(name, weights)
         settings = trunk.net.pretrained_cfg
@@ -172,7 +167,7 @@ class BackboneGridExtractor:
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if configuration or weights are of something else.
+            ValueError: if the configuration or the weights do not belong to this kind of extractor.
         """
         config = read_config(Path(path), BackboneGridConfig)
         if config.library == "timm":
@@ -183,31 +178,31 @@ class BackboneGridExtractor:
         return cls(trunk, config, device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        """Write `model.safetensors`, then `config.json`, each atomically."""
         save_folder(Path(folder), self.config.to_dict(), self.trunk)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of configuration and weights: equal for extractors that see the same."""
+        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         return fingerprint_of(self.config.to_dict(), self.trunk)
 
     def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return the cells of each image as its regions, all of them, row by row.
+        """Return all cells of each image as its regions, row by row.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if a path does not exist.
             ValueError: if an image cannot be read.
         """
         check_list(images)
-        return [self._look(load_image(image)) for image in images]
+        return [self._extract(load_image(image)) for image in images]
 
     def stream(
         self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
     ) -> Iterator[tuple[str, Regions]]:
-        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        """Yield the image id and regions of each (id, image) pair in order."""
         return stream_regions(self, images, batch_size)
 
-    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
+    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
         feature_map = self._map(image)
         _, rows, columns = feature_map.shape
         # [feature_dim, rows, columns] -> [cells, feature_dim]
@@ -216,7 +211,7 @@ class BackboneGridExtractor:
 
     @torch.inference_mode()
     def _map(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """Return the map of one image; alone, as a batch would change the last bits."""
+        """Return the feature map of one image; batches would change the last bits."""
         config = self.config
         resized = Image.fromarray(image).resize(
             (config.side, config.side), _RESAMPLING[config.interpolation]
@@ -231,7 +226,7 @@ class BackboneGridExtractor:
 
 
 class _TimmTrunk(nn.Module):
-    """A network of timm up to its last feature map."""
+    """A timm network up to its last feature map."""
 
     def __init__(self, name: str, weights: str | Path | None) -> None:
         super().__init__()
@@ -239,12 +234,11 @@ class _TimmTrunk(nn.Module):
             timm = import_module("timm")
         except ImportError as error:
             raise ImportError(
-                f"the network {name!r} comes from timm, which is not installed: "
-                "pip install lxmert[timm]"
+                f"the network {name!r} needs timm, which is not installed: pip install lxmert[timm]"
             ) from error
         if not timm.is_model(name):
             raise ValueError(
-                f"Got the network {name!r}, which timm does not know; timm.list_models() lists all."
+                f"Got the network {name!r}; expected a name listed by timm.list_models()."
             )
         local = weights is not None and weights != DOWNLOAD
         self.net: Any = timm.create_model(
@@ -259,21 +253,21 @@ class _TimmTrunk(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return `[batch, feature_dim, rows, columns]`."""
         (feature_map,) = self.net(pixels)
-        # Some networks keep the channels last.
+        # Some networks return channels-last maps.
         last = feature_map.shape[1] != self.width
         planes: Tensor = feature_map.permute(0, 3, 1, 2) if last else feature_map
         return planes
 
 
 def _cut(network: nn.Module, name: str) -> nn.Module:
-    """Return the network up to its last pooling of a whole map; parameters keep their names."""
+    """Return the network up to its last pooling of a feature map; parameter names are kept."""
     traced = fx.symbolic_trace(network.eval())
     modules = dict(traced.named_modules())
     poolings = [node for node in traced.graph.nodes if _pools(node, modules)]
     if not poolings:
         raise ValueError(
-            f"The network {name!r} pools no feature map, so it has no grid of cells; take another, "
-            "such as 'resnet50', or a transformer through `from_timm`."
+            f"The network {name!r} does not pool a feature map, so it has no grid of cells; use "
+            "another one, such as 'resnet50', or a transformer with `from_timm`."
         )
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     output.args = (poolings[-1].args[0],)
@@ -284,7 +278,7 @@ def _cut(network: nn.Module, name: str) -> nn.Module:
 
 
 def _pools(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Tell whether a step of a network reduces a map to one cell, in one of three spellings."""
+    """Return whether a graph node pools a map to one cell, in one of three forms."""
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], nn.AdaptiveAvgPool2d)
     if node.op == "call_method":
@@ -295,13 +289,13 @@ def _pools(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 def _fill(
     module: nn.Module, state: Mapping[str, Tensor], *, unused: Iterable[str], source: str
 ) -> None:
-    """Load weights, of which those of the cut off classifier may be left over."""
+    """Load weights, ignoring those of the removed classifier."""
     own = module.state_dict().keys()
     spare = set(unused) - own
     try:
         module.load_state_dict({name: v for name, v in state.items() if name not in spare})
     except RuntimeError as error:
         raise ValueError(
-            f"The weights {source} are not of this network; expected a file that torchvision "
-            f"published for it, or `state_dict()` of it: {error}"
+            f"The weights {source} do not fit this network; expected a file that torchvision "
+            f"published for it, or its `state_dict()`: {error}"
         ) from error

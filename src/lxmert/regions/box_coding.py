@@ -1,4 +1,4 @@
-"""Arithmetic on boxes in tensors: box coding, clipping and overlaps.
+"""Box arithmetic on tensors: box coding, clipping and overlaps.
 
 Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized image.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Write boxes as deltas from reference boxes (Girshick et al. 2014, appendix C).
+    """Encode boxes as deltas from reference boxes (Girshick et al. 2014, appendix C).
 
     Args:
         boxes: `[..., 4]`.
@@ -19,7 +19,7 @@ def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) ->
         weights: factors of the deltas `(x, y, width, height)`.
 
     Returns:
-        `[..., 4]` deltas; `decode_boxes` is the way back.
+        `[..., 4]` deltas; `decode_boxes` is the inverse.
     """
     centers, sides = _to_centers(boxes)
     reference_centers, reference_sides = _to_centers(references)
@@ -37,7 +37,7 @@ def decode_boxes(
         deltas: `[..., 4]`.
         references: `[..., 4]`.
         weights: as for `encode_boxes`.
-        max_log_scale: limit of the logarithm of the growth; absent: none.
+        max_log_scale: maximum log of the growth factor. None: no limit.
 
     Returns:
         `[..., 4]` boxes.
@@ -51,19 +51,19 @@ def decode_boxes(
 
 
 def clip_boxes(boxes: Tensor, image_sizes: Tensor, *, margin: float = 0.0) -> Tensor:
-    """Cut boxes at the borders of their images.
+    """Clip boxes to their images.
 
     Args:
         boxes: `[batch, boxes, 4]`.
         image_sizes: `[batch, 2]`, (height, width) in pixels.
-        margin: distance of the cut from the right and the lower border.
+        margin: distance of the clipping limit from the right and lower borders.
     """
     limits = image_sizes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype) - margin  # [batch, 1, 4]
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def extend_boxes(boxes: Tensor, offset: Tensor | float) -> Tensor:
-    """Move the right and lower side of boxes `[..., 4]`, so that a side is x2 - x1 + offset."""
+    """Extend boxes `[..., 4]` to the right and bottom, so that a side is x2 - x1 + offset."""
     return torch.cat([boxes[..., :2], boxes[..., 2:] + offset], dim=-1)
 
 
@@ -78,10 +78,10 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def strict_threshold(threshold: float, ties: str) -> float:
-    """Return the threshold for "more than" that means "at least" if ties are to be dropped."""
+    """Return a threshold for `iou > threshold` that also drops exact ties if asked to."""
     return math.nextafter(threshold, 0.0) if ties == "drop" else threshold
 
 
 def _to_centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Split `[..., 4]` corners into centres `[..., 2]` and sides `[..., 2]`."""
+    """Convert `[..., 4]` corners to centers `[..., 2]` and sides `[..., 2]`."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]

@@ -1,4 +1,4 @@
-"""Reads the blobs of a Caffe network file without Caffe: protocol buffers, as far as they occur.
+"""Reads the blobs of a Caffe network file without Caffe: the part of protocol buffers it uses.
 
 Source: Protocol Buffers encoding, sections "Base 128 Varints" and "Message Structure"; field
 numbers from Caffe's `caffe.proto`. Knows nothing of detectors.
@@ -26,7 +26,7 @@ DIM = 1  # BlobShape
 
 
 class _Field(NamedTuple):
-    """One field of a message: where its value lies in the file, and the value of a varint."""
+    """One field of a message: its byte range in the file, and its value if it is a varint."""
 
     number: int
     wire: int
@@ -36,17 +36,17 @@ class _Field(NamedTuple):
 
 
 def read_caffemodel(path: Path) -> dict[str, list[Blob]]:
-    """Read the blobs of every layer that has some.
+    """Read the blobs of every layer that has any.
 
     Args:
         path: a `.caffemodel` of either generation (`layer` or `layers`).
 
     Returns:
-        Layer name -> its blobs in order. The arrays are read-only views of the mapped file and
-        need not be aligned: copy before computing.
+        Layer name -> its blobs in order. The arrays are read-only views of the mapped file and may
+        be unaligned: copy them before computing.
 
     Raises:
-        ValueError: if the file is no such file, or damaged; with the offset in bytes.
+        ValueError: if the file is not a Caffe network or damaged; gives the byte offset.
     """
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected a Caffe network: copy it again.")
@@ -56,13 +56,13 @@ def read_caffemodel(path: Path) -> dict[str, list[Blob]]:
         return _read_net(memoryview(mapped))
     except _DamageError as error:
         raise ValueError(
-            f"{path} is damaged or no Caffe network: {error}. Expected a whole .caffemodel: copy "
-            "it again from where it was published."
+            f"{path} is damaged or not a Caffe network: {error}. Expected a complete .caffemodel: "
+            "download it again."
         ) from error
 
 
 class _DamageError(ValueError):
-    """What is wrong and where, still without the name of the file."""
+    """A problem and its byte offset; the caller adds the file name."""
 
 
 def _read_net(data: memoryview) -> dict[str, list[Blob]]:
@@ -89,21 +89,23 @@ def _read_layer(data: memoryview, layer: _Field) -> tuple[str, list[Blob]]:
             try:
                 name = str(data[field.start : field.end], "utf-8")
             except UnicodeDecodeError as error:
-                raise _DamageError(f"the layer's name at byte {field.start} is no text") from error
+                raise _DamageError(
+                    f"the layer's name at byte {field.start} is not UTF-8 text"
+                ) from error
         elif field.number == blobs_field and field.wire == BYTES:
             blobs.append(_read_blob(data, field))
     return name, blobs
 
 
 def _read_blob(data: memoryview, blob: _Field) -> Blob:
-    """Return the values in their shape; without any shape it is a single number."""
+    """Return the values of a blob in its shape; without a shape it is a single number."""
     values: memoryview | bytearray | None = None
     legacy: dict[int, int] = {}
     shape: list[int] = []
     for field in _fields(data, blob.start, blob.end):
         if field.number == DATA:
             part = _floats(data, field)
-            # One packed run is the rule and is not copied; every further part is appended.
+            # Usually there is one packed run, which is not copied; further parts are appended.
             if values is None:
                 values = part
             else:
@@ -124,9 +126,9 @@ def _read_blob(data: memoryview, blob: _Field) -> Blob:
 
 
 def _floats(data: memoryview, field: _Field) -> memoryview:
-    """Return the bytes of one float, or of a packed run of them."""
+    """Return the bytes of one float or of a packed run of floats."""
     if field.wire not in (BYTES, FIXED32) or (field.end - field.start) % 4:
-        raise _DamageError(f"the data at byte {field.start} are no 4-byte floats")
+        raise _DamageError(f"the data at byte {field.start} are not 4-byte floats")
     return data[field.start : field.end]
 
 
@@ -144,7 +146,7 @@ def _read_shape(data: memoryview, message: _Field) -> list[int]:
 
 
 def _fields(data: memoryview, position: int, end: int) -> Iterator[_Field]:
-    """Walk over the fields of the message in `data[position:end]`."""
+    """Yield the fields of the message in `data[position:end]`."""
     while position < end:
         tag_position = position
         tag, position = _varint(data, position, end)
@@ -158,7 +160,7 @@ def _fields(data: memoryview, position: int, end: int) -> Iterator[_Field]:
         elif wire in (FIXED32, FIXED64):
             position += 4 if wire == FIXED32 else 8
         if number == 0 or wire not in (VARINT, FIXED64, BYTES, FIXED32):
-            raise _DamageError(f"byte {tag_position} starts no field (tag {tag})")
+            raise _DamageError(f"byte {tag_position} does not start a field (tag {tag})")
         if position > end:
             raise _DamageError(
                 f"the field at byte {tag_position} ends at byte {position}, beyond byte {end}"
@@ -167,7 +169,7 @@ def _fields(data: memoryview, position: int, end: int) -> Iterator[_Field]:
 
 
 def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
-    """Return a number of 7 bits per byte, lowest first, and the position behind it."""
+    """Return a varint (7 bits per byte, lowest first) and the position after it."""
     value = 0
     for index, byte in enumerate(data[position : min(end, position + MAX_VARINT_BYTES)]):
         value |= (byte & 0x7F) << (7 * index)

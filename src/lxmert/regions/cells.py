@@ -1,6 +1,6 @@
-"""Regions that are the cells of a feature map laid over the whole image.
+"""Regions that are the cells of a feature map of the whole image.
 
-Cells are in the order of reading: row by row, each row from left to right.
+Cells are ordered row by row, each row from left to right.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ from torch import Tensor
 from lxmert.schema import FloatArray, Regions
 
 CELL_NAMES = ("cell",)
-"""What a store calls such regions: all are of one class, as nothing is recognised in them."""
+"""Object names of grid regions: a single class, because nothing is recognized in a cell."""
 
 
 def cell_boxes(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
     """Return the boxes of all cells, `[cells, 4]` float32 `(x1, y1, x2, y2)` in `[0, 1]`."""
-    # Neighbours share a border to the bit, and the last one is exactly 1.
+    # Neighboring cells share exactly the same border, and the last border is exactly 1.
     y = torch.arange(rows + 1, device=device, dtype=torch.float32) / rows
     x = torch.arange(columns + 1, device=device, dtype=torch.float32) / columns
     top, left = torch.meshgrid(y[:-1], x[:-1], indexing="ij")
@@ -25,7 +25,7 @@ def cell_boxes(rows: int, columns: int, device: torch.device | None = None) -> T
 
 
 def cell_regions(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Regions:
-    """Return the cells of one image in its own pixels.
+    """Return the cells of one image as regions, in pixels of the image.
 
     Args:
         features: `[cells, feature_dim]`.
@@ -46,7 +46,7 @@ def cell_regions(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) -
 
 
 def cell_labels(boxes: FloatArray) -> list[str]:
-    """Call each cell by its row and its column, counted from 1: `cell 3,5`.
+    """Name each cell by its row and column, counted from 1: `cell 3,5`.
 
     Args:
         boxes: `[cells, 4]`, all cells of an image in any order and any unit.

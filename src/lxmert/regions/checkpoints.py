@@ -1,13 +1,14 @@
-"""Opens the published files of the bottom-up-attention detector, whichever format they have.
+"""Reads the published files of the bottom-up-attention detector in all of their formats.
 
-A file is recognised by what is in it, never by its name, and is read in full or refused: each of
-its tensors must be known, each tensor of the detector must be there in its shape.
+The format is detected from the content, never from the file name. A file is either read completely
+or rejected: each of its tensors must be known, and each tensor of the detector must be present.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,16 +40,19 @@ from lxmert.tensor_files import (
 )
 
 WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
-"""What is looked for in a folder, in this order."""
+"""File names that are searched in a folder, in this order."""
 
 YAML_NAME = "config.yaml"
 
-# First bytes. torch wrote a pickle of a magic number before it wrote zip files.
+DOWNLOAD = "DEFAULT"
+"""Given instead of a file: download the weights that the library recommends."""
+
+# First bytes. Before the zip format, torch wrote a pickle of a magic number first.
 TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
 PICKLE_STARTS = (b"\x80",)
 CAFFE_STARTS = (b"\x0a", b"\x12", b"\x1a", b"\xa2\x06")  # name, layers, input, layer
 
-# What detectron2 writes beside the weights.
+# Keys that detectron2 writes in addition to the weights.
 ORIGIN_KEYS = {"__author__", "matching_heuristics"}
 TRAINING_KEYS = {"optimizer", "scheduler", "iteration"}
 
@@ -63,19 +67,20 @@ GEOMETRY: dict[tuple[str, str], object] = {
     ("roi_box_head", "cls_agnostic_bbox_reg"): False,
     ("roi_box_head", "attr"): True,
 }
-"""What a `config.yaml` must say: it changes the features and, mostly, no tensor's shape."""
+"""Required values of a `config.yaml`: most of them change the features but not the shapes."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published detector, ready for the detector's `load_state_dict`.
+    """A published detector that the detector's `load_state_dict` accepts.
 
     Attributes:
         state: canonical name -> float32 tensor; see `lxmert.regions.layouts`.
         format: "caffemodel", "detectron2", "huggingface", "milvlg" or "safetensors".
-        norms: Euclidean norms of the weights `cls_score` and `bbox_pred` to 5 digits. Equal for
-            the same model in every format, different for the 36-box and the 10-100-box model.
-        notes: what a user should know: what was left out, whose anchors these are.
+        norms: Euclidean norms of the weights `cls_score` and `bbox_pred` to 5 digits. They are
+            equal for the same model in every format and differ between the 36-box and 10-100-box
+            models.
+        notes: information for the user, such as ignored tensors and the origin of the anchors.
     """
 
     state: State
@@ -88,16 +93,16 @@ def load_published(path: str | Path, *, shapes: Mapping[str, Shape] | None = Non
     """Load a published detector.
 
     Args:
-        path: a `.caffemodel`, a detectron2 pickle, a torch file of Hugging Face (with its
-            `config.yaml` beside it, if there is one) or MILVLG, a `model.safetensors` with our
-            `config.json`, or a folder with one of the latter.
+        path: a `.caffemodel`, a detectron2 pickle, a torch file of Hugging Face (with an optional
+            `config.yaml` next to it) or MILVLG, a `model.safetensors` with an lxmert `config.json`,
+            or a folder with one of the torch or safetensors files.
         shapes: shape of each canonical tensor, for a detector with the published structure and
-            other widths. Absent: the published ResNet-101.
+            other widths. None: the published ResNet-101.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, hostile, of another kind, or does not fit. The
-            message counts and names the tensors that are missing, unknown or of another shape.
+        ValueError: if the file is damaged, unsafe, of another kind, or does not fit. The message
+            counts and lists the tensors that are missing, unknown or of the wrong shape.
     """
     path = _find_file(Path(path))
     shapes = published_shapes() if shapes is None else shapes
@@ -118,20 +123,32 @@ def load_published(path: str | Path, *, shapes: Mapping[str, Shape] | None = Non
 
 
 def read_tensors(path: str | Path) -> State:
-    """Read a torch file or safetensors with tensors by name; nothing in it is run.
+    """Read named tensors from a torch or safetensors file without running code from it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, hostile, holds something else, or values that are not finite.
+        ValueError: if it is damaged, unsafe, has other content, or values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"Got {str(path)!r}, which is no file; expected weights: check the path."
+            f"Got {str(path)!r}, which is not a file; expected weights: check the path."
         )
     tensors = READERS[_recognize(path)](path)[0]
     check_values(path, {n: value for n, value in tensors.items() if value.is_floating_point()})
     return tensors
+
+
+def read_torchvision(recommended: Any, weights: str | Path) -> State:
+    """Read weights for a torchvision network.
+
+    Args:
+        recommended: the entry of torchvision's weights enumeration for the network.
+        weights: "DEFAULT" downloads the recommended weights; otherwise a file for `read_tensors`.
+    """
+    if weights == DOWNLOAD:
+        return dict(recommended.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    return read_tensors(weights)
 
 
 def _find_file(path: Path) -> Path:
@@ -147,7 +164,7 @@ def _find_file(path: Path) -> Path:
 
 
 def _recognize(path: Path) -> str:
-    """Tell from the first bytes who wrote the file."""
+    """Return the container format, detected from the first bytes."""
     with path.open("rb") as file:
         head = file.read(16)
     if is_safetensors(path):
@@ -160,8 +177,8 @@ def _recognize(path: Path) -> str:
         if head.startswith(starts):
             return name
     raise ValueError(
-        f"{path} starts with {head.hex(' ') or 'nothing'}, which is no format of weights; expected "
-        "a .caffemodel, a pickle of arrays, a torch file or safetensors: check the download."
+        f"{path} starts with {head.hex(' ') or 'nothing'}, which is not a weights format; "
+        "expected a .caffemodel, a pickle of arrays, a torch file or safetensors: check the file."
     )
 
 
@@ -215,20 +232,20 @@ READERS: dict[str, Callable[[Path], tuple[State, list[str]]]] = {
 
 
 def _check_extras(path: Path, content: Mapping[str, object]) -> list[str]:
-    """Allow what training leaves beside the weights, and say so."""
+    """Accept training state next to the weights and report it; reject any other extra key."""
     extras = {str(key) for key in content} - {"model"} - ORIGIN_KEYS
     if unknown := sorted(extras - TRAINING_KEYS):
         raise ValueError(
-            f"{path} has {list_names(unknown)} beside 'model'; expected nothing but the weights "
-            "and the state of training."
+            f"{path} has {list_names(unknown)} beside 'model'; expected only the weights "
+            "and the training state."
         )
-    return [f"Left out the state of training: {list_names(sorted(extras))}."] if extras else []
+    return [f"Ignored the training state: {list_names(sorted(extras))}."] if extras else []
 
 
 def _choose_layout(
     container: str, tensors: State, shapes: Mapping[str, Shape]
 ) -> tuple[str, Layout]:
-    """Tell the format from the container and from the names in it."""
+    """Return the format and its layout, detected from the container and the tensor names."""
     if container == "caffe":
         return "caffemodel", caffe_layout(shapes)
     if container == "pickle":
@@ -242,14 +259,14 @@ def _choose_layout(
 
 
 def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
-    """Refuse a configuration under which the same tensors would see something else."""
+    """Raise `ValueError` if the configuration would give other features for the same tensors."""
     if not path.is_file():
-        return [f"There is no {YAML_NAME} beside the weights; the published one is assumed."]
+        return [f"Found no {YAML_NAME} next to the weights; assuming the published one."]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}); expected YAML: copy it again, or remove it."
+            f"{path} is damaged ({error}); expected YAML: copy it again or remove it."
         ) from error
     sections = _lower_keys(content)
     expected = GEOMETRY | {
@@ -264,13 +281,13 @@ def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
     if wrong:
         raise ValueError(
             f"{path} describes another detector: {'; '.join(wrong)}. Its weights would give other "
-            "features: get the weights and the configuration that were published together."
+            "features: use the weights and the configuration that were published together."
         )
     return []
 
 
 def _lower_keys(content: object) -> dict[str, dict[str, object]]:
-    """Lower the keys of both levels: the file's own reader disregards case."""
+    """Convert the keys of both levels to lower case; the original reader ignores case too."""
     if not isinstance(content, dict):
         return {}
     return {
@@ -281,10 +298,10 @@ def _lower_keys(content: object) -> dict[str, dict[str, object]]:
 
 
 def _check_config(path: Path) -> None:
-    """Read the configuration beside our own weights, which says that they are ours."""
+    """Check that a valid lxmert configuration is next to the weights."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no {CONFIG_NAME} beside the weights in {str(path.parent)!r}; expected both "
+            f"Found no {CONFIG_NAME} next to the weights in {str(path.parent)!r}; expected both "
             "from one `save_pretrained`."
         )
     DetectorConfig.from_file(path)
@@ -295,13 +312,13 @@ def _norm(weight: Tensor) -> float:
 
 
 def _anchor_note(anchors: Tensor) -> list[str]:
-    """Tell whether the file's anchors are those that the original was trained with, in any order.
+    """Return a note if the file's anchors are not those of the original training.
 
-    detectron2 lists the same anchors by size first, and its heads follow.
+    The order is ignored: detectron2 lists the same anchors by size first, and so do its heads.
     """
     expected = caffe_anchors()
     if anchors.shape == expected.shape:
         distances = torch.cdist(anchors.double(), expected.double(), p=math.inf)
         if bool((distances.amin(dim=0) < 0.01).all() and (distances.amin(dim=1) < 0.01).all()):
             return []
-    return ["The file brings its own anchors, which are not Caffe's; they are used."]
+    return ["The anchors stored in the file are used; they differ from Caffe's."]

@@ -1,4 +1,4 @@
-"""What a detector is made of, how it reads an image and which regions it hands over."""
+"""Detector configuration: architecture, preprocessing and region selection."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ MODEL_TYPE: Literal["lxmert-detector"] = "lxmert-detector"
 PRESET_GROUP = "attribute"
 """Name of the one attribute group of the published detector."""
 
-# Ranges refuse what no extractor can be, long before what memory allows.
+# The ranges reject impossible values before memory is allocated.
 _Width = Annotated[int, Field(ge=1, le=65_536)]
 _Depth = Annotated[int, Field(ge=1, le=256)]
 _Step = Annotated[int, Field(ge=1, le=64)]
@@ -25,85 +25,86 @@ _some = Field(min_length=1)
 
 
 class DetectorConfig(Record):
-    """Everything but the weights of a region detector; saved as `config.json` beside them.
+    """Configuration of a region detector; saved as `config.json` next to the weights.
 
-    The defaults are the small detector for images of about 160 pixels with objects of 10-40
-    pixels; `preset` gives the published one. Sides, anchor sizes and widths of boxes are pixels of
-    the resized image.
+    The defaults describe the small detector for images of about 160 pixels with objects of 10-40
+    pixels; `preset` returns the published one. Sides, anchor sizes and widths of boxes are in
+    pixels of the resized image.
 
     Attributes:
-        model_type: which kind of extractor this is.
+        model_type: kind of extractor.
         object_names: name of each object class; the class id is the position.
-        attribute_groups: name of a group -> its attributes, at most one of which is named for an
-            object, such as `{"color": ("red", "blue"), "size": ("small", "large")}`. An attribute
-            id is the position in the list of all groups, one after the other. May be empty.
+        attribute_groups: name of a group -> its attributes, which exclude each other, such as
+            `{"color": ("red", "blue"), "size": ("small", "large")}`. An attribute id is the
+            position in the concatenated list of all groups. May be empty.
         stem_width: channels after the first convolution, which has stride 2.
-        stem_kernel: its side.
-        stem_pool: max-pool 3x3 with stride 2 after it: "ceil" has no padding and counts the last,
-            incomplete window; "padded" has padding 1 and shifts the map by half a cell.
+        stem_kernel: kernel size of the first convolution.
+        stem_pool: 3x3 max-pooling with stride 2 after it: "ceil" has no padding and includes the
+            last, incomplete window; "padded" has padding 1 and shifts the map by half a cell.
         block: "basic" is two 3x3 convolutions, the first with the stride; "bottleneck" is 1x1, 3x3
             and 1x1, the first with the stride.
         stage_depths: blocks in each of `res2`, `res3`, `res4`.
         stage_inner_widths: channels between the convolutions of a block, by stage.
         stage_widths: channels of each stage's output; the last is the width of the feature map.
         stage_strides: stride of the first block of each stage.
-        norm: "batch" is trained; "frozen" keeps stored statistics, for training on few images.
+        norm: "batch" is trained; "frozen" keeps the stored statistics, for training on few images.
         anchor_sizes: square root of an anchor's area.
         anchor_ratios: height / width of an anchor.
-        anchor_rounding: whether sides are rounded at a size of one cell and then multiplied.
-        anchor_offset: where in its cell an anchor has its centre: 0.5 in the middle, 0 in the
-            corner.
-        anchors_stored: whether the weights bring the anchors of a cell, offset included.
-        proposal_width: channels inside the proposal head; absent: those of the feature map.
-        proposal_candidates: boxes per image that enter NMS; absent: 6 for each proposal.
-        proposals: proposals per image that the head looks at, after NMS.
-        proposal_min_side: a proposal thinner than this is dropped,
-        min_side_unit: in pixels of the resized or of the original image,
-        min_side_when: before the candidates are counted off or after.
-        proposal_nms_threshold: IoU from which of two proposals the weaker is dropped.
-        nms_ties: whether an IoU of exactly the threshold drops the weaker box, in every NMS.
-        side_offset: added to x2 - x1 for the side of a box; 1 where coordinates name pixels. NMS
-            among regions takes it in pixels of the original image.
-        clip_margin: boxes are cut at this distance inside the right and lower border.
-        max_log_scale: limit of the logarithm of a box's growth; absent: none.
-        pooling: "align" interpolates a proposal's cells, "pool" takes the maximum of rounded ones.
+        anchor_rounding: whether sides are rounded at the size of one cell and then multiplied.
+        anchor_offset: center of an anchor in its cell: 0.5 is the middle, 0 the corner.
+        anchors_stored: whether the weights contain the anchors of a cell, including the offset.
+        proposal_width: channels inside the proposal head. None: those of the feature map.
+        proposal_candidates: boxes per image that enter NMS. None: 6 for each proposal.
+        proposals: proposals per image after NMS, which the head describes.
+        proposal_min_side: proposals with a shorter side are dropped.
+        min_side_unit: whether that side is in pixels of the "resized" or of the "original" image.
+        min_side_when: whether they are dropped "before" or "after" the candidates are selected.
+        proposal_nms_threshold: of two proposals with a higher IoU, the weaker is dropped.
+        nms_ties: whether an IoU exactly at the threshold drops the weaker box, in every NMS.
+        side_offset: added to x2 - x1 to get the side of a box; 1 if coordinates are pixel indices.
+            The NMS among regions uses it in pixels of the original image.
+        clip_margin: boxes are clipped at this distance inside the right and lower borders.
+        max_log_scale: maximum log of a box's growth factor. None: no limit.
+        pooling: "align" interpolates the cells of a proposal, "pool" takes the maximum of rounded
+            cells.
         pooled_size: cells per side of the grid that a proposal is pooled to.
         head_depth: blocks of `res5`.
-        head_stride: stride of its first block,
-        head_dilation: dilation of its 3x3 convolutions.
+        head_stride: stride of the first block of `res5`.
+        head_dilation: dilation of the 3x3 convolutions of `res5`.
         head_inner_width: channels between the convolutions of a block of `res5`.
-        feature_dim: channels after `res5`: the length of a region's feature.
-        class_specific_boxes: whether each class moves a box in its own way.
-        embedding_dim: length of the embedding of the class that the attribute head reads.
+        feature_dim: channels after `res5`, the length of a region's feature.
+        class_specific_boxes: whether boxes are refined separately for each class.
+        embedding_dim: length of the class embedding that the attribute head reads.
         embed_background: whether that class may be the background.
         attribute_dim: width of the attribute head's hidden layer.
-        attribute_none: whether each group has a last class "none of these", which takes part in
-            the probabilities ("counted") or is left out of them ("ignored").
-        anchor_samples: anchors per image that the proposal losses look at.
-        region_samples: proposals per image that the head's losses look at.
-        shorter_side: an image is resized so that its shorter side has this length,
-        longer_side: unless its longer side would exceed this one.
-        round_before_limit: whether that side is rounded before it is compared with its limit.
-        size_rounding: how the half of a pixel is rounded.
-        resize: bilinear; "antialias" and "scale" step by the true scale, with and without
-            averaging what is skipped; "size" and "pillow" by the quotient of the rounded sizes,
-            without and with averaging, the latter in whole grey levels.
-        channel_order: order of the channels that the weights expect.
+        attribute_none: whether each group has an additional last class "none of these", which is
+            included in the probabilities ("counted") or excluded from them ("ignored").
+        anchor_samples: anchors per image in the proposal losses.
+        region_samples: proposals per image in the losses of the head.
+        shorter_side: length of the shorter side after resizing, unless the longer side exceeds
+            `longer_side`.
+        longer_side: maximum length of the longer side after resizing.
+        round_before_limit: whether the longer side is rounded before it is compared with its limit.
+        size_rounding: how half pixels are rounded.
+        resize: bilinear interpolation. "antialias" and "scale" use the exact scale, with and
+            without antialiasing; "size" and "pillow" use the ratio of the rounded sizes, without
+            and with antialiasing, and "pillow" rounds to integer gray levels.
+        channel_order: channel order that the weights expect.
         pixel_mean: subtracted from values in 0-255, in `channel_order`.
-        pixel_std: what the difference is divided by.
-        selection: "agnostic" runs NMS once, each candidate scored by its best class; "survivors"
-            runs NMS for each class and scores a candidate by the best class in which it survived;
-            "per_class" does so and takes a candidate once for each such class.
+        pixel_std: divisor after the subtraction.
+        selection: "agnostic" runs NMS once, with each candidate scored by its best class;
+            "survivors" runs NMS for each class and scores a candidate by the best class in which it
+            survived; "per_class" does the same but returns a candidate once for each such class.
         nms_boxes: boxes that this NMS compares.
         output_boxes: boxes that are returned.
-        features_from: "box" looks again at the boxes that are returned; "proposal" keeps the
-            feature of the proposal that each grew from.
-        num_regions: regions returned at most.
-        min_regions: with fewer, the next threshold of `nms_ladder` is tried.
-        fill_up: whether the best of the rest are taken if that does not help.
-        score_threshold: regions are returned from this class probability on.
-        nms_threshold: of two regions that overlap by more than this IoU the weaker is dropped.
-        nms_ladder: thresholds that follow it.
+        features_from: "box" computes features for the returned boxes; "proposal" keeps the features
+            of the proposals that the boxes were refined from.
+        num_regions: maximum number of returned regions.
+        min_regions: if fewer regions are found, the next threshold of `nms_ladder` is tried.
+        fill_up: whether to add the best remaining candidates if there are still too few.
+        score_threshold: minimum class probability of a region.
+        nms_threshold: of two regions with a higher IoU, the weaker is dropped.
+        nms_ladder: NMS thresholds to try after `nms_threshold`.
     """
 
     model_type: Literal["lxmert-detector"] = MODEL_TYPE
@@ -169,7 +170,7 @@ class DetectorConfig(Record):
     nms_ladder: Annotated[Items[Share], LATER] = ()
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong between fields, each of which is right by itself."""
+        """Yield the inconsistencies between fields."""
         if self.min_regions > self.num_regions:
             yield (
                 f"min_regions: got {self.min_regions}, expected at most num_regions, "
@@ -180,7 +181,7 @@ class DetectorConfig(Record):
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
-        """All attributes, group after group."""
+        """All attributes, concatenated by group."""
         return tuple(name for names in self.attribute_groups.values() for name in names)
 
     @property
@@ -195,20 +196,20 @@ class DetectorConfig(Record):
 
     @property
     def nms_thresholds(self) -> tuple[float, ...]:
-        """The thresholds of the NMS among regions, in the order in which they are tried."""
+        """NMS thresholds for regions, in the order in which they are tried."""
         return (self.nms_threshold, *self.nms_ladder)
 
     @classmethod
     def preset(
         cls, name: str, *, object_names: Sequence[str], attribute_names: Sequence[str] = ()
     ) -> "DetectorConfig":
-        """Return the published ResNet-101 detector as one of three programs ran it.
+        """Return the configuration of the published ResNet-101 detector as one program ran it.
 
         Args:
-            name: "caffe", which wrote the features that LXMERT was trained on, "detectron2" or
-                "hf"; `replace` changes single settings of the result.
-            object_names: names of its classes, 1600 for the published weights.
-            attribute_names: names of its attributes, 400 for the published weights.
+            name: "caffe" (the program that wrote the features that LXMERT was trained on),
+                "detectron2" or "hf". Use `replace` to change single fields of the result.
+            object_names: class names, 1600 for the published weights.
+            attribute_names: attribute names, 400 for the published weights.
 
         Raises:
             ValueError: for another name.

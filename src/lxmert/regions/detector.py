@@ -1,4 +1,4 @@
-"""A Faster R-CNN that also names attributes: pixels to candidate boxes, boxes to descriptions.
+"""A Faster R-CNN with an attribute head: image pixels in, described boxes out.
 
 Legend: `batch` images; `regions` boxes of one image. Boxes are float32 `(x1, y1, x2, y2)` in
 pixels of the resized image.
@@ -18,7 +18,7 @@ from lxmert.regions.proposals import ProposalGenerator, Proposals
 from lxmert.regions.selection import Candidates, Choice, select_regions, whole_image
 
 LOSSES = ("rpn_objectness", "rpn_box", "object", "box", "attribute")
-"""Names of the losses that `Detector.forward` sums; the last only with attributes."""
+"""Names of the losses that `Detector.forward` returns; "attribute" only with attributes."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Detections:
 
     Attributes:
         boxes: `[regions, 4]`, best first.
-        ranking: `[regions]`, class probability of the candidate that each box comes from, by
-            which the regions were chosen; 0 for the whole image.
-        description: what the head says about them.
-        found: False if nothing was found and the whole image stands in.
+        ranking: `[regions]`, the class probability of the candidate behind each box, by which the
+            regions were selected; 0 for the whole image.
+        description: the outputs of the head for the boxes.
+        found: False if nothing was detected; the only region is then the whole image.
     """
 
     boxes: Tensor
@@ -40,7 +40,7 @@ class Detections:
 
 
 class Detector(nn.Module):
-    """The whole detector."""
+    """The complete detector."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -52,15 +52,15 @@ class Detector(nn.Module):
     def forward(
         self, pixel_values: Tensor, image_sizes: Tensor, targets: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor] | list[Detections]:
-        """Return the loss sums if there are targets, otherwise the regions of each image.
+        """Return the loss sums if targets are given, otherwise the regions of each image.
 
         Args:
-            pixel_values: `[batch, 3, height, width]`, normalised, in the configuration's channel
-                order, images of different sizes padded with 0 below and on the right.
-            image_sizes: `[batch, 2]`, (height, width) in pixels without the padding.
+            pixel_values: `[batch, 3, height, width]`, normalized, in the configured channel order;
+                images of different sizes are padded with 0 at the bottom and on the right.
+            image_sizes: `[batch, 2]`, (height, width) in pixels, without the padding.
             targets: `boxes` `[batch, objects, 4]`; `object_ids` `[batch, objects]`, -1 for
                 padding; `attribute_ids` `[batch, objects, groups]` in the list of all attributes,
-                -1 for unknown. At least one place per image, real or padding.
+                -1 for unknown. There must be at least one place per image, real or padding.
 
         Returns:
             With targets, a sum over images for each name in `LOSSES`.
@@ -89,10 +89,10 @@ class Detector(nn.Module):
         Args:
             pixel_values: as for `forward`.
             image_sizes: as for `forward`.
-            scales: `[batch]`, resized pixels per original pixel; absent: 1. Settings in pixels of
-                the original image need it.
-            score_threshold: takes the place of the configuration's, if given.
-            num_regions: take the place of its `min_regions` and `num_regions`, if given.
+            scales: `[batch]`, resized pixels per original pixel, needed for settings in pixels of
+                the original image. None: 1.
+            score_threshold: replaces the configured value.
+            num_regions: (minimum, maximum) that replaces `min_regions` and `num_regions`.
         """
         config = self.config
         if score_threshold is not None:
@@ -108,8 +108,8 @@ class Detector(nn.Module):
             feature_map, image_sizes, None, map_sizes=map_sizes, scales=scales
         )
         found = self._choose(feature_map, map_sizes, proposals, image_sizes, scales, config)
-        # Where the feature shall belong to the box that is returned, and where the whole image
-        # stands in, a second look at the few chosen boxes is needed.
+        # A second pass over the selected boxes is needed if the features must belong to the
+        # returned boxes, and for the whole image if nothing was detected.
         again = [
             image
             for image, part in enumerate(found)
@@ -124,7 +124,7 @@ class Detector(nn.Module):
     def describe(
         self, pixel_values: Tensor, boxes: Sequence[Tensor], image_sizes: Tensor | None = None
     ) -> list[Description]:
-        """Describe given boxes `[regions, 4]` of each image; no padding if sizes are absent."""
+        """Describe given boxes `[regions, 4]` of each image. Without sizes there is no padding."""
         feature_map = self.backbone(pixel_values, image_sizes)
         if image_sizes is None:
             size = tuple(pixel_values.shape[2:])
@@ -140,7 +140,7 @@ class Detector(nn.Module):
         scales: Tensor,
         config: DetectorConfig,
     ) -> list[Detections]:
-        """Look at the proposals and keep the best, or else the whole image."""
+        """Select the best proposals of each image, or the whole image if there are none."""
         boxes = [part[mask] for part, mask in zip(proposals.boxes, proposals.mask, strict=True)]
         features = self.roi_heads.pool(feature_map, boxes, map_sizes)
         parts = torch.split(features, [len(part) for part in boxes])
@@ -159,8 +159,8 @@ class Detector(nn.Module):
         scale: float,
         config: DetectorConfig,
     ) -> Detections:
-        """Choose from the proposals `[proposals, 4]` of one image."""
-        # One image at a time also here: a product of matrices may round otherwise for more rows.
+        """Select from the proposals `[proposals, 4]` of one image."""
+        # One image at a time, because a matrix product with more rows may round differently.
         probabilities = self.roi_heads.classify(features)
 
         predictor = self.roi_heads.box_predictor

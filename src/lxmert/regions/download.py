@@ -1,4 +1,4 @@
-"""Fetches the file of an image from an address on the web, within limits of time and size."""
+"""Downloads an image over http(s), with limits for time and size."""
 
 from http.client import HTTPException
 from re import fullmatch
@@ -12,16 +12,15 @@ _PLAIN_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 
 
 def download_image(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 20) -> bytes:
-    """Fetch the file of an image; redirects are followed to other web addresses only.
+    """Download an image file; redirects are followed to http(s) addresses only.
 
     Args:
-        url: begins with `http://` or `https://`.
-        timeout: seconds for all of it.
-        max_bytes: largest file.
+        url: starts with `http://` or `https://`.
+        timeout: seconds for the complete download.
+        max_bytes: maximum file size.
 
     Raises:
-        ValueError: if the server does not give the file, is too slow, or gives something else than
-            an image or one that is too large.
+        ValueError: if the download fails, takes too long, is too large, or is not an image.
     """
     try:
         with open_address(url, {"Accept": "image/*"}, Deadline(timeout)) as response:
@@ -35,7 +34,7 @@ def download_image(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 20
             declared = response.headers.get("Content-Length")
     except HTTPError as error:
         raise ValueError(
-            f"Got {url!r}, for which the server answers {error.code} {error.reason}; expected a "
+            f"Got {url!r}, for which the server answers {error.code} {error.reason}; expected an "
             "image: check the address in a browser."
         ) from error
     except (TimeoutError, URLError, HTTPException, OSError) as error:
@@ -49,13 +48,14 @@ def download_image(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 20
         ) from error
     if declared is not None and size != int(declared):
         raise ValueError(
-            f"Got {url!r}, which ended after {size} of {declared} bytes; expected all: try again."
+            f"Got {url!r}, which ended after {size} of {declared} bytes; expected the complete "
+            "file: try again."
         )
     return b"".join(parts)
 
 
 def _check_headers(url: str, headers: Any, max_bytes: int) -> None:
-    """Refuse what the server itself says is no image, or is too large."""
+    """Raise `ValueError` if the headers declare another content type or too many bytes."""
     kind = headers.get("Content-Type")
     if kind is not None and not kind.strip().lower().startswith(_PLAIN_TYPES):
         raise ValueError(
@@ -64,7 +64,10 @@ def _check_headers(url: str, headers: Any, max_bytes: int) -> None:
         )
     size = headers.get("Content-Length")
     if size is not None and not fullmatch("[0-9]{1,18}", size):
-        raise ValueError(f"Got {url!r}, whose server declares a size of {size[:20]!r} bytes.")
+        raise ValueError(
+            f"Got {url!r}, whose server declares a size of {size[:20]!r} bytes; expected a number: "
+            "download the image in a browser and pass the file."
+        )
     if size is not None and int(size) > max_bytes:
         raise ValueError(_too_large(url, size, max_bytes))
 

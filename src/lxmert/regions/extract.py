@@ -1,4 +1,4 @@
-"""Images in, regions out: the trained detector with its preprocessing, as one object."""
+"""The region extractor of a trained detector: preprocessing, detection and description."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lxmert.boxes import are_valid
 from lxmert.devices import check_device
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
@@ -29,18 +30,18 @@ from lxmert.schema import Regions
 
 
 class DetectorExtractor:
-    """Finds and describes the regions of images.
+    """Detects and describes the regions of images.
 
     Args:
-        detector: the trained detector; it is put into evaluation mode, and its weights are read
-            now: training it further needs another extractor.
+        detector: the trained detector. It is put into evaluation mode and its weights are copied;
+            create another extractor after further training.
         device: where to compute, such as "cpu" or "cuda".
-        precision: "fp32"; "bf16" for faster convolutions with features that differ by less than
-            1 %; "exact" for the same bits in any batch. Boxes and probabilities are float32
-            in each.
+        precision: "fp32"; "bf16" for faster convolutions, with features that differ by less than
+            1 %; "exact" for bit-identical results in any batch. Boxes and probabilities are always
+            float32.
     """
 
-    recognises = True
+    recognizes = True
 
     def __init__(
         self,
@@ -65,11 +66,12 @@ class DetectorExtractor:
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> "DetectorExtractor":
-        """Load a folder that `save_pretrained` or a detection run wrote, or the published detector.
+        """Load a saved detector or the published detector.
 
         Args:
-            path: the folder; or a file or folder of the published detector, which is then run with
-                the preset "caffe" and the names that `load_published_detector` finds.
+            path: a folder written by `save_pretrained` or a detection run; or a file or folder of
+                the published detector, which is used with the preset "caffe" and the names found by
+                `load_published_detector`.
             device: as for the class.
             precision: as for the class.
 
@@ -85,7 +87,7 @@ class DetectorExtractor:
         return cls(detector, device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        """Write `model.safetensors`, then `config.json`, each atomically."""
         save_detector(self.detector, Path(folder))
 
     @property
@@ -100,7 +102,7 @@ class DetectorExtractor:
 
     @property
     def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The attributes by group."""
+        """Names of the attributes, by group."""
         return self.detector.config.attribute_groups
 
     @property
@@ -110,7 +112,7 @@ class DetectorExtractor:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of configuration and weights: equal for extractors that see the same."""
+        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         return fingerprint_of(self.detector.config.to_dict(), self.detector)
 
     def __call__(
@@ -124,15 +126,15 @@ class DetectorExtractor:
 
         Args:
             images: images of any kind that `load_image` reads, of any sizes.
-            boxes: `[boxes, 4]` for each image, `(x1, y1, x2, y2)` in its pixels: describe
-                these, in this order, instead of looking for regions. Absent: look for them.
-            num_regions: how many regions to look for, or the fewest and the most; there are fewer
-                where the detector proposes fewer. Absent: as its configuration says.
+            boxes: `[boxes, 4]` for each image, `(x1, y1, x2, y2)` in its pixels: describe these
+                boxes, in this order, instead of detecting regions. None: detect regions.
+            num_regions: number of regions, or (minimum, maximum); there are fewer if the detector
+                proposes fewer. None: as configured.
 
         Raises:
-            FileNotFoundError: if a path names no file.
-            ValueError: if an image cannot be read, boxes are missing, empty or outside, or there
-                cannot be so many regions.
+            FileNotFoundError: if a path does not exist.
+            ValueError: if an image cannot be read, boxes are missing, empty or outside of the
+                image, or `num_regions` is out of range.
         """
         limits = self._check_limits(num_regions)
         check_list(images)
@@ -168,18 +170,18 @@ class DetectorExtractor:
         batch_size: int = 16,
         num_regions: int | tuple[int, int] | None = None,
     ) -> Iterator[tuple[str, Regions]]:
-        """Yield the regions of one image after the other, in order.
+        """Yield the image id and regions of each image in order.
 
         Args:
-            images: pairs of image id and image; read lazily.
-            batch_size: images that are held at a time; changes nothing but the speed.
-            num_regions: as for a call.
+            images: (image id, image) pairs; read lazily.
+            batch_size: images held in memory at a time; affects only the speed.
+            num_regions: as for `__call__`.
         """
         return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
 
     @torch.inference_mode()
     def _find(self, images: Sequence[Prepared], limits: tuple[int, int] | None) -> list[Regions]:
-        """Look for the regions of images that fit into a batch."""
+        """Detect the regions of images that fit into one batch."""
         pixel_values, image_sizes = pad_batch(images)
         scales = torch.tensor([image.scale for image in images])
         with computing(self.precision):
@@ -198,7 +200,7 @@ class DetectorExtractor:
     def _describe(
         self, images: Sequence[Prepared], boxes: Sequence[npt.NDArray[np.float32]]
     ) -> list[Regions]:
-        """Describe given boxes of images that fit into a batch."""
+        """Describe given boxes of images that fit into one batch."""
         pixel_values, image_sizes = pad_batch(images)
         scaled = [
             torch.from_numpy(part * image.box_scale).to(self.device)
@@ -214,26 +216,26 @@ class DetectorExtractor:
         ]
 
     def _check_limits(self, num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the fewest and the most regions, if they are given."""
+        """Return the minimum and maximum number of regions, or None if not given."""
         if num_regions is None:
             return None
         limits = (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
         most = self.detector.config.proposals
         if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
             raise ValueError(
-                f"Got num_regions={num_regions}; expected a number from 1 to {most}, how many the "
-                f"detector proposes, or (fewest, most) such as (10, {most})."
+                f"Got num_regions={num_regions}; expected a number from 1 to {most} (the number of "
+                f"proposals), or (minimum, maximum) such as (10, {most})."
             )
         return limits
 
 
 def save_detector(detector: Detector, folder: Path) -> None:
-    """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+    """Write `model.safetensors`, then `config.json`, each atomically."""
     save_folder(folder, detector.config.to_dict(), detector)
 
 
 def find_folder(path: Path) -> Path | None:
-    """Return the folder of an extractor of ours; None for files of the published detector."""
+    """Return the folder of a saved extractor; None for the published detector's files."""
     if path.name in (WEIGHTS_NAME, CONFIG_NAME):
         return path.parent
     published = not (path / CONFIG_NAME).is_file() and any(
@@ -243,33 +245,26 @@ def find_folder(path: Path) -> Path | None:
 
 
 def _check_boxes(boxes: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return the boxes as `[boxes, 4]` float32 if each lies within the image."""
+    """Return the boxes as `[boxes, 4]` float32; raise `ValueError` for invalid boxes."""
     array = np.asarray(boxes, dtype=np.float32)
     height, width = image_size
-    limits = np.array([width, height, width, height], dtype=np.float32)
-    valid = (
-        array.ndim == 2
-        and array.shape[1:] == (4,)
-        and len(array) > 0
-        and bool((array >= 0).all() and (array <= limits).all())
-        and bool((array[:, 2:] > array[:, :2]).all())
-    )
-    if not valid:
+    shaped = array.ndim == 2 and array.shape[1] == 4 and len(array) > 0
+    if not shaped or not are_valid(array, image_size, allow_empty=False).all():
         raise ValueError(
             f"Got boxes {np.array2string(array, threshold=8)}; expected [boxes, 4] with "
-            f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}: give corners in pixels of "
-            "the upright image, and leave out images without boxes."
+            f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}: pass corners in pixels of "
+            "the upright image, and omit images without boxes."
         )
     return array
 
 
 def _unscale(detections: Detections, image: Prepared) -> npt.NDArray[np.float32]:
-    """Map boxes of the resized image back to the original one."""
-    whole = np.array([whole_image(image.image_size)], dtype=np.float32)
+    """Map boxes from the resized image to the original image."""
+    full = np.array([whole_image(image.image_size)], dtype=np.float32)
     if not detections.found:
-        return whole
+        return full
     boxes = detections.boxes.float().cpu().numpy() / image.box_scale
-    return np.minimum(boxes, np.tile(whole[:, 2:], 2))
+    return np.minimum(boxes, np.tile(full[:, 2:], 2))
 
 
 def _to_regions(

@@ -1,4 +1,4 @@
-"""What all eyes have in common, and which there are: images in, regions out."""
+"""The region-extractor protocol and its registry."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +17,20 @@ from lxmert.schema import Regions
 
 
 class RegionExtractor(Protocol):
-    """An extractor of regions: all that a processor, a store and a task need of one.
+    """A region extractor, as used by processors, region stores and tasks.
 
-    Regions of one extractor mean nothing to a model that was trained on those of another, however
-    well the shapes fit: stores and models keep the fingerprint, and refuse any other.
+    A model only understands regions of the extractor it was trained with, even if the shapes of
+    others fit: stores and models keep the fingerprint and reject any other.
     """
 
     @property
     def fingerprint(self) -> str:
-        """Hash of configuration and weights: equal for extractors that see the same."""
+        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         ...
 
     @property
     def precision(self) -> str:
-        """How it computes, as a store says in its header."""
+        """Numeric precision, as recorded in the header of a region store."""
         ...
 
     @property
@@ -39,8 +39,8 @@ class RegionExtractor(Protocol):
         ...
 
     @property
-    def recognises(self) -> bool:
-        """Whether regions are objects with names; otherwise they are the cells of a grid."""
+    def recognizes(self) -> bool:
+        """Whether regions are named objects; otherwise they are grid cells."""
         ...
 
     @property
@@ -50,26 +50,26 @@ class RegionExtractor(Protocol):
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
-        """Name of each attribute, by id; empty where none are seen."""
+        """Name of each attribute, by id; empty if the extractor predicts no attributes."""
         ...
 
     @property
     def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The attributes by group; `Regions.attribute_ids` has a column for each."""
+        """Attribute names by group; `Regions.attribute_ids` has one column per group."""
         ...
 
     def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return the regions of each image, in their order."""
+        """Return the regions of each image, in order."""
         ...
 
     def stream(
         self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = ...
     ) -> Iterator[tuple[str, Regions]]:
-        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        """Yield the image id and regions of each (id, image) pair in order."""
         ...
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write what `load_extractor` reads."""
+        """Write a folder that `load_extractor` can read."""
         ...
 
 
@@ -83,23 +83,23 @@ EXTRACTORS: dict[str, _Loader] = {
     BACKBONE_GRID_TYPE: BackboneGridExtractor,
     GRID_TYPE: GridExtractor,
 }
-"""`model_type` in an extractor's `config.json` -> its class."""
+"""`model_type` in `config.json` -> extractor class."""
 
 
 def load_extractor(
     path: str | Path, *, device: str = "cpu", precision: Precision = "fp32"
 ) -> RegionExtractor:
-    """Load an extractor of any kind.
+    """Load a region extractor of any kind.
 
     Args:
-        path: a folder that an extractor's `save_pretrained` or a detection run wrote, or a file or
-            folder of the published detector, as `DetectorExtractor.from_pretrained` reads it.
+        path: a folder written by `save_pretrained` or a detection run, or a file or folder of the
+            published detector, as for `DetectorExtractor.from_pretrained`.
         device: where to compute, such as "cpu" or "cuda".
-        precision: of a `DetectorExtractor`; the others know "fp32" only.
+        precision: for a `DetectorExtractor`; other extractors only support "fp32".
 
     Raises:
-        FileNotFoundError: if there is nothing, or a file is missing.
-        ValueError: if it is nothing that is known, or damaged.
+        FileNotFoundError: if the path or a file in it does not exist.
+        ValueError: if the extractor is of an unknown kind or damaged.
     """
     check_device(device)
     folder = find_folder(Path(path))
@@ -108,15 +108,15 @@ def load_extractor(
     model_type = read_type(folder)
     if model_type not in EXTRACTORS:
         raise ValueError(
-            f"{folder / CONFIG_NAME} is of model_type {model_type!r}; expected eyes, one of "
-            f"{', '.join(map(repr, EXTRACTORS))}: name the folder of an extractor, or a file of "
-            "the published detector."
+            f"{folder / CONFIG_NAME} has model_type {model_type!r}; expected a region extractor, "
+            f"one of {', '.join(map(repr, EXTRACTORS))}: pass the folder of an extractor, or a "
+            "file of the published detector."
         )
     if model_type == MODEL_TYPE:
         return DetectorExtractor.from_pretrained(folder, device=device, precision=precision)
     if precision != "fp32":
         raise ValueError(
-            f"precision is {precision!r}, but eyes of model_type {model_type!r} compute in 'fp32' "
-            "only: leave it out."
+            f"precision is {precision!r}, but an extractor of model_type {model_type!r} supports "
+            "'fp32' only: omit the option."
         )
     return EXTRACTORS[model_type].from_pretrained(folder, device=device)

@@ -1,8 +1,7 @@
-"""The folder of an extractor: configuration and weights, and the fingerprint of both."""
+"""Extractor folders: saving and loading configuration and weights, and their fingerprint."""
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lxmert.files import read_json_object
+from lxmert.files import atomic_path, read_json_object, write_json
 from lxmert.records import MAX_RECORD_BYTES, Record
 from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
-from lxmert.tensor_files import check_values, read_safetensors
+from lxmert.tensor_files import check_values, read_safetensors, report_write_errors
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -23,22 +22,19 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def save_folder(folder: Path, config: Mapping[str, Any], module: nn.Module) -> None:
-    """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+    """Write `model.safetensors`, then `config.json`, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
-    save_file(weights_of(module), temporary)
-    temporary.replace(folder / WEIGHTS_NAME)
-    temporary = folder / f".{CONFIG_NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / CONFIG_NAME)
+    with atomic_path(folder / WEIGHTS_NAME) as partial, report_write_errors():
+        save_file(weights_of(module), partial)
+    write_json(folder / CONFIG_NAME, config, indent=2)
 
 
 def read_type(folder: Path) -> str:
-    """Return which kind of extractor a folder holds, "" if its configuration does not say.
+    """Return the `model_type` of an extractor folder; "" if its configuration has none.
 
     Raises:
-        FileNotFoundError: if there is no configuration, or no weights beside it.
-        ValueError: if it is damaged.
+        FileNotFoundError: if the configuration or the weights are missing.
+        ValueError: if the configuration is damaged.
     """
     _check_files(folder)
     values = read_json_object(
@@ -58,29 +54,30 @@ def _check_files(folder: Path) -> None:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"Got the folder {str(folder)!r}, which has no {name}; expected a detector: "
-                "train one with `lxmert train` and a detection recipe, or check the path."
+                f"Got the folder {str(folder)!r}, which has no {name}; expected a region "
+                "extractor: train one with `lxmert train` and a detection recipe, or check the "
+                "path."
             )
 
 
 def load_folder(folder: Path, kind: type[R], build: Callable[[R], M]) -> M:
-    """Build an extractor's network from its configuration and fill it with its weights.
+    """Build an extractor's network from its configuration and load its weights.
 
-    Its size is compared with the file's before memory is taken.
+    The size of the network is compared with the size of the file before memory is allocated.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if one is damaged, or they do not belong together.
+        ValueError: if a file is damaged, or they do not belong together.
     """
     config = read_config(folder, kind)
     with torch.device("meta"):
         needed = sum(values.nbytes for values in build(config).state_dict().values())
-    read_safetensors(folder / WEIGHTS_NAME, device="meta")  # it is one, so its size counts
+    read_safetensors(folder / WEIGHTS_NAME, device="meta")  # must be valid before its size counts
     held = (folder / WEIGHTS_NAME).stat().st_size
     if needed > held:
         raise ValueError(
             f"{folder / CONFIG_NAME} describes a network of {needed >> 10} KiB, but "
-            f"{WEIGHTS_NAME} beside it has {held >> 10} KiB; expected both from one "
+            f"{WEIGHTS_NAME} next to it has {held >> 10} KiB; expected both from one "
             "`save_pretrained`: copy them again"
         )
     module = build(config)
@@ -89,10 +86,11 @@ def load_folder(folder: Path, kind: type[R], build: Callable[[R], M]) -> M:
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:
-    """Fill a module from `model.safetensors`, all of it and with nothing left over.
+    """Load `model.safetensors` into a module; all names must match.
 
     Raises:
-        ValueError: if the file is damaged, or its weights are not the module's, or not finite.
+        ValueError: if the file is damaged, does not fit the module, or has values that are not
+            finite.
     """
     path = folder / WEIGHTS_NAME
     state = read_safetensors(path)
@@ -100,15 +98,15 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} do not fit the {CONFIG_NAME} beside them; expected both "
-            f"from one `save_pretrained`: {error}"
+            f"The weights in {str(path)!r} do not fit the {CONFIG_NAME} next to them; expected "
+            f"both from one `save_pretrained`: {error}"
         ) from error
     counts = {name for name, value in module.named_buffers() if not value.is_floating_point()}
     check_values(path, {name: value for name, value in state.items() if name not in counts})
 
 
 def fingerprint_of(config: Mapping[str, Any], module: nn.Module) -> str:
-    """Return a hash of configuration and weights: equal for extractors that see the same."""
+    """Return a hash of configuration and weights, as saved."""
     digest = hashlib.sha256(json.dumps(config).encode())
     for name, values in sorted(weights_of(module).items()):
         digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
@@ -117,7 +115,7 @@ def fingerprint_of(config: Mapping[str, Any], module: nn.Module) -> str:
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return the weights in the layout of files: on the CPU, contiguous."""
+    """Return the weights as they are saved: on the CPU, contiguous."""
     return {
         name: values.detach().cpu().contiguous() for name, values in module.state_dict().items()
     }

@@ -1,6 +1,6 @@
-"""Eyes for people with neither boxes nor weights: a small network whose cells are the regions.
+"""A small grid extractor that needs neither boxes nor pretrained weights: cells are the regions.
 
-They are trained together with the model that reads them. Legend: `side` pixels of the resized
+It is trained together with the model that reads its features. Legend: `side` pixels of the resized
 image, `cells` of the last feature map, row by row.
 """
 
@@ -34,12 +34,12 @@ _SMALLEST_CELL = 16
 
 
 class GridConfig(Record):
-    """Everything but the weights of a grid; saved as `config.json` beside them.
+    """Configuration of a grid extractor; saved as `config.json` next to the weights.
 
     Attributes:
-        model_type: which kind of extractor this is.
+        model_type: kind of extractor.
         side: images are resized to this height and width; a multiple of the stride.
-        widths: channels after each stage, each of which halves height and width.
+        widths: channels after each stage; each stage halves height and width.
         feature_dim: length of a cell's feature.
     """
 
@@ -49,7 +49,7 @@ class GridConfig(Record):
     feature_dim: _Width = 128
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong between fields, each of which is right by itself."""
+        """Yield the inconsistencies between fields."""
         if self.side % self.stride:
             yield f"side: got {self.side}, expected a multiple of {self.stride}"
 
@@ -65,11 +65,11 @@ class GridConfig(Record):
 
     @classmethod
     def for_images(cls, typical_side: float) -> "GridConfig":
-        """Choose a grid of 6 x 6 cells, as many as published models have regions, or of fewer.
+        """Return a grid of 6 x 6 cells (36, as in published models), or fewer for small images.
 
         Args:
-            typical_side: in pixels, of the images that it will read; what one cell covers
-                follows from it, and of small images a cell still covers 16 pixels.
+            typical_side: typical side of the images in pixels. It determines the size of a cell,
+                which is at least about 16 pixels.
         """
         cells = min(_MOST_CELLS, max(_FEWEST_CELLS, round(typical_side / _SMALLEST_CELL)))
         stages = min(6, max(4, round(math.log2(max(typical_side, 1) / cells))))
@@ -77,7 +77,7 @@ class GridConfig(Record):
 
 
 class GridNetwork(nn.Module):
-    """A few convolutions; what is left of the map are the regions."""
+    """A few convolutions; the cells of the final feature map are the regions."""
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
@@ -87,14 +87,14 @@ class GridNetwork(nn.Module):
         self.project = nn.Conv2d(widths[-1], config.feature_dim, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn images into regions.
+        """Compute the grid features of images.
 
         Args:
             pixels: `[batch, side, side, 3]` uint8 RGB.
 
         Returns:
-            Features `[batch, cells, feature_dim]`, and the cells `(x1, y1, x2, y2)` in `[0, 1]`,
-            `[batch, cells, 4]`.
+            Features `[batch, cells, feature_dim]`, and the boxes `(x1, y1, x2, y2)` of the cells in
+            `[0, 1]`, `[batch, cells, 4]`.
         """
         values = pixels.permute(0, 3, 1, 2).to(self.project.weight.dtype) / 127.5 - 1
         feature_map = self.project(self.stages(values))
@@ -109,9 +109,9 @@ class GridNetwork(nn.Module):
 
 
 def _stage(before: int, after: int) -> nn.Sequential:
-    """Halve the map, then look once more.
+    """Build a stage: a strided convolution, then a convolution with stride 1.
 
-    Batch norm: with norms of single images, simple shapes took more than twice as many steps.
+    Uses batch norm: with norms of single images, simple shapes took more than twice as many steps.
     """
     return nn.Sequential(
         nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
@@ -124,15 +124,15 @@ def _stage(before: int, after: int) -> nn.Sequential:
 
 
 def shrink(image: ImageInput, side: int) -> npt.NDArray[np.uint8]:
-    """Read an image and resize it to `[side, side, 3]` uint8 RGB, whatever its shape."""
+    """Read an image and stretch it to `[side, side, 3]` uint8 RGB."""
     original = Image.fromarray(load_image(image))
     return np.asarray(original.resize((side, side), Image.Resampling.BILINEAR))
 
 
 class GridExtractor:
-    """Trained grid eyes as an extractor: images in, one region for each cell out."""
+    """Region extractor of a trained grid network: images in, one region per cell out."""
 
-    recognises = False
+    recognizes = False
     object_names: tuple[str, ...] = CELL_NAMES
     attribute_names: tuple[str, ...] = ()
     attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
@@ -144,16 +144,16 @@ class GridExtractor:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "GridExtractor":
-        """Load a folder that `save_pretrained` wrote.
+        """Load a folder written by `save_pretrained`.
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if configuration or weights are of something else.
+            ValueError: if the configuration or the weights do not belong to this kind of extractor.
         """
         return cls(load_folder(Path(path), GridConfig, GridNetwork), device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        """Write `model.safetensors`, then `config.json`, each atomically."""
         save_folder(Path(folder), self.extractor.config.to_dict(), self.extractor)
 
     @property
@@ -163,28 +163,28 @@ class GridExtractor:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of configuration and weights: equal for extractors that see the same."""
+        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         return fingerprint_of(self.extractor.config.to_dict(), self.extractor)
 
     def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return the cells of each image as its regions, all of them, row by row.
+        """Return all cells of each image as its regions, row by row.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if a path does not exist.
             ValueError: if an image cannot be read.
         """
         check_list(images)
-        return [self._look(load_image(image)) for image in images]
+        return [self._extract(load_image(image)) for image in images]
 
     def stream(
         self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 64
     ) -> Iterator[tuple[str, Regions]]:
-        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        """Yield the image id and regions of each (id, image) pair in order."""
         return stream_regions(self, images, batch_size)
 
     @torch.inference_mode()
-    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
-        """Return the regions of one image; alone, as a batch would change the last bits."""
+    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
+        """Return the regions of one image; batches would change the last bits."""
         pixels = torch.tensor(shrink(image, self.extractor.config.side)[None])
         features, cells = self.extractor(pixels.to(self.device))
         return cell_regions(features[0], cells[0], image.shape[:2])

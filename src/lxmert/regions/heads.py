@@ -1,7 +1,7 @@
-"""Describes regions: pools them from the feature map, names them and moves their boxes.
+"""The detector's region head: pooling, classification, box refinement and attributes.
 
-Legend: `samples` regions per image in training, `regions` boxes of all images one after the
-other. Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized image.
+Legend: `samples` regions per image in training, `regions` boxes of all images concatenated. Boxes
+are float32 `(x1, y1, x2, y2)` in pixels of the resized image.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,20 @@ from lxmert.regions.objectives import EMPTY, attribute_loss, box_loss, object_lo
 from lxmert.regions.pooling import align_regions, pool_regions
 
 CHUNK_BYTES = {"cpu": 68_000_000, "cuda": 2_000_000_000}
-"""Memory that the activations of regions may take at a time. On a CPU little is fast: what fits
-into its caches need not be fetched again."""
+"""Memory limit for the activations of regions. On a CPU a small limit is faster, because the
+activations then fit into the caches."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the head says about boxes.
+    """Outputs of the head for boxes.
 
     Attributes:
         features: `[regions, feature_dim]` float32.
-        object_ids: `[regions]`, the most probable class, background excluded.
-        object_scores: `[regions]`, its probability among all classes and background.
-        attribute_ids: `[regions, groups]`, best of each group, in the list of all attributes.
+        object_ids: `[regions]`, the most probable class, excluding background.
+        object_scores: `[regions]`, its probability among all classes including background.
+        attribute_ids: `[regions, groups]`, best of each group, as ids in the list of all
+            attributes.
         attribute_scores: `[regions, groups]`, its probability within the group.
     """
 
@@ -43,7 +44,7 @@ class Description:
 
 
 class BoxPredictor(nn.Module):
-    """Names a region, moves its box and names its attributes."""
+    """Predicts the class, the refined box and the attributes of a region."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -52,8 +53,8 @@ class BoxPredictor(nn.Module):
         self.num_boxes = num_classes if config.class_specific_boxes else 1
         self.cls_score = nn.Linear(config.feature_dim, num_classes + 1)  # background is the last
         self.bbox_pred = nn.Linear(config.feature_dim, 4 * self.num_boxes)
-        # Fast R-CNN's 0.01 suits features of a trained network. From random weights it passes next
-        # to no gradient on to the features, and the classes start late.
+        # Fast R-CNN's 0.01 suits features of a trained network. With random weights almost no
+        # gradient would reach the features, and the classes would be learned late.
         nn.init.normal_(self.cls_score.weight, std=0.1)
         nn.init.normal_(self.bbox_pred.weight, std=0.001)  # Fast R-CNN, section 3.1
         nn.init.zeros_(self.cls_score.bias)
@@ -66,18 +67,18 @@ class BoxPredictor(nn.Module):
             self.attr_score = nn.Linear(config.attribute_dim, sum(self._logit_counts()))
 
     def deltas(self, features: Tensor) -> Tensor:
-        """Return box deltas `[regions, classes, 4]`, one for all classes unless they differ."""
+        """Return box deltas `[regions, classes, 4]`, or `[regions, 1, 4]` if classes share them."""
         deltas: Tensor = self.bbox_pred(features)
         return deltas.float().view(len(features), self.num_boxes, 4)
 
     def deltas_of(self, deltas: Tensor, regions: Tensor, classes: Tensor) -> Tensor:
-        """Take the rows `[pairs, 4]` of regions as certain classes."""
+        """Select the deltas `[pairs, 4]` of the given regions and classes."""
         return deltas[regions, classes if self.config.class_specific_boxes else 0]
 
     def attributes(self, features: Tensor, classes: Tensor) -> list[Tensor]:
-        """Return the logits of each attribute group `[regions, attributes]`, knowing the class.
+        """Return the logits of each attribute group `[regions, attributes]`, given the class.
 
-        A class "none of these" is the last of its group where it counts, and missing where not.
+        An additional class "none of these" is the last of its group if it is counted, else removed.
         """
         embedded = self.cls_embedding(classes)
         hidden = functional.relu(self.fc_attr(torch.cat([features, embedded], dim=1)))
@@ -112,7 +113,7 @@ class RegionHeads(nn.Module):
         Args:
             feature_map: `[batch, width, rows, columns]`.
             boxes: `[boxes, 4]` of each image.
-            map_sizes: `[batch, 2]`, rows and columns of each image's own part of the map.
+            map_sizes: `[batch, 2]`, rows and columns of each image's map without padding.
 
         Returns:
             `[regions, feature_dim]` float32.
@@ -121,7 +122,7 @@ class RegionHeads(nn.Module):
         images = torch.repeat_interleave(counts)  # [regions]
         cells = torch.cat(list(boxes)) / self.config.stride
         if self.config.pooling == "pool":
-            # What its kernel would do for every chunk; bfloat16 has none on CPUs.
+            # The kernel would convert every chunk; it does not support bfloat16 on CPUs.
             feature_map = feature_map.float().contiguous()
         if self.training or not len(cells):
             return self._pool_chunk(feature_map, cells, images, map_sizes)
@@ -136,7 +137,7 @@ class RegionHeads(nn.Module):
     def _pool_chunk(
         self, feature_map: Tensor, cells: Tensor, images: Tensor, map_sizes: Tensor
     ) -> Tensor:
-        """Return the feature of each box `[regions, 4]`, given in cells, at once."""
+        """Return the features of boxes `[regions, 4]`, given in cells, in one pass."""
         size = self.config.pooled_size
         if self.config.pooling == "pool":
             pooled = pool_regions(feature_map, cells, images, size=size)
@@ -147,7 +148,7 @@ class RegionHeads(nn.Module):
         return maps.float().mean(dim=(2, 3))
 
     def _chunk_size(self, device: str) -> int:
-        """Return how many regions fit into the memory for activations: inputs and three maps."""
+        """Return how many regions fit into the activation memory: inputs and three maps each."""
         config = self.config
         inputs = config.pooled_size**2 * config.stage_widths[-1]
         outputs = (config.pooled_size / config.head_stride) ** 2 * config.feature_dim
@@ -161,7 +162,7 @@ class RegionHeads(nn.Module):
             return logits.softmax(dim=1)
 
     def refine(self, deltas: Tensor, boxes: Tensor, image_size: Tensor) -> Tensor:
-        """Move boxes by their deltas, both `[regions, 4]`, in one image of `[2]` pixels."""
+        """Apply deltas to boxes, both `[regions, 4]`, in one image of `[2]` (height, width)."""
         with torch.autocast(deltas.device.type, enabled=False):
             references = extend_boxes(boxes, self.config.side_offset)
             moved = decode_boxes(
@@ -177,7 +178,7 @@ class RegionHeads(nn.Module):
         Args:
             features: `[regions, feature_dim]`.
             probabilities: `[regions, classes + 1]`.
-            object_ids: `[regions]`, classes that were settled on; absent: the most probable ones.
+            object_ids: `[regions]`, classes chosen by the selection. None: the most probable ones.
         """
         objects = probabilities[:, :-1]
         if object_ids is None:
@@ -208,7 +209,7 @@ class RegionHeads(nn.Module):
         targets: dict[str, Tensor],
         map_sizes: Tensor,
     ) -> dict[str, Tensor]:
-        """Return the sums of `object`, `box` and, if there are any, `attribute`."""
+        """Return the loss sums `object`, `box` and, with attributes, `attribute`."""
         boxes, labels, matched = self._sample(proposals, targets)
         features = self.pool(feature_map, list(boxes), map_sizes)
         logits = self.box_predictor.cls_score(features).float()
@@ -219,7 +220,7 @@ class RegionHeads(nn.Module):
         objects, _ = object_loss(
             logits.view(*labels.shape, -1), torch.where(labels == EMPTY, EMPTY, classes)
         )
-        # Where there is no object the class is of no account, but must be one.
+        # Where there is no object the class does not matter, but it must be a valid index.
         deltas = self.box_predictor.deltas_of(
             self.box_predictor.deltas(features),
             torch.arange(len(features), device=features.device),
@@ -242,20 +243,20 @@ class RegionHeads(nn.Module):
     def _sample(
         self, proposals: rpn.Proposals, targets: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw boxes `[batch, samples, 4]`, their labels and their objects `[batch, samples]`."""
+        """Sample boxes `[batch, samples, 4]`, their labels and their objects `[batch, samples]`."""
         real = targets["object_ids"] >= 0
-        # The true boxes are proposals too: otherwise an untrained network proposes no object.
+        # Add the true boxes to the proposals: an untrained network would propose no object.
         boxes = torch.cat([proposals.boxes, targets["boxes"]], dim=1)
         usable = torch.cat([proposals.mask, real], dim=1)
         labels, matched = rpn.match_regions(boxes, targets["boxes"], real)
         indices, labels = rpn.sample(labels.masked_fill(~usable, EMPTY), self.config.region_samples)
         boxes = rpn.gather_rows(boxes, indices)
-        # An empty place needs a box with an area, whose delta is a number, if never counted.
+        # Empty places need a box with an area, so that the delta is finite although never counted.
         unit = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
         boxes = torch.where((labels == EMPTY)[..., None], unit, boxes)
         return boxes, labels, matched.gather(1, indices)
 
 
 def _stack_groups(columns: list[Tensor], like: Tensor) -> Tensor:
-    """Stack one column per group: `[regions, groups]`, zero wide without groups."""
+    """Stack one column per group to `[regions, groups]`; zero columns without groups."""
     return torch.stack(columns, dim=1) if columns else like.new_zeros(len(like), 0)

@@ -1,4 +1,4 @@
-"""Makes the copy of a detector that looks at images fast, and the context it computes in."""
+"""Optimizes a detector for inference and sets up the numeric precision it computes with."""
 
 import copy
 import warnings
@@ -18,23 +18,23 @@ Precision = Literal["exact", "fp32", "bf16"]
 
 
 def make_fast(detector: Detector, precision: Precision) -> Detector:
-    """Return a detector for inference alone, which sees the same as this one.
+    """Return an equivalent detector that is optimized for inference.
 
     Args:
-        detector: in evaluation mode; it is left as it is, and later changes of its weights do not
-            reach the copy.
-        precision: "exact" copies nothing, and on a CPU an image gives the same bits in any batch,
-            more slowly. "fp32" folds frozen norms into the convolutions before them;
-            features differ by at most 1e-5 of the largest.
-            "bf16" also computes backbone and `res5` in bfloat16, with features that differ by
-            less than 1 %; proposals, boxes, probabilities and the choice of regions stay float32.
+        detector: in evaluation mode; it is not changed, and later changes of its weights do not
+            affect the copy.
+        precision: "exact" returns the same detector; on a CPU, results are then bit-identical in
+            any batch, but slower. "fp32" folds frozen norms into the preceding convolutions;
+            features differ by at most 1e-5 of the largest. "bf16" additionally computes the
+            backbone and `res5` in bfloat16, with features that differ by less than 1 %; proposals,
+            boxes, probabilities and the selection of regions stay float32.
 
     Raises:
         ValueError: for another precision.
     """
     if precision not in ("exact", "fp32", "bf16"):
         raise ValueError(f"precision is {precision!r}; expected 'exact', 'fp32' or 'bf16'.")
-    # A norm that is trained may be trained on, and a small detector gains next to nothing.
+    # Trainable norms are not folded; a small detector would gain little.
     if precision == "exact" or (precision == "fp32" and detector.config.norm != "frozen"):
         return detector
     fast = copy.deepcopy(detector).requires_grad_(requires_grad=False)
@@ -50,12 +50,12 @@ def make_fast(detector: Detector, precision: Precision) -> Detector:
 
 @contextmanager
 def computing(precision: Precision) -> Iterator[None]:
-    """Return the context in which a detector of `make_fast` keeps what its precision promises."""
+    """Set the backends so that a detector of `make_fast` meets its precision."""
     if precision != "exact":
         yield
         return
-    # oneDNN cuts its sums differently for maps of different sizes, NNPACK steps in from 16 images
-    # on; the plain kernels treat all alike.
+    # oneDNN splits sums differently for maps of different sizes, and NNPACK is used from 16 images
+    # on; the plain kernels treat all inputs alike.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
         with (
@@ -66,7 +66,7 @@ def computing(precision: Precision) -> Iterator[None]:
 
 
 def _fold(convolution: NormedConvolution) -> None:
-    """Move the norm's factors and shifts into the weights and a bias."""
+    """Fold the norm into the convolution's weights and bias."""
     norm = convolution.norm
     assert isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
     values = norm.state_dict()

@@ -1,9 +1,9 @@
-"""How the published files of the bottom-up-attention detector name, order and scale its tensors.
+"""Names, order and scale of the tensors in the published bottom-up-attention detector files.
 
 The canonical form has detectron2's names, the background class and "no attribute" last, one
 objectness logit (object minus background) per anchor, and box deltas for weights (10, 10, 5, 5).
 The weights are the same in every layout; `Layout.to_canonical` only renames and rearranges them.
-Knows nothing of files.
+This module does not read files.
 """
 
 import re
@@ -23,7 +23,7 @@ PREDICTOR = "roi_heads.box_predictor"
 STAGES = (("backbone.res2", 3), ("backbone.res3", 4), ("backbone.res4", 23), ("roi_heads.res5", 3))
 NUM_ANCHORS, NUM_CLASSES, NUM_ATTRIBUTES = 12, 1600, 400
 
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's, by which the canonical deltas are divided
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's; canonical deltas are divided by them
 
 # py-faster-rcnn, generate_anchors: ratio outer, scale inner.
 ANCHOR_BASE = 16
@@ -49,7 +49,7 @@ CAFFE_BRANCHES = {
 CAFFE_NORMS = {
     "norm.running_mean": ("bn", 0),
     "norm.running_var": ("bn", 1),
-    "norm.factor": ("bn", 2),  # no tensor of ours: what the two others must be divided by
+    "norm.factor": ("bn", 2),  # not in the canonical form: divisor of the two statistics
     "norm.weight": ("scale", 0),
     "norm.bias": ("scale", 1),
 }
@@ -65,13 +65,13 @@ TORCH_UNUSED = re.compile(r".*\.norm\.num_batches_tracked")
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of storing the detector.
+    """One storage layout of the detector.
 
     Attributes:
         names: name of each tensor in the file -> its canonical name.
         shapes: name of each tensor in the file -> its shape there.
-        unused: names that may be in the file and say nothing about the detector.
-        to_canonical: rearranges tensors that have their canonical names already.
+        unused: names that may be in the file but are not part of the detector.
+        to_canonical: rearranges tensors that already have their canonical names.
     """
 
     names: Mapping[str, str]
@@ -113,8 +113,8 @@ def published_shapes() -> dict[str, Shape]:
 def caffe_anchors() -> Tensor:
     """Return Caffe's anchors `[12, 4]` (x1, y1, x2, y2) of the cell at the origin, in pixels.
 
-    Caffe's corners are pixels and its widths x2 - x1 + 1. Here x2 and y2 are one larger, so that
-    the centre and the size x2 - x1 are Caffe's.
+    Caffe's corners are pixel indices and its widths x2 - x1 + 1. Here x2 and y2 are larger by 1,
+    so that the center and the size x2 - x1 are the same.
     """
     anchors = []
     for ratio in ANCHOR_RATIOS:
@@ -128,12 +128,12 @@ def caffe_anchors() -> Tensor:
 
 
 def canonical_layout(shapes: Mapping[str, Shape]) -> Layout:
-    """Return the layout of detectron2's pickle, the Hugging Face file and our own."""
+    """Return the layout of detectron2's pickle, the Hugging Face file and lxmert's own files."""
     return Layout({name: name for name in shapes}, shapes, TORCH_UNUSED, dict)
 
 
 def milvlg_layout(shapes: Mapping[str, Shape]) -> Layout:
-    """Return the layout of MILVLG's files: Caffe's order under names much like the canonical."""
+    """Return the layout of MILVLG's files: Caffe's order with names close to the canonical."""
     names = {}
     for name in shapes:
         module, _, parameter = name.removeprefix(f"{PREDICTOR}.").partition(".")
@@ -146,9 +146,9 @@ def milvlg_layout(shapes: Mapping[str, Shape]) -> Layout:
 
 
 def caffe_layout(shapes: Mapping[str, Shape]) -> Layout:
-    """Return the layout of a caffemodel whose tensors are named `layer[index of the blob]`."""
+    """Return the layout of a caffemodel, whose tensors are named `layer[index of the blob]`."""
     stored = _background_first_shapes(shapes)
-    del stored[CELL_ANCHORS]  # implied
+    del stored[CELL_ANCHORS]  # not stored in the file
     stored |= {
         name.replace("running_mean", "factor"): (1,) for name in shapes if "running_mean" in name
     }
@@ -185,7 +185,7 @@ def _caffe_name(name: str) -> str:
 
 
 def _background_first_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the shapes with two objectness logits per anchor and with deltas of the background."""
+    """Return shapes with two objectness logits per anchor and with background deltas."""
     stored = dict(shapes)
     for part in ("weight", "bias"):
         rows, *rest = stored[f"{HEAD}.objectness_logits.{part}"]
@@ -213,19 +213,21 @@ def _from_background_first(state: State) -> State:
 
 
 def _from_milvlg(state: State) -> State:
-    """MILVLG decodes with widths of x2 - x1 + 1, the canonical form with x2 - x1."""
+    """Convert MILVLG's corners: it uses widths of x2 - x1 + 1, the canonical form x2 - x1."""
     state = _from_background_first(state)
     state[CELL_ANCHORS] = state[CELL_ANCHORS] + state[CELL_ANCHORS].new_tensor([0, 0, 1, 1])
     return state
 
 
 def _from_caffe(state: State) -> State:
-    """Divide the statistics by their factors, and write down the anchors."""
+    """Divide the norm statistics by their factors, and add the anchors."""
     state = _from_background_first(state)
     for name in [name for name in state if name.endswith(".norm.factor")]:
         factor = state.pop(name)
         if factor.item() == 0:
-            raise ValueError(f"{_caffe_name(name)} is 0, which no trained norm has")
+            raise ValueError(
+                f"{_caffe_name(name)} is 0; expected the positive factor of a trained norm"
+            )
         for part in ("running_mean", "running_var"):
             statistic = name.replace("factor", part)
             state[statistic] = state[statistic] / factor

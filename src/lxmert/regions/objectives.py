@@ -1,7 +1,7 @@
-"""The losses of Faster R-CNN and of its attribute head, each as a sum over images and a count.
+"""The losses of Faster R-CNN and its attribute head, each as a sum over images and a count.
 
-Legend: `batch` images, `samples` anchors or regions per image, of which those labelled -1 are
-empty places. Every loss of an image is a mean over its samples, so that sum / count is the loss of
+Legend: `batch` images, `samples` anchors or regions per image; samples labeled -1 are empty. The
+loss of an image is a mean over its samples, so that sum / count is the loss of
 Ren et al., "Faster R-CNN" (2015), equation 1, with both terms divided by the number of samples.
 """
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 EMPTY = -1
-"""Label of a place without a sample, and of an attribute that nobody annotated."""
+"""Label of an empty sample, and of an attribute that is not annotated."""
 
 
 def objectness_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Compare objectness with "object or not".
+    """Return the objectness loss.
 
     Args:
         logits: `[batch, samples]`.
@@ -34,18 +34,18 @@ def objectness_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 def box_loss(
     deltas: Tensor, targets: Tensor, labels: Tensor, *, positive: Tensor, beta: float
 ) -> tuple[Tensor, int]:
-    """Compare box deltas where there is an object.
+    """Return the box regression loss of samples with an object.
 
     Args:
         deltas: `[batch, samples, 4]`, predicted.
         targets: `[batch, samples, 4]`.
-        labels: `[batch, samples]`, -1 where empty: the divisor counts all the others.
-        positive: boolean `[batch, samples]`, True where the sample has an object.
-        beta: where smooth L1 turns from quadratic to linear.
+        labels: `[batch, samples]`, -1 where empty; all other samples count in the divisor.
+        positive: boolean `[batch, samples]`, True if the sample has an object.
+        beta: threshold at which smooth L1 changes from quadratic to linear.
 
     Returns:
-        The sum over images of the smooth L1 loss over the number of samples, and the number of
-        images.
+        The sum over images of the smooth L1 loss divided by the number of samples, and the number
+        of images.
     """
     losses = functional.smooth_l1_loss(deltas.float(), targets, reduction="none", beta=beta).sum(-1)
     num_samples = (labels != EMPTY).sum(1).clamp(min=1)
@@ -53,7 +53,7 @@ def box_loss(
 
 
 def object_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Compare class scores with classes.
+    """Return the classification loss.
 
     Args:
         logits: `[batch, samples, classes + 1]`, background last.
@@ -71,10 +71,10 @@ def object_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 def attribute_loss(
     logits: Sequence[Tensor], attribute_ids: Tensor, *, group_sizes: Sequence[int]
 ) -> tuple[Tensor, int]:
-    """Compare attribute scores with attributes, group by group.
+    """Return the attribute loss, summed over groups.
 
     Args:
-        logits: `[batch, samples, attributes]` of each group, perhaps with one more for "none".
+        logits: `[batch, samples, attributes]` of each group, possibly with one more for "none".
         attribute_ids: `[batch, samples, groups]`, in the list of all attributes; -1 unknown.
         group_sizes: number of attributes of each group.
 
@@ -98,5 +98,5 @@ def attribute_loss(
 
 
 def _sum_of_means(losses: Tensor, mask: Tensor) -> Tensor:
-    """Average `[batch, samples]` over the masked samples of each image, then sum the images."""
+    """Average `[batch, samples]` over the masked samples of each image, then sum over images."""
     return ((losses * mask).sum(1) / mask.sum(1).clamp(min=1)).sum()

@@ -1,7 +1,7 @@
-"""Reads numpy arrays out of a pickle without letting the pickle run anything.
+"""Reads numpy arrays from a pickle without running code from it.
 
-No function or class of any library is handed to the file: each global that a pickle of arrays needs
-is answered by a stand-in of this module, and every other one is refused by name.
+The pickle gets no function or class of any library: each global that a pickle of arrays needs is
+replaced by a stand-in of this module, and every other global is rejected by name.
 """
 
 import math
@@ -20,10 +20,10 @@ Array = npt.NDArray[np.generic]
 DTYPES = ("f2", "f4", "f8", "i4", "i8")
 
 MAX_STEPS = 1_000_000
-"""Steps of a pickle; 600 arrays take 20,000. Each may fill 200 bytes of memory."""
+"""Maximum opcodes of a pickle; 600 arrays take 20,000. Each may allocate 200 bytes."""
 
 MAX_COPIES = 4
-"""Bytes of arrays for each byte of the file: a text may stand for an array's bytes, but once."""
+"""Maximum bytes of arrays per byte of the file: text may encode an array's bytes, but only once."""
 
 _UNNEEDED = {
     "ADDITEMS": "a set",
@@ -33,9 +33,9 @@ _UNNEEDED = {
     "POP": "an object to be dropped",
     "POP_MARK": "objects to be dropped",
 }
-"""Steps that no array needs, and that hide what others do -> what they ask for."""
+"""Opcodes that no array needs and that could hide others -> what they ask for."""
 
-# What the unpickler raises on garbage, by its documentation and by trial.
+# Exceptions of the unpickler on damaged input, from its documentation and from experiments.
 DAMAGE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -49,11 +49,11 @@ DAMAGE = (
 
 
 class _RefusedError(ValueError):
-    """The pickle asks for what no array needs; the message says for what."""
+    """The pickle asks for something that no array needs; the message names it."""
 
 
 def read_pickle(path: Path) -> dict[str, object]:
-    """Read a pickled dictionary of numbers, texts, numpy arrays and dictionaries of these.
+    """Read a pickled dictionary of numbers, strings, numpy arrays and nested dictionaries.
 
     Args:
         path: a pickle of any protocol, written by Python 2 or 3.
@@ -62,8 +62,8 @@ def read_pickle(path: Path) -> dict[str, object]:
         The dictionary; arrays may be read-only.
 
     Raises:
-        ValueError: if the file is damaged, or needs anything but numpy arrays. Nothing that it
-            names is imported or run.
+        ValueError: if the file is damaged, or needs anything but numpy arrays. Nothing in it is
+            imported or run.
     """
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected a pickle of weights: copy it again.")
@@ -77,21 +77,21 @@ def read_pickle(path: Path) -> dict[str, object]:
         return _unwrap_dict(content, set())
     except _RefusedError as error:
         raise ValueError(
-            f"{path} is refused: it asks for {error}, and a pickle of weights needs numpy arrays "
-            "only. Nothing in it was run. Do not open it with other tools; get the weights from "
-            "where they were published."
+            f"{path} is refused: it asks for {error}, but a pickle of weights needs numpy arrays "
+            "only. No code in it was run. Do not open it with other tools; download the weights "
+            "from where they were published."
         ) from error
     except DAMAGE as error:
         raise ValueError(
-            f"{path} is damaged ({error}); expected a whole pickle of weights: copy it again from "
-            "where it was published."
+            f"{path} is damaged ({error}); expected a complete pickle of weights: download it "
+            "again."
         ) from error
 
 
 def _check_opcodes(data: mmap.mmap) -> None:
-    """Walk over the pickle without running it: every length must fit, nothing may be hidden.
+    """Check the opcodes without running them: all lengths must fit and nothing may be hidden.
 
-    The unpickler allocates what a length or a memo index announces before it looks for the bytes.
+    The unpickler would allocate what a length or memo index announces before reading the bytes.
     """
     end = 0
     tuples = _Tuples()
@@ -114,14 +114,14 @@ def _check_opcodes(data: mmap.mmap) -> None:
 
 
 class _Tuples:
-    """Refuses a tuple that stands in two places: forty that hold each other never end to hash."""
+    """Rejects a tuple that is used twice: hashing forty nested ones would never end."""
 
     def __init__(self) -> None:
         self._memo: dict[int, bool] = {}  # index -> whether it is a tuple
         self._is_top = False
 
     def check(self, name: str, argument: object, position: int) -> None:
-        """Follow one step."""
+        """Process one opcode."""
         if name.endswith("PUT") or name == "MEMOIZE":
             index = len(self._memo) if name == "MEMOIZE" else int(str(argument))
             self._memo[index] = self._is_top
@@ -134,7 +134,7 @@ class _Tuples:
 
 
 class _Budget:
-    """How many bytes may still be copied."""
+    """Counts how many bytes may still be copied."""
 
     __slots__ = ("left",)
 
@@ -142,7 +142,7 @@ class _Budget:
         self.left = left
 
     def take(self, text: str) -> bytes:
-        """Return the bytes of an array that were written as text."""
+        """Return the bytes of an array that is encoded as text."""
         self.left -= len(text)
         if self.left < 0:
             raise _RefusedError(f"more than {MAX_COPIES} times the bytes of the file")
@@ -150,7 +150,7 @@ class _Budget:
 
 
 class _Array:
-    """An array under construction; filled by `__setstate__`, once."""
+    """An array under construction; set by `__setstate__`, once."""
 
     __slots__ = ("_budget", "values")
 
@@ -167,7 +167,7 @@ class _Array:
 
 
 class _Dtype:
-    """A number type under construction; its byte order arrives by `__setstate__`."""
+    """A dtype under construction; its byte order is set by `__setstate__`."""
 
     __slots__ = ("dtype",)
 
@@ -182,7 +182,7 @@ class _Dtype:
 
 
 class _StandIn:
-    """Is called in place of a function; no pickle can change it."""
+    """A callable that replaces a function; no pickle can change it."""
 
     __slots__ = ("_budget",)
 
@@ -190,17 +190,17 @@ class _StandIn:
         self._budget = budget
 
     def __setstate__(self, _state: object) -> None:
-        raise ValueError("a function that shall be changed")
+        raise ValueError("it changes a function")
 
 
 class _Class(_StandIn):
-    """Stands in for `numpy.ndarray`, which is only ever an argument of `_reconstruct`."""
+    """Replaces `numpy.ndarray`, which is only used as an argument of `_reconstruct`."""
 
     __slots__ = ()
 
 
 class _Reconstruct(_StandIn):
-    """Stands in for numpy's `_reconstruct`: an empty array, whose state follows."""
+    """Replaces numpy's `_reconstruct`: an empty array, whose state follows."""
 
     __slots__ = ()
 
@@ -209,7 +209,7 @@ class _Reconstruct(_StandIn):
 
 
 class _MakeDtype(_StandIn):
-    """Stands in for `numpy.dtype`, for plain numbers."""
+    """Replaces `numpy.dtype`, for plain numbers."""
 
     __slots__ = ()
 
@@ -220,7 +220,7 @@ class _MakeDtype(_StandIn):
 
 
 class _FromBuffer(_StandIn):
-    """Stands in for numpy's `_frombuffer`, the array of protocol 5."""
+    """Replaces numpy's `_frombuffer`, the array of protocol 5."""
 
     __slots__ = ()
 
@@ -231,7 +231,7 @@ class _FromBuffer(_StandIn):
 
 
 class _Encode(_StandIn):
-    """Stands in for `_codecs.encode`: Python 3 writes bytes as latin1 text in protocol 2."""
+    """Replaces `_codecs.encode`: Python 3 writes bytes as latin1 text in protocol 2."""
 
     __slots__ = ()
 
@@ -253,10 +253,10 @@ ALLOWED: Mapping[tuple[str, str], type[_StandIn]] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Answers the globals of numpy arrays with stand-ins and refuses all others."""
+    """Resolves the globals of numpy arrays to stand-ins and rejects all others."""
 
     def __init__(self, data: mmap.mmap, budget: _Budget) -> None:
-        # Python 2 wrote the bytes of arrays as text: latin1 maps them back one by one.
+        # Python 2 wrote the bytes of arrays as text; latin1 maps them back one to one.
         super().__init__(cast("IO[bytes]", data), fix_imports=False, encoding="latin1")
         self._budget = budget
 
@@ -269,7 +269,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _build(data: object, dtype: object, shape: object, *, is_fortran: bool) -> Array:
-    """Put the bytes into shape; the size must be the one that the shape announces."""
+    """Return the bytes as an array; their number must match the shape."""
     if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
         raise ValueError("an array whose data are not its bytes")
     if not isinstance(shape, tuple) or len(shape) > 8 or not all(map(_is_side, shape)):
@@ -285,16 +285,16 @@ def _is_side(side: object) -> bool:
 
 
 def _name(value: object) -> str:
-    """Name a value in bounded time: a list may hold itself, or others without end."""
+    """Describe a value in bounded time, even if it is a recursive list."""
     return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _unwrap_dict(content: object, seen: set[int]) -> dict[str, object]:
-    """Replace the arrays under construction by the finished ones."""
+    """Replace the arrays under construction by finished arrays."""
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"it holds a {type(content).__name__}, not a dictionary of names")
-    if id(content) in seen:  # forty that hold each other twice would have no end
-        raise ValueError("a dictionary is in two places")
+    if id(content) in seen:  # unwrapping forty nested ones would never end
+        raise ValueError("a dictionary is used twice")
     seen.add(id(content))
     return {name: _unwrap(value, seen) for name, value in content.items()}
 

@@ -1,4 +1,4 @@
-"""Pools boxes from feature maps: the maximum of cells, or RoIAlign written as a table look-up."""
+"""Pools boxes from feature maps by maximum (RoIPool) or interpolation (RoIAlign)."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from torchvision.ops import roi_pool  # type: ignore[import-untyped]
 
 
 def pool_regions(feature_map: Tensor, boxes: Tensor, images: Tensor, *, size: int) -> Tensor:
-    """Return what `torchvision.ops.roi_pool` returns: corners rounded, both ends included.
+    """Pool the maximum of cells, as `torchvision.ops.roi_pool`: rounded corners, both inclusive.
 
-    Padding of a map need not be reported from its own cells if it is 0 and these are not negative.
+    The padding of a map needs no mask if it is 0 and the values of the map are not negative.
 
     Args:
-        feature_map: `[batch, channels, rows, columns]` float32, best contiguous.
+        feature_map: `[batch, channels, rows, columns]` float32, preferably contiguous.
         boxes: `[regions, 4]` float32, in cells of the map.
         images: `[regions]`, position in the batch of each box's image.
         size: cells per side of the pooled grid.
@@ -28,25 +28,25 @@ def pool_regions(feature_map: Tensor, boxes: Tensor, images: Tensor, *, size: in
 def align_regions(
     feature_map: Tensor, boxes: Tensor, images: Tensor, *, size: int, map_sizes: Tensor
 ) -> Tensor:
-    """Return what `torchvision.ops.roi_align(sampling_ratio=1, aligned=True)` returns.
+    """Interpolate cells, as `torchvision.ops.roi_align(sampling_ratio=1, aligned=True)`.
 
-    Each cell is a weighted sum of four rows of the map: an embedding bag. On a CPU this is 3-8
-    times as fast as torchvision's kernel, forwards and backwards together, and it keeps bfloat16
-    and the channels-last layout.
+    Each pooled cell is a weighted sum of four rows of the map, computed by an embedding bag. On a
+    CPU this is 3-8 times as fast as torchvision's kernel (forward and backward together), and it
+    keeps bfloat16 and the channels-last layout.
 
     Args:
         feature_map: `[batch, channels, rows, columns]`.
         boxes: `[regions, 4]` float32, in cells of the map.
         images: `[regions]`, position in the batch of each box's image.
         size: cells per side of the pooled grid.
-        map_sizes: `[batch, 2]`, rows and columns of each image's own part of the map.
+        map_sizes: `[batch, 2]`, rows and columns of each image's map without padding.
 
     Returns:
         `[regions, channels, size, size]`, channels last.
     """
     channels, rows, columns = feature_map.shape[1:]
     steps = (torch.arange(size, dtype=boxes.dtype, device=boxes.device) + 0.5) / size
-    corners, sides = boxes[:, :2] - 0.5, boxes[:, 2:] - boxes[:, :2]  # cell centres are at 0.5
+    corners, sides = boxes[:, :2] - 0.5, boxes[:, 2:] - boxes[:, :2]  # cell centers are at 0.5
     points = corners[:, :, None] + sides[:, :, None] * steps  # [regions, 2, size]
     limits = map_sizes[images]  # [regions, 2]
     x, x_weights = _neighbors(points[:, 0], limits[:, 1:])

@@ -1,4 +1,4 @@
-"""Reads images of any kind into RGB arrays, and turns these into the detector's input."""
+"""Image loading into RGB arrays, and preprocessing into the detector's input."""
 
 import io
 import math
@@ -32,25 +32,25 @@ ImageInput = (
     | npt.NDArray[np.uint8]
     | Tensor
 )
-"""One image, in any of the forms that `load_image` reads."""
+"""One image, in any form that `load_image` reads."""
 
 _BYTES = (bytes, bytearray, memoryview)
 
 MAX_FILE_BYTES = 256 << 20
-"""Bytes that are read of an open file at most."""
+"""Maximum number of bytes read from an open file."""
 
 MOST_PIXELS = 2**21
-"""Resized pixels in a batch; the published backbone takes about 0.7 GB for so many."""
+"""Maximum resized pixels in a batch; the published backbone needs about 0.7 GB for them."""
 
 MOST_PADDING = 0.1
-"""Share of the pixels of a batch that may be added to make its images equally large."""
+"""Maximum padding in a batch, as a share of the pixels of its images."""
 
 
 def load_image(image: ImageInput) -> Pixels:
-    """Read an image, turned upright if its EXIF data say so.
+    """Read an image and rotate it according to its EXIF orientation.
 
     Args:
-        image: a path, a web address, the bytes of a file, a file opened in binary mode, a PIL
+        image: a path, an http(s) URL, the bytes of a file, a file opened in binary mode, a PIL
             image, a row of a Hugging Face data set (`{"bytes": ..., "path": ...}`), a uint8 array
             `[height, width, 3]` in RGB or `[height, width]` in gray, or a uint8 tensor
             `[3, height, width]` in RGB.
@@ -59,9 +59,9 @@ def load_image(image: ImageInput) -> Pixels:
         `[height, width, 3]` uint8, RGB, 0-255.
 
     Raises:
-        FileNotFoundError: if the path names no file.
-        TypeError: if a file is opened as text.
-        ValueError: if it is no image, is cut short, has too many pixels, or cannot be fetched.
+        FileNotFoundError: if the path does not exist.
+        TypeError: if a file is opened in text mode.
+        ValueError: if it is not an image, is truncated, has too many pixels, or cannot be fetched.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -84,13 +84,13 @@ def load_image(image: ImageInput) -> Pixels:
 
 
 def is_image(value: object) -> TypeGuard[ImageInput]:
-    """Tell one image, in any of the forms that `load_image` reads, from a list of them."""
+    """Return whether a value is one image, in any form that `load_image` reads, or else a list."""
     kinds = (str, os.PathLike, *_BYTES, Image.Image, np.ndarray, Tensor, Mapping)
     return isinstance(value, kinds) or hasattr(value, "read")
 
 
 def _find_source(image: Any) -> tuple[Path | BinaryIO | Image.Image, str]:
-    """Return what holds an image, and what messages call it."""
+    """Return an image's source and how messages call it."""
     if isinstance(image, Image.Image):
         return image, "a PIL image"
     if isinstance(image, _BYTES):
@@ -103,37 +103,37 @@ def _find_source(image: Any) -> tuple[Path | BinaryIO | Image.Image, str]:
 
 
 def _find_file(path: str) -> Path:
-    """Return the file of this name, or of the same name in another Unicode normal form."""
+    """Return the file with this name, or with its name in another Unicode normal form."""
     forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
     for name in (path, *forms):
         if os.path.isfile(name):
             return Path(name)
     raise FileNotFoundError(
-        f"Got the path {path!r}, which is no file; expected an image: check the name, and the "
+        f"Got the path {path!r}, which is not a file; expected an image: check the name and the "
         "folder that it is relative to."
     )
 
 
 def _read_file(file: BinaryIO) -> bytes:
-    """Read an open file from its beginning, wherever it stands, up to a limit."""
+    """Read an open file from its start, up to a limit."""
     if file.seekable():
         file.seek(0)
     data: object = file.read(MAX_FILE_BYTES + 1)
     if not isinstance(data, bytes):
         raise TypeError(
-            f"Got a {type(file).__name__} that gives text; expected bytes of an image: open the "
+            f"Got a {type(file).__name__} in text mode; expected the bytes of an image: open the "
             "file in mode 'rb'."
         )
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(
-            f"Got a {type(file).__name__} of more than {MAX_FILE_BYTES} bytes; expected an image "
-            "file: pass its path, or shrink it."
+            f"Got a {type(file).__name__} of more than {MAX_FILE_BYTES} bytes; expected a smaller "
+            "image file: pass its path, or shrink it."
         )
     return data
 
 
 def _from_row(row: Mapping[str, Any]) -> ImageInput:
-    """Return the image of a row of a Hugging Face data set: its bytes, or else its path."""
+    """Return the bytes or the path of an image in a row of a Hugging Face data set."""
     image = row.get("bytes") or row.get("path")
     if not isinstance(image, str | os.PathLike | bytes):
         raise ValueError(
@@ -151,7 +151,7 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Pixels:
             f"Got an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] "
             "in RGB, 0-255: convert it with PIL.Image.fromarray or numpy."
         )
-    return np.ascontiguousarray(array)  # torch refuses negative strides, as of array[:, :, ::-1]
+    return np.ascontiguousarray(array)  # torch rejects negative strides (array[:, :, ::-1])
 
 
 def _from_tensor(tensor: Tensor) -> Pixels:
@@ -170,14 +170,14 @@ def _from_tensor(tensor: Tensor) -> Pixels:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the detector reads it.
+    """A preprocessed image.
 
     Attributes:
-        pixel_values: `[3, height, width]` float32, normalised, in the detector's channel order.
-        scale: resized pixels per original pixel, before the sides were rounded.
+        pixel_values: `[3, height, width]` float32, normalized, in the detector's channel order.
+        scale: resized pixels per original pixel, before rounding the sides.
         image_size: (height, width) of the original.
-        box_scale: `[4]` float32, what boxes of the original are multiplied by; `scale` unless the
-            resize goes by the rounded sides.
+        box_scale: `[4]` float32, factors from original to resized boxes; equal to `scale` unless
+            the resize uses the rounded sides.
     """
 
     pixel_values: Tensor
@@ -192,7 +192,7 @@ class Prepared:
 
 
 def choose_scale(image_size: tuple[int, int], config: DetectorConfig) -> float:
-    """Return the factor that brings the shorter side to its length, unless the longer forbids."""
+    """Return the resize factor for the shorter side, reduced if the longer side gets too long."""
     scale = config.shorter_side / min(image_size)
     longer = max(image_size) * scale
     if (round(longer) if config.round_before_limit else longer) > config.longer_side:
@@ -212,7 +212,7 @@ def choose_size(
 
 
 def prepare(pixels: Pixels, config: DetectorConfig) -> Prepared:
-    """Resize and normalise an image `[height, width, 3]` (uint8, RGB)."""
+    """Resize and normalize an image `[height, width, 3]` (uint8, RGB)."""
     image_size = (pixels.shape[0], pixels.shape[1])
     scale = choose_scale(image_size, config)
     size = choose_size(image_size, scale, config)
@@ -236,12 +236,12 @@ def _to_planes(pixels: Pixels) -> Tensor:
 
 
 def _resize_averaging(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:
-    """Step by the true scale, and average what is skipped."""
+    """Resize by the exact scale with antialiasing."""
     values = _to_planes(pixels)
     if size == pixels.shape[:2]:
         return values
-    # The kernel gets the true scale beside the rounded size: a step derived from the size
-    # alone would shift the far border by up to half a pixel against the boxes.
+    # Pass the exact scale in addition to the rounded size: a step derived from the size alone
+    # would shift the far border by up to half a pixel relative to the boxes.
     resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa(
         values[None], list(size), False, scale, scale
     )[0]
@@ -249,9 +249,9 @@ def _resize_averaging(pixels: Pixels, size: tuple[int, int], scale: float) -> Te
 
 
 def _resize_by_scale(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:
-    """Do as `cv2.resize(fx=scale, fy=scale)`, within 0.001 grey levels.
+    """Resize as `cv2.resize(fx=scale, fy=scale)`, within 0.001 gray levels.
 
-    Torch's own kernel is up to 0.03 away in large images, as it places points in float32.
+    Torch's kernel deviates by up to 0.03 in large images, because it computes points in float32.
     """
     values = _to_planes(pixels)
     for dimension in (1, 2):
@@ -263,7 +263,7 @@ def _resize_by_scale(pixels: Pixels, size: tuple[int, int], scale: float) -> Ten
 
 
 def _neighbors(length: int, size: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two pixels around each of `size` points, and the share of the second."""
+    """Return the two pixels around each of `size` points, and the weight of the second."""
     points = (torch.arange(size, dtype=torch.float64) + 0.5) / scale - 0.5
     points = points.clamp(0, length - 1)
     lower = points.long()
@@ -271,7 +271,7 @@ def _neighbors(length: int, size: int, scale: float) -> tuple[Tensor, Tensor, Te
 
 
 def _resize_by_size(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:  # noqa: ARG001
-    """Do as `torch.nn.functional.interpolate(size=size)`."""
+    """Resize as `torch.nn.functional.interpolate(size=size)`."""
     resized = torch.nn.functional.interpolate(
         _to_planes(pixels)[None], size=size, mode="bilinear", align_corners=False
     )
@@ -279,7 +279,7 @@ def _resize_by_size(pixels: Pixels, size: tuple[int, int], scale: float) -> Tens
 
 
 def _resize_as_pillow(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:  # noqa: ARG001
-    """Average what is skipped, in whole grey levels."""
+    """Resize with antialiasing, rounded to integer gray levels."""
     resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
     return _to_planes(np.asarray(resized))
 
@@ -293,7 +293,7 @@ RESIZES: dict[str, Callable[[Pixels, tuple[int, int], float], Tensor]] = {
 
 
 def pad_batch(images: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-    """Join images, padded with 0 below and on the right.
+    """Batch images, padded with 0 at the bottom and on the right.
 
     Returns:
         `[batch, 3, height, width]` in channels-last layout, and `[batch, 2]` sizes without
@@ -308,7 +308,7 @@ def pad_batch(images: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
 
 
 def plan_batches(images: Sequence[Prepared]) -> list[list[int]]:
-    """Return the indices of images by batch: of similar size, and not too many at once."""
+    """Group the indices of images into batches of similar size and limited memory."""
     order = sorted(range(len(images)), key=lambda index: images[index].scaled_size)
     batches: list[list[int]] = []
     for index in order:
@@ -320,7 +320,7 @@ def plan_batches(images: Sequence[Prepared]) -> list[list[int]]:
 
 
 def _fits(images: Sequence[Prepared], indices: Sequence[int]) -> bool:
-    """Return whether images may be joined: little padding, and within the memory."""
+    """Return whether images may form a batch: little padding, and within the memory limit."""
     sizes = [images[index].scaled_size for index in indices]
     own = sum(height * width for height, width in sizes)
     joined = len(sizes) * max(h for h, _ in sizes) * max(w for _, w in sizes)

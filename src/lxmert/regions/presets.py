@@ -1,7 +1,7 @@
-"""The published Visual Genome detector, as the three programs that people ran it with.
+"""Presets of the published Visual Genome detector, one for each program that runs it.
 
-One network, three ways to feed it and to choose regions. `caffe` is the program that wrote the
-features LXMERT was trained on; `detectron2` and `hf` are its ports, whose features differ.
+The weights are the same; preprocessing and region selection differ. `caffe` is the program that
+wrote the features LXMERT was trained on; `detectron2` and `hf` are ports with other features.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "hf": {
             **_NETWORK,
             **_PORTS,
-            # It meant BGR, and read images from addresses so, but files from disk as RGB.
+            # It intended BGR and used it for images from URLs, but used RGB for local files.
             "channel_order": "RGB",
             "resize": "size",
             "selection": "agnostic",
@@ -102,4 +102,4 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Name -> the fields of `DetectorConfig` that differ from the small detector's."""
+"""Preset -> fields of `DetectorConfig` that differ from the small detector's."""

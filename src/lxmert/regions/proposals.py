@@ -1,8 +1,8 @@
-"""Where objects may be: matching, sampling and the proposal network.
+"""The region proposal network: matching, sampling and proposals.
 
 Legend: `anchors` = rows x columns x shapes, in this order; `objects` = true objects of an image,
-padded to the most in the batch. Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized
-image. Knows nothing of classes.
+padded to the maximum of the batch. Boxes are float32 `(x1, y1, x2, y2)` in pixels of the resized
+image. The proposals are independent of classes.
 """
 
 import math
@@ -33,11 +33,11 @@ REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's: deltas of unit variance
 ANCHOR_IS_OBJECT = 0.6
 ANCHOR_IS_BACKGROUND = 0.3
 REGION_IS_OBJECT = 0.5
-CANDIDATES_PER_PROPOSAL = 6  # boxes that enter NMS for each one that may leave it
+CANDIDATES_PER_PROPOSAL = 6  # boxes that enter NMS per returned proposal
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Decide which anchors show an object (Faster R-CNN, section 3.1.2).
+    """Assign objects to anchors (Faster R-CNN, section 3.1.2).
 
     Args:
         anchors: `[anchors, 4]`.
@@ -46,14 +46,14 @@ def match_anchors(anchors: Tensor, boxes: Tensor, real: Tensor) -> tuple[Tensor,
 
     Returns:
         `[batch, anchors]` labels: 1 object, 0 background, -1 neither; and `[batch, anchors]`, the
-        object that overlaps most.
+        object with the largest overlap.
     """
     iou = _iou_with_objects(anchors, boxes, real)  # [batch, anchors, objects]
     best, matched = iou.max(dim=2)
     labels = torch.full_like(matched, EMPTY)
     labels[best < ANCHOR_IS_BACKGROUND] = 0
     labels[best >= ANCHOR_IS_OBJECT] = 1
-    # The best anchors of an object count however little they overlap, so that none is forgotten.
+    # The best anchors of an object always count, so that every object has an anchor.
     best_of_object = iou.amax(dim=1, keepdim=True)
     is_best = (iou == best_of_object) & (best_of_object > 0)
     forced = is_best.any(dim=2)
@@ -62,21 +62,21 @@ def match_anchors(anchors: Tensor, boxes: Tensor, real: Tensor) -> tuple[Tensor,
 
 
 def match_regions(boxes: Tensor, objects: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Decide which boxes `[batch, boxes, 4]` show an object; as `match_anchors`, without -1."""
+    """Assign objects to boxes `[batch, boxes, 4]`, as `match_anchors`, but without -1."""
     best, matched = _iou_with_objects(boxes, objects, real).max(dim=2)
     return (best >= REGION_IS_OBJECT).long(), matched
 
 
 def sample(labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
-    """Draw samples from each image: objects for half of the places at most, then background.
+    """Sample from each image: at most half of the samples are objects, the rest background.
 
     Args:
         labels: `[batch, candidates]`, 1 object, 0 background, -1 neither.
-        num_samples: places per image. The torch global generator decides.
+        num_samples: samples per image, drawn with torch's global generator.
 
     Returns:
-        `[batch, samples]` indices of the candidates, and their labels, -1 in the places that
-        nothing was left for.
+        `[batch, samples]` indices of the candidates, and their labels, -1 for samples that could
+        not be filled.
     """
     num_samples = min(num_samples, labels.shape[1])
     chance = torch.rand(labels.shape, device=labels.device)
@@ -84,7 +84,7 @@ def sample(labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
     others = (chance - (labels != 0).float()).topk(num_samples, dim=1)
     indices = torch.cat([objects.indices, others.indices], dim=1)
     drawn = torch.cat([objects.values >= 0, others.values >= 0], dim=1)
-    # A stable sort moves the drawn candidates to the front, objects first.
+    # A stable sort moves the drawn candidates to the front, objects before background.
     order = torch.argsort((~drawn).to(torch.uint8), dim=1, stable=True)[:, :num_samples]
     indices, drawn = indices.gather(1, order), drawn.gather(1, order)
     return indices, torch.where(drawn, labels.gather(1, indices), EMPTY)
@@ -92,10 +92,10 @@ def sample(labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the proposal network hands on.
+    """Output of the proposal network.
 
     Attributes:
-        boxes: `[batch, proposals, 4]`, best first, cut at the image's borders, without gradient.
+        boxes: `[batch, proposals, 4]`, best first, clipped to the image, without gradient.
         mask: boolean `[batch, proposals]`, True = real.
         losses: loss sums by name; empty outside training.
     """
@@ -106,7 +106,7 @@ class Proposals:
 
 
 class ProposalHead(nn.Module):
-    """Scores and moves the anchors of every cell."""
+    """Predicts objectness and box deltas for the anchors of every cell."""
 
     def __init__(self, width: int, hidden_width: int, num_shapes: int) -> None:
         super().__init__()
@@ -148,15 +148,15 @@ class ProposalGenerator(nn.Module):
         map_sizes: Tensor | None = None,
         scales: Tensor | None = None,
     ) -> Proposals:
-        """Propose boxes, and compare them with the objects if these are given.
+        """Propose boxes, and compute the losses if targets are given.
 
         Args:
             feature_map: `[batch, width, rows, columns]`.
             image_sizes: `[batch, 2]`, (height, width) of each image without its padding.
             targets: as for `Detector.forward`.
-            map_sizes: `[batch, 2]`, rows and columns of each image's own part of the map; absent:
-                the whole map.
-            scales: `[batch]`, resized pixels per original pixel; absent: 1.
+            map_sizes: `[batch, 2]`, rows and columns of each image's map without padding. None:
+                there is no padding.
+            scales: `[batch]`, resized pixels per original pixel. None: 1.
         """
         logits, deltas = self.rpn_head(feature_map)
         batch, _, rows, columns = feature_map.shape
@@ -182,7 +182,7 @@ class ProposalGenerator(nn.Module):
         image_sizes: Tensor,
         scales: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Decode the best anchors, drop empty and doubled boxes, pad to `proposals`."""
+        """Decode the best anchors, drop small boxes and duplicates, and pad to `proposals`."""
         config = self.config
         wanted = config.proposal_candidates or CANDIDATES_PER_PROPOSAL * config.proposals
         references = anchors.expand(len(logits), -1, -1)
@@ -191,7 +191,7 @@ class ProposalGenerator(nn.Module):
             boxes = self._decode(deltas, references, image_sizes)
             usable = usable & self._is_large(boxes, scales)
         scores = logits.masked_fill(~usable, -math.inf)
-        # Of equal scores the first wins, so that padding cannot change the choice.
+        # For equal scores the first one wins, so that padding cannot change the choice.
         scores, best = (
             part[:, :wanted] for part in scores.sort(dim=1, descending=True, stable=True)
         )
@@ -215,14 +215,14 @@ class ProposalGenerator(nn.Module):
         return proposals, mask
 
     def _decode(self, deltas: Tensor, references: Tensor, image_sizes: Tensor) -> Tensor:
-        """Return `[batch, boxes, 4]` cut at the borders of the images."""
+        """Return `[batch, boxes, 4]`, clipped to the images."""
         boxes = decode_boxes(
             deltas, references, ANCHOR_WEIGHTS, max_log_scale=self.config.max_log_scale
         )
         return clip_boxes(boxes, image_sizes, margin=self.config.clip_margin)
 
     def _is_large(self, boxes: Tensor, scales: Tensor) -> Tensor:
-        """Return a boolean `[batch, boxes]`: neither side is too short."""
+        """Return a boolean `[batch, boxes]`, True if both sides are long enough."""
         smallest = torch.full_like(scales, self.config.proposal_min_side)
         if self.config.min_side_unit == "original":
             smallest = smallest * scales
@@ -237,7 +237,7 @@ class ProposalGenerator(nn.Module):
         own: Tensor,
         targets: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Return the sums of `rpn_objectness` and `rpn_box`."""
+        """Return the loss sums `rpn_objectness` and `rpn_box`."""
         with torch.no_grad():
             real = targets["object_ids"] >= 0
             labels, matched = match_anchors(anchors, targets["boxes"], real)
@@ -253,10 +253,10 @@ class ProposalGenerator(nn.Module):
 
 
 def gather_rows(values: Tensor, indices: Tensor) -> Tensor:
-    """Take rows `[batch, samples]` of `[batch, rows, width]`: `[batch, samples, width]`."""
+    """Gather rows `[batch, samples]` from `[batch, rows, width]`: `[batch, samples, width]`."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[2]))
 
 
 def _iou_with_objects(boxes: Tensor, objects: Tensor, real: Tensor) -> Tensor:
-    """Return `[batch, boxes, objects]`, at least one object wide, 0 for padding."""
+    """Return the IoU `[batch, boxes, objects]`, 0 for padding; needs at least one object."""
     return pairwise_iou(boxes, objects) * real[:, None]

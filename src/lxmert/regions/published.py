@@ -1,4 +1,4 @@
-"""The published detector from one of its files, with the names of what it knows."""
+"""Loads the published detector from one of its files, with its class and attribute names."""
 
 import logging
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from lxmert.regions.detector import Detector
 from lxmert.regions.layouts import PREDICTOR
 
 OBJECTS_FILE, ATTRIBUTES_FILE = "objects_vocab.txt", "attributes_vocab.txt"
-"""Lists of names that are read if they lie beside the weights: a line for each name, in the order
-of ids; synonyms follow after a comma."""
+"""Name lists that are read if they are next to the weights: one name per line, in the order of
+ids; synonyms follow after a comma."""
 
 PUBLISHED_NAMES = ("pytorch_model.bin",)
-"""What a folder of the published detector holds, and no folder of ours."""
+"""Files that identify a folder of the published detector."""
 
 _logger = logging.getLogger(__name__)
 
@@ -28,21 +28,21 @@ def load_published_detector(
 ) -> Detector:
     """Load the published ResNet-101 detector.
 
-    Names are part of the fingerprint, as the ids in a store mean nothing without them: give them
+    Names are part of the fingerprint, because ids in a region store depend on them: pass them
     before the first extraction.
 
     Args:
-        path: what `lxmert.regions.checkpoints.load_published` reads: a `.caffemodel`, a detectron2
-            `.pkl`, a `.pth`, a `.bin` with its `config.yaml`, or a folder with one of the latter.
-        preset: the program whose preprocessing and choice of regions are followed; "caffe" wrote
-            the features that LXMERT was trained on, 36 regions for each image.
-        object_names: by class id, 1600. Absent: those of `objects_vocab.txt` beside the weights;
-            without one `object 0`, `object 1`, ...
-        attribute_names: by attribute id, 400; absent: likewise.
+        path: a `.caffemodel`, a detectron2 `.pkl`, a `.pth`, a `.bin` with its `config.yaml`, or a
+            folder, as for `lxmert.regions.checkpoints.load_published`.
+        preset: the program whose preprocessing and region selection are used; "caffe" wrote the
+            features that LXMERT was trained on, 36 regions for each image.
+        object_names: 1600 names by class id. None: those of `objects_vocab.txt` next to the
+            weights; without such a file `object 0`, `object 1`, ...
+        attribute_names: 400 names by attribute id. None: likewise.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or there are more or fewer names.
+        ValueError: if it is damaged, of another kind, or the number of names is wrong.
     """
     path = Path(path)
     published = load_published(path)
@@ -68,22 +68,24 @@ def load_published_detector(
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
-    """Read a list of names: a line for each, of whose synonyms the first is taken.
+    """Read a list of names, one per line; of comma-separated synonyms the first is used.
 
     Raises:
-        ValueError: naming the line that is empty.
+        ValueError: if a line is empty.
     """
     lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     names = tuple(line.split(",")[0].strip() for line in lines)
     if "" in names:
-        raise ValueError(f"{path}, line {names.index('') + 1}, is empty; expected a name in each.")
+        raise ValueError(
+            f"{path}, line {names.index('') + 1}, is empty; expected one name per line: fill it in."
+        )
     return names
 
 
 def _choose_names(
     kind: str, given: Sequence[str] | None, path: Path, count: int
 ) -> tuple[str, ...]:
-    """Return names that were given, or those of a file, or numbers."""
+    """Return the given names, or those of a file, or numbered names."""
     if given is None and not path.is_file():
         return tuple(f"{kind} {index}" for index in range(count))
     names = read_names(path) if given is None else tuple(given)
@@ -91,6 +93,6 @@ def _choose_names(
         source = str(path) if given is None else f"{kind}_names"
         raise ValueError(
             f"Got {len(names)} names in {source}; expected {count}, one for each {kind} that the "
-            "detector knows, background and 'none' left out."
+            "detector predicts, without background and 'none': correct the list."
         )
     return names

@@ -1,7 +1,7 @@
-"""Chooses which candidate boxes of one image become its regions: pure functions.
+"""Selects the regions of one image from its candidate boxes: pure functions.
 
-Legend: `candidates` boxes of one image that the head has looked at; a `pair` is a candidate taken
-as one class. Of equal scores the first candidate counts as the better one, always.
+Legend: `candidates` boxes of one image that the head has scored; a `pair` is a candidate and one
+class. For equal scores the first candidate always ranks higher.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from lxmert.regions.box_coding import extend_boxes, pairwise_iou, strict_thresho
 from lxmert.regions.configuration import DetectorConfig
 
 MOST_PAIRS = 2048
-"""Pairs that are compared all with all, in 100 MB; more are compared class by class."""
+"""Maximum number of pairs compared at once, in 100 MB; more are compared class by class."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the head knows of one image.
+    """Outputs of the head for one image.
 
     Attributes:
         probabilities: `[candidates, classes]` without background.
@@ -45,9 +45,9 @@ class Choice:
 
     Attributes:
         candidates: `[chosen]` indices.
-        classes: `[chosen]`, the class that each was chosen as.
-        ranking: `[chosen]`, the probability that each was chosen by.
-        num_good: how many of the first obey the score threshold and the NMS.
+        classes: `[chosen]`, the class that each was selected for.
+        ranking: `[chosen]`, the probability that each was selected by.
+        num_good: number of leading candidates that pass the score threshold and the NMS.
     """
 
     candidates: Tensor
@@ -68,15 +68,15 @@ class Choice:
 def select_regions(
     candidates: Candidates, config: DetectorConfig, *, offset: float = 0.0
 ) -> Choice:
-    """Choose the regions of one image as the configuration says.
+    """Select the regions of one image according to the configuration.
 
     Args:
-        candidates: what there is to choose from; may be none.
-        config: `selection` and the fields that its documentation lists after it.
-        offset: added to x2 - x1 for the side of a box, in the pixels of the boxes.
+        candidates: the candidates; may be empty.
+        config: `selection` and the fields documented after it.
+        offset: added to x2 - x1 to get the side of a box, in the pixels of the boxes.
 
     Returns:
-        The chosen ones, best first; none if none is good enough and `fill_up` is off.
+        The selected candidates, best first; none if none is good enough and `fill_up` is off.
     """
     for threshold in config.nms_thresholds:
         strict = strict_threshold(threshold, config.nms_ties)
@@ -90,7 +90,7 @@ def select_regions(
 def select_agnostic(
     candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
 ) -> Choice:
-    """Run NMS once, each candidate as its best class; the rest follows by probability."""
+    """Run NMS once, with each candidate as its best class; the rest follows by probability."""
     scores, classes = candidates.probabilities.max(dim=1)
     everyone = torch.arange(len(scores), device=scores.device)
     boxes = extend_boxes(candidates.boxes(config.nms_boxes, everyone, classes), offset)
@@ -117,7 +117,7 @@ def select_survivors(
         pair_scores = probabilities[regions[kept], classes[kept]]
         scores = scores.new_zeros(len(scores))
         scores.scatter_reduce_(0, regions[kept], pair_scores, "amax")
-        # Whatever has not been examined has a lower score than what has.
+        # Pairs that have not been examined have lower scores than those that have.
         num_certain = int((scores > 0).sum())
         if num_certain >= num_wanted or (
             floor <= config.score_threshold and num_certain >= min(needed, len(scores))
@@ -131,7 +131,7 @@ def select_survivors(
 def select_pairs(
     candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
 ) -> Choice:
-    """Run NMS for each class; a candidate may be chosen as several classes."""
+    """Run NMS for each class; a candidate may be selected for several classes."""
     probabilities = candidates.probabilities
     for floor, regions, classes in _best_pairs(probabilities, config.num_regions):
         good = probabilities[regions, classes] >= config.score_threshold
@@ -153,14 +153,14 @@ SELECTIONS: dict[str, Callable[[Candidates, DetectorConfig, float, float], Choic
 
 
 def _best_pairs(probabilities: Tensor, num_wanted: int) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Yield the pairs with at least a certain probability, which falls until it is 0.
+    """Yield the pairs above a probability floor, which is lowered step by step to 0.
 
-    NMS of a class never asks for a worse box. So of the best pairs one knows for certain which
-    survive, and the others need not be looked at if these suffice: no candidate can have a score
+    The NMS of a class never depends on weaker boxes. So the survivors among the best pairs are
+    certain, and weaker pairs need no examination if these suffice: no candidate can have a score
     above its best probability.
 
     Yields:
-        The probability, and the candidates and the classes of the pairs, `[pairs]` each.
+        The floor, and the candidates and the classes of the pairs, `[pairs]` each.
     """
     best = probabilities.amax(dim=1).sort(descending=True).values
     floor = float(best[min(len(best), 2 * num_wanted) - 1]) if len(best) else 0.0
@@ -195,7 +195,7 @@ def _keep_pairs(
     overlaps = pairwise_iou(boxes, boxes).double() > threshold
     beats = (same_class & overlaps).tril(diagonal=-1)  # [loser, winner]
     kept = torch.ones_like(order, dtype=torch.bool)
-    # Each round settles at least the next link of every chain of boxes that drop one another.
+    # Each iteration settles at least the next link of every chain of suppressions.
     while True:
         survives = ~(beats & kept).any(dim=1)
         if torch.equal(survives, kept):
@@ -206,7 +206,7 @@ def _keep_pairs(
 def _keep_class_by_class(
     boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float
 ) -> Tensor:
-    """Return the same as `_keep_pairs`, by one NMS after the other."""
+    """Return the same as `_keep_pairs`, with one NMS per class."""
     order = classes.argsort(stable=True)
     counts = torch.bincount(classes).tolist()
     kept = [part[nms(boxes[part], scores[part], threshold)] for part in torch.split(order, counts)]
@@ -215,12 +215,12 @@ def _keep_class_by_class(
 
 
 def _others(chosen: Tensor, scores: Tensor) -> Tensor:
-    """Return the candidates that are not chosen, best score first."""
+    """Return the candidates that are not selected, best score first."""
     order = scores.argsort(descending=True, stable=True)
     return order[~torch.isin(order, chosen)]
 
 
 def whole_image(image_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the box of the image, which stands in where nothing was found."""
+    """Return the box of the image, which is used if nothing was detected."""
     height, width = image_size
     return (0.0, 0.0, float(width), float(height))

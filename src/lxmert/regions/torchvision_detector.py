@@ -1,4 +1,4 @@
-"""Detectors of torchvision as eyes: their detections are the regions, fc7 is the feature."""
+"""Region extractor of torchvision detectors: detections are the regions, fc7 is the feature."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,20 +16,18 @@ from torch import Tensor, nn
 from lxmert.devices import check_device
 from lxmert.records import Items, Record, Share
 from lxmert.regions.batching import check_list, stream_regions
-from lxmert.regions.checkpoints import read_tensors
+from lxmert.regions.checkpoints import read_torchvision
 from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Regions
 
 TORCHVISION_TYPE: Literal["torchvision-detector"] = "torchvision-detector"
-DOWNLOAD = "DEFAULT"
-"""In the place of a file: the weights that torchvision recommends, fetched where they are not."""
 
 _Side = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class _Defaults(NamedTuple):
-    """How torchvision builds a detector for its published weights."""
+    """Settings with which torchvision builds a detector for its published weights."""
 
     shorter_side: int
     longer_side: int
@@ -37,28 +35,29 @@ class _Defaults(NamedTuple):
 
 
 DETECTORS: dict[str, _Defaults] = {
-    # Its weights were trained with norms that had no epsilon; torchvision takes it out for them.
+    # These weights were trained without a batch-norm epsilon; torchvision sets it to 0 for them.
     "fasterrcnn_resnet50_fpn": _Defaults(800, 1333, 0.0),
     "fasterrcnn_resnet50_fpn_v2": _Defaults(800, 1333, 1e-5),
     "fasterrcnn_mobilenet_v3_large_fpn": _Defaults(800, 1333, 1e-5),
     "fasterrcnn_mobilenet_v3_large_320_fpn": _Defaults(320, 640, 1e-5),
 }
-"""The detectors of torchvision that describe a region by a vector, which others never compute."""
+"""Supported torchvision detectors; others do not compute a feature vector per region."""
 
 
 class TorchvisionConfig(Record):
-    """Everything but the weights; saved as `config.json` beside them.
+    """Configuration of a torchvision detector; saved as `config.json` next to the weights.
 
     Attributes:
-        model_type: which kind of extractor this is.
+        model_type: kind of extractor.
         model: a key of `DETECTORS`.
-        object_names: name of each class without the background, by torchvision's label minus 1.
-        num_regions: the most regions of an image, by score.
-        score_threshold: weaker detections are left out.
-        nms_threshold: IoU from which of two detections of a class the weaker is dropped.
-        shorter_side: an image is resized so that its shorter side has this length,
-        longer_side: unless its longer side would exceed this one.
-        norm_epsilon: of the batch norms.
+        object_names: class names without background, by torchvision's label minus 1.
+        num_regions: maximum number of regions of an image, by score.
+        score_threshold: minimum score of a detection.
+        nms_threshold: of two detections of a class with a higher IoU, the weaker is dropped.
+        shorter_side: length of the shorter side after resizing, unless the longer side exceeds
+            `longer_side`.
+        longer_side: maximum length of the longer side after resizing.
+        norm_epsilon: epsilon of the batch norms.
     """
 
     model_type: Literal["torchvision-detector"] = TORCHVISION_TYPE
@@ -72,7 +71,7 @@ class TorchvisionConfig(Record):
     norm_epsilon: Share
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong between fields, each of which is right by itself."""
+        """Yield the inconsistencies between fields."""
         if self.model not in DETECTORS:
             yield _unknown(self.model)
         if self.shorter_side > self.longer_side:
@@ -80,15 +79,15 @@ class TorchvisionConfig(Record):
 
 
 class TorchvisionExtractor:
-    """A Faster R-CNN of torchvision: images in, its detections out.
+    """A torchvision Faster R-CNN: images in, detections out.
 
     Args:
-        model: as `config` describes it; it is put into evaluation mode.
-        config: what it is built from.
+        model: the network that `config` describes; it is put into evaluation mode.
+        config: the configuration of the network.
         device: where to compute.
     """
 
-    recognises = True
+    recognizes = True
     attribute_names: tuple[str, ...] = ()
     attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     precision = "fp32"
@@ -112,23 +111,23 @@ class TorchvisionExtractor:
         longer_side: int | None = None,
         device: str = "cpu",
     ) -> "TorchvisionExtractor":
-        """Build a detector of torchvision.
+        """Build a torchvision detector.
 
         Args:
             name: a key of `DETECTORS`.
-            weights: a file of its weights; "DEFAULT" fetches those that torchvision recommends.
-                Absent: random ones.
-            object_names: names of its classes without the background; absent: COCO's, which
-                torchvision's own weights know.
-            num_regions: the most regions of an image.
-            score_threshold: weaker detections are left out.
-            nms_threshold: IoU from which of two detections of a class the weaker is dropped.
-            shorter_side: of the resized image; absent: torchvision's.
-            longer_side: its limit; absent: torchvision's.
+            weights: a weights file; "DEFAULT" downloads the weights that torchvision recommends.
+                None: random weights.
+            object_names: class names without background. None: COCO's, for torchvision's own
+                weights.
+            num_regions: maximum number of regions of an image.
+            score_threshold: minimum score of a detection.
+            nms_threshold: of two detections of a class with a higher IoU, the weaker is dropped.
+            shorter_side: of the resized image. None: torchvision's.
+            longer_side: limit of the longer side. None: torchvision's.
             device: where to compute.
 
         Raises:
-            ValueError: if there is no such detector, or the weights do not fit it.
+            ValueError: if the detector is unknown, or the weights do not fit.
         """
         defaults = _defaults(name)
         recommended = torchvision.models.get_model_weights(name).DEFAULT
@@ -144,21 +143,17 @@ class TorchvisionExtractor:
         )
         model = _build(config)
         if weights is not None:
-            state = (
-                recommended.get_state_dict(progress=False, check_hash=True, weights_only=True)
-                if weights == DOWNLOAD
-                else read_tensors(weights)
-            )
+            state = read_torchvision(recommended, weights)
             _fill(model, state, config, source=str(weights))
         return cls(model, config, device=device)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "TorchvisionExtractor":
-        """Load a folder that `save_pretrained` wrote.
+        """Load a folder written by `save_pretrained`.
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if configuration or weights are of something else.
+            ValueError: if the configuration or the weights do not belong to this kind of extractor.
         """
         config = read_config(Path(path), TorchvisionConfig)
         model = _build(config)
@@ -166,7 +161,7 @@ class TorchvisionExtractor:
         return cls(model, config, device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each under its name only when whole."""
+        """Write `model.safetensors`, then `config.json`, each atomically."""
         save_folder(Path(folder), self.config.to_dict(), self.model)
 
     @property
@@ -182,28 +177,28 @@ class TorchvisionExtractor:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of configuration and weights: equal for extractors that see the same."""
+        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         return fingerprint_of(self.config.to_dict(), self.model)
 
     def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
         """Return the detections of each image, best first; the whole image if there are none.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if a path does not exist.
             ValueError: if an image cannot be read.
         """
         check_list(images)
-        return [self._look(load_image(image)) for image in images]
+        return [self._extract(load_image(image)) for image in images]
 
     def stream(
         self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
     ) -> Iterator[tuple[str, Regions]]:
-        """Yield the regions of one image after the other, in order, from (id, image) pairs."""
+        """Yield the image id and regions of each (id, image) pair in order."""
         return stream_regions(self, images, batch_size)
 
     @torch.inference_mode()
-    def _look(self, image: npt.NDArray[np.uint8]) -> Regions:
-        """Return the regions of one image; alone, as the padding of a batch would change them."""
+    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
+        """Return the regions of one image; the padding of a batch would change them."""
         model = self.model
         values = torch.tensor(image).permute(2, 0, 1).float() / 255
         resized, _ = model.transform([self._widen(values).to(self.device)])
@@ -226,7 +221,7 @@ class TorchvisionExtractor:
         return _to_regions(boxes.cpu().numpy() / sides, features, scores, ids - 1, image, found)
 
     def _widen(self, values: Tensor) -> Tensor:
-        """Stretch a strip `[3, height, width]` that resizing would leave without a pixel."""
+        """Stretch an image `[3, height, width]` that resizing would leave without a pixel."""
         shorter, longer = sorted(values.shape[1:])
         scale = min(self.config.shorter_side / shorter, self.config.longer_side / longer)
         least = math.ceil(1 / scale)
@@ -237,7 +232,7 @@ class TorchvisionExtractor:
 
 
 def _defaults(name: str) -> _Defaults:
-    """Return how torchvision builds a detector."""
+    """Return the default settings of a torchvision detector."""
     if name not in DETECTORS:
         raise ValueError(_unknown(name))
     return DETECTORS[name]
@@ -245,21 +240,21 @@ def _defaults(name: str) -> _Defaults:
 
 def _unknown(name: str) -> str:
     return (
-        f"Got the detector {name!r}; expected one of torchvision that describes a region by a "
-        f"vector: {', '.join(DETECTORS)}"
+        f"Got the detector {name!r}; expected a torchvision detector with a feature vector per "
+        f"region, one of {', '.join(DETECTORS)}"
     )
 
 
 def _fill(
     model: nn.Module, state: Mapping[str, Tensor], config: TorchvisionConfig, *, source: str
 ) -> None:
-    """Load weights, all of them and with nothing left over."""
+    """Load weights; all names must match."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights {source} are not of a {config.model} with {len(config.object_names)} "
-            f"classes beside the background: name its classes with object_names=[...]: {error}"
+            f"The weights {source} do not fit a {config.model} with {len(config.object_names)} "
+            f"classes beside the background: pass its classes as object_names=[...]: {error}"
         ) from error
 
 
@@ -290,7 +285,7 @@ def _to_regions(
     image: npt.NDArray[np.uint8],
     found: bool,
 ) -> Regions:
-    """Return regions with boxes `[regions, 4]` in `[0, 1]` in pixels of the image."""
+    """Convert boxes `[regions, 4]` in `[0, 1]` and scores to regions in pixels of the image."""
     height, width = image.shape[:2]
     count = len(boxes)
     return Regions(

@@ -218,7 +218,7 @@ def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
     """Name each region by its most confident attribute and its object; a cell by its place."""
     if not regions.found:
         return ["whole image"] * len(regions)
-    if not extractor.recognises:
+    if not extractor.recognizes:
         return cell_labels(regions.boxes)
     names = [extractor.object_names[object_id] for object_id in regions.object_ids]
     if not regions.attribute_ids.shape[1]:
