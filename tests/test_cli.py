@@ -104,7 +104,7 @@ def broken(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.png", "missing.png', which is no file"),
+        ("missing.png", "missing.png', which is not a file"),
         ("notes.txt", "no image that is read here"),
         ("empty.jpg", "no image that is read here"),
         ("half.png", "cut short or damaged"),

@@ -1,4 +1,4 @@
-"""Lists of answers in all forms in which they are handed around."""
+"""Answer lists in all supported formats."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_every_form_gives_the_same_answers(name: str, tmp_path: Path) -> None:
 
 
 def test_the_mark_of_editors_on_windows_is_no_part_of_an_answer(tmp_path: Path) -> None:
-    """Bug: with it a JSON list was taken for a text, of one answer a line."""
+    """Bug: a JSON list with a byte-order mark was read as a text with one answer per line."""
     for name, text in FORMS.items():
         (tmp_path / name).write_text(text, encoding="utf-8-sig")
         assert read_answers(tmp_path / name).answers == ("", "no", 'a"b')
@@ -43,7 +43,7 @@ def test_the_mark_of_editors_on_windows_is_no_part_of_an_answer(tmp_path: Path) 
         ('{"0": "yes", "1": "yes"}', "'yes' is in the vocabulary more than once"),
         ('{"yes": 0, "no": 0}', "answer 'no' has the id 0"),
         ('{"yes": 0.5}', "answer 'yes' has the id 0.5"),
-        ('["yes",', "is no list of answers"),
+        ('["yes",', "is not a list of answers"),
         ('{"0": "yes", "2": "no"}', "ids are not 0, 1, 2"),
         ('{"0": "yes", "00": "no"}', "ids are not 0, 1, 2"),
         ('{"a": "yes", "b": "no"}', "ids are not 0, 1, 2"),
@@ -82,7 +82,7 @@ def test_the_published_lists_are_read(name: str, count: int, first: str) -> None
 
 
 def test_numbers_may_be_answers(tmp_path: Path) -> None:
-    """Of {"0": 1} the keys are answers, of {"0": "1"} the values: ids are never texts there."""
+    """The keys of {"0": 1} are answers, the values of {"0": "1"} are; ids are never strings."""
     (tmp_path / "list").write_text('{"0": 1, "1": 0}')
     assert read_answers(tmp_path / "list").answers == ("1", "0")
     (tmp_path / "list").write_text('{"0": "1", "1": "0"}')

@@ -1,4 +1,4 @@
-"""The check of a data set: each kind of untidiness, with its file and line."""
+"""The data set check: each kind of finding, with its file and line."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def line(image: str = "a.png", question: str = "What?", **fields: object) -> str
 
 
 GOOD = [line(answer="red"), line(question="Who?", answer="blue")]
-"""Two lines without anything to tell."""
+"""Two lines without problems."""
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -38,7 +38,7 @@ def random_image(path: Path, seed: int = 0, size: tuple[int, int] = (6, 8)) -> P
 
 
 def find(report: Report, kind: str) -> Finding:
-    """Return the one finding of a kind."""
+    """Return the only finding of a kind."""
     (finding,) = [finding for finding in report.findings if finding.kind == kind]
     return finding
 
@@ -58,8 +58,8 @@ def check_lines(folder: Path, *lines: str) -> Report:
         (line(answer=10**400), "not_json", "an integer of 401 digits"),
         (line(boxes=[[1, 2, 3, 10**400]]), "not_json", "an integer of 401 digits"),
         ("[" * 100_000, "not_json", "nested too deep"),
-        (line("x" * (1 << 24)), "not_json", "expected one question a line"),
-        (line(""), "no_image", "'image' must be a text, got ''"),
+        (line("x" * (1 << 24)), "not_json", "expected one question per line"),
+        (line(""), "no_image", "'image' must be a string, got ''"),
         (line(question="", answer="x"), "no_question", "'question' must be"),
         (line(answer=""), "empty_answer", "'answer' is empty"),
         (line(answer=None), "wrong_answer", "got None"),
@@ -70,8 +70,8 @@ def check_lines(folder: Path, *lines: str) -> Report:
         (line(question="How many?", answer=3), "number_answer", "read as '3'"),
         (line(question="Is it?", answer=True), "boolean_answer", "read as 'yes'"),
         (line(question="Is it?", answer="Red"), "answer_case", "'red' and 'Red'"),
-        (line(question="Is it?", anwser="x"), "misspelt_key", "rename it to 'answer'"),
-        (line(question="Is it?", label="x"), "misspelt_key", "rename it to 'answer'"),
+        (line(question="Is it?", anwser="x"), "misspelt_key", "rename it if you mean 'answer'"),
+        (line(question="Is it?", label="x"), "misspelt_key", "rename it if you mean 'answer'"),
         (line(question="Is it?", licence="x", answer="red"), "unknown_key", "'licence'"),
         (line(question="Is it?", answer="red "), "answer_spaces", "read as 'red'"),
         (line(question="Is it?"), "no_answer", "'Is it?' has no answer"),
@@ -236,7 +236,7 @@ def test_only_the_first_cases_are_kept_but_all_are_counted(tmp_path: Path) -> No
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images in sub-folders."""
+    """Images in subfolders."""
     for seed, name in enumerate(["a.png", "sub/B.PNG", "sub/c.jpg", "x/d.png", "y/d.png"]):
         random_image(tmp_path / "images" / name, seed)
     return tmp_path / "images"
@@ -252,9 +252,9 @@ def folder(tmp_path: Path) -> Path:
         ("sub\\c.jpg", "sub/c.jpg", "renamed", "'sub/c.jpg'"),
         ("C:\\photos\\c.jpg", "sub/c.jpg", "renamed", "must be relative"),
         ("/elsewhere/sub/b.png", "sub/B.PNG", "renamed", "must be relative"),
-        ("c.jpg", "sub/c.jpg", "renamed", "the sub-folder is missing"),
+        ("c.jpg", "sub/c.jpg", "renamed", "the subfolder is missing"),
         ("images/a.png", "a.png", "renamed", "'a.png'"),
-        ("a", "a.png", "renamed", "the ending is missing"),
+        ("a", "a.png", "renamed", "the suffix is missing"),
         ("y/D.png", "y/d.png", "renamed", "case"),
         ("d.png", None, "ambiguous", "may be 'x/d.png', 'y/d.png'"),
         ("e.png", None, "missing", "is not below"),
@@ -336,7 +336,7 @@ def test_copies_and_other_names_of_an_image_are_seen_through(tmp_path: Path, fol
     train = write(tmp_path / "t.jsonl", *GOOD, line("sub/c.jpg", answer="red"))
     valid = write(tmp_path / "v.jsonl", line("z.png", answer="red"), line("c.jpg", answer="red"))
     report = check_data({"train": [train], "valid": [valid]}, images=folder)
-    assert find(report, "same_picture").cases[0].detail == (
+    assert find(report, "image_copy").cases[0].detail == (
         "'z.png' (valid) is a copy of 'a.png' (train)"
     )
     assert find(report, "shared_image").cases[0].detail == "'sub/c.jpg' is in train and valid"

@@ -1,4 +1,4 @@
-"""Padding, spelled out in full; and values that no batch may hold."""
+"""Padding with expected values in full, and invalid values in a batch."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_masked_rows_give_back_what_was_padded(seed: int) -> None:
 
 
 def some_regions(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return features and normalised boxes of three examples, all of them fine."""
+    """Return features and normalized boxes of three valid examples."""
     generator = np.random.default_rng(seed)
     features = [generator.normal(size=(count, 7)).astype(np.float32) for count in (2, 5, 3)]
     corners = [np.sort(generator.random((len(rows), 2, 2)), axis=1) for rows in features]
@@ -105,7 +105,7 @@ def regions_of(boxes: list[list[float]], image_size: tuple[int, int]) -> Regions
 
 
 def test_boxes_in_pixels_of_another_size_of_the_image_are_refused() -> None:
-    """They were cut at the border without a word, so that the model read wrong places."""
+    """Bug: such boxes were silently clipped, so that the model read wrong positions."""
     fine = regions_of([[3, 4, 10, 20], [0, 0, 50, 100]], (100, 50))
     np.testing.assert_array_equal(
         normalize_boxes(fine, name="image 8"), normalize(fine.boxes, (100, 50))
@@ -140,7 +140,7 @@ def test_a_score_out_of_range_is_named(wrong: float) -> None:
 
 
 def test_features_and_boxes_of_unlike_numbers_are_refused():
-    """Padding hid it, and a box of zeros counted as real."""
+    """Bug: padding hid the mismatch, and a box of zeros counted as real."""
     features = [np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)]
     boxes = [np.zeros((1, 4), np.float32), np.zeros((2, 4), np.float32)]
     with pytest.raises(ValueError, match="example 0 of the batch has 2 features and 1 boxes"):
@@ -148,7 +148,7 @@ def test_features_and_boxes_of_unlike_numbers_are_refused():
 
 
 def test_features_of_several_types_lose_nothing():
-    """All were cast to the type of the first one: 1e6 became infinite."""
+    """Bug: all arrays were cast to the type of the first one: 1e6 became infinite."""
     rows = [np.ones((1, 2), np.float16), np.full((1, 2), 1e6, np.float32)]
     boxes = [np.zeros((1, 4), np.float32)] * 2
     assert collate_regions(rows, boxes)["visual_feats"].isfinite().all()

@@ -1,4 +1,4 @@
-"""The flat corpus holds what the plain reader gives."""
+"""The flat corpus returns the same examples as the plain reader."""
 
 import json
 import pickle
@@ -23,7 +23,7 @@ WORDS = ["mug", "Ball", "é", "漢字", "🦊", "what's", "a-b", "tab\there"]
 
 
 def write_random(path: Path, seed: int, count: int = 60) -> Path:
-    """Write questions of all forms with text of all kinds."""
+    """Write questions of all forms with all kinds of text."""
     generator = np.random.default_rng(seed)
 
     def words(most: int) -> str:
@@ -135,7 +135,7 @@ def test_an_example_names_the_file_that_it_is_from(tmp_path: Path) -> None:
 def test_a_strict_reading_names_the_first_line_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text('{"image": "a", "question": "1?"}\n{"image": "a"}\n')
-    with pytest.raises(ValueError, match=r"q.jsonl line 2: 'question' must be a text"):
+    with pytest.raises(ValueError, match=r"q.jsonl line 2: 'question' must be a string"):
         Corpus.read([path], strict=True)
     assert Corpus.read([path]).left_out == {"no_question": 1}
 
@@ -217,7 +217,7 @@ def test_tokens_are_those_of_the_tokenizer(tmp_path: Path, longest: int) -> None
 
 
 def test_the_memory_of_python_does_not_grow_with_the_examples(tmp_path: Path) -> None:
-    """As objects, 15,000 more questions would be 15 MB."""
+    """As Python objects, 15,000 more questions would take 15 MB."""
     peaks = []
     for count in (5_000, 20_000):
         path = tmp_path / f"{count}.jsonl"

@@ -1,4 +1,4 @@
-"""The images below a folder: each real folder once, and names in any Unicode normal form."""
+"""The images in a folder: each real folder once, and names in any Unicode normal form."""
 
 import unicodedata
 from pathlib import Path
@@ -22,7 +22,7 @@ def make_image(path: Path, seed: int = 8) -> Path:
 
 
 def test_a_link_to_a_folder_above_is_not_followed_twice(tmp_path: Path) -> None:
-    """A link to the folder itself counted its images 41 times."""
+    """Bug: a link to the folder itself counted its images 41 times."""
     make_image(tmp_path / "set/train/a.png")
     for link in ("set/itself", "set/train/up", "set/train/twice"):
         (tmp_path / link).symlink_to(tmp_path / "set")
@@ -32,7 +32,7 @@ def test_a_link_to_a_folder_above_is_not_followed_twice(tmp_path: Path) -> None:
 
 
 def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path) -> None:
-    """Forty folders with two links each to the next one were 2^40 paths."""
+    """Bug: forty folders with two links each to the next one were 2^40 paths."""
     folders = [tmp_path / f"{number:02}" for number in range(40)]
     for number, folder in enumerate(folders):
         make_image(folder / "a.png", number)
@@ -53,7 +53,7 @@ def test_links_to_folders_elsewhere_are_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", FORMS)
 @pytest.mark.parametrize("asked", [*FORMS, "sub/" + FORMS[0], "SUB/CAFE\u0301.PNG", "cafe\u0301"])
 def test_a_name_in_another_normal_form_is_found(tmp_path: Path, stored: str, asked: str) -> None:
-    """A file from macOS was missing for questions written elsewhere, and the other way round."""
+    """Bug: a file from macOS was missing for questions written elsewhere, and vice versa."""
     make_image(tmp_path / "sub" / stored)
     match = ImageFolder(tmp_path).match(asked)
     assert match.name == f"sub/{stored}"
@@ -80,7 +80,7 @@ def test_the_check_of_data_finds_names_in_another_normal_form(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["../secret.png", "/{}/secret.png", "sub/../../secret.png"])
 def test_a_name_does_not_leave_the_folder(tmp_path: Path, name: str) -> None:
-    """`../secret.png` was taken as the exact name of a file outside of the folder."""
+    """Bug: `../secret.png` was accepted as the name of a file outside of the folder."""
     make_image(tmp_path / "secret.png")
     make_image(tmp_path / "images/sub/a.png")
     name = name.format(str(tmp_path)[1:])

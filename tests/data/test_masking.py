@@ -1,4 +1,4 @@
-"""Masks: reproducible, at the promised rates, and nothing else is touched."""
+"""Masks are reproducible, have the documented rates, and change nothing else."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_regions_are_zeroed_attribute_swapd_or_kept() -> None:
 
 
 def test_hidden_regions_may_all_be_zeros() -> None:
-    """What the paper says of them; the released code also exchanges and keeps some."""
+    """The rule of the paper; the original code also replaces and keeps some regions."""
     features = np.full((400, 3), 7.25, dtype=np.float32)
 
     def never() -> FloatArray:
@@ -77,7 +77,7 @@ def test_hidden_regions_may_all_be_zeros() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_replacements_come_from_all_regions_that_the_other_image_has(count: int) -> None:
-    """The released code drew from 0 to 35 whatever there was."""
+    """The original code drew from 0 to 35 regardless of the number of regions."""
     features = np.full((4000, 1), -8, dtype=np.float32)
     others = np.arange(count, dtype=np.float32)[:, None]
     hidden, _ = mask_regions(

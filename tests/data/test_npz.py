@@ -1,4 +1,4 @@
-"""Folders of .npz files: published forms are read, Python objects are not, faults are reported."""
+"""Folders of .npz files: published forms are read, Python objects are not, errors reported."""
 
 import io
 import re
@@ -18,7 +18,7 @@ FEATURES = np.arange(10, dtype=np.float32).reshape(2, 5) / 8
 
 
 class Hostile:
-    """Writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Hostile:
 
 
 def save(path: Path, **changes: object) -> None:
-    """Write a file as the extractors of MILVLG do, but for some keys; None leaves one out."""
+    """Write a file as MILVLG's extractors do, with changed keys; None removes a key."""
     content = {"x": FEATURES, "bbox": BOXES, "num_bbox": 2, "image_h": 60, "image_w": 80}
     kept = {name: value for name, value in {**content, **changes}.items() if value is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,9 +70,9 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
     assert isinstance(good[1], Regions)
     assert isinstance(hidden, Failure)
     assert "no image_h or img_h" in hidden.reason
-    assert "`info` may hold it, but is a Python object, which is not read" in hidden.reason
+    assert "`info` may contain it, but is a Python object, which is not read" in hidden.reason
     assert isinstance(object_array, Failure)
-    assert "x holds no numbers, but object: Python objects are not read" in object_array.reason
+    assert "x has type object, expected numbers: Python objects are not read" in object_array.reason
     assert not (tmp_path / "executed").exists()
 
 
@@ -84,7 +84,7 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
         ({"bbox": np.float32(3.25)}, "boxes"),
         ({"image_w": 0}, "its width is 0"),
         ({"image_w": 70}, "boxes has box 1 at .* within the image of 70 x 60 pixels"),
-        ({"x": np.where(FEATURES == 1, np.nan, FEATURES)}, "no finite number"),
+        ({"x": np.where(FEATURES == 1, np.nan, FEATURES)}, "not finite"),
         ({"bbox": BOXES / 80}, "boxes seems to be normalized: .* multiply x by the width"),
         ({"bbox": np.float64([[0, 0, 1, 1]] * 2)}, "boxes seems to be normalized"),
         ({"x": None}, r'it has no x or features, only \["bbox", "image_h"'),
@@ -112,7 +112,7 @@ def test_a_file_with_a_fault_is_reported_and_the_others_are_kept(
 
 @pytest.mark.parametrize("kind", ["too large", "link to nothing", "folder", "locked"])
 def test_one_odd_file_does_not_end_an_import(tmp_path: Path, kind: str) -> None:
-    """Bug: a feature too large for float16, or a link to nothing, ended the import of all."""
+    """Bug: a feature too large for float16, or a broken link, ended the complete import."""
     for name in "abc":
         save(tmp_path / "files" / f"{name}.npz")
     path = tmp_path / "files" / "b.npz"
@@ -157,7 +157,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 
 
 def header(shape: str, descr: str = "'<f4'") -> bytes:
-    """Return the head of an .npy file that announces a shape."""
+    """Return the header of an .npy file with a given shape."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
@@ -184,7 +184,7 @@ BOMBS = {
 def test_what_unpacks_to_more_than_an_image_can_have_is_reported(
     tmp_path: Path, name: str, key: str
 ) -> None:
-    """A file of 8 MB filled 8 GB of memory; a header that says 10^12 ended in a traceback."""
+    """Bug: a file of 8 MB filled 8 GB of memory; a header with 10^12 ended in a traceback."""
     save(tmp_path / "a.npz", **{key: None})
     with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as file:
         file.writestr(f"{key}.npy", BOMBS[name])
@@ -197,7 +197,7 @@ def test_what_unpacks_to_more_than_an_image_can_have_is_reported(
 
 
 def test_a_bare_array_under_the_name_of_an_archive_is_reported(tmp_path: Path) -> None:
-    """np.load takes the memory that the header of any .npy file announces."""
+    """np.load allocates the memory that the header of any .npy file announces."""
     (tmp_path / "a.npz").write_bytes(header("(1000000, 1000000)"))
     (item,) = read_npz_folder(tmp_path, feature_dim=5)
     assert isinstance(item, Failure)

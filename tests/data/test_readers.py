@@ -1,4 +1,4 @@
-"""Question and caption files, tidy and untidy."""
+"""Question and caption files, valid and invalid."""
 
 import json
 from pathlib import Path
@@ -133,15 +133,15 @@ def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) 
         ("image,question,answer", "line 2: it is not JSON"),
         ('["a.png", "What?"]', "line 2: it is not a JSON object"),
         ("[" * 100_000, "line 2: it is not usable JSON: it is nested too deep"),
-        ('{"image": "a.png"}', "line 2: 'question' must be a text, it is not there"),
-        ('{"image": "a.png", "question": "  "}', "line 2: 'question' must be a text"),
-        (r'{"image": "a", "question": "\ud83d"}', "line 2: 'question' must be a text"),
-        ('{"image": 3, "question": "What?"}', "line 2: 'image' must be a text, got 3"),
+        ('{"image": "a.png"}', "line 2: 'question' must be a string, it is missing"),
+        ('{"image": "a.png", "question": "  "}', "line 2: 'question' must be a string"),
+        (r'{"image": "a", "question": "\ud83d"}', "line 2: 'question' must be a string"),
+        ('{"image": 3, "question": "What?"}', "line 2: 'image' must be a string, got 3"),
         ('{"images": [], "question": "What?"}', "line 2: 'images' must be a list of one or two"),
         ('{"images": ["a", 2], "question": "What?"}', "line 2: 'images' must be"),
         ('{"images": ["a"], "image": "b", "question": "?"}', "'image' and 'images' name different"),
-        (question(answer=None), "line 2: 'answer' must be a text, got None"),
-        (question(answer=["a"]), "line 2: 'answer' must be a text"),
+        (question(answer=None), "line 2: 'answer' must be a string, got None"),
+        (question(answer=["a"]), "line 2: 'answer' must be a string"),
         (question(answer=" "), "line 2: 'answer' is empty"),
         (question(answer=float("nan")), "line 2: it is not usable JSON: it has the number NaN"),
         (
@@ -156,7 +156,7 @@ def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) 
         (question(answers={"b": None}), "line 2: 'answers' must have scores in .* for 'b'"),
         (question(answers={"b": 3}), "line 2: 'answers' must have"),
         (question(answers={"b": True}), "line 2: 'answers' must have"),
-        (question(answers=[None]), "line 2: an entry of 'answers' must be a text, got None"),
+        (question(answers=[None]), "line 2: an entry of 'answers' must be a string, got None"),
         (question(answers="yes"), "line 2: 'answers' must be a list"),
         (question(answers=["", ""]), "line 2: all entries of 'answers' are empty"),
         (question(split="fold 3"), "line 2: 'split' is 'fold 3'; expected train, val or test"),
@@ -164,7 +164,7 @@ def test_windows_line_ends_do_no_harm_and_line_numbers_are_real(tmp_path: Path) 
         (question(boxes=[[5, 2, 3, 9]]), "line 2: 'boxes' must be a list of"),
         (question(boxes=[]), "line 2: 'boxes' must be a list of"),
         (question(boxes=[["a", 2, 3, 4], 7]), "line 2: 'boxes' must be a list of"),
-        (question(question_id=[3]), "line 2: 'question_id' must be a text or a number"),
+        (question(question_id=[3]), "line 2: 'question_id' must be a string or a number"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -176,19 +176,19 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "kind", "remedy"),
     [
-        (b"", "empty_file", "one JSON object a line"),
+        (b"", "empty_file", "one JSON object per line"),
         (b"image,question,answer\na.png,What?,mug\n", "csv", "python -c"),
         (b"image\tquestion\na.png\tWhat?\n", "csv", r"delimiter=chr\(9\)"),
         (b'[{"image": "a", "question": "b"}]', "json_array", "python -c"),
-        (b'{\n "image": "a"\n}', "json_array", "one object a line"),
-        (b'{"info": 3, "questions": [{"image": "a"}]}', "json_array", "one object a line"),
+        (b'{\n "image": "a"\n}', "json_array", "one object per line"),
+        (b'{"info": 3, "questions": [{"image": "a"}]}', "json_array", "one object per line"),
         ('{"image": "a"}'.encode("utf-16"), "wrong_encoding", "iconv -f UTF-16 -t UTF-8"),
         ('{"image": "a"}'.encode("utf-16-le"), "wrong_encoding", "iconv -f UTF-16LE"),
         ('{"image": "a"}'.encode("utf-32"), "wrong_encoding", "iconv -f UTF-32 -t"),
         (b"\x1f\x8b\x08\x00\x01\x02", "binary_file", "unpack it first"),
     ],
 )
-def test_a_file_of_another_kind_is_recognised(
+def test_a_file_of_another_kind_is_recognized(
     tmp_path: Path, content: bytes, kind: str, remedy: str
 ) -> None:
     path = tmp_path / "q.jsonl"
@@ -216,7 +216,7 @@ def test_the_command_that_converts_a_table_works(tmp_path: Path, table: str) -> 
 
 def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
-    """A line of 16 MB took 99 s and 4.9 GB; what followed a longer one was not read."""
+    """Bug: a line of 16 MB took 99 s and 4.9 GB; lines after a longer one were not read."""
     long = question(question="a " * MAX_LINE_BYTES).encode()
     fits = question(question="a " * (MAX_LINE_BYTES // 2 - 100)).encode()
     path.write_bytes(b"\n".join([question().encode(), long, fits, b"x" * 3 * MAX_LINE_BYTES]))
@@ -242,7 +242,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_line_stops_the_reader_or_is_lost(tmp_path: Path, seed: int) -> None:
-    """Whatever bytes a line is made of, it is a row: with an example, or with a reason."""
+    """Any bytes of a line give a row: with an example, or with a reason."""
     generator = np.random.default_rng(seed)
     good = question(answer="é").encode()
     lines = []

@@ -49,7 +49,7 @@ def test_no_image_is_in_two_splits_and_no_example_is_lost(
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_same_images_are_split_alike_in_any_order(seed: int) -> None:
-    """Without exchanges, which follow the answers; those are in the order of the images too."""
+    """Without swaps, which depend on the answers; those follow the order of the images too."""
     examples = make(seed)
     order = np.random.default_rng(seed).permutation(300)
     shuffled = [examples[index] for index in order]

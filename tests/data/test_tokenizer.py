@@ -1,4 +1,4 @@
-"""A tokenizer built from the texts at hand."""
+"""A tokenizer built from given texts."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_rare_words_can_be_left_out() -> None:
 
 @pytest.mark.parametrize("text", ["Où est le café?", "猫はどこ", "a_b c", "naïve façade"])
 def test_every_word_of_its_own_texts_is_known_in_any_language(text: str) -> None:
-    """The word list kept accents that the tokenizer strips, so that "café" was unknown."""
+    """Bug: the vocabulary kept accents that the tokenizer strips, so that "café" was unknown."""
     tokenizer = build_tokenizer([text])
     assert encode(tokenizer, text, longest=40).unknown == []
 
@@ -50,7 +50,7 @@ def test_every_word_of_its_own_texts_is_known_in_any_language(text: str) -> None
 def test_what_does_not_fit_is_distinguished_in_the_words_of_the_user(
     tokenizer: BertTokenizer,
 ) -> None:
-    """Unknown words fell out of the count of words that were cut."""
+    """Bug: unknown words were missing from the count of truncated words."""
     encoded = encode(tokenizer, "Is the Mug red? Zebra zebra", longest=5)
     assert tokenizer.convert_ids_to_tokens(encoded.token_ids.tolist()) == [
         "[CLS]", "is", "the", "mug", "[SEP]"
@@ -81,7 +81,7 @@ def test_either_file_is_a_tokenizer(name: str, tokenizer: BertTokenizer, tmp_pat
 
 @pytest.mark.parametrize("beside", ["nothing", "config.json", "tokenizer_config.json"])
 def test_a_folder_without_tokenizer_is_refused(beside: str, tmp_path: Path) -> None:
-    """Bug: the library makes an empty tokenizer, to which every question was the same."""
+    """Bug: the library builds an empty tokenizer, which makes all questions equal."""
     (tmp_path / beside).write_text('{"model_type": "lxmert"}')
     message = rf"{tmp_path.name} has neither tokenizer\.json nor vocab\.txt.*copy it from"
     with pytest.raises(FileNotFoundError, match=message):
@@ -102,14 +102,14 @@ def test_a_folder_without_tokenizer_is_refused(beside: str, tmp_path: Path) -> N
 def test_a_tokenizer_that_reads_nothing_is_refused(
     name: str, text: str, message: str, tmp_path: Path
 ) -> None:
-    """Bug: an empty list of words tokenized every question as unknown words."""
+    """Bug: an empty vocabulary tokenized every question as unknown words."""
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}.*{message}.*copy it from where the model"):
         load_tokenizer(tmp_path)
 
 
 def test_rows_may_be_padded_to_a_multiple(tokenizer: BertTokenizer) -> None:
-    """Bug: a model padded to a multiple of 8, as transformers recommends, was refused."""
+    """Bug: a model padded to a multiple of 8, as transformers recommends, was rejected."""
     assert len(tokenizer) == 15
     for rows in (15, 16, 32, 64, 128):
         check_words(tokenizer, rows, "model")

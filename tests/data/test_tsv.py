@@ -1,4 +1,4 @@
-"""TSV files: real rows keep their bytes, faults are named by line and column, memory is bounded."""
+"""TSV files: rows keep their bytes, errors name line and column, memory is bounded."""
 
 import base64
 import csv
@@ -169,11 +169,11 @@ def make_store(folder: Path, image_ids: Sequence[str]) -> RegionStore:
 
 @pytest.mark.parametrize("image_id", ["a\tb", 'a"b', "a\nb", "a\rb", "a\0b", "a\udcffb"])
 def test_ids_that_the_format_cannot_hold_are_refused(tmp_path: Path, image_id: str) -> None:
-    """Bug: half of the file was written before such an id was met; surrogates were a traceback."""
+    """Bug: half of the file was written before such an id was found; surrogates raised."""
     store = make_store(tmp_path / "store", ["good", image_id])
     (tmp_path / "a.tsv").write_text("older")
     seen: list[int] = []
-    with pytest.raises(ValueError, match=r"the id of image .* which a TSV file cannot hold"):
+    with pytest.raises(ValueError, match=r"the image id .* which a TSV file cannot hold"):
         write_tsv(tmp_path / "a.tsv", store, progress=lambda done, _: seen.append(done))
     assert seen == []
     assert (tmp_path / "a.tsv").read_text() == "older"
@@ -205,7 +205,7 @@ def test_blank_lines_are_no_images(tmp_path: Path, blank: bytes) -> None:
     path.write_bytes(path.read_bytes() + blank)
     assert [image_id for image_id, _ in read_tsv(path, expected=TINY)] == ["a", "b"]
     path.write_bytes(blank)
-    with pytest.raises(ValueError, match="has no good line: is empty"):
+    with pytest.raises(ValueError, match="has no valid line: is empty"):
         import_tiny(path, tmp_path / "store")
 
 
@@ -216,7 +216,7 @@ def to_six(fields: Sequence[str]) -> list[str]:
 
 @pytest.mark.parametrize("count", [1, 2, 36])
 def test_the_six_columns_of_bottom_up_attention_are_read(tmp_path: Path, count: int) -> None:
-    """Bug: they were refused as a line of ten without its end."""
+    """Bug: they were rejected as a truncated line of ten columns."""
     regions = make_regions(np.random.default_rng(0), count)
     path = write_lines(tmp_path / "a.tsv", [to_six(to_fields("42", regions))])
     ((image_id, found),) = read_tsv(path, expected=TINY)
@@ -232,7 +232,7 @@ def test_the_six_columns_of_bottom_up_attention_are_read(tmp_path: Path, count: 
     [
         (1, "50", "column boxes: it has box"),
         (3, "3", "column boxes: it holds 32 bytes, expected 48"),
-        (4, "AAAA AAA=", "column boxes: it is no base64 text"),
+        (4, "AAAA AAA=", "column boxes: it is not base64 text"),
         (5, "", "column features: it holds 0 bytes"),
         (2, "6e1", "or the 6 of bottom-up-attention"),
     ],
@@ -255,7 +255,7 @@ NORMALIZED = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]], np.float32)
 def test_normalized_boxes_are_not_taken_as_pixels(
     tmp_path: Path, boxes: np.ndarray, six: bool
 ) -> None:
-    """Bug: boxes from 0 to 1 were read as regions of a single pixel, and nothing was said."""
+    """Bug: boxes from 0 to 1 were silently read as regions of a single pixel."""
     regions = replace(make_regions(np.random.default_rng(0), 2), boxes=boxes)
     fields = to_fields("a", regions)
     path = write_lines(tmp_path / "a.tsv", [to_six(fields) if six else fields])
@@ -285,7 +285,7 @@ def test_small_boxes_may_be_pixels(
 
 
 def changed(column: str, value: object) -> list[str]:
-    """Return the fields of a good line with one column changed; arrays are encoded."""
+    """Return the fields of a valid line with one column changed; arrays are encoded."""
     regions = make_regions(np.random.default_rng(3), 2)
     fields = to_fields("bad", regions)
     if isinstance(value, tuple):
@@ -302,14 +302,14 @@ def changed(column: str, value: object) -> list[str]:
     ("column", "value", "problem"),
     [
         ("img_id", "", "it is empty"),
-        ("img_id", "good 1", "'good 1', which line 1 has already"),
-        ("img_h", "-60", "it is b'-60', expected a whole number from 1"),
-        ("img_w", "0", "expected a whole number from 1"),
-        ("img_h", "6e1", "expected a whole number"),
-        ("num_boxes", "-2", "expected a whole number from 0"),
+        ("img_id", "good 1", "'good 1', which is already in line 1"),
+        ("img_h", "-60", "it is b'-60', expected an integer of at least 1"),
+        ("img_w", "0", "expected an integer of at least 1"),
+        ("img_h", "6e1", "expected an integer"),
+        ("num_boxes", "-2", "expected an integer of at least 0"),
         ("num_boxes", "3", None),
-        ("objects_id", "AAAA AAA=", "no base64 text"),
-        ("objects_conf", "AAAAAAAAAAA", "no base64 text"),
+        ("objects_id", "AAAA AAA=", "not base64 text"),
+        ("objects_conf", "AAAAAAAAAAA", "not base64 text"),
         ("attrs_conf", "AAAAAAA=", "holds 5 bytes, expected 8 for 2 x 1 float32"),
         ("boxes", "", "holds 0 bytes, expected 32 for 2 x 4 float32"),
         ("objects_id", (1, 7), "has the id 7, expected 0 to 6"),
@@ -320,7 +320,7 @@ def changed(column: str, value: object) -> list[str]:
         ("boxes", (5, -0.01), "has box 1 at"),
         ("boxes", (0, np.inf), "has box 0 at"),
         ("boxes", (4, 79.9), "x1 <= x2"),
-        ("features", (4, np.nan), "has a value in row 1 that is no finite number"),
+        ("features", (4, np.nan), "has a value in row 1 that is not finite"),
         ("features", (2, -np.inf), "has a value in row 0"),
     ],
 )
@@ -341,7 +341,7 @@ def test_faults_are_named_by_line_and_column(
 
 
 def test_a_box_may_lie_outside_by_rounding(tmp_path: Path) -> None:
-    """The original allows 1e-5 of the image; its files need it."""
+    """The original code allows 1e-5 of the image, and its files need it."""
     path = write_lines(tmp_path / "a.tsv", [changed("boxes", (2, 80.0005))])
     assert len(list(read_tsv(path, expected=TINY))) == 1
 
@@ -368,8 +368,11 @@ def test_a_file_cut_off_anywhere_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "has no good line: is empty"),
-        (b"\x89PNG\r\n\x1a\n" * 3, "has no good line: line 1, column img_id: .*expected 10 in all"),
+        (b"", "has no valid line: is empty"),
+        (
+            b"\x89PNG\r\n\x1a\n" * 3,
+            "has no valid line: line 1, column img_id: .*expected 10 in all",
+        ),
         (b"a\tb\n", "line 1, column img_h: it is number 2 of the line, expected 10"),
     ],
 )
@@ -383,7 +386,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
 
 
 def test_a_feature_too_large_for_half_precision_fails_alone(tmp_path: Path) -> None:
-    """Bug: one such image ended the whole import, and half of a store was left."""
+    """Bug: one such image ended the complete import and left half of a store."""
     generator = np.random.default_rng(1)
     lines = [to_fields(name, make_regions(generator, 2)) for name in "ab"]
     path = write_lines(tmp_path / "a.tsv", [lines[0], changed("features", (1, 70000)), lines[1]])
@@ -442,7 +445,7 @@ def test_several_files_become_one_store(tmp_path: Path) -> None:
         assert_equal(store[image_id], regions)
     (failure,) = store.failures
     assert failure.reason == (
-        "x.tsv line 1, column img_id: it is 'c', which deep/y.tsv line 2 has already"
+        "x.tsv line 1, column img_id: it is 'c', which is already in deep/y.tsv line 2"
     )
     size = sum(path.stat().st_size for path in (tmp_path / "all").rglob("*.tsv"))
     assert reported[-1] == (size, size)
@@ -460,7 +463,7 @@ def test_fixed_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """The original holds all rows: 40 KB each here, so that 350 more would be 14 MB."""
+    """The original code holds all rows: 40 KB each here, so that 350 more would take 14 MB."""
     peaks = []
     for count in (50, 400):
         generator = np.random.default_rng(1)

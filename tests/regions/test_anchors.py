@@ -70,7 +70,9 @@ def test_anchors_of_the_weights_are_used_with_a_warning_if_they_are_others():
     generator.load_state_dict(shuffled)
     torch.testing.assert_close(generator(1, 1), shuffled["cell_anchors.0"])
     others = {"cell_anchors.0": state["cell_anchors.0"] + 3.25}
-    with pytest.warns(UserWarning, match="weights bring anchors .* those of the weights are used"):
+    with pytest.warns(
+        UserWarning, match="weights contain anchors .* the anchors of the weights are used"
+    ):
         generator.load_state_dict(others)
     torch.testing.assert_close(generator(1, 1), others["cell_anchors.0"])
 

@@ -123,7 +123,7 @@ def test_weights_of_another_network_are_refused(network, tmp_path):
         state | {"bogus": torch.zeros(3)},
         state | {first: torch.zeros(3)},
     ):
-        with pytest.raises(ValueError, match="are not of this network"):
+        with pytest.raises(ValueError, match="do not fit this network"):
             BackboneGridExtractor.from_torchvision("mnasnet0_5", weights=write(tmp_path, bad))
     with pytest.raises(FileNotFoundError, match="no file"):
         BackboneGridExtractor.from_torchvision("mnasnet0_5", weights=tmp_path / "nothing.pt")
@@ -149,7 +149,7 @@ def test_what_has_no_map_to_pool_is_refused(name, message):
 
 
 def test_a_network_without_pooling_is_refused():
-    with pytest.raises(ValueError, match="'vit' pools no feature map"):
+    with pytest.raises(ValueError, match="'vit' does not pool a feature map"):
         backbone_grid._cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "vit")
 
 

@@ -176,7 +176,7 @@ def test_weights_of_another_configuration_are_refused(extractor, tmp_path):
     extractor.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {"feature_dim": 24}))
-    with pytest.raises(ValueError, match=r"do not fit the config.json beside them"):
+    with pytest.raises(ValueError, match=r"do not fit the config.json next to them"):
         DetectorExtractor.from_pretrained(tmp_path)
 
 

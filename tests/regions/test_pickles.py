@@ -84,7 +84,7 @@ def test_hostile_pickles_are_refused_by_name_without_running(tmp_path):
     for name, data in hostile(victim):
         with pytest.raises(ValueError, match="is refused: it asks for the global") as error:
             read(tmp_path, data)
-        assert f"the global {name}, and" in str(error.value)
+        assert f"the global {name}, but" in str(error.value)
         assert "weights.pkl" in str(error.value)
         assert not victim.exists()
         count += 1
@@ -175,7 +175,7 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
 
 
 def doubled(start, open_, close, last):
-    """Return a pickle of forty nested objects, each of which holds the next one twice; then `last`."""
+    """Return a pickle of forty nested objects that hold the next one twice, followed by `last`."""
     steps = b"}(U\x01k" + start + b"q\x00"
     for index in range(40):
         get = b"h" + bytes([index])

@@ -68,7 +68,7 @@ def test_files_and_rows_of_data_sets_are_read(pixels, tmp_path):
     ("image", "error", "message"),
     [
         (io.BytesIO(), ValueError, "Got a BytesIO, which is no image that is read here"),
-        (io.StringIO("text"), TypeError, "a StringIO that gives text; expected bytes"),
+        (io.StringIO("text"), TypeError, "a StringIO in text mode; expected the bytes"),
         ({}, ValueError, "a dict with nothing; expected 'bytes' or 'path'"),
         ({"image": b"x", "label": 3}, ValueError, "a dict with 'image', 'label'; expected"),
         ({"bytes": None, "path": None}, ValueError, "a dict with 'bytes', 'path'; expected"),
@@ -111,7 +111,7 @@ def test_a_path_in_another_unicode_form_is_found(pixels, tmp_path, forms):
 
 @pytest.mark.parametrize("name", ["a" * 5000, "nul\0.png", "What color is the ball?"])
 def test_a_name_that_no_file_can_have_is_no_file(name):
-    with pytest.raises(FileNotFoundError, match="which is no file"):
+    with pytest.raises(FileNotFoundError, match="which is not a file"):
         load_image(name)
 
 
@@ -153,7 +153,7 @@ def test_other_color_modes_become_rgb(pixels, mode):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing.png.*which is no file; expected"):
+    with pytest.raises(FileNotFoundError, match=r"nothing.png.*which is not a file; expected"):
         load_image(tmp_path / "nothing.png")
 
 

@@ -91,5 +91,5 @@ def test_a_path_to_nothing_is_named(tmp_path):
         with pytest.raises(FileNotFoundError, match=str(path)):
             load_extractor(path)
     (tmp_path / "weights.caffemodel").write_bytes(b"no weights at all")
-    with pytest.raises(ValueError, match="no format of weights"):
+    with pytest.raises(ValueError, match="not a weights format"):
         load_extractor(tmp_path / "weights.caffemodel")

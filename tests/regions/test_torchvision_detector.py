@@ -116,7 +116,7 @@ def test_weights_of_other_classes_ask_for_their_names(path):
 
 def test_a_detector_without_vectors_is_refused():
     for name in ("ssd300_vgg16", "bogus", "resnet50"):
-        with pytest.raises(ValueError, match=f"Got the detector '{name}'; expected one of"):
+        with pytest.raises(ValueError, match=f"Got the detector '{name}'; expected a torchvision"):
             TorchvisionExtractor.from_torchvision(name)
     with pytest.raises(ValueError, match="num_regions: got 0"):
         TorchvisionExtractor.from_torchvision(NAME, num_regions=0)
@@ -143,7 +143,7 @@ def test_recomfixed_weights_are_fetched_and_checked(reference, monkeypatch):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_sizes_and_norms_are_torchvisions_for_its_own_weights(name, monkeypatch):
-    """For one of its files torchvision sets the epsilon of the norms to 0, unseen in the tensors."""
+    """For one of its files torchvision sets the epsilon of the norms to 0."""
     seen = {}
     module = torchvision.models.detection.faster_rcnn
     builder = getattr(module, name)

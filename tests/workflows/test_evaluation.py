@@ -111,7 +111,7 @@ def test_images_are_found_by_the_names_that_training_understands(
     [
         ({"image": "nowhere.png", "question": "?"}, "1 image cannot be used, the first is of"),
         ({"images": ["0.png", "1.png"], "question": "?"}, "'?' is about two images"),
-        ({"image": "0.png"}, "line 91: 'question' must be a text"),
+        ({"image": "0.png"}, "line 91: 'question' must be a string"),
     ],
 )
 def test_a_question_that_cannot_be_asked_stops_it(

@@ -1,4 +1,4 @@
-"""Files that list answers, in the forms in which such lists are handed around."""
+"""Reads answer lists in their common file formats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,27 +8,27 @@ from lxmert.files import parse_json, read_text, shorten
 
 
 def read_answers(path: str | Path) -> AnswerVocabulary:
-    """Read a list of answers.
+    """Read an answer list.
 
     Args:
         path: a JSON list of answers (`trainval_label2ans.json`), a JSON list of objects with the
             key `ans` (`all_ans.json`), a JSON object answer -> class id
             (`trainval_ans2label.json`) or class id -> answer (the `id2label` of a configuration),
-            or a text with one answer on each line.
+            or a text file with one answer per line.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it has none of these forms, an answer twice, or ids with gaps.
+        ValueError: if it has another format, a duplicate answer, or gaps in the ids.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no list of answers {path}: check the path")
+        raise FileNotFoundError(f"there is no answer list {path}: check the path")
     try:
         return AnswerVocabulary(_parse(read_text(path)))
     except ValueError as error:
         raise ValueError(
-            f"{path} is no list of answers ({error}): expected a JSON list of answers, a JSON "
-            "object answer -> class id or class id -> answer, or one answer on each line"
+            f"{path} is not a list of answers ({error}): expected a JSON list of answers, a JSON "
+            "object answer -> class id or class id -> answer, or one answer per line"
         ) from error
 
 
@@ -50,7 +50,7 @@ def _answer(index: int, entry: object) -> str:
 
 
 def _is_id2label(content: dict[str, object]) -> bool:
-    """Return whether the keys are ids, as in {"0": "yes"}; in {"yes": 0} and {"0": 0} they are not."""
+    """Return whether keys are ids, as in {"0": "yes"}, but not in {"yes": 0} or {"0": 0}."""
     return bool(content) and all(isinstance(answer, str) for answer in content.values())
 
 

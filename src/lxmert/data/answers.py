@@ -1,4 +1,4 @@
-"""The answer vocabulary: answers <-> class ids, and targets for answering."""
+"""The answer vocabulary: answers <-> class ids, and answer targets."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ class AnswerVocabulary:
         """Number the answers in the given order.
 
         Raises:
-            ValueError: if the list is empty or an answer is there twice.
+            ValueError: if the list is empty or has duplicates.
         """
         if not answers:
             raise ValueError("an answer vocabulary needs at least one answer, got none")
@@ -35,7 +35,7 @@ class AnswerVocabulary:
 
     @classmethod
     def from_id2label(cls, id2label: Mapping[int, str] | Mapping[str, str]) -> "AnswerVocabulary":
-        """Take the answers out of a model's configuration.
+        """Take the answers from a model's configuration.
 
         Raises:
             ValueError: if the ids have gaps.
@@ -49,12 +49,12 @@ class AnswerVocabulary:
         return len(self.answers)
 
     def best_id(self, target: Mapping[str, float]) -> int:
-        """Return the class id of the best known answer; `IGNORE_INDEX` where none is known."""
+        """Return the class id of the best known answer; `IGNORE_INDEX` if none is known."""
         known = {answer: score for answer, score in target.items() if answer in self._ids}
         return self._ids[max(known, key=lambda answer: known[answer])] if known else IGNORE_INDEX
 
     def scores(self, target: Mapping[str, float]) -> FloatArray:
-        """Return the score of every class, `[answers]` in `[0, 1]`; unknown answers are dropped."""
+        """Return the score of every class, `[answers]` in `[0, 1]`; unknown answers are ignored."""
         scores = np.zeros(len(self.answers), dtype=np.float32)
         for answer, score in target.items():
             if answer in self._ids:

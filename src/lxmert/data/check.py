@@ -1,4 +1,4 @@
-"""Looks at the whole of a data set before training, and tells everything that is wrong with it."""
+"""Checks a complete data set before training and reports everything that is wrong with it."""
 
 import re
 from array import array
@@ -20,7 +20,7 @@ from lxmert.names import count
 from lxmert.schema import IGNORE_INDEX, Example
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is looked at, and the numbers done and in all (0: not known yet)."""
+"""Called with the name of the step, the number done, and the total (0: not known yet)."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -29,18 +29,18 @@ _CONVERTED = {"number_answer": "a number", "boolean_answer": "true or false"}
 
 @dataclass
 class _Image:
-    """What is known of an image name: its number, its first place, and its splits."""
+    """Facts about an image name: its number, its first place, and its splits."""
 
     number: int
     file: str
     line: int
     splits: set[str] = field(default_factory=set)
-    extent: tuple[float, float] = (0.0, 0.0)  # (height, width) that its boxes need
+    extent: tuple[float, float] = (0.0, 0.0)  # (height, width) that its boxes require
 
 
 @dataclass
 class _Answer:
-    """What is known of an answer: its first place, how it was written, and where it is best."""
+    """Facts about an answer: its first place, its types, and where it is the best answer."""
 
     file: str
     line: int
@@ -49,7 +49,7 @@ class _Answer:
 
 
 class _Hashes:
-    """Finds repetitions among all lines with 20 bytes for each."""
+    """Finds duplicates among all lines, with 20 bytes for each line."""
 
     def __init__(self) -> None:
         self._values, self._files, self._lines = array("q"), array("i"), array("q")
@@ -60,7 +60,7 @@ class _Hashes:
         self._lines.append(line)
 
     def repeated(self) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-        """Yield the places of equal values: their numbers, and (file, line) of each."""
+        """Yield the positions of equal values: their numbers, and (file, line) of each."""
         values = np.frombuffer(self._values, np.int64)
         order = np.argsort(values, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(values[order]) != 0, True])
@@ -80,25 +80,25 @@ def check_data(
     decode: bool = False,
     progress: Progress = lambda what, done, total: None,  # noqa: ARG005
 ) -> Report:
-    """Look at all lines and all images of a data set.
+    """Check all lines and all images of a data set.
 
     Args:
-        files: JSONL files of questions by split, `train`, `valid` or `test`; a line's own `split`
-            goes before.
-        images: folder of the images; absent: they are not looked at.
-        answers: that the model can give; absent: those of the training questions.
-        tokenizer: by which texts are measured; absent: by words and signs.
-        longest: tokens that the model reads, `[CLS]` and `[SEP]` included.
-        decode: whether to read all of each image and not only its header.
-        progress: called now and then.
+        files: JSONL question files by split, `train`, `valid` or `test`; the `split` of a line
+            takes precedence.
+        images: image folder. None: images are not checked.
+        answers: answers that the model can give. None: those of the training questions.
+        tokenizer: measures the length of texts. None: count words and punctuation.
+        longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
+        decode: whether to decode each image completely instead of reading only its header.
+        progress: called regularly.
 
     Returns:
-        Everything that was found; with a `stop` among it, training would be senseless. The memory
-        grows with the number of different images and answers, and by 60 bytes a question.
+        The report; with a `stop` finding, training would be useless. Memory grows with the number
+        of different images and answers, and by 60 bytes per question.
     """
     check = _Check(tokenizer, longest)
     for split, paths in files.items():
-        for path in dict.fromkeys(paths):  # one that is listed twice is looked at once
+        for path in dict.fromkeys(paths):  # a file that is listed twice is read once
             check.read(Path(path), split, progress)
     if images is not None:
         check.look_at(Path(images), progress, decode=decode)
@@ -109,14 +109,14 @@ def check_data(
 
 
 class _Check:
-    """What is gathered from line to line."""
+    """Collects the facts of a data set line by line."""
 
     def __init__(self, tokenizer: BertTokenizer | None, longest: int) -> None:
         self._tokenizer, self._longest = tokenizer, longest
         self.found = Findings()
         self._paths: list[str] = []
         self._lines: Counter[str] = Counter()  # by split
-        self._questions: Counter[str] = Counter()  # that can be read
+        self._questions: Counter[str] = Counter()  # usable ones
         self._left_out: dict[str, Counter[str]] = defaultdict(Counter)
         self._images: dict[str, _Image] = {}
         self._answers: dict[str, _Answer] = {}
@@ -128,7 +128,7 @@ class _Check:
         self._splits: set[str] = set()
 
     def read(self, path: Path, split: str, progress: Progress) -> None:
-        """Look at all lines of a file."""
+        """Check all lines of a file."""
         self._paths.append(str(path))
         self._splits.add(split)
         if not path.is_file():
@@ -146,11 +146,11 @@ class _Check:
             done += len(rows)
             progress(path.name, done, 0)
         if named and unsplit:
-            case = Case(str(path), first_unsplit, f"has no 'split' and is taken to {split}")
+            case = Case(str(path), first_unsplit, f"has no 'split' and is assigned to {split}")
             self.found.add("partly_split", case, count=unsplit)
 
     def _take(self, row: Row, split: str) -> None:
-        """Note what a line says."""
+        """Record the facts of a line."""
         file = len(self._paths) - 1
         path = self._paths[file]
         self._lines[split] += 1
@@ -174,7 +174,7 @@ class _Check:
         self._take_answers(row, example, split, path)
 
     def _take_images(self, row: Row, example: Example, split: str, path: str) -> None:
-        """Note the images of a question and how far its boxes reach."""
+        """Record the images of a question and the extent of its boxes."""
         self._split_of.append(SPLITS.index(split))
         for place, name in enumerate(example.image_ids):
             image = self._images.get(name)
@@ -190,7 +190,7 @@ class _Check:
         self._pairs.append(self._images[example.image_ids[-1]].number)
 
     def _take_answers(self, row: Row, example: Example, split: str, path: str) -> None:
-        """Note the answers of a question and how they are written."""
+        """Record the answers of a question and their types."""
         if not example.answers:
             case = Case(path, row.line, f"{example.text!r} has no answer")
             self.found.add("no_answer", case)
@@ -203,7 +203,7 @@ class _Check:
         self._answers[best].best[split] += 1
 
     def _measure(self, rows: Sequence[Row]) -> None:
-        """Count the texts that are longer than the model reads."""
+        """Record the texts that are longer than the model reads."""
         used = [(row.line, row.example.text) for row in rows if row.example is not None]
         if self._tokenizer is None:
             lengths = [_count_words(text) + 2 for _, text in used]
@@ -215,7 +215,7 @@ class _Check:
                 self.found.add("long_question", Case(self._paths[-1], line, detail))
 
     def look_at(self, folder: Path, progress: Progress, *, decode: bool) -> None:
-        """Find and open the images, and note those that no question is about."""
+        """Find and open the images, and record unused ones."""
         if not folder.is_dir():
             self.found.add("no_image_folder", Case(str(folder), 0, "there is no such folder"))
             return
@@ -248,14 +248,14 @@ class _Check:
         self._compare_images(files, good, by_file)
 
     def _is_good(self, names: Sequence[str], file: str, size: tuple[int, int] | str) -> bool:
-        """Note an image that cannot be read, or that is smaller than its boxes."""
+        """Return whether an image can be read; record broken images and boxes outside of them."""
         for name in names:
             image = self._images[name]
             if isinstance(size, str):
                 detail = f"{file!r}: {size}"
                 self.found.add("broken_image", Case(image.file, image.line, detail))
                 self._image_names[name] = None
-            # Half a pixel is nobody's mistake.
+            # Tolerate half a pixel of rounding.
             elif image.extent[0] > size[0] + 0.5 or image.extent[1] > size[1] + 0.5:
                 detail = (
                     f"a box of {name!r} reaches to x {image.extent[1]:g}, y {image.extent[0]:g}; "
@@ -265,7 +265,7 @@ class _Check:
         return not isinstance(size, str)
 
     def _lose(self, lost: Mapping[str, Sequence[int]]) -> None:
-        """Count the questions that are left out with their images, each of them once."""
+        """Count each question that is dropped because of its images once."""
         pairs = np.frombuffer(self._pairs, np.int32).reshape(-1, 2)
         splits = np.frombuffer(self._split_of, np.int8)
         counted = np.zeros(len(pairs), dtype=bool)
@@ -279,7 +279,7 @@ class _Check:
     def _compare_images(
         self, files: ImageFolder, good: Sequence[str], by_file: Mapping[str, Sequence[str]]
     ) -> None:
-        """Note copies of an image in different splits."""
+        """Record copies of an image in different splits."""
         if len(self._splits) < 2:
             return
         splits = {
@@ -293,14 +293,14 @@ class _Check:
                     f"{name!r} ({' and '.join(sorted(splits[name]))}) is a copy of {original!r} "
                     f"({' and '.join(sorted(splits[original]))})"
                 )
-                self.found.add("same_picture", Case(image.file, image.line, detail))
+                self.found.add("image_copy", Case(image.file, image.line, detail))
 
     def compare_lines(self) -> None:
-        """Note ids and questions that are there more than once."""
+        """Record duplicate ids and questions."""
         for _, places in self._ids.repeated():
             first = self._name(*places[0])
             for file, line in places[1:]:
-                case = Case(self._paths[file], line, f"its question_id is that of {first}")
+                case = Case(self._paths[file], line, f"has the same question_id as {first}")
                 self.found.add("duplicate_id", case)
         for numbers, places in self._texts.repeated():
             first = self._name(*places[0])
@@ -308,14 +308,14 @@ class _Check:
                 same = self._targets[number] == self._targets[numbers[0]]
                 kind = "repeated_question" if same else "conflict"
                 end = "the same answer" if same else "another answer"
-                detail = f"asks the same of the same image as {first}, with {end}"
+                detail = f"asks the same question about the same image as {first}, with {end}"
                 self.found.add(kind, Case(self._paths[file], line, detail))
 
     def _name(self, file: int, line: int) -> str:
         return f"{self._paths[file]}:{line}"
 
     def compare_splits(self) -> None:
-        """Note images that are in several splits, and splits that hold too little."""
+        """Record images shared by splits, and splits without enough usable questions."""
         shared: dict[str, set[str]] = defaultdict(set)
         for name, image in self._images.items():
             file = self._image_names.get(name, name) or name
@@ -333,7 +333,7 @@ class _Check:
                 self.found.add("mostly_left_out", Case("", 0, detail))
 
     def compare_answers(self, vocabulary: AnswerVocabulary | None) -> None:
-        """Note answers that are written in several ways, and that cannot be learned."""
+        """Record answers with several spellings or types, and answers that cannot be learned."""
         by_lower: dict[str, list[str]] = defaultdict(list)
         for name, answer in self._answers.items():
             by_lower[name.lower()].append(name)
@@ -358,7 +358,7 @@ class _Check:
                 self.found.add("one_class", Case("", 0, detail))
 
     def _place(self, name: str, answer: _Answer, vocabulary: AnswerVocabulary | None) -> None:
-        """Note an answer that is the best one to questions and that the model cannot give."""
+        """Record an answer that is the best of some questions but that the model cannot give."""
         if vocabulary is not None:
             count, kind = answer.best.total(), "outside_vocabulary"
             known = vocabulary.best_id({name: 1.0}) != IGNORE_INDEX
@@ -369,7 +369,7 @@ class _Check:
             self.found.add(kind, Case(answer.file, answer.line, repr(name)), count=count)
 
     def report(self) -> Report:
-        """Sum up."""
+        """Return the report."""
         order = [split for split in SPLITS if split in self._splits]
         return self.found.report({s: self._facts(s) for s in order}, self._image_names)
 
@@ -389,5 +389,5 @@ class _Check:
 
 
 def _count_words(text: str) -> int:
-    """Return the number of words and signs."""
+    """Return the number of words and punctuation marks."""
     return len(_WORD.findall(text))

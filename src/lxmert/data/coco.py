@@ -1,7 +1,7 @@
-"""Reads objects and their attributes from JSON files in the format of COCO's detection task.
+"""Reads objects and attributes from JSON files in COCO's detection format.
 
-Two things are ours, both optional: an annotation may list its `attributes` by name, and
-`attribute_groups` says which of them exclude each other.
+Two optional keys extend the format: `attributes` lists names for an annotation, and
+`attribute_groups` defines which attributes exclude each other.
 """
 
 import logging
@@ -23,19 +23,19 @@ from lxmert.schema import FloatArray, IntArray
 
 LOGGER = logging.getLogger(__name__)
 BORDER = 1.0
-"""Pixels by which a box may stick out of its image: published files are rounded both ways."""
+"""Pixels by which a box may exceed its image: published files are rounded both ways."""
 _MAX_SIDE = 1_000_000
-"""Pixels of an image's side, and of a box's numbers; no format of images goes further."""
+"""Maximum side of an image and maximum box coordinate, in pixels."""
 
 _Entry = Mapping[str, Any]
 
 
 class Names(NamedTuple):
-    """What a detector tells apart.
+    """Names of the classes and attributes of a detector.
 
     Attributes:
-        object_names: names of the classes; the class id is the position.
-        attribute_groups: attributes by group.
+        object_names: class names; the class id is the position.
+        attribute_groups: attribute names by group.
     """
 
     object_names: tuple[str, ...]
@@ -54,7 +54,7 @@ class DetectionRecord:
         object_ids: `[objects]`, 0-based in `DetectionSplit.object_names`.
         attribute_ids: `[objects, groups]`, 0-based in the list of all groups' attributes;
             -1 where unknown.
-        visible: `[objects]`, visible fraction in `[0, 1]`; 1 where the file does not say.
+        visible: `[objects]`, visible fraction in `[0, 1]`; 1 if the file does not specify it.
     """
 
     image_id: str
@@ -71,10 +71,10 @@ class DetectionSplit:
     """The content of one file.
 
     Attributes:
-        object_names: names of the classes, in the order of the file's categories.
-        attribute_groups: attributes by group; all in the group "attribute" if the file has no
-            groups, and no group if it has no attributes.
-        records: one for each image, those without objects included.
+        object_names: class names, in the order of the file's categories.
+        attribute_groups: attribute names by group; a single group "attribute" if the file defines
+            no groups, and no group if it has no attributes.
+        records: one per image, including images without objects.
     """
 
     object_names: tuple[str, ...]
@@ -85,20 +85,20 @@ class DetectionSplit:
 def read_coco(
     path: str | Path, *, image_folder: str | Path, known: Names | None = None
 ) -> DetectionSplit:
-    """Read and check a file of annotations.
+    """Read and check an annotation file.
 
     Args:
         path: the JSON file: `images` (`id`, `file_name`, `height`, `width`), `categories` (`id`,
-            `name`), `annotations` (`id`, `image_id`, `category_id`, `bbox` as x, y, width,
-            height; optional `attributes`, `visible`, `iscrowd`), optional `attribute_groups`.
-            `attributes` is a list of names, or an object of which the texts count.
+            `name`), `annotations` (`id`, `image_id`, `category_id`, `bbox` as x, y, width, height;
+            optional `attributes`, `visible`, `iscrowd`), optional `attribute_groups`. `attributes`
+            is a list of names, or an object whose string values are used.
         image_folder: the folder that the file names are relative to.
-        known: the names of a model, which then decide the ids. Categories and attributes that it
-            does not know are logged and left out. Absent: the names of the file.
+        known: names of a model, which determine the ids. Other categories and attributes are
+            logged and dropped. None: the names of the file.
 
     Raises:
-        FileNotFoundError: if the file or some of its images are missing.
-        ValueError: naming everything in the file that cannot be used.
+        FileNotFoundError: if the file or some of its images do not exist.
+        ValueError: listing everything in the file that cannot be used.
     """
     path, image_folder = Path(path), Path(image_folder)
     content = _read_lists(path)
@@ -113,7 +113,7 @@ def read_coco(
 
 
 class _Places(NamedTuple):
-    """Where the names of a file stand: class ids by category id, (attribute id, group) by name."""
+    """Ids of a file's names: class ids by category id, (attribute id, group) by name."""
 
     object_ids: Mapping[object, int]
     attributes: Mapping[str, tuple[int, int]]
@@ -121,7 +121,7 @@ class _Places(NamedTuple):
 
 
 class _Reader:
-    """Reads one file, and collects what is wrong with it."""
+    """Reads one file and collects its problems."""
 
     def __init__(self, path: Path, image_folder: Path, findings: Findings) -> None:
         self.path = path
@@ -129,11 +129,11 @@ class _Reader:
         self.findings = findings
 
     def found(self, kind: str, detail: str, *, about: str = "") -> None:
-        """Note a finding."""
+        """Record a finding."""
         self.findings.add(kind, Case("", 0, detail), about=about)
 
     def split(self, content: _Entry, known: Names | None) -> DetectionSplit:
-        """Read everything that can be used."""
+        """Read all usable entries."""
         images = self._images(content["images"])
         categories = self._categories(content["categories"])
         annotations = self._annotations(content["annotations"], images, categories)
@@ -141,7 +141,7 @@ class _Reader:
             tuple(categories.values()),
             self._groups(content.get("attribute_groups"), annotations),
         )
-        _stop(self.path, self.findings)  # what follows needs all names and ids
+        _stop(self.path, self.findings)  # the following steps need all names and ids
         places = self._places(names, categories, known=known is not None)
         by_image: dict[object, list[_Entry]] = {image_id: [] for image_id in images}
         for entry in annotations:
@@ -179,7 +179,7 @@ class _Reader:
         if not isinstance(entry, dict):
             return f"is {shorten(entry)}; expected an object"
         if not _is_id(entry.get("id")):
-            return f"has {_given(entry, 'id')}; expected an integer or a text"
+            return f"has {_given(entry, 'id')}; expected an integer or a string"
         for side in ("height", "width"):
             if not _is_side(entry.get(side)):
                 return f"has {_given(entry, side)}; expected a number of pixels"
@@ -188,7 +188,7 @@ class _Reader:
         try:
             child_path(self.image_folder, entry["file_name"])
         except ValueError as error:
-            return f"has a file_name that is refused: {error}"
+            return f"has an invalid file_name: {error}"
         return None
 
     def _categories(self, entries: Sequence[object]) -> dict[object, str]:
@@ -217,7 +217,7 @@ class _Reader:
         images: Mapping[object, _Entry],
         categories: Mapping[object, str],
     ) -> list[_Entry]:
-        """Return the annotations of single objects that are usable by themselves."""
+        """Return the valid annotations of single objects."""
         usable: list[_Entry] = []
         for entry, label in _labeled("annotation", entries):
             if not isinstance(entry, dict):
@@ -247,7 +247,7 @@ class _Reader:
     def _groups(
         self, groups: object, annotations: Sequence[_Entry]
     ) -> Mapping[str, tuple[str, ...]]:
-        """Return the file's groups, or one group of all attributes in use."""
+        """Return the file's attribute groups, or one group of all used attributes."""
         if groups is None:
             used = {name for entry in annotations for name in _attributes(entry)}
             return {"attribute": tuple(sorted(used))} if used else {}
@@ -256,11 +256,11 @@ class _Reader:
             return {}
         counts = Counter(name for group in groups.values() for name in group)
         for name in (name for name, number in counts.items() if number > 1):
-            self.found("coco_groups", f"the attribute {name!r} is named twice")
+            self.found("coco_groups", f"the attribute {name!r} is listed twice")
         return {group: tuple(names) for group, names in groups.items()}
 
     def _places(self, names: Names, categories: Mapping[object, str], *, known: bool) -> _Places:
-        """Find the names of the file among those that decide the ids."""
+        """Map the names of the file to their ids."""
         ids = {name: number for number, name in enumerate(names.object_names)}
         if known:
             for name in categories.values():
@@ -283,7 +283,7 @@ class _Reader:
     def _record(
         self, image: _Entry, entries: Sequence[_Entry], places: _Places, *, known: bool
     ) -> DetectionRecord:
-        """Join the annotations of one image."""
+        """Combine the annotations of one image."""
         size = (int(image["height"]), int(image["width"]))
         boxes = box_arithmetic.from_xywh([entry["bbox"] for entry in entries])
         clipped = np.asarray(box_arithmetic.clip(boxes, size), dtype=np.float32)
@@ -309,7 +309,7 @@ class _Reader:
         entries: Sequence[_Entry],
         size: tuple[int, int],
     ) -> IntArray:
-        """Return the numbers of the boxes that lie in their image and have an area."""
+        """Return the indices of the boxes that lie in their image and have an area."""
         height, width = size
         valid = box_arithmetic.are_valid(boxes, size, pixels=BORDER)
         flat = np.asarray(box_arithmetic.area(clipped) <= 0)
@@ -329,11 +329,11 @@ class _Reader:
     def _place_attributes(
         self, row: IntArray, entry: _Entry, places: _Places, *, known: bool
     ) -> None:
-        """Write the attribute ids of one object."""
+        """Set the attribute ids of one object."""
         for name in _attributes(entry):
             if name in places.attributes:
                 attribute, group = places.attributes[name]
-                if row[group] == -1:  # in a single group of many, the first named attribute counts
+                if row[group] == -1:  # the first attribute of a group is used
                     row[group] = attribute
             elif known:
                 self.found("coco_unknown_attribute", repr(name), about=name)
@@ -349,7 +349,7 @@ def _read_lists(path: Path) -> _Entry:
     """Read the file and check that its three lists are there."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"Got the annotations {str(path)!r}, which is no file; expected JSON in COCO's "
+            f"Got the annotations {str(path)!r}, which is not a file; expected JSON in COCO's "
             "detection format: check the path in the recipe's [data] table."
         )
     content = read_json(path, remedy="export it again")
@@ -357,27 +357,27 @@ def _read_lists(path: Path) -> _Entry:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise ValueError(
                 f"{path} has no list `{name}`; expected COCO's detection format with the lists "
-                "images, categories and annotations."
+                "images, categories and annotations: export the file again."
             )
     assert isinstance(content, dict)
     return content
 
 
 def _labeled(kind: str, entries: Sequence[object]) -> Iterator[tuple[object, str]]:
-    """Yield entries with what they are called in messages: by id, or else by position from 1."""
+    """Yield entries with their names in messages: the id, or else the position from 1."""
     for number, entry in enumerate(entries, start=1):
         key = entry.get("id") if isinstance(entry, dict) else None
         yield entry, f"{kind} {key!r}" if _is_id(key) else f"{kind} number {number} of the list"
 
 
 def _annotation_problem(entry: _Entry) -> str | None:
-    """Return what is wrong with an annotation, its box apart."""
+    """Return the problem of an annotation, apart from its box."""
     for key in ("image_id", "category_id"):
         if not _is_id(entry.get(key)):
             return f"{_given(entry, key)}; expected an id"
     visible = entry.get("visible", 1.0)
     if not _is_number(visible) or not 0 <= visible <= 1:
-        return f"{_given(entry, 'visible')}; expected a share in [0, 1]"
+        return f"{_given(entry, 'visible')}; expected a fraction in [0, 1]"
     attributes = entry.get("attributes")
     if isinstance(attributes, list):
         names = all(isinstance(name, str) for name in attributes)
@@ -387,7 +387,7 @@ def _annotation_problem(entry: _Entry) -> str | None:
 
 
 def _attributes(entry: _Entry) -> list[str]:
-    """Return the names of an annotation's attributes; flags and numbers of tools are none."""
+    """Return the names of an annotation's attributes, without flags and numbers of tools."""
     attributes = entry.get("attributes") or []
     values = attributes.values() if isinstance(attributes, dict) else attributes
     return [value for value in values if isinstance(value, str)]
@@ -422,7 +422,7 @@ def _is_group(names: object) -> bool:
 
 
 def _check_image(record: DetectionRecord, findings: Findings) -> None:
-    """Find out from its header whether an image is the one that was annotated."""
+    """Compare the size in an image's header with the annotated size."""
     if not record.image_path.is_file():
         findings.add("coco_missing_image", Case("", 0, str(record.image_path)))
         return
@@ -433,14 +433,14 @@ def _check_image(record: DetectionRecord, findings: Findings) -> None:
         return
     if size != record.image_size:
         detail = (
-            f"{record.image_path} has {size} pixels (height, width), the file says "
+            f"{record.image_path} has {size} pixels (height, width); the annotations have "
             f"{record.image_size}"
         )
         findings.add("coco_size", Case("", 0, detail))
 
 
 def _stop(path: Path, findings: Findings) -> None:
-    """Raise if something keeps the file from being used."""
+    """Raise an error if there are `stop` findings."""
     found = findings.report({}, {}).findings
     stops = [finding for finding in found if finding.severity == "stop"]
     if stops:
@@ -450,7 +450,7 @@ def _stop(path: Path, findings: Findings) -> None:
 
 
 def _conclude(path: Path, findings: Findings) -> None:
-    """Raise if something keeps the file from being used; else log what is left out."""
+    """Raise an error if there are `stop` findings; otherwise log the others."""
     _stop(path, findings)
     for finding in findings.report({}, {}).findings:
         level = logging.WARNING if finding.severity == "warn" else logging.INFO
@@ -458,7 +458,7 @@ def _conclude(path: Path, findings: Findings) -> None:
 
 
 def _describe(finding: Finding) -> str:
-    """Return a finding with its first cases."""
+    """Return a finding as text with its first cases."""
     cases = ", ".join(str(case) for case in finding.cases[:3])
     more = ", ..." if finding.count > 3 else ""
     return f"{finding} ({cases}{more})"

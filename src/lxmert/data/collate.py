@@ -1,4 +1,4 @@
-"""Token ids and regions of several examples -> the padded inputs of the model; the only way in."""
+"""Collates token ids and regions into padded model inputs; the only path into the model."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from lxmert.boxes import are_valid, normalize
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray, Regions
 
 _ROUNDING = 1e-3
-"""How far a box may stick out of its image, as a share of its sides: nobody's mistake."""
+"""How far a box may exceed its image, as a share of the image's sides."""
 
 
 def collate_inputs(
@@ -21,7 +21,7 @@ def collate_inputs(
     *,
     pad_id: int,
 ) -> dict[str, Tensor]:
-    """Join both sides of several examples to the keyword arguments of the model's forward.
+    """Collate texts and regions into keyword arguments of the model's forward.
 
     Arguments, results and errors are those of `collate_text` and `collate_regions`.
     """
@@ -29,7 +29,7 @@ def collate_inputs(
 
 
 def collate_text(sentences: Sequence[IntArray], *, pad_id: int) -> dict[str, Tensor]:
-    """Pad token ids to the longest sentence.
+    """Pad token ids to the longest text.
 
     Returns:
         `input_ids` `[batch, length]`, `attention_mask` (1 = real) and `token_type_ids` (all 0).
@@ -49,17 +49,17 @@ def collate_regions(
     """Pad regions to the largest number in the batch.
 
     Args:
-        features: by example `[regions, dim]`.
-        boxes: by example `[regions, 4]`, normalised to `[0, 1]`; other widths are places of
-            another kind, of which nothing is checked but that they are finite.
+        features: `[regions, dim]` for each example.
+        boxes: `[regions, 4]` for each example, normalized to `[0, 1]`. Boxes of another width are
+            other position encodings; they only need to be finite.
 
     Returns:
         `visual_feats` `[batch, regions, dim]`, `visual_pos` `[batch, regions, 4]` and
         `visual_attention_mask` (1 = real).
 
     Raises:
-        ValueError: naming example, region and value, if a feature is not finite, or a box is
-            turned inside out or outside of `[0, 1]`.
+        ValueError: naming example, region and value, if a feature is not finite, or a box has its
+            corners in the wrong order or lies outside of `[0, 1]`.
     """
     for index, (rows, places) in enumerate(zip(features, boxes, strict=True)):
         _check_regions(rows, places, name=f"example {index} of the batch")
@@ -73,44 +73,44 @@ def collate_regions(
 
 
 def normalize_boxes(regions: Regions, *, name: str) -> FloatArray:
-    """Return the boxes of an image as the model reads them, `[regions, 4]` in `[0, 1]`.
+    """Return the boxes of an image normalized for the model, `[regions, 4]` in `[0, 1]`.
 
     Args:
-        regions: of one image.
-        name: of the image, for the message.
+        regions: regions of one image.
+        name: name of the image for messages.
 
     Raises:
-        ValueError: naming image, region and value, if a box lies outside of the image or is
-            turned inside out: pixels of another size of it, say, or another order of the corners.
+        ValueError: naming image, region and value, if a box lies outside of the image or has its
+            corners in the wrong order, for example because it refers to another image size.
     """
     height, width = regions.image_size
     valid = are_valid(regions.boxes, regions.image_size, share=_ROUNDING)
     if not valid.all():
         region = int(valid.argmin())
         raise ValueError(
-            f"{name}, region {region}: the box is {_write(regions.boxes[region])}; expected "
+            f"{name}, region {region}: the box is {_format(regions.boxes[region])}; expected "
             f"0 <= x1 <= x2 <= {width} and 0 <= y1 <= y2 <= {height} in pixels of the image"
         )
     return normalize(regions.boxes, regions.image_size)
 
 
 def check_labels(labels: Tensor, count: int, *, name: str) -> None:
-    """Refuse labels that name no class, which the loss would turn into an error far from here.
+    """Check labels here, where errors are clearer than in the loss.
 
     Args:
-        labels: class ids of any shape, `IGNORE_INDEX` where there is none; or scores by class.
+        labels: class ids of any shape, `IGNORE_INDEX` if there is none; or scores by class.
         count: number of classes.
-        name: what the labels are, for the message.
+        name: kind of label, for messages.
 
     Raises:
-        ValueError: naming the first one that is out of range, and where it is.
+        ValueError: naming the first label that is out of range, and its position.
     """
     if labels.is_floating_point():
         wrong = ~((labels >= 0) & (labels <= 1))
         expected = "scores in [0, 1]"
     else:
         wrong = ((labels < 0) & (labels != IGNORE_INDEX)) | (labels >= count)
-        expected = f"0 to {count - 1}, or {IGNORE_INDEX} where there is none"
+        expected = f"0 to {count - 1}, or {IGNORE_INDEX} for no label"
     if wrong.any():
         place = wrong.nonzero()[0].tolist()
         raise ValueError(
@@ -120,7 +120,7 @@ def check_labels(labels: Tensor, count: int, *, name: str) -> None:
 
 
 def pad(arrays: Sequence[npt.NDArray], *, value: float = 0) -> npt.NDArray:  # type: ignore[type-arg]
-    """Stack arrays that differ in their first size, filled up with `value`."""
+    """Stack arrays of different lengths, padded with `value`."""
     longest = max(len(array) for array in arrays)
     dtype = np.result_type(*(array.dtype for array in arrays))
     stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype)
@@ -130,12 +130,12 @@ def pad(arrays: Sequence[npt.NDArray], *, value: float = 0) -> npt.NDArray:  # t
 
 
 def lengths_mask(lengths: Sequence[int], longest: int) -> npt.NDArray[np.bool_]:
-    """Return `[batch, longest]`, True where there is real data."""
+    """Return `[batch, longest]`, True for real data."""
     return np.asarray(np.arange(longest) < np.asarray(lengths)[:, None])
 
 
 def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> None:
-    """Check the values of one example; widths are left to the model."""
+    """Check the values of one example; the model checks the widths."""
     if len(features) != len(boxes):
         raise ValueError(
             f"{name} has {len(features)} features and {len(boxes)} boxes; expected one box for "
@@ -156,9 +156,9 @@ def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> Non
     if not valid.all():
         region = int(valid.argmin())
         raise ValueError(
-            f"{name}, region {region}: the box is {_write(boxes[region])}; expected {expected}"
+            f"{name}, region {region}: the box is {_format(boxes[region])}; expected {expected}"
         )
 
 
-def _write(box: FloatArray) -> str:
+def _format(box: FloatArray) -> str:
     return f"[{', '.join(f'{side:g}' for side in box.tolist())}]"

@@ -1,7 +1,7 @@
-"""Columns of numbers and texts that are written piece by piece and then mapped, not held.
+"""Columns of numbers and strings that are written incrementally and then memory-mapped.
 
-The files are temporary and have no name: they go with the last process that maps them, however it
-ends. A forked worker shares the pages; where workers are not forked, pickling copies the values.
+The files are temporary and unnamed: they disappear with the last process that maps them. Forked
+workers share the pages; if workers are not forked, pickling copies the values.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 BATCH = 1024
-"""Rows that are held as Python objects at a time."""
+"""Rows held as Python objects at a time."""
 
 _MOST = 2**32 - 1
 
@@ -21,7 +21,7 @@ _Value = TypeVar("_Value")
 
 
 def in_batches(values: Iterable[_Value], size: int = BATCH) -> Iterator[list[_Value]]:
-    """Yield the values in lists of a size, the last one of what is left."""
+    """Yield the values in lists of the given size; the last one may be shorter."""
     remaining = iter(values)
     while batch := list(islice(remaining, size)):
         yield batch
@@ -33,7 +33,7 @@ class ColumnWriter:
     def __init__(self, dtype: npt.DTypeLike) -> None:
         """Open a file for values of one type."""
         self.dtype = np.dtype(dtype)
-        # The file lives until its map is gone; a folder for it can be chosen by TMPDIR.
+        # The file exists as long as its map. The environment variable TMPDIR selects its folder.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
 
     def add(self, values: npt.ArrayLike) -> None:
@@ -50,11 +50,11 @@ class ColumnWriter:
 
 
 class Ragged(NamedTuple):
-    """Rows of different lengths, one after the other.
+    """Concatenated rows of different lengths.
 
     Attributes:
-        bounds: `[rows + 1]`, where each row starts, and the end of the last.
-        values: of all rows.
+        bounds: `[rows + 1]`, the start of each row, and the end of the last one.
+        values: values of all rows.
     """
 
     bounds: npt.NDArray[np.uint32]
@@ -79,21 +79,21 @@ class RaggedWriter:
         """Append rows.
 
         Raises:
-            ValueError: if there are more than four thousand million values.
+            ValueError: if there are more than 2**32 - 1 values.
         """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         total = int(lengths.sum())
         self.add_flat(np.fromiter(chain.from_iterable(rows), self._values.dtype, total), lengths)
 
     def add_flat(self, values: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
-        """Append rows whose values come one after the other; errors are those of `add`."""
+        """Append rows given as concatenated values; errors are those of `add`."""
         ends = self._end + np.cumsum(lengths)
         if len(ends):
             self._end = int(ends[-1])
         if self._end > _MOST:
             raise ValueError(
-                f"the data set has {self._end} values in one column, more than {_MOST}: "
-                "split its files and train on a part"
+                f"the data set has {self._end} values in one column; expected at most {_MOST}: "
+                "split its files and train on a part of them"
             )
         self._values.add(values)
         self._bounds.add(ends)
@@ -104,17 +104,17 @@ class RaggedWriter:
 
 
 class Texts(Sequence[str]):
-    """Texts that are held as bytes."""
+    """Strings stored as bytes."""
 
     def __init__(self, stored: Ragged) -> None:
-        """Take the bytes of the texts in UTF-8."""
+        """Take the UTF-8 bytes of the strings."""
         self._stored = stored
 
     def __len__(self) -> int:
         return len(self._stored.bounds) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """Return a text, or a list of texts for a slice."""
+        """Return a string, or a list of strings for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = int(index)
@@ -132,18 +132,18 @@ class Texts(Sequence[str]):
 
 
 class TextWriter:
-    """Appends texts."""
+    """Appends strings."""
 
     def __init__(self) -> None:
         """Open files."""
         self._rows = RaggedWriter(np.uint8)
 
     def add(self, texts: Iterable[str]) -> None:
-        """Append texts, none of which has half of a surrogate pair."""
+        """Append strings without lone surrogates."""
         encoded = [text.encode() for text in texts]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         self._rows.add_flat(np.frombuffer(b"".join(encoded), np.uint8), lengths)
 
     def finish(self) -> Texts:
-        """Return all texts, mapped and read-only."""
+        """Return all strings, mapped and read-only."""
         return Texts(self._rows.finish())

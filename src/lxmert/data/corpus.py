@@ -1,7 +1,7 @@
-"""All examples of a data set in a few flat arrays, read in bounded memory.
+"""All examples of a data set in a few flat arrays, read with bounded memory.
 
-An example as a Python object takes kilobytes; here it takes about a hundred bytes, which are
-mapped from a temporary file and shared by all workers.
+An example takes kilobytes as a Python object, but about a hundred bytes here. The arrays are mapped
+from a temporary file and shared by all workers.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NO_SPLIT = -1
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is known of each example of a data set, and the names that the numbers stand for."""
+    """The fields of all examples, and the names that the numbers refer to."""
 
     example_ids: Texts
     texts: Texts
-    images: npt.NDArray[np.int32]  # [examples, 2], -1 where there is no second one
+    images: npt.NDArray[np.int32]  # [examples, 2], -1 for no second image
     question_types: npt.NDArray[np.int32]
     splits: npt.NDArray[np.int8]
     sources: npt.NDArray[np.int16]
@@ -55,17 +55,17 @@ class _Columns:
 
 
 class Corpus(Sequence[Example]):
-    """Examples by number, made when they are asked for; a slice is a view of the same arrays.
+    """Examples by index, created on demand; a slice is a view of the same arrays.
 
     Attributes:
-        left_out: examples that were not taken, by the reason: a kind of problem of `report.KINDS`,
-            `missing_image` where an image of the example cannot be used.
+        left_out: number of dropped examples by reason: a kind of finding of `report.KINDS`, or
+            `missing_image` if an image of the example cannot be used.
     """
 
     def __init__(
         self, columns: _Columns, rows: range | IntArray, left_out: Counter[str] | None = None
     ) -> None:
-        """Use `read` or `of`."""
+        """Use `read` or `of` instead."""
         self._columns = columns
         self._rows = rows
         self.left_out: Counter[str] = Counter() if left_out is None else left_out
@@ -79,17 +79,18 @@ class Corpus(Sequence[Example]):
         resolve: Callable[[str], str | None] = lambda name: name,
         strict: bool = False,
     ) -> Corpus:
-        """Read the examples of all files; what cannot be used is counted in `left_out`.
+        """Read the examples of all files; unusable ones are counted in `left_out`.
 
         Args:
-            questions: JSONL files; one that is listed twice counts twice.
-            captions: JSONL files of captions, which follow the questions.
-            resolve: gives the image id to use for the name in the file; None: it has no image.
-            strict: raise at the first line that cannot be used, instead of counting it.
+            questions: JSONL files; a file that is listed twice counts twice.
+            captions: JSONL caption files, which follow the questions.
+            resolve: returns the image id for the name in the file, or None if there is no such
+                image.
+            strict: raise an error for the first unusable line, instead of counting it.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if `strict`, naming file and line, and why.
+            ValueError: if `strict`, naming file and line, and the reason.
         """
         writer = _Writer(resolve)
         files = [(path, "question") for path in questions] + [
@@ -105,7 +106,7 @@ class Corpus(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Corpus:
-        """Take examples that are made elsewhere, such as captions of a scene."""
+        """Build a corpus from examples in memory."""
         writer = _Writer(lambda name: name)
         for batch in in_batches(Row(0, example, "", (), []) for example in examples):
             writer.add(batch, source="")
@@ -138,7 +139,7 @@ class Corpus(Sequence[Example]):
         return (self[index] for index in range(len(self)))
 
     def select(self, indices: IntArray) -> Corpus:
-        """Return a view of some of the examples, in the given order."""
+        """Return a view of the given examples, in the given order."""
         return Corpus(self._columns, np.asarray(self._rows, dtype=np.int64)[indices])
 
     def example_id(self, index: int) -> str:
@@ -154,18 +155,18 @@ class Corpus(Sequence[Example]):
         return (self.text(index) for index in range(len(self)))
 
     def question_type(self, index: int) -> str:
-        """Return an example's type of question; empty where unknown."""
+        """Return an example's question type; empty if unknown."""
         columns = self._columns
         return str(columns.question_type_names[columns.question_types.item(self._rows[index])])
 
     @property
     def question_types(self) -> list[str]:
-        """The types of questions that there are, sorted."""
+        """All question types, sorted."""
         used = np.unique(self._columns.question_types[np.asarray(self._rows, dtype=np.int64)])
         return sorted(str(self._columns.question_type_names[place]) for place in used.tolist())
 
     def of_question_types(self, question_types: Collection[str]) -> Corpus:
-        """Return the examples of some types of questions, in their order."""
+        """Return the examples of some question types, in order."""
         places = [
             i for i, name in enumerate(self._columns.question_type_names) if name in question_types
         ]
@@ -175,33 +176,33 @@ class Corpus(Sequence[Example]):
         return self.select(np.flatnonzero(found))
 
     def source(self, index: int) -> str:
-        """Return the name of the file that an example is from, without folder and ending."""
+        """Return the name of an example's file, without folder and suffix."""
         columns = self._columns
         return str(columns.source_names[columns.sources.item(self._rows[index])])
 
     def images(self, index: int) -> list[int]:
-        """Return the place in `image_names` of an example's image or of its two images."""
+        """Return the positions in `image_names` of an example's one or two images."""
         first, second = self._columns.images[self._rows[index]].tolist()
         return [first] if second < 0 else [first, second]
 
     def image_ids(self, index: int) -> tuple[str, ...]:
-        """Return the ids of an example's image or of its two images."""
+        """Return the ids of an example's one or two images."""
         return tuple(self._columns.image_names[image] for image in self.images(index))
 
     @property
     def image_names(self) -> Texts:
-        """The ids of all images of the data set; a view has those of the whole."""
+        """The ids of all images of the data set, also for a view."""
         return self._columns.image_names
 
     @property
     def image_pairs(self) -> npt.NDArray[np.int32]:
-        """Places in `image_names` for all examples, `[examples, 2]`; -1: no second image."""
+        """Positions in `image_names` for all examples, `[examples, 2]`; -1: no second image."""
         pairs: npt.NDArray[np.int32] = self._columns.images[np.asarray(self._rows, dtype=np.int64)]
         return pairs
 
     @property
     def used_images(self) -> IntArray:
-        """The places in `image_names` of the images that an example is about, sorted."""
+        """Sorted positions in `image_names` of the images that the examples use."""
         used = np.unique(self.image_pairs)
         return used[used >= 0].astype(np.int64)
 
@@ -212,17 +213,17 @@ class Corpus(Sequence[Example]):
 
     @property
     def answer_names(self) -> Texts:
-        """All answers of the data set; a view has those of the whole."""
+        """All answers of the data set, also for a view."""
         return self._columns.answer_names
 
     def answer_ids(self, index: int) -> tuple[IntArray, npt.NDArray[np.float64]]:
-        """Return the places in `answer_names` of the acceptable answers, and their scores."""
+        """Return the positions in `answer_names` of the acceptable answers, and their scores."""
         given = self._columns.answers.row(self._rows[index])
         return given["name"].astype(np.int64), given["score"]
 
     @property
     def stored_answers(self) -> tuple[Ragged, IntArray]:
-        """The answers of the whole data set by its rows, and the row of each example."""
+        """The answers of all stored rows, and the row of each example."""
         return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
 
     def num_answers(self) -> IntArray:
@@ -250,9 +251,9 @@ class Corpus(Sequence[Example]):
         return AnswerVocabulary(sorted(self.answer_names[place] for place in chosen))
 
     def split_rows(self) -> dict[str, IntArray]:
-        """Return the examples by the split that their line names; without one they are training.
+        """Return the examples by split; lines without a `split` are training examples.
 
-        Splits without an example are not there.
+        Empty splits are omitted.
         """
         splits = self._columns.splits[np.asarray(self._rows, dtype=np.int64)]
         splits = np.where(splits == _NO_SPLIT, SPLITS.index("train"), splits)
@@ -261,12 +262,12 @@ class Corpus(Sequence[Example]):
 
     @property
     def nbytes(self) -> int:
-        """Size of the whole data set in bytes; mapped from a file, not held."""
+        """Size of the complete data set in bytes; mapped from a file, not held in memory."""
         return self._columns.nbytes
 
 
 class Targets:
-    """What an answering model is trained for, from the arrays of a corpus."""
+    """Answer targets of a question-answering model, computed from the arrays of a corpus."""
 
     def __init__(
         self,
@@ -280,10 +281,10 @@ class Targets:
 
         Args:
             corpus: the examples.
-            vocabulary: the answers that the model can give.
-            normalize: brings an answer of the corpus into the form of the vocabulary.
-            collisions: which score a class gets whose answers were several before they were
-                normalised: the highest, or that of the last one.
+            vocabulary: answers that the model can give.
+            normalize: converts an answer of the corpus to the form of the vocabulary.
+            collisions: score of a class if several answers are normalized to it: the maximum or the
+                last.
         """
         self._corpus = corpus
         self._num_classes = len(vocabulary)
@@ -293,9 +294,9 @@ class Targets:
         self._classes = np.fromiter(found, np.int64, len(corpus.answer_names))
 
     def known(self, index: int) -> tuple[IntArray, npt.NDArray[np.float64]]:
-        """Return the classes of an example's known answers, each once, and their scores.
+        """Return the unique classes of an example's known answers, and their scores.
 
-        The order is that of the example's answers; both are empty where no answer is known.
+        They have the order of the example's answers; both are empty if no answer is known.
         """
         names, given = self._corpus.answer_ids(index)
         scores: dict[int, float] = {}
@@ -306,34 +307,34 @@ class Targets:
         return classes, np.fromiter(scores.values(), np.float64, len(scores))
 
     def best_id(self, index: int) -> int:
-        """Return the class of an example's best known answer; `IGNORE_INDEX` where none is."""
+        """Return the class of an example's best known answer; `IGNORE_INDEX` if none is known."""
         names, _ = self._corpus.answer_ids(index)
-        if len(names) == 1:  # the ordinary case, at a third of the time
+        if len(names) == 1:  # the common case, in a third of the time
             return self._classes.item(names.item())
         classes, scores = self.known(index)
         return int(classes[scores.argmax()]) if len(classes) else IGNORE_INDEX
 
     def scores(self, index: int) -> FloatArray:
-        """Return the score of every class, `[classes]` in `[0, 1]`; unknown answers are dropped."""
+        """Return the score of every class, `[classes]` in `[0, 1]`; unknown answers are ignored."""
         classes, given = self.known(index)
         scores = np.zeros(self._num_classes, dtype=np.float32)
         scores[classes] = given
         return scores
 
     def unknown(self) -> IntArray:
-        """Return the examples that have no answer in the vocabulary, or none at all."""
+        """Return the examples without any answer in the vocabulary."""
         stored, rows = self._corpus.stored_answers
         found = self._classes[stored.values["name"]] != IGNORE_INDEX
-        before = np.concatenate([[0], np.cumsum(found)])  # known answers up to each place
+        before = np.concatenate([[0], np.cumsum(found)])  # known answers before each position
         return np.flatnonzero(before[stored.bounds[rows + 1]] == before[stored.bounds[rows]])
 
     def count_unknown(self) -> int:
-        """Count the examples that have no answer in the vocabulary, or none at all."""
+        """Count the examples without any answer in the vocabulary."""
         return len(self.unknown())
 
 
 class _Names:
-    """Numbers names in the order in which they come."""
+    """Numbers names in order of appearance."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -362,7 +363,7 @@ class _Writer:
         self._question_type_names, self._source_names = _Names(), _Names()
 
     def add(self, rows: Sequence[Row], *, source: str) -> None:
-        """Append the rows that can be used."""
+        """Append the usable rows."""
         used = [(row, images) for row in rows if (images := self._take(row))]
         examples = [row.example for row, _ in used if row.example is not None]
         self._example_ids.add(example.example_id for example in examples)
@@ -381,7 +382,7 @@ class _Writer:
         )
 
     def _take(self, row: Row) -> tuple[int, ...]:
-        """Return the images of a row that can be used; nothing, and count it, for another."""
+        """Return the images of a usable row; count an unusable row and return nothing."""
         if row.example is None:
             self.left_out[next(problem.kind for problem in row.problems if problem.refused)] += 1
             return ()
@@ -393,7 +394,7 @@ class _Writer:
         return tuple(self._image_names.place(name) for name in found)
 
     def finish(self) -> _Columns:
-        """Map everything."""
+        """Return all columns, mapped and read-only."""
         return _Columns(
             example_ids=self._example_ids.finish(),
             texts=self._texts.finish(),

@@ -1,4 +1,4 @@
-"""The files of an image folder: which one a name means, and whether it is an image."""
+"""Lists an image folder, resolves image names in data sets to its files, and opens the images."""
 
 import os
 import unicodedata
@@ -25,12 +25,12 @@ _CHUNK = 1 << 20
 
 
 class Match(NamedTuple):
-    """What a name in a data set means.
+    """The file that an image name in a data set refers to.
 
     Attributes:
-        name: path below the folder; None where there is no such file, or more than one.
+        name: path relative to the folder; None if there is no such file or more than one.
         how: `exact`, `renamed`, `ambiguous` or `missing`.
-        detail: for a person, where it is not exact.
+        detail: an explanation for the user if the match is not exact.
     """
 
     name: str | None
@@ -39,11 +39,11 @@ class Match(NamedTuple):
 
 
 class ImageFolder:
-    """The files below a folder, listed once.
+    """The image files in a folder and its subfolders, listed once.
 
     Attributes:
-        folder: as given.
-        names: paths of all images below it, in the form in which a data set names them.
+        folder: the folder, as given.
+        names: paths of all images relative to the folder, in the form that data sets use.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -54,16 +54,15 @@ class ImageFolder:
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"no folder {folder}: a folder of images is needed")
+            raise FileNotFoundError(f"there is no image folder {folder}: check the path")
         self.names = frozenset(_walk(self.folder))
         self._by_lower: dict[str, list[str]] | None = None
 
     def match(self, name: str) -> Match:
-        """Return the file that a name means.
+        """Return the file that a name refers to.
 
-        A name may be written with another case, in another Unicode normal form, with backslashes,
-        as an absolute path, without the ending, or without the folders in between, as long as a
-        single file can be meant.
+        A name may differ from the file in case, Unicode normal form or backslashes; it may be an
+        absolute path, or lack the suffix or the subfolders, as long as it refers to a single file.
         """
         if name in self.names:
             return Match(name, "exact", "")
@@ -77,18 +76,18 @@ class ImageFolder:
             several = ", ".join(map(repr, found[:3])) + (", ..." if len(found) > 3 else "")
             return Match(None, "ambiguous", f"{name!r} may be {several} below {self.folder}")
         inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
-        if inside and os.path.isfile(self.folder / name):  # with an ending of its own
+        if inside and os.path.isfile(self.folder / name):  # with another suffix
             return Match(name, "exact", "")
         return Match(None, "missing", f"{name!r} is not below {self.folder}")
 
     def _candidates(self, name: str) -> list[str]:
-        """Return the files that a name may mean, by the most careful rule that finds any."""
+        """Return the files that a name may refer to, by the strictest rule that finds any."""
         path = PurePosixPath(name.strip().replace("\\", "/"))
         parts = [part for part in path.parts if part not in ("/", ".")]
         folder = PurePosixPath(Path(os.path.abspath(self.folder)).as_posix())
         if path.is_absolute() and path.is_relative_to(folder):
             parts = list(path.relative_to(folder).parts)
-        # Of a path from elsewhere, its last parts say which file it is: first as many as possible.
+        # For a path from another machine, compare its last parts, as many as possible first.
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             if tail in self.names:
@@ -104,7 +103,7 @@ class ImageFolder:
 
     @property
     def _lower(self) -> dict[str, list[str]]:
-        """Names by the last part in lower case, and by that without ending but a full stop."""
+        """Names by their last part in lower case, with suffix and without (up to a full stop)."""
         if self._by_lower is None:
             self._by_lower = defaultdict(list)
             for name in sorted(self.names):
@@ -115,7 +114,7 @@ class ImageFolder:
 
     @staticmethod
     def _why(name: str, found: str) -> str:
-        """Say how a name differs from the right one."""
+        """Return how a name differs from the correct one."""
         simple = name.strip().replace("\\", "/")
         if simple.startswith("/") or simple[1:3] == ":/":
             return ": names must be relative to the folder"
@@ -126,16 +125,16 @@ class ImageFolder:
         if _fold(simple) == _fold(found):
             return ": upper and lower case differ"
         if _fold(found).endswith(f"/{_fold(simple)}"):
-            return ": the sub-folder is missing"
+            return ": the subfolder is missing"
         if _fold(found).startswith(f"{_fold(simple)}."):
-            return ": the ending is missing"
+            return ": the suffix is missing"
         return ""
 
     def same(self, names: Iterable[str]) -> dict[str, str]:
-        """Find copies among images: files of the same size and the same checksum.
+        """Find copies of images: files with the same size and checksum.
 
         Returns:
-            The first name, in sorted order, of the same content, for each that is not the first.
+            For each copy, the first name (in sorted order) with the same content.
         """
         by_size: dict[int, list[str]] = defaultdict(list)
         for name in sorted(set(names)):
@@ -156,23 +155,23 @@ class ImageFolder:
         decode: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
     ) -> Iterator[tuple[str, tuple[int, int] | str]]:
-        """Open images in several threads.
+        """Open images in multiple threads.
 
         Args:
-            names: paths below the folder.
-            decode: whether to read all of each image; else its header only, which does not
-                notice a file that was cut short.
-            progress: called with the numbers of images done and in all.
+            names: paths relative to the folder.
+            decode: whether to decode each image completely; reading only the header does not detect
+                truncated files.
+            progress: called with the number of opened images and the total.
 
         Yields:
-            The name, and `(height, width)` or why it is no image, in the order of the names.
+            The name, and `(height, width)` or the reason of a failure, in the order of the names.
         """
         done = 0
         with ThreadPoolExecutor(_THREADS) as threads:
             for batch in in_batches(names, 512):
                 paths = [self.folder / name for name in batch]
                 with warnings.catch_warnings():
-                    # Threads set this filter for a moment, and would undo it for one another.
+                    # Set once here: threads that set it temporarily would reset it for others.
                     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                     results = list(threads.map(partial(_open, decode=decode), paths))
                 yield from zip(batch, results, strict=True)
@@ -181,19 +180,19 @@ class ImageFolder:
 
 
 def _compose(name: str) -> str:
-    """Return a name in the Unicode normal form in which names are compared."""
+    """Return a name in the Unicode normal form for comparisons."""
     return unicodedata.normalize("NFC", name)
 
 
 def _fold(name: str) -> str:
-    """Return a name in the form in which case does not matter either."""
+    """Return a name in the form for case-insensitive comparisons."""
     return _compose(_compose(name).lower())
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the paths of all images below a folder, each real folder once.
+    """Yield the paths of all images in a folder and its subfolders, each real folder once.
 
-    A folder is visited by its own path first, and by a link only if it is not below otherwise.
+    Real paths take precedence over links: links are followed last.
     """
     visited: set[tuple[int, int]] = set()
     waiting, links = deque([""]), deque[str]()
@@ -216,7 +215,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _list_new(folder: Path, visited: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
-    """List a folder; nothing if it was visited before."""
+    """List a folder; return nothing if it was visited before."""
     status = folder.stat()
     place = (status.st_dev, status.st_ino)
     if place in visited:
@@ -227,7 +226,7 @@ def _list_new(folder: Path, visited: set[tuple[int, int]]) -> list[os.DirEntry[s
 
 
 def _open(path: Path, *, decode: bool) -> tuple[int, int] | str:
-    """Return height and width when upright, or why there are none."""
+    """Return the upright height and width, or the reason of a failure."""
     try:
         if path.stat().st_size == 0:
             return "the file is empty"

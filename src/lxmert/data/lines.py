@@ -1,4 +1,4 @@
-"""The physical lines of a JSONL file -> JSON objects, with what is wrong in each."""
+"""Reads the lines of a JSONL file as JSON objects, with the problems of each line."""
 
 import codecs
 import json
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 from lxmert.files import bounded_decoder
 
 MAX_LINE_BYTES = 1 << 18
-"""Longer lines are no questions: the 3129 answers of VQA with a score each have 0.08 MB."""
+"""Maximum length of a line: the 3129 answers of VQA with a score each take 0.08 MB."""
 
 _HEAD_BYTES = 1 << 16
 
@@ -21,7 +21,7 @@ _WIDE_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-"""Byte-order marks of encodings that are not UTF-8; the longer ones first, as one begins so."""
+"""Byte-order marks of other encodings; longer marks first, as some start with a shorter one."""
 
 _TABLE_NAMES = {"image", "image_id", "question", "answer", "label", "text", "caption", "filename"}
 
@@ -36,13 +36,13 @@ _FROM_TABLE = (
 
 
 class Problem(NamedTuple):
-    """Something untidy in a line.
+    """A problem of a line.
 
     Attributes:
         kind: one of `report.KINDS`.
-        detail: what was given and what was expected, to be read after file and line.
-        refused: whether the line cannot be used because of it.
-        about: the value or the key it is about, by which repetitions are known; may be empty.
+        detail: what was given and what was expected, to be shown after file and line.
+        refused: whether the line cannot be used because of the problem.
+        about: the value or key concerned, to detect repeated problems; may be empty.
     """
 
     kind: str
@@ -52,12 +52,12 @@ class Problem(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line that is not blank.
+    """A non-blank line.
 
     Attributes:
         number: from 1.
-        record: the JSON object; None where there is none to use.
-        problems: what is untidy.
+        record: the JSON object; None if there is no usable one.
+        problems: the problems of the line.
     """
 
     number: int
@@ -66,19 +66,21 @@ class Line(NamedTuple):
 
 
 def scan_lines(path: str | Path) -> Iterator[Line]:
-    """Yield every line that is not blank, good or not, in bounded memory.
+    """Yield every non-blank line, valid or not, in bounded memory.
 
-    A file of another kind (CSV, a JSON array, UTF-16) gives a single line without record, whose
-    problem says how to convert it.
+    A file of another kind (CSV, a JSON array, UTF-16) yields a single line without a record, whose
+    problem explains how to convert it.
 
     Raises:
         FileNotFoundError: if there is no such file.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: a JSONL file, one JSON object a line, is needed")
+        raise FileNotFoundError(
+            f"there is no file {path}: expected a JSONL file, one JSON object per line"
+        )
     with path.open("rb") as file:
-        other = _recognise(path, file.read(_HEAD_BYTES))
+        other = _detect_kind(path, file.read(_HEAD_BYTES))
         if other is not None:
             yield Line(1, None, (other,))
             return
@@ -87,20 +89,20 @@ def scan_lines(path: str | Path) -> Iterator[Line]:
 
 
 def _scan(file: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of a file that is not of another kind."""
+    """Yield the lines of a JSONL file."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES):
         number += 1
         marks: tuple[Problem, ...] = ()
         if number == 1 and raw.startswith(codecs.BOM_UTF8):
             raw = raw.removeprefix(codecs.BOM_UTF8)
-            marks = (Problem("byte_order_mark", "a byte-order mark stands before the text"),)
+            marks = (Problem("byte_order_mark", "the file starts with a byte-order mark"),)
         if raw.endswith(b"\r\n"):
             marks = (*marks, Problem("windows_line_end", "the line ends with CR LF", about="crlf"))
         if not raw.strip():
             continue
         if len(raw) == MAX_LINE_BYTES:
-            detail = f"the line has {MAX_LINE_BYTES} bytes or more; expected one question a line"
+            detail = f"the line has {MAX_LINE_BYTES} bytes or more; expected one question per line"
             yield Line(number, None, (*marks, Problem("not_json", detail, refused=True)))
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE_BYTES)
@@ -113,7 +115,7 @@ def _scan(file: BinaryIO) -> Iterator[Line]:
 
 
 def _parse(raw: bytes) -> dict[str, Any] | Problem:
-    """Return the JSON object of a line, or why there is none."""
+    """Return the JSON object of a line, or the problem."""
     try:
         record = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as error:
@@ -125,7 +127,7 @@ def _parse(raw: bytes) -> dict[str, Any] | Problem:
     except json.JSONDecodeError as error:
         detail = f"it is not JSON: {error.msg} at column {error.colno}"
         return Problem("not_json", detail, refused=True)
-    except ValueError as error:  # a number without end, or that is none
+    except ValueError as error:  # an integer that is too long, NaN or infinity
         return Problem("not_json", f"it is not usable JSON: it has {error}", refused=True)
     except RecursionError:
         return Problem("not_json", "it is not usable JSON: it is nested too deep", refused=True)
@@ -135,8 +137,8 @@ def _parse(raw: bytes) -> dict[str, Any] | Problem:
     return record
 
 
-def _recognise(path: Path, head: bytes) -> Problem | None:
-    """Return what a file is instead of JSONL in UTF-8; None if it may be that."""
+def _detect_kind(path: Path, head: bytes) -> Problem | None:
+    """Return the problem of a file that is not JSONL in UTF-8; None if it may be."""
     wide = next((name for mark, name in _WIDE_MARKS.items() if head.startswith(mark)), None)
     if wide is None and head[1:200:2].count(0) > len(head[1:200:2]) // 2:
         wide = "UTF-16LE"
@@ -144,20 +146,20 @@ def _recognise(path: Path, head: bytes) -> Problem | None:
         command = f"iconv -f {wide} -t UTF-8 {path} > {path.stem}-utf8{path.suffix}"
         return _other("wrong_encoding", f"the file is in {wide}, expected UTF-8: `{command}`")
     if b"\0" in head or head.startswith(b"\x1f\x8b"):
-        return _other("binary_file", "the file is no text; if it is packed, unpack it first")
+        return _other("binary_file", "the file is not text; if it is compressed, unpack it first")
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
     first = text.split("\n", 1)[0].strip()
     new = path.with_suffix(".jsonl") if path.suffix != ".jsonl" else f"{path.stem}-lines.jsonl"
     if not text:
-        return _other("empty_file", "the file is empty; expected one JSON object a line")
+        return _other("empty_file", "the file is empty; expected one JSON object per line")
     if text.startswith("["):
         command = _FROM_ARRAY.format(old=path, new=new)
         return _other("json_array", f"the file is a JSON array; expected JSONL: `{command}`")
     if _is_document(first):
         return _other(
             "json_array",
-            "the file is one JSON document; expected JSONL, one object a line: write each entry "
-            "of its list of questions to a line of its own",
+            "the file is one JSON document; expected JSONL, one object per line: write each entry "
+            "of its list of questions to a separate line",
         )
     mark = next((mark for mark in ",;\t|" if _is_table_head(first, mark)), None)
     if mark is not None:
@@ -167,7 +169,7 @@ def _recognise(path: Path, head: bytes) -> Problem | None:
 
 
 def _is_document(first: str) -> bool:
-    """Return whether the first line opens a document that holds all questions."""
+    """Return whether the first line starts a JSON document with all questions."""
     if first in ("{", "{}"):
         return first == "{"
     try:
@@ -183,7 +185,7 @@ def _is_document(first: str) -> bool:
 
 
 def _is_table_head(first: str, mark: str) -> bool:
-    """Return whether the first line names columns."""
+    """Return whether the first line has column names."""
     names = {name.strip().strip("\"'").lower() for name in first.split(mark)}
     return not first.startswith("{") and len(names) > 1 and bool(names & _TABLE_NAMES)
 

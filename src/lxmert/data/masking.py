@@ -1,6 +1,6 @@
-"""Which words and regions are hidden in pretraining: pure functions of an explicit generator.
+"""Masking of words and regions in pretraining: pure functions of an explicit generator.
 
-Source: paper section 3.1; rates and the 80/10/10 rule as in the released code, which hides regions
+Source: paper section 3.1; rates and the 80/10/10 rule as in the original code, which masks regions
 by the same rule as words.
 """
 
@@ -13,18 +13,18 @@ import numpy.typing as npt
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 
 SHARES = MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
-"""Of the chosen positions, the shares that are blanked and replaced; the rest stays as it is."""
+"""Shares of the chosen positions that are masked and replaced; the rest stays unchanged."""
 
 
 class MaskedWords(NamedTuple):
-    """Token ids `[length]` with some hidden, and labels: the true id there, else ignored."""
+    """Masked token ids `[length]`, and labels: the true id of chosen positions, else ignored."""
 
     input_ids: IntArray
     labels: IntArray
 
 
 class MaskedRegions(NamedTuple):
-    """Features `[regions, dim]` with some hidden, and which were chosen `[regions]`."""
+    """Masked features `[regions, dim]`, and which regions were chosen `[regions]`."""
 
     features: FloatArray
     chosen: npt.NDArray[np.bool_]
@@ -38,14 +38,14 @@ def mask_words(
     mask_id: int,
     vocabulary_size: int,
 ) -> MaskedWords:
-    """Hide words of a sentence `[CLS] ... [SEP]`; its first and last token are never chosen.
+    """Mask words of a text `[CLS] ... [SEP]`; its first and last token are never chosen.
 
     Args:
         input_ids: `[length]` token ids.
-        generator: decides everything; the same state gives the same masks.
+        generator: source of randomness; the same state gives the same masks.
         rate: share of positions to choose.
         mask_id: id of `[MASK]`.
-        vocabulary_size: random tokens are drawn uniformly from all ids below it.
+        vocabulary_size: random tokens are drawn uniformly from all smaller ids.
     """
     draws = generator.random((2, len(input_ids)))
     chosen = draws[0] < rate
@@ -65,15 +65,15 @@ def mask_regions(
     others: Callable[[], FloatArray],
     shares: tuple[float, float] = SHARES,
 ) -> MaskedRegions:
-    """Hide region features: zeros, a feature of another image, or nothing; boxes are never hidden.
+    """Mask region features: zeros, a feature of another image, or no change. Boxes stay as is.
 
     Args:
         features: `[regions, dim]`.
-        generator: decides everything; the same state gives the same masks.
+        generator: source of randomness; the same state gives the same masks.
         rate: share of regions to choose.
         others: returns features of another image, `[any, dim]`, from which replacements are drawn;
-            called only where there is something to replace.
-        shares: of the chosen regions, those that are blanked and those that are replaced.
+            called only if needed.
+        shares: shares of the chosen regions that are zeroed and that are replaced.
     """
     draws = generator.random((2, len(features)))
     chosen = draws[0] < rate

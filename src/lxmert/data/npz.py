@@ -1,4 +1,4 @@
-"""Folders of .npz files with regions, one an image, as other extractors write them: imported."""
+"""Imports folders of .npz region files, one per image, as other extractors write them."""
 
 import math
 import struct
@@ -24,10 +24,10 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "height": ("image_h", "img_h"),
     "width": ("image_w", "img_w"),
 }
-"""By what is needed, the names under which published files have it."""
+"""Field -> names under which published files store it."""
 
 MAX_REGIONS = 10_000
-"""Regions of an image at most; the largest published grids have 1,000."""
+"""Maximum number of regions of an image; the largest published grids have 1,000."""
 
 _MAX_NUMBERS = 1 << 25
 
@@ -42,26 +42,27 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What reading a damaged or hostile file ends in."""
+"""Exceptions that damaged or malicious files raise."""
 
 UNKNOWN = "unknown"
-"""The only object name of an imported store: the files name no objects that can be read safely."""
+"""The only object name of an imported store: object names in the files cannot be read safely."""
 
 
 def read_npz_folder(
     folder: str | Path, *, feature_dim: int = FEATURE_DIM, names: Sequence[str] | None = None
 ) -> Iterator[Extracted]:
-    """Yield the regions of one file after the other; a `Failure` for one that cannot be read.
+    """Yield the regions of each file in order; a `Failure` for a file that cannot be read.
 
-    A file has `x` or `features` (`[regions, dim]`, or the other way round), `bbox` or `boxes`
+    A file has `x` or `features` (`[regions, dim]` or transposed), `bbox` or `boxes`
     (`[regions, 4]`, corners in pixels), `image_h` or `img_h`, `image_w` or `img_w`. Nothing else is
-    read. `info`, where some files keep names, is a Python object: to load it would be to execute
-    what the file says. So objects are of one unknown class with confidence 0, without attributes.
+    read. `info`, where some files store names, is a Python object, and loading it would execute
+    code from the file. All objects therefore have one unknown class with confidence 0 and no
+    attributes.
 
     Args:
-        folder: where the files are; an image id is the path below it without its ending.
+        folder: folder of the files; an image id is the relative path without its suffix.
         feature_dim: width of a feature row.
-        names: image ids to read; absent: all.
+        names: image ids to read. None: all.
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -82,7 +83,7 @@ def read_shapes(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of the features and of the boxes of a file, without reading them.
 
     Raises:
-        ValueError: if they cannot be told.
+        ValueError: if they cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as content:
@@ -103,19 +104,19 @@ def import_npz(
     feature_dim: int = FEATURE_DIM,
     progress: Progress | None = None,
 ) -> RegionStore:
-    """Turn a folder of .npz files into a region store; an interrupted one is taken up again.
+    """Import a folder of .npz files into a region store; resumes an interrupted import.
 
     Args:
         source: the folder of files.
         folder: the store to write.
-        fingerprint: what made the regions, for the header: models refuse regions of another one.
+        fingerprint: fingerprint of the extractor, for the header; models reject other regions.
         dtype: of the stored features, `float32`, or `float16` for half the space.
         feature_dim: width of a feature row.
-        progress: called with the numbers of files done and in all.
+        progress: called with the number of files done and the total.
 
     Raises:
         FileNotFoundError: if there is no file.
-        FileExistsError: if a finished store of all files is there.
+        FileExistsError: if a finished store of all files exists.
     """
     header = StoreHeader(fingerprint, feature_dim, dtype, "fp32", (UNKNOWN,), ())
     names = find_npz(source)
@@ -132,11 +133,11 @@ def import_npz(
 
 
 def find_npz(folder: str | Path) -> list[str]:
-    """Return the sorted paths of all .npz files below a folder, relative to it, without ending."""
+    """Return the sorted paths of all .npz files in a folder, relative to it, without suffix."""
     paths = Path(folder).rglob("*.npz")
     names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
     if not names:
-        raise FileNotFoundError(f"no file below {folder}: expected one .npz file for each image")
+        raise FileNotFoundError(f"{folder} has no file: expected one .npz file for each image")
     return names
 
 
@@ -172,10 +173,10 @@ def _size(content: zipfile.ZipFile, what: str) -> int:
 
 
 def _read(content: zipfile.ZipFile, what: str, most: int) -> npt.NDArray[Any]:
-    """Return an array of at most so many numbers.
+    """Return an array with a limited number of values.
 
-    The size is checked before memory is taken: zeros compress well, 8 MB of a file may unpack to
-    8 GB.
+    The size is checked before memory is allocated: zeros compress well, so that a file of 8 MB may
+    unpack to 8 GB.
     """
     key = _find(content, what)
     shape = _read_shape(content, key)
@@ -187,21 +188,21 @@ def _read(content: zipfile.ZipFile, what: str, most: int) -> npt.NDArray[Any]:
 
 
 def _find(content: zipfile.ZipFile, what: str) -> str:
-    """Return the first of the names under which files have it."""
+    """Return the first of the possible names that the file has."""
     keys = {name.removesuffix(".npy") for name in content.namelist() if name.endswith(".npy")}
     for key in KEYS[what]:
         if key in keys:
             return key
     names = " or ".join(KEYS[what])
-    hidden = "; `info` may hold it, but is a Python object, which is not read" * ("info" in keys)
+    hidden = "; `info` may contain it, but is a Python object, which is not read" * ("info" in keys)
     raise ValueError(f"it has no {names}, only {shorten(sorted(keys), limit=200)}{hidden}")
 
 
 def _read_shape(content: zipfile.ZipFile, key: str) -> tuple[int, ...]:
-    """Return the shape that an array's header announces.
+    """Return the shape in an array's header.
 
     Raises:
-        ValueError: if the array is not of plain numbers.
+        ValueError: if the values are not plain numbers.
     """
     with content.open(f"{key}.npy") as file:
         version = np.lib.format.read_magic(file)
@@ -212,5 +213,5 @@ def _read_shape(content: zipfile.ZipFile, key: str) -> tuple[int, ...]:
         else:
             raise ValueError(f"{key} is of the unknown version {version} of .npy")
     if dtype.kind not in "biuf":
-        raise ValueError(f"{key} holds no numbers, but {dtype}: Python objects are not read")
+        raise ValueError(f"{key} has type {dtype}, expected numbers: Python objects are not read")
     return tuple(shape)

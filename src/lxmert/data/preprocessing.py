@@ -1,4 +1,4 @@
-"""How text and pixels were prepared for a model: a small file that travels with its weights."""
+"""The preprocessing configuration of a model: a small file that is saved with its weights."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,16 +10,16 @@ from lxmert.records import Record
 
 FILE_NAME = "preprocessor_config.json"
 EXTRACTOR_FOLDER = "extractor"
-"""Where a model folder keeps the extractor that it was trained on."""
+"""Subfolder of a model folder with the extractor that the model was trained with."""
 
 
 class PreprocessorConfig(Record):
-    """What an input must be like for the model beside it.
+    """Requirements on the inputs of the model in the same folder.
 
     Attributes:
         fingerprint: fingerprint of the region extractor, as in the header of a region store.
-        max_text_length: longest text in tokens, `[CLS]` and `[SEP]` included.
-        box_form: `normalized_xyxy`: corners divided by width and height of the image.
+        max_text_length: maximum number of tokens of a text, including `[CLS]` and `[SEP]`.
+        box_form: `normalized_xyxy`: corners divided by the width and height of the image.
     """
 
     fingerprint: str
@@ -36,13 +36,13 @@ class PreprocessorConfig(Record):
 
         Raises:
             FileNotFoundError: if the folder has none.
-            ValueError: if it holds anything else.
+            ValueError: if it is invalid.
         """
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             raise FileNotFoundError(
-                f"model folder {folder} has no {FILE_NAME}, so it is unknown which regions the "
-                "model expects: train it with `lxmert train`, which writes the file, or name the "
-                "eyes that it was trained with (--extractor, in Python extractor=...)"
+                f"model folder {folder} has no {FILE_NAME}, so its regions are unknown: train it "
+                "with `lxmert train`, which writes the file, or name the region extractor that "
+                "it was trained with (--extractor, in Python extractor=...)"
             )
         return cls.from_file(path)

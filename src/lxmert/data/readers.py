@@ -1,4 +1,4 @@
-"""Files of questions and captions -> examples; `records` says what a line may hold."""
+"""Reads question and caption files as examples; `records` defines the format of a line."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from lxmert.schema import Example, FloatArray
 
 
 class LocatedQuestion(NamedTuple):
-    """A question, and where what it asks about is to be seen.
+    """A question and the boxes of the objects that it asks about.
 
     Attributes:
         example: the question.
@@ -25,27 +25,28 @@ class LocatedQuestion(NamedTuple):
 def stream_questions(path: str | Path) -> Iterator[Example]:
     """Yield the questions of a file in bounded memory.
 
-    Each line has `image` and `question`, and may have `answer` (a text), `answers` (a list of
-    texts by several annotators, a list of `{"answer": text}`, or a mapping from answer to score),
-    `question_id`, `question_type`, `split`, `boxes`, and `images` with two entries instead of `image`.
-    A number as an answer becomes its text, true and false become yes and no; a byte-order mark and
-    Windows line ends do no harm. `check_data` lists all of this before training.
+    Each line has `image` and `question`, and may have `answer` (a string), `answers` (a list of
+    strings by several annotators, a list of `{"answer": string}`, or a mapping from answer to
+    score), `question_id`, `question_type`, `split`, `boxes`, and `images` with two entries instead
+    of `image`. Numbers as answers are converted to strings, true and false to yes and no; a
+    byte-order mark and Windows line ends are accepted. `check_data` reports all of this before
+    training.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the first line that cannot be used, and why.
+        ValueError: naming the first line that cannot be used, and the reason.
     """
     for row in read_rows(path):
         yield require(row, path)
 
 
 def read_questions(path: str | Path) -> list[Example]:
-    """Read a question set as a whole; formats and errors are those of `stream_questions`."""
+    """Read a question file into a list; format and errors are those of `stream_questions`."""
     return list(stream_questions(path))
 
 
 def check_unique_ids(rows: Iterable[Row], path: str | Path) -> Iterator[Row]:
-    """Yield rows, none of which may have the id of another: answers are told apart by it.
+    """Yield rows with unique ids, because answers are matched by id.
 
     Raises:
         ValueError: naming the first two lines with the same id.
@@ -58,14 +59,14 @@ def check_unique_ids(rows: Iterable[Row], path: str | Path) -> Iterator[Row]:
             if first != row.line:
                 raise ValueError(
                     f"{path} lines {first} and {row.line} have the same question_id "
-                    f"{example_id[:60]!r}: make the ids unique, or leave out all of them to number "
+                    f"{example_id[:60]!r}: make the ids unique, or remove all of them to number "
                     "the questions by line"
                 )
         yield row
 
 
 def read_located_questions(path: str | Path) -> list[LocatedQuestion]:
-    """Read a question set with its `boxes`; formats and errors are those of `stream_questions`."""
+    """Read a question file with its `boxes`; errors are those of `stream_questions`."""
     none = np.zeros((0, 4), np.float32)
     return [
         LocatedQuestion(require(row, path), row.boxes[0] if row.boxes else none)
@@ -74,10 +75,10 @@ def read_located_questions(path: str | Path) -> list[LocatedQuestion]:
 
 
 def read_captions(path: str | Path) -> list[Example]:
-    """Read a caption set: each line has `image` and `caption`.
+    """Read a caption file: each line has `image` and `caption`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the first line that cannot be used, and why.
+        ValueError: naming the first line that cannot be used, and the reason.
     """
     return [require(row, path) for row in read_rows(path, text_key="caption")]

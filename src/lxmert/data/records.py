@@ -1,7 +1,7 @@
-"""A line of a question or caption file -> an example, with everything that is untidy in it.
+"""Parses a line of a question or caption file into an example and a list of its problems.
 
-What is harmless is put right and told: numbers and booleans become texts, spaces around answers
-go. What is not makes the line refused: readers raise, the check of a data set counts.
+Harmless problems are fixed and reported: numbers and booleans become strings, and spaces around
+answers are removed. Other problems reject the line: readers raise an error, data checks count it.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ _SPLIT_NAMES = {
 }
 
 KEYS = (
-    "image", "images", "question", "answer", "answers", "question_id", "question_type", "split", "boxes",
-    "family",
-)  # fmt: skip
+    "image", "images", "question", "answer", "answers", "question_id", "question_type", "split",
+    "boxes", "family",
+    )  # fmt: skip
 """Keys of a line; `caption` replaces `question` in a caption file, `family` is an older name of
 `question_type`."""
 
@@ -47,19 +47,19 @@ _OTHER_NAMES = {
     **dict.fromkeys(("type", "category"), "question_type"),
     **dict.fromkeys(("bbox", "bboxes", "box"), "boxes"),
 }
-"""What others call these keys: they are not read, but the message names the key that is."""
+"""Common other names of keys: they are not read, but the message names the right key."""
 
 
 class Row(NamedTuple):
-    """What a line says.
+    """The content of a line.
 
     Attributes:
         line: its number, from 1.
-        example: the example; None where the line cannot be used.
-        split: `train`, `valid`, `test`, or empty where the line does not say.
-        boxes: by image `[boxes, 4]`, `(x1, y1, x2, y2)` in pixels; empty where not given.
-        problems: what is untidy; one of them is `refused` where there is no example.
-        has_id: whether the line gives the example's id; else it is the line's number.
+        example: the example; None if the line cannot be used.
+        split: `train`, `valid`, `test`, or empty if the line does not specify it.
+        boxes: `[boxes, 4]` for each image, `(x1, y1, x2, y2)` in pixels; empty if not given.
+        problems: the problems of the line; one of them is `refused` if there is no example.
+        has_id: whether the line contains the example's id; otherwise it is the line number.
     """
 
     line: int
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 
 
 def read_rows(path: str | Path, *, text_key: str = "question") -> Iterator[Row]:
-    """Yield what every line of a file says that is not blank, good or not.
+    """Yield the content of every non-blank line, valid or not.
 
     Args:
         path: JSONL file.
@@ -86,10 +86,10 @@ def read_rows(path: str | Path, *, text_key: str = "question") -> Iterator[Row]:
 
 
 def require(row: Row, path: str | Path) -> Example:
-    """Return the example of a line that must have one.
+    """Return the example of a line, which must be usable.
 
     Raises:
-        ValueError: naming file and line, and why it cannot be used.
+        ValueError: naming file and line, and why the line cannot be used.
     """
     if row.example is None:
         problem = next(problem for problem in row.problems if problem.refused)
@@ -98,11 +98,11 @@ def require(row: Row, path: str | Path) -> Example:
 
 
 def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
-    """Read what a line says.
+    """Parse a line.
 
     Args:
         line: as `scan_lines` yields it.
-        default_id: the example's id where the line has no `question_id`.
+        default_id: the example's id if the line has no `question_id`.
         text_key: `question` or `caption`.
     """
     problems = list(line.problems)
@@ -127,32 +127,32 @@ def parse(line: Line, *, default_id: str, text_key: str = "question") -> Row:
 
 
 def _report_unknown(record: Mapping[str, Any], text_key: str, problems: list[Problem]) -> None:
-    """Name the keys that are not read, and the key that may be meant."""
+    """Report the keys that are not read, and the keys that may be meant."""
     for key in sorted(record.keys() - _KNOWN[text_key]):
         meant = _meant(key)
         if meant and meant not in record:
-            detail = f"unknown key {key!r}: rename it to {meant!r} if that is meant"
+            detail = f"unknown key {key!r}: rename it if you mean {meant!r}"
             problems.append(Problem("misspelt_key", detail, about=key))
         else:
-            problems.append(Problem("unknown_key", f"{key!r} is not read", about=key))
+            problems.append(Problem("unknown_key", f"{key!r} is ignored", about=key))
 
 
-@lru_cache(maxsize=1024)  # a file has the same few in every line
+@lru_cache(maxsize=1024)  # files repeat the same few keys in every line
 def _meant(key: str) -> str:
-    """Return the key that an unknown one is a misspelling of; empty where there is none."""
+    """Return the key that an unknown key probably means; empty if there is none."""
     simple = key.strip().lower()
     close = nearest(simple, KEYS, cutoff=0.8)
     return _OTHER_NAMES.get(simple) or (close[0] if close else "")
 
 
 def _text(record: Mapping[str, Any], key: str, problems: list[Problem]) -> str:
-    """Return a text field, which must be there and must not be blank."""
+    """Return a required string field, which must not be blank."""
     value = record.get(key)
-    if isinstance(value, str) and value.strip() and _is_whole(value):
+    if isinstance(value, str) and value.strip() and _is_valid_text(value):
         return value
     kind = "no_image" if key == "image" else "no_question"
-    given = f"got {_show(value)}" if key in record else "it is not there"
-    problems.append(Problem(kind, f"{key!r} must be a text, {given}", refused=True))
+    given = f"got {_show(value)}" if key in record else "it is missing"
+    problems.append(Problem(kind, f"{key!r} must be a string, {given}", refused=True))
     return ""
 
 
@@ -161,9 +161,9 @@ def _image_ids(record: Mapping[str, Any], problems: list[Problem]) -> tuple[str,
     if "images" not in record:
         return (_text(record, "image", problems),)
     images = record["images"]
-    detail = f"'images' must be a list of one or two texts, got {_show(images)}"
+    detail = f"'images' must be a list of one or two strings, got {_show(images)}"
     texts = isinstance(images, list) and all(
-        isinstance(name, str) and name.strip() and _is_whole(name) for name in images
+        isinstance(name, str) and name.strip() and _is_valid_text(name) for name in images
     )
     if texts and len(images) in (1, 2):
         if record.get("image", images[0]) == images[0]:
@@ -174,7 +174,7 @@ def _image_ids(record: Mapping[str, Any], problems: list[Problem]) -> tuple[str,
 
 
 def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
-    """Return answers with scores; several annotators share one point as often as they agree."""
+    """Return answers with scores; several annotators share a total score of 1 equally."""
     if "answers" not in record:
         given = "answer" in record
         answer = _answer(record["answer"], "'answer'", problems) if given else ""
@@ -184,7 +184,7 @@ def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, fl
         return _scores(answers, problems)
     if not isinstance(answers, list):
         detail = (
-            "'answers' must be a list of texts, or a mapping from text to score in [0, 1], "
+            "'answers' must be a list of strings, or a mapping from string to score in [0, 1], "
             f"got {_show(answers)}"
         )
         problems.append(Problem("wrong_answer", detail, refused=True))
@@ -194,14 +194,14 @@ def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, fl
         named = isinstance(entry, Mapping) and "answer" in entry
         value = entry["answer"] if named else entry
         counts[_answer(value, "an entry of 'answers'", problems, several=True)] += 1
-    del counts[""]  # who did not answer is not counted
+    del counts[""]  # annotators without an answer are not counted
     if answers and not counts:
         problems.append(Problem("empty_answer", "all entries of 'answers' are empty", refused=True))
     return {answer: count / counts.total() for answer, count in counts.items()}
 
 
 def _scores(answers: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
-    """Return answers that come with scores."""
+    """Return answers that are given with scores."""
     scores: dict[str, float] = {}
     for answer, score in answers.items():
         name = _answer(answer, "a key of 'answers'", problems)
@@ -215,9 +215,9 @@ def _scores(answers: Mapping[str, Any], problems: list[Problem]) -> dict[str, fl
 
 
 def _answer(value: object, what: str, problems: list[Problem], *, several: bool = False) -> str:
-    """Return an answer as text; empty where there is none.
+    """Return an answer as a string; empty if there is none.
 
-    One of `several` may be empty: an annotator did not answer.
+    One of `several` answers may be empty: that annotator did not answer.
     """
     if isinstance(value, bool):
         text = "yes" if value else "no"
@@ -229,8 +229,8 @@ def _answer(value: object, what: str, problems: list[Problem], *, several: bool 
         detail = f"{what} is the number {value} and is read as {text!r}"
         problems.append(Problem("number_answer", detail, about=text))
         return text
-    if not isinstance(value, str) or not _is_whole(value):
-        detail = f"{what} must be a text, got {_show(value)}"
+    if not isinstance(value, str) or not _is_valid_text(value):
+        detail = f"{what} must be a string, got {_show(value)}"
         problems.append(Problem("wrong_answer", detail, refused=True))
         return ""
     text = value.strip()
@@ -243,7 +243,7 @@ def _answer(value: object, what: str, problems: list[Problem], *, several: bool 
 
 
 def _split(record: Mapping[str, Any], problems: list[Problem]) -> str:
-    """Return the split by the name that we use for it."""
+    """Return the standard name of the split."""
     value = record.get("split")
     if value is None or value == "":
         return ""
@@ -257,13 +257,13 @@ def _split(record: Mapping[str, Any], problems: list[Problem]) -> str:
 def _boxes(
     record: Mapping[str, Any], num_images: int, problems: list[Problem]
 ) -> tuple[FloatArray, ...]:
-    """Return the boxes of each image; of a pair, a list of two lists."""
+    """Return the boxes of each image; for a pair of images a list of two lists is expected."""
     given = record.get("boxes")
     if given is None:
         return ()
     lists = [given] if num_images < 2 else given
     arrays = []
-    # Not numbers, not of one length, or too large.
+    # The values may not be numbers, have different lengths, or be too large.
     with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(over="ignore"):
         arrays = [np.array(boxes, dtype=np.float32) for boxes in lists]
     if not arrays or len(arrays) != max(1, num_images) or not all(map(_are_boxes, arrays)):
@@ -277,7 +277,7 @@ def _boxes(
 
 
 def _are_boxes(boxes: FloatArray) -> bool:
-    """Return whether this is `[boxes, 4]` with at least one box, all of them the right way out."""
+    """Return whether this is `[boxes, 4]` with at least one box, all of them valid."""
     return (
         boxes.ndim == 2
         and boxes.shape[1] == 4
@@ -293,19 +293,19 @@ def _label(record: Mapping[str, Any], key: str, default: str, problems: list[Pro
         return default
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str | int) and _is_whole(str(value)):
+    if isinstance(value, str | int) and _is_valid_text(str(value)):
         return str(value)
-    detail = f"{key!r} must be a text or a number, got {_show(value)}"
+    detail = f"{key!r} must be a string or a number, got {_show(value)}"
     problems.append(Problem("wrong_label", detail, refused=True))
     return default
 
 
-def _is_whole(text: str) -> bool:
-    """Return whether there is no half of a surrogate pair, which JSON's escapes can write."""
+def _is_valid_text(text: str) -> bool:
+    """Return whether there is no lone surrogate, which JSON's escapes can produce."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _show(value: object) -> str:
-    """Write a value of any size briefly."""
+    """Return a short text for a value of any size."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

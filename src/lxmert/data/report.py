@@ -1,4 +1,4 @@
-"""What the check of a data set found, by kind and severity, and how it is reported."""
+"""Findings of a data set check, by kind and severity, and the report."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from typing import Any, Literal, NamedTuple
 from lxmert.names import count
 
 Severity = Literal["stop", "warn", "note"]
-"""`stop`: training would be senseless; `warn`: something is left out or read otherwise than it is
-written; `note`: harmless."""
+"""`stop`: training would be useless; `warn`: something is left out or read differently from how it
+is written; `note`: harmless."""
 
 SEVERITIES: tuple[Severity, ...] = ("stop", "warn", "note")
 
 MAX_CASES = 20
-"""Cases of a finding that are kept."""
+"""Maximum number of cases kept for a finding."""
 
 
 class Kind(NamedTuple):
     """A kind of finding.
 
     Attributes:
-        severity: of all findings of the kind.
-        title: what was counted, to be read before the number.
-        remedy: what happens with it, or what to do.
+        severity: severity of all findings of the kind.
+        title: what was counted, to be shown before the number.
+        remedy: the consequence, or what to do.
     """
 
     severity: Severity
@@ -36,65 +36,75 @@ _EXPORT = "correct them, or export the file again"
 
 KINDS = {
     # whole files
-    "missing_file": Kind("stop", "files that are not there", "check the path"),
-    "empty_file": Kind("stop", "empty files", "write one JSON object a line"),
+    "missing_file": Kind("stop", "files that do not exist", "check the path"),
+    "empty_file": Kind("stop", "empty files", "write one JSON object per line"),
     "csv": Kind("stop", "tables (CSV or TSV) given for JSONL", "convert them"),
     "json_array": Kind("stop", "JSON documents given for JSONL", "convert them"),
     "wrong_encoding": Kind("stop", "files that are not in UTF-8", "convert them"),
-    "binary_file": Kind("stop", "files that are no text", "unpack or export them"),
+    "binary_file": Kind("stop", "files that are not text", "unpack or export them"),
     # whole data sets
-    "no_image_folder": Kind("stop", "image folders that are not there", "check the path"),
+    "no_image_folder": Kind("stop", "image folders that do not exist", "check the path"),
     "no_example": Kind("stop", "splits without a usable question", "see the other findings"),
     "mostly_left_out": Kind("stop", "splits that lose more than half", "see the other findings"),
     "no_answers": Kind("stop", "training splits without an answer", "add 'answer' to the lines"),
     "one_class": Kind("stop", "training splits with one answer only", "nothing can be learned"),
     # lines that are left out
-    "not_json": Kind("warn", "lines that are no JSON object", _LEFT_OUT),
+    "not_json": Kind("warn", "lines that are not a JSON object", _LEFT_OUT),
     "not_utf8": Kind("warn", "lines that are not in UTF-8", _LEFT_OUT),
     "no_image": Kind("warn", "lines without a usable image name", _LEFT_OUT),
     "no_question": Kind("warn", "lines without a usable question", _LEFT_OUT),
     "empty_answer": Kind("warn", "empty answers", "left out: give an answer or remove the key"),
-    "wrong_answer": Kind("warn", "answers that are no text", _LEFT_OUT),
-    "wrong_label": Kind("warn", "ids or question types that are no text", _LEFT_OUT),
-    "unknown_split": Kind("warn", "unknown names of splits", _LEFT_OUT),
+    "wrong_answer": Kind("warn", "answers that are not strings", _LEFT_OUT),
+    "wrong_label": Kind("warn", "ids or question types that are not strings", _LEFT_OUT),
+    "unknown_split": Kind("warn", "unknown split names", _LEFT_OUT),
     "wrong_boxes": Kind("warn", "unusable boxes", _LEFT_OUT),
-    "missing_image": Kind("warn", "images that are not there", "their questions are left out"),
+    "missing_image": Kind("warn", "images that do not exist", "their questions are left out"),
     "broken_image": Kind("warn", "images that cannot be read", "their questions are left out"),
-    "ambiguous_image": Kind(
-        "warn", "image names that several files may mean", "their questions are left out"
-    ),
-    # lines that are read otherwise than they are written
+    "ambiguous_image": Kind("warn", "ambiguous image names", "their questions are left out"),
+    # lines that are read differently from how they are written
     "renamed_image": Kind("warn", "images found under another name", "used: correct the names"),
-    "number_answer": Kind("warn", "answers that are numbers", "read as text: write them so"),
-    "boolean_answer": Kind("warn", "answers true or false", "read as yes or no: write them so"),
-    "mixed_types": Kind("warn", "answers given in several types", "read as one: write it one way"),
-    "answer_case": Kind("warn", "answers that differ in case only", "kept apart: write it one way"),
-    "misspelt_key": Kind("warn", "keys that may be misspelt", "not read: rename them"),
-    "long_question": Kind("warn", "texts longer than the model reads", "cut: raise the length"),
-    "partly_split": Kind("warn", "lines without 'split' beside lines with one", "taken to train"),
-    # what training and its scores suffer from
-    "no_answer": Kind("warn", "questions without an answer", "they teach nothing"),
+    "number_answer": Kind(
+        "warn", "answers that are numbers", "read as strings: write them as strings"
+    ),
+    "boolean_answer": Kind(
+        "warn", "answers true or false", "read as yes or no: write them as strings"
+    ),
+    "mixed_types": Kind(
+        "warn", "answers given in several types", "read as one answer: write it one way"
+    ),
+    "answer_case": Kind(
+        "warn", "answers that differ only in case", "kept separate: write it one way"
+    ),
+    "misspelt_key": Kind("warn", "keys that may be misspelled", "ignored: rename them"),
+    "long_question": Kind(
+        "warn", "texts longer than the model reads", "truncated: increase the length"
+    ),
+    "partly_split": Kind("warn", "lines without 'split' in a file with splits", "used for train"),
+    # problems for training and scores
+    "no_answer": Kind("warn", "questions without an answer", "not used for training"),
     "outside_vocabulary": Kind(
-        "warn", "questions whose answers the model cannot give", "they teach nothing"
+        "warn", "questions whose answers the model cannot give", "not used for training"
     ),
     "unseen_answer": Kind(
         "warn", "questions of other splits whose answers are not in training", "always wrong"
     ),
-    "duplicate_id": Kind("warn", "question ids that are there already", "make them unique"),
-    "conflict": Kind("warn", "questions asked again with another answer", "decide for one"),
+    "duplicate_id": Kind("warn", "duplicate question ids", "make them unique"),
+    "conflict": Kind("warn", "repeated questions with another answer", "keep one answer"),
     "shared_image": Kind(
-        "warn", "images that several splits share", "scores will be too good: split by image"
+        "warn", "images shared by several splits", "scores will be too good: split by image"
     ),
-    "same_picture": Kind(
-        "warn", "images of other splits that are copies", "scores will be too good: remove them"
+    "image_copy": Kind(
+        "warn", "copies of images in other splits", "scores will be too good: remove them"
     ),
-    "box_outside": Kind("warn", "boxes that leave their image", "are they in pixels of the file?"),
+    "box_outside": Kind("warn", "boxes outside of their image", "check that they are in pixels"),
     # annotations in COCO's format
     "coco_image": Kind("stop", "images without a usable id, file name or size", _EXPORT),
     "coco_category": Kind("stop", "categories without a usable id or name", _EXPORT),
     "coco_annotation": Kind("stop", "annotations that cannot be used", _EXPORT),
-    "coco_box": Kind("stop", "boxes that are unusable or leave their image", "clip or drop them"),
-    "coco_twice": Kind("stop", "entries that are there more than once", "keep one of them"),
+    "coco_box": Kind(
+        "stop", "boxes that are unusable or outside of their image", "clip or drop them"
+    ),
+    "coco_twice": Kind("stop", "duplicate entries", "keep one of them"),
     "coco_unknown": Kind(
         "stop",
         "annotations of images, categories or attributes that are not in the file",
@@ -103,17 +113,17 @@ KINDS = {
     "coco_groups": Kind(
         "stop",
         "unusable attribute groups",
-        'expected lists of different names, such as {"color": ["red", "blue"]}',
+        'expected lists of unique names, such as {"color": ["red", "blue"]}',
     ),
-    "coco_no_object": Kind("stop", "files without a usable box", "there is nothing to learn from"),
+    "coco_no_object": Kind("stop", "files without a usable box", "add annotations"),
     "coco_none_known": Kind(
-        "stop", "files without a category of the model", "name a file of its categories"
+        "stop", "files without a category of the model", "use a file with its categories"
     ),
-    "coco_missing_image": Kind("stop", "images that are no files", "check the image folder"),
+    "coco_missing_image": Kind("stop", "image files that do not exist", "check the image folder"),
     "coco_broken_image": Kind("stop", "images that cannot be read", "drop or correct them"),
     "coco_size": Kind(
         "stop",
-        "images of another size, once upright, than the file says",
+        "images whose upright size differs from the annotations",
         "their boxes would be wrong: correct 'height' and 'width', or the images",
     ),
     "coco_unknown_category": Kind(
@@ -123,27 +133,29 @@ KINDS = {
         "warn", "attributes that the model does not know", "left out of all scores"
     ),
     "coco_flat": Kind("warn", "boxes without an area", "left out"),
-    "coco_crowd": Kind("note", "crowd annotations, which box no single object", "left out"),
+    "coco_crowd": Kind("note", "crowd annotations, which are not single objects", "left out"),
     # harmless
-    "byte_order_mark": Kind("note", "byte-order marks", "passed over"),
-    "windows_line_end": Kind("note", "Windows line ends", "passed over"),
-    "unknown_key": Kind("note", "unknown keys", "not read"),
-    "answer_spaces": Kind("note", "answers with spaces around them", "taken off"),
-    "repeated_question": Kind("note", "questions asked again with the same answer", "used"),
-    "given_boxes": Kind("note", "lines with boxes", "checked, not used: eyes find their own"),
-    "unused_image": Kind("note", "images that no question is about", "not used"),
+    "byte_order_mark": Kind("note", "byte-order marks", "ignored"),
+    "windows_line_end": Kind("note", "Windows line ends", "ignored"),
+    "unknown_key": Kind("note", "unknown keys", "ignored"),
+    "answer_spaces": Kind("note", "answers with surrounding spaces", "removed"),
+    "repeated_question": Kind("note", "repeated questions with the same answer", "used"),
+    "given_boxes": Kind(
+        "note", "lines with boxes", "checked, not used: the extractor finds its own"
+    ),
+    "unused_image": Kind("note", "images without a question", "not used"),
 }
 
 TIDY = {"unused_image"}
-"""Kinds that even the strict do not mind: a folder may hold the images of other files as well."""
+"""Findings that `--strict` ignores: a folder may hold the images of other files as well."""
 
 
 class Case(NamedTuple):
-    """Where something was found.
+    """One occurrence of a finding.
 
     Attributes:
-        file: path as given; a folder, or empty, where it is in no file.
-        line: from 1; 0 where it is in no line.
+        file: path as given; a folder, or empty if it does not concern a file.
+        line: from 1; 0 if it does not concern a line.
         detail: what was given, and what was expected.
     """
 
@@ -164,8 +176,8 @@ class Finding:
         kind: a key of `KINDS`.
         severity: `stop`, `warn` or `note`.
         count: number of cases.
-        cases: the first of them, at most `MAX_CASES`; one for each value or key they are about.
-        share: of what it could have been, in `[0, 1]`; None where this says nothing.
+        cases: the first cases, at most `MAX_CASES`; one for each value or key concerned.
+        share: share of the possible cases, in `[0, 1]`; None if it is not meaningful.
     """
 
     kind: str
@@ -181,16 +193,16 @@ class Finding:
 
 
 class SplitFacts(NamedTuple):
-    """What a split holds.
+    """Statistics of a split.
 
     Attributes:
-        lines: that are not blank.
-        questions: that can be used.
-        images: that these are about.
-        answers: different best answers in the lines that can be read.
-        majority: the most frequent best answer in these.
-        majority_share: its share of the answered questions, which a question-only baseline reaches.
-        left_out: lines that cannot be used, by kind.
+        lines: number of non-blank lines.
+        questions: number of usable questions.
+        images: number of their images.
+        answers: number of different best answers in the readable lines.
+        majority: the most frequent best answer in these lines.
+        majority_share: its share of the answered questions: the accuracy of the majority baseline.
+        left_out: number of unusable lines by kind.
     """
 
     lines: int
@@ -204,13 +216,12 @@ class SplitFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in a data set.
+    """The result of a data set check.
 
     Attributes:
-        findings: the most severe first.
-        splits: what each split holds.
-        image_names: the file that an image name means, where it is another; None where it cannot
-            be used.
+        findings: the findings, most severe first.
+        splits: statistics of each split.
+        image_names: file of each image name that differs from it; None if it cannot be used.
     """
 
     findings: list[Finding]
@@ -218,18 +229,18 @@ class Report:
     image_names: dict[str, str | None] = field(default_factory=dict)
 
     def resolve(self, name: str) -> str | None:
-        """Return the path below the image folder of an image; None where it cannot be used."""
+        """Return an image's path relative to the image folder; None if it cannot be used."""
         return self.image_names.get(name, name)
 
     def stops(self, *, strict: bool = False) -> bool:
-        """Return whether training should not begin; if strict, for anything untidy."""
+        """Return whether training should not start; if strict, because of any problem."""
         if strict:
             return any(finding.kind not in TIDY for finding in self.findings)
         return any(finding.severity == "stop" for finding in self.findings)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Report":
-        """Take what `to_dict` returned."""
+        """Build a report from the result of `to_dict`."""
         findings = [
             Finding(
                 record["kind"],
@@ -244,7 +255,7 @@ class Report:
         return cls(findings, splits, dict(values["image_names"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it.
+        """Return the report as JSON values.
 
         Returns:
             `findings`: a list of `kind`, `severity`, `count`, `share` (absent: null), `text` and
@@ -268,7 +279,7 @@ class Report:
         }
 
     def lines(self, *, cases: int = 3) -> list[str]:
-        """Return the report as lines of text, with so many cases of each finding."""
+        """Return the report as lines of text, with at most `cases` cases of each finding."""
         lines = self.summary()
         for finding in self.findings:
             lines.append(f"{finding.severity}: {finding}")
@@ -278,15 +289,15 @@ class Report:
         return lines
 
     def summary(self) -> list[str]:
-        """Return one line for each split, and one that counts the findings."""
-        lines = [_log(name, facts) for name, facts in self.splits.items()]
+        """Return one line per split, and one that counts the findings."""
+        lines = [_describe(name, facts) for name, facts in self.splits.items()]
         counts = Counter(finding.severity for finding in self.findings)
         reported = [f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]]
         return [*lines, f"findings: {', '.join(reported) or 'none'}"]
 
 
 class Findings:
-    """Collects cases while a data set is looked at; the memory does not grow with their number."""
+    """Collects cases during a check; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self._findings: dict[str, Finding] = {}
@@ -297,9 +308,9 @@ class Findings:
 
         Args:
             kind: a key of `KINDS`.
-            case: where it is.
-            about: value or key that the case is about; of each one case is kept.
-            count: how many it stands for.
+            case: the case.
+            about: value or key that the case concerns; one case is kept for each.
+            count: number of occurrences.
         """
         severity = KINDS[kind].severity
         finding = self._findings.setdefault(kind, Finding(kind, severity))
@@ -310,22 +321,22 @@ class Findings:
         self._reported.add((kind, about))
 
     def share(self, kind: str, of: int) -> None:
-        """Tell of how many the cases of a kind, if there is one, are a share."""
+        """Set the share of a finding, if there is one, relative to `of` possible cases."""
         if kind in self._findings:
             self._findings[kind].share = self._findings[kind].count / max(1, of)
 
     def report(
         self, splits: Mapping[str, SplitFacts], image_names: Mapping[str, str | None]
     ) -> Report:
-        """Return all of it."""
+        """Return the sorted findings as a report."""
         order = list(KINDS)
         found = sorted(self._findings.values(), key=lambda finding: order.index(finding.kind))
         found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
         return Report(found, dict(splits), dict(image_names))
 
 
-def _log(name: str, facts: SplitFacts) -> str:
-    """Describe a split in a line."""
+def _describe(name: str, facts: SplitFacts) -> str:
+    """Describe a split in one line."""
     text = f"{name}: {count(facts.questions, 'question')} about {count(facts.images, 'image')}"
     if facts.answers:
         text += f", {count(facts.answers, 'answer')}"

@@ -1,4 +1,4 @@
-"""Splits a data set by image, so that no image is in two parts."""
+"""Splits a data set by image, so that no image is in two splits."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from lxmert.data.corpus import Corpus
 from lxmert.schema import IntArray
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
-"""Shares of the images where a data set comes as one file."""
+"""Shares of the images if a data set is a single file."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Which example is in which part.
+    """The assignment of examples to splits.
 
     Attributes:
-        rows: numbers of the examples by split, in their order.
-        unseen: answers of other parts that no training example has, with the number of examples.
+        rows: indices of the examples by split, in order.
+        unseen: answers of other splits that no training example has, with the number of examples.
     """
 
     rows: dict[str, IntArray]
@@ -34,17 +34,18 @@ def split_by_image(
     shares: Mapping[str, float] = SHARES,
     copies: Mapping[str, str] | None = None,
 ) -> Splits:
-    """Split the examples at random, the same for the same images and seed in any order.
+    """Split the examples randomly; the result depends only on the image ids and the seed.
 
-    Images that a pair task shows together, and copies of an image, stay together. An image with an
-    answer that training would lack is exchanged for one that training can spare, where there is
-    one.
+    Images shown together in a pair task and copies of an image stay together. If an answer would
+    be missing from training, an image with it is swapped with a training image that has no such
+    answer, if possible.
 
     Args:
         corpus: the examples.
-        seed: of the order of the images.
-        shares: part of the images by split, `train` among them; they add up to 1.
-        copies: another image id with the same content, by image id, as `ImageFolder.same` returns.
+        seed: seed of the random order of the images.
+        shares: share of the images by split, including `train`; they add up to 1.
+        copies: another image id with the same content, by image id, as returned by
+            `ImageFolder.same`.
 
     Raises:
         ValueError: if there are fewer images than splits.
@@ -55,20 +56,20 @@ def split_by_image(
     if len(order) < len(shares):
         raise ValueError(
             f"the data set has {len(order)} separate images, too few for the splits "
-            f"{', '.join(shares)}: add images, or name a file for each split"
+            f"{', '.join(shares)}: add images, or provide a file for each split"
         )
     group_of = groups[corpus.image_pairs[:, 0]]
     names = list(shares)
     parts = _deal(order, list(shares.values()), len(groups))
     incidence = _group_answers(corpus, group_of)
-    _exchange(parts, order, incidence, train=names.index("train"))
+    _swap_groups(parts, order, incidence, train=names.index("train"))
     part_of = parts[group_of]
     rows = {name: np.flatnonzero(part_of == place) for place, name in enumerate(names)}
     return Splits(rows, _find_unseen(corpus, rows))
 
 
 def _group_images(corpus: Corpus, copies: Mapping[str, str]) -> IntArray:
-    """Return for each image the first one that must be in the same split."""
+    """Return for each image the first image that must be in the same split."""
     parents = list(range(len(corpus.image_names)))
 
     def root(image: int) -> int:
@@ -93,7 +94,7 @@ def _group_images(corpus: Corpus, copies: Mapping[str, str]) -> IntArray:
 
 
 def _shuffle(corpus: Corpus, groups: IntArray, seed: int) -> IntArray:
-    """Return the groups that are in use, in an order that follows from the image ids only."""
+    """Return the used groups, in an order that depends only on the image ids and the seed."""
     used = corpus.used_images
     names = corpus.image_names
     keys: dict[int, bytes] = {}
@@ -105,10 +106,10 @@ def _shuffle(corpus: Corpus, groups: IntArray, seed: int) -> IntArray:
 
 
 def _deal(order: IntArray, shares: list[float], num_groups: int) -> npt.NDArray[np.int8]:
-    """Return the part of each group; every part gets at least one."""
+    """Return the split of each group; every split gets at least one group."""
     parts = np.full(num_groups, -1, dtype=np.int8)
     ends = np.round(np.cumsum(shares) * len(order)).astype(int)
-    for place in range(len(shares)):  # from either end one group must be left for the others
+    for place in range(len(shares)):  # leave at least one group for each other split
         ends[place] = max(ends[place], place + 1)
         ends[place] = min(ends[place], len(order) - (len(shares) - 1 - place))
     start = 0
@@ -119,17 +120,17 @@ def _deal(order: IntArray, shares: list[float], num_groups: int) -> npt.NDArray[
 
 
 def _group_answers(corpus: Corpus, group_of: IntArray) -> dict[int, list[int]]:
-    """Return the answers that are in each group, by their places in `answer_names`."""
+    """Return the answers of each group, by their positions in `answer_names`."""
     found: dict[int, set[int]] = {}
     for index, group in enumerate(group_of.tolist()):
         found.setdefault(group, set()).update(corpus.answer_ids(index)[0].tolist())
     return {group: sorted(answers) for group, answers in found.items()}
 
 
-def _exchange(
+def _swap_groups(
     parts: npt.NDArray[np.int8], order: IntArray, answers: Mapping[int, list[int]], *, train: int
 ) -> None:
-    """Move groups whose answers training lacks into training, and others out of it instead."""
+    """Move groups with answers that training lacks into training, and others out of it."""
     sequence = order.tolist()
     counts: dict[int, int] = {}
     for group in sequence:
@@ -141,7 +142,7 @@ def _exchange(
         if parts[group] == train or all(counts.get(answer) for answer in answers[group]):
             continue
         for other in spare:
-            # It must leave its answers behind, and must not bring another one that is lacking.
+            # All of its answers must remain in training.
             if all(counts[answer] > 1 for answer in answers[other]):
                 break
         else:
@@ -154,9 +155,9 @@ def _exchange(
 
 
 def _find_unseen(corpus: Corpus, rows: Mapping[str, IntArray]) -> dict[str, int]:
-    """Count the examples outside of training by answers that training lacks."""
-    taught = corpus.select(rows["train"]).answer_counts() > 0
+    """Count the examples in other splits by answers that training lacks."""
+    known = corpus.select(rows["train"]).answer_counts() > 0
     others = [corpus.select(rows[name]).answer_counts() for name in rows if name != "train"]
     counts = np.sum(others, axis=0)
-    unseen = np.flatnonzero((counts > 0) & ~taught)
+    unseen = np.flatnonzero((counts > 0) & ~known)
     return {corpus.answer_names[place]: int(counts[place]) for place in unseen.tolist()}

@@ -1,4 +1,4 @@
-"""The text side's tokenizer: BERT's, with a word list built from the texts at hand if need be."""
+"""The tokenizer: BERT's, optionally with a vocabulary built from given texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ from lxmert.files import read_json_object
 from lxmert.schema import IntArray
 
 LxmertTokenizer = BertTokenizer
-"""The documented name; since transformers 5 the slow and the fast tokenizer are one class."""
+"""The documented name; since transformers 5, slow and fast tokenizers are the same class."""
 
 LxmertTokenizerFast = BertTokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-"""What a folder keeps a tokenizer in, either of them, the richer first."""
+"""Tokenizer files in a folder, in order of preference."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _PADDED_TO = (1, 8, 16, 32, 64, 128)
-"""Numbers to whose multiples libraries pad the rows of an embedding."""
+"""Libraries pad the rows of an embedding to multiples of these numbers."""
 
 _REMEDY = "copy it from where the model was trained"
 
@@ -32,10 +32,10 @@ class Encoded(NamedTuple):
 
     Attributes:
         token_ids: `[length]`, from `[CLS]` to `[SEP]`.
-        spans: of each token, where it begins and ends in the text; `(0, 0)` for these two.
-        unknown: words, as they were typed, that became `[UNK]`.
+        spans: start and end of each token in the text; `(0, 0)` for `[CLS]` and `[SEP]`.
+        unknown: words, as typed, that became `[UNK]`.
         kept: the part of the text that is read.
-        lost: the rest, which did not fit.
+        lost: the rest, which was truncated.
     """
 
     token_ids: IntArray
@@ -46,9 +46,9 @@ class Encoded(NamedTuple):
 
 
 def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenizer:
-    """Make a lower-case tokenizer of whole words; a word seen less often becomes `[UNK]`.
+    """Build a lower-case tokenizer of complete words; rarer words become `[UNK]`.
 
-    Words are kept whole so that a word which the model has never read is known as such.
+    Words are not split, so that words unknown to the model can be detected.
     """
     backend = BertTokenizer(vocab=_number(()), do_lower_case=True).backend_tokenizer
     counts: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenize
 
 
 def load_tokenizer(path: str | Path) -> BertTokenizer:
-    """Load the tokenizer of a model folder, or a list of word pieces.
+    """Load the tokenizer of a model folder, or a vocabulary file.
 
     Args:
         path: a folder with one of `TOKENIZER_FILES`, or a `vocab.txt`.
@@ -74,7 +74,7 @@ def load_tokenizer(path: str | Path) -> BertTokenizer:
     if not names and not path.is_file():
         raise FileNotFoundError(
             f"{path} has neither {' nor '.join(TOKENIZER_FILES)}, so no tokenizer: {_REMEDY}, or "
-            "in a recipe set model.tokenizer to a folder or vocab.txt that has one"
+            "set model.tokenizer in the recipe to a folder or vocab.txt that has one"
         )
     source = path / names[0] if names else path
     if source.suffix == ".json":
@@ -85,7 +85,7 @@ def load_tokenizer(path: str | Path) -> BertTokenizer:
             if names
             else BertTokenizer(vocab=str(path), do_lower_case=True)
         )
-    except Exception as error:  # the library has no type of its own for a damaged file
+    except Exception as error:  # the library has no error type for damaged files
         raise ValueError(f"{source} is damaged ({error}): {_REMEDY}") from error
     assert isinstance(tokenizer, BertTokenizer)
     if tokenizer.get_vocab().keys() <= set(SPECIAL_TOKENS):
@@ -94,31 +94,31 @@ def load_tokenizer(path: str | Path) -> BertTokenizer:
 
 
 def check_words(tokenizer: BertTokenizer, rows: int, source: str | Path) -> None:
-    """Refuse a tokenizer whose numbers mean other words to the model.
+    """Raise `ValueError` if the vocabulary does not fit the model's word embedding.
 
     Args:
-        tokenizer: of the texts.
-        rows: of the model's word embedding, which may be padded: to a multiple of up to 128.
+        tokenizer: tokenizer of the texts.
+        rows: rows of the model's word embedding, which may be padded to a multiple of up to 128.
         source: the model, for the message.
 
     Raises:
-        ValueError: if the numbers do not fit.
+        ValueError: if the numbers do not match.
     """
     words = len(tokenizer)
     if all(-(-words // multiple) * multiple != rows for multiple in _PADDED_TO):
         raise ValueError(
-            f"the tokenizer has {words} words, but {source} has {rows}: take the one that it was "
-            "trained with, in a recipe as model.tokenizer"
+            f"the tokenizer has {words} words, but {source} has {rows}: use the tokenizer that it "
+            "was trained with (model.tokenizer in a recipe)"
         )
 
 
 def encode(tokenizer: BertTokenizer, text: str, *, longest: int) -> Encoded:
-    """Tokenise a text, and tell what the model cannot read of it.
+    """Tokenize a text, and return what the model cannot read of it.
 
     Args:
         tokenizer: any BERT tokenizer.
         text: one sentence.
-        longest: number of tokens at most, `[CLS]` and `[SEP]` included.
+        longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
     """
     encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
     token_ids, spans = encoding["input_ids"], encoding["offset_mapping"]
@@ -133,7 +133,7 @@ def encode(tokenizer: BertTokenizer, text: str, *, longest: int) -> Encoded:
 
 
 def cut(token_ids: Sequence[int], longest: int) -> IntArray:
-    """Cut a tokenised text to the longest length, its final `[SEP]` kept."""
+    """Truncate token ids to the maximum length, keeping the final `[SEP]`."""
     if len(token_ids) > longest:
         token_ids = [*token_ids[: longest - 1], token_ids[-1]]
     return np.asarray(token_ids, dtype=np.int64)

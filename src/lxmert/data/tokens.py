@@ -10,20 +10,20 @@ from lxmert.schema import IntArray
 
 
 class Tokens:
-    """Texts as the model reads them, tokenised once.
+    """Texts that are tokenized once.
 
     Attributes:
-        num_cut: texts that were longer than the model reads.
-        num_unknown: texts with a word that the tokenizer does not know.
+        num_cut: number of truncated texts.
+        num_unknown: number of texts with a word unknown to the tokenizer.
     """
 
     def __init__(self, texts: Iterable[str], tokenizer: BertTokenizer, *, longest: int) -> None:
-        """Tokenise all texts in bounded memory.
+        """Tokenize all texts in bounded memory.
 
         Args:
-            texts: in the order in which they are asked for.
+            texts: the texts, in the order of the indices.
             tokenizer: any BERT tokenizer.
-            longest: tokens of a text at most, `[CLS]` and `[SEP]` included.
+            longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
         """
         writer = RaggedWriter(np.min_scalar_type(len(tokenizer)))
         self.num_cut = self.num_unknown = 0
@@ -51,10 +51,10 @@ class Tokens:
 
 
 def token_ids(texts: Iterable[str], tokenizer: BertTokenizer) -> list[list[int]]:
-    """Return the uncut token ids of a batch of texts.
+    """Return the token ids of a batch of texts without truncation.
 
-    The backend is asked directly: the tokenizer's own call spends most of its time on masks that
-    are made anew for each batch anyway.
+    Calls the backend directly: the tokenizer's own call spends most of its time on masks that
+    collation creates again.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()

@@ -1,8 +1,8 @@
-"""The TSV format in which the original system publishes its regions: read, written, imported.
+"""Reads, writes and imports the TSV format of the original region features.
 
-One line an image, no header, ten columns with a tab between them. Numbers are text; arrays are
-base64 of little-endian bytes: ids int64, the rest float32. Boxes are in pixels of the image.
-The six columns of bottom-up-attention are read too: it publishes no objects and no attributes.
+A file has one line per image, no header, and ten columns separated by tabs. Numbers are text;
+arrays are base64 of little-endian bytes: ids int64, the rest float32. Boxes are in pixels of the
+image. The six columns of bottom-up-attention, which has no objects and attributes, are read too.
 """
 
 import binascii
@@ -34,34 +34,34 @@ COLUMNS = (
 )
 
 SIX_COLUMNS = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
-"""Those of bottom-up-attention, by our names; it has the width before the height."""
+"""Columns of bottom-up-attention, by our names; the width precedes the height."""
 
 PUBLISHED_EXTRACTOR = "bottom-up-attention/caffe-36"
-"""Fingerprint of the extractor behind the published files, whose weights no one can hash."""
+"""Fingerprint of the extractor of the published files, whose weights are not available."""
 
 FEATURE_DIM, OBJECTS, ATTRIBUTES = 2048, 1600, 400
-"""Width of the published features, and how many classes and attributes its extractor knows."""
+"""Width of the published features, and the numbers of classes and attributes."""
 
 TOLERANCE = 1e-5
-"""How far a box may lie outside of its image, as a share of the image; as in the original code."""
+"""How far a box may exceed its image, as a share of the image; as in the original code."""
 
 LONGEST_LINE = 64 << 20
-"""Bytes of a line at most: about 6,000 regions. A file without line ends is no TSV file."""
+"""Maximum bytes of a line: about 6,000 regions. Longer lines are not TSV."""
 
 _TINY_IMAGE = 2
-"""Pixels of a side up to which boxes between 0 and 1 may be pixels."""
+"""Image sides up to this length in pixels may have boxes between 0 and 1."""
 
 Progress = Callable[[int, int], None]
-"""Called with the amounts done and in all."""
+"""Called with the amount done and the total."""
 
 
 class TsvFormat(NamedTuple):
-    """What the numbers of a file must be.
+    """Sizes and id ranges of a file.
 
     Attributes:
         feature_dim: width of a feature row.
-        num_objects: object ids are below it.
-        num_attributes: attribute ids are below it.
+        num_objects: number of object classes; ids are smaller.
+        num_attributes: number of attributes; ids are smaller.
     """
 
     feature_dim: int = FEATURE_DIM
@@ -75,15 +75,15 @@ PUBLISHED_FORMAT = TsvFormat()
 def read_tsv(
     path: str | Path, *, expected: TsvFormat = PUBLISHED_FORMAT
 ) -> Iterator[tuple[str, Regions]]:
-    """Yield image id and regions of one line after the other; the file is never held in memory.
+    """Yield image id and regions of each line; the file is never held in memory.
 
     Args:
         path: the file, or a folder with several.
-        expected: what its numbers must be.
+        expected: sizes and id ranges of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming line and column of the first thing that is wrong.
+        ValueError: naming line and column of the first error.
     """
     for _, item in scan_tsv(path, expected=expected):
         if isinstance(item, Failure):
@@ -94,20 +94,20 @@ def read_tsv(
 def scan_tsv(
     path: str | Path, *, expected: TsvFormat = PUBLISHED_FORMAT, skip: Container[str] = ()
 ) -> Iterator[tuple[int, Extracted]]:
-    """Read on where a line is wrong.
+    """Yield the content of each line, and continue after invalid lines.
 
     Args:
-        path: the file, or a folder below which there are files that end in `.tsv`.
-        expected: what its numbers must be.
-        skip: images that are not wanted; their arrays are not decoded.
+        path: the file, or a folder that contains `.tsv` files, also in subfolders.
+        expected: sizes and id ranges of the file.
+        skip: image ids to skip; their arrays are not decoded.
 
     Yields:
-        The bytes read so far, with the regions of an image, or with a `Failure` that names the
-        line and the column; of several files, the file too.
+        The number of bytes read so far, and the regions of an image or a `Failure` that names the
+        line and the column, and the file if there are several.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a line has no end.
+        ValueError: if a line is too long.
     """
     lines: dict[str, str] = {}
     position = 0
@@ -121,8 +121,8 @@ def scan_tsv(
                 place = f"{name}line {number}"
                 if len(line) == LONGEST_LINE:
                     raise ValueError(
-                        f"{path} {place} has {LONGEST_LINE} bytes or more: no TSV file of regions "
-                        "has such lines; check what the file is"
+                        f"{path} {place} has {LONGEST_LINE} bytes or more; expected a TSV file "
+                        "of regions: check the file"
                     )
                 item = _read_line(line, place, lines, expected, skip)
                 if item is not None:
@@ -132,30 +132,30 @@ def scan_tsv(
 def _read_line(
     line: bytes, place: str, lines: dict[str, str], expected: TsvFormat, skip: Container[str]
 ) -> Extracted | None:
-    """Return what a line says; None for an image that is not wanted.
+    """Return the content of a line; None for a skipped image.
 
     Args:
         line: the line.
-        place: where it stands.
-        lines: where each image stood; this one is added.
-        expected: what its numbers must be.
-        skip: images that are not wanted.
+        place: its place, for messages.
+        lines: places of the images read so far; this one is added.
+        expected: sizes and id ranges of the file.
+        skip: image ids to skip.
     """
     image_id = place
     try:
         columns = _split(line)
         image_id = _image_id(columns["img_id"])
         if image_id in lines:
-            raise _ColumnError("img_id", f"is {image_id!r}, which {lines[image_id]} has already")
+            raise _ColumnError("img_id", f"is {image_id!r}, which is already in {lines[image_id]}")
         lines[image_id] = place
         return None if image_id in skip else (image_id, _to_regions(columns, expected))
     except _ColumnError as error:
-        end = "" if line.endswith(b"\n") else "; the file ends within the line: cut off?"
+        end = "" if line.endswith(b"\n") else "; the file ends within the line and may be truncated"
         return Failure(image_id, f"{place}, {error}{end}")
 
 
 def find_tsv(path: str | Path) -> list[Path]:
-    """Return a TSV file, or those below a folder, by name.
+    """Return a TSV file, or the sorted TSV files in a folder.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -165,7 +165,7 @@ def find_tsv(path: str | Path) -> list[Path]:
         return [path]
     found = sorted(part for part in path.rglob("*.tsv") if part.is_file())
     if not found:
-        raise FileNotFoundError(f"no file {path}: a TSV file of regions is needed")
+        raise FileNotFoundError(f"there is no file {path}: expected a TSV file of regions")
     return found
 
 
@@ -180,25 +180,25 @@ def import_tsv(
     attribute_names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> RegionStore:
-    """Turn TSV files into one region store, in one pass; an interrupted one is taken up again.
+    """Import TSV files into one region store in one pass; resumes an interrupted import.
 
-    Lines with a fault are left out, and are among the store's `failures`. Memory is bounded: one
-    line, and about 300 bytes for each image, by which its id is known again.
+    Invalid lines are skipped and recorded in the store's `failures`. Memory is bounded: one line,
+    and about 300 bytes for each image id.
 
     Args:
-        path: the file, or a folder below which there are files that end in `.tsv`.
+        path: the file, or a folder that contains `.tsv` files, also in subfolders.
         folder: the store to write.
         dtype: of the stored features, `float32`, or `float16` for half the space.
         feature_dim: width of a feature row.
-        fingerprint: what made the regions, for the header: models refuse regions of another one.
-        object_names: names by object id; absent: 1,600 numbers, as many as are published.
-        attribute_names: names by attribute id; absent: 400 numbers.
-        progress: called with the bytes read and the bytes of all files.
+        fingerprint: fingerprint of the extractor, for the header; models reject other regions.
+        object_names: names by object id. None: 1,600 numbered names, as published.
+        attribute_names: names by attribute id. None: 400 numbered names.
+        progress: called with the number of bytes read and the total.
 
     Raises:
-        FileExistsError: if a finished store without failures is there.
+        FileExistsError: if a finished store without failures exists.
         FileNotFoundError: if there is no such file.
-        ValueError: if no line is good; naming the first fault.
+        ValueError: if no line is valid; naming the first error.
     """
     size = sum(part.stat().st_size for part in find_tsv(path))
     objects = _names(object_names, "object", OBJECTS)
@@ -217,27 +217,27 @@ def import_tsv(
                 progress(position, size)
         if not writer.done:
             problem = first.reason if first else "is empty"
-            raise ValueError(f"{path} has no good line: {problem}; a TSV file of regions is needed")
+            raise ValueError(f"{path} has no valid line: {problem}; expected a TSV file of regions")
         writer.finish()
     return RegionStore(folder)
 
 
 def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None = None) -> None:
-    """Write a store as a TSV file, in the order of its rows; it replaces `path` when it is whole.
+    """Write a store as a TSV file atomically, in the order of its rows.
 
-    The format has one attribute for each region. Of several attribute groups the most confident is
-    written; where there are none, attribute 0 with confidence 0. That an image had no region of
-    its own (`found`) has no column, and is lost.
+    The format has one attribute per region: the most confident one of several attribute groups, or
+    attribute 0 with confidence 0 if there are none. It has no column for `found`, which is lost.
+
 
     Args:
         path: the file.
-        store: the regions; float32 gives back the bytes that were imported.
-        progress: called with the numbers of images done and in all.
+        store: the region store; a float32 store reproduces the imported bytes.
+        progress: called with the number of images done and the total.
 
     Raises:
-        OSError: if the file cannot be written; one that was there is kept.
-        ValueError: if an image id has a tab, a quote or a line end, or is no text, which the format
-            cannot hold; nothing is written then.
+        OSError: if the file cannot be written; an existing file is kept.
+        ValueError: if an image id contains a tab, a quote, a line end or a lone surrogate, which
+            the format cannot represent; nothing is written in this case.
     """
     for image_id in store.image_ids:
         _check_id(image_id)
@@ -249,10 +249,10 @@ def write_tsv(path: str | Path, store: RegionStore, *, progress: Progress | None
 
 
 def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tuple[str, str]:
-    """Look for numbers that no regions can have.
+    """Find the first invalid field of regions.
 
     Returns:
-        The field of `Regions` and what is wrong with it; two empty strings if nothing is.
+        The field of `Regions` and its problem; two empty strings if all fields are valid.
     """
     height, width = regions.image_size
     valid = are_valid(regions.boxes, regions.image_size, share=TOLERANCE)
@@ -278,19 +278,19 @@ def find_fault(regions: Regions, *, num_objects: int, num_attributes: int) -> tu
             return name, f"has the values {scores.min()} to {scores.max()}, expected 0 to 1"
     if not np.isfinite(regions.features).all():
         index = int((~np.isfinite(regions.features)).any(axis=1).argmax())
-        return "features", f"has a value in row {index} that is no finite number"
+        return "features", f"has a value in row {index} that is not finite"
     return "", ""
 
 
 def _look_normalized(regions: Regions) -> bool:
-    """Return whether boxes are shares of the image; boxes that are all 0 are the same in both."""
+    """Return whether boxes seem to be shares of the image; boxes that are all 0 are ambiguous."""
     if max(regions.image_size) <= _TINY_IMAGE or not regions.boxes.size:
         return False
     return bool(0 < regions.boxes.max() <= 1 + TOLERANCE)
 
 
 def fit(item: Extracted, dtype: str) -> Extracted:
-    """Return regions as they are, or a `Failure` if a store of this dtype cannot hold them."""
+    """Return regions unchanged, or a `Failure` if they exceed the range of this dtype."""
     if isinstance(item, Failure):
         return item
     image_id, regions = item
@@ -304,12 +304,12 @@ def fit(item: Extracted, dtype: str) -> Extracted:
 
 
 def is_blank(line: bytes) -> bool:
-    """Return whether a line is empty, as editors and `echo` leave them at the end of a file."""
+    """Return whether a line is empty, as editors and `echo` may leave at the end of a file."""
     return not line.strip(b" \r\n")
 
 
 def to_columns(fields: Sequence[bytes]) -> dict[str, bytes]:
-    """Return the fields of a line by their names; those of a line with a fault as far as it goes."""
+    """Return the fields of a line by name; of an invalid line, the fields that exist."""
     six = len(fields) == len(SIX_COLUMNS) and all(field.isdigit() for field in fields[1:4])
     return dict(zip(SIX_COLUMNS if six else COLUMNS, fields, strict=False))
 
@@ -325,7 +325,7 @@ _COLUMN_OF = {
 
 
 class _ColumnError(ValueError):
-    """What is wrong with a line."""
+    """The problem of a line."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(f"column {column}: it {problem}")
@@ -350,7 +350,7 @@ def _image_id(field: bytes) -> str:
     except UnicodeDecodeError as error:
         raise _ColumnError("img_id", f"is {field[:40]!r}, expected text in UTF-8") from error
     if not image_id:
-        raise _ColumnError("img_id", "is empty, expected the name of an image")
+        raise _ColumnError("img_id", "is empty, expected an image id")
     return image_id
 
 
@@ -381,7 +381,7 @@ def _read_names(columns: dict[str, bytes], count: int) -> dict[str, Any]:
 
 
 def nameless(count: int) -> dict[str, Any]:
-    """Return objects of class 0 with confidence 0, without attributes, for regions without names."""
+    """Return fields for regions without names: class 0 with confidence 0, no attributes."""
     return {
         "object_ids": np.zeros(count, np.int64),
         "object_scores": np.zeros(count, np.float32),
@@ -393,7 +393,7 @@ def nameless(count: int) -> dict[str, Any]:
 def _number(columns: dict[str, bytes], name: str, *, least: int) -> int:
     field = columns[name]
     if not (field.isdigit() and len(field) <= 9 and int(field) >= least):
-        raise _ColumnError(name, f"is {field[:40]!r}, expected a whole number from {least} on")
+        raise _ColumnError(name, f"is {field[:40]!r}, expected an integer of at least {least}")
     return int(field)
 
 
@@ -403,7 +403,7 @@ def _array(
     try:
         data = binascii.a2b_base64(columns[name], strict_mode=True)
     except binascii.Error as error:
-        raise _ColumnError(name, f"is no base64 text ({error})") from error
+        raise _ColumnError(name, f"is not base64 text ({error})") from error
     little = np.dtype(dtype).newbyteorder("<")
     size = int(np.prod(shape)) * little.itemsize
     if len(data) != size:
@@ -417,9 +417,9 @@ def _array(
 def _check_id(image_id: str) -> None:
     surrogates = any("\ud800" <= mark <= "\udfff" for mark in image_id)
     if surrogates or any(mark in image_id for mark in '\t\r\n\0"'):
-        problem = "is no text in UTF-8" if surrogates else "has a tab, a quote or a line end"
+        problem = "is not UTF-8 text" if surrogates else "has a tab, a quote or a line end"
         raise ValueError(
-            f"the id of image {image_id!r} {problem}, which a TSV file cannot hold: extract it "
+            f"the image id {image_id!r} {problem}, which a TSV file cannot hold: extract the image "
             "under another name"
         )
 
