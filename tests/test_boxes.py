@@ -52,3 +52,23 @@ def test_normalized_boxes_lie_in_the_unit_square() -> None:
 def test_clipped_boxes_keep_what_is_inside() -> None:
     found = boxes.clip(np.array([[-5.0, 3, 80, 7]], np.float32), (6, 40))
     assert found.tolist() == [[0, 3, 40, 6]]
+
+
+def test_valid_boxes_lie_in_their_image_and_have_ordered_corners() -> None:
+    found = [
+        [0, 0, 8, 6],
+        [1, 2, 1, 4],
+        [3, 1, 2, 5],
+        [0, 0, 8.5, 6],
+        [-0.5, 0, 2, 2],
+        [0, 0, 3, 0],
+    ]
+    array = np.array([*found, [np.nan, 0, 1, 1]], dtype=np.float32)
+    size = (6, 8)
+    assert boxes.are_valid(array, size).tolist() == [True, True, False, False, False, True, False]
+    strict = boxes.are_valid(array, size, allow_empty=False)
+    assert strict.tolist() == [True, False, False, False, False, False, False]
+    for tolerance in ({"pixels": 0.5}, {"share": 0.1}):
+        near = boxes.are_valid(array, size, **tolerance)
+        assert near.tolist() == [True, True, False, True, True, True, False]
+    assert boxes.are_valid(array).tolist() == [True, True, False, True, False, True, False]

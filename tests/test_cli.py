@@ -450,7 +450,7 @@ def test_convert_reports_damaged_rows_with_exit_code_3(
     rows.write_bytes(good + good.splitlines(keepends=True)[0])
     result = lxmert("convert", rows, tmp_path / "again", "--fingerprint", "bundled")
     assert result.code == 3
-    assert "line 3, column img_id: it is 'a.png', which line 1 has already" in result.err
+    assert "line 3, column img_id: it is 'a.png', which is already in line 1" in result.err
     shown = json.loads(lxmert("info", tmp_path / "again", "--json").out)
     assert (shown["facts"]["images"], shown["facts"]["failed"]) == (2, 1)
     assert lxmert("convert", tmp_path / "again", tmp_path / "again.tsv").code == 0

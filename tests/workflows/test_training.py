@@ -71,7 +71,7 @@ def spoil(path: Path, kind: str) -> None:
             path.write_bytes(text.replace("\n", "\r\n").encode())
         case "renamed_image":
             write_lines(path, [line | {"image": str(line["image"]).upper()} for line in lines])
-        case "misspelt_key":
+        case "misspelled_key":
             first = {"anwser" if key == "answer" else key: lines[0][key] for key in lines[0]}
             write_lines(path, [first, *lines[1:]])
         case "mixed_types":
@@ -99,7 +99,7 @@ def spoil(path: Path, kind: str) -> None:
 
 
 HARMLESS = [
-    "byte_order_mark", "windows_line_end", "renamed_image", "misspelt_key", "mixed_types",
+    "byte_order_mark", "windows_line_end", "renamed_image", "misspelled_key", "mixed_types",
     "duplicate_id", "empty_answer", "missing_image", "shared_image",
 ]  # fmt: skip
 

@@ -151,7 +151,7 @@ def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> Non
         valid = are_valid(boxes, (1.0, 1.0))
         expected = "0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, in shares of the image's sides"
     else:
-        valid = np.isfinite(boxes).all(axis=-1)
+        valid = np.asarray(np.isfinite(boxes).all(axis=-1))
         expected = "finite numbers"
     if not valid.all():
         region = int(valid.argmin())

@@ -132,7 +132,7 @@ def _report_unknown(record: Mapping[str, Any], text_key: str, problems: list[Pro
         meant = _meant(key)
         if meant and meant not in record:
             detail = f"unknown key {key!r}: rename it if you mean {meant!r}"
-            problems.append(Problem("misspelt_key", detail, about=key))
+            problems.append(Problem("misspelled_key", detail, about=key))
         else:
             problems.append(Problem("unknown_key", f"{key!r} is ignored", about=key))
 

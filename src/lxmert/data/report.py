@@ -75,7 +75,7 @@ KINDS = {
     "answer_case": Kind(
         "warn", "answers that differ only in case", "kept separate: write it one way"
     ),
-    "misspelt_key": Kind("warn", "keys that may be misspelled", "ignored: rename them"),
+    "misspelled_key": Kind("warn", "keys that may be misspelled", "ignored: rename them"),
     "long_question": Kind(
         "warn", "texts longer than the model reads", "truncated: increase the length"
     ),
