@@ -295,8 +295,8 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
 
         Arguments and errors are those of `LxmertModel.forward`, with these exceptions:
 
-        - `visual_feats`: `[batch, images, regions, visual_feat_dim]`, where `images` is `num_images`
-          of the configuration.
+        - `visual_feats`: `[batch, images, regions, visual_feat_dim]`, where `images` is the
+          `num_images` of the configuration.
         - `visual_pos`: `[batch, images, regions, visual_pos_dim]`.
         - `visual_attention_mask`: `[batch, images, regions]`.
         - `encoded_image`: the result of `LxmertModel.encode_image` for `batch * images` images.
