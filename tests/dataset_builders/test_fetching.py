@@ -311,7 +311,7 @@ def test_the_command_fetches_from_a_mirror(lxmert: Command, tmp_path: Path) -> N
             f"{tmp_path}/nlvr2/dev.json: 11 bytes, from {server.url}/nlvr2/dev.json"
         )
     result = lxmert("fetch", "nlvr2", "-o", tmp_path)
-    assert result.out.splitlines()[1] == f"{tmp_path}/nlvr2/dev.json: 11 bytes, is there"
+    assert result.out.splitlines()[1] == f"{tmp_path}/nlvr2/dev.json: 11 bytes, already there"
 
 
 def test_the_command_names_what_it_does_not_know(lxmert: Command, tmp_path: Path) -> None:
