@@ -125,7 +125,7 @@ def test_weights_of_another_network_are_refused(network, tmp_path):
     ):
         with pytest.raises(ValueError, match="do not fit this network"):
             BackboneGridExtractor.from_torchvision("mnasnet0_5", weights=write(tmp_path, bad))
-    with pytest.raises(FileNotFoundError, match="no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         BackboneGridExtractor.from_torchvision("mnasnet0_5", weights=tmp_path / "nothing.pt")
 
 

@@ -198,7 +198,7 @@ def test_the_anchors_in_the_file_are_used_and_noted(state, tmp_path):
     for write in (detectron2_bytes, BYTES["milvlg"]):
         published = load_bytes(tmp_path, write(other))
         assert torch.equal(published.state[ANCHORS], other[ANCHORS])
-        assert any("not Caffe's" in note for note in published.notes)
+        assert any("differ from Caffe's" in note for note in published.notes)
 
 
 def test_the_same_anchors_in_another_order_are_used_and_not_noted(state, tmp_path):
