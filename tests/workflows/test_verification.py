@@ -130,7 +130,7 @@ def test_a_published_detector_of_another_size_is_refused_with_what_is_wrong(tmp_
     """The small random one has the published names, and none of the published shapes."""
     path = tmp_path / "any.caffemodel"
     path.write_bytes(published.caffe_bytes(published.random_state()))
-    with pytest.raises(ValueError, match="of another shape or type: "):
+    with pytest.raises(ValueError, match="of the wrong shape or type: "):
         verify(path)
 
 
