@@ -460,9 +460,9 @@ def test_convert_reports_damaged_rows_with_exit_code_3(
 def test_evaluate_prints_the_average_precision_of_extractor(
     lxmert: Command, tmp_path: Path
 ) -> None:
-    from lxmert.lab.scenes.dataset import Contents, make_dataset
+    from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 
-    contents = Contents(kinds=("captions",), split="test", count=3, seed=5, captions=1)
+    contents = SceneSettings(kinds=("captions",), split="test", count=3, seed=5, captions=1)
     make_dataset(tmp_path / "scenes", contents)
     result = lxmert(
         "evaluate",

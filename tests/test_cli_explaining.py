@@ -12,7 +12,7 @@ from conftest import ROOT, Command
 from PIL import Image
 
 from lxmert.explain.text import percent
-from lxmert.lab.scenes.dataset import Contents, make_dataset
+from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 
 SCENE = ROOT / "examples/scene.png"
 QUESTION = "What color is the ball?"
@@ -22,7 +22,7 @@ MODEL = ROOT / "src/lxmert/default"
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "test"
-    make_dataset(folder, Contents(("qa",), "test", count=3, seed=8, rounds=1))
+    make_dataset(folder, SceneSettings(("qa",), "test", count=3, seed=8, rounds=1))
     return folder
 
 
@@ -113,7 +113,7 @@ def test_a_pdf_is_written_without_a_word_of_the_fonts_library(
         (("-o", "none/report.html"), "no folder none; create it first"),
         (("-o", "."), "is a folder: name a file in it"),
         (("-o", "out.png"), "out.png is not an HTML file, which the report is: use out.html"),
-        (("--figure", "out.xyz"), "out.xyz has no ending of a figure: try out.pdf"),
+        (("--figure", "out.xyz"), "out.xyz has no figure suffix: use out.pdf"),
         (("-o", "r.html", "--top-k", "0"), "--top-k is 0: explain at least 1"),
         (("-o", "r.html", "--answer", "Blak"), "'Blak' is not among the "),
         (("-o", "r.html", "--methods", "atention"), "did you mean 'attention'?"),

@@ -14,7 +14,7 @@ from lxmert.explain.faithfulness import measure
 from lxmert.explain.methods import METHODS
 from lxmert.explain.perturbation import SHARES
 from lxmert.hub import find_model
-from lxmert.lab.scenes.dataset import Contents, make_dataset
+from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.pipeline import LxmertPipeline
 from lxmert.workflows import explanation, questions
 from lxmert.workflows.attention import draw_attention
@@ -32,7 +32,7 @@ def silent(done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained") / "test"
-    make_dataset(folder, Contents(("qa",), "test", count=4, seed=8, rounds=1))
+    make_dataset(folder, SceneSettings(("qa",), "test", count=4, seed=8, rounds=1))
     return folder
 
 

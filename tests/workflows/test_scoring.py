@@ -164,17 +164,17 @@ def test_vqa_wants_the_whole_split_and_nothing_else(vqa: dict[str, Path]) -> Non
     entries = json.loads(vqa["results"].read_text())
     write_json(vqa["results"], [*entries[1:], {"question_id": 77, "answer": "red"}])
     with pytest.raises(
-        ValueError, match=r"results\.json must be about the 3 ids .* lacks"
+        ValueError, match=r"results\.json must have each of the 3 ids .* lacks"
     ) as error:
         score("vqa", **vqa)
-    assert "lacks 1 (first: 4) and has 1 (first: 77) that are not there" in str(error.value)
+    assert "lacks 1 (first: 4) and has 1 (first: 77) unknown ids" in str(error.value)
 
 
 def test_annotations_and_questions_of_different_splits_are_refused(vqa: dict[str, Path]) -> None:
     write_json(vqa["questions"], {"questions": [{"question_id": 5}, {"question_id": 6}]})
     answers = [{"question_id": 5, "answer": "red"}, {"question_id": 6, "answer": "red"}]
     write_json(vqa["results"], answers)
-    with pytest.raises(ValueError, match=r"annotations\.json must be about the 2 ids") as error:
+    with pytest.raises(ValueError, match=r"annotations\.json must have each of the 2 ids") as error:
         score("vqa", **vqa)
     assert "lacks 1 (first: 6) and has 2 (first: 9, 4)" in str(error.value)
 
@@ -203,7 +203,7 @@ def test_incomplete_files_are_refused(
 
 
 def test_bare_lists_of_vqa_cp_are_scored(vqa: dict[str, Path]) -> None:
-    """VQA-CP's questions and annotations are bare lists, which were "cut short or damaged"."""
+    """VQA-CP's questions and annotations are bare lists, which were "truncated or damaged"."""
     before = score("vqa", **vqa)
     for name in ("questions", "annotations"):
         write_json(vqa[name], json.loads(vqa[name].read_text())[name])
@@ -221,7 +221,7 @@ def test_bare_lists_of_vqa_cp_are_scored(vqa: dict[str, Path]) -> None:
 def test_results_in_other_forms_are_scored(
     request: pytest.FixtureRequest, metric: str, file: str, key: str, answer: str, form: str
 ) -> None:
-    """Results as JSON lines or as an object of answers by id were "cut short or damaged"."""
+    """Results as JSON lines or as an object of answers by id were "truncated or damaged"."""
     paths: dict[str, Path] = request.getfixturevalue(metric)
     before = score(metric, **paths)
     entries = json.loads(paths[file].read_text())
@@ -238,11 +238,14 @@ def test_results_in_other_forms_are_scored(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"info": {}, "annotations": []}', r"object of answers: 'question_id' .* got \"info\""),
+        ('{"info": {}, "annotations": []}', r"object of answers.*'question_id' is \"info\""),
         ('{"4": "red", "4": "blue"}', "has 4 more than once"),
-        ('{"4": ["red"]}', r"'answer' must be a text, got \[\"red\"\]"),
-        ('{"' + "9" * 400 + '": "red"}', r"'question_id' must be a whole number, got \"999"),
-        ('{"question_id": "x", "answer": "red"}', "line 1: 'question_id' must be a whole number"),
+        ('{"4": ["red"]}', r"'answer' is \[\"red\"\], expected a text"),
+        ('{"' + "9" * 400 + '": "red"}', r"'question_id' is \"999"),
+        (
+            '{"question_id": "x", "answer": "red"}',
+            "line 1: 'question_id' is .*, expected an integer",
+        ),
         ('{"question_id": 4, "answer": "red"}\n{"question_', "damaged|line 2"),
         ('"red"', "has a text at byte 0, expected an object"),
         ("4,red\n", "has a number at byte 0"),
@@ -265,13 +268,17 @@ def test_results_of_no_known_form_are_one_sentence(
     [
         ("vqa", {"questions": "annotations"}, r"annotations\.json has no list 'questions'"),
         ("vqa", {"annotations": "questions"}, r"questions\.json has no list 'annotations'"),
-        ("vqa", {"results": "questions"}, "'question_id' must be a whole number"),
+        ("vqa", {"results": "questions"}, "'question_id' is .*, expected an integer"),
         ("gqa", {"questions": "predictions"}, "predictions.json has a list at byte 0"),
-        ("gqa", {"predictions": "questions"}, "questions.json as an object of answers: 'pred"),
+        ("gqa", {"predictions": "questions"}, "questions.json .an object of answers.: 'pred"),
         ("gqa", {"scene_graphs": "attentions"}, "attentions.json has a list at byte 0"),
         ("gqa", {"attentions": "scene_graphs"}, "graphs.json has an object at byte 0"),
-        ("gqa", {"choices": "scene_graphs"}, r"graphs.json: \['2354786'\]: 'valid' must be"),
-        ("gqa", {"questions": "choices"}, r"choices.json: \['07'\]: 'types' must be an object"),
+        ("gqa", {"choices": "scene_graphs"}, r"graphs.json: \['2354786'\]: 'valid' is null"),
+        (
+            "gqa",
+            {"questions": "choices"},
+            r"choices.json: \['07'\]: 'types' is .*, expected an object",
+        ),
         ("nlvr2", {"examples": "predictions"}, "predictions.csv line 1 is not valid JSON"),
         ("nlvr2", {"predictions": "examples"}, "dev.json line 1 is .*, expected identifier,True"),
     ],
