@@ -198,7 +198,7 @@ def test_a_tokenizer_of_another_model_is_refused(lxmert: Command, model: Path) -
     build_tokenizer(["what is this?"]).save_pretrained(model)
     result = lxmert("ask", SCENE, QUESTION, "--model", model)
     assert result.code == 2
-    assert "take the one that it was trained with" in " ".join(result.err.split())
+    assert "use the tokenizer that it was trained with" in " ".join(result.err.split())
 
 
 def test_brackets_in_a_question_are_text(lxmert: Command) -> None:
