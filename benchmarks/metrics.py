@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from lxmert.workflows.scoring import score
+from lxmert.workflows.scoring import score_files
 
 ANSWERS = (
     "yes",
@@ -117,7 +117,7 @@ def main() -> None:
         ):
             paths = write(Path(folder), count, random.Random(0))
             started = time.process_time()
-            score(metric, **paths)
+            score_files(metric, **paths)
             seconds = time.process_time() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(

@@ -1,6 +1,6 @@
-"""LXMERT, from pixels to answers and why: model, eyes, data, training, explanation.
+"""LXMERT from pixels to answers: model, region extractors, data, training and explanations.
 
-Public names are loaded when they are first used, so that importing the package costs nothing.
+Public names are imported on first use, so that `import lxmert` loads no other library.
 """
 
 from importlib import import_module
@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxmert.auto import register_auto_classes
     from lxmert.data.store import RegionStore
+    from lxmert.data.store_layout import StoreHeader
+    from lxmert.data.store_writing import StoreWriter
     from lxmert.data.tokenizer import LxmertTokenizer, LxmertTokenizerFast
+    from lxmert.explain.explanation import Explanation
+    from lxmert.explain.maps import AttentionMaps, attention_maps, maps_and_gradients
+    from lxmert.explain.methods import METHODS
+    from lxmert.explain.relevance import Relevance
+    from lxmert.hub import find_model
+    from lxmert.metrics.gqa import score_gqa
+    from lxmert.metrics.nlvr2 import score_nlvr2
+    from lxmert.metrics.retrieval import score_retrieval
+    from lxmert.metrics.vqa import score_vqa
     from lxmert.model.answers import carry_answers
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.encoder import LxmertEncoder
@@ -19,7 +30,7 @@ if TYPE_CHECKING:
         LxmertForQuestionAnswering,
     )
     from lxmert.model.layers import LxmertVisualFeatureEncoder, LxmertXLayer
-    from lxmert.model.loading import load_folder, load_original, save_original
+    from lxmert.model.loading import load_model, load_original, save_original
     from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
     from lxmert.model.outputs import (
         LxmertClassificationOutput,
@@ -31,7 +42,7 @@ if TYPE_CHECKING:
     from lxmert.model.predictions import LxmertVisualAnswerHead
     from lxmert.model.pretraining import LxmertForPreTraining
     from lxmert.pipeline import LxmertPipeline
-    from lxmert.processing import LxmertProcessor
+    from lxmert.processing import InputWarning, LxmertProcessor
     from lxmert.regions.backbone_grid import BackboneGridExtractor
     from lxmert.regions.configuration import DetectorConfig
     from lxmert.regions.extract import DetectorExtractor
@@ -39,28 +50,38 @@ if TYPE_CHECKING:
     from lxmert.regions.grid import GridExtractor
     from lxmert.regions.published import load_published_detector
     from lxmert.regions.torchvision_detector import TorchvisionExtractor
-    from lxmert.schema import Answer, Example, Regions
+    from lxmert.schema import Answer, Example, Failure, Regions
+    from lxmert.tasks.registry import RECIPES
+    from lxmert.tasks.task import Task
+    from lxmert.train.recipes import Recipe, read_recipe
+    from lxmert.workflows.scoring import score_files
+    from lxmert.workflows.training import train_recipe
 
 _PUBLIC = {
+    "METHODS": "lxmert.explain.methods",
+    "RECIPES": "lxmert.tasks.registry",
     "Answer": "lxmert.schema",
+    "AttentionMaps": "lxmert.explain.maps",
     "BackboneGridExtractor": "lxmert.regions.backbone_grid",
     "DetectorConfig": "lxmert.regions.configuration",
+    "DetectorExtractor": "lxmert.regions.extract",
     "Example": "lxmert.schema",
-    "RegionExtractor": "lxmert.regions.extractor",
+    "Explanation": "lxmert.explain.explanation",
+    "Failure": "lxmert.schema",
     "GridExtractor": "lxmert.regions.grid",
-    "Regions": "lxmert.schema",
-    "LxmertConfig": "lxmert.model.configuration",
+    "InputWarning": "lxmert.processing",
     "LxmertClassificationOutput": "lxmert.model.outputs",
+    "LxmertConfig": "lxmert.model.configuration",
     "LxmertEncodedStream": "lxmert.model.outputs",
     "LxmertEncoder": "lxmert.model.encoder",
     "LxmertForImageAndTextRetrieval": "lxmert.model.heads",
     "LxmertForImagesAndTextClassification": "lxmert.model.heads",
     "LxmertForPreTraining": "lxmert.model.pretraining",
     "LxmertForPreTrainingOutput": "lxmert.model.outputs",
-    "LxmertForQuestionAnsweringOutput": "lxmert.model.outputs",
-    "LxmertModelOutput": "lxmert.model.outputs",
     "LxmertForQuestionAnswering": "lxmert.model.heads",
+    "LxmertForQuestionAnsweringOutput": "lxmert.model.outputs",
     "LxmertModel": "lxmert.model.modeling",
+    "LxmertModelOutput": "lxmert.model.outputs",
     "LxmertPipeline": "lxmert.pipeline",
     "LxmertPreTrainedModel": "lxmert.model.modeling",
     "LxmertProcessor": "lxmert.processing",
@@ -69,25 +90,47 @@ _PUBLIC = {
     "LxmertVisualAnswerHead": "lxmert.model.predictions",
     "LxmertVisualFeatureEncoder": "lxmert.model.layers",
     "LxmertXLayer": "lxmert.model.layers",
-    "DetectorExtractor": "lxmert.regions.extract",
+    "Recipe": "lxmert.train.recipes",
+    "RegionExtractor": "lxmert.regions.extractor",
     "RegionStore": "lxmert.data.store",
+    "Regions": "lxmert.schema",
+    "Relevance": "lxmert.explain.relevance",
+    "StoreHeader": "lxmert.data.store_layout",
+    "StoreWriter": "lxmert.data.store_writing",
+    "Task": "lxmert.tasks.task",
     "TorchvisionExtractor": "lxmert.regions.torchvision_detector",
-    "register_auto_classes": "lxmert.auto",
+    "attention_maps": "lxmert.explain.maps",
     "carry_answers": "lxmert.model.answers",
-    "load_folder": "lxmert.model.loading",
+    "find_model": "lxmert.hub",
+    "load_extractor": "lxmert.regions.extractor",
+    "load_model": "lxmert.model.loading",
     "load_original": "lxmert.model.loading",
     "load_published_detector": "lxmert.regions.published",
-    "load_extractor": "lxmert.regions.extractor",
+    "maps_and_gradients": "lxmert.explain.maps",
+    "read_recipe": "lxmert.train.recipes",
+    "register_auto_classes": "lxmert.auto",
     "save_original": "lxmert.model.loading",
+    "score_files": "lxmert.workflows.scoring",
+    "score_gqa": "lxmert.metrics.gqa",
+    "score_nlvr2": "lxmert.metrics.nlvr2",
+    "score_retrieval": "lxmert.metrics.retrieval",
+    "score_vqa": "lxmert.metrics.vqa",
+    "train_recipe": "lxmert.workflows.training",
 }
 
-__all__ = [  # written out, as type checkers read it
+__all__ = [  # written out for type checkers
+    "METHODS",
+    "RECIPES",
     "Answer",
+    "AttentionMaps",
     "BackboneGridExtractor",
     "DetectorConfig",
     "DetectorExtractor",
     "Example",
+    "Explanation",
+    "Failure",
     "GridExtractor",
+    "InputWarning",
     "LxmertClassificationOutput",
     "LxmertConfig",
     "LxmertEncodedStream",
@@ -108,17 +151,32 @@ __all__ = [  # written out, as type checkers read it
     "LxmertVisualAnswerHead",
     "LxmertVisualFeatureEncoder",
     "LxmertXLayer",
+    "Recipe",
     "RegionExtractor",
     "RegionStore",
     "Regions",
+    "Relevance",
+    "StoreHeader",
+    "StoreWriter",
+    "Task",
     "TorchvisionExtractor",
+    "attention_maps",
     "carry_answers",
+    "find_model",
     "load_extractor",
-    "load_folder",
+    "load_model",
     "load_original",
     "load_published_detector",
+    "maps_and_gradients",
+    "read_recipe",
     "register_auto_classes",
     "save_original",
+    "score_files",
+    "score_gqa",
+    "score_nlvr2",
+    "score_retrieval",
+    "score_vqa",
+    "train_recipe",
 ]
 __version__ = "0.1.0"
 

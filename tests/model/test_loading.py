@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lxmert.model.loading import MODELS, load_folder, load_original, outline, save_original
+from lxmert.model.loading import MODELS, load_model, load_original, outline, save_original
 from lxmert.model.original import NAMES
 
 from . import published, tiny
@@ -183,7 +183,7 @@ def test_a_folder_of_the_reference_loads_in_every_form(kind, form, tmp_path):
     else:
         theirs.save_pretrained(tmp_path, max_shard_size="5KB" if form == "parts" else "5GB")
     assert (len(list(tmp_path.glob("*.safetensors"))) > 3) == (form == "parts")
-    ours = load_folder(tmp_path)
+    ours = load_model(tmp_path)
     assert type(ours) is MODELS[kind]
     assert_same_outputs(kind, ours, theirs)
 
@@ -192,7 +192,7 @@ def test_a_folder_of_the_reference_loads_in_every_form(kind, form, tmp_path):
 def test_a_folder_of_ours_loads_as_the_model_that_it_holds(name, tmp_path):
     saved = tiny.build(name)
     saved.save_pretrained(tmp_path)
-    loaded = load_folder(tmp_path)
+    loaded = load_model(tmp_path)
     assert type(loaded) is type(saved)
     expected = saved.state_dict()
     assert loaded.state_dict().keys() == expected.keys()
@@ -205,26 +205,26 @@ def test_an_encoder_below_a_prefix_loads(tmp_path):
     saved.config.save_pretrained(tmp_path)
     state = {f"lxmert.{name}": value for name, value in saved.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    assert torch.equal(load_folder(tmp_path).pooler.dense.bias, saved.pooler.dense.bias)
+    assert torch.equal(load_model(tmp_path).pooler.dense.bias, saved.pooler.dense.bias)
 
 
 def test_a_folder_that_lacks_something_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        load_folder(tmp_path)
+        load_model(tmp_path)
     tiny.build("LxmertForQuestionAnswering").save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     state = load_file(weights)
     del state["answer_head.logit_fc.2.bias"]
     save_file(state, weights)
     with pytest.raises(ValueError, match=r"1 missing: answer_head\.logit_fc\.2\.bias"):
-        load_folder(tmp_path)
+        load_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_qa_labels": 5}))
     with pytest.raises(ValueError, match=r"logit_fc\.3\.bias \[13\] instead of \[5\]"):
-        load_folder(tmp_path)
+        load_model(tmp_path)
     weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor"):
-        load_folder(tmp_path)
+        load_model(tmp_path)
 
 
 def test_an_outline_costs_no_memory():

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils.logging import is_progress_bar_enabled, set_tqdm_hook
 
 from lxmert import LxmertConfig
-from lxmert.model.loading import load_folder, load_initial, load_original
+from lxmert.model.loading import load_initial, load_model, load_original
 from lxmert.model.original import to_original
 from lxmert.model.pretrained import read_config
 
@@ -41,7 +41,7 @@ def test_weights_of_another_type_are_refused(kind, folder):
     """Bug: integers and truth values were cast, of complex numbers one half was left out."""
     change_weights(folder, lambda state: state | {NAME: state[NAME].to(kind)})
     message = f"model cannot be used.*1 of a type that no weights have: {NAME} "
-    for load in (QA.from_pretrained, load_folder, lambda path: load_initial(path, "answering")):
+    for load in (QA.from_pretrained, load_model, lambda path: load_initial(path, "answering")):
         with pytest.raises(ValueError, match=message):
             load(folder)
 
@@ -56,14 +56,14 @@ def test_weights_that_are_not_finite_are_refused(form, value, folder):
     writer = save_file if form.startswith("model") else torch.save
     writer(state, folder / form, **({"metadata": {"format": "pt"}} if writer is save_file else {}))
     message = "1 with values that are no finite numbers: answer_head.logit_fc.3.bias"
-    for load in (QA.from_pretrained, load_folder):
+    for load in (QA.from_pretrained, load_model):
         with pytest.raises(ValueError, match=message):
             load(folder)
 
 
 def test_weights_of_zeros_are_refused(folder):
     change_weights(folder, lambda state: {n: torch.zeros_like(v) for n, v in state.items()})
-    for load in (QA.from_pretrained, load_folder):
+    for load in (QA.from_pretrained, load_model):
         with pytest.raises(ValueError, match=r"of \d+ matrices nothing but zeros"):
             load(folder)
 
@@ -72,7 +72,7 @@ def test_a_new_answer_layer_of_zeros_is_loaded(folder):
     """New answers are initialized with zeros."""
     last = "answer_head.logit_fc.3.weight"
     change_weights(folder, lambda state: state | {last: torch.zeros_like(state[last])})
-    assert not load_folder(folder).answer_head.logit_fc[3].weight.any()
+    assert not load_model(folder).answer_head.logit_fc[3].weight.any()
     assert not QA.from_pretrained(folder).answer_head.logit_fc[3].weight.any()
 
 
@@ -84,7 +84,7 @@ def test_an_index_that_leaves_its_folder_is_refused(part, folder):
     part = part.format(outside=outside)
     index = {"metadata": {}, "weight_map": {"a": part}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    for load in (QA.from_pretrained, load_folder):
+    for load in (QA.from_pretrained, load_model):
         with pytest.raises(ValueError, match="is no relative path inside"):
             load(folder)
 
@@ -124,7 +124,7 @@ def test_an_invalid_name_is_refused(wrong):
 def test_a_configuration_that_no_model_has_is_one_sentence(changes, message, folder):
     """Bug: some were a hang, others a traceback, the rest a model that could not work."""
     change_config(folder, **changes)
-    for load in (read_config, load_folder, QA.from_pretrained):
+    for load in (read_config, load_model, QA.from_pretrained):
         with pytest.raises(ValueError, match=message) as error:
             load(folder)
         assert "\n" not in str(error.value)
@@ -193,7 +193,7 @@ def test_no_bars_are_drawn(folder, capfd):
     """Bug: "Loading weights" and "Writing model shards" in every log and notebook."""
     model = QA.from_pretrained(folder)
     model.save_pretrained(folder.parent / "again")
-    load_folder(folder)
+    load_model(folder)
     shown = capfd.readouterr()
     assert "Loading weights" not in shown.err + shown.out
     assert "Writing" not in shown.err + shown.out

@@ -20,7 +20,7 @@ from lxmert.data.store import RegionStore
 from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.model.loading import load_folder
+from lxmert.model.loading import load_model
 from lxmert.workflows.conversion import CONVERSIONS, Choices, convert
 from lxmert.workflows.inspection import INSPECTORS, inspect
 
@@ -54,7 +54,7 @@ def test_a_file_of_the_original_code_becomes_a_folder_for_transformers_too(best,
     given = tiny.inputs()
     expected = theirs(**given).question_answering_score
     assert_close(loaded.eval()(**given).question_answering_score, expected)
-    assert_close(load_folder(folder)(**given).question_answering_score, expected)
+    assert_close(load_model(folder)(**given).question_answering_score, expected)
     config = LxmertConfig.from_pretrained(folder)
     assert answers_of(config) == tuple(f"answer {index}" for index in range(13))
     assert config.architectures == ["LxmertForQuestionAnswering"]
@@ -101,7 +101,7 @@ def test_a_bin_folder_becomes_a_safetensors_folder_with_all_that_lies_in_it(tmp_
     }
     given = tiny.inputs()
     expected = model(**given).prediction_logits
-    ours = load_folder(target)(**given).prediction_logits
+    ours = load_model(target)(**given).prediction_logits
     assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 

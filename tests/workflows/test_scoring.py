@@ -20,7 +20,7 @@ from official_files import (
 from lxmert.metrics.gqa import GqaScores
 from lxmert.metrics.nlvr2 import Nlvr2Scores
 from lxmert.metrics.vqa import VqaScores
-from lxmert.workflows.scoring import METRICS, score
+from lxmert.workflows.scoring import METRICS, score_files
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_consistency_is_null_where_predictions_are_for_balanced_questions_only(
         gqa["predictions"],
         [{"questionId": "07", "prediction": "red"}, {"questionId": "10", "prediction": "left"}],
     )
-    scores: Any = score("gqa", questions=gqa["questions"], predictions=gqa["predictions"])
+    scores: Any = score_files("gqa", questions=gqa["questions"], predictions=gqa["predictions"])
     assert scores["consistency"] is None
     assert scores["accuracy"] == 100
     assert "not there: 2 (first: '8', '9')" in caplog.text
@@ -148,14 +148,14 @@ def test_predictions_for_other_questions_are_passed_over_and_counted(
     entries = json.loads(gqa["predictions"].read_text())
     entries += [{"questionId": "77", "prediction": "red"}]
     extended = gqa["predictions"].with_name("more.json")
-    before = score("gqa", **gqa)
-    assert score("gqa", **{**gqa, "predictions": write_json(extended, entries)}) == before
+    before = score_files("gqa", **gqa)
+    assert score_files("gqa", **{**gqa, "predictions": write_json(extended, entries)}) == before
     assert "more.json: passed over" in caplog.text
     assert "1 (first: '77')" in caplog.text
-    before = score("nlvr2", **nlvr2)
+    before = score_files("nlvr2", **nlvr2)
     with nlvr2["predictions"].open("a") as file:
         file.write("test1-7-0-0,True\n")
-    assert score("nlvr2", **nlvr2) == before
+    assert score_files("nlvr2", **nlvr2) == before
     assert "1 (first: 'test1-7-0-0')" in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -166,7 +166,7 @@ def test_vqa_wants_the_whole_split_and_nothing_else(vqa: dict[str, Path]) -> Non
     with pytest.raises(
         ValueError, match=r"results\.json must have each of the 3 ids .* lacks"
     ) as error:
-        score("vqa", **vqa)
+        score_files("vqa", **vqa)
     assert "lacks 1 (first: 4) and has 1 (first: 77) unknown ids" in str(error.value)
 
 
@@ -175,7 +175,7 @@ def test_annotations_and_questions_of_different_splits_are_refused(vqa: dict[str
     answers = [{"question_id": 5, "answer": "red"}, {"question_id": 6, "answer": "red"}]
     write_json(vqa["results"], answers)
     with pytest.raises(ValueError, match=r"annotations\.json must have each of the 2 ids") as error:
-        score("vqa", **vqa)
+        score_files("vqa", **vqa)
     assert "lacks 1 (first: 6) and has 2 (first: 9, 4)" in str(error.value)
 
 
@@ -198,16 +198,16 @@ def test_incomplete_files_are_refused(
     paths: dict[str, Path] = request.getfixturevalue(metric)
     paths[name].write_text("" if content is None else json.dumps(content))
     with pytest.raises(ValueError, match=message) as error:
-        score(metric, **paths)
+        score_files(metric, **paths)
     assert str(paths[name]) in str(error.value)
 
 
 def test_bare_lists_of_vqa_cp_are_scored(vqa: dict[str, Path]) -> None:
     """VQA-CP's questions and annotations are bare lists, which were "truncated or damaged"."""
-    before = score("vqa", **vqa)
+    before = score_files("vqa", **vqa)
     for name in ("questions", "annotations"):
         write_json(vqa[name], json.loads(vqa[name].read_text())[name])
-    assert score("vqa", **vqa) == before
+    assert score_files("vqa", **vqa) == before
 
 
 @pytest.mark.parametrize("form", ["lines", "predicted", "object", "pretty"])
@@ -223,7 +223,7 @@ def test_results_in_other_forms_are_scored(
 ) -> None:
     """Results as JSON lines or as an object of answers by id were "truncated or damaged"."""
     paths: dict[str, Path] = request.getfixturevalue(metric)
-    before = score(metric, **paths)
+    before = score_files(metric, **paths)
     entries = json.loads(paths[file].read_text())
     if form in ("lines", "predicted"):  # `lxmert predict` writes ids as texts
         change = str if form == "predicted" else type(entries[0][key])
@@ -232,7 +232,7 @@ def test_results_in_other_forms_are_scored(
     else:
         content = {str(entry[key]): entry[answer] for entry in entries}
         paths[file].write_text(json.dumps(content, indent=1 if form == "pretty" else None))
-    assert score(metric, **paths) == before
+    assert score_files(metric, **paths) == before
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
     entry = '"07": {"valid": [], "plausible": []}'
     gqa["choices"].write_text(f"{{{entry}, {entry}}}")
     with pytest.raises(ValueError, match="'07' more than once"):
-        score("gqa", **gqa)
+        score_files("gqa", **gqa)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lxmert.data.store import RegionStore
 from lxmert.data.tsv import read_tsv
-from lxmert.model.loading import load_folder, load_original
+from lxmert.model.loading import load_model, load_original
 from lxmert.model.original import to_original
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
@@ -284,6 +284,6 @@ def test_weights_that_cannot_be_right_are_a_problem(form, kind, tmp_path):
     problems = verify(path).problems
     assert len(problems) == 1 if kind in ("nan", "zeros") else problems
     assert {"nan": name, "zeros": "matrices nothing but zeros"}.get(kind, kind) in problems[-1]
-    load = load_folder if form == "model" else load_original
+    load = load_model if form == "model" else load_original
     with pytest.raises(ValueError, match="cannot be used"):
         load(path)

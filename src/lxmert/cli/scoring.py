@@ -126,9 +126,9 @@ def _score_files(
 ) -> None:
     """Score result files by the official rules."""
     from lxmert.files import to_json
-    from lxmert.workflows.scoring import score
+    from lxmert.workflows.scoring import score_files
 
-    scores = score(metric, **paths)
+    scores = score_files(metric, **paths)
     _write(scores, output)
     if as_json:
         print(to_json(scores))

@@ -111,7 +111,7 @@ def load_original(
     )
 
 
-def load_folder(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTrainedModel:
+def load_model(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTrainedModel:
     """Load the model of a Hugging Face folder, from safetensors or `.bin`.
 
     Unlike `from_pretrained`, it detects the class by the names of the weights, and all weights are

@@ -14,7 +14,7 @@ from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_t
 from lxmert.files import atomic_path
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
-from lxmert.model.loading import load_folder, load_original, save_original
+from lxmert.model.loading import load_model, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.names import count
 from lxmert.regions.published import read_names
@@ -168,7 +168,7 @@ def _original_to_folder(job: Job) -> Converted:
 
 def _folder_to_folder(job: Job) -> Converted:
     source = job.source
-    model = load_folder(source, allow=job.choices.allow)
+    model = load_model(source, allow=job.choices.allow)
     notes = _name_answers(model, job.choices.answers)
     beside = list(_files_beside(source))
     for path in beside:
@@ -206,7 +206,7 @@ def _check_link(path: Path, folder: Path) -> None:
 
 
 def _folder_to_original(job: Job) -> Converted:
-    model = load_folder(job.source, allow=job.choices.allow)
+    model = load_model(job.source, allow=job.choices.allow)
     save_original(model, job.target)
     note = "the file holds the weights alone: keep answers, tokenizer and eyes beside it"
     return Converted([note], [])

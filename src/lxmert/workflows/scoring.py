@@ -48,7 +48,7 @@ class Metric(NamedTuple):
     optional: tuple[tuple[str, ...], ...] = ()
 
 
-def score(metric: str, **paths: Path) -> Scores:
+def score_files(metric: str, **paths: Path) -> Scores:
     """Score predictions by the official rules.
 
     Args:

@@ -29,7 +29,7 @@ from lxmert.metrics.submissions import (
 from lxmert.metrics.vqa import read_vqa_questions, to_question_id
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import read_folder
-from lxmert.model.loading import find_kind, load_folder, load_heads
+from lxmert.model.loading import find_kind, load_heads, load_model
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.names import count
 from lxmert.processing import LxmertProcessor
@@ -210,7 +210,7 @@ class _Predictor:
         if (folder / FILE_NAME).is_file():
             self.longest = PreprocessorConfig.load(folder).max_text_length
         self.tokenizer = load_tokenizer(folder)
-        model = load_folder(folder) if judges else load_heads(folder).answering
+        model = load_model(folder) if judges else load_heads(folder).answering
         assert isinstance(model, LxmertPreTrainedModel)
         check_words(self.tokenizer, model.config.vocab_size, folder)
         self.names = ("False", "True") if judges else answers_of(model.config)
