@@ -22,7 +22,7 @@ def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) ->
     figure = tmp_path / "answer.png"
     result = lxmert("ask", SCENE, QUESTION, "--figure", figure)
     assert (result.code, result.err) == (0, "")
-    for text in (QUESTION, "probability", "answer rests on it", "ball", "answered in", figure.name):
+    for text in (QUESTION, "probability", "relevance", "ball", "answered in", figure.name):
         assert text in result.out.replace("\n", "")
     with Image.open(figure) as drawn:
         assert drawn.width > drawn.height >= 360
@@ -224,7 +224,7 @@ def test_an_unknown_word_is_answered_with_a_warning_that_names_it(lxmert: Comman
     result = lxmert("ask", SCENE, "What color is the zebra?")
     assert result.code == 0
     assert "answered in" in result.out
-    assert "Warning: the model has never read 'zebra'" in result.err
+    assert "Warning: the model does not know 'zebra'" in result.err
     assert re.search(r"it knows \d+ words, such as '\w+',", result.err.replace("\n", ""))
 
 
@@ -318,7 +318,7 @@ def test_a_file_of_the_original_code_is_converted_and_described(
     [
         (["convert", "BEST.pth", "BEST.pth"], "is also an input"),
         (["convert", "BEST.pth", "notes.txt"], "notes.txt is there already"),
-        (["convert", "notes.txt", "out"], "notes.txt is nothing that is known here"),
+        (["convert", "notes.txt", "out"], "notes.txt is of an unknown type"),
         (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "Got 1 answers for a model"),
         (["info", "nowhere"], "there is no nowhere"),
     ],

@@ -33,7 +33,7 @@ def test_explain_writes_the_report_and_the_figure(lxmert: Command, tmp_path: Pat
         "--top-k", 2, "--methods", "propagation, occlusion",
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert "rests most on the region" in result.out
+    assert "most relevant region" in result.out
     assert "mug" in result.out
     assert "by propagation" in result.out
     written = page.read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_explain_without_an_output_prints_its_table(lxmert: Command, tmp_path: P
     """It exited with 2 although it had a table to print."""
     result = lxmert("explain", SCENE, QUESTION, "--top-k", 2)
     assert result.code == 0, result.err
-    assert "rests most on the region" in result.out
+    assert "most relevant region" in result.out
     assert "report:" not in result.out
 
 

@@ -125,7 +125,7 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
     assert (result.code, result.out) == (2, "")
     message = result.err.splitlines()[-1]
     for text in (
-        f"{VQA} comes without the detector that was its eyes and the list of its 13 answers",
+        f"{VQA} comes without its region extractor and the list of its 13 answers",
         f"`lxmert ask IMAGE QUESTION --model {VQA} --extractor DETECTOR --answers LIST`",
         "data/vqa/trainval_label2ans.json",
         "of airsplay/lxmert",
@@ -266,7 +266,7 @@ def test_a_memory_that_cannot_be_written_costs_a_warning_only(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     remember_parts(tmp_path, Parts(extractor=EXTRACTOR), memory=tmp_path / "file" / "memory.json")
-    assert "is not remembered" in caplog.text
+    assert "are not remembered" in caplog.text
 
 
 def test_pretraining_weights_match_as_transformers_own_do(

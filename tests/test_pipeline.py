@@ -88,7 +88,7 @@ def test_any_answers_are_explained_by_any_methods(pipeline: LxmertPipeline) -> N
 
 
 def test_words_are_shown_as_they_were_typed(pipeline: LxmertPipeline) -> None:
-    with pytest.warns(UserWarning, match="never read 'Zebra'"):
+    with pytest.warns(UserWarning, match="does not know 'Zebra'"):
         explanation = pipeline.explain(SCENE, "IS there a  Zebra,ball?", methods=["attention"])
     shown = [(word.text, word.kind, word.joined) for word in explanation.words]
     assert shown == [

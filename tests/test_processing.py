@@ -141,7 +141,7 @@ def test_lists_of_images_are_those_of_a_model_of_several_images(
     ("images", "texts", "message"),
     [
         ([SCENE] * 3, TEXTS, "3 images and 2 texts"),
-        ([], [], "0 images and 0 texts: give at least one"),
+        ([], [], "got 0 images and 0 texts; expected at least one of each"),
         (SCENE, [], "1 image and 0 texts"),
         ([[SCENE, SCENE], [SCENE]], TEXTS, "2, 1 images in their lists"),
         ([[SCENE, SCENE], SCENE], TEXTS, "2, 0 images in their lists"),

@@ -118,7 +118,7 @@ _PUBLIC = {
     "train_recipe": "lxmert.workflows.training",
 }
 
-__all__ = [  # written out for type checkers
+__all__ = [  # a literal list, for type checkers
     "METHODS",
     "RECIPES",
     "Answer",

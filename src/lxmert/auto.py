@@ -1,7 +1,4 @@
-"""Registration of our classes with libraries that find a model's class or layers by its type.
-
-Nothing here happens by itself: a process in which it is not called keeps what it had.
-"""
+"""Registers our classes with transformers' auto classes and with PEFT, on request only."""
 
 from importlib.util import find_spec
 
@@ -23,19 +20,18 @@ from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.processing import LxmertProcessor
 
 LORA_LAYERS = ("query", "value")
-"""Layers that LoRA adapts where none are named: those of the LoRA paper, in every attention."""
+"""Layers that LoRA adapts by default: those of the LoRA paper, in every attention."""
 
 
 def register_auto_classes() -> None:
-    """Let the Auto classes of transformers give our classes for the model type `lxmert`.
+    """Register our classes with transformers' auto classes for the model type `lxmert`.
 
-    Afterwards, `AutoConfig`, `AutoModel`, `AutoModelForPreTraining`,
+    Afterwards, in this process, `AutoConfig`, `AutoModel`, `AutoModelForPreTraining`,
     `AutoModelForQuestionAnswering` and `AutoModelForVisualQuestionAnswering` load folders of that
-    type as ours, in the whole process and in place of transformers' own; `AutoProcessor` gives
-    `LxmertProcessor`, `AutoTokenizer` BERT's tokenizer. Before, transformers knows no processor of
-    that type, and its `AutoProcessor` gives the tokenizer alone. Where peft is installed,
-    its `LoraConfig()` then adapts `LORA_LAYERS` of models of that type, for which it has no default
-    otherwise; `target_modules=["query", "value"]` says the same without this call.
+    type as our classes instead of transformers' own; `AutoProcessor` returns `LxmertProcessor`
+    (without this call, the tokenizer only), and `AutoTokenizer` BERT's tokenizer. If peft is
+    installed, its `LoraConfig()` adapts `LORA_LAYERS` by default; without this call, use
+    `target_modules=["query", "value"]`.
     """
     AutoConfig.register(LxmertConfig.model_type, LxmertConfig, exist_ok=True)
     for auto_class, model_class in {

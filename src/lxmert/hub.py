@@ -1,4 +1,4 @@
-"""Finds models - bundled, in a folder, on the hub - and remembers the parts they came without."""
+"""Finds bundled, local and hub models, and remembers parts that were added to them."""
 
 import json
 import logging
@@ -22,23 +22,23 @@ _DETECTORS = (
     "faster_rcnn_from_caffe_attr.pkl",
     "the pytorch_model.bin of unc-nlp/frcnn-vg-finetuned",
 )
-"""Files of the detector that the published models were trained with, in its several formats."""
+"""Files of the detector that the published models were trained with, by format."""
 
-_FORGET = "remove it, and name all again"
+_FORGET = "remove the file, and give --extractor and --answers again"
 _SMALL_FILES = ("*.json", "*.txt", "*.safetensors")
 _LARGE_FILES = ("pytorch_model*.bin",)
-"""Fetched only where there are no safetensors, so that nothing large comes twice."""
+"""Downloaded only if there are no safetensors."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a published model comes without.
+    """Parts that a published model comes without.
 
     Attributes:
-        extractor: the detector that it was trained with: a folder, or a file as it was published.
-        answers: the list of its answers.
+        extractor: folder or published file of the region extractor it was trained with.
+        answers: file with its answer list.
     """
 
     extractor: Path | None = None
@@ -46,25 +46,24 @@ class Parts:
 
 
 def find_model(name_or_path: str | Path | None, *, revision: str | None = None) -> Path:
-    """Return the folder of a model: bundled, local, or fetched from the Hugging Face hub.
+    """Return the folder of a model: bundled, local, or downloaded from the Hugging Face hub.
 
-    What was fetched once is found without a network, where the hub's offline mode is on or the hub
-    does not answer.
+    Downloaded models are found in the hub's cache if the hub is offline.
 
     Args:
-        name_or_path: a folder, a name on the hub such as `unc-nlp/lxmert-base-uncased`, or None
-            for the bundled model.
-        revision: branch, tag or commit of one on the hub; None means its newest.
+        name_or_path: a folder, a hub name such as `unc-nlp/lxmert-base-uncased`, or None for the
+            bundled model.
+        revision: branch, tag or commit of a hub model; None means the latest.
 
     Raises:
-        FileNotFoundError: if there is none.
-        TypeError: if it is no name.
-        ValueError: if there is only an adapter.
+        FileNotFoundError: if there is no such model.
+        TypeError: if `name_or_path` is of another type.
+        ValueError: if the folder holds a PEFT adapter only.
     """
     if name_or_path is None:
         return Path(__file__).parent / "default"
     if not isinstance(name_or_path, str | Path):
-        raise TypeError(f"the model is {name_or_path!r}, expected a folder or a name on the hub")
+        raise TypeError(f"the model is {name_or_path!r}, expected a folder or a hub name")
     folder = Path(name_or_path)
     folder = folder if folder.is_dir() else _fetch(str(name_or_path), revision)
     _check_adapter(folder)
@@ -72,17 +71,17 @@ def find_model(name_or_path: str | Path | None, *, revision: str | None = None) 
 
 
 def _check_adapter(folder: Path) -> None:
-    """Refuse a folder that holds an adapter of PEFT, such as LoRA, and not the model under it."""
+    """Raise `ValueError` for a folder that holds a PEFT adapter without its model."""
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ValueError(
-            f"{folder} holds a PEFT adapter (such as LoRA) without its model: load the model, put "
-            "the adapter on with peft.PeftModel.from_pretrained(model, folder), and save "
-            "merge_and_unload() of that, with tokenizer and extractor, as a folder of its own"
+            f"{folder} holds a PEFT adapter (such as LoRA) without its model: load the model, add "
+            "the adapter with peft.PeftModel.from_pretrained(model, folder), and save its "
+            "merge_and_unload() with tokenizer and extractor in a new folder"
         )
 
 
 def model_name(folder: Path) -> str:
-    """Return how a user names the model in this folder: by its path, or by its name on the hub."""
+    """Return the hub name of the model in a folder, or else its path."""
     hub = _hub_name(folder)
     return str(folder) if hub is None else hub[0]
 
@@ -94,17 +93,17 @@ def find_parts(
     needed: Collection[str] = ("extractor", "answers"),
     memory: str | Path | None = None,
 ) -> Parts:
-    """Return each part as it is given now, or else as it was remembered.
+    """Return each part as given, or else as remembered.
 
     Args:
-        folder: of the model.
-        given: what the user names.
-        needed: the parts that are looked up; what the folder has itself is not.
-        memory: file of what is remembered; None means `default_memory()`.
+        folder: folder of the model.
+        given: parts that the user named.
+        needed: parts to look up: those that the folder itself lacks.
+        memory: file of remembered parts; None means `default_memory()`.
 
     Raises:
-        FileNotFoundError: if a remembered part is gone.
-        ValueError: if the memory is damaged.
+        FileNotFoundError: if a remembered part no longer exists.
+        ValueError: if the memory file is damaged.
     """
     path = _memory_path(memory)
     known = _read_memory(path).get(_key(folder), {})
@@ -115,16 +114,17 @@ def find_parts(
             found[name] = Path(known[name])
             if not Path(known[name]).exists():
                 raise FileNotFoundError(
-                    f"{known[name]}, which was named as the {name} of {model_name(folder)} before, "
-                    f"is gone: put it back, or name another with --{name} (in Python {name}=...)"
+                    f"{known[name]}, which is remembered as the {name} of {model_name(folder)}, no "
+                    f"longer exists: restore it, or name another one with --{name} (in Python "
+                    f"{name}=...)"
                 )
     return Parts(**found)
 
 
 def remember_parts(folder: Path, parts: Parts, *, memory: str | Path | None = None) -> None:
-    """Remember parts of a model for the next time; those that are None stay as they were.
+    """Remember parts of a model for later calls; parts that are None stay unchanged.
 
-    A memory that cannot be written is a warning in the log: this time all parts are known.
+    If the memory file cannot be written, a warning is logged.
     """
     path = _memory_path(memory)
     new = {name: str(part.absolute()) for name, part in asdict(parts).items() if part is not None}
@@ -139,30 +139,30 @@ def remember_parts(folder: Path, parts: Parts, *, memory: str | Path | None = No
         temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        _logger.warning("what was named for %s is not remembered: %s", model_name(folder), error)
+        _logger.warning("the parts of %s are not remembered: %s", model_name(folder), error)
 
 
 def default_memory() -> Path:
-    """Return the file of what is remembered, in the user's folder for caches."""
+    """Return the file of remembered parts, in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lxmert" / "parts.json"
 
 
 def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> ValueError:
-    """Return the error that says what a model came without, where to get it and how to name it.
+    """Return the error about parts that a model lacks, where to get them and how to add them.
 
     Args:
-        folder: of the model.
-        extractor: whether its eyes are missing.
-        num_answers: how many answers it has whose names are missing; None: no list is missing.
+        folder: folder of the model.
+        extractor: whether its region extractor is missing.
+        num_answers: number of answers whose names are missing; None if none are.
     """
     name = shlex.quote(model_name(folder))
     missing, options, sources = [], "", []
     if extractor:
-        missing.append("the detector that was its eyes")
+        missing.append("its region extractor")
         options += " --extractor DETECTOR"
         sources.append(
-            "DETECTOR is a folder that `lxmert train` wrote, or a file of the published detector: "
+            "DETECTOR is a folder written by `lxmert train`, or a published detector file: "
             + ", ".join(_DETECTORS)
         )
     if num_answers is not None:
@@ -171,17 +171,16 @@ def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> 
         published = _ANSWER_LISTS.get(num_answers, "one of " + ", ".join(_ANSWER_LISTS.values()))
         sources.append(f"LIST is, for the published models, {published} of airsplay/lxmert")
     return ValueError(
-        f"{name} comes without {' and '.join(missing)}: name what is missing once, it is then "
-        f"remembered, as in `lxmert ask IMAGE QUESTION --model {name}{options}`. "
-        + "; ".join(sources)
+        f"{name} comes without {' and '.join(missing)}: name them once, then they are "
+        f"remembered: `lxmert ask IMAGE QUESTION --model {name}{options}`. " + "; ".join(sources)
     )
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    """Fetch a model from the hub, or find it among what was fetched before."""
+    """Download a model from the hub, or find it in the hub's cache."""
     from huggingface_hub import errors, snapshot_download
 
-    # Of the HTTP library beneath, which differs between versions of the hub's client.
+    # The HTTP library differs between versions of the hub client.
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_SMALL_FILES)))
@@ -192,15 +191,15 @@ def _fetch(name: str, revision: str | None) -> Path:
     except (http_error, OSError, ValueError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise FileNotFoundError(
-            f"no model {name!r}: it is no folder, and the Hugging Face hub did not give it "
-            f"({reason}); name a folder that `lxmert train` wrote, or leave it out for the bundled "
+            f"no model {name!r}: there is no such folder, and the Hugging Face hub did not provide it "
+            f"({reason}); name a folder written by `lxmert train`, or leave it out for the bundled "
             "model"
         ) from error
     return folder
 
 
 def _hub_name(folder: Path) -> tuple[str, str] | None:
-    """Return name and commit of a folder in the hub's cache; None for any other folder."""
+    """Return name and commit of a folder in the hub's cache, or None."""
     repository = folder.parent.parent.name
     if folder.parent.name != "snapshots" or not repository.startswith("models--"):
         return None
@@ -208,7 +207,7 @@ def _hub_name(folder: Path) -> tuple[str, str] | None:
 
 
 def _key(folder: Path) -> str:
-    """Return what a model is remembered by: its name on the hub with the commit, or its path."""
+    """Return the key of a model in the memory: hub name with commit, or path."""
     hub = _hub_name(folder)
     return str(folder.resolve()) if hub is None else "@".join(hub)
 
@@ -218,7 +217,7 @@ def _memory_path(memory: str | Path | None) -> Path:
 
 
 def _read_memory(path: Path) -> dict[str, dict[str, str]]:
-    """Return the parts by model; nothing where nothing was remembered yet."""
+    """Return the remembered parts by model."""
     try:
         content: dict[str, dict[str, str]] = read_json_object(path, remedy=_FORGET)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,4 @@
-"""Locks that keep other processes from writing into a folder, and end with the one that holds them.
-
-On Windows, which has no such locks, they keep nobody away.
-"""
+"""Folder locks that are released when their process exits; without effect on Windows."""
 
 import os
 import sys
@@ -11,23 +8,23 @@ from pathlib import Path
 
 
 class FolderLock:
-    """Held from when it is made until it is closed or forgotten, or its process is gone.
+    """A lock held from its creation until it is closed or deleted, or its process exits.
 
     Attributes:
-        close: releases it; a second call does nothing.
+        close: releases the lock; a second call has no effect.
     """
 
     def __init__(self, folder: Path, *, file: str | None = None, wait: bool = False) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Args:
-            folder: must be there.
-            file: name of a file in it that is locked in its stead, and made if there is none: on
-                a shared disk that keeps other machines away too. Absent: nothing is left behind.
-            wait: whether to wait for whoever has it.
+            folder: existing folder to lock.
+            file: name of a file in the folder to lock instead, created if necessary; on a shared
+                disk this also locks out other machines. Absent: no file is left behind.
+            wait: whether to wait until the lock is free.
 
         Raises:
-            ValueError: if the folder is locked already, unless that is waited for.
+            ValueError: if the folder is locked and `wait` is False.
         """
         self.close: Callable[[], object] = lambda: None
         if sys.platform == "win32":
@@ -52,11 +49,11 @@ class FolderLock:
 _held: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
 
 
-def _let_go() -> None:
-    """Close the locks of the parent process: a forked one may outlive it by seconds."""
+def _release_inherited() -> None:
+    """Close inherited locks in a forked process, which may outlive its parent by seconds."""
     for lock in list(_held):
         lock.close()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release_inherited)

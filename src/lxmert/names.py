@@ -1,4 +1,4 @@
-"""Names in messages: the nearest of those that there are, and counts with their nouns."""
+"""Names and counts in messages: nearest valid names, counts with their nouns."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -8,13 +8,13 @@ _LONGEST = 200  # comparing takes time with the product of the lengths
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 1, cutoff: float = _CUTOFF) -> list[str]:
-    """Return the candidates that a name may be a misspelling of, the nearest first.
+    """Return the candidates that are most similar to a name, nearest first.
 
     Args:
-        name: what was given; upper and lower case do not count.
-        candidates: the names that there are.
-        n: how many to return at most.
-        cutoff: how alike two names must be, from 0 to 1.
+        name: the given name; case is ignored.
+        candidates: the valid names.
+        n: maximum number of candidates to return.
+        cutoff: minimum similarity, from 0 to 1.
     """
     if len(name) > _LONGEST:
         return []
@@ -26,7 +26,7 @@ def nearest(name: str, candidates: Iterable[str], n: int = 1, cutoff: float = _C
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return "did you mean 'x'?" for the nearest candidate; empty where none is near."""
+    """Return "did you mean 'x'?" for the nearest candidate, or an empty string."""
     return "".join(f"did you mean {candidate!r}?" for candidate in nearest(name, candidates))
 
 
@@ -42,8 +42,8 @@ def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: "1 question", "2,000 questions".
 
     Args:
-        number: how many there are.
-        noun: what there is, of one.
-        plural: the same of several; left out: the noun with an s.
+        number: the count.
+        noun: the noun in the singular.
+        plural: its plural; default: the noun with an s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

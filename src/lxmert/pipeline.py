@@ -1,4 +1,4 @@
-"""One object for users: ask about an image, see why it was answered so, match captions to it."""
+"""The pipeline: answer questions about an image, explain the answers, match captions."""
 
 import os
 from collections.abc import Sequence
@@ -33,19 +33,19 @@ from lxmert.web import SCHEMES
 _WHOLE = "whole image"
 
 _TEXTS_AT_ONCE = 64
-"""Texts about one image that are computed together, so that memory does not grow with them."""
+"""Maximum number of texts per forward pass, to bound memory."""
 
 
 class LxmertPipeline:
-    """Eyes, tokenizer and model, from one folder.
+    """Region extractor, tokenizer and model, loaded from one folder.
 
-    Torch's threads do not survive a fork: a process that was forked after a pipeline was made with
-    more than one thread gets a `RuntimeError` instead of an answer. Start processes with
+    Torch's threads do not survive a fork: a process forked after a pipeline has computed with more
+    than one thread gets a `RuntimeError`. Start processes with
     `multiprocessing.get_context("spawn")`, or call `torch.set_num_threads(1)` in them.
     """
 
     _threaded: ClassVar[int | None] = None
-    """Process in which a pipeline has computed with several threads, or one it was forked from."""
+    """Process in which a pipeline first computed with several threads."""
 
     def __init__(
         self,
@@ -55,18 +55,18 @@ class LxmertPipeline:
         matcher: LxmertForImageAndTextRetrieval | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Join models and the processor that they were trained with.
+        """Combine models with the processor they were trained with.
 
         Args:
-            model: answers questions, or matches captions; of one that torch.compile or PEFT has
-                wrapped, what is within is used, as `unwrap_model` says.
-            processor: reads images and texts for it.
-            matcher: matches captions, beside a model that answers.
-            folder: where the model comes from, for messages.
+            model: model that answers questions or matches captions; wrappers of torch.compile and
+                PEFT are removed by `unwrap_model`.
+            processor: its processor.
+            matcher: model that matches captions, in addition to one that answers.
+            folder: folder of the model, for messages.
 
         Raises:
-            TypeError: if the model is of a class that neither answers nor matches.
-            ValueError: if they do not belong together.
+            TypeError: if the model can neither answer nor match.
+            ValueError: if model and processor do not match.
         """
         _check_fork()
         wrapped, model = model, unwrap_model(model)  # type: ignore[assignment]
@@ -91,8 +91,8 @@ class LxmertPipeline:
         width, wanted = processor.extractor.feature_dim, model.config.visual_feat_dim
         if width != wanted:
             raise ValueError(
-                f"the eyes give features of width {width}, the model reads {wanted}: name the "
-                "detector that the model was trained with"
+                f"the region extractor returns features of width {width}, but the model expects "
+                f"{wanted}: use the extractor that the model was trained with"
             )
 
     @classmethod
@@ -105,25 +105,25 @@ class LxmertPipeline:
         device: str = "cpu",
         memory: str | Path | None = None,
     ) -> "LxmertPipeline":
-        """Load a model with its eyes.
+        """Load a model with its region extractor.
 
-        Published models come without eyes and answers. Both are named once and then remembered;
-        the weights of a pretraining run answer and match alike.
+        Published models come without extractor and answers. Name both once; they are remembered.
+        Pretrained models with an answer head can both answer and match.
 
         Args:
-            name_or_path: model folder, or name on the Hugging Face hub; absent: the bundled
-                default, which knows the miniature world of `lxmert.lab.scenes`.
-            extractor: the detector that the model was trained with, for a model that comes without:
-                its folder, or a file of the published detector.
-            answers: file that lists the model's answers, for a model that does not name them; the
-                forms are those of `lxmert.data.answer_lists.read_answers`.
+            name_or_path: model folder or Hugging Face hub name; absent: the bundled model, trained
+                on the synthetic scenes of `lxmert.lab.scenes`.
+            extractor: folder or published file of the region extractor, for a model that comes
+                without one.
+            answers: answer list, for a model that comes without one; formats as in
+                `lxmert.data.answer_lists.read_answers`.
             device: where to compute.
-            memory: file in which named eyes and answers are remembered; absent: that of the user.
+            memory: file that remembers `extractor` and `answers`; absent: the user's.
 
         Raises:
             FileNotFoundError: if there is no such model, or it lacks a file.
-            ValueError: if its files do not belong together, or a part is missing; the message says
-                where it is to be had and how it is named.
+            ValueError: if its files do not match, or a part is missing; the message says where to
+                get it and how to add it.
         """
         check_device(device)
         folder = find_model(name_or_path)
@@ -164,18 +164,18 @@ class LxmertPipeline:
         """Answer a question about an image.
 
         Args:
-            image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
-            question: in plain words.
+            image: path, URL, bytes, PIL image, or uint8 RGB array or tensor.
+            question: question in natural language.
             top_k: number of answers, at least 1.
 
         Returns:
-            The best answers with their probabilities, best first.
+            The top answers with their probabilities, best first.
 
         Warns:
-            InputWarning: if image or question are unlike what the model was trained on.
+            InputWarning: if image or question are unlike the training data.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if there is no such file.
             ValueError: if the image cannot be read, the question is empty, top_k < 1, or the
                 model cannot answer.
         """
@@ -186,20 +186,20 @@ class LxmertPipeline:
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
 
     def match(self, image: ImageInput, captions: Sequence[str]) -> list[float]:
-        """Tell how probable it is of each caption that it describes an image.
+        """Return the probability of each caption that it describes an image.
 
         Args:
-            image: path, web address, bytes, PIL image, or uint8 RGB array or tensor.
-            captions: any number of sentences; the image is looked at once.
+            image: path, URL, bytes, PIL image, or uint8 RGB array or tensor.
+            captions: one or more captions; the image is encoded once.
 
         Returns:
-            One probability for each caption, in their order; they do not add up to 1.
+            One probability per caption, in the same order; they do not add up to 1.
 
         Warns:
-            InputWarning: if image or caption are unlike what the model was trained on.
+            InputWarning: if image or caption are unlike the training data.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if there is no such file.
             ValueError: if the image cannot be read, a caption is empty, or the model has no
                 matching head.
         """
@@ -210,14 +210,14 @@ class LxmertPipeline:
         return self.match_regions(self.regions(image), captions)
 
     def regions(self, image: ImageInput) -> Regions:
-        """Return what the eyes see in an image."""
+        """Return the regions of an image."""
         _check_fork()
         return self.processor.extractor([image])[0]
 
     def ask_regions(
         self, regions: Regions, questions: Sequence[str], *, top_k: int = 5
     ) -> list[list[Answer]]:
-        """Answer several questions about one image whose regions are known.
+        """Answer several questions about one image, given its regions.
 
         The image is encoded once. Errors are those of `ask`.
         """
@@ -227,7 +227,7 @@ class LxmertPipeline:
         return [self._rank(row, top_k) for row in logits.softmax(-1)]
 
     def match_regions(self, regions: Regions, captions: Sequence[str]) -> list[float]:
-        """Do as `match` for an image whose regions are known."""
+        """Like `match`, given the regions of the image."""
         _check_list("captions", captions)
         logits = self._scores(self._matching_model(), regions, captions)
         return [float(score) for score in logits.softmax(-1)[:, 1]]
@@ -241,19 +241,19 @@ class LxmertPipeline:
         answers: Sequence[str] = (),
         methods: Sequence[str] = QUICK,
     ) -> Explanation:
-        """Answer a question and find out what the answers rest on; a notebook shows the report.
+        """Answer a question and explain the answers; a notebook displays the report.
 
         Args:
             image: as for `ask`.
             question: as for `ask`.
-            top_k: number of answers, at least 1, each of which is explained.
-            answers: further ones to explain, whatever their rank: why not this?
+            top_k: number of top answers to explain, at least 1.
+            answers: additional answers to explain, of any rank.
             methods: names of `lxmert.explain.methods.METHODS`, or `["all"]`; occlusion is always
-                among them, as `relevance` is its.
+                added, as it defines `relevance`.
 
         Raises:
-            ValueError: if an answer is not in the model's vocabulary, naming the nearest ones; if
-                a method cannot be used, naming those that can; and as `ask`.
+            ValueError: if an answer is not in the model's answer list (the message names the
+                nearest ones), if a method is unknown, and as for `ask`.
         """
         _check_top_k(top_k)
         _check_order(image, question)
@@ -289,9 +289,9 @@ class LxmertPipeline:
         )
 
     def objects(self, regions: Regions) -> list[str]:
-        """Name the object class of every region; `whole image` where nothing was found.
+        """Return the object class of each region; `whole image` if nothing was found.
 
-        Cells of a grid, in which nothing is recognised, are named by row and column: `cell 3,5`.
+        Grid cells, which have no class, are named by row and column: `cell 3,5`.
         """
         if not self.processor.extractor.recognizes:
             return cell_labels(regions.boxes)
@@ -299,7 +299,7 @@ class LxmertPipeline:
         return [names[i] if regions.found else _WHOLE for i in regions.object_ids]
 
     def labels(self, regions: Regions) -> list[str]:
-        """Name every region by its attributes and its object class."""
+        """Return a label for each region: its attributes and its object class."""
         extractor = self.processor.extractor
         if not regions.found:
             return self.objects(regions)
@@ -310,7 +310,7 @@ class LxmertPipeline:
         ]
 
     def _words(self, question: str, read: Encoded) -> list[Word]:
-        """Return the word pieces that the model read, as they were typed."""
+        """Return the word pieces that the model read, in their original spelling."""
         tokenizer = self.processor.tokenizer
         words: list[Word] = []
         previous = 0
@@ -325,28 +325,28 @@ class LxmertPipeline:
         return words
 
     def _answer_id(self, answer: str) -> int:
-        """Return the id of an answer, or name the nearest ones."""
+        """Return the id of an answer; the error for an unknown one names the nearest."""
         if answer in self.answers:
             return self.answers.index(answer)
         close = ", ".join(nearest(answer, self.answers, n=5))
         meant = f"; the nearest are {close}" if close else ""
         raise ValueError(
-            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: name one "
-            f"that is{meant}"
+            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: choose one "
+            f"of them{meant}"
         )
 
     def _answering_model(self) -> LxmertForQuestionAnswering:
-        """Return the model that answers, whose answers have names."""
+        """Return the model that answers, after checking that its answers have names."""
         if self.answering is None:
             raise ValueError(
-                f"{self._name()} has no answer head, it can only match captions: name a "
-                "question-answering model, or leave it out for the bundled one"
+                f"{self._name()} has no answer head, it can only match captions: use a "
+                "question-answering model, or the bundled one"
             )
         number = self.answering.config.num_qa_labels
         if not self.answers and self._folder is None:
             raise ValueError(
                 f"{self._name()} does not name its {number} answers: set model.config.id2label = "
-                "{0: 'yes', 1: 'no', ...} with a name for each, and make the pipeline again"
+                "{0: 'yes', 1: 'no', ...} with a name for each, and create the pipeline again"
             )
         if not self.answers:
             raise missing_parts(
@@ -355,17 +355,17 @@ class LxmertPipeline:
         return self.answering
 
     def _matching_model(self) -> LxmertForImageAndTextRetrieval:
-        """Return the model that matches."""
+        """Return the model that matches captions."""
         if self.matcher is None:
             raise ValueError(
-                f"{self._name()} has no matching head, it can only answer: name weights of a "
-                "pretraining with --model (in Python from_pretrained(...)), such as "
-                "unc-nlp/lxmert-base-uncased or a folder that a pretraining recipe wrote"
+                f"{self._name()} has no matching head, it can only answer questions: use a "
+                "pretrained model with --model (in Python from_pretrained(...)), such as "
+                "unc-nlp/lxmert-base-uncased or the output of a pretraining recipe"
             )
         return self.matcher
 
     def _name(self) -> str:
-        """Return what messages call the model."""
+        """Return the name of the model for messages."""
         if self._folder is None:
             return f"this {type(self.model).__name__}"
         bundled = self._folder == find_model(None)
@@ -378,7 +378,7 @@ class LxmertPipeline:
         regions: Regions,
         texts: Sequence[str],
     ) -> Tensor:
-        """Return `[texts, classes]` for several texts about one image, which is encoded once."""
+        """Return `[texts, classes]` logits for several texts about one image, encoded once."""
         _check_fork()
         if not isinstance(regions, Regions):
             raise TypeError(
@@ -386,9 +386,9 @@ class LxmertPipeline:
                 "returns"
             )
         text = self._to_device(self.processor.text_inputs(texts))
-        seen = self._to_device(self.processor.image_inputs([regions]))
+        visual = self._to_device(self.processor.image_inputs([regions]))
         image = model.lxmert.encode_image(
-            seen["visual_feats"], seen["visual_pos"], seen["visual_attention_mask"]
+            visual["visual_feats"], visual["visual_pos"], visual["visual_attention_mask"]
         )
         scores = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
@@ -412,7 +412,7 @@ class LxmertPipeline:
 
 
 def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
-    """Write a list of answers into a configuration, unless it knows others."""
+    """Write an answer list into a configuration that has none."""
     answers, known = read_answers(path).answers, answers_of(config)
     if known is not None and known != answers:
         differing = next(
@@ -420,28 +420,28 @@ def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
             (f"{len(known)} answers", f"{len(answers)}"),
         )
         raise ValueError(
-            f"{path} is not the list of {model_name(folder)}, which names its answers itself "
-            f"({differing[0]!r} where the list has {differing[1]!r}): leave the list out"
+            f"{path} differs from the answer list of {model_name(folder)} "
+            f"({differing[1]!r} instead of {differing[0]!r}): leave the list out"
         )
     name_answers(config, answers)
 
 
 def _check_fork() -> None:
-    """Refuse to compute where torch would wait for threads that the fork has not copied."""
+    """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""
     threads, before = torch.get_num_threads(), LxmertPipeline._threaded
     if threads == 1:
         return
     if before not in (None, os.getpid()):
         raise RuntimeError(
             f"this process was forked from process {before}, in which torch has computed with "
-            f"{threads} threads, and would wait for these for ever: start processes with "
+            f"{threads} threads, and would wait for them forever: start processes with "
             "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them"
         )
     LxmertPipeline._threaded = os.getpid()
 
 
 def _check_order(image: object, question: object) -> None:
-    """Refuse image and question in the place of each other, and several questions at once."""
+    """Raise an error if image and question are swapped, or several questions are given."""
     if isinstance(question, list | tuple):
         raise TypeError(
             f"question is {question!r}: ask one, or several with "
@@ -456,7 +456,7 @@ def _check_order(image: object, question: object) -> None:
         return
     if image.rstrip().endswith("?") or (isinstance(question, str) and os.path.isfile(question)):
         raise ValueError(
-            f"the image {image!r} is no file, but reads like a question: the image comes first, "
+            f"the image {image!r} is not a file and looks like a question: the image comes first, "
             "then the question, each in quotes on a command line"
         )
 
@@ -469,7 +469,7 @@ def _check_top_k(top_k: int) -> None:
 
 
 def _check_no_text(name: str, texts: Sequence[str]) -> None:
-    """Refuse one text where a list is meant, which would be taken for its letters, and no texts."""
+    """Raise an error for one text instead of a list, and for values that are not texts."""
     if isinstance(texts, str):
         raise ValueError(f"{name} is the one text {texts!r}: write [{texts!r}] for a list of one")
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
@@ -477,13 +477,13 @@ def _check_no_text(name: str, texts: Sequence[str]) -> None:
 
 
 def _check_list(name: str, texts: Sequence[str]) -> None:
-    """Refuse what is no list of at least one text."""
+    """Raise an error unless the value is a list of at least one text."""
     _check_no_text(name, texts)
     if not texts:
         raise ValueError(f"{name} is an empty list: give at least one")
 
 
 def _adjective_order(groups: Sequence[str]) -> list[int]:
-    """Return attribute groups in the order of English adjectives: size, color, anything else."""
+    """Return the indices of attribute groups in English adjective order: size, color, others."""
     rank = {"size": 0, "color": 1}
     return sorted(range(len(groups)), key=lambda index: rank.get(groups[index], 2))

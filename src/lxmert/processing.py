@@ -1,4 +1,4 @@
-"""Images and texts -> the keyword arguments of forward, with a warning for what is lost."""
+"""The processor: images and texts to model inputs, with warnings about unusual input."""
 
 import os
 import sys
@@ -23,31 +23,31 @@ from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import IntArray, Regions
 
 CONFIDENT = 0.5
-"""Object score from which a region counts as recognised."""
+"""Object score from which a region counts as recognized."""
 
 ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
 """One image for all texts, one for each text, or several for each text."""
 
 _MANY_NAMES = 200
 _PASSED_BY_AUTO_PROCESSOR = {"_from_auto", "trust_remote_code"}
-"""Words up to which a vocabulary is so small that an example of it is of use."""
+"""Vocabulary size up to which warnings about unknown words list examples."""
 
 _HANDFUL = 5
 
 _INSIDE = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, torch.__file__))
-"""Folders whose lines a user has not written."""
+"""Folders of library code, which warnings do not point to."""
 
 
 class InputWarning(UserWarning):
-    """The input is answered, but it is not like what the model was trained on."""
+    """The input is unlike the training data, so that the answer may be unreliable."""
 
 
 def check_text(text: object) -> None:
-    """Refuse what is no text that can be read.
+    """Check that a value is a non-empty text.
 
     Raises:
-        TypeError: if it is no text.
-        ValueError: if it is empty or has half a surrogate pair in it.
+        TypeError: if it is not a string.
+        ValueError: if it is empty or has an unpaired surrogate.
     """
     if not isinstance(text, str):
         raise TypeError(f"the text is {text!r}: write a question, such as 'What is this?'")
@@ -58,7 +58,7 @@ def check_text(text: object) -> None:
 
 
 class LxmertProcessor:
-    """The image side and the text side of a model, as they were when it was trained.
+    """Region extractor and tokenizer of a model, as in its training.
 
     Example:
         >>> from lxmert import LxmertProcessor
@@ -71,15 +71,15 @@ class LxmertProcessor:
     def __init__(
         self, extractor: RegionExtractor, tokenizer: BertTokenizer, config: PreprocessorConfig
     ) -> None:
-        """Join the two sides.
+        """Combine a region extractor and a tokenizer.
 
         Raises:
             ValueError: if the model was trained on the regions of another extractor.
         """
         if extractor.fingerprint != config.fingerprint:
             raise ValueError(
-                f"these eyes are extractor {extractor.fingerprint}, but the model was trained on "
-                f"regions of extractor {config.fingerprint}: use the eyes that came with the model"
+                f"the region extractor is {extractor.fingerprint}, but the model was trained on "
+                f"regions of extractor {config.fingerprint}: use the extractor of the model"
             )
         self.extractor = extractor
         self.tokenizer = tokenizer
@@ -96,22 +96,21 @@ class LxmertProcessor:
         revision: str | None = None,
         **kwargs: object,
     ) -> "LxmertProcessor":
-        """Load both sides of a model.
+        """Load region extractor and tokenizer of a model.
 
         Args:
             name_or_path: model folder, name on the Hugging Face hub, or None for the bundled one.
-            extractor: the detector that the model was trained with, for a model that comes without:
-                its folder, or a file of the published detector. None means the model's own, or
-                those that were named for it before.
-            device: where the eyes compute.
-            memory: file in which named eyes are remembered; None means that of the user.
-            revision: branch, tag or commit of a model on the hub; None means its newest.
-            **kwargs: only those that transformers' `AutoProcessor` adds by itself.
+            extractor: folder or published file of the region extractor, for a model that comes
+                without one. None means the model's own, or the one remembered for it.
+            device: device of the region extractor.
+            memory: file that remembers `extractor`; None means the user's.
+            revision: branch, tag or commit of a hub model; None means the latest.
+            **kwargs: only those that transformers' `AutoProcessor` adds itself.
 
         Raises:
             TypeError: if a keyword is unknown.
-            FileNotFoundError: naming the file that the folder lacks.
-            ValueError: if its files do not belong together, or the eyes are missing.
+            FileNotFoundError: if the folder lacks a file.
+            ValueError: if its files do not match, or the region extractor is missing.
         """
         unknown = kwargs.keys() - _PASSED_BY_AUTO_PROCESSOR
         if unknown:
@@ -132,10 +131,10 @@ class LxmertProcessor:
     def from_folder(
         cls, folder: Path, source: Path | None = None, *, device: str = "cpu"
     ) -> "LxmertProcessor":
-        """Do as `from_pretrained` for a folder, with no look at what is remembered; nor is this."""
-        # Published models do not say which eyes they need: those that the user names.
-        unsaid = source is not None and not (folder / FILE_NAME).is_file()
-        config = None if unsaid else PreprocessorConfig.load(folder)
+        """Like `from_pretrained` for a local folder, without remembered parts."""
+        # Published models do not name their extractor; the given one is then trusted.
+        unnamed = source is not None and not (folder / FILE_NAME).is_file()
+        config = None if unnamed else PreprocessorConfig.load(folder)
         tokenizer = load_tokenizer(folder)
         extractor = load_extractor(source or folder / EXTRACTOR_FOLDER, device=device)
         return cls(
@@ -143,9 +142,9 @@ class LxmertProcessor:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write what `from_pretrained` reads into a model folder: tokenizer, eyes, configuration.
+        """Write tokenizer, region extractor and configuration into a model folder.
 
-        The configuration is last, so that an interrupted folder is not taken for a whole one.
+        The configuration is written last, so that an incomplete folder is not mistaken for a model.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,24 +156,23 @@ class LxmertProcessor:
         """Prepare texts with their images.
 
         Args:
-            images: one image, which goes with every text; or a list with one image for each text;
-                or a list with a list of images for each text, as many for every text, for
-                `LxmertForImagesAndTextClassification`. An image is whatever
-                `lxmert.regions.preprocess.load_image` reads: a path, a web address, bytes, a file
+            images: one image for all texts; or a list with one image per text; or a list with a
+                list of images per text, all of the same length, for
+                `LxmertForImagesAndTextClassification`. An image is a path, a URL, bytes, a file
                 opened in binary mode, a PIL image, or a uint8 RGB array or tensor.
-            text: one text, which goes with every image; or a list.
+            text: one text for all images, or a list.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
             `visual_attention_mask`, padded to the longest text and the most regions. With a list
-            of images for each text the last three are `[batch, images, regions, ...]`. They are
-            the keyword arguments of a model, and move to its device with `.to(device)`.
+            of images per text the last three are `[batch, images, regions, ...]`. They are the
+            keyword arguments of a model; `.to(device)` moves them.
 
         Warns:
-            InputWarning: if a text is cut, a word is unknown, or nothing was recognised.
+            InputWarning: if a text is truncated, a word is unknown, or nothing is recognized.
 
         Raises:
-            FileNotFoundError: if a path names no file.
+            FileNotFoundError: if there is no such file.
             ValueError: if their numbers differ, a text is empty, or an image cannot be read.
         """
         rows = [images] if is_image(images) else list(images)  # type: ignore[arg-type]
@@ -183,12 +181,13 @@ class LxmertProcessor:
             sentences *= len(rows)
         elif not is_image(images) and len(rows) != len(sentences):
             raise ValueError(
-                f"{count(len(rows), 'image')} and {count(len(sentences), 'text')}: give one text an image, or one "
-                "image alone, outside of a list, for all texts"
+                f"got {count(len(rows), 'image')} and {count(len(sentences), 'text')}; expected "
+                "one image per text: give equally long lists, or one image without a list"
             )
         if not rows or not sentences:
             raise ValueError(
-                f"{count(len(rows), 'image')} and {count(len(sentences), 'text')}: give at least one"
+                f"got {count(len(rows), 'image')} and {count(len(sentences), 'text')}; expected "
+                "at least one of each"
             )
         words = self.text_inputs(sentences)
         if not all(map(is_image, rows)):
@@ -199,10 +198,10 @@ class LxmertProcessor:
         return BatchFeature(words | self.image_inputs(regions))
 
     def open_store(self, folder: str | Path) -> RegionStore:
-        """Open a store whose regions the model knows.
+        """Open a region store of the model's extractor.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if there is no such store.
             ValueError: if another extractor made it.
         """
         store = RegionStore(folder)
@@ -210,68 +209,71 @@ class LxmertProcessor:
             raise ValueError(
                 f"the region store {folder} was made by extractor {store.header.fingerprint}, but "
                 f"the model was trained on regions of extractor {self.config.fingerprint}: extract "
-                "the regions again with the eyes of the model"
+                "the regions again with the extractor of the model"
             )
         return store
 
     def inputs(self, regions: Sequence[Regions], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Prepare one text for each image whose regions are known; else as `__call__`."""
+        """Like `__call__`, for one text per image with known regions."""
         if len(regions) != len(texts):
-            raise ValueError(f"regions of {len(regions)} images and {len(texts)} texts: as many")
+            raise ValueError(
+                f"got regions of {count(len(regions), 'image')} and {count(len(texts), 'text')}; "
+                "expected one text per image"
+            )
         return self.text_inputs(texts) | self.image_inputs(regions)
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Prepare texts alone, as `LxmertModel.encode_text` reads them; else as `__call__`."""
+        """Like `__call__`, for texts only: the arguments of `LxmertModel.encode_text`."""
         token_ids = list(map(self._tokenize, texts))
         return collate_text(token_ids, pad_id=self.tokenizer.pad_token_id)
 
     def image_inputs(self, regions: Sequence[Regions]) -> dict[str, Tensor]:
-        """Prepare images whose regions are known, as `LxmertModel.encode_image` reads them.
+        """Like `__call__`, for known regions only: the arguments of `LxmertModel.encode_image`.
 
         Warns:
-            InputWarning: if nothing was recognised in an image.
+            InputWarning: if nothing is recognized in an image.
 
         Raises:
-            ValueError: if a feature is not finite, or a box turned inside out or outside.
+            ValueError: if a feature is not finite, or a box is inverted or outside the image.
         """
         for found in {id(found): found for found in regions}.values():
-            self._check_recognised(found)
+            self._check_recognized(found)
         boxes = [
             normalize_boxes(found, name=f"image {index}") for index, found in enumerate(regions)
         ]
         return collate_regions([found.features for found in regions], boxes)
 
     def _several_images(self, rows: Sequence[Sequence[ImageInput]]) -> dict[str, Tensor]:
-        """Prepare several images for each text; shapes as in `__call__`."""
+        """Prepare several images per text; shapes as in `__call__`."""
         counts = [0 if is_image(row) else len(row) for row in rows]
         if min(counts) < 1 or min(counts) != max(counts):
             raise ValueError(
-                f"the texts have {', '.join(map(str, counts))} images in their lists; expected a "
-                "list of as many for each, such as [[left, right], [left, right]]"
+                f"the lists have {', '.join(map(str, counts))} images; expected lists of equal "
+                "length, such as [[left, right], [left, right]]"
             )
         flat = self.image_inputs(self.extractor(list(chain.from_iterable(rows))))
         return {
             name: values.reshape(-1, counts[0], *values.shape[1:]) for name, values in flat.items()
         }
 
-    def _check_recognised(self, regions: Regions) -> None:
-        """Warn if the image is unlike anything that the extractor knows."""
+    def _check_recognized(self, regions: Regions) -> None:
+        """Warn if no object in the image is recognized with confidence."""
         if not self.extractor.recognizes:
             return
         if regions.found and regions.object_scores.max() >= CONFIDENT:
             return
         names = self.extractor.object_names
         _warn(
-            "nothing in this image was recognised with confidence, so the answer is a guess: "
-            f"the eyes know {_name_some(names)}"
+            "nothing in this image was recognized with confidence, so the answer is unreliable: "
+            f"the region extractor knows {_name_some(names)}"
         )
 
     def read(self, text: str) -> Encoded:
-        """Tokenise one text, and tell what of it the model reads."""
+        """Tokenize one text, and report which part of it the model reads."""
         return encode(self.tokenizer, text, longest=self.config.max_text_length)
 
     def _tokenize(self, text: str) -> IntArray:
-        """Tokenise one text; warn of unknown words and of what is cut."""
+        """Tokenize one text; warn about unknown words and truncation."""
         check_text(text)
         encoded = self.read(text)
         if encoded.unknown:
@@ -280,16 +282,16 @@ class LxmertProcessor:
             lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
             _warn(
                 f"the text is longer than the model reads: {count(lost, 'word')} at its end cut, "
-                f"what was read is '{encoded.kept}'"
+                f"leaving '{encoded.kept}'"
             )
         return encoded.token_ids
 
     def _unknown_message(self, unknown: Sequence[str]) -> str:
-        """Say which words the model cannot read, and which it can."""
+        """Return a warning that names the unknown words, and some known ones."""
         vocabulary = self.tokenizer.get_vocab()
         known = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
         words = _name_some([repr(word) for word in unknown])
-        message = f"the model has never read {words}, so the answer is a guess"
+        message = f"the model does not know {words}, so the answer is unreliable"
         if len(known) <= _MANY_NAMES:
             some = known[:: max(1, len(known) // _HANDFUL)][:_HANDFUL]
             message += f"; it knows {len(known)} words, such as {', '.join(map(repr, some))}"
@@ -297,13 +299,13 @@ class LxmertProcessor:
 
 
 def _name_some(names: Sequence[str]) -> str:
-    """List a handful of names, and count the others."""
+    """List the first names, and count the others."""
     listed = ", ".join(names[:_HANDFUL])
     return listed if len(names) <= _HANDFUL else f"{listed} and {len(names) - _HANDFUL} more"
 
 
 def _warn(message: str) -> None:
-    """Warn of an input, at the line outside of this package and of torch that asked."""
+    """Warn about an input, at the calling line outside this package and torch."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""The data that crosses rooms: regions of an image, an example of a data set, an answer."""
+"""The data that crosses modules: regions of an image, an example of a dataset, an answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,23 +10,23 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 IGNORE_INDEX = -100
-"""Label of a position that no objective may count: an unmasked word, a question without answer."""
+"""Label of positions without a loss: unmasked words, questions without an answer."""
 
 
 @dataclass(frozen=True, repr=False)
 class Regions:
-    """What the eyes saw in one image: boxes with their features, names and confidences.
+    """The regions of one image: boxes with features, classes and confidences.
 
     Attributes:
         boxes: `[regions, 4]` float32, `(x1, y1, x2, y2)` in absolute pixels of the image as stored.
         features: `[regions, feature_dim]` float32, pooled region features.
         image_size: `(height, width)` in pixels.
-        object_ids: `[regions]`, 0-based object class, background excluded.
+        object_ids: `[regions]`, 0-based object class, without background.
         object_scores: `[regions]`, confidence of that class in `[0, 1]`.
         attribute_ids: `[regions, groups]`, the best attribute of each group (color, size, ...),
             0-based in the list of all attributes; the published detector has one group.
         attribute_scores: `[regions, groups]`, its confidence in `[0, 1]`.
-        found: False where nothing was found, and the whole image stands in as the only region.
+        found: False if nothing was found; the only region is then the entire image.
     """
 
     boxes: FloatArray
@@ -56,7 +56,7 @@ class Failure:
     """An image that has no regions.
 
     Attributes:
-        image_id: the image; where even that is unknown, the place where it should be.
+        image_id: the image, or its position in the file if the id is unknown.
         reason: one sentence: what was found, what was expected.
     """
 
@@ -66,14 +66,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Example:
-    """One text about one image (two for pair tasks), with what is known about it.
+    """One text about one image (two for pair tasks), with its labels.
 
     Attributes:
-        example_id: unique in its data set; seeds the example's masks.
+        example_id: unique in its dataset; seeds the example's masks.
         text: a question or a caption.
         image_ids: keys of the region store; relative paths below the image folder.
         answers: acceptable answers with their scores in `[0, 1]`; empty for a caption.
-        question_type: type of question, by which accuracy is reported; empty where unknown.
+        question_type: question type, by which accuracy is reported; empty if unknown.
     """
 
     example_id: str

@@ -1,4 +1,4 @@
-"""What the command line shows: tables, progress, warnings."""
+"""Terminal output of the command line: tables, progress, warnings."""
 
 import logging
 import sys
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 _HIDDEN = {"Cc", "Cs"}
-"""Unicode categories of control characters and of halves of surrogate pairs."""
+"""Unicode categories of control characters and surrogates."""
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _SHOWN = 10
-"""Failures that are reported one by one."""
+"""Maximum number of failures to list."""
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> "Console":
-    """Return a console that shows texts from files and users without their control characters."""
+    """Return a console that replaces control characters in texts from files and users."""
     from rich.console import Console, RenderHook
 
     console = Console(stderr=stderr, **options)
@@ -39,7 +39,7 @@ def open_console(*, stderr: bool = False, **options: Any) -> "Console":
 
 
 class _PrintableText:
-    """A renderable whose texts have no control characters; rich's own styles stay."""
+    """A renderable without control characters in its texts; rich's own styles are kept."""
 
     def __init__(self, renderable: "RenderableType") -> None:
         self.renderable = renderable
@@ -56,9 +56,9 @@ class _PrintableText:
 
 
 def escape_controls(text: str, *, encoding: str = "utf-8") -> str:
-    """Replace control characters, and what an encoding lacks; line breaks and tabs stay.
+    """Replace control characters and unencodable characters; line breaks and tabs are kept.
 
-    Bars become `#` where the encoding has no block character.
+    Bars become `#` if the encoding has no block character.
     """
     shown = "".join(
         sign if sign in "\n\t" or unicodedata.category(sign) not in _HIDDEN else _REPLACEMENT
@@ -73,7 +73,7 @@ def escape_controls(text: str, *, encoding: str = "utf-8") -> str:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print plain text, such as a result with the names of files, without control characters."""
+    """Print plain text without control characters, on stderr if `error`."""
     stream = sys.stderr if error else sys.stdout
     print(escape_controls(text, encoding=stream.encoding or "utf-8"), file=stream)
 
@@ -89,13 +89,13 @@ _CHATTY = (
 
 
 def quiet_libraries() -> None:
-    """Keep other libraries' chatter off the terminal; ours goes through our own loggers."""
+    """Silence the log messages of other libraries, below errors."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning as one line beside the output proper."""
+    """Print a warning as one line on stderr."""
     from rich.markup import escape
 
     open_console(stderr=True, highlight=False).print(
@@ -105,7 +105,7 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 @contextmanager
 def show_stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each stage of a preparation, one after the other, on a terminal only."""
+    """Show a progress bar per stage, one after the other, on a terminal only."""
     with ExitStack() as bars:
         shown: dict[str, Callable[[int, int | None], None]] = {}
 
@@ -114,7 +114,7 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
                 bars.close()
                 shown.clear()
                 shown[stage] = bars.enter_context(show_progress(stage))
-            shown[stage](done, total or None)  # 0: nobody knows yet
+            shown[stage](done, total or None)  # 0 means unknown
             if done == total:
                 bars.close()
                 shown.clear()
@@ -124,7 +124,7 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar with speed and time left, on a terminal only."""
+    """Show a progress bar with the remaining time, on a terminal only."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -149,7 +149,7 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
 
 @contextmanager
 def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Show a bar with size, speed and time left for each file, on a terminal only."""
+    """Show a progress bar per file with size, speed and remaining time, on a terminal only."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -169,11 +169,11 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
 
-        def begin(name: str) -> Callable[[int, int], None]:
+        def start(name: str) -> Callable[[int, int], None]:
             row = bar.add_task(name, total=None)
             return lambda done, total: bar.update(row, completed=done, total=total)
 
-        yield begin
+        yield start
 
 
 def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
@@ -194,12 +194,12 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
         answers.add_row(Text(answer.answer), percent(answer.score), "█" * round(30 * answer.score))
     console.print(answers)
     regions = Table(box=None, pad_edge=False)
-    for title, side in (("region", "left"), ("seen with", "right"), ("answer rests on it", "left")):
+    for title, side in (("region", "left"), ("confidence", "right"), ("relevance", "left")):
         regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
     for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
-        rests = f"{signed_percent(relevance)} {'█' * round(30 * max(0.0, relevance))}"
-        regions.add_row(Text(explanation.labels[index]), percent(float(score)), rests)
+        shown = f"{signed_percent(relevance)} {'█' * round(30 * max(0.0, relevance))}"
+        regions.add_row(Text(explanation.labels[index]), percent(float(score)), shown)
     console.print()
     console.print(regions)
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
@@ -208,7 +208,7 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
 
 
 def show_reasons(explanation: "Explanation") -> None:
-    """Print for each answer the region and the word that the first method holds most relevant."""
+    """Print the most relevant region and word for each answer, by the first method."""
     from rich.table import Table
     from rich.text import Text
 
@@ -221,7 +221,7 @@ def show_reasons(explanation: "Explanation") -> None:
     )
     method = next(iter(explanation.by_method))
     table = Table(box=None, pad_edge=False)
-    for title in ("answer", "probability", "rests most on the region", "and the word"):
+    for title in ("answer", "probability", "most relevant region", "most relevant word"):
         table.add_column(title, header_style="dim")
     for answer, region, word in explanation.reasons()[:_SHOWN]:
         named = (Text(region or "none"), Text(word or "none"))
@@ -233,7 +233,7 @@ def show_reasons(explanation: "Explanation") -> None:
 
 
 def show_faithfulness(report: Mapping[str, Any]) -> None:
-    """Print for each method where it points, and the areas under its curves, mean and spread."""
+    """Print pointing accuracy and areas under the deletion curves (mean and spread) by method."""
     from rich.table import Table
     from rich.text import Text
 
@@ -241,7 +241,9 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
 
     console = open_console(highlight=False)
     seeds = len(report["seeds"])
-    reported = f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered right"
+    reported = (
+        f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered correctly"
+    )
     console.print(f"{reported}; areas 0 to 100, mean of {count(seeds, 'random order')}\n")
     table = Table(box=None, pad_edge=False)
     table.add_column("method", header_style="dim", no_wrap=True)
@@ -325,7 +327,7 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
 
 
 def show_scores(report: Mapping[str, Any]) -> None:
-    """Print accuracy by question type beside what guesses reach; `AnswerReport` says what is in it."""
+    """Print accuracy by question type next to the baselines, from an `AnswerReport`."""
     from rich.table import Table
     from rich.text import Text
 
@@ -334,7 +336,7 @@ def show_scores(report: Mapping[str, Any]) -> None:
     titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
     shown = {title: report[name] for name, title in titles.items() if report[name]}
     table = Table(box=None, pad_edge=False)
-    table.add_column("question_type", header_style="dim")
+    table.add_column("question type", header_style="dim")
     for title in shown:
         table.add_column(title, justify="right", header_style="dim")
     for question_type in report["accuracy"]:
@@ -349,7 +351,7 @@ def show_scores(report: Mapping[str, Any]) -> None:
 
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
-    """Print official scores as a table, those by type, steps or length below."""
+    """Print official scores as a table, including those by type, steps or length."""
     from rich.table import Table
     from rich.text import Text
 
@@ -369,7 +371,7 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str, int]) -> None:
-    """Print what a file or folder is, what is known of it, and its parameters by group."""
+    """Print type and facts of a file or folder, and its parameters by group."""
     from rich.table import Table
     from rich.text import Text
 
@@ -396,7 +398,7 @@ def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str,
 def show_findings(
     summary: Sequence[str], findings: Sequence[Mapping[str, Any]], *, cases: int = 3
 ) -> None:
-    """Print what the check of a data set found; `Report` gives both arguments."""
+    """Print summary and findings of a dataset check, as `Report` returns them."""
     from rich.markup import escape
 
     colors = {"stop": "bold red", "warn": "bold yellow", "note": "dim"}
@@ -411,7 +413,7 @@ def show_findings(
 
 
 def show_made(made: Mapping[str, Any]) -> None:
-    """Print the files of a data set, its numbers beside the published ones, and what is missing."""
+    """Print the files of a dataset, its counts next to the published ones, and what was skipped."""
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -454,7 +456,7 @@ def show_failures(reasons: Sequence[str], title: str) -> None:
 
 
 def show_verdict(report: Mapping[str, Any]) -> None:
-    """Print what was looked at, how far photos agree, and what is wrong."""
+    """Print the checked facts, the agreement with published features, and all problems."""
     from rich.markup import escape
 
     show_report(f"{report['path']}: {report['kind']}", report["facts"], {})
@@ -468,7 +470,7 @@ def show_verdict(report: Mapping[str, Any]) -> None:
 
 
 def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a row for each photo, the mean and what is expected."""
+    """Print a row per image, the mean and the expected values."""
     from rich.table import Table
     from rich.text import Text
 
@@ -485,7 +487,7 @@ def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _shorten(fact: object) -> str:
-    """Write a fact out; of a long list its length and its beginning."""
+    """Format a fact; a long list by its length and first entries."""
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, list):

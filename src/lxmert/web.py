@@ -1,4 +1,4 @@
-"""Opens addresses of the web and of nothing else: no files, no FTP, no redirect to them."""
+"""Opens http(s) URLs only: no files, no FTP, no redirects to them."""
 
 import time
 from collections.abc import Mapping
@@ -22,22 +22,22 @@ SCHEMES = ("http://", "https://")
 
 
 class Deadline:
-    """The moment until which a server has time, however little it sends at a time."""
+    """A total time limit for a server, however slowly it sends."""
 
     def __init__(self, seconds: float) -> None:
-        """Give it so many seconds from now."""
+        """Start the limit of so many seconds."""
         self.seconds = seconds
         self.restart()
 
     def restart(self) -> None:
-        """Give it the same time again, from now."""
+        """Start the limit again."""
         self._end = time.monotonic() + self.seconds
 
     def left(self) -> float:
-        """Return the seconds that are left.
+        """Return the remaining seconds.
 
         Raises:
-            TimeoutError: if there are none.
+            TimeoutError: if none remain.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -46,17 +46,17 @@ class Deadline:
 
 
 def open_address(url: str, headers: Mapping[str, str], deadline: Deadline) -> Any:
-    """Return the response of a server, to be used in a `with` statement.
+    """Return the response of a server, for use in a `with` statement.
 
     Args:
-        url: begins with `http://` or `https://`.
-        headers: of the request, beside the one that says who asks.
-        deadline: ends the wait for the headers, those of redirects included, and for the body;
-            a reader that gets on may restart it.
+        url: an http(s) URL.
+        headers: headers of the request, in addition to the user agent.
+        deadline: time limit for the headers, including those of redirects, and the body; a reader
+            that makes progress may restart it.
 
     Raises:
-        HTTPError: if the server does not give what is there.
-        OSError: if it is not reached, or not in time.
+        HTTPError: if the server reports an error.
+        OSError: if the server is not reached in time.
     """
     opener = OpenerDirector()
     handlers: list[Any] = [
@@ -104,7 +104,7 @@ def _connect(
 
 
 class _Response(HTTPResponse):
-    """A response of which no byte is awaited after the deadline."""
+    """A response that is not read after the deadline."""
 
     def __init__(self, deadline: Deadline, sock: socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
@@ -112,7 +112,7 @@ class _Response(HTTPResponse):
 
 
 class _Awaited(RawIOBase):
-    """The bytes of a socket; a server that sends one now and then is awaited no longer either."""
+    """The bytes of a socket, read until the deadline even if single bytes keep arriving."""
 
     def __init__(self, stream: Any, sock: socket, deadline: Deadline) -> None:
         self._stream, self._socket, self._deadline = stream, sock, deadline

@@ -1,4 +1,4 @@
-"""Processes that work for this one, and end when it does."""
+"""Worker processes that exit with their parent."""
 
 import multiprocessing
 import os
@@ -6,16 +6,16 @@ import threading
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that began it is gone, even if that was killed.
+    """Exit when the parent process dies, even if it was killed.
 
-    It is the `initializer` of a pool. Without it, the processes of a pool whose owner was killed
-    finish what they do, beside those of the next attempt, and then wait forever.
+    Used as the `initializer` of a pool. Otherwise the workers of a killed process finish their
+    job, in parallel with those of the next attempt, and then wait forever.
     """
     parent = multiprocessing.parent_process()
-    assert parent is not None, "this process was not begun by another one"
+    assert parent is not None, "this process has no parent"
 
     def watch() -> None:
         parent.join()
-        os._exit(1)  # not sys.exit, which would end this thread only
+        os._exit(1)  # sys.exit would end this thread only
 
     threading.Thread(target=watch, daemon=True).start()

@@ -200,7 +200,7 @@ def test_figures_are_drawn_for_each_image_that_has_regions(extractor, images, tm
     assert list(map(str, drawn)) == ["b.png", "more", "more/d.png"]
     with Image.open(tmp_path / "drawn" / "b.png") as figure:
         assert max(figure.size) == 1200
-    with pytest.raises(ValueError, match="lies among the images"):
+    with pytest.raises(ValueError, match="is inside the image folder"):
         extract_folder(
             images,
             tmp_path / "other",

@@ -24,7 +24,7 @@ def test_a_file_of_the_original_code_is_described_by_its_shapes(tmp_path):
     published.write(path, published.state_of_2019(model, outer="module."))
     report = inspect(path)
     assert (report.kind, report.facts["model"]) == (
-        "file of the original code",
+        "original checkpoint",
         "LxmertForPreTraining",
     )
     assert report.facts["layers"] == "2 language, 1 region, 3 cross-modality"
@@ -47,7 +47,7 @@ def test_full_size_is_described_without_being_read(kind, parameters, tmp_path):
         published.write(tmp_path / "BEST.pth", empty, zipped=True)
     report = inspect(tmp_path / "BEST.pth")
     assert sum(report.parameters.values()) == parameters
-    assert report.facts["attention heads"] == "12, by the width; the file does not tell"
+    assert report.facts["attention heads"] == "12, by hidden size; not stored in the file"
     assert report.notes == ()
 
 
@@ -182,9 +182,7 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             inspect(tmp_path / name)
-    with pytest.raises(
-        ValueError, match="expected a model folder, a parameter file of the original code"
-    ):
+    with pytest.raises(ValueError, match="expected a model folder, an original checkpoint"):
         inspect(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere"):
         inspect(tmp_path / "nowhere")
@@ -197,7 +195,7 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match="one file of a model: name the folder"):
         inspect(DEFAULT / "model.safetensors")
     torch.save({"lxmert.encoder.visn_fc.box_fc.bias": torch.zeros(2)}, Path(tmp_path / "d.bin"))
-    with pytest.raises(ValueError, match="name the folder that it lies in"):
+    with pytest.raises(ValueError, match="name its folder"):
         inspect(tmp_path / "d.bin")
 
 
@@ -261,7 +259,7 @@ def test_extractor_of_other_kinds_are_described(tmp_path):
     extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=24)))
     extractor.save_pretrained(tmp_path)
     report = inspect(tmp_path)
-    assert report.kind == "folder of eyes"
+    assert report.kind == "extractor folder"
     assert report.facts["fingerprint"] == extractor.fingerprint
     assert report.facts["region feature"] == 24
 

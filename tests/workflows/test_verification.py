@@ -196,13 +196,13 @@ def test_another_extractor_are_compared_by_their_boxes_alone(extractor, tmp_path
 
 def test_a_missing_or_another_photo_is_named(extractor, tmp_path):
     shutil.copy(ROOT / "examples/scene.png", tmp_path)
-    with pytest.raises(FileNotFoundError, match="has no photo COCO_train2014_0"):
+    with pytest.raises(FileNotFoundError, match="has no image COCO_train2014_0"):
         compare_rows(extractor, tmp_path, ROWS)
     name, _ = next(read_tsv(ROWS))
     shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
-    with pytest.raises(ValueError, match="it is another photo, or was resized"):
+    with pytest.raises(ValueError, match="it is another image, or was resized"):
         compare_rows(extractor, tmp_path, ROWS)
-    with pytest.raises(ValueError, match="is a model folder: photos with --images and --rows are"):
+    with pytest.raises(ValueError, match="is a model folder: --images and --rows are only"):
         verify_rows(ROOT / "src/lxmert/default", tmp_path, ROWS, progress=lambda done, total: None)
 
 

@@ -48,7 +48,7 @@ def draw_attention(
     pipeline = LxmertPipeline.from_pretrained(model, device=device)
     answering = pipeline.answering
     if answering is None:
-        raise ValueError(f"{model} only matches captions: name a model that answers")
+        raise ValueError(f"{model} only matches captions: use a question-answering model")
     shares: dict[str, PatternScore] = {}
     done = 0
     for batch in stream_batches(pipeline, asked, images):

@@ -1,4 +1,4 @@
-"""Files of other programs into ours and back."""
+"""Converts weights and regions between our formats and those of other programs."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from lxmert.names import count
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
-from lxmert.workflows.inspection import NPZ, STORE, TSV, TSVS, recognise
+from lxmert.workflows.inspection import MODEL, NPZ, ORIGINAL, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
 _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".safetensors")
@@ -28,16 +28,16 @@ _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".sa
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be said about a conversion.
+    """Options of a conversion.
 
     Attributes:
-        answers: list of the model's answers, in any form that `read_answers` knows.
-        heads: number of attention heads, which a file of the original code does not tell.
-        allow: names of weights that may be left over or stay random; see `load_original`.
-        dtype: of stored features, `float32` or `float16`; absent: `float32`.
-        fingerprint: name of what made the regions: a model refuses those of another. Absent: that
-            of the published files, where the features are as wide as theirs.
-        objects: list of the names of objects by id, one a line.
+        answers: answer list of the model, in any format that `read_answers` reads.
+        heads: number of attention heads, which an original checkpoint does not store.
+        allow: names of weights that may be unused or missing; see `load_original`.
+        dtype: data type of stored features, `float32` (default) or `float16`.
+        fingerprint: fingerprint of the extractor to store; models reject stores of another one.
+            Absent: that of the published files, if the features have the same width.
+        objects: file with the object names by id, one per line.
         attributes: the same for attributes.
     """
 
@@ -51,11 +51,11 @@ class Choices:
 
 
 class Converted(NamedTuple):
-    """What became of a conversion.
+    """Result of a conversion.
 
     Attributes:
-        notes: what the user should know, one sentence each.
-        failures: what could not be converted, while the rest was.
+        notes: remarks for the user, one sentence each.
+        failures: images that could not be converted.
     """
 
     notes: list[str]
@@ -64,7 +64,7 @@ class Converted(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What a conversion is given; the arguments of `convert`."""
+    """The arguments of `convert`."""
 
     source: Path
     target: Path
@@ -73,12 +73,12 @@ class Job:
 
 
 class Conversion(NamedTuple):
-    """A way from one kind of file to another.
+    """A conversion from one format to another.
 
     Attributes:
-        run: reads the source and writes the target, under a temporary name until it is whole.
-        choices: the fields of `Choices` that it reads.
-        resumes: whether it takes up a target that is there, where it was interrupted.
+        run: reads the source and writes the target atomically.
+        choices: the fields of `Choices` that it uses.
+        resumes: whether it resumes an incomplete target.
     """
 
     run: Callable[[Job], Converted]
@@ -93,42 +93,39 @@ def convert(
     *,
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> Converted:
-    """Convert a file or folder; what the source is, its content tells.
+    """Convert a file or folder; the source format is detected automatically.
 
-    The target is written under a temporary name and renamed when it is whole; but a region store
-    is there at once, and finished when it is whole.
+    The target is written atomically, except for region stores, which can be resumed.
 
     Args:
-        source: weights: a parameter file of the original code, or a model folder; regions: a TSV file, a folder
-            of .npz or TSV files, or a region store.
-        target: file or folder to write. One that ends in `.pth` becomes a file of the original code, one that
-            ends in `.tsv` a TSV file, any other one a model folder with safetensors or a region
-            store.
-        choices: absent: nothing is said beyond that.
-        progress: called with what of the source is done and in all, for regions only.
+        source: weights: an original checkpoint or a model folder; regions: a TSV file, a folder of
+            .npz or TSV files, or a region store.
+        target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
+            it ends in `.tsv`, otherwise a model folder with safetensors or a region store.
+        choices: options; absent: the defaults.
+        progress: called with the converted part of the source and its total, for regions only.
 
     Returns:
-        What the user should know of the result, and what failed.
+        Notes on the result, and failures.
 
     Raises:
-        FileNotFoundError: if the source is not there.
-        FileExistsError: if the target is there already; a store, if it is finished and nothing
-            failed.
-        OSError: if the target cannot be written; nothing is left of it then, but for a store.
-        ValueError: if the source cannot be read or converted, or a choice does not apply.
+        FileNotFoundError: if there is no such source.
+        FileExistsError: if the target exists; for stores, if it is finished without failures.
+        OSError: if the target cannot be written; nothing but an incomplete store is left.
+        ValueError: if the source cannot be read or converted, or an option does not apply.
     """
     source, target = Path(source), Path(target)
     choices = choices or Choices()
     conversion = _find(source, target, choices)
     if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} for {target}: make it first")
+        raise FileNotFoundError(f"there is no folder {target.parent} for {target}: create it first")
     if target.exists() and not conversion.resumes:
-        raise FileExistsError(f"{target} is there already: name another target, or remove it first")
+        raise FileExistsError(f"{target} exists already: name another target, or remove it first")
     return conversion.run(Job(source, target, choices, progress))
 
 
 def _find(source: Path, target: Path, choices: Choices) -> Conversion:
-    """Look up the way from source to target, and refuse choices that it would not read."""
+    """Look up the conversion, and raise `ValueError` for options that it does not use."""
     kind = recognise(source)
     ending = target.suffix.lower()
     form = ending if any(ending == form for _, form in CONVERSIONS) else "folder"
@@ -140,13 +137,16 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
             if of == kind
         )
         raise ValueError(
-            f"{source} is a {kind}, which cannot become {target}"
-            + (f": it can become {forms}" if forms else "")
+            f"{source} is a {kind}, which cannot be converted to {target}"
+            + (f": expected {forms}" if forms else "")
         )
     for choice in fields(Choices):
         given = getattr(choices, choice.name) != choice.default
         if given and choice.name not in conversion.choices:
-            raise ValueError(f"--{choice.name} does not apply to a {kind} that becomes {target}")
+            raise ValueError(
+                f"--{choice.name} does not apply to the conversion of a {kind} to {target}: "
+                "leave it out"
+            )
     return conversion
 
 
@@ -158,10 +158,13 @@ def _original_to_folder(job: Job) -> Converted:
         model.save_pretrained(part)
     heads = model.config.num_attention_heads
     if choices.heads is None:
-        notes.append(f"it has {heads} attention heads, by its width; the file does not tell")
+        notes.append(
+            f"{heads} attention heads are assumed from the hidden size; the file does not store "
+            "their number, --heads sets it"
+        )
     notes.append(
-        "tokenizer and eyes were not in the file: to ask it, add the tokenizer's files and a "
-        f"{FILE_NAME} that names the eyes"
+        "the file has no tokenizer and no region extractor: to use the model, add the tokenizer "
+        f"files and a {FILE_NAME} that names the extractor"
     )
     return Converted(notes, [])
 
@@ -184,7 +187,7 @@ def _folder_to_folder(job: Job) -> Converted:
 
 
 def _files_beside(folder: Path) -> Iterator[Path]:
-    """Yield what lies beside the weights of a model: small files, and all of its extractor."""
+    """Yield the other files of a model folder: small files, and its region extractor."""
     for path in sorted(folder.iterdir()):
         weights = any(ending in path.suffixes for ending in _OTHER_WEIGHTS)
         if path.is_file() and not weights and not path.name.startswith("."):
@@ -193,14 +196,14 @@ def _files_beside(folder: Path) -> Iterator[Path]:
 
 
 def _check_link(path: Path, folder: Path) -> None:
-    """Refuse a link out of the folder; the cache of the hub links to what lies beside it."""
+    """Raise `ValueError` for a link out of the folder, except within the hub's cache."""
     places = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":
         places.append(folder.resolve().parent.parent / "blobs")
     found = path.resolve()
     if not any(found.is_relative_to(place) for place in places):
         raise ValueError(
-            f"{path} is a link to {found}, outside of the model: put a copy of it in its place, or "
+            f"{path} is a link to {found}, outside of the model folder: replace it by a copy, or "
             "remove it"
         )
 
@@ -208,7 +211,7 @@ def _check_link(path: Path, folder: Path) -> None:
 def _folder_to_original(job: Job) -> Converted:
     model = load_model(job.source, allow=job.choices.allow)
     save_original(model, job.target)
-    note = "the file holds the weights alone: keep answers, tokenizer and eyes beside it"
+    note = "the file holds the weights only: keep answers, tokenizer and region extractor with it"
     return Converted([note], [])
 
 
@@ -220,12 +223,12 @@ def _tsv_to_store(job: Job) -> Converted:
     if fingerprint is None:
         if feature_dim != FEATURE_DIM:
             raise ValueError(
-                f"{job.source} has features of {feature_dim} numbers, not the {FEATURE_DIM} of the "
-                "published files: say with --fingerprint NAME what made them"
+                f"{job.source} has features of width {feature_dim}, not the {FEATURE_DIM} of the "
+                "published files: name their extractor with --fingerprint NAME"
             )
         fingerprint = PUBLISHED_EXTRACTOR
         notes.append(
-            f"taken for regions of {fingerprint}: say with --fingerprint if others made them"
+            f"the regions are assumed to be from {fingerprint}: otherwise use --fingerprint"
         )
     objects = None if choices.objects is None else read_names(choices.objects)
     attributes = None if choices.attributes is None else read_names(choices.attributes)
@@ -233,7 +236,7 @@ def _tsv_to_store(job: Job) -> Converted:
         objects, attributes = objects or (UNKNOWN,), attributes or ()
         notes.append(
             "the lines have the six columns of bottom-up-attention, without objects and attributes:"
-            " every object is of class 0 with confidence 0"
+            " all objects have class 0 and confidence 0"
         )
     store = import_tsv(
         job.source,
@@ -251,7 +254,7 @@ def _tsv_to_store(job: Job) -> Converted:
 def _npz_to_store(job: Job) -> Converted:
     if job.choices.fingerprint is None:
         raise ValueError(
-            f"the files in {job.source} do not say what made their regions: say it with "
+            f"the files in {job.source} do not name their region extractor: name it with "
             "--fingerprint NAME"
         )
     store = import_npz(
@@ -262,7 +265,9 @@ def _npz_to_store(job: Job) -> Converted:
         feature_dim=npz_feature_dim(job.source),
         progress=job.progress,
     )
-    return Converted(["the regions have no names: such files hold none"], store.failures)
+    return Converted(
+        ["the regions have no object names, which .npz files do not store"], store.failures
+    )
 
 
 def _store_to_tsv(job: Job) -> Converted:
@@ -270,9 +275,9 @@ def _store_to_tsv(job: Job) -> Converted:
     write_tsv(job.target, store, progress=job.progress)
     notes = []
     if store.header.dtype != "float32":
-        notes.append(f"the features were {store.header.dtype}, and stay as coarse in float32")
+        notes.append(f"the features were {store.header.dtype}, and keep that precision in float32")
     if store.failures:
-        notes.append(f"without regions, and without a line: {count(len(store.failures), 'image')}")
+        notes.append(f"skipped without regions: {count(len(store.failures), 'image')}")
     return Converted(notes, [])
 
 
@@ -284,11 +289,9 @@ def _dtype(choices: Choices) -> str:
 
 
 CONVERSIONS: dict[tuple[str, str], Conversion] = {
-    ("file of the original code", "folder"): Conversion(
-        _original_to_folder, ("answers", "heads", "allow")
-    ),
-    ("model folder", "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
-    ("model folder", ".pth"): Conversion(_folder_to_original, ("allow",)),
+    (ORIGINAL, "folder"): Conversion(_original_to_folder, ("answers", "heads", "allow")),
+    (MODEL, "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
+    (MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
     (TSV, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
@@ -298,19 +301,21 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
-"""(kind of the source as `recognise` names it, ending of the target or `folder`) -> the way."""
+"""(type of the source, suffix of the target or `folder`) -> the conversion."""
 
 
 def _name_answers(model: LxmertPreTrainedModel, path: Path | None) -> list[str]:
-    """Write a list of answers into a model, or tell that it has none."""
+    """Write an answer list into a model, or return a note if its answers have no names."""
     layer = model.get_qa_logit_layer() if isinstance(model, LxmertAnsweringModel) else None
     if path is not None:
         if layer is None:
-            raise ValueError(f"--answers {path}: a {type(model).__name__} has no answers to name")
+            raise ValueError(
+                f"--answers {path}: {type(model).__name__} has no answers: leave it out"
+            )
         name_answers(model.config, read_answers(path).answers)
     elif layer is not None and answers_of(model.config) is None:
         return [
             f"its {layer.out_features} answers have no names: convert again with --answers LIST, "
-            "the list that the model was trained with, such as trainval_label2ans.json"
+            "the answer list of its training, such as trainval_label2ans.json"
         ]
     return []

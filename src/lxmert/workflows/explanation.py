@@ -1,4 +1,4 @@
-"""Tests over a data set whether explanations of a model's answers are faithful."""
+"""Measures the faithfulness of explanations over a dataset."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,21 +29,21 @@ from lxmert.workflows.questions import (
 )
 
 REPORT, CURVES, _PROGRESS = "faithfulness.json", "curves.png", "progress.jsonl"
-"""Files of a folder of results; the last one is there while they are not whole."""
+"""Files in the results folder; the last one exists until the results are complete."""
 
 Report = dict[str, Any]
 
 
 class Subject(NamedTuple):
-    """What is tested, which decides the results.
+    """What is tested: the settings that determine the results.
 
     Attributes:
         model: folder or hub name.
-        data: JSONL file of questions with answers; `boxes` of what they ask about serve the
-            pointing game.
-        images: folder of the images.
+        data: JSONL file of questions with answers; `boxes` of the objects asked about are used by
+            the pointing game.
+        images: image folder.
         methods: names, or `("all",)`.
-        seeds: each of a random ranking.
+        seeds: seeds of the random rankings.
         limit: number of questions, drawn at random with a fixed seed; None means all.
     """
 
@@ -60,40 +60,40 @@ def evaluate_explanations(
 ) -> Report:
     """Test methods on a model's answers, and write `faithfulness.json` and `curves.png`.
 
-    An interrupted test is taken up where it stopped by the same call.
+    The same call resumes an interrupted test.
 
     Args:
         subject: what is tested.
         output: folder of results; created if necessary.
         device: where to compute.
-        progress: called with the numbers of questions done and in all.
+        progress: called with the number of finished questions and of all.
 
     Returns:
-        The report that is written: `model`, `data`, `seeds`; `questions` and `accuracy` (in
-        `[0, 1]`); `left_out`, the number of questions without an answer; `unknown`, of those none
-        of whose answers the model can give; `findings`, what else is wrong -> `count` and `first`
-        cases; `pointed`, of those with boxes; `shares`, that are
-        removed; and `methods`, by name, `random` among them: `pointing` (in `[0, 1]`; None where
-        there are no boxes), and `words` and `regions`, each with `positive` and `negative`, each
-        with `areas` (in `[0, 100]`, by seed), their `mean`, and `accuracies` (by seed, by share).
+        The written report: `model`, `data`, `seeds`; `questions` and `accuracy` (in `[0, 1]`);
+        `left_out`, the number of questions without an answer; `unknown`, the number of questions
+        without an answer in the model's list; `findings`, other problems -> `count` and `first`
+        cases; `pointed`, the number of questions with boxes; `shares`, the removed fractions; and
+        `methods` by name, including `random`: `pointing` (in `[0, 1]`; None without boxes), and
+        `words` and `regions`, each with `positive` and `negative`, each with `areas` (in
+        `[0, 100]`, by seed), their `mean`, and `accuracies` (by seed, by fraction).
 
     Raises:
-        FileExistsError: if the folder holds results already.
-        ModuleNotFoundError: without matplotlib.
+        FileExistsError: if the folder already has results.
+        ModuleNotFoundError: if matplotlib is not installed.
         NotADirectoryError: if the folder is a file.
-        ValueError: if nothing can be tested, or the folder was begun with another subject.
+        ValueError: if nothing can be tested, or the folder belongs to another subject.
     """
     methods = choose_methods(subject.methods)
     check_plot(output / CURVES)
     if output.is_file():
         raise NotADirectoryError(f"-o {output} is a file: name a folder")
     if (output / REPORT).exists():
-        raise FileExistsError(f"{output / REPORT} is there already: name another folder with -o")
+        raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
     asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline = LxmertPipeline.from_pretrained(subject.model, device=device)
     model = pipeline.answering
     if model is None:
-        raise ValueError(f"{subject.model} only matches captions: name a model that answers")
+        raise ValueError(f"{subject.model} only matches captions: use a question-answering model")
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": subject.model,
@@ -104,19 +104,19 @@ def evaluate_explanations(
         "questions": len(asked),
     }
     path = output / _PROGRESS
-    tallies = _resume(path, arguments)
+    measured = _resume(path, arguments)
     chosen = {name: METHODS[name] for name in methods}
     vocabulary = AnswerVocabulary(pipeline.answers)
     with path.open("a", encoding="utf-8") as lines:
-        done = sum(metrics.questions for metrics in tallies)
+        done = sum(metrics.questions for metrics in measured)
         for batch in stream_batches(pipeline, asked[done:], subject.images):
             trial = _make_trial(pipeline, vocabulary, batch)
-            tallies.append(measure_batch(model, trial, chosen, seeds=subject.seeds, start=done))
-            lines.write(to_json(_pack(tallies[-1])) + "\n")
+            measured.append(measure_batch(model, trial, chosen, seeds=subject.seeds, start=done))
+            lines.write(to_json(_pack(measured[-1])) + "\n")
             lines.flush()
-            done += tallies[-1].questions
+            done += measured[-1].questions
             progress(done, len(asked))
-    found = summarize(tallies, methods)
+    found = summarize(measured, methods)
     report = {
         "model": subject.model,
         "data": str(subject.data),
@@ -137,7 +137,7 @@ def _make_trial(
     vocabulary: AnswerVocabulary,
     batch: Sequence[SeenQuestion],
 ) -> Trial:
-    """Prepare a batch of questions about regions."""
+    """Prepare a batch of questions with their regions."""
     regions = [seen for _, seen in batch]
     scores = np.stack([vocabulary.scores(row.example.answers) for row, _ in batch])
     return Trial(
@@ -149,7 +149,7 @@ def _make_trial(
 
 
 def _resume(path: Path, arguments: Mapping[str, object]) -> list[FaithfulnessMetrics]:
-    """Read what an interrupted test found."""
+    """Read the results of an interrupted test."""
     packed = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
     return [
         FaithfulnessMetrics(
@@ -163,7 +163,7 @@ def _resume(path: Path, arguments: Mapping[str, object]) -> list[FaithfulnessMet
 
 
 def _pack(metrics: FaithfulnessMetrics) -> dict[str, object]:
-    """Return a tally as JSON values."""
+    """Return metrics as JSON values."""
     return metrics._asdict() | {"correct": metrics.correct.tolist(), "hits": metrics.hits.tolist()}
 
 
@@ -187,7 +187,7 @@ def _describe(found: Faithfulness) -> Report:
 
 
 def _by_panel(found: Faithfulness) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the curves by what is removed and in which direction."""
+    """Return the curves by modality and direction of removal."""
     panels: dict[tuple[str, str], dict[str, Any]] = {}
     for curve in found.curves:
         by_method = panels.setdefault((curve.modality, curve.direction), {})

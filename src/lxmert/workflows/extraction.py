@@ -1,4 +1,4 @@
-"""From a folder of images to a region store."""
+"""Extracts the regions of a folder of images into a region store."""
 
 import re
 import warnings
@@ -29,14 +29,13 @@ _MOST_WORKERS = 256
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How the images of a folder are looked at.
+    """Settings of an extraction.
 
     Attributes:
-        dtype: of the stored features, `float16` or `float32`.
-        num_regions: how many regions of each image, or the fewest and the most; absent: as the
-            extractor was made.
-        workers: threads that read images while the extractor computes.
-        figures: folder for a drawing of each image with its regions; absent: none is drawn.
+        dtype: data type of the stored features, `float16` or `float32`.
+        num_regions: regions per image, or minimum and maximum; absent: the extractor's default.
+        workers: number of image-loading threads.
+        figures: folder for drawings of the images with their regions; absent: no drawings.
     """
 
     dtype: str = "float16"
@@ -47,7 +46,7 @@ class ExtractionSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= _MOST_WORKERS:
             raise ValueError(
-                f"--workers is {self.workers}: 1 to {_MOST_WORKERS} threads may read the images"
+                f"--workers is {self.workers}: 1 to {_MOST_WORKERS} threads can be used"
             )
 
 
@@ -60,23 +59,23 @@ def extract_folder(
     image_ids: Sequence[str] | None = None,
     progress: Callable[[int, int], None],
 ) -> RegionStore:
-    """Extract the regions of images below a folder; an interrupted run is taken up again.
+    """Extract the regions of the images in a folder; resumes an interrupted run.
 
-    Images that cannot be read, or that the extractor refuses, are among the store's `failures`,
-    and are tried again next time. Besides the memory of the extractor, `reading.MOST_BYTES` are
-    held twice, and for each worker the image that it reads.
+    Images that cannot be read, or that the extractor rejects, are listed in the store's `failures`
+    and retried by the next run. Memory: that of the extractor, twice `reading.MOST_BYTES`, and one
+    image per worker.
 
     Args:
-        images: folder of images; an image id is the path below it.
-        output: the store.
-        extractor: any extractor; `load_extractor` loads one.
+        images: image folder; an image id is a path relative to it.
+        output: region store to write.
+        extractor: the region extractor.
         settings: absent: `ExtractionSettings()`.
-        image_ids: the images; absent: all that are below the folder.
-        progress: called with the numbers of images done and in all.
+        image_ids: images to extract; absent: all in the folder and below.
+        progress: called with the number of finished images and of all.
 
     Raises:
-        FileNotFoundError: if the folder holds no image.
-        FileExistsError: if the store is finished already, and no image is missing from it.
+        FileNotFoundError: if the folder has no image.
+        FileExistsError: if the store is already finished and complete.
     """
     settings = settings or ExtractionSettings()
     _check_apart(images, settings.figures)
@@ -96,12 +95,12 @@ def extract_folder(
         done = len(image_ids) - len(remaining)
         progress(done, len(image_ids))
         for batch in join_batches(load_ahead(images, remaining, workers=settings.workers)):
-            yield from _look(extractor, batch, settings)
+            yield from _extract_batch(extractor, batch, settings)
             done += len(batch)
             progress(done, len(image_ids))
 
     with warnings.catch_warnings():
-        # Reading an image sets this filter for a moment. Threads would undo that for one another.
+        # Reading an image sets this filter temporarily, which is not thread-safe.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return RegionStore.write(output, image_ids, extract, header)
 
@@ -147,7 +146,7 @@ def load_for_extraction(
 
 
 def find_images(folder: Path) -> list[str]:
-    """Return the sorted paths of all images below a folder, relative to it."""
+    """Return the sorted relative paths of all images in a folder and below."""
     found = sorted(ImageFolder(folder).names)
     if not found:
         endings = " ".join(sorted(IMAGE_ENDINGS))
@@ -156,7 +155,7 @@ def find_images(folder: Path) -> list[str]:
 
 
 def parse_num_regions(text: str) -> int | tuple[int, int]:
-    """Read a number of regions, such as `36`, or the fewest and the most, such as `10-100`."""
+    """Parse a number of regions such as `36`, or a range such as `10-100`."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     if match is None:
         raise ValueError(
@@ -165,10 +164,10 @@ def parse_num_regions(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def _look(
+def _extract_batch(
     extractor: RegionExtractor, batch: Sequence[Loaded], settings: ExtractionSettings
 ) -> Iterator[Extracted]:
-    """Yield the regions of each image of a batch, in order; draw them first."""
+    """Yield the regions of each image of a batch, in order, after drawing them."""
     images = [item for item in batch if not isinstance(item, Failure)]
     found = iter(_find(extractor, [pixels for _, pixels in images], settings))
     for item in batch:
@@ -189,7 +188,7 @@ def _look(
 def _find(
     extractor: RegionExtractor, images: list[Pixels], settings: ExtractionSettings
 ) -> list[Regions | str]:
-    """Return the regions of each image, or why there are none."""
+    """Return the regions of each image, or the reason why there are none."""
     if not images:
         return []
     try:
@@ -201,21 +200,21 @@ def _find(
     except ValueError as error:
         if len(images) == 1:
             return [str(error)]
-        # One of them is to blame: the others must not suffer.
+        # Find the image that fails; the others are extracted.
         return [item for image in images for item in _find(extractor, [image], settings)]
     return [_check_finite(regions, settings.dtype) for regions in found]
 
 
 def _check_finite(regions: Regions, dtype: str) -> Regions | str:
-    """Return the regions, or what keeps their features from being stored."""
+    """Return the regions, or the reason why their features cannot be stored."""
     largest = float(np.abs(regions.features).max(initial=0))
-    if largest <= float(np.finfo(dtype).max):  # not so for NaN
+    if largest <= float(np.finfo(dtype).max):  # False for NaN
         return regions
     return f"it has features up to {largest}, which {dtype} cannot hold: store float32, or fix it"
 
 
 def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
-    """Name each region by its most confident attribute and its object; a cell by its place."""
+    """Label each region by its most confident attribute and object; a grid cell by its position."""
     if not regions.found:
         return ["whole image"] * len(regions)
     if not extractor.recognizes:
@@ -232,12 +231,12 @@ def name_regions(extractor: RegionExtractor, regions: Regions) -> list[str]:
 
 
 def _figure_name(image_id: str) -> str:
-    """Return the name of a drawing, which is a PNG file, below its folder."""
+    """Return the relative path of a drawing, a PNG file."""
     return image_id if image_id.lower().endswith(".png") else f"{image_id}.png"
 
 
 def _draw(path: Path, pixels: Pixels, regions: Regions, labels: list[str]) -> None:
-    """Save a drawing, whole or not at all."""
+    """Save a drawing atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(draw_regions(pixels, regions.boxes, labels=labels), path)
 
@@ -247,18 +246,18 @@ def _limits(num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None
 
 
 def _check_number(extractor: RegionExtractor, num_regions: int | tuple[int, int] | None) -> None:
-    """Refuse a number of regions that these eyes can never have, before the first image."""
+    """Raise `ValueError` for a number of regions that the extractor does not support."""
     if num_regions is None:
         return
     if not isinstance(extractor, DetectorExtractor):
         raise ValueError(
-            f"--num-regions is for detectors, and a {type(extractor).__name__} looks at fixed places: "
-            "leave it out"
+            f"--num-regions is for detectors, and {type(extractor).__name__} has a fixed number of "
+            "regions: leave it out"
         )
     extractor([], num_regions=num_regions)
 
 
 def _check_apart(images: Path, figures: Path | None) -> None:
-    """Refuse to put drawings where the next run would take them for images."""
+    """Raise `ValueError` if drawings would become input images of the next run."""
     if figures is not None and figures.resolve().is_relative_to(images.resolve()):
-        raise ValueError(f"--figures {figures} lies among the images: name a folder elsewhere")
+        raise ValueError(f"--figures {figures} is inside the image folder: name another folder")

@@ -1,4 +1,4 @@
-"""What a file or folder is, and what is in it; nothing of it is ever run."""
+"""Detects the type of a file or folder and describes it, without running any code in it."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -52,24 +52,24 @@ _OBJECTIVES = {
     "visual_feat_loss": "features",
     "task_qa": "answers",
 }
-MODEL, ORIGINAL = "model folder", "file of the original code"
+MODEL, ORIGINAL = "model folder", "original checkpoint"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
-DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "folder of eyes", "published detector"
-"""Kinds of files that others need by name."""
+DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "extractor folder", "published detector"
+"""Types of files and folders that other modules refer to."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a file or folder.
+    """Description of a file or folder.
 
     Attributes:
-        path: where it is.
-        kind: what it is; a row of `INSPECTORS`.
-        facts: what is to be said of it, by name, the important first.
-        parameters: how many numbers its weights are, by group; shared ones are counted once.
-        notes: what lacks or should be known.
-        problems: what is wrong with it, for which `verify` fails.
+        path: the file or folder.
+        kind: its type, a key of `INSPECTORS`.
+        facts: its properties by name, the most important first.
+        parameters: number of parameters by group; shared ones are counted once.
+        notes: missing parts and remarks.
+        problems: errors, for which `verify` fails.
     """
 
     path: str
@@ -80,19 +80,19 @@ class Report:
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as JSON values, with `num_parameters`, the sum, beside them."""
+        """Return the fields as JSON values, and `num_parameters`, their total."""
         return {**asdict(self), "num_parameters": sum(self.parameters.values())}
 
 
 def inspect(path: str | Path) -> Report:
-    """Find out what a file or folder is and what is in it.
+    """Describe a file or folder.
 
     Args:
-        path: model folder, parameter file of the original code, a detector's folder or published file, region
-            store, TSV file or folder of .npz or TSV files with regions, or tokenizer.
+        path: model folder, original checkpoint, detector folder or published detector file,
+            region store, TSV file or folder of .npz or TSV files with regions, or tokenizer.
 
     Raises:
-        FileNotFoundError: if there is nothing.
+        FileNotFoundError: if the path does not exist.
         ValueError: if it is none of these, or damaged.
     """
     path = Path(path)
@@ -100,14 +100,14 @@ def inspect(path: str | Path) -> Report:
 
 
 def recognise(path: Path) -> str:
-    """Tell by its content what a file or folder is.
+    """Detect the type of a file or folder by its content.
 
     Returns:
-        A row of `INSPECTORS`.
+        A key of `INSPECTORS`.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is nothing that is known.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if the type is unknown.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: check the path")
@@ -117,8 +117,8 @@ def recognise(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":
-        raise ValueError(f"{path} is one file of a model: name the folder that it lies in")
-    # A zip archive or a pickle: the two forms that torch has written.
+        raise ValueError(f"{path} is one file of a model: name its folder")
+    # A zip archive or a pickle, the two formats of torch.save.
     if start.startswith((b"PK", b"\x80")):
         return _recognise_pickle(path)
     if is_tsv(path):
@@ -126,20 +126,20 @@ def recognise(path: Path) -> str:
     try:
         load_published(path)
     except ValueError as error:
-        named = path.suffix == ".caffemodel"  # then it is known what is wrong with it
+        named = path.suffix == ".caffemodel"  # the error is about this format then
         raise ValueError(str(error) if named else f"{path} is {_EXPECTED}") from error
     return PUBLISHED
 
 
 _EXPECTED = (
-    "nothing that is known here: expected a model folder, a parameter file of the original code such as "
-    "model_LXRT.pth, a detector's folder or published file, a region store, a TSV file or a folder "
-    "of .npz or TSV files with regions, or a tokenizer"
+    "of an unknown type: expected a model folder, an original checkpoint such as "
+    "model_LXRT.pth, a detector folder or published detector file, a region store, a TSV file or "
+    "a folder of .npz or TSV files with regions, or a tokenizer"
 )
 
 
 def _recognise_pickle(path: Path) -> str:
-    """Tell LXMERT's parameters from a detector's; if it is neither, say why it is not LXMERT's."""
+    """Distinguish an original checkpoint from a detector; if neither, raise the first error."""
     try:
         _read_original(path)
     except ValueError as error:
@@ -162,7 +162,8 @@ def _recognise_folder(folder: Path) -> str:
             return MODEL
         if not isinstance(model_type, str) or model_type not in EXTRACTORS:
             raise ValueError(
-                f"{folder} holds a model of type {shorten(model_type)}, not one of LXMERT's"
+                f"{folder} holds a model of type {shorten(model_type)}; expected lxmert or one of "
+                f"{', '.join(EXTRACTORS)}"
             )
         return DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else EXTRACTOR
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -181,7 +182,7 @@ def _inspect_original(path: Path) -> Report:
     original = _read_original(path)
     facts, notes = _describe_model(original.kind, original.config, original.state)
     width = original.config.hidden_size
-    facts["attention heads"] = f"{width // HEAD_WIDTH}, by the width; the file does not tell"
+    facts["attention heads"] = f"{width // HEAD_WIDTH}, by hidden size; not stored in the file"
     if width % HEAD_WIDTH:
         facts["attention heads"] = "unknown: convert it with --heads N"
     problems = _find_misfit(path, original.kind, original.config, original.state, original.unknown)
@@ -215,7 +216,7 @@ def _inspect_detector(folder: Path) -> Report:
         "objects": list(extractor.object_names),
         "attributes": list(extractor.attribute_names),
         "region feature": config.feature_dim,
-        "regions at most": config.num_regions,
+        "maximum regions": config.num_regions,
         "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
     return Report(str(folder), DETECTOR, facts, parameters)
@@ -257,7 +258,7 @@ def _inspect_npz(folder: Path) -> Report:
 def _inspect_store(folder: Path) -> Report:
     described = describe_store(folder)
     notes: tuple[str, ...] = (
-        () if described["complete"] else ("it is not finished: the same command goes on",)
+        () if described["complete"] else ("it is not finished: rerun the same command to resume",)
     )
     failures = read_failures(folder)
     if failures:
@@ -285,28 +286,28 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
     NPZ: _inspect_npz,
     "tokenizer": _inspect_tokenizer,
 }
-"""Kind of file or folder -> what reports on it."""
+"""Type of file or folder -> the function that describes it."""
 
 
 def _read_original(path: Path) -> Original:
-    """Read names and shapes of a file of the original code; its number of heads is left open."""
+    """Read names and shapes of an original checkpoint; its number of heads is unknown."""
     return from_original(read_weights(path, device="meta"), source=path, num_attention_heads=1)
 
 
 def _describe_model(
     kind: str, config: LxmertConfig, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, object], tuple[str, ...]]:
-    """Return facts and notes of an LXMERT."""
+    """Return facts and notes of LXMERT weights."""
     types = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
     size = sum(value.numel() * value.element_size() for value in _unshared(config, state).values())
     facts: dict[str, object] = {
         "model": MODELS[kind].__name__,
         "layers": f"{config.l_layers} language, {config.r_layers} region, "
         f"{config.x_layers} cross-modality",
-        "width": config.hidden_size,
+        "hidden size": config.hidden_size,
         "attention heads": config.num_attention_heads,
-        "text": f"{config.vocab_size} word pieces, {config.max_position_embeddings} at once",
-        "region": f"feature of {config.visual_feat_dim}, position of {config.visual_pos_dim}",
+        "text": f"{config.vocab_size} word pieces, up to {config.max_position_embeddings} per text",
+        "region": f"{config.visual_feat_dim} features, {config.visual_pos_dim} box coordinates",
         "weights": f"{', '.join(types)}, {_megabytes(size)}",
     }
     notes: tuple[str, ...] = ()
@@ -323,7 +324,7 @@ def _describe_model(
                 "`lxmert convert ... --answers LIST` writes them into the model",
             )
     if kind == "pairs":
-        facts["images at once"] = config.num_images
+        facts["images per text"] = config.num_images
     return facts, notes
 
 
@@ -339,7 +340,7 @@ def _find_misfit(
     state: Mapping[str, Tensor],
     unknown: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Return what keeps weights from filling their model."""
+    """Return the mismatch between weights and their model, if any."""
     empty = outline(kind, config)
     tied = empty.all_tied_weights_keys
     try:
@@ -350,7 +351,7 @@ def _find_misfit(
 
 
 def _describe_extractor(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the fingerprint that a model expects, and what is wrong with the eyes beside it."""
+    """Return the fingerprint that a model expects, and problems of its region extractor."""
     if not (folder / FILE_NAME).is_file():
         return "not named in this folder", ()
     expected = PreprocessorConfig.load(folder).fingerprint
@@ -367,13 +368,13 @@ def _describe_extractor(folder: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _describe_tokenizer(folder: Path) -> str:
-    """Return how many word pieces a tokenizer knows."""
+    """Return the vocabulary size of a tokenizer."""
     rich, plain = (folder / name for name in TOKENIZER_FILES)
     if rich.is_file():
         model = read_json_object(rich, remedy="copy it again").get("model")
         words = model.get("vocab") if isinstance(model, dict) else None
         if not isinstance(words, dict | list):
-            raise ValueError(f"{rich} is no tokenizer: it has no vocabulary")
+            raise ValueError(f"{rich} has no vocabulary; expected a tokenizer: copy it again")
         return f"{len(words)} word pieces"
     if plain.is_file():
         return f"{len(plain.read_text(encoding='utf-8').splitlines())} word pieces"
@@ -381,7 +382,7 @@ def _describe_tokenizer(folder: Path) -> str:
 
 
 def _count(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Add up the parameters by group."""
+    """Count the parameters by group."""
     counts = dict.fromkeys([*_GROUPS.values(), "other"], 0)
     for name, value in _unshared(config, state).items():
         name = name.removeprefix("lxmert.")
@@ -391,7 +392,7 @@ def _count(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _unshared(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the decoder of words where it is the embedding once more."""
+    """Leave out the word decoder if it shares the embedding."""
     shared = {"cls.predictions.decoder.weight"} if config.tie_word_embeddings else set()
     return {name: value for name, value in state.items() if name not in shared}
 

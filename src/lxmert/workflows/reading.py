@@ -1,4 +1,4 @@
-"""Reads the images of a folder while the ones before are looked at, in bounded memory."""
+"""Loads images ahead of the extractor in threads, in bounded memory."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,22 +11,22 @@ from lxmert.regions.preprocess import load_image
 from lxmert.schema import Failure
 
 BATCH = 8
-"""Images that the extractor is given at a time; it joins those of similar size."""
+"""Images per call of the extractor, which batches those of similar size."""
 
 MOST_AHEAD = 4 * BATCH
-"""Images that are read before the extractor is ready for them."""
+"""Maximum number of images loaded ahead."""
 
 MOST_BYTES = 256 << 20
-"""Of pixels that were read ahead, from which on no further image is begun; also of a batch."""
+"""Size of the loaded pixels from which loading pauses; also the maximum size of a batch."""
 
 Loaded = tuple[str, Pixels] | Failure
 
 
 def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Iterator[Loaded]:
-    """Read images in threads, in order; one that cannot be read is a `Failure`.
+    """Load images in threads, in order; an unreadable one becomes a `Failure`.
 
-    Decoding leaves Python's lock, so that threads suffice; processes took longer to hand over the
-    pixels than to read them.
+    Decoding releases the GIL, so threads suffice; processes spent more time on transferring the
+    pixels than on decoding.
     """
     reader = _Reader(folder)
     waiting: deque[Future[Loaded]] = deque()
@@ -43,7 +43,7 @@ def load_ahead(folder: Path, image_ids: Iterable[str], *, workers: int) -> Itera
 
 
 class _Reader:
-    """Reads images in threads that pause while many bytes wait to be taken."""
+    """Loads images in threads that pause while too many bytes are loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,20 +53,20 @@ class _Reader:
         self._closed = False
 
     def read(self, number: int, image_id: str) -> Loaded:
-        """Read an image when there is room, or when it is the next to be taken."""
+        """Load an image when there is memory for it, or when it is the next one."""
         with self._change:
             self._change.wait_for(
                 lambda: self._closed or self._held < MOST_BYTES or number == self._wanted
             )
             if self._closed:
-                return Failure(image_id, "nobody waits for it any more")
+                return Failure(image_id, "loading was stopped")
         loaded = _load(self.folder, image_id)
         with self._change:
             self._held += _num_bytes(loaded)
         return loaded
 
     def take(self, future: Future[Loaded]) -> Loaded:
-        """Return the next image, and make room."""
+        """Return the next image, and release its memory budget."""
         loaded = future.result()
         with self._change:
             self._held -= _num_bytes(loaded)
@@ -75,7 +75,7 @@ class _Reader:
         return loaded
 
     def close(self) -> None:
-        """Let all threads end."""
+        """Stop all threads."""
         with self._change:
             self._closed = True
             self._change.notify_all()
@@ -93,7 +93,7 @@ def _load(folder: Path, image_id: str) -> Loaded:
 
 
 def join_batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
-    """Join images until they are many or large."""
+    """Group images into batches of bounded count and size."""
     batch: list[Loaded] = []
     for item in loaded:
         batch.append(item)

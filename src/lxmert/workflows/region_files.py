@@ -1,4 +1,4 @@
-"""Region files of other programs, as far as their first images tell: which they are, how wide."""
+"""Detects format and feature width of other programs' region files by their first images."""
 
 import binascii
 from collections.abc import Iterator
@@ -12,24 +12,24 @@ _START = 1 << 16
 _WIDEST = 1 << 16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LMDB = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
-"""LMDB's mark, after the head of its first page, in either order of bytes."""
+"""LMDB's magic number, after the header of the first page, in either byte order."""
 _TRIED = 100
-"""Images that are looked at for one that tells the width; the first may be damaged."""
+"""Number of images to try for the feature width, as the first may be damaged."""
 
 
 _LAYOUTS = {
-    "HDF5 file": "its layout is that of the program that wrote it",
-    "LMDB database": "its values are Python objects, which are not read",
-    "VinVL": "its features include the boxes, and its names are in a file of their own",
+    "HDF5 file": "its layout depends on the program that wrote it",
+    "LMDB database": "its values are pickled Python objects, which are unsafe to load",
+    "VinVL": "its features include the boxes, and its names are in a separate file",
 }
-"""What people have and what is not read here -> why."""
+"""Common but unsupported formats -> the reason."""
 
 
 def check_layout(path: Path) -> None:
-    """Refuse a file or folder in a layout that others store regions in, and say what to do.
+    """Check that a file or folder is not in a known but unsupported format.
 
     Raises:
-        ValueError: if it is HDF5, LMDB or VinVL's TSV files.
+        ValueError: if it is HDF5, LMDB or a TSV file of VinVL; the message says how to convert.
     """
     parts = sorted(path.iterdir()) if path.is_dir() else [path]
     files = [part for part in parts if part.is_file()]
@@ -37,15 +37,15 @@ def check_layout(path: Path) -> None:
     file, layout = next((found for found in layouts if found[1]), (path, ""))
     if layout:
         raise ValueError(
-            f"{file} is {'of' if layout == 'VinVL' else 'an'} {layout}, which is not read here "
-            f"({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file for each "
-            "image, with x (features), bbox (boxes in pixels), image_h and image_w, and convert "
-            "the folder of these"
+            f"{file} is {'of' if layout == 'VinVL' else 'an'} {layout}, which is not supported "
+            f"({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file per image "
+            "with x (features), bbox (boxes in pixels), image_h and image_w, and convert their "
+            "folder"
         )
 
 
 def _layout(file: Path) -> str:
-    """Return which row of `_LAYOUTS` a file belongs to; "" for any other file."""
+    """Return the key of `_LAYOUTS` for a file, or ""."""
     with file.open("rb") as opened:
         start = opened.read(_START)
     if start.startswith(_HDF5):
@@ -55,26 +55,26 @@ def _layout(file: Path) -> str:
     fields = start.split(b"\n", 1)[0].split(b"\t")
     if b"\0" in start or len(fields) not in (2, 3):
         return ""
-    # Of each image a JSON text, or the number of its boxes and their features.
+    # Each line holds JSON, or the number of boxes and their features.
     is_json = fields[1].startswith((b'{"', b'[{"'))
     return "VinVL" if is_json or (len(fields) == 3 and fields[1].isdigit()) else ""
 
 
 def is_tsv(path: Path) -> bool:
-    """Return whether a file looks like text with tabs; what is wrong with it is reported later."""
+    """Return whether a file looks like tab-separated text."""
     with path.open("rb") as file:
         start = file.read(_START)
     return b"\t" in start and b"\0" not in start
 
 
 def tsv_feature_dim(path: Path) -> int:
-    """Return the width of the features in the first good line; the published one if none is."""
+    """Return the feature width of the first valid line, or else the published one."""
     widths = (_tsv_width(columns) for columns in islice(_read_lines(path), _TRIED))
     return next((width for width in widths if width), FEATURE_DIM)
 
 
 def _tsv_width(columns: dict[str, bytes]) -> int:
-    """Return how wide the features of a line are; 0 if it does not tell."""
+    """Return the feature width of a line; 0 if unknown."""
     try:
         size = len(binascii.a2b_base64(columns["features"]))
         width, rest = divmod(size, 4 * int(columns["num_boxes"]))
@@ -84,47 +84,47 @@ def _tsv_width(columns: dict[str, bytes]) -> int:
 
 
 def has_names(path: Path) -> bool:
-    """Return whether the first line has columns for objects, unlike bottom-up-attention's six."""
+    """Return whether the first line has object columns, unlike bottom-up-attention's six."""
     columns = next(_read_lines(path), {})
     return "features" not in columns or "objects_id" in columns
 
 
 def describe_tsv(path: Path) -> dict[str, object]:
-    """Return what the first line says, and the size of the file or of all files of a folder."""
+    """Return facts from the first line, and the total file size."""
     parts = find_tsv(path)
     columns = next(_read_lines(path), {})
     count = columns.get("num_boxes", b"").decode("utf-8", "replace") or "unknown"
     return {
         **({"files": len(parts)} if path.is_dir() else {}),
         "first image": columns.get("img_id", b"").decode("utf-8", "replace"),
-        "its regions": count,
+        "regions of first image": count,
         "region feature": tsv_feature_dim(path),
         "size": f"{sum(part.stat().st_size for part in parts) / 1e6:,.1f} MB",
     }
 
 
 def has_npz(folder: Path) -> bool:
-    """Return whether there is an .npz file below a folder, without listing all."""
+    """Return whether a folder contains an .npz file at any depth."""
     return next(folder.rglob("*.npz"), None) is not None
 
 
 def has_tsv(folder: Path) -> bool:
-    """Return whether there is a file that ends in .tsv below a folder, without listing all."""
+    """Return whether a folder contains a .tsv file at any depth."""
     return next(folder.rglob("*.tsv"), None) is not None
 
 
 def npz_feature_dim(folder: Path) -> int:
-    """Return the width of the features in the first good file; the published one if none is.
+    """Return the feature width of the first valid file, or else the published one.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if there is no such file.
     """
     paths = (folder / f"{name}.npz" for name in find_npz(folder)[:_TRIED])
     return next((width for width in map(_npz_width, paths) if width), FEATURE_DIM)
 
 
 def _npz_width(path: Path) -> int:
-    """Return how wide the features of a file are; 0 if it does not tell."""
+    """Return the feature width of a file; 0 if unknown."""
     try:
         features, boxes = read_shapes(path)
     except ValueError:
@@ -137,7 +137,7 @@ def _npz_width(path: Path) -> int:
 
 
 def describe_npz(folder: Path) -> dict[str, object]:
-    """Return how many files there are, and what the first one holds."""
+    """Return the number of files, and facts from the first one."""
     names = find_npz(folder)
     return {
         "files": len(names),

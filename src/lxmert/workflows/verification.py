@@ -1,4 +1,4 @@
-"""Whether weights and stores are whole, and whether eyes see what the published rows say."""
+"""Checks weights and stores for damage, and compares a detector with published features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,20 +30,20 @@ from lxmert.workflows.inspection import (
 )
 
 EQUAL_IOU = 0.99
-"""Regions that overlap by more are the same region."""
+"""IoU above which two regions count as equal."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about a file or folder.
+    """Result of the check of a file or folder.
 
     Attributes:
-        path: where it is.
-        kind: what it is, as `lxmert info` names it.
-        facts: what was looked at, by name.
-        problems: what is damaged, missing or unknown; empty if it is sound.
+        path: the file or folder.
+        kind: its type, as in `lxmert info`.
+        facts: what was checked, by name.
+        problems: damage and missing or unknown parts; empty if there are none.
     """
 
     path: str
@@ -54,16 +54,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far eyes agree with the published row of a photo.
+    """Agreement of a detector with the published features of an image.
 
     Attributes:
-        image_id: the row's.
-        regions: share of its regions that the eyes find as well, with an IoU above `EQUAL_IOU`.
-        feature_cosine: mean cosine of the features of its boxes, described by the eyes, to the
-            published ones; None if they are not as wide.
-        lowest_cosine: the lowest of them.
-        objects: share of its boxes that the eyes give the same object; None if they know other
-            objects.
+        image_id: id of the image.
+        regions: fraction of its published regions that the detector also finds, with an IoU above
+            `EQUAL_IOU`.
+        feature_cosine: mean cosine similarity to the published features, for the published boxes;
+            None if the widths differ.
+        lowest_cosine: the minimum instead of the mean.
+        objects: fraction of the published boxes with the same object class; None if the detector
+            has other classes.
         attributes: the same for attributes.
     """
 
@@ -76,23 +77,23 @@ class Agreement:
 
 
 EXPECTED = Agreement("expected", regions=0.95, feature_cosine=0.999, objects=0.98)
-"""What the published weights reach with the preset "caffe", in the mean over the photos.
+"""Minimum agreement of the published weights with the preset "caffe", as mean over images.
 
-Not all of it, as rounding decides between regions that score almost alike.
+It is below 1 because rounding changes the order of regions with almost equal scores.
 """
 
 
 def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -> Verdict:  # noqa: ARG005
-    """Check that a file or folder is whole; nothing of it is run.
+    """Check a file or folder for damage, without running any code in it.
 
     Args:
-        path: region store, or weights of any kind that `lxmert info` knows.
-        progress: called with the images of a store that were read, and all.
+        path: region store, or weights of any type that `lxmert info` knows.
+        progress: called with the number of images of a store that were read, and of all.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is nothing that is known, or the file cannot be read as what it looks
-            like; the message says what it looks like.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if its type is unknown, or it cannot be read as the type that it appears to
+            have.
     """
     path = Path(path)
     if recognise(path) == STORE:
@@ -106,16 +107,16 @@ def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -
 
 
 def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
-    """Return what is wrong with the values of an LXMERT, which `inspect` does not read."""
+    """Return problems of the values of LXMERT weights, which `inspect` does not read."""
     if kind not in (MODEL, ORIGINAL):
-        return ()  # a detector is read as a whole
+        return ()  # the weights of a detector were already read
     faults = find_faults(read_folder(path) if path.is_dir() else read_weights(path))
     return (f"of its tensors, {describe_faults(faults)}",) if faults else ()
 
 
 def _verify_store(folder: Path, progress: Progress) -> Verdict:
     if not (folder / HEADER).is_file():
-        problem = "it is not finished: the command that was interrupted goes on with it"
+        problem = "it is not finished: rerun the interrupted command to resume it"
         return Verdict(str(folder), STORE, {}, (problem,))
     try:
         store = RegionStore(folder)
@@ -144,10 +145,10 @@ def verify_rows(
     device: str = "cpu",
     progress: Progress,
 ) -> dict[str, Any]:
-    """Let a detector look at photos whose regions were published, and judge it.
+    """Compare a detector with published features, and list what falls short.
 
     Args:
-        path: the detector.
+        path: detector.
         images: as for `compare_rows`.
         rows: as for `compare_rows`.
         preset: as for `load_for_extraction`.
@@ -156,14 +157,14 @@ def verify_rows(
 
     Returns:
         `photos`, a list, `mean` and `expected`, each with the fields of `Agreement`, and
-        `problems`, what falls short, one sentence each.
+        `problems`, one sentence each.
 
     Raises:
-        ValueError: if it is no detector.
+        ValueError: if the path is not a detector.
     """
     kind = recognise(path)
     if kind not in (DETECTOR, PUBLISHED):
-        raise ValueError(f"{path} is a {kind}: photos with --images and --rows are for detectors")
+        raise ValueError(f"{path} is a {kind}: --images and --rows are only for detectors")
     extractor = load_for_extraction(path, preset=preset, device=device)
     assert isinstance(extractor, DetectorExtractor)
     photos = compare_rows(extractor, images, rows, progress=progress)
@@ -183,17 +184,17 @@ def compare_rows(
     *,
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> list[Agreement]:
-    """Let eyes look at photos whose regions were published, and compare.
+    """Compare a detector with published features of images.
 
     Args:
         extractor: the detector.
-        images: folder of the photos; a row belongs to the photo of its name, whatever its ending.
-        rows: TSV file of the published rows.
-        progress: called with the numbers of rows done and in all.
+        images: image folder; rows and images are matched by name without suffix.
+        rows: TSV file of the published features.
+        progress: called with the number of finished rows and of all.
 
     Raises:
-        FileNotFoundError: if a photo is missing.
-        ValueError: if a row is damaged, or a photo has another size than its row says.
+        FileNotFoundError: if an image is missing.
+        ValueError: if a row is damaged, or an image has another size than in its row.
     """
     photos = {Path(name).stem: images / name for name in sorted(ImageFolder(images).names)}
     published = list(read_tsv(rows))
@@ -201,27 +202,27 @@ def compare_rows(
     for done, (image_id, regions) in enumerate(published, start=1):
         if image_id not in photos:
             raise FileNotFoundError(
-                f"{images} has no photo {image_id}, which {rows} has a row for: name the folder "
-                "with all of them"
+                f"{images} has no image {image_id}, which {rows} has a row for: name the folder "
+                "with all images"
             )
         pixels = _load(photos[image_id], regions)
         agreements.append(compare(extractor, image_id, pixels, regions))
         progress(done, len(published))
     if not agreements:
-        raise ValueError(f"{rows} has no row: there is nothing to compare with")
+        raise ValueError(f"{rows} has no rows: there is nothing to compare with")
     return agreements
 
 
 def compare(
     extractor: DetectorExtractor, image_id: str, pixels: Pixels, regions: Regions
 ) -> Agreement:
-    """Compare what eyes see in one photo with its published regions.
+    """Compare a detector with the published regions of one image.
 
     Args:
         extractor: the detector.
-        image_id: of the photo.
+        image_id: id of the image.
         pixels: `[height, width, 3]` uint8 RGB.
-        regions: the published ones.
+        regions: its published regions.
     """
     (found,) = extractor(
         [pixels], num_regions=min(len(regions), extractor.detector.config.proposals)
@@ -243,7 +244,7 @@ def compare(
 
 
 def average(agreements: Sequence[Agreement]) -> Agreement:
-    """Return the mean over photos; the lowest cosine of all."""
+    """Return the mean over images, and the lowest cosine similarity."""
     columns = [asdict(agreement) for agreement in agreements]
     values = {
         name: None if columns[0][name] is None else float(np.mean([row[name] for row in columns]))
@@ -256,7 +257,7 @@ def average(agreements: Sequence[Agreement]) -> Agreement:
 
 
 def find_disagreements(mean: Agreement) -> list[str]:
-    """Return what falls short of `EXPECTED`, one sentence each."""
+    """Return the values that are below `EXPECTED`, one sentence each."""
     wanted, reached = asdict(EXPECTED), asdict(mean)
     return [
         f"{name.replace('_', ' ')}: {reached[name]:.4f}, expected at least {least}"
@@ -269,14 +270,14 @@ def _load(path: Path, regions: Regions) -> Pixels:
     pixels = load_image(path)
     if pixels.shape[:2] != regions.image_size:
         raise ValueError(
-            f"{path} has {pixels.shape[:2]} pixels (height, width), its row says "
-            f"{regions.image_size}: it is another photo, or was resized"
+            f"{path} has {pixels.shape[:2]} pixels (height, width), but its row says "
+            f"{regions.image_size}: it is another image, or was resized"
         )
     return pixels
 
 
 def _cosines(first: FloatArray, second: FloatArray) -> FloatArray | None:
-    """Return the cosine of each pair of rows; None if they are not as wide."""
+    """Return the cosine similarity of each pair of rows; None if the widths differ."""
     if first.shape != second.shape:
         return None
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
