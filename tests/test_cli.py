@@ -490,7 +490,7 @@ def test_a_question_without_quotes_is_named(lxmert: Command, command: str) -> No
     )
     result = lxmert(command, "What color is the ball?", ROOT / "examples/scene.png")
     assert result.code == 2
-    assert "reads like a question: the image comes first" in result.err
+    assert "looks like a question: the image comes first" in result.err
     result = lxmert(command, ROOT / "examples/scene.png", "What \udc80 is it?")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "is not valid Unicode" in result.err

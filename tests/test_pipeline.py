@@ -107,7 +107,7 @@ def test_words_are_shown_as_they_were_typed(pipeline: LxmertPipeline) -> None:
 
 def test_what_was_not_read_of_a_long_question_is_reported(pipeline: LxmertPipeline) -> None:
     question = "What color is the ball " + "and the mug " * 10 + "?"
-    with pytest.warns(UserWarning, match="cut, what was read"):
+    with pytest.warns(UserWarning, match="cut, leaving"):
         explanation = pipeline.explain(SCENE, question, methods=["attention"])
     assert len(explanation.words) == pipeline.processor.config.max_text_length
     assert explanation.words[-1].text == "[SEP]"
@@ -120,7 +120,9 @@ def test_an_answer_outside_of_the_vocabulary_names_the_nearest(pipeline: LxmertP
     all_answers = f"the {len(pipeline.answers)} answers"
     with pytest.raises(ValueError, match=rf"'Purpel' is not among {all_answers} .* purple"):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["Purpel"])
-    with pytest.raises(ValueError, match=rf"'\?' is not among {all_answers} .*: name one that is$"):
+    with pytest.raises(
+        ValueError, match=rf"'\?' is not among {all_answers} .*: choose one of them$"
+    ):
         pipeline.explain(SCENE, QUESTIONS[0], answers=["?"])
 
 
@@ -197,7 +199,10 @@ def test_an_image_is_encoded_once_for_many_questions(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda pipe: pipe.match(SCENE, ["a mug"]), "no matching head, it can only answer: name"),
+        (
+            lambda pipe: pipe.match(SCENE, ["a mug"]),
+            "no matching head, it can only answer questions: use",
+        ),
         (lambda pipe: pipe.match(SCENE, "a mug"), r"captions is the one text 'a mug': write \["),
         (lambda pipe: pipe.match(SCENE, []), "captions is an empty list"),
         (lambda pipe: pipe.ask(SCENE, "What?", top_k=0), "top_k is 0"),
@@ -329,9 +334,9 @@ def test_a_folder_with_an_adapter_is_named_as_that(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "question", "message"),
     [
-        (QUESTIONS[0], str(SCENE), "reads like a question: the image comes first"),
-        ("a red ball", str(SCENE), "reads like a question: the image comes first"),
-        ("What is this? ", "What?", "reads like a question: the image comes first"),
+        (QUESTIONS[0], str(SCENE), "looks like a question: the image comes first"),
+        ("a red ball", str(SCENE), "looks like a question: the image comes first"),
+        ("What is this? ", "What?", "looks like a question: the image comes first"),
         (QUESTIONS[0], SCENE, "the question is a PosixPath: the image comes first"),
         (QUESTIONS[0], np.zeros((4, 4, 3), np.uint8), "the question is a ndarray: the image"),
         (SCENE, ["What?", "Where?"], r"question is \['What\?', 'Where\?'\]: ask one, or several"),

@@ -143,9 +143,9 @@ def test_lists_of_images_are_those_of_a_model_of_several_images(
         ([SCENE] * 3, TEXTS, "3 images and 2 texts"),
         ([], [], "got 0 images and 0 texts; expected at least one of each"),
         (SCENE, [], "1 image and 0 texts"),
-        ([[SCENE, SCENE], [SCENE]], TEXTS, "2, 1 images in their lists"),
-        ([[SCENE, SCENE], SCENE], TEXTS, "2, 0 images in their lists"),
-        ([[], []], TEXTS, "0, 0 images in their lists"),
+        ([[SCENE, SCENE], [SCENE]], TEXTS, "the lists have 2, 1 images"),
+        ([[SCENE, SCENE], SCENE], TEXTS, "the lists have 2, 0 images"),
+        ([[], []], TEXTS, "the lists have 0, 0 images"),
     ],
 )
 def test_numbers_that_do_not_fit_are_an_error(

@@ -191,8 +191,8 @@ def _fetch(name: str, revision: str | None) -> Path:
     except (http_error, OSError, ValueError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise FileNotFoundError(
-            f"no model {name!r}: there is no such folder, and the Hugging Face hub did not provide it "
-            f"({reason}); name a folder written by `lxmert train`, or leave it out for the bundled "
+            f"no model {name!r}: there is no such folder, and the Hugging Face hub did not provide "
+            f"it ({reason}); name a folder written by `lxmert train`, or leave it out for the bundled "
             "model"
         ) from error
     return folder

@@ -331,8 +331,8 @@ class LxmertPipeline:
         close = ", ".join(nearest(answer, self.answers, n=5))
         meant = f"; the nearest are {close}" if close else ""
         raise ValueError(
-            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: choose one "
-            f"of them{meant}"
+            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: "
+            f"choose one of them{meant}"
         )
 
     def _answering_model(self) -> LxmertForQuestionAnswering:

@@ -202,7 +202,7 @@ def test_a_missing_or_another_photo_is_named(extractor, tmp_path):
     shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match="it is another image, or was resized"):
         compare_rows(extractor, tmp_path, ROWS)
-    with pytest.raises(ValueError, match="is a model folder: --images and --rows are only"):
+    with pytest.raises(ValueError, match="is not a detector: leave out --images and --rows"):
         verify_rows(ROOT / "src/lxmert/default", tmp_path, ROWS, progress=lambda done, total: None)
 
 

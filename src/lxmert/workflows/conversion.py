@@ -137,15 +137,15 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
             if of == kind
         )
         raise ValueError(
-            f"{source} is a {kind}, which cannot be converted to {target}"
+            f"{source} ({kind}) cannot be converted to {target}"
             + (f": expected {forms}" if forms else "")
         )
     for choice in fields(Choices):
         given = getattr(choices, choice.name) != choice.default
         if given and choice.name not in conversion.choices:
             raise ValueError(
-                f"--{choice.name} does not apply to the conversion of a {kind} to {target}: "
-                "leave it out"
+                f"--{choice.name} does not apply when {source} ({kind}) is converted to "
+                f"{target}: leave it out"
             )
     return conversion
 
@@ -159,8 +159,8 @@ def _original_to_folder(job: Job) -> Converted:
     heads = model.config.num_attention_heads
     if choices.heads is None:
         notes.append(
-            f"{heads} attention heads are assumed from the hidden size; the file does not store "
-            "their number, --heads sets it"
+            f"{heads} attention heads, assumed from the hidden size: the file does not store their "
+            "number, --heads sets it"
         )
     notes.append(
         "the file has no tokenizer and no region extractor: to use the model, add the tokenizer "

@@ -20,7 +20,7 @@ _TRIED = 100
 _LAYOUTS = {
     "HDF5 file": "its layout depends on the program that wrote it",
     "LMDB database": "its values are pickled Python objects, which are unsafe to load",
-    "VinVL": "its features include the boxes, and its names are in a separate file",
+    "VinVL file": "its features include the boxes, and its names are in a separate file",
 }
 """Common but unsupported formats -> the reason."""
 
@@ -37,7 +37,7 @@ def check_layout(path: Path) -> None:
     file, layout = next((found for found in layouts if found[1]), (path, ""))
     if layout:
         raise ValueError(
-            f"{file} is {'of' if layout == 'VinVL' else 'an'} {layout}, which is not supported "
+            f"{file} is {'a' if layout.startswith('VinVL') else 'an'} {layout}, which is not supported "
             f"({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file per image "
             "with x (features), bbox (boxes in pixels), image_h and image_w, and convert their "
             "folder"
@@ -57,7 +57,7 @@ def _layout(file: Path) -> str:
         return ""
     # Each line holds JSON, or the number of boxes and their features.
     is_json = fields[1].startswith((b'{"', b'[{"'))
-    return "VinVL" if is_json or (len(fields) == 3 and fields[1].isdigit()) else ""
+    return "VinVL file" if is_json or (len(fields) == 3 and fields[1].isdigit()) else ""
 
 
 def is_tsv(path: Path) -> bool:

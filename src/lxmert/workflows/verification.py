@@ -164,7 +164,7 @@ def verify_rows(
     """
     kind = recognise(path)
     if kind not in (DETECTOR, PUBLISHED):
-        raise ValueError(f"{path} is a {kind}: --images and --rows are only for detectors")
+        raise ValueError(f"{path} ({kind}) is not a detector: leave out --images and --rows")
     extractor = load_for_extraction(path, preset=preset, device=device)
     assert isinstance(extractor, DetectorExtractor)
     photos = compare_rows(extractor, images, rows, progress=progress)
