@@ -388,7 +388,7 @@ def test_regions_cannot_become_weights(tmp_path):
     rows = write_rows(tmp_path / "rows.tsv")
     with pytest.raises(ValueError, match=r"cannot be converted to .*: expected a folder"):
         convert(rows, tmp_path / "again.tsv")
-    with pytest.raises(ValueError, match="--heads does not apply when .*TSV file of regions"):
+    with pytest.raises(ValueError, match=r"--heads does not apply when .*TSV file of regions"):
         convert(rows, tmp_path / "store", Choices(heads=3))
     with pytest.raises(ValueError, match="--dtype is 'int8': expected float16 or float32"):
         convert(rows, tmp_path / "store", Choices(dtype="int8", fingerprint="mine"))
