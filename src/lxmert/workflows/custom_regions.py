@@ -1,6 +1,6 @@
-"""Custom data seen by eyes that are there already: files and settings of a task that learns from them.
+"""Prepares custom data for training with an existing region extractor.
 
-The regions of the images become a store, and the questions, as they are understood, files.
+It writes a region store of the images and normalized question files.
 """
 
 import json
@@ -106,20 +106,20 @@ def region_settings(
 
 
 def _extractor_path(settings: CustomDataSettings) -> Path:
-    """Return where the eyes are: as named, or beside the model to start from."""
+    """Return the path of the region extractor: as given, or in the folder of the initial model."""
     if settings.data.extractor is not None:
         return Path(settings.data.extractor)
     path = Path(settings.model.init_from or "") / EXTRACTOR_FOLDER
     if not path.is_dir():
         raise FileNotFoundError(
-            f"model.init_from {settings.model.init_from} comes without eyes, which its folder would keep "
-            f"in {EXTRACTOR_FOLDER}/: name those that it was trained with, --set data.extractor=FOLDER"
+            f"model.init_from {settings.model.init_from} has no region extractor in "
+            f"{EXTRACTOR_FOLDER}/: name the one it was trained with, --set data.extractor=FOLDER"
         )
     return path
 
 
 def _open_matching(settings: CustomDataSettings, device: str) -> RegionExtractor:
-    """Open the eyes; refuse those that the model to start from does not know."""
+    """Load the region extractor; raise `ValueError` if the initial model needs another one."""
     path = _extractor_path(settings)
     extractor = load_extractor(path, device=device)
     start = settings.model.init_from
@@ -127,9 +127,9 @@ def _open_matching(settings: CustomDataSettings, device: str) -> RegionExtractor
         expected = PreprocessorConfig.load(start).fingerprint
         if extractor.fingerprint != expected:
             raise ValueError(
-                f"the eyes in {path} are extractor {extractor.fingerprint}, but the model in {start} "
-                f"was trained on regions of extractor {expected}: leave out data.extractor, or name "
-                "the eyes that it was trained with"
+                f"{path} is extractor {extractor.fingerprint}, but the model in {start} was "
+                f"trained on regions of extractor {expected}: leave out data.extractor, or name "
+                "the extractor of the model"
             )
     return extractor
 
@@ -137,7 +137,7 @@ def _open_matching(settings: CustomDataSettings, device: str) -> RegionExtractor
 def _extract(
     images: Path, folder: Path, extractor: RegionExtractor, names: Sequence[str], progress: Progress
 ) -> RegionStore:
-    """Extract the regions of the images that are asked about; go on where it was left."""
+    """Extract the regions of the images used; resumes an interrupted extraction."""
     if (folder / HEADER).is_file():
         store = RegionStore(folder)
         known = {failure.image_id for failure in store.failures}
@@ -153,7 +153,7 @@ def _extract(
 
 
 def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
-    """Leave out the questions about images that have no regions, and say so."""
+    """Leave out questions about images without regions, with a warning."""
     used = corpus.used_images.tolist()
     lost = [image for image in used if corpus.image_names[image] not in store]
     if not lost:
@@ -161,7 +161,7 @@ def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
     rows = np.flatnonzero(~np.isin(corpus.image_pairs, lost).any(axis=1))
     reasons = {failure.image_id: failure.reason for failure in store.failures}
     _logger.warning(
-        "left out: %d of %s of %s; the eyes cannot look at %s, the first: %s",
+        "left out: %d of %s of %s; no regions of %s, the first: %s",
         len(corpus) - len(rows),
         count(len(corpus), "question"),
         split,
@@ -169,12 +169,12 @@ def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
         reasons[corpus.image_names[lost[0]]],
     )
     if not len(rows):
-        raise ValueError(f"the eyes can look at no image of the {split} questions: see above")
+        raise ValueError(f"no image of the {split} questions has regions: see the reasons above")
     return corpus.select(rows)
 
 
 def _lines(corpus: Corpus) -> Iterator[str]:
-    """Yield the questions as they are understood: names, answers and scores put right."""
+    """Yield the questions in normalized form, one JSON object per line."""
     for example in corpus:
         record = {
             "question_id": example.example_id,
@@ -187,6 +187,6 @@ def _lines(corpus: Corpus) -> Iterator[str]:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    """Write lines, as a whole."""
+    """Write lines atomically."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
