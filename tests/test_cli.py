@@ -244,7 +244,7 @@ def test_an_image_unlike_its_world_is_answered_with_a_warning(
     Image.new("RGB", (90, 120), (90, 120, 200)).save(tmp_path / "sky.png")
     result = lxmert("ask", tmp_path / "sky.png", QUESTION)
     assert result.code == 0
-    assert "nothing in this image was recognised" in " ".join(result.err.split())
+    assert "nothing in this image was recognized" in " ".join(result.err.split())
 
 
 def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -
         "train", "src/lxmert/recipes/custom.toml", "-o", tmp_path / "run", *data, *sizes
     )
     assert result.code == 2
-    assert "hidden_size is -1, but must be above 0" in result.err.splitlines()[-1]
+    assert "model.hidden_size: got -1, expected above 0" in result.err.splitlines()[-1]
 
 
 def test_help_loads_no_torch() -> None:
@@ -300,7 +300,7 @@ def test_a_file_of_the_original_code_is_converted_and_described(
     result = lxmert("convert", original, tmp_path / "out", "--answers", tmp_path / "answers.txt")
     assert (result.code, result.err) == (0, "")
     assert "converted from" in result.out
-    assert "note: it has 2 attention heads" in result.out
+    assert "2 attention heads, assumed" in result.out
     shown = lxmert("info", tmp_path / "out")
     assert (shown.code, shown.err) == (0, "")
     for text in ("model folder", "LxmertForQuestionAnswering", "2: no, yes", "language layers"):
@@ -317,7 +317,7 @@ def test_a_file_of_the_original_code_is_converted_and_described(
     ("arguments", "message"),
     [
         (["convert", "BEST.pth", "BEST.pth"], "is also an input"),
-        (["convert", "BEST.pth", "notes.txt"], "notes.txt is there already"),
+        (["convert", "BEST.pth", "notes.txt"], "notes.txt exists already"),
         (["convert", "notes.txt", "out"], "notes.txt is of an unknown type"),
         (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "Got 1 answers for a model"),
         (["info", "nowhere"], "there is no nowhere"),

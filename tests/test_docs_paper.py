@@ -225,7 +225,7 @@ def test_links_lead_somewhere() -> None:
         (["--format", "nlvr2"], "answers questions, which is not what the format nlvr2 is for"),
         (["--format", "vqa"], "no.jsonl line 1 has no 'question_id'"),
         (["--official", "q.json"], "--official is for the leaderboards' formats"),
-        (["--images", "."], "name either the images with --images, or their --regions"),
+        (["--images", "."], "expected either --images FOLDER or --regions STORE"),
     ],
 )
 def test_a_file_that_no_leaderboard_takes_is_not_written(

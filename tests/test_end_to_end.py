@@ -120,8 +120,7 @@ def test_card_and_examples_are_made_from_the_run(
     card = write_card(run)
     accuracy = json.loads((run / "evaluation.json").read_text())["accuracy"]["overall"]
     statements = (
-        f"judged 3 statements about four pairs of test scenes each: accuracy\n"
-        f"{scores['accuracy']:.1%}"
+        f"On 3 statements about four pairs of test scenes each:\naccuracy {scores['accuracy']:.1%}"
     )
     for text in (
         f"| overall | {accuracy:.1%} |",

@@ -578,7 +578,7 @@ def test_a_flipped_byte_is_found_in_a_batch(tmp_path: Path) -> None:
         ({"object_names": [1]}, "object_names"),
         ({"num_regions": [3]}, "num_regions: got 1 numbers"),
         ({"color": "red"}, "unknown key 'color'"),
-        ({"contents": {"images": 1}}, "contents: regions is missing"),
+        ({"contents": {"images": 1}}, "contents.regions is missing"),
         ({"contents": [1]}, "contents: got"),
         ({"fingerprint": ...}, "fingerprint is missing"),
     ],

@@ -48,7 +48,7 @@ def test_json_is_what_the_manifest_says(lxmert: Command, source: Path, tmp_path:
         (["vqa", "--num-answers", "0"], "--num-answers is 0: expected at least 1"),
         (["vqa", "--allow-missing"], "--allow-missing needs --regions"),
         (["vqa", "--minival", "nowhere"], "there is no file nowhere with the images to hold out"),
-        (["vqa", "--answers", "nowhere"], "there is no list of answers nowhere"),
+        (["vqa", "--answers", "nowhere"], "there is no answer list nowhere"),
         # Bug: GQA was built with the answer list of VQA that stood beside it in the command.
         (
             ["vqa", "gqa", "--answers", "a.json"],

@@ -337,7 +337,7 @@ def test_extractor_that_recognise_warn_if_they_do_not():
     extractor = make_extractor("torchvision")
     extractor.model.roi_heads.box_predictor.cls_score.bias.data = torch.tensor([3.25, 0.0, 0.0])
     processor = make_processor(extractor)
-    with pytest.warns(InputWarning, match="the eyes know mug, ball"):
+    with pytest.warns(InputWarning, match="the region extractor knows mug, ball"):
         processor(random_image(30, 70), TEXTS[0])
 
 

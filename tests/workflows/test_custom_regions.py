@@ -121,7 +121,7 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     class Picky(GridExtractor):
-        """Eyes that look at no black image."""
+        """An extractor that refuses black images."""
 
         def __call__(self, images) -> list[Regions]:  # type: ignore[no-untyped-def]
             if any(not np.asarray(image).any() for image in images):
@@ -133,8 +133,8 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
     opened = Picky(GridExtractor.from_pretrained(extractor).extractor)
     monkeypatch.setattr(custom_regions, "load_extractor", lambda path, device: opened)
     train(tmp_path / "world", extractor, tmp_path / "run")
-    assert "left out: 3 of 81 questions of train; the eyes cannot look at 1 image, the " \
-        "first: 5.png: it is black" in caplog.text  # fmt: skip
+    left_out = "left out: 3 of 81 questions of train; no regions of 1 image, the first: "
+    assert f"{left_out}5.png: it is black" in caplog.text
     assert len(read_lines(tmp_path / "run/questions/train.jsonl")) == 78
 
 
@@ -198,7 +198,7 @@ def test_a_start_without_extractor_says_how_to_name_them(
         model, tmp_path / "start", ignore=shutil.ignore_patterns("extractor", "regions")
     )
     with pytest.raises(
-        FileNotFoundError, match=r"comes without eyes.*--set data\.extractor=FOLDER"
+        FileNotFoundError, match=r"has no region extractor.*--set data\.extractor=FOLDER"
     ):
         train(world, None, tmp_path / "run", f"model.init_from={tmp_path / 'start'}")
 

@@ -44,7 +44,7 @@ def test_guesses_stand_beside_the_accuracy_of_a_model_that_was_moved(
     assert report["question_only"]["overall"] == pytest.approx((10 + 20 + 30) / 90)
     assert report["question_only"]["color"] == pytest.approx(1 / 3)
     for text in (
-        "question_type",
+        "question type",
         "question only",
         "majority",
         "66.7%",

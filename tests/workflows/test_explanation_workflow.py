@@ -111,7 +111,7 @@ def test_an_interrupted_test_ends_with_the_same_results(
     again = evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert computed[0] == 16
     assert again == report
-    with pytest.raises(FileExistsError, match="is there already: name another folder"):
+    with pytest.raises(FileExistsError, match="exists already: name another folder"):
         evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
 
 
@@ -211,7 +211,7 @@ def test_an_image_that_is_not_there_is_named_before_anything_is_asked(
     data = rewrite(scenes, tmp_path / "q.jsonl", image="none.png")
     with pytest.raises(ValueError, match=r"'none.png' is not below .* correct the names"):
         evaluate_explanations(subject(scenes, data=data), tmp_path / "out", progress=silent)
-    with pytest.raises(FileNotFoundError, match="a folder of images is needed"):
+    with pytest.raises(FileNotFoundError, match="there is no image folder"):
         evaluate_explanations(
             subject(scenes, images=tmp_path / "none"), tmp_path / "out", progress=silent
         )

@@ -195,7 +195,7 @@ def test_foreign_files_are_refused_with_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match="one file of a model: name its folder"):
         inspect(DEFAULT / "model.safetensors")
     torch.save({"lxmert.encoder.visn_fc.box_fc.bias": torch.zeros(2)}, Path(tmp_path / "d.bin"))
-    with pytest.raises(ValueError, match=r"name (its folder|the folder that it lies in)"):
+    with pytest.raises(ValueError, match="give its folder instead"):
         inspect(tmp_path / "d.bin")
 
 

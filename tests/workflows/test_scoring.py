@@ -346,9 +346,15 @@ def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
             "nlvr2 does not take --choices",
         ),
         (("--metric", "nlvr2", "--examples", "no.json", "--predictions", "p"), "no file no.json"),
-        (("model", "--metric", "vqa"), "leave out model and --data"),
-        (("--questions", "q"), "name a model with --data and --images, or --data with --pred"),
-        (("model", "--data", "d", "--images", "i", "--choices", "c"), "need --metric vqa, gqa or"),
+        (("model", "--metric", "vqa"), "leave out the model, --data"),
+        (
+            ("--questions", "q"),
+            "expected MODEL with --data and --images, or --data with --predictions",
+        ),
+        (
+            ("model", "--data", "d", "--images", "i", "--choices", "c"),
+            "a model and result files are both given",
+        ),
         (("--data", "d", "--predictions", "p", "--limit", "3"), "leave out --images and --limit"),
     ],
 )

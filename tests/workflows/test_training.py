@@ -53,7 +53,7 @@ def test_the_report_comes_first_and_its_summary_again_at_the_end(
     assert done.code == 0, done.err
     summary = "train: 90 questions about 30 images, 6 answers, the most frequent is '1' (33.3%)"
     lines = reported(caplog)
-    finding = "note: unknown keys: 1; not read"
+    finding = "note: unknown keys: 1; ignored"
     assert lines.index(summary) < lines.index("findings: 1 note") < lines.index(finding)
     assert lines[-3:-1] == [summary, "findings: 1 note"]
     assert "learned nothing" in lines[-1]  # in six steps
