@@ -333,7 +333,7 @@ def test_regions_without_names_are_called_by_their_place_and_never_unrecognised(
     assert [w for w in recwarn if issubclass(w.category, InputWarning)] == []
 
 
-def test_extractor_that_recognise_warn_if_they_do_not():
+def test_an_image_without_recognized_regions_is_warned_of():
     extractor = make_extractor("torchvision")
     extractor.model.roi_heads.box_predictor.cls_score.bias.data = torch.tensor([3.25, 0.0, 0.0])
     processor = make_processor(extractor)

@@ -31,7 +31,7 @@ def model(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "moved"
 
 
-def test_guesses_stand_beside_the_accuracy_of_a_model_that_was_moved(
+def test_a_moved_model_is_evaluated_with_its_baselines(
     world: Path, model: Path, lxmert: Command, tmp_path: Path
 ) -> None:
     done = lxmert("evaluate", model, "--data", world / "train.jsonl",
