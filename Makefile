@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
+	$(BIN)/lxmert examples
 	$(BIN)/lxmert ask examples/scene.png "What color is the ball?" --figure answer.png
 
 # All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers.
@@ -144,7 +145,7 @@ $(SCENES)/train/pairs-2000.jsonl: $(SCENES)/train/questions.jsonl
 	mv $@.partial $@
 
 clean:
-	rm -rf $(VENV) answer.png
+	rm -rf $(VENV) answer.png examples
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)

@@ -73,7 +73,7 @@ for folder in sys.argv[1:]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     print(type(processor).__name__, type(processor.tokenizer).__name__, type(tokenizer).__name__)
     assert processor.tokenizer.get_vocab() == tokenizer.get_vocab()
-    inputs = processor("examples/scene.png", "What color is the ball?")
+    inputs = processor("src/lxmert/examples/scene.png", "What color is the ball?")
     assert inputs["visual_feats"].shape[-1] == processor.extractor.feature_dim
 try:
     AutoProcessor.from_pretrained(folder, image_size=5)

@@ -14,7 +14,7 @@ import pytest
 from conftest import ASSETS, ROOT, Command, draw_photos
 from PIL import Image
 
-SCENE = ROOT / "examples/scene.png"
+SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTION = "What color is the ball?"
 
 
@@ -250,7 +250,12 @@ def test_an_image_unlike_its_world_is_answered_with_a_warning(
 def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -> None:
     """The library's own error for a configuration came out as a traceback."""
     sizes = ("--set", "model.hidden_size=-1")
-    data = ("--set", "data.train=examples/questions.jsonl", "--set", "data.images=examples")
+    data = (
+        "--set",
+        "data.train=src/lxmert/examples/questions.jsonl",
+        "--set",
+        "data.images=src/lxmert/examples",
+    )
     result = lxmert(
         "train", "src/lxmert/recipes/custom.toml", "-o", tmp_path / "run", *data, *sizes
     )
@@ -272,12 +277,13 @@ def test_most_examples_are_answered_right() -> None:
     from lxmert import LxmertPipeline
 
     pipeline = LxmertPipeline.from_pretrained()
-    lines = (ROOT / "examples/questions.jsonl").read_text().splitlines()
+    lines = (ROOT / "src/lxmert/examples/questions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) == 24
     assert len({row["image"] for row in rows}) == 6
     right = [
-        pipeline.ask(ROOT / "examples" / row["image"], row["question"])[0].answer == row["answer"]
+        pipeline.ask(ROOT / "src/lxmert/examples" / row["image"], row["question"])[0].answer
+        == row["answer"]
         for row in rows
     ]
     assert sum(right) >= 22
@@ -483,15 +489,17 @@ def test_evaluate_prints_the_average_precision_of_extractor(
 @pytest.mark.parametrize("command", ["ask", "explain"])
 def test_a_question_without_quotes_is_named(lxmert: Command, command: str) -> None:
     """It was "Got unexpected extra arguments", which does not say that quotes were forgotten."""
-    result = lxmert(command, ROOT / "examples/scene.png", "What", "color", "is", "the", "ball?")
+    result = lxmert(
+        command, ROOT / "src/lxmert/examples/scene.png", "What", "color", "is", "the", "ball?"
+    )
     assert result.code == 2
     assert (
         '4 more arguments follow: quote the question, as in "What color is the ball?"' in result.err
     )
-    result = lxmert(command, "What color is the ball?", ROOT / "examples/scene.png")
+    result = lxmert(command, "What color is the ball?", ROOT / "src/lxmert/examples/scene.png")
     assert result.code == 2
     assert "looks like a question: the image comes first" in result.err
-    result = lxmert(command, ROOT / "examples/scene.png", "What \udc80 is it?")
+    result = lxmert(command, ROOT / "src/lxmert/examples/scene.png", "What \udc80 is it?")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "is not valid Unicode" in result.err
 

@@ -11,7 +11,7 @@ from conftest import ROOT, Command
 
 from lxmert.terminal import escape_controls, open_console, say
 
-SCENE, QUESTION = ROOT / "examples/scene.png", "What color is the ball?"
+SCENE, QUESTION = ROOT / "src/lxmert/examples/scene.png", "What color is the ball?"
 UNFORESEEN = (RecursionError, KeyError, TypeError, RuntimeError, MemoryError, IndexError)
 
 

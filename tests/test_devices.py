@@ -39,7 +39,7 @@ def test_what_is_no_name_is_refused(name: object) -> None:
 @pytest.mark.parametrize("name", ["cuda:99", "gpu"])
 @pytest.mark.parametrize("sight", ["--images", "--regions"])
 def test_predict_names_the_devices(lxmert: Command, tmp_path: Path, name: str, sight: str) -> None:
-    shutil.copy(ROOT / "examples/scene.png", tmp_path)
+    shutil.copy(ROOT / "src/lxmert/examples/scene.png", tmp_path)
     (tmp_path / "q.jsonl").write_text(
         '{"image": "scene.png", "question": "is it?", "answer": "no"}'
     )
@@ -60,12 +60,28 @@ def test_the_default_device_is_the_best_one(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("ask", "examples/scene.png", "What is this?"),
-        ("explain", "examples/scene.png", "What is this?"),
-        ("match", "examples/scene.png", "A ball."),
-        ("extract", "examples", "-o", "{tmp}/store"),
-        ("evaluate", "src/lxmert/default", "--data", "{tmp}/q.jsonl", "--images", "examples"),
-        ("explain-eval", DEFAULT, "--data", "q", "--images", "examples", "-o", "{tmp}/out"),
+        ("ask", "src/lxmert/examples/scene.png", "What is this?"),
+        ("explain", "src/lxmert/examples/scene.png", "What is this?"),
+        ("match", "src/lxmert/examples/scene.png", "A ball."),
+        ("extract", "src/lxmert/examples", "-o", "{tmp}/store"),
+        (
+            "evaluate",
+            "src/lxmert/default",
+            "--data",
+            "{tmp}/q.jsonl",
+            "--images",
+            "src/lxmert/examples",
+        ),
+        (
+            "explain-eval",
+            DEFAULT,
+            "--data",
+            "q",
+            "--images",
+            "src/lxmert/examples",
+            "-o",
+            "{tmp}/out",
+        ),
         ("attention-figures", DEFAULT, "--data", "q", "--images", "i", "-o", "{tmp}/f.png"),
     ],
 )

@@ -15,15 +15,12 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture
-def in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run in a folder of its own, so that the checkout stays clean and leftovers do not matter."""
-    for entry in ("examples", "src"):
-        (tmp_path / entry).symlink_to(ROOT / entry)
-    (tmp_path / "runs" / "extractor").mkdir(parents=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("in_a_copy")
+@pytest.mark.usefixtures("empty_folder")
 def test_commands_and_code_run_in_order(
     lxmert: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,12 +32,13 @@ def test_commands_and_code_run_in_order(
             exec(compile(block, "docs/region-features.md", "exec"), {})
             assert capsys.readouterr().out.strip(), block
         elif language == "sh":
-            for program, *arguments in map(shlex.split, join_lines(block)):
+            for line in join_lines(block):
+                program, *arguments = shlex.split(line, comments=True)
                 assert program == "lxmert"
                 result = lxmert(*arguments)
                 assert result.code == 0, f"{arguments}\n{result}"
     assert sorted(path.name for path in Path("runs/extractor/drawn").iterdir()) == [
-        path.name for path in sorted((ROOT / "examples").glob("*.png"))
+        path.name for path in sorted((ROOT / "src/lxmert/examples").glob("*.png"))
     ]
 
 

@@ -18,7 +18,7 @@ from lxmert import DetectorExtractor, LxmertPipeline, LxmertProcessor
 from lxmert.hub import Parts, default_memory, find_model, find_parts, remember_parts
 from lxmert.terminal import quiet_libraries
 
-SCENE = ROOT / "examples/scene.png"
+SCENE = ROOT / "src/lxmert/examples/scene.png"
 EXTRACTOR = ROOT / "src/lxmert/default/extractor"
 QUESTION = "What color is the ball?"
 CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]

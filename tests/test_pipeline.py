@@ -24,7 +24,7 @@ from lxmert.hub import find_model
 from lxmert.processing import InputWarning
 from lxmert.regions.preprocess import ImageInput
 
-SCENE = ROOT / "examples/scene.png"
+SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTIONS = ("What color is the ball?", "How many books are there?", "Is there a purple hat?")
 
 

@@ -17,8 +17,8 @@ from lxmert import processing
 from lxmert.processing import InputWarning, LxmertProcessor
 from lxmert.regions.extract import DetectorExtractor
 
-SCENE = ROOT / "examples/scene.png"
-OTHERS = sorted((ROOT / "examples").glob("*.png"))
+SCENE = ROOT / "src/lxmert/examples/scene.png"
+OTHERS = sorted((ROOT / "src/lxmert/examples").glob("*.png"))
 TEXTS = ["What color is the ball?", "Is there a mug?"]
 
 

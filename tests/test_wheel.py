@@ -26,11 +26,12 @@ def test_the_wheel_answers_from_an_empty_folder(tmp_path: Path) -> None:
     assert wheel.stat().st_size < 25e6
     empty = tmp_path / "empty"
     empty.mkdir()
-    command = [sys.executable, "-m", "lxmert", "ask", ROOT / "examples/scene.png", "What is this?"]
+    examples = [sys.executable, "-m", "lxmert", "examples"]
+    command = [sys.executable, "-m", "lxmert", "ask", "examples/scene.png", "What is this?"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     code = "import lxmert; print(lxmert.__file__)"
     source = [sys.executable, "-c", code]
-    for arguments in (source, command):
+    for arguments in (source, examples, command):
         finished = subprocess.run(
             arguments, cwd=empty, env=environment, capture_output=True, text=True, check=True
         )

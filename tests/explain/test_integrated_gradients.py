@@ -42,7 +42,7 @@ def test_scores_add_up_to_the_gain_over_the_baseline() -> None:
 
 def test_scores_add_up_for_the_bundled_model() -> None:
     pipeline = LxmertPipeline.from_pretrained()
-    seen = pipeline.processor.extractor([ROOT / "examples/scene.png"])
+    seen = pipeline.processor.extractor([ROOT / "src/lxmert/examples/scene.png"])
     texts = ["What color is the ball?", "How many books are there?"]
     given = pipeline.processor.inputs(seen * 2, texts)
     best = pipeline.model(**given).question_answering_score.argmax(-1)

@@ -10,7 +10,7 @@ from web_server import Images, Server, serve
 from lxmert.regions.download import download_image
 from lxmert.regions.preprocess import load_image
 
-SCENE = ROOT / "examples/scene.png"
+SCENE = ROOT / "src/lxmert/examples/scene.png"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from lxmert.workflows.extraction import (
 )
 
 ROOT = Path(__file__).parents[2]
-SCENES = sorted((ROOT / "examples").rglob("*.png"))
+SCENES = sorted((ROOT / "src/lxmert/examples").rglob("*.png"))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def extractor():
 def store(extractor, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
-    for index, path in enumerate(sorted((ROOT / "examples").glob("*.png"))[:3]):
+    for index, path in enumerate(sorted((ROOT / "src/lxmert/examples").glob("*.png"))[:3]):
         shutil.copy(path, images / f"{index}.png")
     extract_folder(
         images,
@@ -174,7 +174,7 @@ def test_random_weights_are_compared_with_real_rows_and_disagree(tmp_path):
 
 def test_extractor_agree_with_what_they_wrote_themselves(tmp_path):
     extractor = small_published(feature_dim=64)
-    scene = ROOT / "examples/scene.png"
+    scene = ROOT / "src/lxmert/examples/scene.png"
     (regions,) = extractor([scene], num_regions=36)
     agreement = compare(extractor, "scene", load_image(scene), regions)
     assert agreement.regions == 1
@@ -195,11 +195,11 @@ def test_another_extractor_are_compared_by_their_boxes_alone(extractor, tmp_path
 
 
 def test_a_missing_or_another_photo_is_named(extractor, tmp_path):
-    shutil.copy(ROOT / "examples/scene.png", tmp_path)
+    shutil.copy(ROOT / "src/lxmert/examples/scene.png", tmp_path)
     with pytest.raises(FileNotFoundError, match="has no image COCO_train2014_0"):
         compare_rows(extractor, tmp_path, ROWS)
     name, _ = next(read_tsv(ROWS))
-    shutil.copy(ROOT / "examples/scene.png", tmp_path / f"{name}.png")
+    shutil.copy(ROOT / "src/lxmert/examples/scene.png", tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match="it is another image, or was resized"):
         compare_rows(extractor, tmp_path, ROWS)
     with pytest.raises(ValueError, match="is not a detector: leave out --images and --rows"):

@@ -1,4 +1,4 @@
-"""Commands for datasets: `fetch`, `data build`."""
+"""Commands for datasets: `examples`, `fetch`, `data build`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,25 @@ import typer
 from lxmert.cli.options import Json
 from lxmert.names import count
 from lxmert.terminal import say, show_downloads, show_made, show_progress
+
+
+def examples(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path(
+        "examples"
+    ),
+) -> None:
+    """Copy six example images, their questions and the bundled model into a folder.
+
+    The commands of the documentation use it: lxmert examples
+    """
+    from lxmert.cli.outputs import check_output_folder
+    from lxmert.workflows.examples import MODEL_FOLDER, copy_examples
+
+    check_output_folder(output, "--output")
+    for path in copy_examples(output):
+        if path.parent == output:
+            say(str(path))
+    say(f"{output / MODEL_FOLDER}: the bundled model")
 
 
 def fetch(

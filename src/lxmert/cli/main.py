@@ -57,7 +57,7 @@ app = typer.Typer(
     cls=_Group,
     name="lxmert",
     help="Ask questions about images, explain the answers, and train LXMERT models.",
-    epilog='Start here: lxmert ask examples/scene.png "What color is the ball?"',
+    epilog='Start here: lxmert examples; lxmert ask examples/scene.png "What color is the ball?"',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,7 +66,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict),
     "Train and evaluate": (training.train, training.recipes, scoring.evaluate, regions.extract),
     "Analyze a model": (explaining.explain_eval, explaining.attention_figures),
-    "Files and datasets": (files.info, files.verify, files.convert, data.fetch),
+    "Files and datasets": (data.examples, files.info, files.verify, files.convert, data.fetch),
 }
 _WITH_REST = (asking.ask, explaining.explain)
 for _panel, _commands in _COMMANDS.items():

@@ -21,7 +21,7 @@ from lxmert.schema import Example
 from lxmert.tasks.metrics import OVERALL, best_answer
 
 MODEL_FOLDER = Path("src/lxmert/default")
-EXAMPLES_FOLDER = Path("examples")
+EXAMPLES_FOLDER = Path("src/lxmert/examples")
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
