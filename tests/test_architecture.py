@@ -26,7 +26,9 @@ ARROWS: dict[str, set[str]] = {
     "tasks": LEAVES | {"model", "regions", "data", "metrics"},
     "train": {"schema", "data", "tasks"},
     "explain": LEAVES | {"model"},
-    "pipeline": LEAVES | {"web", "processing", "model", "regions", "data", "explain", "hub"},
+    "predict": LEAVES | {"processing", "model", "regions", "data", "hub"},
+    "pipeline": LEAVES
+    | {"web", "processing", "predict", "model", "regions", "data", "explain", "hub"},
     "terminal": {"explain"},
     "auto": {"model", "data", "processing"},
 }

@@ -157,17 +157,17 @@ def test_two_processes_make_the_same_model_as_one(
 def check_scores(lxmert: Command) -> None:
     """Compare the validation scores of the runs with the official evaluators on the same split."""
     wanted = ["--metric", "gqa", "--questions", "downloads/gqa/testdev_balanced_questions.json"]
-    gqa = lxmert("evaluate", *wanted, "--predictions", "gqa-testdev.json", "--json")
+    gqa = lxmert("score", *wanted, "--predictions", "gqa-testdev.json", "--json")
     assert json.loads(gqa.out)["accuracy"] == 100 * metrics("gqa")["overall"]
     wanted = ["--metric", "nlvr2", "--examples", "downloads/nlvr2/dev.json"]
-    nlvr2 = lxmert("evaluate", *wanted, "--predictions", "nlvr2-dev.csv", "--json")
+    nlvr2 = lxmert("score", *wanted, "--predictions", "nlvr2-dev.csv", "--json")
     scores = {name: metrics("nlvr2")[name] for name in ("accuracy", "consistency")}
     assert json.loads(nlvr2.out) == scores
     data = ["--data", "data/vqa/valid.jsonl", "--regions", "regions", "-o", "vqa-valid.json"]
     assert lxmert("predict", "runs/vqa", *data, "--format", "vqa").code == 0
     files = ["--questions", "downloads/vqa/v2_OpenEnded_mscoco_val2014_questions.json",
              "--annotations", "downloads/vqa/v2_mscoco_val2014_annotations.json"]  # fmt: skip
-    vqa = lxmert("evaluate", "--metric", "vqa", *files, "--results", "vqa-valid.json", "--json")
+    vqa = lxmert("score", "--metric", "vqa", *files, "--results", "vqa-valid.json", "--json")
     overall = 100 * metrics("vqa")["overall"]
     assert json.loads(vqa.out)["overall"] == pytest.approx(overall, abs=0.01)
 

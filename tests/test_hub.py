@@ -81,7 +81,7 @@ def test_a_published_model_answers_as_transformers_own_does(
 ) -> None:
     kind = "LxmertForPreTraining" if name == BASE else "LxmertForQuestionAnswering"
     pipeline = LxmertPipeline.from_pretrained(
-        name, extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
+        name, extractor=EXTRACTOR, answers=answers
     )
     with torch.no_grad():
         logits = published.build(kind)(**expected_inputs()).question_answering_score[0]
@@ -180,7 +180,7 @@ def test_a_list_of_another_length_is_refused_and_not_remembered(
     path.write_text("\n".join(f"answer {index}" for index in range(count)))
     with pytest.raises(ValueError, match=message):
         LxmertPipeline.from_pretrained(
-            repositories[VQA], extractor=EXTRACTOR, answers=path, memory=memory
+            repositories[VQA], extractor=EXTRACTOR, answers=path
         )
     assert not memory.exists()
 
@@ -189,7 +189,7 @@ def test_extractor_of_another_width_are_refused_naming_both(tmp_path: Path, answ
     folder = published.write(tmp_path / "model", published.build(visual_feat_dim=9))
     memory = tmp_path / "memory.json"
     with pytest.raises(ValueError, match="features of width 256, but the model expects 9"):
-        LxmertPipeline.from_pretrained(folder, extractor=EXTRACTOR, answers=answers, memory=memory)
+        LxmertPipeline.from_pretrained(folder, extractor=EXTRACTOR, answers=answers)
     assert not memory.exists()
 
 
@@ -197,7 +197,7 @@ def test_a_list_beside_answers_that_the_model_names_itself_must_be_the_same(
     answers: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"differs from the answer list of .* instead of '0'"):
-        LxmertPipeline.from_pretrained(None, answers=answers, memory=tmp_path / "memory.json")
+        LxmertPipeline.from_pretrained(None, answers=answers)
 
 
 def test_an_unknown_repository_is_one_sentence(hub: Server) -> None:
@@ -247,19 +247,19 @@ def test_without_a_network_what_was_never_fetched_is_one_sentence(
 def test_a_damaged_memory_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "memory.json").write_text(content)
     with pytest.raises(ValueError, match=r"memory\.json .* remove the file"):
-        find_parts(tmp_path, Parts(), memory=tmp_path / "memory.json")
+        find_parts(tmp_path, Parts())
 
 
 def test_parts_are_remembered_by_model_and_one_by_one(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "memory.json"
     one, other = tmp_path / "one", tmp_path / "other"
-    remember_parts(one, Parts(extractor=one.parent), memory=memory)
-    remember_parts(one, Parts(answers=ROOT), memory=memory)
-    assert find_parts(one, Parts(), memory=memory) == Parts(extractor=one.parent, answers=ROOT)
-    assert find_parts(one, Parts(extractor=EXTRACTOR), memory=memory) == Parts(
+    remember_parts(one, Parts(extractor=one.parent))
+    remember_parts(one, Parts(answers=ROOT))
+    assert find_parts(one, Parts()) == Parts(extractor=one.parent, answers=ROOT)
+    assert find_parts(one, Parts(extractor=EXTRACTOR)) == Parts(
         extractor=EXTRACTOR, answers=ROOT
     )
-    assert find_parts(other, Parts(), memory=memory) == Parts()
+    assert find_parts(other, Parts()) == Parts()
     assert [path.name for path in memory.parent.iterdir()] == ["memory.json"]
 
 
@@ -275,10 +275,10 @@ def test_pretraining_weights_match_as_transformers_own_do(
     repositories: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = LxmertPipeline.from_pretrained(
-        repositories[BASE], extractor=EXTRACTOR, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR
     )
     inputs = LxmertProcessor.from_pretrained(
-        repositories[BASE], extractor=EXTRACTOR, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR
     )([SCENE] * 3, CAPTIONS)
     with torch.no_grad():
         output = published.build("LxmertForPreTraining")(**inputs)
@@ -292,7 +292,7 @@ def test_both_heads_of_a_pretraining_share_one_body(
     repositories: dict[str, Path], answers: Path, tmp_path: Path
 ) -> None:
     pipeline = LxmertPipeline.from_pretrained(
-        repositories[BASE], extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
+        repositories[BASE], extractor=EXTRACTOR, answers=answers
     )
     assert pipeline.answering is pipeline.model
     assert pipeline.matcher.lxmert is pipeline.answering.lxmert
@@ -339,7 +339,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(
     torch.save({"lxmert": Dangerous()}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="nothing was run"):
         LxmertPipeline.from_pretrained(
-            folder, extractor=EXTRACTOR, answers=answers, memory=tmp_path / "memory.json"
+            folder, extractor=EXTRACTOR, answers=answers
         )
     assert not (tmp_path / "it ran").exists()
 

@@ -1,14 +1,7 @@
-"""Finds bundled, local and hub models, and remembers parts that were added to them."""
+"""Finds bundled, local and hub models, and says what published ones come without."""
 
-import json
-import logging
-import os
 import shlex
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from lxmert.files import read_json_object, shorten
 
 _ANSWER_LISTS = {
     3129: "data/vqa/trainval_label2ans.json",
@@ -24,25 +17,9 @@ _DETECTORS = (
 )
 """Files of the detector that the published models were trained with, by format."""
 
-_FORGET = "remove the file, and give --extractor and --answers again"
 _SMALL_FILES = ("*.json", "*.txt", "*.safetensors")
 _LARGE_FILES = ("pytorch_model*.bin",)
 """Downloaded only if there are no safetensors."""
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Parts that a published model comes without.
-
-    Attributes:
-        extractor: folder or published file of the region extractor it was trained with.
-        answers: file with its answer list.
-    """
-
-    extractor: Path | None = None
-    answers: Path | None = None
 
 
 def find_model(name_or_path: str | Path | None, *, revision: str | None = None) -> Path:
@@ -86,70 +63,8 @@ def model_name(folder: Path) -> str:
     return str(folder) if hub is None else hub[0]
 
 
-def find_parts(
-    folder: Path,
-    given: Parts,
-    *,
-    needed: Collection[str] = ("extractor", "answers"),
-    memory: str | Path | None = None,
-) -> Parts:
-    """Return each part as given, or else as remembered.
-
-    Args:
-        folder: folder of the model.
-        given: parts that the user named.
-        needed: parts to look up: those that the folder itself lacks.
-        memory: file of remembered parts; None means `default_memory()`.
-
-    Raises:
-        FileNotFoundError: if a remembered part no longer exists.
-        ValueError: if the memory file is damaged.
-    """
-    path = _memory_path(memory)
-    known = _read_memory(path).get(_key(folder), {})
-    found: dict[str, Path | None] = {}
-    for name, wanted in asdict(given).items():
-        found[name] = wanted
-        if wanted is None and name in needed and name in known:
-            found[name] = Path(known[name])
-            if not Path(known[name]).exists():
-                raise FileNotFoundError(
-                    f"{known[name]}, which is remembered as the {name} of {model_name(folder)}, no "
-                    f"longer exists: restore it, or name another one with --{name} (in Python "
-                    f"{name}=...)"
-                )
-    return Parts(**found)
-
-
-def remember_parts(folder: Path, parts: Parts, *, memory: str | Path | None = None) -> None:
-    """Remember parts of a model for later calls; parts that are None stay unchanged.
-
-    If the memory file cannot be written, a warning is logged.
-    """
-    path = _memory_path(memory)
-    new = {name: str(part.absolute()) for name, part in asdict(parts).items() if part is not None}
-    entries = _read_memory(path)
-    old = entries.get(_key(folder), {})
-    if old | new == old:
-        return
-    entries[_key(folder)] = old | new
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        _logger.warning("the parts of %s are not remembered: %s", model_name(folder), error)
-
-
-def default_memory() -> Path:
-    """Return the file of remembered parts, in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lxmert" / "parts.json"
-
-
 def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> ValueError:
-    """Return the error about parts that a model lacks, where to get them and how to add them.
+    """Return the error about parts that a model lacks, with their sources and the command to add them.
 
     Args:
         folder: folder of the model.
@@ -171,8 +86,8 @@ def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> 
         published = _ANSWER_LISTS.get(num_answers, "one of " + ", ".join(_ANSWER_LISTS.values()))
         sources.append(f"LIST is, for the published models, {published} of airsplay/lxmert")
     return ValueError(
-        f"{name} comes without {' and '.join(missing)}: name them once, then they are "
-        f"remembered: `lxmert ask IMAGE QUESTION --model {name}{options}`. " + "; ".join(sources)
+        f"{name} comes without {' and '.join(missing)}: write a complete model folder once and use "
+        f"it from then on: `lxmert convert {name} FOLDER{options}`. " + "; ".join(sources)
     )
 
 
@@ -204,28 +119,3 @@ def _hub_name(folder: Path) -> tuple[str, str] | None:
     if folder.parent.name != "snapshots" or not repository.startswith("models--"):
         return None
     return repository.removeprefix("models--").replace("--", "/"), folder.name
-
-
-def _key(folder: Path) -> str:
-    """Return the key of a model in the memory: hub name with commit, or path."""
-    hub = _hub_name(folder)
-    return str(folder.resolve()) if hub is None else "@".join(hub)
-
-
-def _memory_path(memory: str | Path | None) -> Path:
-    return default_memory() if memory is None else Path(memory)
-
-
-def _read_memory(path: Path) -> dict[str, dict[str, str]]:
-    """Return the remembered parts by model."""
-    try:
-        content: dict[str, dict[str, str]] = read_json_object(path, remedy=_FORGET)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    for name, parts in content.items():
-        if not isinstance(parts, dict) or not all(isinstance(p, str) for p in parts.values()):
-            raise ValueError(
-                f"{path} has {shorten(parts)} for {name!r}; expected a path for each part: "
-                f"{_FORGET}"
-            )
-    return content

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,12 +10,12 @@ from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
-from lxmert.data.tokenizer import Encoded, check_words
+from lxmert.data.tokenizer import Encoded
 from lxmert.devices import check_device
 from lxmert.explain.explanation import Explanation, Word
 from lxmert.explain.maps import attention_maps
 from lxmert.explain.methods import QUICK, choose_methods, explain_answers
-from lxmert.hub import Parts, find_model, find_parts, missing_parts, model_name, remember_parts
+from lxmert.hub import find_model, missing_parts, model_name
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
@@ -24,6 +23,7 @@ from lxmert.model.loading import load_heads
 from lxmert.model.pretrained import read_config
 from lxmert.model.wrappers import execution_device, unwrap_model
 from lxmert.names import nearest
+from lxmert.predict import ScoringModel, TorchRuntime, score
 from lxmert.processing import LxmertProcessor, check_text
 from lxmert.regions.cells import cell_labels
 from lxmert.regions.preprocess import ImageInput, is_image, load_image
@@ -31,9 +31,6 @@ from lxmert.schema import Answer, Regions
 from lxmert.web import SCHEMES
 
 _WHOLE = "whole image"
-
-_TEXTS_AT_ONCE = 64
-"""Maximum number of texts per forward pass, to bound memory."""
 
 
 class LxmertPipeline:
@@ -87,13 +84,7 @@ class LxmertPipeline:
         self.device = execution_device(model)
         self.answers = (answers_of(model.config) if self.answering else None) or ()
         self._folder = folder
-        check_words(processor.tokenizer, model.config.vocab_size, folder or "the model")
-        width, wanted = processor.extractor.feature_dim, model.config.visual_feat_dim
-        if width != wanted:
-            raise ValueError(
-                f"the region extractor returns features of width {width}, but the model expects "
-                f"{wanted}: use the extractor that the model was trained with"
-            )
+        processor.check_fit(model.config, folder or "the model")
 
     @classmethod
     def from_pretrained(
@@ -103,12 +94,11 @@ class LxmertPipeline:
         extractor: str | Path | None = None,
         answers: str | Path | None = None,
         device: str = "cpu",
-        memory: str | Path | None = None,
     ) -> "LxmertPipeline":
         """Load a model with its region extractor.
 
-        Published models come without extractor and answers. Name both once; they are remembered.
-        Pretrained models with an answer head can both answer and match.
+        Published models come without extractor and answers: name both, or write a complete folder
+        with `lxmert convert`. Pretrained models with an answer head can both answer and match.
 
         Args:
             name_or_path: model folder or Hugging Face hub name; absent: the bundled model, trained
@@ -118,7 +108,6 @@ class LxmertPipeline:
             answers: answer list, for a model that comes without one; formats as in
                 `lxmert.data.answer_lists.read_answers`.
             device: where to compute.
-            memory: file that remembers `extractor` and `answers`; absent: the user's.
 
         Raises:
             FileNotFoundError: if there is no such model, or it lacks a file.
@@ -127,26 +116,17 @@ class LxmertPipeline:
         """
         check_device(device)
         folder = find_model(name_or_path)
-        given = Parts(
-            extractor=None if extractor is None else Path(extractor),
-            answers=None if answers is None else Path(answers),
-        )
-        config = read_config(folder)
-        own = (folder / EXTRACTOR_FOLDER).is_dir()
-        needed = ("answers",) if own else ("extractor", "answers")
-        parts = find_parts(folder, given, needed=needed, memory=memory)
-        nameless = parts.answers is None and answers_of(config) is None
-        if parts.extractor is None and not own:
-            number = config.num_qa_labels if nameless else None
+        nameless = answers is None and answers_of(read_config(folder)) is None
+        if extractor is None and not (folder / EXTRACTOR_FOLDER).is_dir():
+            number = read_config(folder).num_qa_labels if nameless else None
             raise missing_parts(folder, extractor=True, num_answers=number)
-        processor = LxmertProcessor.from_folder(
-            folder, given.extractor if own else parts.extractor, device=device
-        )
+        processor = LxmertProcessor.from_folder(folder, extractor, device=device)
         answering, matcher = load_heads(folder)
-        if answering is not None and parts.answers is not None:
-            _name_answers(answering.config, parts.answers, folder)
+        if answering is not None and answers is not None:
+            _name_answers(answering.config, Path(answers), folder)
         elif answering is not None and nameless and matcher is None:
-            raise missing_parts(folder, extractor=False, num_answers=config.num_qa_labels)
+            number = answering.config.num_qa_labels
+            raise missing_parts(folder, extractor=False, num_answers=number)
         model = answering or matcher
         if model is None:
             raise ValueError(
@@ -156,9 +136,7 @@ class LxmertPipeline:
         model.to(device)  # type: ignore[arg-type]
         if matcher is not None:
             matcher.to(device)  # type: ignore[arg-type]
-        pipeline = cls(model, processor, matcher=matcher, folder=folder)
-        remember_parts(folder, replace(given, extractor=None) if own else given, memory=memory)
-        return pipeline
+        return cls(model, processor, matcher=matcher, folder=folder)
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
         """Answer a question about an image.
@@ -371,13 +349,7 @@ class LxmertPipeline:
         bundled = self._folder == find_model(None)
         return "the bundled model" if bundled else model_name(self._folder)
 
-    @torch.inference_mode()
-    def _scores(
-        self,
-        model: LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval,
-        regions: Regions,
-        texts: Sequence[str],
-    ) -> Tensor:
+    def _scores(self, model: ScoringModel, regions: Regions, texts: Sequence[str]) -> Tensor:
         """Return `[texts, classes]` logits for several texts about one image, encoded once."""
         _check_fork()
         if not isinstance(regions, Regions):
@@ -385,22 +357,9 @@ class LxmertPipeline:
                 f"regions is a {type(regions).__name__}; expected what pipeline.regions(image) "
                 "returns"
             )
-        text = self._to_device(self.processor.text_inputs(texts))
-        visual = self._to_device(self.processor.image_inputs([regions]))
-        image = model.lxmert.encode_image(
-            visual["visual_feats"], visual["visual_pos"], visual["visual_attention_mask"]
-        )
-        scores = []
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = {name: value[start : start + _TEXTS_AT_ONCE] for name, value in text.items()}
-            rows = torch.zeros(len(part["input_ids"]), dtype=torch.long, device=self.device)
-            output = model(**part, encoded_image=image.take(rows))
-            scores.append(
-                output.question_answering_score
-                if isinstance(model, LxmertForQuestionAnswering)
-                else output.logits
-            )
-        return torch.cat(scores).float()
+        self.processor.check_recognized(regions)
+        text = self.processor.text_inputs(texts)
+        return score(TorchRuntime(model), text, [[regions]] * len(texts))
 
     def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in inputs.items()}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, BertTokenizer
+from transformers import BatchFeature, BertTokenizer, PretrainedConfig
 
-from lxmert.data.collate import collate_regions, collate_text, normalize_boxes
+from lxmert.data.collate import collate_images, collate_text
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import Encoded, encode, load_tokenizer
+from lxmert.data.tokenizer import Encoded, check_words, encode, load_tokenizer
 from lxmert.devices import check_device
-from lxmert.hub import Parts, find_model, find_parts, missing_parts, remember_parts
+from lxmert.hub import find_model, missing_parts
 from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
@@ -62,7 +62,7 @@ class LxmertProcessor:
 
     Example:
         >>> from lxmert import LxmertProcessor
-        >>> processor = LxmertProcessor.from_pretrained(None)  # of the bundled model
+        >>> processor = LxmertProcessor.from_pretrained()  # of the bundled model
         >>> inputs = processor("examples/scene.png", ["What color is the ball?", "Is there a mug?"])
         >>> inputs["visual_feats"].shape == (2, inputs["visual_pos"].shape[1], 256)
         True
@@ -88,11 +88,10 @@ class LxmertProcessor:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path | None,
+        name_or_path: str | Path | None = None,
         *,
         extractor: str | Path | None = None,
         device: str = "cpu",
-        memory: str | Path | None = None,
         revision: str | None = None,
         **kwargs: object,
     ) -> "LxmertProcessor":
@@ -101,9 +100,8 @@ class LxmertProcessor:
         Args:
             name_or_path: model folder, name on the Hugging Face hub, or None for the bundled one.
             extractor: folder or published file of the region extractor, for a model that comes
-                without one. None means the model's own, or the one remembered for it.
+                without one. None means the model's own.
             device: device of the region extractor.
-            memory: file that remembers `extractor`; None means the user's.
             revision: branch, tag or commit of a hub model; None means the latest.
             **kwargs: only those that transformers' `AutoProcessor` adds itself.
 
@@ -117,29 +115,43 @@ class LxmertProcessor:
             raise TypeError(f"LxmertProcessor.from_pretrained has no argument {min(unknown)!r}")
         check_device(device)
         folder = find_model(name_or_path, revision=revision)
-        given = Parts(extractor=None if extractor is None else Path(extractor))
-        own = (folder / EXTRACTOR_FOLDER).is_dir()
-        found = given if own else find_parts(folder, given, needed=("extractor",), memory=memory)
-        if found.extractor is None and not own:
-            raise missing_parts(folder, extractor=True, num_answers=None)
-        processor = cls.from_folder(folder, found.extractor, device=device)
-        if not own:
-            remember_parts(folder, given, memory=memory)
-        return processor
+        return cls.from_folder(folder, extractor, device=device)
 
     @classmethod
     def from_folder(
-        cls, folder: Path, source: Path | None = None, *, device: str = "cpu"
+        cls, folder: Path, extractor: str | Path | None = None, *, device: str = "cpu"
     ) -> "LxmertProcessor":
-        """Like `from_pretrained` for a local folder, without remembered parts."""
+        """Like `from_pretrained`, for a local folder."""
+        if (folder / EXTRACTOR_FOLDER).is_dir():
+            source = Path(extractor or folder / EXTRACTOR_FOLDER)
+        elif extractor is None:
+            raise missing_parts(folder, extractor=True, num_answers=None)
+        else:
+            source = Path(extractor)
         # Published models do not name their extractor; the given one is then trusted.
-        unnamed = source is not None and not (folder / FILE_NAME).is_file()
+        unnamed = extractor is not None and not (folder / FILE_NAME).is_file()
         config = None if unnamed else PreprocessorConfig.load(folder)
         tokenizer = load_tokenizer(folder)
-        extractor = load_extractor(source or folder / EXTRACTOR_FOLDER, device=device)
-        return cls(
-            extractor, tokenizer, config or PreprocessorConfig(fingerprint=extractor.fingerprint)
-        )
+        loaded = load_extractor(source, device=device)
+        return cls(loaded, tokenizer, config or PreprocessorConfig(fingerprint=loaded.fingerprint))
+
+    def check_fit(self, config: PretrainedConfig, model: str | Path) -> None:
+        """Check that tokenizer and extractor fit the sizes of a model.
+
+        Args:
+            config: configuration of the model.
+            model: name of the model, for messages.
+
+        Raises:
+            ValueError: naming both sizes.
+        """
+        check_words(self.tokenizer, config.vocab_size, model)
+        width, wanted = self.extractor.feature_dim, config.visual_feat_dim
+        if width != wanted:
+            raise ValueError(
+                f"the region extractor returns features of width {width}, but the model expects "
+                f"{wanted}: use the extractor that the model was trained with"
+            )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write tokenizer, region extractor and configuration into a model folder.
@@ -237,11 +249,8 @@ class LxmertProcessor:
             ValueError: if a feature is not finite, or a box is inverted or outside the image.
         """
         for found in {id(found): found for found in regions}.values():
-            self._check_recognized(found)
-        boxes = [
-            normalize_boxes(found, name=f"image {index}") for index, found in enumerate(regions)
-        ]
-        return collate_regions([found.features for found in regions], boxes)
+            self.check_recognized(found)
+        return collate_images(regions)
 
     def _several_images(self, rows: Sequence[Sequence[ImageInput]]) -> dict[str, Tensor]:
         """Prepare several images per text; shapes as in `__call__`."""
@@ -256,7 +265,7 @@ class LxmertProcessor:
             name: values.reshape(-1, counts[0], *values.shape[1:]) for name, values in flat.items()
         }
 
-    def _check_recognized(self, regions: Regions) -> None:
+    def check_recognized(self, regions: Regions) -> None:
         """Warn if no object in the image is recognized with confidence."""
         if not self.extractor.recognizes:
             return

@@ -144,7 +144,7 @@ def test_predictions_score_as_the_model_does(
     ]
     direct = json.loads(lxmert("evaluate", model, "--data", data, *images, "--json").out)
     given = ["--data", data, "--predictions", predictions, "--training", data, "--json"]
-    assert json.loads(lxmert("evaluate", *given).out) == direct
+    assert json.loads(lxmert("score", *given).out) == direct
 
 
 def test_types_of_questions_without_question_type_go_by_the_answer(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_predictions_must_be_one_for_each_question(
     answers = {str(number): "1" for number in range(1, 91)} | change
     rows = [{"question_id": i, "answer": a} for i, a in answers.items() if a is not None]
     given = write_lines(tmp_path / "p.jsonl", rows)
-    done = lxmert("evaluate", "--data", world / "train.jsonl", "--predictions", given)
+    done = lxmert("score", "--data", world / "train.jsonl", "--predictions", given)
     assert done.code == 2
     assert reported in done.err
     write_lines(given, [*rows, rows[0]])
-    twice = lxmert("evaluate", "--data", world / "train.jsonl", "--predictions", given)
+    twice = lxmert("score", "--data", world / "train.jsonl", "--predictions", given)
     assert twice.code == 2

@@ -70,7 +70,7 @@ def options(paths: dict[str, Path]) -> list[object]:
 
 
 def test_vqa_at_the_command_line(lxmert: Command, vqa: dict[str, Path]) -> None:
-    result = lxmert("evaluate", "--metric", "vqa", *options(vqa), "--json")
+    result = lxmert("score", "--metric", "vqa", *options(vqa), "--json")
     assert (result.code, result.err) == (0, "")
     # 0.3 for "Red", cleaned; 0 for "Red" where all say "red"; 1 for "two" among "2" and "two".
     assert json.loads(result.out) == {
@@ -82,7 +82,7 @@ def test_vqa_at_the_command_line(lxmert: Command, vqa: dict[str, Path]) -> None:
 
 
 def test_gqa_at_the_command_line(lxmert: Command, gqa: dict[str, Path]) -> None:
-    result = lxmert("evaluate", "--metric", "gqa", *options(gqa), "--json")
+    result = lxmert("score", "--metric", "gqa", *options(gqa), "--json")
     assert (result.code, result.err) == (0, "")
     scores = json.loads(result.out)
     assert set(scores) == set(GqaScores.__annotations__)
@@ -107,7 +107,7 @@ def test_gqa_at_the_command_line(lxmert: Command, gqa: dict[str, Path]) -> None:
 def test_what_cannot_be_computed_is_null(lxmert: Command, gqa: dict[str, Path]) -> None:
     """The official script prints 0 for validity where there are no choices."""
     paths = {name: gqa[name] for name in ("questions", "predictions")}
-    arguments = ("evaluate", "--metric", "gqa", *options(paths))
+    arguments = ("score", "--metric", "gqa", *options(paths))
     scores = json.loads(lxmert(*arguments, "--json").out)
     assert [name for name, value in scores.items() if value is None] == [
         "validity",
@@ -122,7 +122,7 @@ def test_what_cannot_be_computed_is_null(lxmert: Command, gqa: dict[str, Path]) 
 
 def test_nlvr2_at_the_command_line(lxmert: Command, nlvr2: dict[str, Path], tmp_path: Path) -> None:
     saved = tmp_path / "scores.json"
-    result = lxmert("evaluate", "--metric", "nlvr2", *options(nlvr2), "--json", "-o", saved)
+    result = lxmert("score", "--metric", "nlvr2", *options(nlvr2), "--json", "-o", saved)
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out) == {"accuracy": 0.75, "consistency": pytest.approx(2 / 3)}
     assert set(json.loads(result.out)) == set(Nlvr2Scores.__annotations__)
@@ -258,7 +258,7 @@ def test_results_of_no_known_form_are_one_sentence(
 ) -> None:
     """What is no file of results at all is named by what was found in it."""
     vqa["results"].write_text(content)
-    result = lxmert("evaluate", "--metric", "vqa", *options(vqa))
+    result = lxmert("score", "--metric", "vqa", *options(vqa))
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert re.search(r"results\.json.*" + message, result.err)
 
@@ -293,7 +293,7 @@ def test_files_in_the_place_of_others_are_one_sentence(
     """Options in the wrong order were reported as damage."""
     paths: dict[str, Path] = request.getfixturevalue(metric)
     wrong = {**paths, **{name: paths[other] for name, other in changes.items()}}
-    result = lxmert("evaluate", "--metric", metric, *options(wrong))
+    result = lxmert("score", "--metric", metric, *options(wrong))
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert re.search(message, result.err)
 
@@ -307,7 +307,7 @@ def test_scores_do_not_overwrite_what_they_are_made_from(
         link = path.with_name(f"link to {name}")
         link.symlink_to(path)
         for output in (path, link):
-            result = lxmert("evaluate", "--metric", "vqa", *options(vqa), "-o", output)
+            result = lxmert("score", "--metric", "vqa", *options(vqa), "-o", output)
             assert (result.code, result.out) == (2, "")
             assert "is also an input, which would be overwritten" in result.err
         assert path.read_bytes() == before
@@ -320,7 +320,7 @@ def test_control_characters_do_not_reach_the_terminal(
     content = json.loads(vqa["annotations"].read_text())
     content["annotations"][0]["question_type"] = "\x1b[2Jhow\ud800 many\r"
     write_json(vqa["annotations"], content)
-    result = lxmert("evaluate", "--metric", "vqa", *options(vqa))
+    result = lxmert("score", "--metric", "vqa", *options(vqa))
     assert result.code == 0
     assert not {*"\x1b\r\ud800"} & {*result.out}
 

@@ -9,12 +9,15 @@ from lxmert.cli.options import (
     AnswerList,
     Device,
     ImageArgument,
+    ImageFolder,
     Json,
     Model,
     ModelArgument,
     Question,
     RegionExtractor,
+    RegionStores,
     check_quoted,
+    check_source,
 )
 from lxmert.cli.outputs import check_figure, check_output
 from lxmert.names import count
@@ -105,11 +108,8 @@ def predict(
     model: ModelArgument,
     data: Annotated[Path, typer.Option(help="JSONL file of questions, with or without answers.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    images: Annotated[Path | None, typer.Option(help="Image folder.")] = None,
-    regions: Annotated[
-        list[Path] | None,
-        typer.Option(help="Region store to use instead of images. Repeatable."),
-    ] = None,
+    images: ImageFolder = None,
+    regions: RegionStores = None,
     form: Annotated[
         Literal["jsonl", "vqa", "gqa", "nlvr2"],
         typer.Option("--format", help="Output format: jsonl, or the one of a leaderboard."),
@@ -127,12 +127,20 @@ def predict(
     A model for statements about two images (NLVR2) judges statements instead.
     """
     from lxmert.devices import choose_device
-    from lxmert.workflows.submission import Asked, submit
+    from lxmert.workflows.prediction import predict_file
 
-    if (images is None) == (not regions):
-        raise ValueError("expected either --images FOLDER or --regions STORE")
+    check_source(images, regions)
     check_output(output, "-o", data, official)
-    asked = Asked(data, images, tuple(regions or ()), official)
     with show_progress("questions") as progress:
-        number = submit(model, asked, output, form, device=choose_device(device), progress=progress)
+        number = predict_file(
+            model,
+            data,
+            output,
+            images=images,
+            stores=tuple(regions or ()),
+            form=form,
+            official=official,
+            device=choose_device(device),
+            progress=progress,
+        )
     say(f"{output}: answers to {count(number, 'question')}")

@@ -15,8 +15,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Weights: an original checkpoint (.pth) or a model folder. Regions: a TSV file, "
-            "a folder of .npz or TSV files, or a region store.",
+            help="Weights: an original checkpoint (.pth), a model folder, or a Hugging Face hub "
+            "name. Regions: a TSV file, a folder of .npz or TSV files, or a region store.",
         ),
     ],
     target: Annotated[
@@ -29,6 +29,14 @@ def convert(
     ],
     answers: Annotated[
         Path | None, typer.Option(help="Answer list to write into the model.")
+    ] = None,
+    extractor: Annotated[
+        Path | None,
+        typer.Option(help="Region extractor to write into the model: folder or published file."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Tokenizer to write into the model: folder or vocab.txt."),
     ] = None,
     heads: Annotated[
         int | None, typer.Option(help="Attention heads. Default: hidden size / 64.")
@@ -64,9 +72,19 @@ def convert(
     from lxmert.workflows.conversion import Choices
     from lxmert.workflows.conversion import convert as run
 
-    inputs = (source, answers, objects, attributes)
-    check_not_input(target, inputs, option="TARGET")
-    choices = Choices(answers, heads, tuple(allow or ()), dtype, fingerprint, objects, attributes)
+    choices = Choices(
+        answers,
+        heads,
+        tuple(allow or ()),
+        dtype,
+        fingerprint,
+        objects,
+        attributes,
+        extractor,
+        tokenizer,
+    )
+    inputs = (source, answers, objects, attributes, extractor, tokenizer)
+    check_not_input(target, (path for path in inputs if path is not None), option="TARGET")
     with show_progress("converted") as progress:
         converted = run(source, target, choices, progress=progress)
     say(f"{target}: converted from {source}")

@@ -64,7 +64,13 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict),
-    "Train and evaluate": (training.train, training.recipes, scoring.evaluate, regions.extract),
+    "Train and evaluate": (
+        training.train,
+        training.recipes,
+        scoring.evaluate,
+        scoring.score,
+        regions.extract,
+    ),
     "Analyze a model": (explaining.explain_eval, explaining.attention_figures),
     "Files and datasets": (data.examples, files.info, files.verify, files.convert, data.fetch),
 }

@@ -29,15 +29,20 @@ RegionExtractor = Annotated[
     typer.Option(
         "--extractor",
         help="Region extractor, for a model that comes without one: a folder or a published "
-        "detector file. Remembered for later commands.",
+        "detector file. `lxmert convert` writes both into one folder.",
     ),
 ]
 AnswerList = Annotated[
     Path | None,
     typer.Option(
         "--answers",
-        help="Answer list, for a model that comes without one. Remembered for later commands.",
+        help="Answer list, for a model that comes without one.",
     ),
+]
+ImageFolder = Annotated[Path | None, typer.Option("--images", help="Image folder.")]
+RegionStores = Annotated[
+    list[Path] | None,
+    typer.Option("--regions", help="Region store to use instead of images. Repeatable."),
 ]
 Device = Annotated[
     str | None,
@@ -63,6 +68,12 @@ def check_quoted(question: str, rest: list[str]) -> None:
             f"the question is {question!r}, but {count(len(rest), 'more argument')} "
             f'{"follows" if len(rest) == 1 else "follow"}: quote the question, as in "{words}"'
         )
+
+
+def check_source(images: Path | None, regions: list[Path] | None) -> None:
+    """Raise `ValueError` unless either images or region stores are given."""
+    if (images is None) == (not regions):
+        raise ValueError("expected either --images FOLDER or --regions STORE")
 
 
 def split_names(names: str | None) -> list[str]:

@@ -1,16 +1,23 @@
-"""The command `evaluate`: scores of models, of detectors, and of result files."""
+"""The commands `evaluate` (of a model or a detector) and `score` (of files of results)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.options import Device, Json
+from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
 from lxmert.cli.outputs import check_output
 from lxmert.terminal import say, show_official_scores, show_progress, show_scores
 
-if TYPE_CHECKING:
-    from lxmert.workflows.evaluation import AnswerReport
+Training = Annotated[
+    Path | None,
+    typer.Option(
+        "--training",
+        help="Training questions, to compute the baselines from. Default: the baselines stored "
+        "with the model.",
+    ),
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores as JSON.")]
 
 
 def _file(text: str) -> typer.models.OptionInfo:
@@ -21,58 +28,91 @@ def _file(text: str) -> typer.models.OptionInfo:
 
 def evaluate(
     model: Annotated[
-        str | None,
+        str,
         typer.Argument(
-            metavar="[MODEL]", help="Model folder, Hugging Face hub name, or detector folder."
+            metavar="MODEL", help="Model folder, Hugging Face hub name, or detector folder."
         ),
-    ] = None,
+    ],
     data: Annotated[
-        Path | None,
+        Path,
         typer.Option(help="JSONL file of questions with answers; for a detector, COCO JSON."),
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder.")] = None,
-    training: Annotated[
-        Path | None,
-        typer.Option(
-            help="Training questions, to compute the baselines from. Default: the baselines "
-            "stored with the model."
-        ),
-    ] = None,
+    ],
+    images: ImageFolder = None,
+    regions: RegionStores = None,
+    training: Training = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the scores as JSON.")
-    ] = None,
+    output: Output = None,
     device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on questions or statements, or a detector on boxes.
+
+    Questions: accuracy by question type, with question-only and majority baselines. Statements
+    about two images (NLVR2): accuracy and consistency. A detector: detection metrics. `lxmert
+    score` scores files of predictions.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is {limit}: expected at least 1")
+    check_source(images, regions)
+    if output is not None:
+        check_output(output, "-o", data, training)
+    from lxmert.devices import choose_device
+    from lxmert.workflows import evaluation
+
+    device = choose_device(device)
+    kind = evaluation.kind_of(model)
+    if training is not None and kind != "questions":
+        raise ValueError(f"{model} answers no questions, so there is no baseline: drop --training")
+    if kind == "detector":
+        if images is None or limit is not None:
+            raise ValueError(f"{model} is a detector: expected --images, and no --limit")
+        found = evaluation.evaluate_detector(Path(model), data, images, device=device)
+        _show(found, output, as_json=as_json)
+        return
+    source: dict[str, Any] = {"images": images, "stores": tuple(regions or ())}
+    with show_progress("examples") as progress:
+        common = {**source, "limit": limit, "device": device, "progress": progress}
+        if kind == "statements":
+            report: Any = evaluation.evaluate_statements(model, data, **common)
+        else:
+            report = evaluation.evaluate_answers(model, data, training=training, **common)
+    _show(report, output, as_json=as_json)
+
+
+def score(
+    predictions: Annotated[
+        Path | None, typer.Option(help="Your predictions (JSONL with --data; gqa, nlvr2).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="JSONL file of questions with answers; without --metric.")
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(help="With --data: training questions, to compute the baselines from."),
+    ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="Score result files without a model, by the rules of vqa, gqa or nlvr2."),
+        typer.Option(help="Score by the official rules of vqa, gqa or nlvr2."),
     ] = None,
     questions: Annotated[Path | None, _file("Official questions (vqa, gqa).")] = None,
     annotations: Annotated[Path | None, _file("Official annotations (vqa).")] = None,
     results: Annotated[Path | None, _file("Your results (vqa).")] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="Your predictions, for --data without a model or --metric gqa or nlvr2."),
-    ] = None,
     choices: Annotated[Path | None, _file("Official choices, to compute validity (gqa).")] = None,
     scene_graphs: Annotated[Path | None, _file("Scene graphs, to compute grounding (gqa).")] = None,
     attentions: Annotated[
         Path | None, _file("Your attention maps, to compute grounding (gqa).")
     ] = None,
     examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model by question type, or score a detector or result files.
+    """Score files of results, without a model.
 
-    Questions: accuracy with question-only and majority baselines. Statements about two images
-    (NLVR2): accuracy and consistency. A detector with COCO boxes: detection metrics. With
-    --predictions and no model: scores of a file written by `lxmert predict`. With --metric:
-    official scores of result files.
+    With --data: a file written by `lxmert predict`, from any source. With --metric: official scores
+    of VQA, GQA or NLVR2.
     """
-    from lxmert.devices import choose_device
-
     files = {
         "questions": questions,
         "annotations": annotations,
@@ -87,38 +127,17 @@ def evaluate(
     if output is not None:
         check_output(output, "-o", *paths.values(), data, training)
     if metric is not None:
-        if any(given is not None for given in (model, data, images, training, limit)):
-            raise ValueError(
-                "--metric scores result files: leave out the model, --data, --images, --training "
-                "and --limit"
-            )
+        if data is not None or training is not None:
+            raise ValueError("--metric has its own files: leave out --data and --training")
         _score_files(metric, paths, output, as_json=as_json)
         return
-    if model is None and data is not None and predictions is not None and len(paths) == 1:
-        if images is not None or limit is not None:
-            raise ValueError("--predictions scores a file: leave out --images and --limit")
-        _score_predictions(data, predictions, training, output, as_json=as_json)
-        return
-    if model is None or data is None or images is None:
+    if data is None or predictions is None or len(paths) > 1:
         raise ValueError(
-            "expected MODEL with --data and --images, or --data with --predictions, or --metric "
-            "with its files"
+            "expected --metric vqa, gqa or nlvr2 with its files, or --data with --predictions"
         )
-    if paths:
-        raise ValueError(
-            "a model and result files are both given: leave out the model, or the files "
-            f"({', '.join(map(str, paths.values()))})"
-        )
-    _evaluate_model(
-        model,
-        data,
-        images,
-        training=training,
-        limit=limit,
-        device=choose_device(device),
-        output=output,
-        as_json=as_json,
-    )
+    from lxmert.workflows.evaluation import evaluate_predictions
+
+    _show(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
 
 
 def _score_files(
@@ -137,88 +156,18 @@ def _score_files(
         show_official_scores(f"{metric}: {names}", scores)
 
 
-def _score_predictions(
-    data: Path, predictions: Path, training: Path | None, output: Path | None, *, as_json: bool
-) -> None:
-    """Score a file of predictions."""
-    from lxmert.workflows.evaluation import evaluate_predictions
-
-    _log(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
-
-
-def _evaluate_model(
-    model: str,
-    data: Path,
-    images: Path,
-    *,
-    training: Path | None,
-    limit: int | None,
-    device: str,
-    output: Path | None,
-    as_json: bool,
-) -> None:
-    """Score a model or a detector on images."""
-    from lxmert.hub import find_model
-    from lxmert.workflows.evaluation import evaluate_answers, evaluate_detector, evaluate_statements
-    from lxmert.workflows.submission import judges_statements
-
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit is {limit}: expected at least 1")
-    if data.suffix == ".json":
-        if training is not None or limit is not None:
-            raise ValueError(
-                f"--data {data} is a COCO file for a detector: leave out --training and --limit, "
-                "which are for questions"
-            )
-        scores = evaluate_detector(Path(model), data, images, device=device)
-        _write_scores(scores, output, as_json=as_json)
-        return
-    folder = find_model(model)
-    if judges_statements(folder):
-        if training is not None:
-            raise ValueError(
-                f"{model} judges statements, which have no baselines: leave out --training"
-            )
-        with show_progress("examples") as progress:
-            scores = evaluate_statements(
-                folder, data, images, limit=limit, device=device, progress=progress
-            )
-        _write_scores(scores, output, as_json=as_json)
-        return
-    with show_progress("questions") as progress:
-        report = evaluate_answers(
-            model,
-            data,
-            images,
-            training=training,
-            limit=limit,
-            device=device,
-            progress=progress,
-        )
-    _log(report, output, as_json=as_json)
-
-
-def _log(report: "AnswerReport", output: Path | None, *, as_json: bool) -> None:
-    """Print a report on answers, and write it as JSON if `output` is given."""
+def _show(report: Any, output: Path | None, *, as_json: bool) -> None:
+    """Print the scores of a model or of predictions, and write them if `output` is given."""
     from lxmert.files import to_json
 
     _write(report, output)
     if as_json:
         print(to_json(report))
-    else:
+    elif "accuracy" in report and isinstance(report["accuracy"], dict):
         show_scores(report)
-
-
-def _write_scores(scores: dict[str, float], output: Path | None, *, as_json: bool) -> None:
-    """Print scores, and write them as JSON if `output` is given."""
-    from lxmert.files import to_json
-
-    _write(scores, output)
-    if as_json:
-        print(to_json(scores))
-        return
-    for name, score in scores.items():
-        say(f"{name:24} {score:.3f}")
+    else:
+        for name, value in report.items():
+            say(f"{name:24} {value:.3f}")
 
 
 def _write(report: object, output: Path | None) -> None:

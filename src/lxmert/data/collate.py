@@ -72,6 +72,12 @@ def collate_regions(
     }
 
 
+def collate_images(regions: Sequence[Regions]) -> dict[str, Tensor]:
+    """Like `collate_regions`, for the regions of images with boxes in pixels."""
+    boxes = [normalize_boxes(found, name=f"image {index}") for index, found in enumerate(regions)]
+    return collate_regions([found.features for found in regions], boxes)
+
+
 def normalize_boxes(regions: Regions, *, name: str) -> FloatArray:
     """Return the boxes of an image normalized for the model, `[regions, 4]` in `[0, 1]`.
 

@@ -1,7 +1,7 @@
 """Splits a data set by image, so that no image is in two splits."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,13 @@ class Splits:
 
     rows: dict[str, IntArray]
     unseen: dict[str, int]
+
+
+def draw_rows(number: int, limit: int | None, *, seed: int | Sequence[int]) -> IntArray:
+    """Return a random subset of at most `limit` of `number` rows, sorted; None returns all."""
+    if limit is None or limit >= number:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(seed).permutation(number)[:limit])
 
 
 def split_by_image(

@@ -1,11 +1,13 @@
 """The token ids of many texts in two flat arrays."""
 
 from collections.abc import Iterable
+from logging import Logger
 
 import numpy as np
 from transformers import BertTokenizer
 
 from lxmert.data.columns import RaggedWriter, in_batches
+from lxmert.names import count
 from lxmert.schema import IntArray
 
 
@@ -25,6 +27,7 @@ class Tokens:
             tokenizer: any BERT tokenizer.
             longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
         """
+        self._longest = longest
         writer = RaggedWriter(np.min_scalar_type(len(tokenizer)))
         self.num_cut = self.num_unknown = 0
         for batch in in_batches(texts):
@@ -43,6 +46,24 @@ class Tokens:
     def __getitem__(self, index: int) -> IntArray:
         """Return the token ids of a text, `[length]`, from `[CLS]` to `[SEP]`."""
         return self._rows.row(index).astype(np.int64)
+
+    def log_losses(self, logger: Logger) -> None:
+        """Warn about texts that are truncated, or contain unknown words."""
+        texts = count(len(self), "text")
+        if self.num_cut:
+            logger.warning(
+                "%d of %s (%.2f %%) truncated to %d tokens: raise max_text_length",
+                self.num_cut,
+                texts,
+                100 * self.num_cut / len(self),
+                self._longest,
+            )
+        if self.num_unknown:
+            logger.warning(
+                "%d of %s contain words that the tokenizer does not know; they become [UNK]",
+                self.num_unknown,
+                texts,
+            )
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from transformers import BertTokenizer
 
 from lxmert.data.collate import normalize_boxes
 from lxmert.data.corpus import Corpus
+from lxmert.data.splits import draw_rows
 from lxmert.data.stores import RegionSource
 from lxmert.data.tokens import Tokens
 from lxmert.names import count
@@ -125,21 +126,7 @@ class TextCorpus:
                 f"set, such as {min(missing)!r}: extract their regions first"
             )
         self.token_ids = Tokens(self.examples.texts(), tokenizer, longest=max_text_length)
-        if self.token_ids.num_cut:
-            _logger.warning(
-                "%d of %s (%.2f %%) truncated to %d tokens: raise max_text_length",
-                self.token_ids.num_cut,
-                count(len(examples), "text"),
-                100 * self.token_ids.num_cut / len(examples),
-                max_text_length,
-            )
-
-        if self.token_ids.num_unknown:
-            _logger.warning(
-                "%d of %s contain words that the tokenizer does not know; they become [UNK]",
-                self.token_ids.num_unknown,
-                count(len(examples), "text"),
-            )
+        self.token_ids.log_losses(_logger)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -176,8 +163,7 @@ def draw_examples(corpus: Corpus, limit: int | None, *, seed: int) -> Corpus:
     """Return a random subset of at most `limit` examples in their order; None returns all."""
     if limit is None or limit >= len(corpus):
         return corpus
-    drawn = np.random.default_rng([seed, len(corpus)]).permutation(len(corpus))[:limit]
-    return corpus.select(np.sort(drawn))
+    return corpus.select(draw_rows(len(corpus), limit, seed=[seed, len(corpus)]))
 
 
 def choose_question_types(

@@ -6,12 +6,13 @@ from lxmert.explain.maps import attention_maps
 from lxmert.explain.patterns import PATTERNS, PatternInput, PatternScore, add_shares
 from lxmert.explain.plots import plot_heads, save_plot
 from lxmert.pipeline import LxmertPipeline
+from lxmert.predict import Progress
 from lxmert.workflows.questions import (
     Findings,
-    Progress,
     SeenQuestion,
     choose_questions,
     make_inputs,
+    open_answering,
     stream_batches,
 )
 
@@ -45,10 +46,7 @@ def draw_attention(
         ValueError: if there is no question that can be asked.
     """
     asked, _, findings = choose_questions(data, images, limit=limit)
-    pipeline = LxmertPipeline.from_pretrained(model, device=device)
-    answering = pipeline.answering
-    if answering is None:
-        raise ValueError(f"{model} only matches captions: use a question-answering model")
+    pipeline, answering = open_answering(model, device=device)
     shares: dict[str, PatternScore] = {}
     done = 0
     for batch in stream_batches(pipeline, asked, images):

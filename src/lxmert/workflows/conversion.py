@@ -1,5 +1,6 @@
 """Converts weights and regions between our formats and those of other programs."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -8,20 +9,28 @@ from typing import NamedTuple
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.npz import UNKNOWN, import_npz
-from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.store import RegionStore
+from lxmert.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
 from lxmert.files import atomic_path
+from lxmert.hub import find_model
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import load_model, load_original, save_original
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.names import count
+from lxmert.processing import LxmertProcessor
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.workflows.inspection import MODEL, NPZ, ORIGINAL, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+_PARTS = ("answers", "extractor", "tokenizer")
+"""Options that add what a published model comes without."""
 
 _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".safetensors")
 
@@ -39,6 +48,8 @@ class Choices:
             Absent: that of the published files, if the features have the same width.
         objects: file with the object names by id, one per line.
         attributes: the same for attributes.
+        extractor: region extractor of the model, a folder or a published file.
+        tokenizer: tokenizer of the model, a folder or a `vocab.txt`.
     """
 
     answers: Path | None = None
@@ -48,6 +59,8 @@ class Choices:
     fingerprint: str | None = None
     objects: Path | None = None
     attributes: Path | None = None
+    extractor: Path | None = None
+    tokenizer: Path | None = None
 
 
 class Converted(NamedTuple):
@@ -98,7 +111,7 @@ def convert(
     The target is written atomically, except for region stores, which can be resumed.
 
     Args:
-        source: weights: an original checkpoint or a model folder; regions: a TSV file, a folder of
+        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV file, a folder of
             .npz or TSV files, or a region store.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
             it ends in `.tsv`, otherwise a model folder with safetensors or a region store.
@@ -116,6 +129,8 @@ def convert(
     """
     source, target = Path(source), Path(target)
     choices = choices or Choices()
+    if not source.exists() and _HUB_NAME.fullmatch(str(source)):
+        source = find_model(str(source))
     conversion = _find(source, target, choices)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: create it first")
@@ -156,16 +171,19 @@ def _original_to_folder(job: Job) -> Converted:
     notes = _name_answers(model, choices.answers)
     with atomic_path(job.target) as part, report_write_errors():
         model.save_pretrained(part)
+        _add_parts(part, model, choices, job.source)
     heads = model.config.num_attention_heads
     if choices.heads is None:
         notes.append(
             f"{heads} attention heads, assumed from the hidden size: the file does not store their "
             "number, --heads sets it"
         )
-    notes.append(
-        "the file has no tokenizer and no region extractor: to use the model, add the tokenizer "
-        f"files and a {FILE_NAME} that names the extractor"
-    )
+    missing = [part for part in ("tokenizer", "extractor") if getattr(choices, part) is None]
+    if missing:
+        notes.append(
+            f"the file has no {' and no '.join(missing)}, which answering needs: convert again with "
+            + " ".join(f"--{part} {part.upper()}" for part in missing)
+        )
     return Converted(notes, [])
 
 
@@ -183,7 +201,28 @@ def _folder_to_folder(job: Job) -> Converted:
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
         model.save_pretrained(part)
+        _add_parts(part, model, job.choices, source)
     return Converted(notes, [])
+
+
+def _add_parts(folder: Path, model: LxmertPreTrainedModel, choices: Choices, source: Path) -> None:
+    """Write the tokenizer and the region extractor of the choices into a model folder.
+
+    Raises:
+        ValueError: if they do not fit the model.
+    """
+    if choices.tokenizer is not None:
+        load_tokenizer(choices.tokenizer).save_pretrained(folder)
+    if choices.extractor is None:
+        return
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(
+            f"{source} has no tokenizer; expected one beside --extractor {choices.extractor}: add "
+            "--tokenizer FOLDER or vocab.txt"
+        )
+    processor = LxmertProcessor.from_folder(folder, choices.extractor)
+    processor.check_fit(model.config, source)
+    processor.save_pretrained(folder)
 
 
 def _files_beside(folder: Path) -> Iterator[Path]:
@@ -289,8 +328,8 @@ def _dtype(choices: Choices) -> str:
 
 
 CONVERSIONS: dict[tuple[str, str], Conversion] = {
-    (ORIGINAL, "folder"): Conversion(_original_to_folder, ("answers", "heads", "allow")),
-    (MODEL, "folder"): Conversion(_folder_to_folder, ("answers", "allow")),
+    (ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
+    (MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
     (MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
     (TSV, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True

@@ -20,11 +20,12 @@ from lxmert.explain.perturbation import SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
 from lxmert.files import resume_log, to_json, write_text
 from lxmert.pipeline import LxmertPipeline
+from lxmert.predict import Progress
 from lxmert.workflows.questions import (
-    Progress,
     SeenQuestion,
     choose_questions,
     make_inputs,
+    open_answering,
     stream_batches,
 )
 
@@ -90,10 +91,7 @@ def evaluate_explanations(
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
     asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
-    pipeline = LxmertPipeline.from_pretrained(subject.model, device=device)
-    model = pipeline.answering
-    if model is None:
-        raise ValueError(f"{subject.model} only matches captions: use a question-answering model")
+    pipeline, model = open_answering(subject.model, device=device)
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": subject.model,

@@ -1,149 +1,204 @@
-"""Answers to a file of questions, from pixels to a file of predictions."""
+"""Predictions for a file of questions or statements, as JSONL or in a leaderboard's format."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from lxmert.data.image_folder import ImageFolder
-from lxmert.data.readers import check_unique_ids, read_questions
+from lxmert.data.corpus import Corpus
+from lxmert.data.readers import check_unique_ids
 from lxmert.data.records import read_rows, require
+from lxmert.devices import check_device
 from lxmert.files import atomic_path, to_json
-from lxmert.names import count
-from lxmert.pipeline import LxmertPipeline
+from lxmert.hub import find_model
+from lxmert.metrics.fields import Record, text_field
+from lxmert.metrics.files import check_coverage, collect, read_json_lines, read_mapping
+from lxmert.metrics.nlvr2 import sentence_key
+from lxmert.metrics.submissions import (
+    write_gqa_submission,
+    write_nlvr2_submission,
+    write_vqa_submission,
+)
+from lxmert.metrics.vqa import read_vqa_questions, to_question_id
+from lxmert.predict import Predictor, Progress, judges_statements, open_reader
 from lxmert.schema import Answer, Example
 
-Progress = Callable[[int, int], None]
+Form = Literal["jsonl", "vqa", "gqa", "nlvr2"]
+
+
+class Board(NamedTuple):
+    """A leaderboard.
+
+    Attributes:
+        key: converts a question id to the leaderboard's; rejects one of the wrong form.
+        read: reads the ids in an official file, in their order.
+        write: writes the answers by id, in the order of the ids.
+    """
+
+    key: Callable[[str], Any]
+    read: Callable[[Path], list[Any]]
+    write: Callable[[Path, dict[Any, str], list[Any]], None]
 
 
 def predict_file(
     model: str | Path,
     data: Path,
-    images: Path,
     output: Path,
     *,
-    progress: Progress,
+    images: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    form: Form = "jsonl",
+    official: Path | None = None,
     device: str = "cpu",
+    progress: Progress,
 ) -> int:
-    """Answer every question of a file, whether its answer is known or not.
-
-    Each line of the output has `question_id`, `image` (`images` where there are two), `question`,
-    `answer` and `score`, the probability of the answer; the lines come in the order of the
-    questions.
+    """Answer every question of a file and write the answers; ids are checked first.
 
     Args:
-        model: folder or hub name.
-        data: JSONL file of questions.
-        images: folder of their images.
-        output: JSONL file to write, under its name only when it is whole.
-        progress: called with the numbers of questions done and in all.
+        model: folder or hub name of a model that answers questions or judges statements.
+        data: JSONL file of questions, or of statements about two images.
+        output: file to write, atomically.
+        images: image folder.
+        stores: region stores to use instead of images.
+        form: `jsonl` (see `write_predictions`), or a key of `BOARDS`.
+        official: official file of the leaderboard, whose ids must all be answered, in its order;
+            None: the ids of `data`.
         device: where to compute.
+        progress: called with the numbers of finished and of all questions.
 
     Returns:
         The number of questions.
 
     Raises:
-        ValueError: if the file holds no question, two of the same id, or one that cannot be asked.
+        FileNotFoundError: if a file is missing.
+        ValueError: if a question cannot be answered, the model is of another kind than the format,
+            or the leaderboard would reject the file.
     """
-    questions = [require(row, data) for row in check_unique_ids(read_rows(data), data)]
-    examples = _locate_asked(questions, data, images)
-    predictions = predict(
-        LxmertPipeline.from_pretrained(model, device=device), examples, images, progress
-    )
-    write_predictions(output, examples, predictions)
-    return len(examples)
+    check_device(device)
+    folder = find_model(model)
+    _check_form(folder, form, official)
+    corpus = Corpus.of(_read(data, ids_needed=form != "jsonl"))
+    if not len(corpus):
+        raise ValueError(f"{data} has no question; expected one JSON object per line")
+    board = None if form == "jsonl" else BOARDS[form]
+    ids, wanted = _match_ids(board, corpus, data, official) if board else ([], [])
+    read = open_reader(folder, images=images, stores=stores, device=device)
+    predictor = Predictor.from_pretrained(folder, device=device)
+    answers = predictor.predict(corpus, read, progress=progress)
+    if board is None:
+        write_predictions(output, corpus, answers)
+    else:
+        by_id = {key: found.answer for key, found in zip(ids, answers, strict=True)}
+        board.write(output, by_id, wanted)
+    return len(corpus)
 
 
-def write_predictions(
-    path: Path, examples: Iterable[Example], predictions: Iterable[Answer]
-) -> None:
-    """Write a line for each question: `predict_file` says what is in it.
+def write_predictions(path: Path, examples: Iterable[Example], answers: Iterable[Answer]) -> None:
+    """Write one JSON object per question, atomically, in the order of the questions.
 
-    Args:
-        path: JSONL file, under its name only when it is whole.
-        examples: the questions.
-        predictions: the answer to each of them.
+    The keys are `question_id`, `image` (or `images`, for two), `question`, `answer` and `score`, the
+    probability of the answer.
     """
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for example, prediction in zip(examples, predictions, strict=True):
+        for example, found in zip(examples, answers, strict=True):
             images = example.image_ids
             record = {
                 "question_id": example.example_id,
                 **({"image": images[0]} if len(images) == 1 else {"images": list(images)}),
                 "question": example.text,
-                "answer": prediction.answer,
-                "score": round(prediction.score, 6),
+                "answer": found.answer,
+                "score": round(found.score, 6),
             }
             file.write(to_json(record, ensure_ascii=False) + "\n")
 
 
-def read_asked(data: Path, images: Path) -> list[Example]:
-    """Read questions, with the paths of their images below the folder.
+def _check_form(folder: Path, form: Form, official: Path | None) -> None:
+    """Raise `ValueError` for a format that does not belong to the kind of the model."""
+    judges = judges_statements(folder)
+    if form == "jsonl" and official is not None:
+        raise ValueError(f"--official {official} needs --format vqa, gqa or nlvr2: leave it out")
+    if form != "jsonl" and judges != (form == "nlvr2"):
+        does = "judges statements about two images" if judges else "answers questions"
+        raise ValueError(
+            f"{folder} {does}, which does not match --format {form}: use "
+            f"--format {'nlvr2' if judges else 'vqa or gqa'}, or another model"
+        )
+
+
+def _read(path: Path, *, ids_needed: bool) -> Iterator[Example]:
+    """Yield the questions of a file.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
-        ValueError: if there is no question, or a line or an image of it cannot be used.
+        ValueError: naming the first line that cannot be used, or the first two with the same id.
     """
-    return _locate_asked(read_questions(data), data, images)
+    for row in check_unique_ids(read_rows(path), path):
+        example = require(row, path)
+        if ids_needed and not row.has_id:
+            raise ValueError(
+                f"{path} line {row.line} has no 'question_id', which the leaderboard needs: create "
+                "the file with `lxmert data build`"
+            )
+        yield example
 
 
-def _locate_asked(examples: Sequence[Example], data: Path, images: Path) -> list[Example]:
-    """Refuse questions that cannot be asked about images, and name these by their paths."""
-    if not examples:
-        raise ValueError(f"{data} holds no question: one JSON object a line is needed")
-    asked = locate_images(examples, images, data)
-    pair = next((example for example in asked if len(example.image_ids) > 1), None)
-    if pair is not None:
-        raise ValueError(
-            f"{data}: {pair.text!r} is about two images, and this command asks about one at a "
-            "time: name one with 'image'"
-        )
-    return asked
-
-
-def locate_images(examples: Sequence[Example], images: Path, data: Path) -> list[Example]:
-    """Name the images of questions by their paths below a folder.
-
-    An image may be named as in training: in another case, without its sub-folder, and so on.
-
-    Args:
-        examples: the questions.
-        images: the folder.
-        data: file of the questions, for the message.
+def _match_ids(
+    board: Board, corpus: Corpus, data: Path, official: Path | None
+) -> tuple[list[Any], list[Any]]:
+    """Return the ids of the questions, and those that the leaderboard wants, in its order.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if an image is not there, or could be several.
+        ValueError: if they are not the same, one occurs twice, or has the wrong form.
     """
-    folder = ImageFolder(images)
-    lost: dict[str, str] = {}
-    asked = []
-    for example in examples:
-        matches = [folder.match(name) for name in example.image_ids]
-        found = tuple(match.name for match in matches if match.name is not None)
-        lost |= {match.detail: example.text for match in matches if match.name is None}
-        asked.append(replace(example, image_ids=found))
-    if lost:
-        detail = next(iter(lost))
+    ids = [board.key(corpus.example_id(row)) for row in range(len(corpus))]
+    known = collect(((key, None) for key in ids), data)
+    if official is None:
+        return ids, ids
+    wanted = board.read(official)
+    check_coverage(known, wanted, name=str(data), reference=str(official))
+    return ids, wanted
+
+
+def _vqa_key(question_id: str) -> int:
+    number = to_question_id(question_id)
+    if not isinstance(number, int):
         raise ValueError(
-            f"{data}: {count(len(lost), 'image')} cannot be used, the first is of {lost[detail]!r}: "
-            f"{detail}; every question must be asked: correct the names, or --images"
+            f"the question id {question_id[:60]!r} is no number of at most 18 digits, as VQA's "
+            "are: use the questions of VQA"
         )
-    return asked
+    return number
 
 
-def predict(
-    pipeline: LxmertPipeline, examples: Sequence[Example], images: Path, progress: Progress
-) -> list[Answer]:
-    """Return the best answer to each question; each image is looked at once."""
-    by_image: dict[str, list[int]] = defaultdict(list)
-    for index, example in enumerate(examples):
-        by_image[example.image_ids[0]].append(index)
-    predictions: dict[int, Answer] = {}
-    paths = ((image_id, images / image_id) for image_id in by_image)
-    for image_id, regions in pipeline.processor.extractor.stream(paths):
-        rows = by_image[image_id]
-        answers = pipeline.ask_regions(regions, [examples[row].text for row in rows], top_k=1)
-        predictions.update((row, ranked[0]) for row, ranked in zip(rows, answers, strict=True))
-        progress(len(predictions), len(examples))
-    return [predictions[row] for row in range(len(examples))]
+def _nlvr2_key(question_id: str) -> str:
+    sentence_key(question_id)
+    return question_id
+
+
+def _read_gqa(path: Path) -> list[str]:
+    return list(collect(read_mapping(path, len), path))
+
+
+def _read_nlvr2(path: Path) -> list[str]:
+    def parse(entry: Record) -> tuple[str, None]:
+        return text_field(entry, "identifier"), None
+
+    return list(collect(read_json_lines(path, parse), path))
+
+
+def _write_nlvr2(path: Path, answers: dict[str, str], ids: list[str]) -> None:
+    truths = {key: answer == "True" for key, answer in answers.items()}
+    write_nlvr2_submission(path, truths, identifiers=ids)
+
+
+BOARDS = {
+    "vqa": Board(
+        _vqa_key,
+        read_vqa_questions,
+        lambda path, answers, ids: write_vqa_submission(path, answers, question_ids=ids),
+    ),
+    "gqa": Board(
+        str,
+        _read_gqa,
+        lambda path, answers, ids: write_gqa_submission(path, answers, question_ids=ids),
+    ),
+    "nlvr2": Board(_nlvr2_key, _read_nlvr2, _write_nlvr2),
+}
+"""Leaderboards by the name of their format."""

@@ -1,6 +1,6 @@
-"""Questions whose answers are known, in batches, each image being looked at once."""
+"""Questions with known answers about single images, in batches, for analyses of a model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,20 @@ from torch import Tensor
 
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import LocatedQuestion, read_located_questions
+from lxmert.data.splits import draw_rows
+from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
-from lxmert.regions.preprocess import load_image
+from lxmert.predict import ImageRegions, region_batches
 from lxmert.schema import Regions
 
 BATCH = 16
-"""Questions that are computed at a time."""
-
-Progress = Callable[[int, int], None]
+"""Questions per batch."""
 
 SeenQuestion = tuple[LocatedQuestion, Regions]
-"""A question, and what the eyes saw in its image."""
-
+"""A question and the regions of its image."""
 
 Findings = dict[str, dict[str, Any]]
-"""What is wrong with some questions -> `count`, and up to three `first` cases."""
-
-_Cases = dict[str, list[str]]
+"""Kind of problem -> `count`, and up to three `first` cases."""
 
 UNUSABLE = "questions left out, whose image is missing or cannot be read"
 MISPLACED = "questions without a pointing game, whose boxes lie outside of the image"
@@ -35,25 +32,25 @@ MISPLACED = "questions without a pointing game, whose boxes lie outside of the i
 def choose_questions(
     data: Path, images: Path, *, limit: int | None
 ) -> tuple[list[LocatedQuestion], int, Findings]:
-    """Return the questions with an answer, those about one image together.
+    """Return the questions with an answer whose image can be used.
 
     Args:
         data: JSONL file of questions.
-        images: folder of their images, by whose paths below it the questions name them then.
+        images: image folder; names may differ from the files as in `ImageFolder`.
         limit: number of questions, drawn at random with a fixed seed; None means all.
 
     Returns:
-        The questions, how many were left out as they have no answer, and what else is wrong:
-        those whose image cannot be used are left out too, and boxes outside of it are dropped.
+        The questions, the number without an answer, and other problems: questions whose image
+        cannot be used are left out, and boxes outside of the image are dropped.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if none is left, or one is about two images.
+        ValueError: if no question is left, or one is about two images.
     """
     rows = read_located_questions(data)
     asked = [row for row in rows if row.example.answers]
     if not asked:
-        raise ValueError(f"{data} has no question with an answer: there is nothing to test")
+        raise ValueError(f"{data} has no question with an answer: add answers to some lines")
     pair = next((row.example for row in asked if len(row.example.image_ids) > 1), None)
     if pair is not None:
         raise ValueError(
@@ -61,88 +58,91 @@ def choose_questions(
             "one image can be explained"
         )
     left_out = len(rows) - len(asked)
-    cases: _Cases = {UNUSABLE: [], MISPLACED: []}
-    asked = _find_images(asked, images, cases)
-    if limit is not None and limit < len(asked):
-        chosen = np.random.default_rng(0).permutation(len(asked))[:limit]
-        asked = [asked[index] for index in sorted(chosen.tolist())]
-    asked = _check_images(asked, images, cases)
+    folder = ImageFolder(images)
+    missing, asked = _find_images(asked, folder)
+    asked = [asked[row] for row in draw_rows(len(asked), limit, seed=0)]
+    unreadable, misplaced, asked = _check_images(asked, folder)
+    unusable = missing + unreadable
     if not asked:
         raise ValueError(
-            f"{data}: none of the images can be used, the first is of {cases[UNUSABLE][0]}: "
-            "correct the names, or --images"
+            f"{data}: none of the images can be used, the first is of {unusable[0]}: correct the "
+            "names, or --images"
         )
-    places = {row.example.image_ids[0]: place for place, row in reversed([*enumerate(asked)])}
+    cases = {UNUSABLE: unusable, MISPLACED: misplaced}
     findings = {text: {"count": len(of), "first": of[:3]} for text, of in cases.items() if of}
-    return sorted(asked, key=lambda row: places[row.example.image_ids[0]]), left_out, findings
+    return _by_image(asked), left_out, findings
 
 
 def _find_images(
-    rows: Sequence[LocatedQuestion], images: Path, cases: _Cases
-) -> list[LocatedQuestion]:
-    """Name images by their paths below the folder; leave out questions without one."""
-    folder = ImageFolder(images)
-    found = []
+    rows: Sequence[LocatedQuestion], folder: ImageFolder
+) -> tuple[list[str], list[LocatedQuestion]]:
+    """Return the cases without an image, and the other questions with the paths of theirs."""
+    missing, found = [], []
     for row in rows:
         match = folder.match(row.example.image_ids[0])
         if match.name is None:
-            cases[UNUSABLE].append(f"{row.example.text!r}: {match.detail}")
+            missing.append(f"{row.example.text!r}: {match.detail}")
         else:
-            example = replace(row.example, image_ids=(match.name,))
-            found.append(row._replace(example=example))
-    return found
+            found.append(row._replace(example=replace(row.example, image_ids=(match.name,))))
+    return missing, found
 
 
 def _check_images(
-    rows: Sequence[LocatedQuestion], images: Path, cases: _Cases
-) -> list[LocatedQuestion]:
-    """Leave out questions whose image cannot be read, and boxes that lie outside of it."""
-    names = dict.fromkeys(row.example.image_ids[0] for row in rows)
-    sizes = {name: _read_size(images / name) for name in names}
-    usable = []
+    rows: Sequence[LocatedQuestion], folder: ImageFolder
+) -> tuple[list[str], list[str], list[LocatedQuestion]]:
+    """Return cases of unreadable images and of boxes outside of them, and the other questions."""
+    names = sorted({row.example.image_ids[0] for row in rows})
+    sizes = dict(folder.open_all(names, decode=True))
+    unreadable, misplaced, usable = [], [], []
     for row in rows:
         name = row.example.image_ids[0]
         size = sizes[name]
         if isinstance(size, str):
-            cases[UNUSABLE].append(f"{row.example.text!r}: {size}")
+            unreadable.append(f"{row.example.text!r}: {folder.folder / name}: {size}")
             continue
-        height, width = size
-        if len(row.boxes) and bool((row.boxes[:, :2] >= np.array([width, height])).any()):
-            cases[MISPLACED].append(f"{row.example.text!r}: {name} has {width} x {height} pixels")
+        if len(row.boxes) and bool((row.boxes[:, :2] >= np.array(size[::-1])).any()):
+            misplaced.append(f"{row.example.text!r}: {name} has {size[1]} x {size[0]} pixels")
             row = row._replace(boxes=row.boxes[:0])
         usable.append(row)
-    return usable
+    return unreadable, misplaced, usable
 
 
-def _read_size(path: Path) -> tuple[int, int] | str:
-    """Return (height, width) of an image, or why it cannot be read."""
-    try:
-        height, width = load_image(path).shape[:2]
-    except (OSError, ValueError) as error:
-        return str(error)
-    return height, width
+def _by_image(rows: Sequence[LocatedQuestion]) -> list[LocatedQuestion]:
+    """Order questions so that those about one image follow each other."""
+    places: dict[str, int] = {}
+    for row in rows:
+        places.setdefault(row.example.image_ids[0], len(places))
+    return sorted(rows, key=lambda row: places[row.example.image_ids[0]])
+
+
+def open_answering(
+    model: str | Path, *, device: str
+) -> tuple[LxmertPipeline, LxmertForQuestionAnswering]:
+    """Load a pipeline and its question-answering model.
+
+    Raises:
+        ValueError: if the model only matches captions.
+    """
+    pipeline = LxmertPipeline.from_pretrained(model, device=device)
+    if pipeline.answering is None:
+        raise ValueError(f"{model} only matches captions: use a question-answering model")
+    return pipeline, pipeline.answering
 
 
 def stream_batches(
     pipeline: LxmertPipeline, asked: Sequence[LocatedQuestion], images: Path
 ) -> Iterator[list[SeenQuestion]]:
-    """Yield questions in batches, as `choose_questions` ordered them.
+    """Yield questions in batches with the regions of their images, in the given order.
 
-    Raises:
-        ValueError: if an image cannot be read.
+    Args:
+        pipeline: extracts the regions.
+        asked: questions as returned by `choose_questions`.
+        images: image folder.
     """
-    by_image: dict[str, list[LocatedQuestion]] = {}
-    for row in asked:
-        by_image.setdefault(row.example.image_ids[0], []).append(row)
-    paths = ((image_id, images / image_id) for image_id in by_image)
-    waiting: list[SeenQuestion] = []
-    for image_id, regions in pipeline.processor.extractor.stream(paths):
-        waiting += [(row, regions) for row in by_image[image_id]]
-        while len(waiting) >= BATCH:
-            yield waiting[:BATCH]
-            waiting = waiting[BATCH:]
-    if waiting:
-        yield waiting
+    read = ImageRegions(images, pipeline.processor.extractor)
+    examples = [row.example for row in asked]
+    for indices, regions in region_batches(examples, read, batch_size=BATCH):
+        yield [(asked[i], found[0]) for i, found in zip(indices, regions, strict=True)]
 
 
 def make_inputs(pipeline: LxmertPipeline, batch: Sequence[SeenQuestion]) -> dict[str, Tensor]:

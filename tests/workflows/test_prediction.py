@@ -210,7 +210,7 @@ def test_regions_of_another_extractor_are_refused(lxmert: Command, tmp_path: Pat
 def test_question_ids_that_are_there_twice_are_refused(
     lxmert: Command, sight: str, ids: list[object]
 ) -> None:
-    """`predict` wrote files that `evaluate --predictions` refused."""
+    """`predict` wrote files that `score --predictions` refused."""
     row = json.loads(Path("questions.jsonl").read_text().splitlines()[0])
     write_lines(Path("same.jsonl"), [row | {"question_id": given} for given in ids])
     refused = lxmert(
@@ -230,5 +230,5 @@ def test_questions_without_ids_are_numbered_and_can_be_scored(lxmert: Command, s
     write_lines(Path("plain.jsonl"), [row, row, row])
     options = ("--data", "plain.jsonl", f"--{sight}", sight, "-o", f"{sight}.out")
     assert lxmert("predict", "answers", *options).code == 0
-    done = lxmert("evaluate", "--data", "plain.jsonl", "--predictions", f"{sight}.out")
+    done = lxmert("score", "--data", "plain.jsonl", "--predictions", f"{sight}.out")
     assert done.code == 0, done.err
