@@ -15,7 +15,7 @@ from conftest import ROOT, Command
 from web_server import COMMIT, Hub, Server, serve
 
 from lxmert import DetectorExtractor, LxmertPipeline, LxmertProcessor
-from lxmert.hub import Parts, default_memory, find_model, find_parts, remember_parts
+from lxmert.hub import find_model
 from lxmert.terminal import quiet_libraries
 
 SCENE = ROOT / "src/lxmert/examples/scene.png"
@@ -80,9 +80,7 @@ def test_a_published_model_answers_as_transformers_own_does(
     hub: Server, answers: Path, tmp_path: Path, name: str
 ) -> None:
     kind = "LxmertForPreTraining" if name == BASE else "LxmertForQuestionAnswering"
-    pipeline = LxmertPipeline.from_pretrained(
-        name, extractor=EXTRACTOR, answers=answers
-    )
+    pipeline = LxmertPipeline.from_pretrained(name, extractor=EXTRACTOR, answers=answers)
     with torch.no_grad():
         logits = published.build(kind)(**expected_inputs()).question_answering_score[0]
     expected = dict(zip(published.ANSWERS, logits.softmax(-1).tolist(), strict=True))
@@ -106,18 +104,55 @@ def test_only_what_is_read_is_fetched(hub: Server) -> None:
     assert not any(path.endswith(".bin") for path in hub.paths("GET"))
 
 
-def test_what_was_named_once_is_remembered_without_a_network(
-    hub: Server, answers: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_complete_folder_is_written_once_and_answers_without_a_network(
+    hub: Server, answers: Path, tmp_path: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = LxmertPipeline.from_pretrained(VQA, extractor=EXTRACTOR, answers=answers).ask(
-        SCENE, QUESTION
-    )
-    memory = json.loads(default_memory().read_text())
-    assert memory == {f"{VQA}@{COMMIT}": {"extractor": str(EXTRACTOR), "answers": str(answers)}}
-    hub.requests.clear()
+    """The extractor and the answers of a command were remembered in a hidden file."""
+    parts = ("--extractor", EXTRACTOR, "--answers", answers)
+    first = lxmert("ask", SCENE, QUESTION, "--model", VQA, *parts, "--json")
+    assert first.code == 0, first.err
+    assert json.loads(first.out)["answers"][0]["answer"] in published.ANSWERS
+    assert lxmert("ask", SCENE, QUESTION, "--model", VQA).code == 2
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert LxmertPipeline.from_pretrained(VQA).ask(SCENE, QUESTION) == first
+    hub.requests.clear()
+    done = lxmert("convert", VQA, tmp_path / "vqa", *parts)
+    assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "cache")
+    again = lxmert("ask", SCENE, QUESTION, "--model", tmp_path / "vqa", "--json")
+    for found, expected in zip(
+        *(json.loads(r.out)["answers"] for r in (again, first)), strict=True
+    ):
+        assert found["answer"] == expected["answer"]
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_a_complete_folder_needs_a_tokenizer(
+    repositories: dict[str, Path], answers: Path, tmp_path: Path, lxmert: Command, tokenizer: bool
+) -> None:
+    model, target = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(repositories[VQA], model)
+    vocabulary = (model / "vocab.txt").rename(tmp_path / "words.txt")
+    options = ("--tokenizer", vocabulary) if tokenizer else ()
+    done = lxmert(
+        "convert", model, target, "--extractor", EXTRACTOR, "--answers", answers, *options
+    )
+    if tokenizer:
+        assert done.code == 0, done.err
+        assert lxmert("ask", SCENE, QUESTION, "--model", target).code == 0
+    else:
+        assert (done.code, target.exists()) == (2, False)
+        assert f"{model} has no tokenizer; expected one beside --extractor" in done.err
+
+
+def test_an_extractor_of_another_width_is_not_written(
+    answers: Path, tmp_path: Path, lxmert: Command
+) -> None:
+    folder = published.write(tmp_path / "model", published.build(visual_feat_dim=9))
+    done = lxmert("convert", folder, tmp_path / "out", "--extractor", EXTRACTOR)
+    assert (done.code, (tmp_path / "out").exists()) == (2, False)
+    assert "features of width 256, but the model expects 9" in done.err
 
 
 def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmert: Command) -> None:
@@ -126,7 +161,7 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
     message = result.err.splitlines()[-1]
     for text in (
         f"{VQA} comes without its region extractor and the list of its 13 answers",
-        f"`lxmert ask IMAGE QUESTION --model {VQA} --extractor DETECTOR --answers LIST`",
+        f"`lxmert convert {VQA} FOLDER --extractor DETECTOR --answers LIST`",
         "data/vqa/trainval_label2ans.json",
         "of airsplay/lxmert",
         "faster_rcnn_from_caffe_attr.pkl",
@@ -135,62 +170,25 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
     result = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--extractor", EXTRACTOR)
     message = result.err.splitlines()[-1]
     assert "without the list of its 13 answers:" in message
-    assert f"--model {VQA} --answers LIST`" in message
-
-
-def test_the_command_answers_and_later_needs_the_model_alone(
-    hub: Server, answers: Path, lxmert: Command
-) -> None:
-    first = lxmert(
-        *(
-            "ask",
-            SCENE,
-            QUESTION,
-            "--model",
-            VQA,
-            "--extractor",
-            EXTRACTOR,
-            "--answers",
-            answers,
-            "--json",
-        )
-    )
-    assert first.code == 0, first.err
-    again = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--json")
-    assert json.loads(again.out)["answers"] == json.loads(first.out)["answers"]
-    assert json.loads(again.out)["answers"][0]["answer"] in published.ANSWERS
-
-
-def test_what_was_remembered_and_is_gone_is_named(hub: Server, answers: Path) -> None:
-    LxmertPipeline.from_pretrained(VQA, extractor=EXTRACTOR, answers=answers)
-    answers.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"label2ans.json, which is remembered .* no longer exists"
-    ):
-        LxmertPipeline.from_pretrained(VQA)
+    assert f"`lxmert convert {VQA} FOLDER --answers LIST`" in message
 
 
 @pytest.mark.parametrize(
     ("count", "message"), [(12, "Got 12 answers for a model with 13"), (14, "Got 14 answers")]
 )
-def test_a_list_of_another_length_is_refused_and_not_remembered(
+def test_a_list_of_another_length_is_refused(
     repositories: dict[str, Path], tmp_path: Path, count: int, message: str
 ) -> None:
-    path, memory = tmp_path / "answers.txt", tmp_path / "memory.json"
+    path = tmp_path / "answers.txt"
     path.write_text("\n".join(f"answer {index}" for index in range(count)))
     with pytest.raises(ValueError, match=message):
-        LxmertPipeline.from_pretrained(
-            repositories[VQA], extractor=EXTRACTOR, answers=path
-        )
-    assert not memory.exists()
+        LxmertPipeline.from_pretrained(repositories[VQA], extractor=EXTRACTOR, answers=path)
 
 
 def test_extractor_of_another_width_are_refused_naming_both(tmp_path: Path, answers: Path) -> None:
     folder = published.write(tmp_path / "model", published.build(visual_feat_dim=9))
-    memory = tmp_path / "memory.json"
     with pytest.raises(ValueError, match="features of width 256, but the model expects 9"):
         LxmertPipeline.from_pretrained(folder, extractor=EXTRACTOR, answers=answers)
-    assert not memory.exists()
 
 
 def test_a_list_beside_answers_that_the_model_names_itself_must_be_the_same(
@@ -240,46 +238,13 @@ def test_without_a_network_what_was_never_fetched_is_one_sentence(
     assert hub.requests == []
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", '{"a": 3}', '{"', '{"a": {"eyes": 3}}', '{"a": ' + "[" * 100_000],
-)
-def test_a_damaged_memory_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "memory.json").write_text(content)
-    with pytest.raises(ValueError, match=r"memory\.json .* remove the file"):
-        find_parts(tmp_path, Parts())
-
-
-def test_parts_are_remembered_by_model_and_one_by_one(tmp_path: Path) -> None:
-    memory = tmp_path / "deep" / "memory.json"
-    one, other = tmp_path / "one", tmp_path / "other"
-    remember_parts(one, Parts(extractor=one.parent))
-    remember_parts(one, Parts(answers=ROOT))
-    assert find_parts(one, Parts()) == Parts(extractor=one.parent, answers=ROOT)
-    assert find_parts(one, Parts(extractor=EXTRACTOR)) == Parts(
-        extractor=EXTRACTOR, answers=ROOT
-    )
-    assert find_parts(other, Parts()) == Parts()
-    assert [path.name for path in memory.parent.iterdir()] == ["memory.json"]
-
-
-def test_a_memory_that_cannot_be_written_costs_a_warning_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("no folder")
-    remember_parts(tmp_path, Parts(extractor=EXTRACTOR), memory=tmp_path / "file" / "memory.json")
-    assert "are not remembered" in caplog.text
-
-
 def test_pretraining_weights_match_as_transformers_own_do(
     repositories: dict[str, Path], tmp_path: Path
 ) -> None:
-    pipeline = LxmertPipeline.from_pretrained(
-        repositories[BASE], extractor=EXTRACTOR
+    pipeline = LxmertPipeline.from_pretrained(repositories[BASE], extractor=EXTRACTOR)
+    inputs = LxmertProcessor.from_pretrained(repositories[BASE], extractor=EXTRACTOR)(
+        [SCENE] * 3, CAPTIONS
     )
-    inputs = LxmertProcessor.from_pretrained(
-        repositories[BASE], extractor=EXTRACTOR
-    )([SCENE] * 3, CAPTIONS)
     with torch.no_grad():
         output = published.build("LxmertForPreTraining")(**inputs)
     expected = output.cross_relationship_score.softmax(-1)[:, 1].tolist()
@@ -314,7 +279,7 @@ def test_the_match_command_ranks_captions(
     assert sorted(row["caption"] for row in rows) == sorted(CAPTIONS)
     scores = [row["score"] for row in rows]
     assert scores == sorted(scores, reverse=True)
-    shown = lxmert("match", SCENE, *CAPTIONS, "--model", repositories[BASE]).out
+    shown = lxmert("match", SCENE, *CAPTIONS, *options).out
     places = [shown.index(row["caption"]) for row in rows]
     assert places == sorted(places)
     assert f"{scores[0]:.1%}" in shown
@@ -338,9 +303,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(
     shutil.copytree(repositories[VQA], folder)
     torch.save({"lxmert": Dangerous()}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="nothing was run"):
-        LxmertPipeline.from_pretrained(
-            folder, extractor=EXTRACTOR, answers=answers
-        )
+        LxmertPipeline.from_pretrained(folder, extractor=EXTRACTOR, answers=answers)
     assert not (tmp_path / "it ran").exists()
 
 

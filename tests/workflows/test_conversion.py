@@ -59,7 +59,7 @@ def test_a_file_of_the_original_code_becomes_a_folder_for_transformers_too(best,
     assert answers_of(config) == tuple(f"answer {index}" for index in range(13))
     assert config.architectures == ["LxmertForQuestionAnswering"]
     assert any("2 attention heads, assumed" in note for note in notes)
-    assert any("no tokenizer and no region extractor" in note for note in notes)
+    assert any("no tokenizer and no extractor, which answering needs" in note for note in notes)
 
 
 def test_the_way_back_gives_the_same_bits(best, tmp_path):

@@ -69,10 +69,12 @@ def test_a_model_without_its_guesses_says_how_to_get_them(
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / "baselines.json").unlink()
     data = world / "train.jsonl"
-    report = evaluate_answers(tmp_path / "model", data, world / "images", limit=6)
+    report = evaluate_answers(tmp_path / "model", data, images=world / "images", limit=6)
     assert (report["question_only"], report["count"]) == ({}, 6)
     assert "--training" in report["warnings"][-1]
-    reported = evaluate_answers(tmp_path / "model", data, world / "images", limit=6, training=data)
+    reported = evaluate_answers(
+        tmp_path / "model", data, images=world / "images", limit=6, training=data
+    )
     assert reported["question_only"]["overall"] > 0
 
 
@@ -83,7 +85,7 @@ def test_questions_that_cannot_be_answered_right_count_and_are_reported(
     lines[0]["answer"] = "mauve"
     del lines[1]["answer"]
     data = write_lines(tmp_path / "q.jsonl", lines)
-    report = evaluate_answers(model, data, world / "images")
+    report = evaluate_answers(model, data, images=world / "images")
     assert report["count"] == 2
     assert report["accuracy"]["color"] == 0
     unanswered, unknown = report["warnings"][:2]
@@ -103,14 +105,21 @@ def test_images_are_found_by_the_names_that_training_understands(
     other = lxmert("predict", model, "--data", tmp_path / "q.jsonl", "--images", world / "images",
                    "-o", tmp_path / "other.jsonl")  # fmt: skip
     assert (plain.code, other.code) == (0, 0)
-    assert read_lines(tmp_path / "other.jsonl") == read_lines(tmp_path / "plain.jsonl")
+    found, expected = (read_lines(tmp_path / f"{name}.jsonl") for name in ("other", "plain"))
+    assert found == [row | {"image": f"C:\\photos\\{row['image']}"} for row in expected]
 
 
 @pytest.mark.parametrize(
     ("line", "reported"),
     [
-        ({"image": "nowhere.png", "question": "?"}, "1 image cannot be used, the first is of"),
-        ({"images": ["0.png", "1.png"], "question": "?"}, "'?' is about two images"),
+        (
+            {"image": "nowhere.png", "question": "?", "answer": "1"},
+            "lacks 1 of 31 images, the first",
+        ),
+        (
+            {"images": ["0.png", "1.png"], "question": "?", "answer": "1"},
+            "'91' is about 2 images, but the model reads 1 with each text",
+        ),
         ({"image": "0.png"}, "line 91: 'question' must be a string"),
     ],
 )

@@ -162,10 +162,10 @@ def test_images_may_be_named_without_their_ending(lxmert: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pairs", "--data", "questions.jsonl"], "'70' is about 1 images, but the model reads 2"),
+        (["pairs", "--data", "questions.jsonl"], "'70' is about 1 image, but the model reads 2"),
         (["answers", "--data", "statements.jsonl"], "is about 2 images, but the model reads 1"),
         (["pairs", "--data", "statements.jsonl", "--format", "gqa"],
-         "judges statements about two images, which is not what the format gqa is for"),
+         "judges statements about two images, which does not match --format gqa"),
         (["answers", "--data", "twice.jsonl", "--format", "vqa"], "twice.jsonl lines 1 and 2 have"),
         (["answers", "--data", "twice.jsonl"], "lines 1 and 2 have the same question_id '70'"),
         (["answers", "--data", "named.jsonl", "--format", "vqa"], "'q7' is no number"),

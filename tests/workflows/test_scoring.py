@@ -346,22 +346,16 @@ def test_choices_that_are_there_twice_are_refused(gqa: dict[str, Path]) -> None:
             "nlvr2 does not take --choices",
         ),
         (("--metric", "nlvr2", "--examples", "no.json", "--predictions", "p"), "no file no.json"),
-        (("model", "--metric", "vqa"), "leave out the model, --data"),
-        (
-            ("--questions", "q"),
-            "expected MODEL with --data and --images, or --data with --predictions",
-        ),
-        (
-            ("model", "--data", "d", "--images", "i", "--choices", "c"),
-            "a model and result files are both given",
-        ),
-        (("--data", "d", "--predictions", "p", "--limit", "3"), "leave out --images and --limit"),
+        (("--data", "d", "--metric", "vqa"), "leave out --data and --training"),
+        (("--questions", "q"), "expected --metric vqa, gqa or nlvr2 with its files, or --data"),
+        (("--data", "d", "--predictions", "p", "--choices", "c"), "expected --metric vqa, gqa or"),
+        (("--data", "d"), "or --data with --predictions"),
     ],
 )
 def test_a_mistake_at_the_command_line_is_one_line(
     lxmert: Command, arguments: tuple[str, ...], message: str
 ) -> None:
-    result = lxmert("evaluate", *arguments)
+    result = lxmert("score", *arguments)
     assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert result.err.count("\n") == 1
