@@ -25,7 +25,7 @@ from lxmert.schema import Regions
 from lxmert.tasks.pretraining_settings import PRESETS
 from lxmert.tasks.registry import TASKS
 from lxmert.train.recipes import flatten, make_recipe, recipe_table
-from lxmert.workflows import submission
+from lxmert.workflows import prediction
 
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 COMMANDS = commands(PAGE)
@@ -222,9 +222,9 @@ def test_links_lead_somewhere() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "nlvr2"], "answers questions, which is not what the format nlvr2 is for"),
+        (["--format", "nlvr2"], "answers questions, which does not match --format nlvr2"),
         (["--format", "vqa"], "no.jsonl line 1 has no 'question_id'"),
-        (["--official", "q.json"], "--official is for the leaderboards' formats"),
+        (["--official", "q.json"], "needs --format vqa, gqa or nlvr2"),
         (["--images", "."], "expected either --images FOLDER or --regions STORE"),
     ],
 )
@@ -250,7 +250,7 @@ def test_ids_that_no_leaderboard_wants_are_reported_before_anything_is_computed(
 ) -> None:
     """Bug: a wrong or missing official file was reported when all questions had been answered."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(submission, "answer_corpus", None)
+    monkeypatch.setattr(prediction, "Predictor", None)
     official = write_json(Path("two.json"), {"questions": [
         {"question_id": number, "image_id": 8, "question": "?"} for number in (8001, 8002)
     ]})  # fmt: skip
@@ -282,4 +282,4 @@ def test_an_image_without_regions_is_named(
     data = ["--data", "far.jsonl", "--regions", "regions", "-o", "far.json"]
     refused = lxmert("predict", "runs/vqa", *data)
     assert refused.code == 2
-    assert "the region store regions lacks 1 of 1 image, such as 'far'" in refused.err
+    assert "the region store regions lacks 1 of 1 image, the first: 'far' is not in" in refused.err
