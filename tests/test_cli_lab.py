@@ -49,3 +49,25 @@ def test_a_sheet_without_the_ending_of_an_image_is_refused(lxmert: Command, tmp_
     result = lxmert("lab", "show", tmp_path, "-o", tmp_path / "sheet")
     assert result.code == 2
     assert f"--output {tmp_path}/sheet does not end like an image file: try sheet.png" in result.err
+
+
+def test_worlds_are_made_shown_and_refused(lxmert: Command, tmp_path: Path) -> None:
+    wrong = lxmert("lab", "worlds", "make", "countin", "-o", tmp_path / "worlds")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "did you mean 'counting'?" in wrong.err
+    few = lxmert("lab", "worlds", "make", "bars", "--images", 19, "-o", tmp_path / "worlds")
+    assert (few.code, "--images is 19, expected at least 20" in few.err) == (2, True)
+    absent = lxmert("lab", "worlds", "show", tmp_path)
+    assert (absent.code, "lxmert lab worlds make -o" in absent.err) == (2, True)
+    options = ("--images", 20, "-o", tmp_path / "worlds")
+    made = lxmert("lab", "worlds", "make", "grid", "bars", *options)
+    assert (made.code, "160 train, 160 valid, 160 test questions" in made.out) == (0, True)
+    shown = lxmert("lab", "worlds", "show", tmp_path / "worlds", "-o", tmp_path / "worlds.png")
+    assert shown.code == 0
+    assert [line.split()[:3] for line in shown.out.splitlines() if line.startswith("grid")] == [
+        ["grid", "is", "80"],
+        ["grid", "next", "80"],
+        ["grid", "overall", "160"],
+    ]
+    assert (tmp_path / "worlds.png").stat().st_size > 10_000
+    assert lxmert("lab", "worlds", "show", tmp_path / "worlds", "--json").out.startswith('{"grid"')

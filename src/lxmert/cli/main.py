@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lxmert.cli import asking, data, explaining, files, lab, regions, scoring, training
+from lxmert.cli import asking, data, explaining, files, lab, regions, scoring, training, worlds
 from lxmert.cli.options import TAKES_REST
 from lxmert.terminal import quiet_libraries, say, show_warning
 
@@ -89,6 +89,10 @@ _lab = typer.Typer(
 )
 for _lab_command in (lab.make, lab.show, lab.sweep):
     _lab.command()(_lab_command)
+_worlds = typer.Typer(no_args_is_help=True, help="Make a suite of small synthetic data sets.")
+for _world_command in (worlds.make, worlds.show):
+    _worlds.command()(_world_command)
+_lab.add_typer(_worlds, name="worlds")
 app.add_typer(_lab, name="lab", rich_help_panel="Experiments")
 
 
