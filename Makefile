@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test lint default-model ablations learning-curve transfer clean
+.PHONY: ask test lint docs default-model ablations learning-curve transfer clean
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The documentation site, in build/docs; warnings are errors.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 # Train the bundled model from scratch, in stages; each stage resumes after an interruption.
 RUN := runs/default
