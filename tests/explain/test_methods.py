@@ -54,6 +54,7 @@ def row(given: dict[str, Tensor], index: int, *, cut: bool) -> dict[str, Tensor]
 
 def test_the_default_comes_first_and_all_methods_are_there() -> None:
     names = ["propagation", "attention", "rollout", "gradcam", "integrated_gradients", "occlusion"]
+    names.append("shapley")
     assert list(METHODS) == names
 
 

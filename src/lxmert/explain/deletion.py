@@ -69,9 +69,48 @@ def answer_with_words(
     return torch.cat(scores)
 
 
+@torch.inference_mode()
+def answer_with_both(
+    model: LxmertForQuestionAnswering, inputs: Inputs, *, kept_words: Tensor, kept_regions: Tensor
+) -> Tensor:
+    """Answer one question with some word pieces and some regions removed.
+
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of one question.
+        kept_words: `[variants, text_len]`, as in `answer_with_words`.
+        kept_regions: `[variants, regions]`, as in `answer_with_regions`.
+
+    Returns:
+        `[variants, answers]` scores before softmax.
+    """
+    # Variants of similar size share a forward pass, so that little padding is computed.
+    order = (kept_words.sum(dim=1) + kept_regions.sum(dim=1)).argsort(stable=True)
+    scores = [
+        model(
+            return_dict=True,
+            **_fewer_regions(inputs, kept_regions[chunk]),
+            **_shorten(inputs, torch.zeros_like(chunk), kept_words[chunk]),
+        ).question_answering_score
+        for chunk in torch.split(order, CHUNK)
+    ]
+    return torch.cat(scores)[order.argsort()]
+
+
 def _chunks(rows: Tensor, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Split variants into chunks of at most `CHUNK`."""
     return zip(torch.split(rows, CHUNK), torch.split(kept, CHUNK), strict=True)
+
+
+def _fewer_regions(inputs: Inputs, kept: Tensor) -> dict[str, Tensor]:
+    """Return only the kept regions of one image for each variant, padded to the largest number."""
+    most = max(1, int(kept.sum(dim=1).max()))
+    order = kept.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return {
+        "visual_feats": inputs["visual_feats"][0, order],
+        "visual_pos": inputs["visual_pos"][0, order],
+        "visual_attention_mask": kept.gather(1, order).long(),
+    }
 
 
 def _shorten(inputs: Inputs, rows: Tensor, kept: Tensor) -> dict[str, Tensor]:

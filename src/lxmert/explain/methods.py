@@ -18,6 +18,7 @@ from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
 from lxmert.explain.occlusion import occlude_for_answers, occlusion
 from lxmert.explain.relevance import Relevance, propagate
+from lxmert.explain.shapley import shapley, shapley_for_answers
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import did_you_mean
 
@@ -93,6 +94,7 @@ METHODS: dict[str, Method] = {
     "gradcam": gradcam,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
+    "shapley": shapley,
 }
 """Name -> function; the first is the default."""
 
@@ -163,6 +165,8 @@ def explain_answers(
     for name in choose_methods(names):
         if name == "occlusion":
             parts = [occlude_for_answers(model, inputs, answer_ids)]
+        elif name == "shapley":
+            parts = [shapley_for_answers(model, inputs, answer_ids)[0]]
         elif name in _FOR_ANY_ANSWER:
             words, regions = METHODS[name](model, inputs, answer_ids[:1])
             parts = [Relevance(*(v.expand(len(answer_ids), -1) for v in (words, regions)))]

@@ -46,7 +46,7 @@
   const scores = (side) => method()[side][Math.min(state.answer, method()[side].length - 1)];
   const signed = () => ["words", "regions"].some((side) => method()[side].flat().some((x) => x < 0));
   const score = (value) => {
-    if (method().name === "occlusion") return signedPercent(value);
+    if (["occlusion", "shapley"].includes(method().name)) return signedPercent(value);
     return value === 0 ? "0" : value.toPrecision(2).replace("-", "−").replace(/e(.*)/, "·10^$1");
   };
   const scaled = (values) => {

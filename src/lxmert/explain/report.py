@@ -61,6 +61,11 @@ ABOUT = {
         "Decrease in the probability of this answer without the region or word. Blue: evidence "
         "against the answer.",
     ),
+    "shapley": (
+        "Shapley values",
+        "Mean contribution of each region and word to the probability of this answer, over all sets "
+        "of the others. Blue: evidence against the answer.",
+    ),
 }
 """Title and description of each method; other methods are shown by name."""
 
