@@ -29,6 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "predict": LEAVES | {"processing", "model", "regions", "data", "hub"},
     "pipeline": LEAVES
     | {"web", "processing", "predict", "model", "regions", "data", "explain", "hub"},
+    "serve": {"schema", "web", "processing", "regions", "explain", "pipeline", "hub"},
     "terminal": {"explain"},
     "auto": {"model", "data", "processing"},
 }

@@ -23,8 +23,12 @@ _PLUGIN_FORMATS = ("AVIF", "HEIF")
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
-def read_image(file: Path | BinaryIO) -> Pixels:
+def read_image(file: Path | BinaryIO, *, max_pixels: int | None = None) -> Pixels:
     """Read an image file, turned upright if its EXIF data say so.
+
+    Args:
+        file: path, or file opened in binary mode.
+        max_pixels: maximum number of pixels; None: Pillow's `MAX_IMAGE_PIXELS`.
 
     Returns:
         `[height, width, 3]` uint8, RGB, 0-255.
@@ -33,7 +37,7 @@ def read_image(file: Path | BinaryIO) -> Pixels:
         ValueError: saying what the file is instead of an image that is read here: a text to stand
             behind "which is", or alone.
     """
-    with _open(file) as image:
+    with _open(file, max_pixels) as image:
         return decode_image(image)
 
 
@@ -71,7 +75,7 @@ def decode_image(image: Image.Image) -> Pixels:
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
-def _open(file: Path | BinaryIO) -> Image.Image:
+def _open(file: Path | BinaryIO, max_pixels: int | None = None) -> Image.Image:
     """Open an image file, whatever its name, without decoding it."""
     if isinstance(file, Path) and not file.is_file():
         raise ValueError("no regular file; expected an image: check the path")
@@ -81,14 +85,15 @@ def _open(file: Path | BinaryIO) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(_too_large()) from error
+        raise ValueError(_too_large(max_pixels)) from error
     except UnidentifiedImageError as error:
         raise ValueError(_unknown()) from error
     except Exception as error:  # Pillow has no type of its own for damaged files
         raise ValueError(_damaged(error)) from error
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    if limit is not None and image.width * image.height > limit:
         image.close()
-        raise ValueError(_too_large())
+        raise ValueError(_too_large(max_pixels))
     return image
 
 
@@ -161,7 +166,9 @@ def _unknown() -> str:
     )
 
 
-def _too_large() -> str:
+def _too_large(limit: int | None) -> str:
+    if limit is not None:
+        return f"an image of too many pixels; expected at most {limit}: shrink it"
     return (
         f"an image of too many pixels; expected at most {Image.MAX_IMAGE_PIXELS}: shrink it, or "
         "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"

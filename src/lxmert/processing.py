@@ -267,15 +267,20 @@ class LxmertProcessor:
 
     def check_recognized(self, regions: Regions) -> None:
         """Warn if no object in the image is recognized with confidence."""
+        for warning in self.image_warnings(regions):
+            _warn(warning)
+
+    def image_warnings(self, regions: Regions) -> list[str]:
+        """Return a warning if no object in the image is recognized with confidence."""
         if not self.extractor.recognizes:
-            return
+            return []
         if regions.found and regions.object_scores.max() >= CONFIDENT:
-            return
+            return []
         names = self.extractor.object_names
-        _warn(
+        return [
             "nothing in this image was recognized with confidence, so the answer is unreliable: "
             f"the region extractor knows {_name_some(names)}"
-        )
+        ]
 
     def read(self, text: str) -> Encoded:
         """Tokenize one text, and report which part of it the model reads."""
@@ -285,15 +290,20 @@ class LxmertProcessor:
         """Tokenize one text; warn about unknown words and truncation."""
         check_text(text)
         encoded = self.read(text)
-        if encoded.unknown:
-            _warn(self._unknown_message(encoded.unknown))
+        for warning in self.text_warnings(encoded):
+            _warn(warning)
+        return encoded.token_ids
+
+    def text_warnings(self, encoded: Encoded) -> list[str]:
+        """Return warnings about unknown words and truncation in a text that `read` returned."""
+        warnings = [self._unknown_message(encoded.unknown)] if encoded.unknown else []
         if encoded.lost:
             lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
-            _warn(
+            warnings.append(
                 f"the text is longer than the model reads: {count(lost, 'word')} at its end cut, "
                 f"leaving '{encoded.kept}'"
             )
-        return encoded.token_ids
+        return warnings
 
     def _unknown_message(self, unknown: Sequence[str]) -> str:
         """Return a warning that names the unknown words, and some known ones."""

@@ -1,11 +1,12 @@
 """Opens http(s) URLs only: no files, no FTP, no redirects to them."""
 
+import socket
 import time
 from collections.abc import Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from io import BufferedReader, RawIOBase
-from socket import socket
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.request import (
     HTTPDefaultErrorHandler,
@@ -19,6 +20,9 @@ from urllib.request import (
 )
 
 SCHEMES = ("http://", "https://")
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""IPv6 addresses that a gateway translates to IPv4."""
 
 
 class Deadline:
@@ -45,7 +49,9 @@ class Deadline:
         return left
 
 
-def open_address(url: str, headers: Mapping[str, str], deadline: Deadline) -> Any:
+def open_address(
+    url: str, headers: Mapping[str, str], deadline: Deadline, *, public_only: bool = False
+) -> Any:
     """Return the response of a server, for use in a `with` statement.
 
     Args:
@@ -53,16 +59,18 @@ def open_address(url: str, headers: Mapping[str, str], deadline: Deadline) -> An
         headers: headers of the request, in addition to the user agent.
         deadline: time limit for the headers, including those of redirects, and the body; a reader
             that makes progress may restart it.
+        public_only: whether to refuse hosts with a private, local or reserved address, also those
+            that a redirect leads to. Proxies, which connect to any host, are then not used.
 
     Raises:
         HTTPError: if the server reports an error.
-        OSError: if the server is not reached in time.
+        OSError: if the server is not reached in time, or its address is refused.
     """
     opener = OpenerDirector()
     handlers: list[Any] = [
-        ProxyHandler(),
-        _Plain(deadline),
-        _Secure(deadline),
+        ProxyHandler({} if public_only else None),
+        _Plain(deadline, public_only),
+        _Secure(deadline, public_only),
         HTTPDefaultErrorHandler(),
         HTTPRedirectHandler(),
         HTTPErrorProcessor(),
@@ -76,37 +84,69 @@ def open_address(url: str, headers: Mapping[str, str], deadline: Deadline) -> An
 class _Plain(HTTPHandler):
     """Opens `http://`."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, public_only: bool) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._public_only = deadline, public_only
 
     def http_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(partial(_connect, HTTPConnection, self._deadline), req)
+        return self.do_open(
+            partial(_connect, HTTPConnection, self._deadline, self._public_only), req
+        )
 
 
 class _Secure(HTTPSHandler):
     """Opens `https://`."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, public_only: bool) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._public_only = deadline, public_only
 
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(partial(_connect, HTTPSConnection, self._deadline), req)
+        return self.do_open(
+            partial(_connect, HTTPSConnection, self._deadline, self._public_only), req
+        )
 
 
 def _connect(
-    kind: type[HTTPConnection], deadline: Deadline, host: str, **arguments: Any
+    kind: type[HTTPConnection], deadline: Deadline, public_only: bool, host: str, **arguments: Any
 ) -> HTTPConnection:
     connection = kind(host, **arguments)
     connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
+    if public_only:
+        connection._create_connection = _connect_public  # type: ignore[attr-defined]
     return connection
+
+
+def _connect_public(
+    address: tuple[str, int], timeout: float, source: tuple[str, int] | None = None
+) -> socket.socket:
+    """Like `socket.create_connection`, for public addresses only.
+
+    The address that is checked is the one that is connected to, whatever a second look-up of the
+    name would return.
+    """
+    host, port = address
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    places = [str(place[4][0]) for place in found]
+    if not places or not all(map(_is_public, places)):
+        raise OSError(f"{host} is not a public address")
+    return socket.create_connection((places[0], port), timeout, source)
+
+
+def _is_public(place: str) -> bool:
+    """Return whether an IP address is public; one that wraps an IPv4 address never is."""
+    address = ip_address(place.partition("%")[0])
+    if isinstance(address, IPv6Address) and (
+        address.ipv4_mapped or address.sixtofour or address.teredo or address in _NAT64
+    ):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 class _Response(HTTPResponse):
     """A response that is not read after the deadline."""
 
-    def __init__(self, deadline: Deadline, sock: socket, *args: Any, **options: Any) -> None:
+    def __init__(self, deadline: Deadline, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp = BufferedReader(_Awaited(self.fp.detach(), sock, deadline))
 
@@ -114,7 +154,7 @@ class _Response(HTTPResponse):
 class _Awaited(RawIOBase):
     """The bytes of a socket, read until the deadline even if single bytes keep arriving."""
 
-    def __init__(self, stream: Any, sock: socket, deadline: Deadline) -> None:
+    def __init__(self, stream: Any, sock: socket.socket, deadline: Deadline) -> None:
         self._stream, self._socket, self._deadline = stream, sock, deadline
 
     def readable(self) -> bool:

@@ -14,7 +14,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lxmert.cli import asking, data, explaining, files, lab, regions, scoring, training, worlds
+from lxmert.cli import (
+    asking,
+    data,
+    explaining,
+    files,
+    lab,
+    regions,
+    scoring,
+    serving,
+    training,
+    worlds,
+)
 from lxmert.cli.options import TAKES_REST
 from lxmert.terminal import quiet_libraries, say, show_warning
 
@@ -63,7 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict),
+    "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict, serving.serve),
     "Train and evaluate": (
         training.train,
         training.recipes,

@@ -11,19 +11,24 @@ _CHUNK = 1 << 16
 _PLAIN_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 
 
-def download_image(url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 20) -> bytes:
+def download_image(
+    url: str, *, timeout: float = 20.0, max_bytes: int = 64 << 20, public_only: bool = False
+) -> bytes:
     """Download an image file; redirects are followed to http(s) addresses only.
 
     Args:
         url: starts with `http://` or `https://`.
         timeout: seconds for the complete download.
         max_bytes: maximum file size.
+        public_only: whether to refuse private addresses, as `open_address` does.
 
     Raises:
         ValueError: if the download fails, takes too long, is too large, or is not an image.
     """
     try:
-        with open_address(url, {"Accept": "image/*"}, Deadline(timeout)) as response:
+        with open_address(
+            url, {"Accept": "image/*"}, Deadline(timeout), public_only=public_only
+        ) as response:
             _check_headers(url, response.headers, max_bytes)
             parts, size = [], 0
             while part := response.read1(_CHUNK):

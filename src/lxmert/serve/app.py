@@ -1,0 +1,175 @@
+"""The FastAPI application: routes of the API, of the page and of saved reports."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, HTMLResponse
+
+from lxmert.serve.bodies import body_schema, read_batch, read_request, schemas
+from lxmert.serve.errors import RequestError
+from lxmert.serve.guard import Guard
+from lxmert.serve.messages import (
+    AskBatch,
+    AskRequest,
+    AskResponse,
+    AskResults,
+    ErrorResponse,
+    ExplainBatch,
+    ExplainRequest,
+    ExplainResponse,
+    ExplainResults,
+    HealthResponse,
+    ImageRequest,
+    MatchBatch,
+    MatchRequest,
+    MatchResponse,
+    MatchResults,
+    ModelResponse,
+    RegionsBatch,
+    RegionsRequest,
+    RegionsResponse,
+    RegionsResults,
+)
+from lxmert.serve.security import REPORT_POLICY
+from lxmert.serve.service import Service
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorResponse, "description": "The request is refused."},
+    "5XX": {"model": ErrorResponse, "description": "The server is not ready, or too slow."},
+}
+
+_KINDS: list[tuple[str, type[ImageRequest], type[BaseModel], type[BaseModel], type[BaseModel]]] = [
+    ("ask", AskRequest, AskResponse, AskBatch, AskResults),
+    ("regions", RegionsRequest, RegionsResponse, RegionsBatch, RegionsResults),
+    ("explain", ExplainRequest, ExplainResponse, ExplainBatch, ExplainResults),
+    ("match", MatchRequest, MatchResponse, MatchBatch, MatchResults),
+]
+"""Path, request, response, and both of a batch."""
+
+
+def build_app(service: Service) -> FastAPI:
+    """Return the application of a service."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="lxmert",
+        description="Questions about images, answered by LXMERT from detected regions.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_exception_handler(HTTPException, _to_request_error)
+    _add_state(app, service)
+    _add_reports(app, service)
+    for name, request, response, batch, results in _KINDS:
+        _add_kind(app, service, name, request, response)
+        _add_batch(app, service, name, request, batch, results)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    return app
+
+
+def _add_reports(app: FastAPI, service: Service) -> None:
+    @app.get("/reports/{name}", response_class=HTMLResponse, responses=_ERRORS)
+    async def report(name: str) -> Response:
+        """Return a saved report."""
+        path = service.reports.find(name)
+        if path is None:
+            raise RequestError(404, "there is no such report: it may have been removed")
+        return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/health", response_model=HealthResponse, responses={503: {"model": HealthResponse}})
+    async def health() -> Response:
+        """Return 200 once the model answers, otherwise 503."""
+        status = service.status
+        return _json(HealthResponse(status=status), 200 if status == "ready" else 503)
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Return the metrics in Prometheus' format."""
+        content, kind = service.metrics.render()
+        return Response(content, media_type=kind)
+
+    @app.get("/v1/model", response_model=ModelResponse, responses=_ERRORS)
+    async def model() -> Response:
+        """Return what the model can do and what the server accepts."""
+        return _json(service.describe())
+
+
+def _add_kind(
+    app: FastAPI,
+    service: Service,
+    name: str,
+    kind: type[ImageRequest],
+    response: type[BaseModel],
+) -> None:
+    async def handle(request: Request) -> Response:
+        return _json(await service.answer(await read_request(request, kind)))
+
+    app.post(
+        f"/v1/{name}",
+        name=name,
+        description=kind.__doc__,
+        response_model=response,
+        responses=_ERRORS,
+        openapi_extra=body_schema(kind),
+    )(handle)
+
+
+def _add_batch(
+    app: FastAPI,
+    service: Service,
+    name: str,
+    kind: type[ImageRequest],
+    batch: type[BaseModel],
+    results: type[BaseModel],
+) -> None:
+    async def handle(request: Request) -> Response:
+        rows = await read_batch(request, kind)
+        return _json(results(results=await service.answer_all(tuple(rows))))
+
+    app.post(
+        f"/v1/{name}/batch",
+        name=f"{name}_batch",
+        description=batch.__doc__,
+        response_model=results,
+        responses=_ERRORS,
+        openapi_extra=body_schema(batch),
+    )(handle)
+
+
+def _json(value: BaseModel, status: int = 200) -> Response:
+    return Response(value.model_dump_json(), status, media_type="application/json")
+
+
+async def _to_request_error(_: Request, error: Exception) -> Response:
+    """Pass errors of routing on to `Guard`."""
+    assert isinstance(error, HTTPException)
+    raise RequestError(error.status_code, f"{error.detail.lower()}: see /docs for what there is")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        bodies = schemas(*(kind for row in _KINDS for kind in (row[1], row[3])))
+        schema["components"]["schemas"] |= bodies
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,168 @@
+"""The outermost layer: access, size, number and time of requests, errors, headers, log, metrics."""
+
+import asyncio
+import logging
+import time
+import traceback
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lxmert.serve.errors import RequestError, too_large, too_many_requests, too_slow
+from lxmert.serve.metrics import ServeMetrics
+from lxmert.serve.security import HEADERS, check_host, check_login, check_origin
+from lxmert.serve.settings import ServeSettings
+
+_OPEN = ("/health",)
+"""Paths without login: they tell nothing but whether the server is ready."""
+
+_POLLED = ("/health", "/metrics")
+"""Paths that monitoring asks for every few seconds: not logged."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """Wraps the application; every error becomes one JSON sentence with its status.
+
+    The log has method, route, status and milliseconds: nothing that the client chooses.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: ServeMetrics) -> None:
+        """Wrap an application."""
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._active = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        response = _Response(send)
+        try:
+            await self._handle(scope, receive, response)
+        except RequestError as error:
+            await response.refuse(scope, error)
+        except Exception as error:
+            _logger.error("unexpected error: %s", describe(error))
+            await response.refuse(scope, RequestError(500, "the server failed: see its log"))
+        finally:
+            seconds = time.perf_counter() - started
+            path = _route(scope)
+            self._metrics.count_request(path, response.status, seconds)
+            level = logging.DEBUG if path in _POLLED else logging.INFO
+            _logger.log(
+                level, "%s %s %d %.0f ms", _method(scope), path, response.status, 1000 * seconds
+            )
+
+    async def _handle(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+        headers, settings = Headers(scope=scope), self._settings
+        check_host(headers, settings)
+        check_origin(headers, settings)
+        if scope["path"] not in _OPEN:
+            check_login(headers, settings)
+        response.origin = headers.get("origin") if settings.allow_origins else None
+        if scope["method"] == "OPTIONS" and response.origin is not None:
+            await response.preflight(scope)
+            return
+        if scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, response)
+            return
+        if self._active >= settings.max_queue:
+            raise too_many_requests(self._active)
+        limit = settings.max_body_bytes
+        if (size := headers.get("content-length", "0")).isdigit() and int(size[:19]) > limit:
+            raise too_large(limit)
+        self._active += 1
+        self._metrics.active.set(self._active)
+        try:
+            async with asyncio.timeout(settings.timeout):
+                await self._app(scope, _bounded(receive, limit), response)
+        except TimeoutError as error:
+            raise too_slow(settings.timeout) from error
+        finally:
+            self._active -= 1
+            self._metrics.active.set(self._active)
+
+
+class _Response:
+    """Sends a response with the common headers, and knows whether one has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.origin: str | None = None
+        self.status = 499  # until a response begins: the client has left
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            if self.origin is not None:
+                headers["Access-Control-Allow-Origin"] = self.origin
+                headers["Vary"] = "Origin"
+        await self._send(message)
+
+    async def refuse(self, scope: Scope, error: RequestError) -> None:
+        """Send an error, unless a response has begun."""
+        if self.status != 499:
+            return
+        headers = {}
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="lxmert", charset="UTF-8"'
+        if error.status in (413, 429):
+            headers["Connection"] = "close"  # the rest of the body is not read
+        content = {"status": error.status, "error": str(error)}
+        response = JSONResponse(content, error.status, headers)
+        await response(scope, _no_body, self)
+
+    async def preflight(self, scope: Scope) -> None:
+        """Answer the question of a browser whether a page of another host may send a request."""
+        headers = {
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, X-API-Key",
+            "Access-Control-Max-Age": "600",
+        }
+        await JSONResponse({}, 200, headers)(scope, _no_body, self)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line: its escaped message, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames[-6:]))
+    return f"{type(error).__name__}: {str(error)[:300]!a} at {places}"
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Return a receiver that raises once a body exceeds the limit."""
+    size = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise too_large(limit)
+        return message
+
+    return receive_bounded
+
+
+async def _no_body() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _route(scope: Scope) -> str:
+    """Return the path of the route, with names in place of what the client chooses."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "other"))
+
+
+def _method(scope: Scope) -> str:
+    known = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+    return scope["method"] if scope["method"] in known else "other"

@@ -1,0 +1,250 @@
+"""What the model's thread does: regions for all images of a batch, then every request."""
+
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from lxmert.explain.cells import are_cells
+from lxmert.explain.explanation import Explanation
+from lxmert.explain.methods import QUICK
+from lxmert.explain.report import pack_maps, pack_methods
+from lxmert.pipeline import LxmertPipeline
+from lxmert.schema import Answer, Regions
+from lxmert.serve.cache import KnownImage, RegionCache
+from lxmert.serve.errors import RequestError
+from lxmert.serve.messages import (
+    AnswerItem,
+    Array,
+    AskRequest,
+    AskResponse,
+    ExplainRequest,
+    ExplainResponse,
+    ImageRequest,
+    ImageResponse,
+    MapItem,
+    MatchRequest,
+    MatchResponse,
+    MethodItem,
+    RegionItem,
+    RegionsRequest,
+    RegionsResponse,
+    WordItem,
+)
+from lxmert.serve.uploads import Upload
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """A checked request with its image."""
+
+    request: ImageRequest
+    upload: Upload
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A response, and the page of a report to save with it."""
+
+    response: ImageResponse
+    report: str | None = None
+
+
+Pending = tuple[ModelJob, Future[Worked]]
+
+
+class ModelWorker:
+    """Answers requests with one pipeline; all its methods but `__init__` run in one thread."""
+
+    pipeline: LxmertPipeline
+
+    def __init__(
+        self, load: Callable[[], LxmertPipeline], cache: RegionCache, *, model_name: str
+    ) -> None:
+        """Describe the work; nothing is loaded yet.
+
+        Args:
+            load: loads the pipeline.
+            cache: regions of known images.
+            model_name: name of the model in responses, instead of its path.
+        """
+        self._load, self._cache, self.model_name = load, cache, model_name
+
+    def prepare(self) -> None:
+        """Load the model, and find the regions of a blank image to check that it works."""
+        self.pipeline = self._load()
+        blank = np.full((64, 64, 3), 127, dtype=np.uint8)
+        self.pipeline.processor.extractor([blank])
+
+    def process(self, batch: Sequence[Pending]) -> None:
+        """Finish every request of a batch; raises if a request fails."""
+        found = self._find_regions([job.upload for job, _ in batch])
+        answered: dict[str, list[tuple[AskRequest, Future[Worked]]]] = {}
+        for job, future in batch:
+            if isinstance(job.request, AskRequest):
+                answered.setdefault(job.upload.image_id, []).append((job.request, future))
+        for image_id, asked in answered.items():
+            self._ask(image_id, found[image_id], asked)
+        for job, future in batch:
+            if not future.done():
+                future.set_result(self._work(job, found[job.upload.image_id]))
+
+    def _find_regions(self, uploads: Sequence[Upload]) -> dict[str, Regions]:
+        """Return the regions by image id, from the cache or from one batch of the extractor."""
+        found: dict[str, Regions] = {}
+        new: dict[str, Upload] = {}
+        for upload in uploads:
+            known = self._cache.get(upload.image_id)
+            if known is not None:
+                found[upload.image_id] = known.regions
+            else:
+                new[upload.image_id] = upload
+        if new:
+            # An image without pixels was known when it came, and has left the cache since.
+            images = [u.data if u.pixels is None else u.pixels for u in new.values()]
+            regions = self.pipeline.processor.extractor(images)
+            for upload, each in zip(new.values(), regions, strict=True):
+                self._cache.put(upload.image_id, KnownImage(upload.data, each))
+                found[upload.image_id] = each
+        return found
+
+    def _ask(
+        self,
+        image_id: str,
+        regions: Regions,
+        asked: Sequence[tuple[AskRequest, "Future[Worked]"]],
+    ) -> None:
+        """Answer all questions about one image, which is encoded once."""
+        top_k = max(request.top_k for request, _ in asked)
+        questions = [request.question for request, _ in asked]
+        answers = self.pipeline.ask_regions(regions, questions, top_k=top_k)
+        for (request, future), ranked in zip(asked, answers, strict=True):
+            response = AskResponse(
+                **self._about_image(image_id, regions, request.question),
+                question=request.question,
+                answers=_answer_items(ranked[: request.top_k]),
+            )
+            future.set_result(Worked(response))
+
+    def _work(self, job: ModelJob, regions: Regions) -> Worked:
+        request, image_id = job.request, job.upload.image_id
+        if isinstance(request, RegionsRequest):
+            return Worked(self._describe(request, image_id, regions))
+        if isinstance(request, MatchRequest):
+            scores = self.pipeline.match_regions(regions, list(request.captions))
+            about = self._about_image(image_id, regions, *request.captions)
+            return Worked(MatchResponse(**about, captions=request.captions, scores=tuple(scores)))
+        assert isinstance(request, ExplainRequest)
+        return self._explain(request, job.upload, regions)
+
+    def _describe(
+        self, request: RegionsRequest, image_id: str, regions: Regions
+    ) -> RegionsResponse:
+        return RegionsResponse(
+            **self._about_image(image_id, regions),
+            found=regions.found,
+            regions=_region_items(
+                regions, self.pipeline.objects(regions), self.pipeline.labels(regions)
+            ),
+            arrays=pack_arrays(regions) if request.arrays else None,
+        )
+
+    def _explain(self, request: ExplainRequest, upload: Upload, regions: Regions) -> Worked:
+        try:
+            found = self.pipeline.explain(
+                upload.data,
+                request.question,
+                top_k=request.top_k,
+                answers=list(request.answers),
+                methods=list(request.methods) or QUICK,
+            )
+        except ValueError as error:  # an unknown answer or method
+            raise RequestError(422, str(error)) from error
+        found = replace(found, model=self.model_name)
+        response = ExplainResponse(
+            **self._about_image(upload.image_id, regions, request.question),
+            **_explained(found),
+            maps=tuple(MapItem(**each) for each in pack_maps(found.maps))  # type: ignore[arg-type]
+            if request.attention
+            else (),
+        )
+        return Worked(response, found.to_html() if request.save else None)
+
+    def _about_image(self, image_id: str, regions: Regions, *texts: str) -> dict[str, Any]:
+        height, width = regions.image_size
+        processor = self.pipeline.processor
+        warnings = [w for text in texts for w in processor.text_warnings(processor.read(text))]
+        return {
+            "image_id": image_id,
+            "width": width,
+            "height": height,
+            "warnings": (*processor.image_warnings(regions), *dict.fromkeys(warnings)),
+        }
+
+
+def unknown_image(image_id: str) -> RequestError:
+    """Return the error of an image that is not in the cache."""
+    return RequestError(
+        404, f"the image {image_id[:12]}... is not in the cache: send the image itself"
+    )
+
+
+def pack_arrays(regions: Regions) -> dict[str, Array]:
+    """Return the arrays of regions by the names of their fields."""
+    values = {field.name: getattr(regions, field.name) for field in fields(regions)}
+    return {
+        name: Array(
+            dtype="int64" if value.dtype.kind == "i" else "float32",
+            shape=value.shape,
+            data=base64.b64encode(
+                value.astype("<i8" if value.dtype.kind == "i" else "<f4").tobytes()
+            ).decode(),
+        )
+        for name, value in values.items()
+        if isinstance(value, np.ndarray)
+    }
+
+
+def _explained(found: Explanation) -> dict[str, Any]:
+    return {
+        "question": found.question,
+        "model": found.model,
+        "answers": _answer_items(found.answers),
+        "regions": _region_items(found.regions, found.objects, found.labels),
+        "words": tuple(WordItem(**word._asdict()) for word in found.words),
+        "unread": found.unread,
+        "cells": are_cells(found.regions.boxes, found.image.shape[:2]),
+        "methods": tuple(_method_item(each) for each in pack_methods(found.by_method)),
+    }
+
+
+def _method_item(packed: dict[str, Any]) -> MethodItem:
+    scores = {side: tuple(map(tuple, packed[side])) for side in ("words", "regions")}
+    return MethodItem(**{**packed, **scores})
+
+
+def _answer_items(answers: Sequence[Answer]) -> tuple[AnswerItem, ...]:
+    return tuple(AnswerItem(answer=a.answer, score=round(a.score, 6)) for a in answers)
+
+
+def _region_items(
+    regions: Regions, objects: Sequence[str], labels: Sequence[str]
+) -> tuple[RegionItem, ...]:
+    return tuple(
+        RegionItem(
+            box=(x1, y1, x2, y2),
+            label=label,
+            object=name,
+            score=round(float(score), 4),
+        )
+        for (x1, y1, x2, y2), label, name, score in zip(
+            regions.boxes.astype(float).round(2).tolist(),
+            labels,
+            objects,
+            regions.object_scores,
+            strict=True,
+        )
+    )

@@ -1,0 +1,205 @@
+"""The command `lxmert serve` in processes of its own: start, SIGTERM, workers, refused settings."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from conftest import Command
+from servers import QUESTION, SCENE
+
+LIMIT = 120
+
+
+class Served(NamedTuple):
+    process: subprocess.Popen[str]
+    url: str
+
+    def ask(self) -> httpx.Response:
+        files = {"image": SCENE.read_bytes()}
+        return httpx.post(
+            f"{self.url}/v1/ask", files=files, data={"question": QUESTION}, timeout=60
+        )
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Served]:
+    """Run `lxmert serve` on a free port until it is ready, and end it."""
+    command = [sys.executable, "-m", "lxmert", "serve", "--port", "0", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if match := re.search(r"http://\S+", line):
+                break
+        else:
+            pytest.fail("".join(lines))
+        threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()
+        wait_until_ready(match[0], process)
+        yield Served(process, match[0])
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", timeout=60).status_code == 200:
+                return
+        except httpx.TransportError:
+            continue
+    pytest.fail("the server was never ready")
+
+
+def is_free(url: str) -> bool:
+    address = httpx.URL(url)
+    try:
+        socket.create_server((address.host, address.port or 0)).close()
+    except OSError:
+        return False
+    return True
+
+
+def children(process: int) -> list[int]:
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+
+
+def load_until_sigterm(served: Served, *, clients: int) -> tuple[int, list[str]]:
+    """Send requests, SIGTERM amid them; return the answered ones, and what was wrong."""
+    answered, wrong, enough = [], [], threading.Event()
+
+    def client() -> None:
+        while True:
+            try:
+                response = served.ask()
+            except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError) as error:
+                # Refused, or reset in the queue of the kernel: never accepted.
+                if isinstance(error, httpx.ReadError | httpx.RemoteProtocolError):
+                    wrong.append(repr(error)) if "reset" not in repr(error).lower() else None
+                return
+            if response.status_code != 200:
+                wrong.append(response.text)
+            answered.append(response.status_code)
+            if len(answered) >= 2 * clients:
+                enough.set()
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    assert enough.wait(60)
+    served.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    served.process.wait(60)
+    return len(answered), wrong
+
+
+def test_accepted_requests_are_answered_before_the_end() -> None:
+    with serving() as served:
+        assert served.ask().json()["answers"][0]["answer"] == "yellow"
+        _, wrong = load_until_sigterm(served, clients=6)
+        assert wrong == []
+        assert served.process.returncode in (0, -signal.SIGTERM)
+        assert is_free(served.url)
+
+
+@pytest.mark.slow
+def test_workers_share_the_port_and_end_with_their_parent() -> None:
+    with serving("--workers", "2") as served:
+        workers = [each for each in children(served.process.pid) if is_server(each)]
+        assert len(workers) == 2
+        assert {served.ask().status_code for _ in range(6)} == {200}
+        metrics = httpx.get(f"{served.url}/metrics").text
+        (found,) = re.findall(r'requests_total\{path="/v1/ask",status="200"\} (\S+)', metrics)
+        assert float(found) == 6  # of both workers
+        os.kill(workers[0], signal.SIGKILL)
+        wait_for(lambda: len([c for c in children(served.process.pid) if is_server(c)]) == 2)
+        assert served.ask().status_code == 200
+        workers = children(served.process.pid)
+        assert served.end() == 0
+        assert is_free(served.url)
+        assert not any(map(is_running, workers))
+
+
+def is_server(process: int) -> bool:
+    return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def wait_for(condition: object) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/model"], "nowhere/model"),
+        (["--auth", "ada"], "USER:PASSWORD"),
+        (["--api-key-file", "nowhere"], "nowhere"),
+        (["--port", "70000"], "70000"),
+        (["--workers", "0"], "workers"),
+        (["--timeout", "0"], "timeout"),
+        (["--host", "203.0.113.8"], "cannot listen"),
+    ],
+)
+def test_wrong_settings_are_named(lxmert: Command, arguments: list[str], message: str) -> None:
+    result = lxmert("serve", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1
+
+
+def test_a_taken_port_is_named(lxmert: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = lxmert("serve", "--port", port)
+    assert result.code == 2
+    assert f"port {port}" in result.err
+
+
+def test_a_damaged_model_ends_the_server(lxmert: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "lxmert"}))
+    result = lxmert("serve", tmp_path, "--port", "0")
+    assert result.code == 2
+    assert str(tmp_path) in result.err
+
+
+@pytest.mark.slow
+def test_workers_without_a_model_end_the_server(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "lxmert"}))
+    command = [sys.executable, "-m", "lxmert", "serve", str(tmp_path), "--port", "0"]
+    ended = subprocess.run(
+        [*command, "--workers", "2"], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert str(tmp_path) in ended.stderr
