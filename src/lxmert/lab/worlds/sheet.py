@@ -16,7 +16,7 @@ from lxmert.schema import Example
 from lxmert.tasks.baselines import Baselines
 from lxmert.tasks.metrics import OVERALL, best_answer
 
-_COLUMNS, _IMAGES, _QUESTIONS = 2, 3, 2
+_COLUMNS, _IMAGES = 2, 3
 _SIDE, _GAP, _LINE, _FONT, _WRAP, _ROWS = 200, 12, 17, 13, 31, 6
 _PAPER, _INK, _SOFT = (250, 250, 248), (30, 32, 36), (89, 96, 105)
 
@@ -81,7 +81,7 @@ def save_sheet(worlds: Sequence[Path], path: Path) -> None:
         row, column = divmod(number, _COLUMNS)
         sheet.paste(cell, (column * width, row * height))
     with atomic_path(path) as partial:
-        sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()], quality=88)
+        sheet.save(partial, format=Image.registered_extensions()[path.suffix.lower()], quality=80)
 
 
 def _draw_world(folder: Path) -> Image.Image:
@@ -103,18 +103,23 @@ def _draw_world(folder: Path) -> Image.Image:
         image = image.resize((round(image.width * scale), round(image.height * scale)))
         cell.paste(image, (left, top + (_SIDE - image.height) // 2))
         draw.rectangle((left - 1, top - 1, left + _SIDE, top + _SIDE), outline=(215, 215, 210))
-        lines = [line for each in _varied(questions[name]) for line in _wrap(each)]
-        text = "\n".join(lines[:_ROWS])
+        text = "\n".join(_lines(questions[name]))
         draw.multiline_text((left, top + _SIDE + 5), text, fill=_INK, font=font, spacing=3)
     return cell
 
 
-def _varied(questions: Sequence[Example]) -> list[Example]:
-    """Return the first questions of different types."""
-    return list({each.question_type: each for each in questions}.values())[:_QUESTIONS]
+def _lines(questions: Sequence[Example]) -> list[str]:
+    """Return the lines of the first questions of different types, as far as they fit."""
+    lines: list[str] = []
+    for question in {each.question_type: each for each in questions}.values():
+        wrapped = _wrap(question)
+        if len(lines) + len(wrapped) <= _ROWS - 1:
+            lines += wrapped
+    return lines
 
 
 def _wrap(question: Example) -> list[str]:
+    """Return a question with its answer in lines; a very long one without its middle."""
     text = f"{question.text} [{best_answer(question.answers)}]"
     lines = textwrap.wrap(text, _WRAP, subsequent_indent="  ")
     return lines if len(lines) <= _ROWS - 2 else [lines[0], "  ...", *lines[-2:]]
