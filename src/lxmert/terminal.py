@@ -326,50 +326,6 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     console.print(f"\n[dim]matched in {seconds:.2f} s[/]")
 
 
-def show_scores(report: Mapping[str, Any]) -> None:
-    """Print accuracy by question type next to the baselines, from an `AnswerReport`."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from lxmert.names import count
-
-    titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
-    shown = {title: report[name] for name, title in titles.items() if report[name]}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("question type", header_style="dim")
-    for title in shown:
-        table.add_column(title, justify="right", header_style="dim")
-    for question_type in report["accuracy"]:
-        table.add_row(
-            Text(question_type), *(f"{scores[question_type]:.1%}" for scores in shown.values())
-        )
-    console = open_console()
-    console.print(table)
-    console.print(f"scored: {count(report['count'], 'question')}")
-    for warning in report["warnings"]:
-        show_warning(warning)
-
-
-def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
-    """Print official scores as a table, including those by type, steps or length."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from lxmert.explain.text import printable
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score", header_style="dim")
-    table.add_column("", justify="right")
-    for name, value in scores.items():
-        parts = value if isinstance(value, Mapping) else {"": value}
-        for part, number in parts.items():
-            shown = f"{number:.4g}" if isinstance(number, float) else "not computed"
-            table.add_row(Text(printable(f"{name}: {part}") if part != "" else name), shown)
-    console = open_console(highlight=False)
-    console.print(Text(title))
-    console.print(table)
-
-
 def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str, int]) -> None:
     """Print type and facts of a file or folder, and its parameters by group."""
     from rich.table import Table

@@ -38,7 +38,11 @@ def test_a_moved_model_is_evaluated_with_its_baselines(
                   "--images", world / "images", "-o", tmp_path / "r.json")  # fmt: skip
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "r.json").read_text())
-    assert list(report) == ["accuracy", "question_only", "majority", "count", "warnings"]
+    assert list(report) == [
+        "accuracy", "intervals", "question_only", "majority", "count", "warnings",
+    ]  # fmt: skip
+    for name, (low, high) in report["intervals"].items():
+        assert 0 <= low <= report["accuracy"][name] <= high <= 1
     assert report["count"] == 90
     assert report["majority"]["overall"] == pytest.approx(1 / 3)  # '1', asked of every image
     assert report["question_only"]["overall"] == pytest.approx((10 + 20 + 30) / 90)

@@ -80,6 +80,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         training.recipes,
         scoring.evaluate,
         scoring.score,
+        scoring.compare,
         regions.extract,
     ),
     "Analyze a model": (explaining.explain_eval, explaining.attention_figures),

@@ -1,4 +1,4 @@
-"""The commands `evaluate` (of a model or a detector) and `score` (of files of results)."""
+"""The commands `evaluate` (of a model or detector), `score` and `compare` (of files of results)."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,8 @@ import typer
 
 from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
 from lxmert.cli.outputs import check_output
-from lxmert.terminal import say, show_official_scores, show_progress, show_scores
+from lxmert.cli.score_tables import show_comparison, show_official_scores, show_scores
+from lxmert.terminal import say, show_progress
 
 Training = Annotated[
     Path | None,
@@ -138,6 +139,31 @@ def score(
     from lxmert.workflows.evaluation import evaluate_predictions
 
     _show(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Predictions (JSONL).")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Other predictions (JSONL).")],
+    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models or runs by their predictions for the same questions.
+
+    The files are those of `lxmert predict`. Differences of accuracy have 95 % intervals, for which
+    images are resampled, and p-values of a paired test.
+    """
+    if output is not None:
+        check_output(output, "-o", first, second, data)
+    from lxmert.files import to_json
+    from lxmert.workflows.comparison import compare_predictions
+
+    report = compare_predictions(data, first, second)
+    _write(report, output)
+    if as_json:
+        print(to_json(report))
+    else:
+        show_comparison(report)
 
 
 def _score_files(

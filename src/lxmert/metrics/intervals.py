@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 SAMPLES = 10_000
-_CHUNK = 4_000_000  # numbers of resampling weights in memory at once
+_CHUNK = 4_000_000  # drawn clusters in memory at once
 
 
 class Interval(NamedTuple):
@@ -171,9 +171,8 @@ def _resample(sums: Array, counts: Array, samples: int, seed: int) -> Array:
     rows = max(1, min(samples, _CHUNK // size))
     means = []
     for start in range(0, samples, rows):
-        shape = min(rows, samples - start)
-        weights = rng.multinomial(size, np.full(size, 1 / size), size=shape)
-        means.append((weights @ sums) / (weights @ counts))
+        drawn = rng.integers(0, size, size=(min(rows, samples - start), size))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     return np.concatenate(means)
 
 

@@ -1,8 +1,9 @@
-"""Accuracy of answers by question type."""
+"""Accuracy of answers by question type, with confidence intervals."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from lxmert.metrics.intervals import bootstrap
 from lxmert.schema import Example
 
 OVERALL = "overall"
@@ -15,13 +16,42 @@ def accuracy_by_question_type(
 
     An answer gets its score in the example, in `[0, 1]`, or 0 if it is not listed there.
     """
-    scores: dict[str, list[float]] = defaultdict(list)
-    for example, prediction in zip(examples, predictions, strict=True):
-        score = example.answers.get(prediction, 0.0)
-        scores[OVERALL].append(score)
+    scores = score_answers(examples, predictions)
+    return {
+        question_type: sum(scores[row] for row in rows) / len(rows)
+        for question_type, rows in rows_by_question_type(examples).items()
+    }
+
+
+def intervals_by_question_type(
+    examples: Sequence[Example], predictions: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % confidence interval of each accuracy, by resampling images."""
+    scores = score_answers(examples, predictions)
+    images = [" ".join(example.image_ids) for example in examples]
+    found = {}
+    for question_type, rows in rows_by_question_type(examples).items():
+        interval = bootstrap([scores[row] for row in rows], [images[row] for row in rows])
+        found[question_type] = (interval.low, interval.high)
+    return found
+
+
+def score_answers(examples: Sequence[Example], predictions: Sequence[str]) -> list[float]:
+    """Return the score of each predicted answer in its example, 0 if it is not listed there."""
+    return [
+        example.answers.get(prediction, 0.0)
+        for example, prediction in zip(examples, predictions, strict=True)
+    ]
+
+
+def rows_by_question_type(examples: Sequence[Example]) -> dict[str, list[int]]:
+    """Return the indices of all examples as `overall`, and those of each question type."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, example in enumerate(examples):
+        rows[OVERALL].append(row)
         if example.question_type:
-            scores[example.question_type].append(score)
-    return {question_type: sum(values) / len(values) for question_type, values in scores.items()}
+            rows[example.question_type].append(row)
+    return dict(rows)
 
 
 def best_answer(answers: Mapping[str, float]) -> str:

@@ -23,7 +23,11 @@ from lxmert.regions.extractor import EXTRACTORS
 from lxmert.schema import Example
 from lxmert.tasks.baselines import Baselines, judge
 from lxmert.tasks.detection import score_detector
-from lxmert.tasks.metrics import accuracy_by_question_type, best_answer
+from lxmert.tasks.metrics import (
+    accuracy_by_question_type,
+    best_answer,
+    intervals_by_question_type,
+)
 from lxmert.tasks.pairs import read_truths, score_truths
 from lxmert.tasks.texts import draw_examples
 
@@ -36,13 +40,16 @@ class AnswerReport(TypedDict):
     Attributes:
         accuracy: mean score, `overall` and by question type; if no question has a type, by the kind
             of its answer: `yes/no`, `number`, `other`.
-        question_only: the same for the question-only baseline; empty without training questions.
+        intervals: lower and upper limit of the 95 % confidence interval of each accuracy; images are
+            resampled, so that questions about the same image count as dependent.
+        question_only: the same as `accuracy` for the question-only baseline; empty without training questions.
         majority: the same for the majority baseline.
         count: number of scored questions.
         warnings: what limits the meaning of the numbers.
     """
 
     accuracy: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     question_only: dict[str, float]
     majority: dict[str, float]
     count: int
@@ -93,7 +100,7 @@ def evaluate_answers(
         ValueError: if no question has an answer, or a question cannot be asked.
     """
     folder = find_model(model)
-    corpus, warnings = _with_answers(Corpus.read([data], strict=True), data)
+    corpus, warnings = with_answers(Corpus.read([data], strict=True), data)
     corpus = corpus.select(draw_rows(len(corpus), limit, seed=0))
     read = open_reader(folder, images=images, stores=stores, device=device)
     predictor = Predictor.from_pretrained(folder, device=device)
@@ -123,9 +130,8 @@ def evaluate_predictions(
         ValueError: if there is not exactly one prediction for each question.
     """
     corpus = Corpus.read([data], strict=True)
-    given = _read_predictions(predictions)
-    _check_ids([corpus.example_id(row) for row in range(len(corpus))], data, given, predictions)
-    scored, warnings = _with_answers(corpus, data)
+    given = read_predictions(predictions, corpus, data)
+    scored, warnings = with_answers(corpus, data)
     baselines = None if training is None else _learn(training)
     return _report(scored, [given[example.example_id] for example in scored], baselines, warnings)
 
@@ -183,8 +189,12 @@ def evaluate_detector(
     return score_detector(detector, records, device=device, by_class=True)
 
 
-def _with_answers(corpus: Corpus, data: Path) -> tuple[Corpus, list[str]]:
-    """Return the questions that can be scored, and a warning if there are others."""
+def with_answers(corpus: Corpus, data: Path) -> tuple[Corpus, list[str]]:
+    """Return the questions that can be scored, and a warning if there are others.
+
+    Raises:
+        ValueError: if there are none.
+    """
     scored = corpus.select(np.flatnonzero(corpus.num_answers()))
     if not len(scored):
         raise ValueError(f"{data} has no question with an answer: add answers to some lines")
@@ -220,6 +230,7 @@ def _report(
         verdict = judge(accuracy, scores)
     return {
         "accuracy": accuracy,
+        "intervals": intervals_by_question_type(examples, predictions),
         "question_only": scores["question_only"],
         "majority": scores["majority"],
         "count": len(examples),
@@ -235,8 +246,17 @@ def _kind(example: Example) -> str:
     return "number" if answer.isdecimal() else "other"
 
 
-def _read_predictions(path: Path) -> dict[str, str]:
-    """Return answers by question id, from lines with `question_id` and `answer`."""
+def read_predictions(path: Path, corpus: Corpus, data: Path) -> dict[str, str]:
+    """Return answers by question id, from lines with `question_id` and `answer`.
+
+    Args:
+        path: the file of predictions.
+        corpus: the questions.
+        data: their file, for messages.
+
+    Raises:
+        ValueError: if there is not exactly one prediction for each question.
+    """
     answers: dict[str, str] = {}
     for line in scan_lines(path):
         record = line.record or {}
@@ -251,6 +271,7 @@ def _read_predictions(path: Path) -> dict[str, str]:
                 f"{path} line {line.number}: a second answer to {example_id!r}: remove one of them"
             )
         answers[str(example_id)] = answer
+    _check_ids([corpus.example_id(row) for row in range(len(corpus))], data, answers, path)
     return answers
 
 

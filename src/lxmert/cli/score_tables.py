@@ -1,0 +1,80 @@
+"""Tables of scores, printed by the commands that evaluate, score and compare."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lxmert.terminal import open_console, show_warning
+
+
+def show_scores(report: Mapping[str, Any]) -> None:
+    """Print accuracy by question type next to the baselines, from an `AnswerReport`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from lxmert.names import count
+
+    titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
+    shown = {title: report[name] for name, title in titles.items() if report[name]}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("question type", header_style="dim")
+    for title in ("accuracy", "95 % interval", *list(shown)[1:]):
+        table.add_column(title, justify="right", header_style="dim")
+    for question_type in report["accuracy"]:
+        first, *others = (f"{scores[question_type]:.1%}" for scores in shown.values())
+        low, high = report["intervals"][question_type]
+        table.add_row(Text(question_type), first, f"{low * 100:.1f} to {high * 100:.1f}", *others)
+    console = open_console()
+    console.print(table)
+    console.print(f"scored: {count(report['count'], 'question')}")
+    for warning in report["warnings"]:
+        show_warning(warning)
+
+
+def show_comparison(report: Mapping[str, Any]) -> None:
+    """Print a `ComparisonReport`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("question type", header_style="dim")
+    for title in ("first", "second", "difference", "95 % interval", "p", "questions"):
+        table.add_column(title, justify="right", header_style="dim")
+    for question_type, row in report["rows"].items():
+        table.add_row(
+            Text(question_type),
+            f"{row['first']:.1%}",
+            f"{row['second']:.1%}",
+            f"{row['difference'] * 100:+.1f}",
+            f"{row['low'] * 100:+.1f} to {row['high'] * 100:+.1f}",
+            f"{row['p_value']:.3f}" if row["p_value"] >= 0.001 else "< 0.001",
+            f"{row['count']:,}",
+        )
+    console = open_console(highlight=False)
+    console.print(table)
+    if report["questions_needed"] is not None:
+        console.print(
+            f"A difference of one point would need about {report['questions_needed']:,} questions "
+            "about different images (paired test, 5 % level, 80 % power)."
+        )
+    for warning in report["warnings"]:
+        show_warning(warning)
+
+
+def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
+    """Print official scores as a table, including those by type, steps or length."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from lxmert.explain.text import printable
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("score", header_style="dim")
+    table.add_column("", justify="right")
+    for name, value in scores.items():
+        parts = value if isinstance(value, Mapping) else {"": value}
+        for part, number in parts.items():
+            shown = f"{number:.4g}" if isinstance(number, float) else "not computed"
+            table.add_row(Text(printable(f"{name}: {part}") if part != "" else name), shown)
+    console = open_console(highlight=False)
+    console.print(Text(title))
+    console.print(table)
