@@ -28,7 +28,8 @@ ARROWS: dict[str, set[str]] = {
     "explain": LEAVES | {"model"},
     "predict": LEAVES | {"processing", "model", "regions", "data", "hub"},
     "pipeline": LEAVES
-    | {"web", "processing", "predict", "model", "regions", "data", "explain", "hub"},
+    | {"processing", "predict", "questions", "model", "regions", "data", "explain", "hub"},
+    "questions": {"web", "processing", "regions"},
     "serve": {"schema", "web", "processing", "regions", "explain", "pipeline", "hub"},
     "terminal": {"explain"},
     "auto": {"model", "data", "processing"},

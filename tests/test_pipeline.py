@@ -21,6 +21,7 @@ from lxmert import (
     LxmertProcessor,
 )
 from lxmert.hub import find_model
+from lxmert.predict import TorchRuntime
 from lxmert.processing import InputWarning
 from lxmert.regions.preprocess import ImageInput
 
@@ -391,7 +392,7 @@ def test_a_forked_process_is_refused_and_not_left_waiting(
 def test_one_thread_survives_a_fork(
     pipeline: LxmertPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LxmertPipeline, "_threaded", os.getppid())
+    monkeypatch.setattr(TorchRuntime, "_threaded", os.getppid())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert pipeline.ask(SCENE, QUESTIONS[0])
 

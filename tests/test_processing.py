@@ -170,7 +170,7 @@ def test_regions_of_another_size_of_the_image_are_refused(processor: LxmertProce
 
 
 def test_the_example_runs_and_warns_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(ROOT / "src/lxmert")
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)
         assert doctest.testmod(processing) == (0, 4)
@@ -188,3 +188,52 @@ def test_features_that_are_not_finite_are_refused(processor: LxmertProcessor) ->
     features[0, 8] = np.nan
     with pytest.raises(ValueError, match="example 0 of the batch, region 0: the feature at 8"):
         processor.inputs([replace(regions, features=features)], TEXTS[:1])
+
+
+def test_texts_and_images_alone_are_prepared_too(processor: LxmertProcessor) -> None:
+    both = processor(images=SCENE, text=TEXTS[0])
+    assert equal({**processor(text=TEXTS[0]), **processor(images=SCENE)}, both)
+    assert LxmertProcessor.from_pretrained()(SCENE, TEXTS[0]).keys() == both.keys()
+    with pytest.raises(ValueError, match="neither images nor text"):
+        processor()
+
+
+def test_padding_truncation_and_tensors_are_those_of_transformers(
+    processor: LxmertProcessor,
+) -> None:
+    theirs = processor.tokenizer
+    for options in (
+        {"padding": True},
+        {"padding": "longest"},
+        {"padding": "max_length", "max_length": 12},
+        {"padding": True, "truncation": True, "max_length": 5},
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            found = processor(text=TEXTS, return_tensors="np", **options)  # type: ignore[arg-type]
+        expected = theirs(TEXTS, return_tensors="np", **options)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert isinstance(found[name], np.ndarray)
+            np.testing.assert_array_equal(found[name], values)
+    torch.testing.assert_close(
+        processor(text=TEXTS, return_tensors="pt")["input_ids"],
+        theirs(TEXTS, padding=True, return_tensors="pt")["input_ids"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding": False}, "have 7 to 8 tokens; expected equal lengths"),
+        ({"padding": "left"}, "padding is 'left'; expected"),
+        ({"truncation": False, "max_length": 5}, "is longer than 5 tokens: shorten it"),
+        ({"max_length": 2}, "max_length is 2; expected at least 3"),
+        ({"return_tensors": "tf"}, "return_tensors is 'tf'; expected 'pt' or 'np'"),
+    ],
+)
+def test_options_that_do_not_fit_are_an_error(
+    processor: LxmertProcessor, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor(text=TEXTS, **options)  # type: ignore[arg-type]

@@ -1,18 +1,18 @@
 """The pipeline: answer questions about an image, explain the answers, match captions."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
-from lxmert.data.tokenizer import Encoded
 from lxmert.devices import check_device
-from lxmert.explain.explanation import Explanation, Word
+from lxmert.explain.explanation import Explanation, split_words
 from lxmert.explain.maps import attention_maps
 from lxmert.explain.methods import QUICK, choose_methods, explain_answers
 from lxmert.hub import find_model, missing_parts, model_name
@@ -22,15 +22,22 @@ from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestion
 from lxmert.model.loading import load_heads
 from lxmert.model.pretrained import read_config
 from lxmert.model.wrappers import execution_device, unwrap_model
-from lxmert.names import nearest
-from lxmert.predict import ScoringModel, TorchRuntime, score
+from lxmert.names import count, nearest
+from lxmert.predict import ScoringModel, TorchRuntime, check_fork, score
 from lxmert.processing import LxmertProcessor, check_text
-from lxmert.regions.cells import cell_labels
-from lxmert.regions.preprocess import ImageInput, is_image, load_image
+from lxmert.questions import (
+    Pair,
+    check_order,
+    check_some_texts,
+    check_texts,
+    check_top_k,
+    is_single,
+    pair_questions,
+)
+from lxmert.regions.cache import RegionCache
+from lxmert.regions.labels import object_labels, region_labels
+from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Answer, Regions
-from lxmert.web import SCHEMES
-
-_WHOLE = "whole image"
 
 
 class LxmertPipeline:
@@ -40,9 +47,6 @@ class LxmertPipeline:
     than one thread gets a `RuntimeError`. Start processes with
     `multiprocessing.get_context("spawn")`, or call `torch.set_num_threads(1)` in them.
     """
-
-    _threaded: ClassVar[int | None] = None
-    """Process in which a pipeline first computed with several threads."""
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class LxmertPipeline:
             TypeError: if the model can neither answer nor match.
             ValueError: if model and processor do not match.
         """
-        _check_fork()
+        check_fork()
         wrapped, model = model, unwrap_model(model)  # type: ignore[assignment]
         if not isinstance(model, LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval):
             raise TypeError(
@@ -94,6 +98,7 @@ class LxmertPipeline:
         extractor: str | Path | None = None,
         answers: str | Path | None = None,
         device: str = "cpu",
+        cache: RegionCache | bool = True,
     ) -> "LxmertPipeline":
         """Load a model with its region extractor.
 
@@ -108,6 +113,8 @@ class LxmertPipeline:
             answers: answer list, for a model that comes without one; formats as in
                 `lxmert.data.answer_lists.read_answers`.
             device: where to compute.
+            cache: where the regions of images are kept, so that each image is extracted once; True:
+                the user's cache folder; False: nowhere.
 
         Raises:
             FileNotFoundError: if there is no such model, or it lacks a file.
@@ -121,6 +128,7 @@ class LxmertPipeline:
             number = read_config(folder).num_qa_labels if nameless else None
             raise missing_parts(folder, extractor=True, num_answers=number)
         processor = LxmertProcessor.from_folder(folder, extractor, device=device)
+        processor.cache = RegionCache() if cache is True else cache or None
         answering, matcher = load_heads(folder)
         if answering is not None and answers is not None:
             _name_answers(answering.config, Path(answers), folder)
@@ -137,6 +145,70 @@ class LxmertPipeline:
         if matcher is not None:
             matcher.to(device)  # type: ignore[arg-type]
         return cls(model, processor, matcher=matcher, folder=folder)
+
+    def __call__(
+        self,
+        image: Any,
+        question: str | Sequence[str] | None = None,
+        *,
+        top_k: int = 5,
+        batch_size: int = 8,
+    ) -> Any:
+        """Answer questions as transformers' visual question answering pipeline did.
+
+        Example:
+            >>> from lxmert import LxmertPipeline
+            >>> pipe = LxmertPipeline.from_pretrained()
+            >>> pipe(image="examples/scene.png", question="What color is the ball?", top_k=1)
+            [{'score': 0.999, 'answer': 'yellow'}]
+
+        Args:
+            image: an image, a list of images, `{"image": ..., "question": ...}`, or several of
+                these in a list, a data set or a generator.
+            question: a question for all images, or a list of questions about one image; None if
+                `image` contains it.
+            top_k: number of answers per question, at least 1.
+            batch_size: questions per batch.
+
+        Returns:
+            The top answers as dictionaries with `score` and `answer`, best first; a list of them for
+            several pairs; for a generator, an iterator that yields them batch by batch.
+
+        Raises:
+            TypeError: if the arguments are of another form.
+            ValueError: as for `ask`.
+        """
+        check_top_k(top_k)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: expected at least 1")
+        model = self._answering_model()
+        results = self._answer_pairs(model, pair_questions(image, question), top_k, batch_size)
+        if is_single(image, question):
+            return next(results)
+        return results if isinstance(image, Iterator) else list(results)
+
+    def _answer_pairs(
+        self,
+        model: LxmertForQuestionAnswering,
+        pairs: Iterator[Pair],
+        top_k: int,
+        batch_size: int,
+    ) -> Iterator[list[dict[str, object]]]:
+        """Yield the answers to questions; in a batch, each image object is extracted once."""
+        while batch := list(islice(pairs, batch_size)):
+            check_fork()
+            unique = {id(image): image for image, _ in batch}
+            extracted = self.processor.regions([*unique.values()])
+            regions = dict(zip(unique, extracted, strict=True))
+            for found in extracted:
+                self.processor.check_recognized(found)
+            text = self.processor.text_inputs([question for _, question in batch])
+            logits = score(TorchRuntime(model), text, [[regions[id(image)]] for image, _ in batch])
+            for row in logits.softmax(-1):
+                yield [
+                    {"score": found.score, "answer": found.answer}
+                    for found in self._rank(row, top_k)
+                ]
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
         """Answer a question about an image.
@@ -157,8 +229,8 @@ class LxmertPipeline:
             ValueError: if the image cannot be read, the question is empty, top_k < 1, or the
                 model cannot answer.
         """
-        _check_top_k(top_k)
-        _check_order(image, question)
+        check_top_k(top_k)
+        check_order(image, question)
         check_text(question)
         self._answering_model()
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
@@ -181,7 +253,7 @@ class LxmertPipeline:
             ValueError: if the image cannot be read, a caption is empty, or the model has no
                 matching head.
         """
-        _check_list("captions", captions)
+        check_some_texts("captions", captions)
         for caption in captions:
             check_text(caption)
         self._matching_model()
@@ -189,8 +261,8 @@ class LxmertPipeline:
 
     def regions(self, image: ImageInput) -> Regions:
         """Return the regions of an image."""
-        _check_fork()
-        return self.processor.extractor([image])[0]
+        check_fork()
+        return self.processor.regions([image])[0]
 
     def ask_regions(
         self, regions: Regions, questions: Sequence[str], *, top_k: int = 5
@@ -199,14 +271,14 @@ class LxmertPipeline:
 
         The image is encoded once. Errors are those of `ask`.
         """
-        _check_top_k(top_k)
-        _check_list("questions", questions)
+        check_top_k(top_k)
+        check_some_texts("questions", questions)
         logits = self._scores(self._answering_model(), regions, questions)
         return [self._rank(row, top_k) for row in logits.softmax(-1)]
 
     def match_regions(self, regions: Regions, captions: Sequence[str]) -> list[float]:
         """Like `match`, given the regions of the image."""
-        _check_list("captions", captions)
+        check_some_texts("captions", captions)
         logits = self._scores(self._matching_model(), regions, captions)
         return [float(score) for score in logits.softmax(-1)[:, 1]]
 
@@ -233,11 +305,11 @@ class LxmertPipeline:
             ValueError: if an answer is not in the model's answer list (the message names the
                 nearest ones), if a method is unknown, and as for `ask`.
         """
-        _check_top_k(top_k)
-        _check_order(image, question)
+        check_top_k(top_k)
+        check_order(image, question)
         check_text(question)
-        _check_no_text("answers", answers)
-        _check_no_text("methods", methods)
+        check_texts("answers", answers)
+        check_texts("methods", methods)
         chosen = choose_methods(methods)
         model = self._answering_model()
         named = [self._answer_id(answer) for answer in answers]
@@ -253,7 +325,9 @@ class LxmertPipeline:
         return Explanation(
             image=pixels,
             question=question,
-            words=self._words(question, read),
+            words=split_words(
+                question, read.token_ids.tolist(), read.spans, self.processor.tokenizer
+            ),
             unread=read.lost,
             answers=[Answer(self.answers[index], float(probabilities[index])) for index in ids],
             regions=regions,
@@ -266,41 +340,68 @@ class LxmertPipeline:
             model=self._name(),
         )
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move the models and the region extractor to a device, and return the pipeline."""
+        check_device(str(device))
+        for model in (self.model, self.matcher):
+            if model is not None:
+                model.to(device)  # type: ignore[arg-type]
+        self.processor.to(device)
+        self.device = execution_device(self.model)
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a complete model folder: weights, answers, tokenizer and region extractor."""
+        weights = None
+        if self.matcher is not None and self.matcher is not self.model:
+            weights = {**self.matcher.state_dict(), **self.model.state_dict()}
+        self.model.save_pretrained(folder, state_dict=weights)
+        self.processor.save_pretrained(folder)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload LxmertPipeline",
+    ) -> str:
+        """Upload a complete model folder to the Hugging Face hub, and return its address.
+
+        Args:
+            name: `user/model`; created if it does not exist.
+            private: whether a new repository is private; None: as the account is set.
+            token: access token; None: the one that is logged in.
+            commit_message: message of the commit.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        address = str(api.create_repo(name, private=private, exist_ok=True))
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=name, folder_path=folder, commit_message=commit_message)
+        return address
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        skills = [f"{count(len(self.answers), 'answer')}"] if self.answering is not None else []
+        skills += ["matching"] if self.matcher is not None else []
+        return (
+            f"LxmertPipeline({self._name()}: {', '.join(skills)}; "
+            f"{type(self.processor.extractor).__name__}; {self.device})"
+        )
+
     def objects(self, regions: Regions) -> list[str]:
         """Return the object class of each region; `whole image` if nothing was found.
 
         Grid cells, which have no class, are named by row and column: `cell 3,5`.
         """
-        if not self.processor.extractor.recognizes:
-            return cell_labels(regions.boxes)
-        names = self.processor.extractor.object_names
-        return [names[i] if regions.found else _WHOLE for i in regions.object_ids]
+        return object_labels(self.processor.extractor, regions)
 
     def labels(self, regions: Regions) -> list[str]:
         """Return a label for each region: its attributes and its object class."""
-        extractor = self.processor.extractor
-        if not regions.found:
-            return self.objects(regions)
-        order = _adjective_order(list(extractor.attribute_groups))
-        return [
-            " ".join([*(extractor.attribute_names[attributes[group]] for group in order), name])
-            for name, attributes in zip(self.objects(regions), regions.attribute_ids, strict=True)
-        ]
-
-    def _words(self, question: str, read: Encoded) -> list[Word]:
-        """Return the word pieces that the model read, in their original spelling."""
-        tokenizer = self.processor.tokenizer
-        words: list[Word] = []
-        previous = 0
-        for token_id, (start, end) in zip(read.token_ids.tolist(), read.spans, strict=True):
-            if start == end:
-                words.append(Word(str(tokenizer.decode([token_id])), "special", joined=False))
-            elif token_id == tokenizer.unk_token_id:
-                words.append(Word(question[start:end], "unknown", joined=previous == start > 0))
-            else:
-                words.append(Word(question[start:end], "word", joined=previous == start > 0))
-            previous = end
-        return words
+        return region_labels(self.processor.extractor, regions)
 
     def _answer_id(self, answer: str) -> int:
         """Return the id of an answer; the error for an unknown one names the nearest."""
@@ -351,7 +452,7 @@ class LxmertPipeline:
 
     def _scores(self, model: ScoringModel, regions: Regions, texts: Sequence[str]) -> Tensor:
         """Return `[texts, classes]` logits for several texts about one image, encoded once."""
-        _check_fork()
+        check_fork()
         if not isinstance(regions, Regions):
             raise TypeError(
                 f"regions is a {type(regions).__name__}; expected what pipeline.regions(image) "
@@ -383,66 +484,3 @@ def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
             f"({differing[1]!r} instead of {differing[0]!r}): leave the list out"
         )
     name_answers(config, answers)
-
-
-def _check_fork() -> None:
-    """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""
-    threads, before = torch.get_num_threads(), LxmertPipeline._threaded
-    if threads == 1:
-        return
-    if before not in (None, os.getpid()):
-        raise RuntimeError(
-            f"this process was forked from process {before}, in which torch has computed with "
-            f"{threads} threads, and would wait for them forever: start processes with "
-            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them"
-        )
-    LxmertPipeline._threaded = os.getpid()
-
-
-def _check_order(image: object, question: object) -> None:
-    """Raise an error if image and question are swapped, or several questions are given."""
-    if isinstance(question, list | tuple):
-        raise TypeError(
-            f"question is {question!r}: ask one, or several with "
-            "pipeline.ask_regions(pipeline.regions(image), questions)"
-        )
-    if is_image(question) and not isinstance(question, str):
-        raise TypeError(
-            f"the question is a {type(question).__name__}: the image comes first, as in "
-            "ask(image, question)"
-        )
-    if not isinstance(image, str) or image.startswith(SCHEMES) or os.path.exists(image):
-        return
-    if image.rstrip().endswith("?") or (isinstance(question, str) and os.path.isfile(question)):
-        raise ValueError(
-            f"the image {image!r} is not a file and looks like a question: the image comes first, "
-            "then the question, each in quotes on a command line"
-        )
-
-
-def _check_top_k(top_k: int) -> None:
-    if not isinstance(top_k, int) or isinstance(top_k, bool):
-        raise TypeError(f"top_k is {top_k!r}, expected an integer of at least 1")
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}: ask for at least 1 answer")
-
-
-def _check_no_text(name: str, texts: Sequence[str]) -> None:
-    """Raise an error for one text instead of a list, and for values that are not texts."""
-    if isinstance(texts, str):
-        raise ValueError(f"{name} is the one text {texts!r}: write [{texts!r}] for a list of one")
-    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"{name} is {texts!r}, expected a list of texts")
-
-
-def _check_list(name: str, texts: Sequence[str]) -> None:
-    """Raise an error unless the value is a list of at least one text."""
-    _check_no_text(name, texts)
-    if not texts:
-        raise ValueError(f"{name} is an empty list: give at least one")
-
-
-def _adjective_order(groups: Sequence[str]) -> list[int]:
-    """Return the indices of attribute groups in English adjective order: size, color, others."""
-    rank = {"size": 0, "color": 1}
-    return sorted(range(len(groups)), key=lambda index: rank.get(groups[index], 2))

@@ -5,9 +5,10 @@ than the PyTorch model implements it, and every command uses it through `score` 
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from lxmert.model.loading import find_kind, load_heads, load_model
 from lxmert.model.wrappers import execution_device
 from lxmert.names import count
 from lxmert.processing import LxmertProcessor
-from lxmert.regions.extractor import RegionExtractor
+from lxmert.regions.cache import RegionCache
 from lxmert.schema import Answer, Example, Regions
 
 _TEXTS_AT_ONCE = 64
@@ -77,6 +78,9 @@ class Runtime(Protocol):
 class TorchRuntime:
     """The PyTorch model as a `Runtime`; each image is encoded once for all of its texts."""
 
+    _threaded: ClassVar[int | None] = None
+    """Process in which torch first computed with several threads."""
+
     def __init__(self, model: ScoringModel) -> None:
         self.model = model
 
@@ -85,6 +89,7 @@ class TorchRuntime:
         self, text: Mapping[str, Tensor], image: Mapping[str, Tensor], rows: Tensor
     ) -> Tensor:
         """Return logits; see `Runtime`."""
+        check_fork()
         device = execution_device(self.model)
         names = ("visual_feats", "visual_pos", "visual_attention_mask")
         encoded = self.model.lxmert.encode_image(*(image[name].to(device) for name in names))
@@ -98,6 +103,20 @@ class TorchRuntime:
             )
             logits.append(output[0])
         return torch.cat(logits).float().cpu()
+
+
+def check_fork() -> None:
+    """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""
+    threads, before = torch.get_num_threads(), TorchRuntime._threaded
+    if threads == 1:
+        return
+    if before not in (None, os.getpid()):
+        raise RuntimeError(
+            f"this process was forked from process {before}, in which torch has computed with "
+            f"{threads} threads, and would wait for them forever: start processes with "
+            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them"
+        )
+    TorchRuntime._threaded = os.getpid()
 
 
 def score(
@@ -137,14 +156,14 @@ class RegionReader(Protocol):
 class ImageRegions:
     """Extracts the regions of image files; names may differ from the files as in `ImageFolder`."""
 
-    def __init__(self, folder: str | Path, extractor: RegionExtractor) -> None:
+    def __init__(self, folder: str | Path, processor: LxmertProcessor) -> None:
         """List the folder.
 
         Raises:
             FileNotFoundError: if there is no such folder.
         """
         self._images = ImageFolder(folder)
-        self._extractor = extractor
+        self._processor = processor
         self.name = f"the folder {folder}"
 
     def problem(self, image_id: str) -> str | None:
@@ -155,7 +174,7 @@ class ImageRegions:
     def __call__(self, image_ids: Sequence[str]) -> list[Regions]:
         """Return the regions of each image."""
         names = [self._images.match(image_id).name or image_id for image_id in image_ids]
-        return self._extractor([self._images.folder / name for name in names])
+        return self._processor.regions([self._images.folder / name for name in names])
 
 
 class StoredRegions:
@@ -190,7 +209,9 @@ def open_reader(
         ValueError: if another extractor made a store.
     """
     if images is not None:
-        return ImageRegions(images, LxmertProcessor.from_pretrained(model, device=device).extractor)
+        processor = LxmertProcessor.from_pretrained(model, device=device)
+        processor.cache = RegionCache()
+        return ImageRegions(images, processor)
     source = open_regions([str(path) for path in stores])
     if (model / FILE_NAME).is_file():
         known, given = PreprocessorConfig.load(model).fingerprint, source.header.fingerprint

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorC
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, check_words, encode, load_tokenizer
 from lxmert.devices import check_device
+from lxmert.files import shorten
 from lxmert.hub import find_model, missing_parts
 from lxmert.names import count
+from lxmert.regions.cache import RegionCache
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import IntArray, Regions
@@ -69,9 +72,20 @@ class LxmertProcessor:
     """
 
     def __init__(
-        self, extractor: RegionExtractor, tokenizer: BertTokenizer, config: PreprocessorConfig
+        self,
+        extractor: RegionExtractor,
+        tokenizer: BertTokenizer,
+        config: PreprocessorConfig,
+        *,
+        cache: RegionCache | None = None,
     ) -> None:
         """Combine a region extractor and a tokenizer.
+
+        Args:
+            extractor: extractor of the model.
+            tokenizer: tokenizer of the model.
+            config: what the model requires of its inputs.
+            cache: where the regions of images are kept; None: nowhere.
 
         Raises:
             ValueError: if the model was trained on the regions of another extractor.
@@ -84,6 +98,7 @@ class LxmertProcessor:
         self.extractor = extractor
         self.tokenizer = tokenizer
         self.config = config
+        self.cache = cache
 
     @classmethod
     def from_pretrained(
@@ -164,15 +179,30 @@ class LxmertProcessor:
         self.extractor.save_pretrained(folder / EXTRACTOR_FOLDER)
         self.config.save(folder)
 
-    def __call__(self, images: ImageInputs, text: str | Sequence[str]) -> BatchFeature:
+    def __call__(
+        self,
+        images: ImageInputs | None = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        return_tensors: Literal["pt", "np"] = "pt",
+        padding: bool | Literal["longest", "max_length"] = True,
+        truncation: bool = True,
+        max_length: int | None = None,
+    ) -> BatchFeature:
         """Prepare texts with their images.
 
         Args:
             images: one image for all texts; or a list with one image per text; or a list with a
                 list of images per text, all of the same length, for
                 `LxmertForImagesAndTextClassification`. An image is a path, a URL, bytes, a file
-                opened in binary mode, a PIL image, or a uint8 RGB array or tensor.
-            text: one text for all images, or a list.
+                opened in binary mode, a PIL image, or a uint8 RGB array or tensor. None: texts only.
+            text: one text for all images, or a list. None: images only.
+            return_tensors: `pt` for torch tensors, `np` for numpy arrays.
+            padding: True or `longest` pads to the longest text; `max_length` to `max_length`; False
+                accepts only texts of equal length.
+            truncation: whether texts longer than `max_length` are truncated; otherwise they are an
+                error.
+            max_length: maximum number of tokens, with `[CLS]` and `[SEP]`; None: that of the model.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `visual_feats`, `visual_pos` and
@@ -187,27 +217,69 @@ class LxmertProcessor:
             FileNotFoundError: if there is no such file.
             ValueError: if their numbers differ, a text is empty, or an image cannot be read.
         """
-        rows = [images] if is_image(images) else list(images)  # type: ignore[arg-type]
-        sentences = [text] if isinstance(text, str) else list(text)
-        if isinstance(text, str):
-            sentences *= len(rows)
-        elif not is_image(images) and len(rows) != len(sentences):
-            raise ValueError(
-                f"got {count(len(rows), 'image')} and {count(len(sentences), 'text')}; expected "
-                "one image per text: give equally long lists, or one image without a list"
-            )
-        if not rows or not sentences:
-            raise ValueError(
-                f"got {count(len(rows), 'image')} and {count(len(sentences), 'text')}; expected "
-                "at least one of each"
-            )
-        words = self.text_inputs(sentences)
+        if return_tensors not in ("pt", "np"):
+            raise ValueError(f"return_tensors is {return_tensors!r}; expected 'pt' or 'np'")
+        if images is None and text is None:
+            raise ValueError("got neither images nor text; expected at least one of them")
+        rows = [] if images is None else [images] if is_image(images) else list(images)  # type: ignore[arg-type]
+        sentences = [] if text is None else [text] if isinstance(text, str) else list(text)
+        if images is not None and text is not None:
+            sentences = _match_numbers(rows, sentences, images, text)
+        inputs: dict[str, Tensor] = {}
+        if text is not None:
+            inputs |= self._padded_text(sentences, padding, truncation, max_length)
         if not all(map(is_image, rows)):
-            return BatchFeature(words | self._several_images(rows))  # type: ignore[arg-type]
-        regions = self.extractor(rows)
-        if is_image(images):
-            regions *= len(sentences)
-        return BatchFeature(words | self.image_inputs(regions))
+            inputs |= self._several_images(rows)  # type: ignore[arg-type]
+        elif rows:
+            regions = self.regions(rows)
+            if is_image(images) and text is not None:
+                regions *= len(sentences)
+            inputs |= self.image_inputs(regions)
+        return BatchFeature(inputs, tensor_type=None if return_tensors == "pt" else "np")
+
+    def _padded_text(
+        self,
+        sentences: Sequence[str],
+        padding: bool | Literal["longest", "max_length"],
+        truncation: bool,
+        max_length: int | None,
+    ) -> dict[str, Tensor]:
+        """Return text inputs, padded and truncated as asked for."""
+        if padding not in (True, False, "longest", "max_length"):
+            raise ValueError(f"padding is {padding!r}; expected True, False or 'max_length'")
+        longest = self.config.max_text_length if max_length is None else max_length
+        if longest < 3:
+            raise ValueError(f"max_length is {longest}; expected at least 3")
+        token_ids = [self._tokenize(each, longest, truncation=truncation) for each in sentences]
+        lengths = {len(row) for row in token_ids}
+        if padding is False and len(lengths) > 1:
+            raise ValueError(
+                f"the texts have {min(lengths)} to {max(lengths)} tokens; expected equal lengths "
+                "without padding: use padding=True"
+            )
+        return collate_text(
+            token_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            min_length=longest if padding == "max_length" else 0,
+        )
+
+    def regions(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the regions of images, from the cache if there is one."""
+        if self.cache is None:
+            return self.extractor(images)
+        return self.cache.extract(self.extractor, self.config.fingerprint, images)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the region extractor to a device, and return the processor."""
+        self.extractor.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        return (
+            f"LxmertProcessor({type(self.extractor).__name__} {self.config.fingerprint[:12]}, "
+            f"{len(self.tokenizer):,} word pieces, texts of {self.config.max_text_length} tokens)"
+        )
 
     def open_store(self, folder: str | Path) -> RegionStore:
         """Open a region store of the model's extractor.
@@ -236,7 +308,7 @@ class LxmertProcessor:
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Like `__call__`, for texts only: the arguments of `LxmertModel.encode_text`."""
-        token_ids = list(map(self._tokenize, texts))
+        token_ids = [self._tokenize(text, self.config.max_text_length) for text in texts]
         return collate_text(token_ids, pad_id=self.tokenizer.pad_token_id)
 
     def image_inputs(self, regions: Sequence[Regions]) -> dict[str, Tensor]:
@@ -260,7 +332,7 @@ class LxmertProcessor:
                 f"the lists have {', '.join(map(str, counts))} images; expected lists of equal "
                 "length, such as [[left, right], [left, right]]"
             )
-        flat = self.image_inputs(self.extractor(list(chain.from_iterable(rows))))
+        flat = self.image_inputs(self.regions(list(chain.from_iterable(rows))))
         return {
             name: values.reshape(-1, counts[0], *values.shape[1:]) for name, values in flat.items()
         }
@@ -282,14 +354,19 @@ class LxmertProcessor:
             f"the region extractor knows {_name_some(names)}"
         ]
 
-    def read(self, text: str) -> Encoded:
+    def read(self, text: str, max_length: int | None = None) -> Encoded:
         """Tokenize one text, and report which part of it the model reads."""
-        return encode(self.tokenizer, text, longest=self.config.max_text_length)
+        return encode(self.tokenizer, text, longest=max_length or self.config.max_text_length)
 
-    def _tokenize(self, text: str) -> IntArray:
+    def _tokenize(self, text: str, max_length: int, *, truncation: bool = True) -> IntArray:
         """Tokenize one text; warn about unknown words and truncation."""
         check_text(text)
-        encoded = self.read(text)
+        encoded = self.read(text, max_length)
+        if encoded.lost and not truncation:
+            raise ValueError(
+                f"the text {shorten(text)} is longer than {max_length} tokens: shorten it, or use "
+                "truncation=True"
+            )
         for warning in self.text_warnings(encoded):
             _warn(warning)
         return encoded.token_ids
@@ -315,6 +392,27 @@ class LxmertProcessor:
             some = known[:: max(1, len(known) // _HANDFUL)][:_HANDFUL]
             message += f"; it knows {len(known)} words, such as {', '.join(map(repr, some))}"
         return message
+
+
+def _match_numbers(
+    rows: Sequence[object], sentences: list[str], images: object, text: object
+) -> list[str]:
+    """Return one text per image, or all texts for a single image.
+
+    Raises:
+        ValueError: if there is none of either, or the lists have different lengths.
+    """
+    numbers = f"got {count(len(rows), 'image')} and {count(len(sentences), 'text')}"
+    if isinstance(text, str):
+        sentences = sentences * len(rows)
+    elif not is_image(images) and len(rows) != len(sentences):
+        raise ValueError(
+            f"{numbers}; expected one image per text: give equally long lists, or one image without "
+            "a list"
+        )
+    if not rows or not sentences:
+        raise ValueError(f"{numbers}; expected at least one of each")
+    return sentences
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Collates token ids and regions into padded model inputs; the only path into the model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,15 @@ def collate_inputs(
     return collate_text(sentences, pad_id=pad_id) | collate_regions(features, boxes)
 
 
-def collate_text(sentences: Sequence[IntArray], *, pad_id: int) -> dict[str, Tensor]:
-    """Pad token ids to the longest text.
+def collate_text(
+    sentences: Sequence[IntArray], *, pad_id: int, min_length: int = 0
+) -> dict[str, Tensor]:
+    """Pad token ids to the longest text, or to `min_length` tokens if that is more.
 
     Returns:
         `input_ids` `[batch, length]`, `attention_mask` (1 = real) and `token_type_ids` (all 0).
     """
-    input_ids = pad(sentences, value=pad_id)
+    input_ids = pad(sentences, value=pad_id, min_length=min_length)
     mask = lengths_mask([len(sentence) for sentence in sentences], input_ids.shape[1])
     return {
         "input_ids": torch.from_numpy(input_ids),
@@ -125,9 +128,11 @@ def check_labels(labels: Tensor, count: int, *, name: str) -> None:
         )
 
 
-def pad(arrays: Sequence[npt.NDArray], *, value: float = 0) -> npt.NDArray:  # type: ignore[type-arg]
-    """Stack arrays of different lengths, padded with `value`."""
-    longest = max(len(array) for array in arrays)
+def pad(
+    arrays: Sequence[npt.NDArray[Any]], *, value: float = 0, min_length: int = 0
+) -> npt.NDArray[Any]:
+    """Stack arrays of different lengths, padded with `value` to the longest or to `min_length`."""
+    longest = max(min_length, *(len(array) for array in arrays))
     dtype = np.result_type(*(array.dtype for array in arrays))
     stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype)
     for row, array in zip(stacked, arrays, strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from lxmert.explain.cells import are_cells
 from lxmert.explain.figures import draw_answer
@@ -44,6 +45,34 @@ class Word(NamedTuple):
     text: str
     kind: Literal["word", "special", "unknown"]
     joined: bool
+
+
+def split_words(
+    question: str,
+    token_ids: Sequence[int],
+    spans: Sequence[tuple[int, int]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Word]:
+    """Return the word pieces that a model reads of a question, in their original spelling.
+
+    Args:
+        question: the question.
+        token_ids: the word pieces, from `[CLS]` to `[SEP]`.
+        spans: start and end of each in the question; `(0, 0)` for `[CLS]` and `[SEP]`.
+        tokenizer: the tokenizer.
+    """
+    words: list[Word] = []
+    previous = 0
+    for token_id, (start, end) in zip(token_ids, spans, strict=True):
+        if start == end:
+            words.append(Word(str(tokenizer.decode([int(token_id)])), "special", joined=False))
+        else:
+            kind: Literal["word", "unknown"] = (
+                "unknown" if token_id == tokenizer.unk_token_id else "word"
+            )
+            words.append(Word(question[start:end], kind, joined=previous == start > 0))
+        previous = end
+    return words
 
 
 @dataclass(frozen=True, repr=False)

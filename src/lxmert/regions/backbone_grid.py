@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +176,12 @@ class BackboneGridExtractor:
             trunk = _cut(torchvision.models.get_model(config.model, weights=None), config.model)
         load_weights(Path(path), trunk)
         return cls(trunk, config, device=device)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the extractor to a device, and return it."""
+        self.trunk.to(device)
+        self.device = torch.device(device)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, then `config.json`, each atomically."""

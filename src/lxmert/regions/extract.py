@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,13 @@ class DetectorExtractor:
         else:
             detector = load_folder(folder, DetectorConfig, Detector)
         return cls(detector, device=device, precision=precision)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the extractor to a device, and return it."""
+        self.detector.to(device)
+        self._fast.to(device)
+        self.device = torch.device(device)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, then `config.json`, each atomically."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
+
+import torch
 
 from lxmert.devices import check_device
 from lxmert.regions.backbone_grid import BACKBONE_GRID_TYPE, BackboneGridExtractor
@@ -66,6 +68,10 @@ class RegionExtractor(Protocol):
         self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = ...
     ) -> Iterator[tuple[str, Regions]]:
         """Yield the image id and regions of each (id, image) pair in order."""
+        ...
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the extractor to a device, and return it."""
         ...
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,12 @@ class GridExtractor:
             ValueError: if the configuration or the weights do not belong to this kind of extractor.
         """
         return cls(load_folder(Path(path), GridConfig, GridNetwork), device=device)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the extractor to a device, and return it."""
+        self.extractor.to(device)
+        self.device = torch.device(device)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, then `config.json`, each atomically."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +159,12 @@ class TorchvisionExtractor:
         model = _build(config)
         load_weights(Path(path), model)
         return cls(model, config, device=device)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the extractor to a device, and return it."""
+        self.model.to(device)
+        self.device = torch.device(device)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, then `config.json`, each atomically."""

@@ -139,7 +139,7 @@ def stream_batches(
         asked: questions as returned by `choose_questions`.
         images: image folder.
     """
-    read = ImageRegions(images, pipeline.processor.extractor)
+    read = ImageRegions(images, pipeline.processor)
     examples = [row.example for row in asked]
     for indices, regions in region_batches(examples, read, batch_size=BATCH):
         yield [(asked[i], found[0]) for i, found in zip(indices, regions, strict=True)]
