@@ -18,7 +18,7 @@ from model.test_publishing import Hub
 from PIL import Image
 
 from lxmert import LxmertForImageAndTextRetrieval, LxmertPipeline, LxmertProcessor
-from lxmert.regions.cache import RegionCache
+from lxmert.regions.cache import DiskCache
 from lxmert.regions.extract import DetectorExtractor
 
 SCENES = sorted((ROOT / "src/lxmert/examples").glob("*.png"))[:3]
@@ -103,11 +103,11 @@ def test_an_image_is_extracted_once_for_all_calls(
         return look(self, images)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DetectorExtractor, "__call__", count)
-    pipe = LxmertPipeline.from_pretrained(cache=RegionCache(tmp_path))
+    pipe = LxmertPipeline.from_pretrained(cache=DiskCache(tmp_path))
     first = pipe.ask(SCENES[0], QUESTIONS[0])
     pipe.explain(SCENES[0], QUESTIONS[1], methods=["occlusion"])
     pipe(Image.open(SCENES[0]), QUESTIONS)
-    assert LxmertPipeline.from_pretrained(cache=RegionCache(tmp_path)).ask(
+    assert LxmertPipeline.from_pretrained(cache=DiskCache(tmp_path)).ask(
         np.asarray(Image.open(SCENES[0]).convert("RGB")), QUESTIONS[0]
     ) == first  # fmt: skip
     assert seen == [1]

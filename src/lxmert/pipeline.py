@@ -34,7 +34,7 @@ from lxmert.questions import (
     is_single,
     pair_questions,
 )
-from lxmert.regions.cache import RegionCache
+from lxmert.regions.cache import DiskCache
 from lxmert.regions.labels import object_labels, region_labels
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Answer, Regions
@@ -98,7 +98,7 @@ class LxmertPipeline:
         extractor: str | Path | None = None,
         answers: str | Path | None = None,
         device: str = "cpu",
-        cache: RegionCache | bool = True,
+        cache: DiskCache | bool = True,
     ) -> "LxmertPipeline":
         """Load a model with its region extractor.
 
@@ -128,7 +128,7 @@ class LxmertPipeline:
             number = read_config(folder).num_qa_labels if nameless else None
             raise missing_parts(folder, extractor=True, num_answers=number)
         processor = LxmertProcessor.from_folder(folder, extractor, device=device)
-        processor.cache = RegionCache() if cache is True else cache or None
+        processor.cache = DiskCache() if cache is True else cache or None
         answering, matcher = load_heads(folder)
         if answering is not None and answers is not None:
             _name_answers(answering.config, Path(answers), folder)

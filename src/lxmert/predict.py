@@ -34,7 +34,7 @@ from lxmert.model.loading import find_kind, load_heads, load_model
 from lxmert.model.wrappers import execution_device
 from lxmert.names import count
 from lxmert.processing import LxmertProcessor
-from lxmert.regions.cache import RegionCache
+from lxmert.regions.cache import DiskCache
 from lxmert.schema import Answer, Example, Regions
 
 _TEXTS_AT_ONCE = 64
@@ -210,7 +210,7 @@ def open_reader(
     """
     if images is not None:
         processor = LxmertProcessor.from_pretrained(model, device=device)
-        processor.cache = RegionCache()
+        processor.cache = DiskCache()
         return ImageRegions(images, processor)
     source = open_regions([str(path) for path in stores])
     if (model / FILE_NAME).is_file():

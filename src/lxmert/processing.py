@@ -20,7 +20,7 @@ from lxmert.devices import check_device
 from lxmert.files import shorten
 from lxmert.hub import find_model, missing_parts
 from lxmert.names import count
-from lxmert.regions.cache import RegionCache
+from lxmert.regions.cache import DiskCache
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.schema import IntArray, Regions
@@ -77,7 +77,7 @@ class LxmertProcessor:
         tokenizer: BertTokenizer,
         config: PreprocessorConfig,
         *,
-        cache: RegionCache | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
         """Combine a region extractor and a tokenizer.
 

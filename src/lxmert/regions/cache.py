@@ -53,7 +53,7 @@ def default_folder() -> Path:
     return Path(base) / "lxmert" / "regions"
 
 
-class RegionCache:
+class DiskCache:
     """Regions of images, by the content of the image and the extractor.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lxmert.regions.cache import RegionCache, default_folder
+from lxmert.regions.cache import DiskCache, default_folder
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.regions.preprocess import ImageInput
 from lxmert.schema import Regions
@@ -47,21 +47,21 @@ def assert_same(found: Regions, expected: Regions) -> None:
 
 
 def test_each_image_is_extracted_once_whatever_its_form(tmp_path: Path) -> None:
-    extractor, cache, (one, other) = make_extractor(), RegionCache(tmp_path / "c"), draw(2)
+    extractor, cache, (one, other) = make_extractor(), DiskCache(tmp_path / "c"), draw(2)
     Image.fromarray(one).save(tmp_path / "one.png")
     expected = extractor([one, other])
     extractor.seen = 0
     first = cache.extract(extractor, "f", [one, other, one])
     assert extractor.seen == 2
     forms = [tmp_path / "one.png", Image.fromarray(one), other, (tmp_path / "one.png").read_bytes()]
-    again = RegionCache(tmp_path / "c").extract(extractor, "f", forms)
+    again = DiskCache(tmp_path / "c").extract(extractor, "f", forms)
     assert extractor.seen == 2
     for found, image in zip((*first, *again), (0, 1, 0, 0, 0, 1, 0), strict=True):
         assert_same(found, expected[image])
 
 
 def test_another_extractor_precision_or_shape_is_another_entry(tmp_path: Path) -> None:
-    extractor, cache, (image,) = make_extractor(), RegionCache(tmp_path), draw(1)
+    extractor, cache, (image,) = make_extractor(), DiskCache(tmp_path), draw(1)
     cache.extract(extractor, "f", [image])
     cache.extract(extractor, "g", [image])
     extractor.precision = "bf16"
@@ -91,7 +91,7 @@ def flip_byte(path: Path) -> None:
     ],
 )
 def test_a_damaged_entry_is_extracted_again(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
-    extractor, cache, (image,) = make_extractor(), RegionCache(tmp_path), draw(1)
+    extractor, cache, (image,) = make_extractor(), DiskCache(tmp_path), draw(1)
     (expected,) = cache.extract(extractor, "f", [image])
     damage(cache.entries()[0].path)
     for _ in range(2):
@@ -101,9 +101,9 @@ def test_a_damaged_entry_is_extracted_again(tmp_path: Path, damage) -> None:  # 
 
 def test_the_least_recently_used_entries_are_removed(tmp_path: Path) -> None:
     extractor, images = make_extractor(), draw(6)
-    RegionCache(tmp_path).extract(extractor, "f", images[:1])
-    (entry,) = RegionCache(tmp_path).entries()
-    cache = RegionCache(tmp_path, max_bytes=5 * entry.size)
+    DiskCache(tmp_path).extract(extractor, "f", images[:1])
+    (entry,) = DiskCache(tmp_path).entries()
+    cache = DiskCache(tmp_path, max_bytes=5 * entry.size)
     cache.extract(extractor, "f", images[1:5])
     for number, old in enumerate(cache.entries()):
         os.utime(old.path, ns=(number, number))
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     extractor, (image,) = make_extractor(), draw(1)
-    (found,) = RegionCache(tmp_path / "file").extract(extractor, "f", [image])
+    (found,) = DiskCache(tmp_path / "file").extract(extractor, "f", [image])
     assert_same(found, extractor([image])[0])
     assert "are not cached" in caplog.text
 
@@ -129,7 +129,7 @@ def test_it_is_in_the_cache_folder_of_the_user_and_can_be_cleared(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "lxmert" / "regions"
-    cache = RegionCache()
+    cache = DiskCache()
     cache.extract(make_extractor(), "f", draw(3))
     assert cache.clear() == 3
     assert [*cache.folder.rglob("*")] == []
@@ -138,7 +138,7 @@ def test_it_is_in_the_cache_folder_of_the_user_and_can_be_cleared(
 
 def fill(folder: Path) -> int:
     """Extract twelve images with a cache that has room for about four of them."""
-    cache = RegionCache(folder, max_bytes=20_000)
+    cache = DiskCache(folder, max_bytes=20_000)
     extractor = make_extractor()
     expected = extractor(draw(12))
     for found, wanted in zip(cache.extract(extractor, "f", draw(12)), expected, strict=True):
@@ -151,4 +151,4 @@ def test_processes_share_it(tmp_path: Path) -> None:
     with get_context("spawn").Pool(4) as pool:
         assert len(pool.map(fill, [tmp_path] * 8)) == 8
     assert [path for path in tmp_path.rglob("*") if ".partial" in path.name] == []
-    assert sum(entry.size for entry in RegionCache(tmp_path).entries()) <= 20_000 + 8 * 6_000
+    assert sum(entry.size for entry in DiskCache(tmp_path).entries()) <= 20_000 + 8 * 6_000
