@@ -36,7 +36,17 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
 
-BASE = {"devices", "files", "images", "locks", "names", "records", "tensor_files", "workers"}
+BASE = {
+    "devices",
+    "files",
+    "images",
+    "locks",
+    "names",
+    "records",
+    "tensor_files",
+    "vocabularies",
+    "workers",
+}
 # Every room but the leaves may write files as a whole, open images, keep others from files, read
 # typed records and tensors, check devices, name what is near, and begin processes that end with it.
 ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}

@@ -36,8 +36,8 @@ def test_each_file_of_the_detector_opens_as_the_same_extractor(state, folder, tm
     assert isinstance(extractor, DetectorExtractor)
     fingerprint = extractor.fingerprint
     config = extractor.detector.config
-    names = [f"object {index}" for index in range(1600)]
-    attributes = [f"attribute {index}" for index in range(400)]
+    names = read_names(ASSETS / "vg_objects_vocab.txt")
+    attributes = read_names(ASSETS / "vg_attributes_vocab.txt")
     assert config == DetectorConfig.preset("caffe", object_names=names, attribute_names=attributes)
     assert list(extractor.attribute_groups) == ["attribute"]
     assert load_extractor(path).fingerprint == fingerprint

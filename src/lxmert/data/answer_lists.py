@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.files import parse_json, read_text, shorten
+from lxmert.vocabularies import ANSWERS
 
 
 def read_answers(path: str | Path) -> AnswerVocabulary:
@@ -14,15 +15,19 @@ def read_answers(path: str | Path) -> AnswerVocabulary:
         path: a JSON list of answers (`trainval_label2ans.json`), a JSON list of objects with the
             key `ans` (`all_ans.json`), a JSON object answer -> class id
             (`trainval_ans2label.json`) or class id -> answer (the `id2label` of a configuration),
-            or a text file with one answer per line.
+            or a text file with one answer per line; `vqa`, `gqa` or `pretraining`, if there is no
+            such file, for the list of the published models.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it has another format, a duplicate answer, or gaps in the ids.
     """
-    path = Path(path)
+    path = Path(path) if Path(path).exists() else ANSWERS.get(str(path), Path(path))
     if not path.is_file():
-        raise FileNotFoundError(f"there is no answer list {path}: check the path")
+        raise FileNotFoundError(
+            f"there is no answer list {path}: check the path, or name a published list, one of "
+            f"{', '.join(ANSWERS)}"
+        )
     try:
         return AnswerVocabulary(_parse(read_text(path)))
     except ValueError as error:

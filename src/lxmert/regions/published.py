@@ -8,6 +8,7 @@ from lxmert.regions.checkpoints import load_published
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
 from lxmert.regions.layouts import PREDICTOR
+from lxmert.vocabularies import ATTRIBUTES, NUM_ATTRIBUTES, NUM_OBJECTS, OBJECTS
 
 OBJECTS_FILE, ATTRIBUTES_FILE = "objects_vocab.txt", "attributes_vocab.txt"
 """Name lists that are read if they are next to the weights: one name per line, in the order of
@@ -15,6 +16,9 @@ ids; synonyms follow after a comma."""
 
 PUBLISHED_NAMES = ("pytorch_model.bin",)
 """Files that identify a folder of the published detector."""
+
+_PUBLISHED_LISTS = {"object": (NUM_OBJECTS, OBJECTS), "attribute": (NUM_ATTRIBUTES, ATTRIBUTES)}
+"""Length and file of the published list of each kind of name."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,9 +40,10 @@ def load_published_detector(
             folder, as for `lxmert.regions.checkpoints.load_published`.
         preset: the program whose preprocessing and region selection are used; "caffe" wrote the
             features that LXMERT was trained on, 36 regions for each image.
-        object_names: 1600 names by class id. None: those of `objects_vocab.txt` next to the
-            weights; without such a file `object 0`, `object 1`, ...
-        attribute_names: 400 names by attribute id. None: likewise.
+        object_names: names by class id. None: those of `objects_vocab.txt` next to the weights;
+            without such a file the published names of the 1600 classes, or `object 0`, `object 1`,
+            ... if the detector has another number of classes.
+        attribute_names: names of the 400 attributes by id. None: likewise.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -85,8 +90,11 @@ def read_names(path: str | Path) -> tuple[str, ...]:
 def _choose_names(
     kind: str, given: Sequence[str] | None, path: Path, count: int
 ) -> tuple[str, ...]:
-    """Return the given names, or those of a file, or numbered names."""
+    """Return the given names, or those of a file, the published ones, or numbered names."""
     if given is None and not path.is_file():
+        packaged = _PUBLISHED_LISTS[kind]
+        if count == packaged[0]:
+            return read_names(packaged[1])
         return tuple(f"{kind} {index}" for index in range(count))
     names = read_names(path) if given is None else tuple(given)
     if len(names) != count:
