@@ -33,7 +33,7 @@ def test_a_file_is_preferred_to_a_published_list(
     monkeypatch.chdir(tmp_path)
     Path("vqa").write_text("mug\nball\n")
     assert read_answers("vqa").answers == ("mug", "ball")
-    with pytest.raises(FileNotFoundError, match="no answer list vqa2.*one of vqa, gqa, pretrain"):
+    with pytest.raises(FileNotFoundError, match=r"no answer list vqa2.*one of vqa, gqa, pretrain"):
         read_answers("vqa2")
 
 

@@ -24,6 +24,7 @@ from lxmert.processing import LxmertProcessor
 from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
+from lxmert.vocabularies import ATTRIBUTES, OBJECTS
 from lxmert.workflows.inspection import MODEL, NPZ, ORIGINAL, STORE, TSV, TSVS, recognise
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
@@ -269,10 +270,12 @@ def _tsv_to_store(job: Job) -> Converted:
         notes.append(
             f"the regions are assumed to be from {fingerprint}: otherwise use --fingerprint"
         )
-    objects = None if choices.objects is None else read_names(choices.objects)
-    attributes = None if choices.attributes is None else read_names(choices.attributes)
+    known = fingerprint == PUBLISHED_EXTRACTOR and feature_dim == FEATURE_DIM
+    objects = _names_in(choices.objects or (OBJECTS if known else None))
+    attributes = _names_in(choices.attributes or (ATTRIBUTES if known else None))
     if not has_names(job.source):
-        objects, attributes = objects or (UNKNOWN,), attributes or ()
+        objects = _names_in(choices.objects) or (UNKNOWN,)
+        attributes = _names_in(choices.attributes) or ()
         notes.append(
             "the lines have the six columns of bottom-up-attention, without objects and attributes:"
             " all objects have class 0 and confidence 0"
@@ -318,6 +321,10 @@ def _store_to_tsv(job: Job) -> Converted:
     if store.failures:
         notes.append(f"skipped without regions: {count(len(store.failures), 'image')}")
     return Converted(notes, [])
+
+
+def _names_in(path: Path | None) -> tuple[str, ...] | None:
+    return None if path is None else read_names(path)
 
 
 def _dtype(choices: Choices) -> str:
