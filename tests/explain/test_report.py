@@ -1,11 +1,6 @@
-"""The report in a real browser: drawing, pointer and keyboard input, and legibility.
+"""The report in a real browser: drawing, pointer and keyboard input, and legibility."""
 
-Debian's chromium and chromium-driver are driven by selenium; without them these tests are skipped.
-"""
-
-import io
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browsers import CONTRASTS, Browser, open_driver
 from explanations import BOXES, make_explanation
-from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from lxmert.explain.explanation import Explanation
 from lxmert.explain.relevance import Relevance
@@ -24,52 +21,16 @@ from lxmert.explain.text import percent
 from lxmert.regions.cells import cell_boxes, cell_labels
 from lxmert.schema import Answer
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("needs chromium: apt-get install chromium chromium-driver", allow_module_level=True)
-
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
 AMBER = np.array([255, 157, 0])
 QUADRANTS = np.array([[[60, 90, 130], [200, 120, 80]], [[90, 160, 90], [230, 230, 220]]])
 
-CONTRASTS = """
-const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-const parse = (color) => {
-  brush.clearRect(0, 0, 1, 1); brush.fillStyle = color; brush.fillRect(0, 0, 1, 1);
-  return [...brush.getImageData(0, 0, 1, 1).data];
-};
-const over = (top, below) => below.map((c, i) => top[3] / 255 * top[i] + (1 - top[3] / 255) * c);
-const ground = (node) => {
-  const layers = [];
-  for (let at = node; at; at = at.parentElement) {
-    layers.push(parse(getComputedStyle(at).backgroundColor));
-  }
-  return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
-};
-const luminance = (color) => color.slice(0, 3).map((c) => c / 255)
-  .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
-const found = [];
-for (let text = walker.nextNode(); text; text = walker.nextNode()) {
-  const node = text.parentElement, style = getComputedStyle(node);
-  if (!text.data.trim() || !node.getClientRects().length || node.tagName === "OPTION") continue;
-  const color = parse(node instanceof SVGElement ? style.fill : style.color);
-  const below = ground(node);
-  const pair = [luminance(over(color, below)), luminance(below)].sort((a, b) => b - a);
-  found.push([(pair[0] + 0.05) / (pair[1] + 0.05), text.data, parseFloat(style.fontSize)]);
-}
-return found;
-"""
 
-
-class Browser:
-    """A headless browser with one page open."""
+class ReportBrowser(Browser):
+    """A headless browser with one report open."""
 
     def __init__(self, driver: Any, folder: Path) -> None:
-        self.driver, self.folder = driver, folder
+        super().__init__(driver)
+        self.folder = folder
 
     def open(
         self, page: Explanation | str, *, width: int = 1280, height: int = 900, dark: bool = False
@@ -77,29 +38,8 @@ class Browser:
         """Open a report, or a page, in a window of this size."""
         path = self.folder / "page.html"
         path.write_text(page if isinstance(page, str) else page.to_html(), encoding="utf-8")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
-            scheme, {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]})  # fmt: skip
+        self.resize(width=width, height=height, dark=dark)
         self.driver.get(path.as_uri())
-
-    def run(self, script: str, *arguments: object) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, selector: str) -> list[Any]:
-        return self.driver.find_elements("css selector", selector)
-
-    def hover(self, element: Any) -> None:
-        ActionChains(self.driver).move_to_element(element).perform()
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            ActionChains(self.driver).send_keys(key).perform()
-
-    def text(self, name: str) -> str:
-        return str(self.run("return document.getElementById(arguments[0]).textContent", name))
 
     def shades(self, side: str) -> list[float]:
         """Return the strength of each word's or region's shade, in the order of the explanation."""
@@ -111,12 +51,6 @@ class Browser:
         found = self.find(".region")
         return sorted(found, key=lambda e: int(e.get_attribute("aria-label").split()[-1]))
 
-    def shot(self) -> np.ndarray:  # type: ignore[type-arg]
-        """Return the pixels of the window, `[height, width, 3]`."""
-        return np.asarray(
-            Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
-        )
-
     def choose(self, name: str, value: str) -> None:
         self.run(
             "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
@@ -127,20 +61,13 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options, service)
-    yield Browser(driver, tmp_path_factory.mktemp("pages"))
-    driver.quit()
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportBrowser]:
+    with open_driver() as driver:
+        yield ReportBrowser(driver, tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture(autouse=True)
-def no_error_in_the_console(browser: Browser) -> Iterator[None]:
+def no_error_in_the_console(browser: ReportBrowser) -> Iterator[None]:
     yield
     assert browser.driver.get_log("browser") == []
 
@@ -157,7 +84,7 @@ def relevance(method: str, side: str, answer: int = 0) -> list[float]:
     return scaled(getattr(EXPLANATION.by_method[method], side)[answer])
 
 
-def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Browser) -> None:
+def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: ReportBrowser) -> None:
     """The colors of the image stay exact; a region is amber over them by its relevance."""
     image = QUADRANTS.repeat(60, axis=0).repeat(80, axis=1).astype(np.uint8)
     browser.open(replace(EXPLANATION, image=image))
@@ -184,7 +111,7 @@ def test_regions_are_drawn_at_the_right_pixels_in_the_right_shades(browser: Brow
     assert at(120, 45) == pytest.approx((1 - first) * below + first * AMBER, abs=3)
 
 
-def test_many_regions_on_each_other_let_the_image_be_seen(browser: Browser) -> None:
+def test_many_regions_on_each_other_let_the_image_be_seen(browser: ReportBrowser) -> None:
     """Bug: the shades of 36 equally relevant regions added up and hid the image."""
     boxes = [[20.0 + i, 20.0 + i, 120 + i, 84 + i] for i in range(36)]
     alike = Relevance(EXPLANATION.by_method["attention"].words, torch.ones(3, 36))
@@ -201,7 +128,7 @@ def test_many_regions_on_each_other_let_the_image_be_seen(browser: Browser) -> N
     assert (seen[0] > 0.4 * seen[1]).all()
 
 
-def test_values_of_the_least_relevance_stay_on_one_line(browser: Browser) -> None:
+def test_values_of_the_least_relevance_stay_on_one_line(browser: ReportBrowser) -> None:
     """Bug: a line break separated `+<0.1%` from its percent sign."""
     words = EXPLANATION.by_method["attention"].words
     little = Relevance(words, torch.tensor([[0.9, 1e-4, -1e-4, 0.0, 0.5]]).expand(3, -1))
@@ -214,7 +141,7 @@ def test_values_of_the_least_relevance_stay_on_one_line(browser: Browser) -> Non
     assert len({height for *_, height in values}) == 1
 
 
-def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
+def test_cells_of_a_grid_are_shaded_more_strongly(browser: ReportBrowser) -> None:
     cells = [[80.0 * j, 60 * i, 80 * j + 80, 60 * i + 60] for i in (0, 1) for j in (0, 1)]
     browser.open(make_explanation(boxes=cells))
     for region, shade in zip(browser.regions(), browser.shades("regions"), strict=True):
@@ -223,7 +150,7 @@ def test_cells_of_a_grid_are_shaded_more_strongly(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7)])
-def test_names_of_cells_stand_inside_of_them(browser: Browser, grid: tuple[int, int]) -> None:
+def test_names_of_cells_stand_inside_of_them(browser: ReportBrowser, grid: tuple[int, int]) -> None:
     """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
     boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
     scores = torch.zeros(3, len(boxes))
@@ -247,7 +174,7 @@ def test_names_of_cells_stand_inside_of_them(browser: Browser, grid: tuple[int, 
         assert cell[1] - 1 <= tag[1] < tag[3] <= cell[3] + 1
 
 
-def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
+def test_percentages_are_written_as_on_the_terminal(browser: ReportBrowser) -> None:
     """Bug: the best answer had 99.9 % here, 100.0% on the terminal and 100% in the figure."""
     shares = [1.0, 0.99999, 0.9994, 0.7306, 0.1225, 0.0625, 0.0075, 0.0005, 0.00001, 0.0]
     answers = [Answer(f"answer {i}", share) for i, share in enumerate(shares)]
@@ -257,7 +184,7 @@ def test_percentages_are_written_as_on_the_terminal(browser: Browser) -> None:
     assert browser.run(script) == [percent(share) for share in shares]
 
 
-def test_only_positive_relevance_is_named(browser: Browser) -> None:
+def test_only_positive_relevance_is_named(browser: ReportBrowser) -> None:
     """Bug: with only negative scores, the sentence named the least negative region."""
     words = torch.zeros(3, len(EXPLANATION.words))
     against = -torch.arange(1.0, 6).expand(3, -1)
@@ -269,7 +196,7 @@ def test_only_positive_relevance_is_named(browser: Browser) -> None:
     assert browser.text("status") == "Most relevant for “black” by occlusion: the word “color”."
 
 
-def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
+def test_names_in_a_map_are_cut_at_their_end(browser: ReportBrowser) -> None:
     """Bug: the start of a name was cut off, and the full name was nowhere."""
     browser.open(make_explanation(label="large and rather yellow metal candle"))
     browser.find("#tab-attention")[0].click()
@@ -283,7 +210,7 @@ def test_names_in_a_map_are_cut_at_their_end(browser: Browser) -> None:
     assert min(place for *_, place in names) >= left
 
 
-def test_every_answer_and_every_method_can_be_chosen(browser: Browser) -> None:
+def test_every_answer_and_every_method_can_be_chosen(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     answers, methods = browser.find("#answers button"), browser.find("#methods button")
     assert len(answers) == 3
@@ -300,14 +227,14 @@ def test_every_answer_and_every_method_can_be_chosen(browser: Browser) -> None:
             assert checked == ["true", "true"]
 
 
-def test_regions_are_listed_the_most_relevant_first(browser: Browser) -> None:
+def test_regions_are_listed_the_most_relevant_first(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     scores = EXPLANATION.by_method["propagation"].regions[0].numpy()
     listed = [int(row.get_attribute("data-index")) for row in browser.find("#ranking button")]
     assert listed == np.argsort(-scores).tolist()
 
 
-def test_pointing_at_a_word_shades_the_regions_it_attends_to(browser: Browser) -> None:
+def test_pointing_at_a_word_shades_the_regions_it_attends_to(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     reads = EXPLANATION.maps.text_over_regions[-1][0].mean(0)
     for index, word in enumerate(browser.find(".word")):
@@ -319,7 +246,7 @@ def test_pointing_at_a_word_shades_the_regions_it_attends_to(browser: Browser) -
     assert browser.shades("regions") == pytest.approx(expected, abs=1e-3)
 
 
-def test_pointing_at_a_region_shades_the_words_it_attends_to(browser: Browser) -> None:
+def test_pointing_at_a_region_shades_the_words_it_attends_to(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     reads = EXPLANATION.maps.regions_over_text[-1][0].mean(0)
     pointed = [browser.regions()[index] for index in (0, 1, 3)]
@@ -333,7 +260,7 @@ def test_pointing_at_a_region_shades_the_words_it_attends_to(browser: Browser) -
     assert browser.shades("words") == pytest.approx(relevance("propagation", "words"), abs=1e-3)
 
 
-def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: Browser) -> None:
+def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     browser.find("#tab-attention")[0].click()
     kinds = EXPLANATION.maps.kinds()
@@ -353,7 +280,7 @@ def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: Browser)
                 assert browser.run(drawn) == pytest.approx(expected, abs=3e-3)
 
 
-def test_pointing_at_a_matrix_cell_shows_its_attention(browser: Browser) -> None:
+def test_pointing_at_a_matrix_cell_shows_its_attention(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION, height=1300)
     browser.find("#tab-attention")[0].click()
     browser.choose("kind", "text_over_regions")
@@ -370,7 +297,7 @@ def test_pointing_at_a_matrix_cell_shows_its_attention(browser: Browser) -> None
     assert chosen == ["1", "2"], "the middle of 3 layers of 4 heads"
 
 
-def test_the_keyboard_reaches_everything(browser: Browser) -> None:
+def test_the_keyboard_reaches_everything(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     focused = """
     const at = document.activeElement;
@@ -402,7 +329,7 @@ def test_the_keyboard_reaches_everything(browser: Browser) -> None:
     assert browser.find("#attention")[0].is_displayed()
 
 
-def test_every_control_has_a_name(browser: Browser) -> None:
+def test_every_control_has_a_name(browser: ReportBrowser) -> None:
     browser.open(make_explanation(answers=tuple(f"answer {i}" for i in range(13))))
     script = """
     const all = document.querySelectorAll("button, select, input, [role=img], .region");
@@ -413,7 +340,7 @@ def test_every_control_has_a_name(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_text_has_contrast_and_a_readable_size(browser: Browser, dark: bool) -> None:
+def test_every_text_has_contrast_and_a_readable_size(browser: ReportBrowser, dark: bool) -> None:
     browser.open(make_explanation(unread=" and so on"), dark=dark)
     for prepare in ("", "document.querySelector('.word').focus()",
                     "document.getElementById('tab-attention').click()"):  # fmt: skip
@@ -436,7 +363,7 @@ def test_every_text_has_contrast_and_a_readable_size(browser: Browser, dark: boo
     ],
 )
 def test_any_image_and_a_long_question_fit_any_window(
-    browser: Browser, width: int, shape: tuple[int, int], boxes: list[list[float]] | None
+    browser: ReportBrowser, width: int, shape: tuple[int, int], boxes: list[list[float]] | None
 ) -> None:
     if boxes is None:  # 36 that overlap
         corners = np.random.default_rng(5).uniform(0, 280, (36, 2))
@@ -464,7 +391,7 @@ def test_any_image_and_a_long_question_fit_any_window(
     assert f"reads at most {len(extreme.words)} word pieces" in browser.text("unread")
 
 
-def test_long_names_of_regions_are_listed_in_full_on_a_phone(browser: Browser) -> None:
+def test_long_names_of_regions_are_listed_in_full_on_a_phone(browser: ReportBrowser) -> None:
     """Bug: the noun of `large yellow metal candle` was cut off."""
     browser.open(make_explanation(label="large yellow metal refrigerator"), width=390)
     script = """return [...document.querySelectorAll('#ranking span')]
@@ -473,7 +400,7 @@ def test_long_names_of_regions_are_listed_in_full_on_a_phone(browser: Browser) -
     assert sizes == [[0, 0]] * len(BOXES)
 
 
-def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
+def test_what_people_write_is_text_and_nothing_else(browser: ReportBrowser) -> None:
     """Bug: a question with `</script>` ended the data, and the rest was executed."""
     evil = "<b>Is</b> </script><script>document.title='broken'</script> \u2028 <!-- \x1b[31m"
     browser.open(make_explanation(words=evil, answers=(evil, "no"), label="<i>ball</i> &amp;"))
@@ -484,7 +411,7 @@ def test_what_people_write_is_text_and_nothing_else(browser: Browser) -> None:
     assert "<i>ball</i> &amp; 1" in browser.text("ranking")
 
 
-def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
+def test_nothing_is_loaded_from_elsewhere(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     script = "return performance.getEntriesByType('resource').map((e) => e.name)"
     assert [name for name in browser.run(script) if not name.startswith("data:")] == []
@@ -499,7 +426,7 @@ def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
     )
 
 
-def test_thousands_of_answers_can_be_searched(browser: Browser) -> None:
+def test_thousands_of_answers_can_be_searched(browser: ReportBrowser) -> None:
     number = 3129
     answers = [Answer(f"answer {i}", 1 / number) for i in range(number)]
     alike = Relevance(*(side[:1].expand(number, -1) for side in EXPLANATION.by_method["attention"]))
@@ -523,7 +450,7 @@ NOTEBOOK = f"<!DOCTYPE html><body>{EXPLANATION._repr_html_()}</body>"
     ],
 )
 def test_names_stand_at_their_regions_where_the_frame_is_laid_out_later(
-    browser: Browser, later: str
+    browser: ReportBrowser, later: str
 ) -> None:
     """A notebook lays a frame out after its page has run: the main name was at the wrong place.
 
@@ -549,7 +476,7 @@ def test_names_stand_at_their_regions_where_the_frame_is_laid_out_later(
     assert abs(difference) < 1.5
 
 
-def test_a_notebook_that_is_not_trusted_shows_an_image_and_a_table(browser: Browser) -> None:
+def test_a_notebook_that_is_not_trusted_shows_an_image_and_a_table(browser: ReportBrowser) -> None:
     """Bug: it showed an empty cell. Its sanitizer removes frames, styles and scripts."""
     browser.open(NOTEBOOK)
     assert not browser.find("table")[0].is_displayed()
@@ -559,7 +486,7 @@ def test_a_notebook_that_is_not_trusted_shows_an_image_and_a_table(browser: Brow
     assert "black 60.0%" in browser.find("table")[0].text
 
 
-def test_a_notebook_shows_the_report_in_a_frame(browser: Browser) -> None:
+def test_a_notebook_shows_the_report_in_a_frame(browser: ReportBrowser) -> None:
     browser.open(NOTEBOOK)
     browser.driver.switch_to.frame(0)
     browser.find("#answers button")[1].click()

@@ -35,7 +35,7 @@ def _encoded(kind: str) -> bytes:
     return file.getvalue()
 
 
-SCENE = (ROOT / "examples/scene.png").read_bytes()
+SCENE = (ROOT / "src/lxmert/examples/scene.png").read_bytes()
 
 BAD_IMAGES = {
     "empty": b"",

@@ -18,7 +18,7 @@ from lxmert.pipeline import LxmertPipeline
 from lxmert.serve.run import make_server, make_service
 from lxmert.serve.settings import ServeSettings
 
-SCENE = ROOT / "examples/scene.png"
+SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTION = "What color is the ball?"
 
 

@@ -14,7 +14,7 @@ from lxmert.pipeline import LxmertPipeline
 from lxmert.serve.messages import MAX_REQUESTS, MAX_TEXT
 
 __all__ = ["server"]
-SCENES = [ROOT / f"examples/scene-{number}.png" for number in range(1, 6)]
+SCENES = [ROOT / f"src/lxmert/examples/scene-{number}.png" for number in range(1, 6)]
 COUNT = "What is the number of metallic things?"
 
 

@@ -1,6 +1,8 @@
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+
+// Draws the report of an explanation into the elements of report.html.
+// `signal` (an AbortSignal) removes what the report listens to outside of these elements.
+function drawReport(data, signal) {
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
   const MEAN = -1; // the head index that stands for the mean of all heads
@@ -440,7 +442,7 @@
 
   const { source, width, height } = data.image;
   const image = $("image");
-  document.querySelector("figure").style.setProperty("--shape", width / height);
+  $("stage").closest("figure").style.setProperty("--shape", width / height);
   image.setAttribute("viewBox", `0 0 ${width} ${height}`);
   image.classList.toggle("coarse", Math.min(width, height) < 48);
   image.append(element("svg:image", { href: source, width, height, preserveAspectRatio: "none" }));
@@ -508,15 +510,16 @@
   rove($("ranking"));
   rove($("answers"), true);
   rove($("methods"), true);
-  rove(document.querySelector(".tabs"), true);
-  addEventListener("keydown", (event) => event.key === "Escape" && change({ pinned: null, hovered: null, cell: null }));
+  rove($("views"), true);
+  addEventListener("keydown", (event) => event.key === "Escape" && change({ pinned: null, hovered: null, cell: null }), { signal });
   const redraw = () => { if (state.tab === "attention") { drawHeads(); drawMatrix(); } shade(); };
   // In a notebook, the page may be laid out or shown only after this script has run: positions of
   // names and sizes of maps are measured again whenever their width changes.
   const observer = new ResizeObserver(() => requestAnimationFrame(redraw));
-  for (const measured of [$("stage"), document.querySelector(".tabs")]) observer.observe(measured);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  for (const measured of [$("stage"), $("views")]) observer.observe(measured);
+  signal?.addEventListener("abort", () => observer.disconnect());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
 
   chooseKind(state.kind);
   change({ tab: "why", answer: 0, method: 0 });
-})();
+}

@@ -1,10 +1,10 @@
 """The FastAPI application: routes of the API, of the page and of saved reports."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from lxmert.serve.messages import (
     AskResponse,
     AskResults,
     ErrorResponse,
+    ExamplesResponse,
     ExplainBatch,
     ExplainRequest,
     ExplainResponse,
@@ -35,6 +36,7 @@ from lxmert.serve.messages import (
     RegionsResponse,
     RegionsResults,
 )
+from lxmert.serve.pages import Examples, open_asset, open_docs, open_page
 from lxmert.serve.security import REPORT_POLICY
 from lxmert.serve.service import Service
 
@@ -68,10 +70,11 @@ def build_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.add_exception_handler(HTTPException, _to_request_error)
     _add_state(app, service)
-    _add_reports(app, service)
+    _add_pages(app, service)
     for name, request, response, batch, results in _KINDS:
         _add_kind(app, service, name, request, response)
         _add_batch(app, service, name, request, batch, results)
@@ -80,7 +83,7 @@ def build_app(service: Service) -> FastAPI:
     return app
 
 
-def _add_reports(app: FastAPI, service: Service) -> None:
+def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/reports/{name}", response_class=HTMLResponse, responses=_ERRORS)
     async def report(name: str) -> Response:
         """Return a saved report."""
@@ -88,6 +91,31 @@ def _add_reports(app: FastAPI, service: Service) -> None:
         if path is None:
             raise RequestError(404, "there is no such report: it may have been removed")
         return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    hidden = APIRouter(include_in_schema=False)
+    hidden.get("/docs")(_later(open_docs))
+    hidden.get("/assets/{name}")(_asset)
+    if service.settings.page:
+        hidden.get("/")(_later(open_page))
+        found = Examples(service.settings.examples)
+        hidden.get("/examples")(_later(lambda: _json(ExamplesResponse(examples=found.items))))
+
+        @hidden.get("/examples/{name}")
+        async def example(name: str) -> Response:
+            return found.open(name)
+
+    app.include_router(hidden)
+
+
+def _later(make: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:
+    async def handle() -> Response:
+        return make()
+
+    return handle
+
+
+async def _asset(name: str) -> Response:
+    return open_asset(name)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:

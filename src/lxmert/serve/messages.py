@@ -229,6 +229,12 @@ class ExampleItem(Record):
     questions: tuple[str, ...]
 
 
+class ExamplesResponse(Record):
+    """The example images of the page."""
+
+    examples: tuple[ExampleItem, ...]
+
+
 class ModelResponse(Record):
     """What the served model can do, and what the server accepts."""
 

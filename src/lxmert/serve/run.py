@@ -24,6 +24,9 @@ from lxmert.serve.security import is_loopback
 from lxmert.serve.settings import ServeSettings
 from lxmert.workers import end_with_parent
 
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+"""Example images of the bundled model."""
+
 _BACKLOG = 512
 _DRAIN_SECONDS = 5
 """Seconds beyond the time limit of a request within which a server ends."""
@@ -53,7 +56,10 @@ def serve(settings: ServeSettings) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         _logger.info("lxmert serves http://%s:%d (Ctrl-C ends it)", shown, port)
-        settings = settings.replace(reports=settings.reports or folder / "reports")
+        settings = settings.replace(
+            reports=settings.reports or folder / "reports",
+            examples=settings.examples or (_EXAMPLES if settings.model is None else None),
+        )
         if settings.workers == 1:
             _serve_here(settings, listener)
         else:
