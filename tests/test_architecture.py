@@ -31,6 +31,8 @@ ARROWS: dict[str, set[str]] = {
     | {"processing", "predict", "questions", "model", "regions", "data", "explain", "hub"},
     "questions": {"web", "processing", "regions"},
     "serve": {"schema", "web", "processing", "regions", "explain", "pipeline", "hub"},
+    "study": LEAVES
+    | {"predict", "pipeline", "processing", "data", "metrics", "model", "explain", "hub", "tasks"},
     "terminal": {"explain"},
     "auto": {"model", "data", "processing"},
 }

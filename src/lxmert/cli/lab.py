@@ -15,7 +15,9 @@ from lxmert.terminal import say, show_progress
 def make(
     kinds: Annotated[
         list[str],
-        typer.Argument(metavar="KIND...", help="Kinds of text to write: qa, captions, pairs."),
+        typer.Argument(
+            metavar="KIND...", help="Kinds of text to write: qa, captions, pairs, foils."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     split: Annotated[

@@ -78,3 +78,30 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
     console = open_console(highlight=False)
     console.print(Text(title))
     console.print(table)
+
+
+def show_matching(report: Mapping[str, Any]) -> None:
+    """Print a `FoilReport` or a `GroupReport`; the interval is that of the first or last score."""
+    from rich.table import Table
+    from rich.text import Text
+
+    names = list(report["scores"]["overall"])
+    of_interval = "group" if "group" in names else names[0]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", header_style="dim")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right", header_style="dim")
+        if name == of_interval:
+            table.add_column("95 % interval", justify="right", header_style="dim")
+    table.add_column("entries", justify="right", header_style="dim")
+    for kind, scores in report["scores"].items():
+        cells = []
+        for name in names:
+            cells.append(f"{scores[name] * 100:.1f}")
+            if name == of_interval:
+                low, high = report["intervals"][kind]
+                cells.append(f"{low * 100:.1f} to {high * 100:.1f}")
+        table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
+    open_console(highlight=False).print(table)
+    for warning in report["warnings"]:
+        show_warning(warning)

@@ -7,7 +7,12 @@ import typer
 
 from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
 from lxmert.cli.outputs import check_output
-from lxmert.cli.score_tables import show_comparison, show_official_scores, show_scores
+from lxmert.cli.score_tables import (
+    show_comparison,
+    show_matching,
+    show_official_scores,
+    show_scores,
+)
 from lxmert.terminal import say, show_progress
 
 Training = Annotated[
@@ -41,6 +46,13 @@ def evaluate(
     images: ImageFolder = None,
     regions: RegionStores = None,
     training: Training = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Score image-text matching instead: foil or pairs (captions against foils: VALSE "
+            "or JSONL), winoground."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
     ] = None,
@@ -51,8 +63,8 @@ def evaluate(
     """Score a model on questions or statements, or a detector on boxes.
 
     Questions: accuracy by question type, with question-only and majority baselines. Statements
-    about two images (NLVR2): accuracy and consistency. A detector: detection metrics. `lxmert
-    score` scores files of predictions.
+    about two images (NLVR2): accuracy and consistency. A detector: detection metrics. With
+    --metric: image-text matching. `lxmert score` scores files of predictions.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: expected at least 1")
@@ -63,6 +75,11 @@ def evaluate(
     from lxmert.workflows import evaluation
 
     device = choose_device(device)
+    if metric is not None:
+        if training is not None or limit is not None:
+            raise ValueError("--metric scores all entries: leave out --training and --limit")
+        _evaluate_matching(metric, model, data, images, regions, output, device, as_json=as_json)
+        return
     kind = evaluation.kind_of(model)
     if training is not None and kind != "questions":
         raise ValueError(f"{model} answers no questions, so there is no baseline: drop --training")
@@ -80,6 +97,39 @@ def evaluate(
         else:
             report = evaluation.evaluate_answers(model, data, training=training, **common)
     _show(report, output, as_json=as_json)
+
+
+def _evaluate_matching(
+    metric: str,
+    model: str,
+    data: Path,
+    images: Path | None,
+    regions: list[Path] | None,
+    output: Path | None,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
+    from lxmert.files import to_json
+    from lxmert.names import unknown_name
+    from lxmert.study.matching import METRICS
+
+    if metric not in METRICS:
+        raise ValueError(f"--metric: {unknown_name(metric, METRICS)}")
+    with show_progress("texts") as progress:
+        report = METRICS[metric](
+            model,
+            data,
+            images=images,
+            stores=tuple(regions or ()),
+            device=device,
+            progress=progress,
+        )
+    _write(report, output)
+    if as_json:
+        print(to_json(report))
+    else:
+        show_matching(report)
 
 
 def score(

@@ -25,10 +25,11 @@ from lxmert.lab.scenes.questions import FEWEST_THINGS, QUESTION_TYPES, ask
 from lxmert.lab.scenes.statements import make_group
 from lxmert.lab.scenes.vocabulary import ATTRIBUTE_GROUPS, OBJECTS
 from lxmert.lab.scenes.words import SPECIAL_TOKENS
+from lxmert.study.matching import read_foils
 
 from .scenes import judge, judge_pair, make_scenes, rows_of
 
-ARGUMENTS = {"kinds": ("qa", "captions", "pairs"), "split": "valid", "count": 9, "seed": 3,
+ARGUMENTS = {"kinds": ("qa", "captions", "pairs", "foils"), "split": "valid", "count": 9, "seed": 3,
              "rounds": 1, "captions": 2, "groups": 5}  # fmt: skip
 CONTENTS = SceneSettings(**ARGUMENTS)
 
@@ -57,7 +58,11 @@ def test_our_own_readers_read_it(made: Path) -> None:
     assert len(captions) == 18
     assert len({example.example_id for example in questions}) == len(questions) >= 60
     assert len({example.example_id for example in pairs}) == len(pairs) == 20
+    foils, warnings = read_foils(made / "foils.jsonl")
+    assert len({foil.pair_id for foil in foils}) == len(foils) >= 20
+    assert not warnings
     images = {name for example in questions + captions + pairs for name in example.image_ids}
+    images |= {foil.image for foil in foils}
     assert all((made / "images" / name).is_file() for name in images)
 
 
@@ -100,7 +105,7 @@ def test_questions_about_one_object_say_where_it_is(made: Path) -> None:
 def test_the_word_list_knows_every_word_of_every_kind(made: Path) -> None:
     tokenizer = BertTokenizer(vocab=str(made / "vocab.txt"), do_lower_case=True)
     texts = [
-        row.get("question") or row["caption"]
+        " ".join(row[key] for key in ("question", "caption", "foil") if key in row)
         for file in KINDS.values()
         for row in map(json.loads, (made / file).read_text().splitlines())
     ]

@@ -6,6 +6,7 @@ texts about the images in JSON Lines files:
 questions.jsonl  `question_id`, `image`, `question`, `answer`, `question_type`, `program`; for
                  questions about an attribute of a single object also its box as `boxes`
 captions.jsonl   `image`, `caption`
+foils.jsonl      `foil_id`, `image`, `caption`, `foil`, `phenomenon`
 pairs.jsonl      `question_id`, `images` (left, right), `question`, `answer` (`true` or `false`),
                  `question_type`, `program`; four consecutive lines share a statement, and the
                  first two parts and the last part of their ids: `train-17-0-0` to `train-17-3-0`
@@ -34,6 +35,7 @@ from PIL import Image
 from lxmert.files import resume_log
 from lxmert.lab.scenes.captions import caption
 from lxmert.lab.scenes.descriptions import Scene, Thing, fits
+from lxmert.lab.scenes.foils import make_foils
 from lxmert.lab.scenes.image import SPLITS, SceneImage, check_objects, make_image
 from lxmert.lab.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
 from lxmert.lab.scenes.programs import Find, Query, Question, written
@@ -47,7 +49,12 @@ from lxmert.workers import end_with_parent
 
 Record = dict[str, Any]
 
-KINDS = {"qa": "questions.jsonl", "captions": "captions.jsonl", "pairs": "pairs.jsonl"}
+KINDS = {
+    "qa": "questions.jsonl",
+    "captions": "captions.jsonl",
+    "pairs": "pairs.jsonl",
+    "foils": "foils.jsonl",
+}
 """Kind of texts -> its file."""
 
 SETTINGS = {"rounds": "qa", "question_types": "qa", "captions": "captions", "groups": "pairs"}
@@ -258,6 +265,9 @@ def _write_image(folder: Path, contents: SceneSettings, index: int) -> Record:
     if "captions" in contents.kinds:
         generator = _generator(contents, index, 2)
         record["captions"] = [caption(scene.things, generator) for _ in range(contents.captions)]
+    if "foils" in contents.kinds:
+        generator = _generator(contents, index, 4)
+        record["foils"] = [foil._asdict() for foil in make_foils(scene, generator)]
     return record
 
 
@@ -328,6 +338,7 @@ def _write_labels(
         "qa": partial(_question_rows, records),
         "captions": partial(_caption_rows, records),
         "pairs": partial(_pair_rows, contents, records),
+        "foils": partial(_foil_rows, records),
     }
     counts = dict.fromkeys(contents.kinds, 0)
     for kind in contents.kinds:
@@ -374,6 +385,13 @@ def _caption_rows(records: Sequence[Record]) -> Iterator[Record]:
     for record in records:
         for text in record["captions"]:
             yield {"image": record["image"], "caption": text}
+
+
+def _foil_rows(records: Sequence[Record]) -> Iterator[Record]:
+    for record in records:
+        for foil in record["foils"]:
+            foil_id = f"{Path(record['image']).stem}-{foil['phenomenon']}"
+            yield {"foil_id": foil_id, "image": record["image"], **foil}
 
 
 def _pair_rows(contents: SceneSettings, records: Sequence[Record]) -> Iterator[Record]:

@@ -1,0 +1,322 @@
+"""Image-text matching on captions and foils, and on Winoground's groups, with intervals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from lxmert.data.collate import collate_text
+from lxmert.data.corpus import Corpus
+from lxmert.data.lines import scan_lines
+from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
+from lxmert.data.tokenizer import check_words, load_tokenizer
+from lxmert.data.tokens import Tokens
+from lxmert.files import read_json_object
+from lxmert.hub import find_model
+from lxmert.metrics.foils import FoilScores, GroupScores, score_foils, score_groups
+from lxmert.metrics.intervals import bootstrap
+from lxmert.model.loading import load_heads
+from lxmert.names import count
+from lxmert.predict import Progress, RegionReader, TorchRuntime, open_reader, region_batches, score
+from lxmert.schema import Example
+
+Scores = npt.NDArray[np.float64]
+
+VALID_VOTES = 2
+"""Annotators of VALSE, of three, who must have chosen the caption alone."""
+
+_BATCH = 32
+
+
+class FoilPair(NamedTuple):
+    """A caption and a foil of one image.
+
+    Attributes:
+        pair_id: unique in its file.
+        image: path below the image folder, or key of the region store.
+        caption: text that describes the image.
+        foil: text that does not.
+        phenomenon: kind of the foil.
+    """
+
+    pair_id: str
+    image: str
+    caption: str
+    foil: str
+    phenomenon: str
+
+
+class Group(NamedTuple):
+    """Two images and two texts; text i describes image i.
+
+    Attributes:
+        group_id: unique in its file.
+        images: both images, as in `FoilPair`.
+        texts: both texts.
+        tag: kind of the group.
+    """
+
+    group_id: str
+    images: tuple[str, str]
+    texts: tuple[str, str]
+    tag: str
+
+
+class FoilReport(TypedDict):
+    """Result of `evaluate_foils`.
+
+    Attributes:
+        scores: VALSE's scores, `overall` and by phenomenon.
+        intervals: lower and upper limit of the 95 % interval of the pairwise accuracy, likewise.
+        count: number of pairs, likewise.
+        warnings: what limits the meaning of the numbers.
+    """
+
+    scores: dict[str, FoilScores]
+    intervals: dict[str, tuple[float, float]]
+    count: dict[str, int]
+    warnings: list[str]
+
+
+class GroupReport(TypedDict):
+    """Result of `evaluate_groups`.
+
+    Attributes:
+        scores: Winoground's scores, `overall` and by tag.
+        intervals: lower and upper limit of the 95 % interval of the group score, likewise.
+        count: number of groups, likewise.
+        warnings: what limits the meaning of the numbers.
+    """
+
+    scores: dict[str, GroupScores]
+    intervals: dict[str, tuple[float, float]]
+    count: dict[str, int]
+    warnings: list[str]
+
+
+def read_foils(path: Path) -> tuple[list[FoilPair], list[str]]:
+    """Read pairs of captions and foils.
+
+    Args:
+        path: a JSON file of VALSE, or a JSONL file with `image`, `caption`, `foil` and `phenomenon`
+            in each line, as `lxmert lab make foils` writes it.
+
+    Returns:
+        The pairs, and a warning if pairs of VALSE are left out because fewer than two of three
+        annotators chose the caption alone (as in the paper, section 4.4).
+
+    Raises:
+        ValueError: naming the entry that is not such a pair, or if there is no valid pair.
+    """
+    if path.suffix == ".json":
+        entries = [(f"{path}: {key}", key, entry) for key, entry in read_json_object(path).items()]
+    else:
+        entries = [(f"{path} line {line.number}", "", line.record) for line in scan_lines(path)]
+    pairs, invalid = [], 0
+    for where, key, entry in entries:
+        pair = _pair(where, key, entry)
+        if pair is None:
+            invalid += 1
+        else:
+            pairs.append(pair)
+    if not pairs:
+        raise ValueError(f"{path} has no valid pair of a caption and a foil")
+    warning = f"{invalid:,} of {count(len(entries), 'pair')} not validated by annotators: left out"
+    return pairs, [warning] if invalid else []
+
+
+def read_groups(path: Path) -> list[Group]:
+    """Read groups from a JSONL file of Winoground (`image_0`, `caption_0` and so on in each line).
+
+    Raises:
+        ValueError: naming the line that is no such group, or if there is none.
+    """
+    groups = []
+    for line in scan_lines(path):
+        entry, where = line.record, f"{path} line {line.number}"
+        names = ("image_0", "image_1", "caption_0", "caption_1")
+        texts = [_text(where, entry, name) for name in names]
+        tag = str((entry or {}).get("collapsed_tag") or (entry or {}).get("tag") or "")
+        group_id = str((entry or {}).get("id", line.number))
+        groups.append(Group(group_id, (texts[0], texts[1]), (texts[2], texts[3]), tag))
+    if not groups:
+        raise ValueError(f"{path} has no group: expected one JSON object per line")
+    return groups
+
+
+def evaluate_foils(
+    model: str | Path,
+    data: Path,
+    *,
+    images: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    device: str = "cpu",
+    progress: Progress = lambda done, total: None,  # noqa: ARG005
+) -> FoilReport:
+    """Score a model with a matching head on captions and foils.
+
+    Args:
+        model: folder or hub name.
+        data: as for `read_foils`.
+        images: image folder.
+        stores: region stores to use instead of images.
+        device: where to compute.
+        progress: called with the numbers of finished and of all texts.
+
+    Raises:
+        ValueError: if the model has no matching head, or an entry cannot be used.
+
+    Source: Parcalabescu et al. 2022 (VALSE).
+    """
+    pairs, warnings = read_foils(data)
+    texts = [(text, pair.image) for pair in pairs for text in (pair.caption, pair.foil)]
+    found = match_texts(
+        model, texts, images=images, stores=stores, device=device, progress=progress
+    ).reshape(-1, 2)
+    better = (found[:, 0] > found[:, 1]).astype(np.float64)
+    keys = [pair.image for pair in pairs]
+    rows = _rows([pair.phenomenon for pair in pairs])
+    return {
+        "scores": {name: score_foils(found[own, 0], found[own, 1]) for name, own in rows.items()},
+        "intervals": {name: _interval(better, keys, own) for name, own in rows.items()},
+        "count": {name: len(own) for name, own in rows.items()},
+        "warnings": warnings,
+    }
+
+
+def evaluate_groups(
+    model: str | Path,
+    data: Path,
+    *,
+    images: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    device: str = "cpu",
+    progress: Progress = lambda done, total: None,  # noqa: ARG005
+) -> GroupReport:
+    """Score a model with a matching head on Winoground's groups; arguments as `evaluate_foils`.
+
+    Source: Thrush et al. 2022 (Winoground).
+    """
+    groups = read_groups(data)
+    texts = [(text, image) for group in groups for text in group.texts for image in group.images]
+    found = match_texts(
+        model, texts, images=images, stores=stores, device=device, progress=progress
+    ).reshape(-1, 2, 2)
+    solved = np.array([score_groups(group[None])["group"] for group in found])
+    keys = [group.group_id for group in groups]
+    rows = _rows([group.tag for group in groups])
+    return {
+        "scores": {name: score_groups(found[own]) for name, own in rows.items()},
+        "intervals": {name: _interval(solved, keys, own) for name, own in rows.items()},
+        "count": {name: len(own) for name, own in rows.items()},
+        "warnings": [],
+    }
+
+
+def match_texts(
+    model: str | Path,
+    texts: Sequence[tuple[str, str]],
+    *,
+    images: Path | None = None,
+    stores: tuple[Path, ...] = (),
+    device: str = "cpu",
+    progress: Progress = lambda done, total: None,  # noqa: ARG005
+) -> Scores:
+    """Return the probability that each text describes its image, `[texts]`.
+
+    Args:
+        model: folder or hub name of a model with a matching head.
+        texts: each text with its image.
+        images: image folder.
+        stores: region stores to use instead of images.
+        device: where to compute.
+        progress: called with the numbers of finished and of all texts.
+
+    Raises:
+        ValueError: if the model has no matching head, or an image is missing.
+    """
+    folder = find_model(model)
+    matching = load_heads(folder).matching
+    if matching is None:
+        raise ValueError(
+            f"{model} has no matching head: name a pretrained model, or train one with "
+            "`lxmert train retrieval`"
+        )
+    matching.to(device)  # type: ignore[arg-type]
+    runtime = TorchRuntime(matching)
+    tokenizer = load_tokenizer(folder)
+    check_words(tokenizer, matching.config.vocab_size, folder)
+    known = (folder / FILE_NAME).is_file()
+    longest = PreprocessorConfig.load(folder).max_text_length if known else 20
+    tokens = Tokens((text for text, _ in texts), tokenizer, longest=longest)
+    corpus = Corpus.of(
+        Example(str(number), text, (image,)) for number, (text, image) in enumerate(texts)
+    )
+    read = open_reader(folder, images=images, stores=stores, device=device)
+    _check_images(corpus, read)
+    found, done = np.zeros(len(texts)), 0
+    for indices, regions in region_batches(corpus, read, batch_size=_BATCH):
+        batch = collate_text([tokens[index] for index in indices], pad_id=tokenizer.pad_token_id)
+        found[indices] = score(runtime, batch, regions).softmax(-1)[:, 1].numpy()
+        done += len(indices)
+        progress(done, len(texts))
+    return found
+
+
+def _check_images(corpus: Corpus, read: RegionReader) -> None:
+    names = sorted({name for example in corpus for name in example.image_ids})
+    problems = [problem for name in names if (problem := read.problem(name))]
+    if problems:
+        raise ValueError(
+            f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
+            f"{problems[0]}: correct the names"
+        )
+
+
+def _pair(where: str, key: str, entry: Mapping[str, Any] | None) -> FoilPair | None:
+    """Return a pair; None if VALSE's annotators did not validate it."""
+    votes = (entry or {}).get("mturk")
+    if isinstance(votes, Mapping) and not (
+        isinstance(votes.get("caption"), int) and votes["caption"] >= VALID_VOTES
+    ):
+        return None
+    image = "image_file" if "image_file" in (entry or {}) else "image"
+    phenomenon = (entry or {}).get("phenomenon") or (entry or {}).get("linguistic_phenomena") or ""
+    names = (image, "caption", "foil")
+    path, caption, foil = (_text(where, entry, name) for name in names)
+    return FoilPair(
+        key or str((entry or {}).get("foil_id", where)), path, caption, foil, str(phenomenon)
+    )
+
+
+def _text(where: str, entry: Mapping[str, Any] | None, name: str) -> str:
+    value = entry.get(name) if isinstance(entry, Mapping) else None
+    if isinstance(value, list) and len(value) == 1:  # captions of VALSE's first version
+        value = value[0]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: expected an object with a text as {name!r}, got {value!r:.60}")
+    return value
+
+
+def _rows(kinds: Sequence[str]) -> dict[str, list[int]]:
+    """Return the indices of all entries as `overall`, and those of each kind."""
+    rows = {"overall": list(range(len(kinds)))}
+    for row, kind in enumerate(kinds):
+        if kind:
+            rows.setdefault(kind, []).append(row)
+    return rows
+
+
+def _interval(scores: Scores, keys: Sequence[str], rows: Sequence[int]) -> tuple[float, float]:
+    found = bootstrap(scores[rows], [keys[row] for row in rows])
+    return found.low, found.high
+
+
+METRICS: dict[str, Callable[..., FoilReport | GroupReport]] = {
+    "foil": evaluate_foils,
+    "pairs": evaluate_foils,
+    "winoground": evaluate_groups,
+}
+"""Name of the metric -> its evaluation; minimal pairs are pairs of a caption and a foil."""
