@@ -39,7 +39,7 @@ from lxmert.data.tsv import import_tsv, read_tsv, write_tsv
 from lxmert.schema import Regions
 
 IMAGES_HELD, REGIONS_HELD, DIM, BATCH, ROUNDS = 1000, 36, 2048, 32, 60
-HEADER_FIELDS = StoreHeader("benchmark", DIM, "float16", "fp32", ("thing",), ())
+HEADER_FIELDS = StoreHeader(fingerprint="benchmark", feature_dim=DIM, dtype="float16", precision="fp32", object_names=("thing",), attribute_names=())
 
 OPENING = """
 import sys, time

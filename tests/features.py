@@ -22,7 +22,14 @@ def write_features(path: Path, image_ids: Sequence[str]) -> None:
         attribute_scores=np.array([[0.5]], np.float32),
     )
     names = tuple(map(str, range(9)))
-    header = StoreHeader("fingerprint", 2048, "float32", "fp32", names, names)
+    header = StoreHeader(
+        fingerprint="fingerprint",
+        feature_dim=2048,
+        dtype="float32",
+        precision="fp32",
+        object_names=names,
+        attribute_names=names,
+    )
     store = path.with_suffix(".store")
     RegionStore.write(store, list(image_ids), lambda ids: ((i, regions) for i in ids), header)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,14 @@ TINY = [
 def write_regions(folder: Path) -> None:
     """Write a region store of the published width, with different regions for each image."""
     names = tuple(map(str, range(9)))
-    header = StoreHeader("fingerprint", 2048, "float32", "fp32", names, names)
+    header = StoreHeader(
+        fingerprint="fingerprint",
+        feature_dim=2048,
+        dtype="float32",
+        precision="fp32",
+        object_names=names,
+        attribute_names=names,
+    )
 
     def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:
         for image_id in remaining:

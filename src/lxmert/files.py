@@ -52,6 +52,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _remove(partial)
 
 
+def is_partial(path: Path) -> bool:
+    """Return whether a path is a temporary file of `atomic_path`, which a killed process left."""
+    return path.name.startswith(f"{_PARTIAL}-")
+
+
 def write_text(path: Path, text: str, *, newline: str | None = None) -> None:
     """Write a UTF-8 text file atomically; `newline` is that of `open`."""
     with atomic_path(path) as partial:

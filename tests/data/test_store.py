@@ -18,7 +18,14 @@ from lxmert.data.store_writing import Extracted, StoreWriter
 from lxmert.schema import Failure, Regions
 
 ROOT = Path(__file__).parents[2]
-HEADER = StoreHeader("abc123", 5, "float32", "fp32", ("ball", "mug"), ("red", "large"))
+HEADER = StoreHeader(
+    fingerprint="abc123",
+    feature_dim=5,
+    dtype="float32",
+    precision="fp32",
+    object_names=("ball", "mug"),
+    attribute_names=("red", "large"),
+)
 IDS = [f"{number:03d}.png" for number in range(12)]
 
 
@@ -88,10 +95,10 @@ def test_any_images_come_back_by_id_and_in_order(tmp_path: Path, seed: int, dtyp
     images = {
         n: make_regions(generator, c, groups=groups) for n, c in zip(names, counts, strict=True)
     }
-    written = write_all(tmp_path / "store", images, replace(HEADER, dtype=dtype))
+    written = write_all(tmp_path / "store", images, HEADER.replace(dtype=dtype))
     store = RegionStore(tmp_path / "store")
     assert store.image_ids == written.image_ids == names
-    assert store.header == replace(HEADER, dtype=dtype)
+    assert store.header == HEADER.replace(dtype=dtype)
     assert len(store) == 40
     for name in generator.permutation(names).tolist():
         assert_equal(store[name], images[name], exact_features=dtype == "float32")
@@ -105,7 +112,7 @@ def test_any_images_come_back_by_id_and_in_order(tmp_path: Path, seed: int, dtyp
 def test_batches_are_padded_with_zeros(tmp_path: Path, counts: tuple[int, ...], dtype: str) -> None:
     generator = np.random.default_rng(8)
     images = {f"{i}.png": make_regions(generator, count) for i, count in enumerate(counts)}
-    store = write_all(tmp_path / "store", images, replace(HEADER, dtype=dtype))
+    store = write_all(tmp_path / "store", images, HEADER.replace(dtype=dtype))
     for chosen in ([2, 0, 0, 3], [1], [3, 1, 2]):
         names = [f"{index}.png" for index in chosen]
         longest = max(counts[index] for index in chosen)
@@ -138,7 +145,7 @@ def test_ids_with_equal_checksums_are_distinguished(tmp_path: Path) -> None:
 
 
 def test_an_image_at_full_size_takes_less_than_150_kilobytes(tmp_path: Path) -> None:
-    header = replace(HEADER, feature_dim=2048, dtype="float16")
+    header = HEADER.replace(feature_dim=2048, dtype="float16")
     generator = np.random.default_rng(1)
     sizes = []
     for count in (2, 12):
@@ -258,9 +265,13 @@ def make(number):
         np.arange(2 * count).reshape(count, 2), generator.random((count, 2), np.float32),
     )
 
+HEADER = StoreHeader(
+    fingerprint="extractor", feature_dim=8192, dtype="float32", precision="fp32",
+    object_names=("a",), attribute_names=("b",),
+)
 folder, log, images, seconds, size = sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])
 log = os.open(log, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
-with StoreWriter(folder, StoreHeader("eyes", 8192, "float32", "fp32", ("a",), ("b",))) as writer:
+with StoreWriter(folder, HEADER) as writer:
     if size:  # the kernel ends the process within the write that would make a file longer
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -354,7 +365,7 @@ def test_another_extractor_may_not_go_on(
     with pytest.raises(KeyboardInterrupt):
         RegionStore.write(tmp_path / "store", IDS, dying(2), HEADER)
     with pytest.raises(ValueError, match=message):
-        RegionStore.write(tmp_path / "store", IDS, extract, replace(HEADER, **change))
+        RegionStore.write(tmp_path / "store", IDS, extract, HEADER.replace(**change))
     assert_complete(RegionStore.write(tmp_path / "store", IDS, extract, HEADER))
 
 
@@ -404,7 +415,7 @@ def test_failures_are_kept_and_tried_again(tmp_path: Path) -> None:
 
 
 def test_features_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
-    header = replace(HEADER, dtype="float16")
+    header = HEADER.replace(dtype="float16")
     large, small = regions_of(IDS[3]), regions_of(IDS[3])
     large.features[1, 2] = 70_000  # fits into float32 only
     small.features[0, 4] = np.nan

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,14 @@ from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.stores import RegionStores, open_regions
 from lxmert.schema import Regions
 
-HEADER = StoreHeader("fingerprint", 3, "float32", "fp32", ("ball",), ("red",))
+HEADER = StoreHeader(
+    fingerprint="fingerprint",
+    feature_dim=3,
+    dtype="float32",
+    precision="fp32",
+    object_names=("ball",),
+    attribute_names=("red",),
+)
 
 
 def regions_of(value: float) -> Regions:
@@ -70,6 +76,6 @@ def test_stores_of_different_extractor_are_not_joined(
 ) -> None:
     """Their features look alike, and mean nothing to each other's model."""
     first = write(tmp_path / "coco", {"a": -8.0})
-    second = write(tmp_path / "vg", {"b": 3.25}, replace(HEADER, **change))
+    second = write(tmp_path / "vg", {"b": 3.25}, HEADER.replace(**change))
     with pytest.raises(ValueError, match=message):
         open_regions([first, second])

@@ -153,7 +153,14 @@ def test_of_several_attributes_the_most_confident_is_written(tmp_path: Path) -> 
         attribute_ids=np.array([[4, 1, 2], [3, 0, 2]]),
         attribute_scores=np.array([[0.25, 0.5, 0.125], [0.75, 0.5, 0.5]], np.float32),
     )
-    header = StoreHeader("x", 3, "float32", "fp32", ("a",) * 7, ("b",) * 5)
+    header = StoreHeader(
+        fingerprint="x",
+        feature_dim=3,
+        dtype="float32",
+        precision="fp32",
+        object_names=("a",) * 7,
+        attribute_names=("b",) * 5,
+    )
     store = RegionStore.write(tmp_path / "store", ["i"], lambda ids: [("i", regions)], header)
     write_tsv(tmp_path / "a.tsv", store)
     ((_, found),) = read_tsv(tmp_path / "a.tsv", expected=TINY)
@@ -163,7 +170,14 @@ def test_of_several_attributes_the_most_confident_is_written(tmp_path: Path) -> 
 
 def make_store(folder: Path, image_ids: Sequence[str]) -> RegionStore:
     regions = make_regions(np.random.default_rng(0), 2)
-    header = StoreHeader("x", 3, "float32", "fp32", ("a",) * 7, ("b",) * 5)
+    header = StoreHeader(
+        fingerprint="x",
+        feature_dim=3,
+        dtype="float32",
+        precision="fp32",
+        object_names=("a",) * 7,
+        attribute_names=("b",) * 5,
+    )
     return RegionStore.write(folder, image_ids, lambda ids: [(i, regions) for i in ids], header)
 
 

@@ -18,7 +18,14 @@ from lxmert.datasets.images import held_out
 from lxmert.datasets.making import Made, Options, make_data
 from lxmert.schema import Regions
 
-HEADER = StoreHeader("fingerprint", 5, "float32", "fp32", ("mug",), ("red",))
+HEADER = StoreHeader(
+    fingerprint="fingerprint",
+    feature_dim=5,
+    dtype="float32",
+    precision="fp32",
+    object_names=("mug",),
+    attribute_names=("red",),
+)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -259,7 +258,7 @@ def make_store(folder, extractor, images, **header):
         folder,
         list(images),
         lambda ids: extractor.stream((image_id, images[image_id]) for image_id in ids),
-        replace(known, **header),
+        known.replace(**header),
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,7 @@ def test_texts_that_are_too_long_are_truncated_and_counted(
 def of_another_extractor(folder: str, copy: Path) -> tuple[str, str]:
     """Copy a store as if another extractor had made it; return the copy and the first maker."""
     store = RegionStore(folder)
-    header = replace(store.header, fingerprint="0123456789abcdef")
+    header = store.header.replace(fingerprint="0123456789abcdef")
     RegionStore.write(copy, store.image_ids, lambda ids: ((i, store[i]) for i in ids), header)
     return str(copy), store.header.fingerprint
 

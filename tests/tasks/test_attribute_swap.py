@@ -68,7 +68,7 @@ class TwoGroups:
     """A store whose regions have a size and a color, or no color of interest."""
 
     folder = Path("two-groups")
-    header = replace(HEADER, attribute_names=("large", "blue", "white", "red"))
+    header = HEADER.replace(attribute_names=("large", "blue", "white", "red"))
 
     def __init__(self, images: dict[str, list[int]]) -> None:
         self.images = images
@@ -310,7 +310,7 @@ def test_values_that_cannot_be_swapped_are_refused(
 ) -> None:
     class More:
         folder = store.folder
-        header = replace(store.header, attribute_names=(*COLORS, "green", "teal", "pink"))
+        header = store.header.replace(attribute_names=(*COLORS, "green", "teal", "pink"))
         __getitem__ = staticmethod(store.__getitem__)
 
     with pytest.raises(ValueError, match=message):

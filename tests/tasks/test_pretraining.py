@@ -224,7 +224,7 @@ def test_regions_without_attributes_are_pretrained_on(tmp_path: Path) -> None:
 
 def test_every_attribute_group_is_sampled(tmp_path: Path) -> None:
     """Only the first group was, so pretraining did not learn the material of regions."""
-    header = replace(HEADER, attribute_names=(*HEADER.attribute_names, "metal", "plastic"))
+    header = HEADER.replace(attribute_names=(*HEADER.attribute_names, "metal", "plastic"))
     metal = len(HEADER.attribute_names)
 
     def extract(remaining: Sequence[str]) -> Iterator[tuple[str, Regions]]:

@@ -15,7 +15,14 @@ from lxmert.schema import Regions
 from lxmert.tasks.texts import ModelSettings
 
 NOUNS, COLORS = ("ball", "mug", "hat"), ("red", "blue")
-HEADER = StoreHeader("fingerprint", 5, "float32", "fp32", NOUNS, COLORS)
+HEADER = StoreHeader(
+    fingerprint="fingerprint",
+    feature_dim=5,
+    dtype="float32",
+    precision="fp32",
+    object_names=NOUNS,
+    attribute_names=COLORS,
+)
 NUM_IMAGES = 24
 SMALL = ModelSettings(
     hidden_size=32,
@@ -53,7 +60,7 @@ def make_regions(image_id: str) -> Regions:
 
 def make_world(folder: Path, *, attributes: bool = True) -> dict[str, str]:
     """Write store, questions and captions; return their paths by name."""
-    header = HEADER if attributes else replace(HEADER, attribute_names=())
+    header = HEADER if attributes else HEADER.replace(attribute_names=())
     none = {"attribute_ids": np.zeros((2, 0), int), "attribute_scores": np.zeros((2, 0))}
     changes = {} if attributes else none
     image_ids = [str(number) for number in range(NUM_IMAGES)]

@@ -135,7 +135,14 @@ def test_a_region_store_is_described(tmp_path):
         attribute_ids=np.array([[0], [0]]),
         attribute_scores=np.array([[0.5], [0.25]], np.float32),
     )
-    header = StoreHeader("8" * 16, 3, "float16", "fp32", ("ball", "mug"), ("red",))
+    header = StoreHeader(
+        fingerprint="8" * 16,
+        feature_dim=3,
+        dtype="float16",
+        precision="fp32",
+        object_names=("ball", "mug"),
+        attribute_names=("red",),
+    )
     names = ["a.png", "b.png"]
     RegionStore.write(tmp_path / "s", names, lambda rest: ((i, regions) for i in rest), header)
     report = inspect(tmp_path / "s")
@@ -270,7 +277,14 @@ def test_failures_of_a_store_are_noted(tmp_path):
     from lxmert.data.store import RegionStore, StoreHeader
     from lxmert.schema import Failure
 
-    header = StoreHeader("8" * 16, 3, "float16", "fp32", ("ball",), ())
+    header = StoreHeader(
+        fingerprint="8" * 16,
+        feature_dim=3,
+        dtype="float16",
+        precision="fp32",
+        object_names=("ball",),
+        attribute_names=(),
+    )
     failure = Failure("a.png", "a.png is no image")
     RegionStore.write(tmp_path / "s", ["a.png"], lambda rest: [failure], header)
     notes = inspect(tmp_path / "s").notes

@@ -118,7 +118,14 @@ def import_npz(
         FileNotFoundError: if there is no file.
         FileExistsError: if a finished store of all files exists.
     """
-    header = StoreHeader(fingerprint, feature_dim, dtype, "fp32", (UNKNOWN,), ())
+    header = StoreHeader(
+        fingerprint=fingerprint,
+        feature_dim=feature_dim,
+        dtype=dtype,
+        precision="fp32",
+        object_names=(UNKNOWN,),
+        attribute_names=(),
+    )
     names = find_npz(source)
 
     def read(remaining: Sequence[str]) -> Iterator[Extracted]:

@@ -1,77 +1,58 @@
-"""Resized images of a data set in one mapped file, for eyes that are trained on them.
+"""Resized images of a data set in shards, memory-mapped, for extractors that are trained on them."""
 
-A store is a folder: `pixels.bin`, one image after the other, and `header.json`, written last,
-with the image ids in order; until then they are in `unfinished.json`. Writing goes on where it
-stopped.
-"""
-
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from math import prod
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lxmert.files import read_json_object, write_text
+from lxmert.data.shards import Shards
+from lxmert.data.store_layout import (
+    INDEX,
+    LOCK,
+    PixelHeader,
+    encode_id,
+    find_all,
+    read_header,
+)
+from lxmert.data.store_writing import StoreWriter
+from lxmert.data.tensor_maps import map_tensors
+from lxmert.images import Pixels
 from lxmert.locks import FolderLock
 from lxmert.schema import IntArray
 
-Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-
-_MAX_SIDE = 1 << 16
-_REMEDY = "remove this folder, and the same command prepares the images again"
 
 _logger = logging.getLogger(__name__)
 
-_HEADER, _UNFINISHED, _PIXELS = "header.json", "unfinished.json", "pixels.bin"
 
-
-class PixelStore:
-    """Read access to resized images by their number; the ids stay in the file.
+class PixelStore(Shards[PixelHeader]):
+    """Read access to resized images by their position.
 
     Attributes:
-        folder: of the store.
-        side: height and width of the images in pixels.
+        folder: the folder of the store.
+        header: the size of the images.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        """Open a finished store.
+    header_type = PixelHeader
 
-        Raises:
-            FileNotFoundError: if a file of it is missing.
-            ValueError: if one is damaged.
-        """
-        self.folder = Path(folder)
-        header = _read(self.folder / _HEADER)
-        self.side: int = header["side"]
-        shape = (len(header["image_ids"]), self.side, self.side, 3)
-        path, expected = self.folder / _PIXELS, prod(shape)
-        size = path.stat().st_size if path.is_file() else 0
-        if size != expected:
-            raise ValueError(f"{path} has {size:,} bytes, expected {expected:,}: {_REMEDY}")
-        self._pixels: Pixels = np.memmap(path, np.uint8, "r", shape=shape)
-
-    def __len__(self) -> int:
-        return len(self._pixels)
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.header.side
 
     def __getitem__(self, row: int) -> Pixels:
         """Return `[side, side, 3]` uint8 RGB; a view of the file, not to be written to."""
-        return np.asarray(self._pixels[row])
+        shard, _, start, _ = self.locate(int(row))
+        pixels: Pixels = shard.file.tensors["pixels"][start]
+        return pixels
 
-    def rows(self, image_ids: Iterable[str]) -> IntArray:
-        """Return the number of each image; -1 for one that is not there."""
-        numbers = {image_id: row for row, image_id in enumerate(self.image_ids())}
-        return np.array([numbers.get(image_id, -1) for image_id in image_ids], dtype=np.int64)
-
-    def image_ids(self) -> list[str]:
-        """Read the ids of all images, in their order."""
-        ids: list[str] = _read(self.folder / _HEADER)["image_ids"]
-        return ids
+    def positions(self, image_ids: Iterable[str]) -> IntArray:
+        """Return the position of each image; -1 for one that is not there."""
+        found = self.find(list(image_ids))
+        return np.array([-1 if row is None else row for row in found], dtype=np.int64)
 
     @classmethod
     def write(
@@ -86,69 +67,44 @@ class PixelStore:
         """Write the images that are not there yet; of several processes one writes, others wait.
 
         Args:
-            folder: of the store; made if there is none.
-            image_ids: all of them, in order.
+            folder: the folder of the store; it is created if necessary.
+            image_ids: all image ids, in order.
             read: returns the image of an id, `[side, side, 3]` uint8 RGB.
-            side: of the resized images, in pixels.
-            progress: called with the numbers of images done and in all.
+            side: height and width of the resized images in pixels.
+            progress: called with the number of images done, and of all.
 
         Raises:
             ValueError: if the folder holds a finished store of other images.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        header = {"side": side, "image_ids": list(image_ids)}
-        # In a file, which on a shared disk holds back the processes of other machines as well.
-        with closing(FolderLock(folder, file="lock", wait=True)):
-            if not (folder / _HEADER).is_file():
-                _begin(folder, header)
-                _write_pixels(folder / _PIXELS, image_ids, read, side=side, progress=progress)
-                (folder / _UNFINISHED).replace(folder / _HEADER)
-        found = _read(folder / _HEADER)
-        if found != header:
+        names = b"\0".join(encode_id(image_id) for image_id in image_ids)
+        header = PixelHeader(side=side, images=sha256(names).hexdigest()[:16])
+        with closing(FolderLock(folder, file=LOCK, wait=True)):
+            if not (folder / INDEX).is_file():
+                _restart_if_changed(folder, header)
+                with StoreWriter(folder, header, lock=False) as writer:
+                    for number in range(len(writer.done), len(image_ids)):
+                        writer.add((image_ids[number], read(image_ids[number])))
+                        progress(number + 1, len(image_ids))
+                    writer.finish()
+        store = cls(folder)
+        if store.header != header:
             raise ValueError(
-                f"{folder} holds {len(found['image_ids'])} images of side {found['side']}, "
-                f"expected {len(image_ids)} of side {side}: the images or the questions have "
-                "changed since it was made; remove it, or train into another folder"
+                f"{folder} holds {len(store)} images of side {store.side}, expected "
+                f"{len(image_ids)} of side {side}: the images or the questions have changed since "
+                "it was made; remove it, or train into another folder"
             )
-        return cls(folder)
+        return store
 
 
-def _read(path: Path) -> dict[str, Any]:
-    header = read_json_object(path, remedy=_REMEDY)
-    side, ids = header.get("side"), header.get("image_ids")
-    if type(side) is not int or not 1 <= side <= _MAX_SIDE or not isinstance(ids, list) or not ids:
-        raise ValueError(f"{path} is no header of prepared images: {_REMEDY}")
-    return header
-
-
-def _begin(folder: Path, header: dict[str, Any]) -> None:
-    """Note which images are to come; forget what was written for others."""
-    path = folder / _UNFINISHED
+def _restart_if_changed(folder: Path, header: PixelHeader) -> None:
+    """Remove what an interrupted run wrote of other images."""
+    written = find_all(folder)
     try:
-        if path.is_file() and _read(path) == header:
-            return
+        changed = any(read_header(map_tensors(path), PixelHeader) != header for path in written)
     except ValueError as error:
         _logger.warning("the images in %s are prepared again: %s", folder, error)
-    (folder / _PIXELS).unlink(missing_ok=True)
-    write_text(path, json.dumps(header) + "\n")
-
-
-def _write_pixels(
-    path: Path,
-    image_ids: Sequence[str],
-    read: Callable[[str], Pixels],
-    *,
-    side: int,
-    progress: Progress,
-) -> None:
-    """Append the images that a possibly cut file lacks."""
-    size = side * side * 3
-    with path.open("ab") as file:
-        done = file.tell() // size
-        file.truncate(done * size)
-        for number, image_id in enumerate(image_ids[done:], start=done + 1):
-            image = read(image_id)
-            assert image.shape == (side, side, 3), image.shape
-            file.write(image.tobytes())
-            progress(number, len(image_ids))
+        changed = True
+    for path in written if changed else ():
+        path.unlink()

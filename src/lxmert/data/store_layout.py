@@ -1,245 +1,223 @@
-"""The files of a region store: their names, their records and the header; it reads no features.
+"""The files of a store of images: regions or resized pixels in shards, and an index.
 
-A store is a folder:
+A store is a folder of safetensors files:
 
-    header.json    what made the features and what the other files hold; written last
-    features.bin   `[regions, feature_dim]` of all images, one after the other
-    regions.bin    a record for each region: box, object, attributes (`region_record`)
-    images.bin     a record for each image: where its parts are (`IMAGE_RECORD`)
-    ids.bin        image ids in UTF-8, one after the other
-    lookup.bin     the checksums of all ids, sorted, and then the rows that they belong to
-    failed.jsonl   images that have no regions, with the reason
+    shard-UNIT-PART.safetensors        about a thousand images each
+    saved-UNIT-PART-NUMBER.safetensors the images of a shard that is still being written
+    previous.safetensors               the index of a finished store to which images are added
+    index.safetensors                  where each image is; written last
 
-While it is unfinished, a store has `unfinished.json` in the place of `header.json`, and no lookup.
-Numbers are little-endian, and checksums are CRC-32. Every byte is covered: the header by its own
-checksum; `images.bin`, `lookup.bin` and `failed.jsonl` by checksums in the header; the rest, image
-by image, by checksums in `images.bin`.
+The tensors of a shard, for `images` images with `rows` rows in all (a row is a region):
+
+    starts       `[images + 1]` int64, the first row of each image, and the number of rows
+    id_starts    `[images + 1]` int64, the first byte of each id, and the number of bytes
+    ids          `[bytes]` uint8, image ids in UTF-8
+    checksums    `[images]` uint32, CRC-32 of the rows of each image, column by column by name
+    failures     `[bytes]` uint8, JSON lines: images without regions, with the reason
+
+and the columns of its kind (`StoreHeader.columns`, `PixelHeader.columns`). The index has
+
+    hashes       `[images]` uint64, the hashes of all ids (`hash_id`), sorted
+    places       `[images]` uint32, the images that they belong to, in the order of shards
+    shard_starts `[shards + 1]` int64, the first image of each shard, and the number of images
+    shards       `[shards, 2]` int32, unit and part in the name of each shard
+    shard_bytes  `[shards]` int64, file sizes
+    shard_sums   `[shards]` uint32, the `checksum` in the header of each shard
+    failures     as in a shard, of the whole store
+
+All have the store's header as JSON in their metadata. Numbers are little-endian.
 """
 
 import json
-import os
+import re
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from lxmert.files import atomic_path, parse_json, read_json_object, shorten
-from lxmert.records import Items, Record
-from lxmert.schema import Failure
+from lxmert.data.tensor_maps import Array, TensorMap, map_tensors, write_tensors
+from lxmert.files import parse_json, shorten
+from lxmert.records import Count, Items, Record
+from lxmert.schema import Failure, Regions
 
-FORMAT = 2
+FORMAT = "lxmert-store-3"
+INDEX, PREVIOUS, LOCK = "index.safetensors", "previous.safetensors", ".lock"
+OLD_HEADER = "header.json"
+"""File of a store in an earlier format, which `lxmert convert` reads."""
 
-HEADER, UNFINISHED = "header.json", "unfinished.json"
-FEATURES, REGIONS, IMAGES, IDS = "features.bin", "regions.bin", "images.bin", "ids.bin"
-LOOKUP, FAILED = "lookup.bin", "failed.jsonl"
-STREAMS = (FEATURES, REGIONS, IDS, IMAGES)
-"""The files that grow with each image, in the order of writing: the last vouches for the others."""
+UNIT = 1024
+"""Images per shard, with and without regions, unless they exceed the size of a shard."""
 
-IMAGE_RECORD = np.dtype(
-    [
-        ("first_region", "<i8"),  # row of features.bin
-        ("first_byte", "<i8"),  # of its records in regions.bin
-        ("id_start", "<i8"),  # byte of ids.bin
-        ("num_regions", "<i4"),
-        ("num_groups", "<i4"),  # of attributes
-        ("id_bytes", "<i4"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("found", "<i4"),
-        ("features_checksum", "<u4"),
-        ("regions_checksum", "<u4"),
-        ("id_checksum", "<u4"),
-    ]
-)
-
-StoreFiles = Mapping[str, npt.NDArray[np.uint8]]
-"""The mapped bytes of the files that hold the parts of images: features, regions and ids."""
-
-_CHUNK = 1 << 20
-
-Size = Annotated[int, Field(ge=0)]
+_SHARD = re.compile(r"(?:shard|saved)-(\d{6,9})-(\d{1,5})(?:-(\d+))?\.safetensors")
 
 
-@cache
-def region_record(num_groups: int) -> np.dtype[np.void]:
-    """Return the record of a region in `regions.bin` for a number of attribute groups."""
-    return np.dtype(
-        [
-            ("box", "<f4", (4,)),
-            ("object_id", "<i4"),
-            ("object_score", "<f4"),
-            ("attribute_ids", "<i4", (num_groups,)),
-            ("attribute_scores", "<f4", (num_groups,)),
-        ]
-    )
+class Packed(NamedTuple):
+    """An image as it is stored.
+
+    Attributes:
+        rows: arrays with one row per region, by column.
+        image: one row per image, by column.
+    """
+
+    rows: dict[str, Array]
+    image: dict[str, Array]
 
 
-REGION_BYTES = region_record(0).itemsize
-GROUP_BYTES = region_record(1).itemsize - REGION_BYTES
-
-
-class ImageRecord(NamedTuple):
-    """A row of `images.bin` as Python numbers; the fields of `IMAGE_RECORD` in their order."""
-
-    first_region: int
-    first_byte: int
-    id_start: int
-    num_regions: int
-    num_groups: int
-    id_bytes: int
-    height: int
-    width: int
-    found: int
-    features_checksum: int
-    regions_checksum: int
-    id_checksum: int
-
-    def spans(self, header: "StoreHeader") -> dict[str, tuple[int, int, int]]:
-        """Return the image's part of each file: its first byte, its bytes and its checksum."""
-        row_bytes = header.row_bytes
-        region_bytes = REGION_BYTES + GROUP_BYTES * self.num_groups
-        return {
-            FEATURES: (
-                self.first_region * row_bytes,
-                self.num_regions * row_bytes,
-                self.features_checksum,
-            ),
-            REGIONS: (self.first_byte, self.num_regions * region_bytes, self.regions_checksum),
-            IDS: (self.id_start, self.id_bytes, self.id_checksum),
-        }
-
-    def fits(self, header: "StoreHeader", files: StoreFiles) -> bool:
-        """Return whether all parts lie inside of their files, and can be read."""
-        # Written out, as every look-up comes here: by `spans` it takes twice as long.
-        region_bytes = REGION_BYTES + GROUP_BYTES * self.num_groups
-        last_region = self.first_region + self.num_regions
-        return (
-            min(self.first_region, self.first_byte, self.id_start) >= 0
-            and min(self.id_bytes - 1, self.num_regions, self.num_groups) >= 0
-            and last_region * header.row_bytes <= len(files[FEATURES])
-            and self.first_byte + self.num_regions * region_bytes <= len(files[REGIONS])
-            and self.id_start + self.id_bytes <= len(files[IDS])
-        )
-
-    def damage(self, header: "StoreHeader", files: StoreFiles) -> str:
-        """Return the name of the file whose part is not as it was written; empty if all are."""
-        if not self.fits(header, files):
-            return IMAGES
-        for name, (start, size, checksum) in self.spans(header).items():
-            if zlib.crc32(files[name][start : start + size].data) != checksum:
-                return name
-        return ""
-
-
-@dataclass(frozen=True)
-class StoreHeader:
-    """What is known of all regions of a store.
+class StoreHeader(Record):
+    """Properties of all regions of a store.
 
     Attributes:
         fingerprint: fingerprint of the extractor that made the features.
         feature_dim: width of a feature row.
-        dtype: of the stored features, `float16` or `float32`.
-        precision: in which the extractor computed them, `fp32` or `bf16`.
+        dtype: data type of the stored features, `float16` or `float32`.
+        precision: precision of the extractor, such as `fp32` or `bf16`.
         object_names: names by object id.
         attribute_names: names by attribute id.
-        format: version of this layout.
-        num_regions: the fewest and the most regions that were asked for; None: as many as the
-            extractor is made for. Says nothing about features, and so does not bind a model.
+        num_regions: minimum and maximum number of regions that were requested; None: the
+            extractor's default. It does not affect features, and so does not bind a model.
     """
 
+    kind: ClassVar[str] = "regions"
+    row_columns: ClassVar[tuple[str, ...]] = (
+        "attribute_ids",
+        "attribute_scores",
+        "boxes",
+        "features",
+        "object_ids",
+        "object_scores",
+    )
+
     fingerprint: str
-    feature_dim: int
+    feature_dim: Count
     dtype: str
-    precision: str
-    object_names: tuple[str, ...]
-    attribute_names: tuple[str, ...]
-    format: int = FORMAT
-    num_regions: tuple[int, int] | None = None
-
-    @cached_property
-    def row_bytes(self) -> int:
-        """Size of a feature row in the file."""
-        return self.feature_dim * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What the files of a finished store hold.
-
-    Attributes:
-        images: images with regions.
-        regions: regions of all images.
-        failed: images that have none.
-        sizes: bytes by file name.
-        checksums: of the files that have no checksums by image, by file name.
-    """
-
-    images: int
-    regions: int
-    failed: int
-    sizes: dict[str, int]
-    checksums: dict[str, int]
-
-
-class _ContentsFile(Record):
-    """`Contents` as it stands in a header."""
-
-    images: Size
-    regions: Size
-    failed: Size
-    sizes: dict[str, Size]
-    checksums: dict[str, Size]
-
-
-class _HeaderFile(Record):
-    """`StoreHeader` and `Contents` as they stand in a header, with what relates them."""
-
-    fingerprint: str
-    feature_dim: Annotated[int, Field(ge=1, le=100_000)]
-    dtype: Literal["float16", "float32"]
     precision: str
     object_names: Items[str]
     attribute_names: Items[str]
-    format: int
-    num_regions: list[int] | None = None
-    contents: _ContentsFile | None = None
+    num_regions: Annotated[tuple[int, int], Field(strict=False)] | None = None
 
     def problems(self) -> Iterator[str]:
-        """Yield which sizes and names of files do not fit the counts."""
-        if self.num_regions is not None and len(self.num_regions) != 2:
-            yield f"num_regions: got {len(self.num_regions)} numbers, expected 2"
-        if self.contents is None:
-            return
-        sizes, images = self.contents.sizes, self.contents.images
-        row_bytes = self.feature_dim * np.dtype(self.dtype).itemsize
-        expected = {
-            FEATURES: self.contents.regions * row_bytes,
-            IMAGES: images * IMAGE_RECORD.itemsize,
-            LOOKUP: images * 8,
+        """Yield whether the data type is unknown."""
+        if self.dtype not in ("float16", "float32"):
+            yield f"dtype: got {shorten(self.dtype)}, expected 'float16' or 'float32'"
+
+    def columns(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Return data type and shape of a row of each column; None: the number of groups."""
+        return {
+            "attribute_ids": ("int32", (None,)),
+            "attribute_scores": ("float32", (None,)),
+            "boxes": ("float32", (4,)),
+            "features": (self.dtype, (self.feature_dim,)),
+            "object_ids": ("int32", ()),
+            "object_scores": ("float32", ()),
+            "image_sizes": ("int32", (2,)),
+            "found": ("uint8", ()),
         }
-        for name, size in expected.items():
-            if sizes.get(name) != size:
-                yield f"contents.sizes: {name} has {sizes.get(name)} bytes, the counts need {size}"
-        for name in (REGIONS, IDS):
-            if name not in sizes:
-                yield f"contents.sizes: {name} is missing"
-        for name in {*sizes} - {*STREAMS, LOOKUP, FAILED}:
-            yield f"contents.sizes: unknown file {shorten(name)}"
-        for name in (IMAGES, LOOKUP):
-            if name not in self.contents.checksums:
-                yield f"contents.checksums: {name} is missing"
-        for name in {*self.contents.checksums} - {IMAGES, LOOKUP, FAILED}:
-            yield f"contents.checksums: unknown file {shorten(name)}"
+
+    def pack(self, image_id: str, regions: Regions) -> Packed:
+        """Return the columns of an image.
+
+        Raises:
+            ValueError: if the features do not have the shape of this store, or are not finite.
+        """
+        expected = (len(regions), self.feature_dim)
+        if regions.features.shape != expected:
+            raise ValueError(
+                f"image {image_id!r} has {len(regions)} boxes and features of the shape "
+                f"{list(regions.features.shape)}: the store expects {list(expected)}"
+            )
+        with np.errstate(over="ignore"):
+            features = regions.features.astype(self.dtype)
+        if not np.isfinite(features).all():
+            raise ValueError(
+                f"image {image_id!r} has features that are not finite in {self.dtype}, the "
+                f"largest is {np.abs(regions.features).max()}: fix them, or store float32"
+            )
+        rows: dict[str, Array] = {name: getattr(regions, name) for name in self.row_columns}
+        image: dict[str, Array] = {
+            "image_sizes": np.array([regions.image_size]),
+            "found": np.array([regions.found]),
+        }
+        return _cast(self, Packed({**rows, "features": features}, image))
+
+
+class PixelHeader(Record):
+    """Properties of all images of a pixel store.
+
+    Attributes:
+        side: height and width of the images in pixels.
+        images: hash of all image ids, by which stores of other images are distinguished.
+    """
+
+    kind: ClassVar[str] = "pixels"
+    row_columns: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    side: Annotated[int, Field(ge=1, le=1 << 16)]
+    images: str
+
+    def columns(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Return data type and shape of a row of each column."""
+        return {"pixels": ("uint8", (self.side, self.side, 3))}
+
+    def pack(self, image_id: str, pixels: Array) -> Packed:
+        """Return the column of an image, `[side, side, 3]` uint8 RGB."""
+        assert pixels.shape == (self.side, self.side, 3), (image_id, pixels.shape)
+        return _cast(self, Packed({"pixels": pixels[None]}, {}))
+
+
+Header = StoreHeader | PixelHeader
+H = TypeVar("H", bound=Header)
+Entry = tuple[str, Packed] | Failure
+"""What a writer holds of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A mapped shard, whose small tensors have been checked.
+
+    Attributes:
+        file: the mapped file.
+        starts: first row of each image.
+        id_starts: first byte of each id.
+        ids: the bytes of all ids.
+    """
+
+    file: TensorMap
+    starts: npt.NDArray[np.int64]
+    id_starts: npt.NDArray[np.int64]
+    ids: memoryview
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def image_id(self, place: int) -> bytes:
+        """Return the id of an image."""
+        return bytes(self.ids[self.id_starts.item(place) : self.id_starts.item(place + 1)])
+
+    def image_ids(self) -> list[str]:
+        """Return the ids of all images."""
+        return [decode_id(self.image_id(place)) for place in range(len(self))]
+
+    def is_intact(self, place: int, names: Iterable[str]) -> bool:
+        """Compare the rows of an image with their checksum."""
+        rows = slice(self.starts.item(place), self.starts.item(place + 1))
+        parts = (self.file.tensors[name][rows] for name in names)
+        expected: int = self.file.tensors["checksums"].item(place)
+        return _checksum(parts) == expected
+
+    def failures(self) -> list[Failure]:
+        """Return the images without regions."""
+        return read_failures(self.file)
 
 
 def encode_id(image_id: str) -> bytes:
-    """Return an image id as it is stored; names of files need not be valid text."""
+    """Return an image id as it is stored; file names need not be valid text."""
     return image_id.encode("utf-8", "surrogateescape")
 
 
@@ -248,104 +226,181 @@ def decode_id(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogateescape")
 
 
-def build_lookup(id_checksums: npt.NDArray[np.uint32]) -> bytes:
-    """Return the content of `lookup.bin` for the checksums of the ids in the order of rows."""
-    rows = np.argsort(id_checksums, kind="stable")
-    return id_checksums[rows].astype("<u4").tobytes() + rows.astype("<u4").tobytes()
+def hash_id(stored: bytes) -> int:
+    """Return the hash of an image id by which the index is sorted: BLAKE2b with 8 bytes."""
+    return int.from_bytes(blake2b(stored, digest_size=8).digest(), "little")
 
 
-def save_header(path: Path, header: StoreHeader, contents: Contents | None) -> None:
-    """Write a header under a temporary name and rename it; without contents while unfinished."""
-    record: dict[str, object] = asdict(header)
-    if contents is not None:
-        record["contents"] = asdict(contents)
-    record["checksum"] = _checksum_of(record)
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(record, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def file_name(*numbers: int) -> str:
+    """Return the file name of a shard (unit and part), or of saved images (and their number)."""
+    unit, part, *rest = numbers
+    prefix = "saved" if rest else "shard"
+    return f"{prefix}-{unit:06d}-{'-'.join(map(str, (part, *rest)))}.safetensors"
 
 
-def load_header(path: Path) -> tuple[StoreHeader, Contents | None]:
-    """Read and check `header.json` or `unfinished.json`.
+def find_files(folder: Path, prefix: str) -> list[tuple[int, ...]]:
+    """Return the sorted numbers in the names of the files `shard-...` or `saved-...`."""
+    matches = (_SHARD.fullmatch(path.name) for path in folder.glob(f"{prefix}-*.safetensors"))
+    return sorted(
+        tuple(int(number) for number in match.groups() if number) for match in matches if match
+    )
+
+
+def find_all(folder: Path) -> list[Path]:
+    """Return the paths of all shards, and of the images saved for the next one."""
+    numbers = find_files(folder, "shard") + find_files(folder, "saved")
+    return [folder / file_name(*number) for number in numbers]
+
+
+def write_shard(path: Path, header: Header, entries: Sequence[Entry], *, sync: bool = True) -> None:
+    """Write a shard; all images have rows of the same shape."""
+    images = [entry for entry in entries if not isinstance(entry, Failure)]
+    failures = [entry for entry in entries if isinstance(entry, Failure)]
+    ids = [np.frombuffer(encode_id(image_id), np.uint8) for image_id, _ in images]
+    counts = [len(next(iter(packed.rows.values()))) for _, packed in images]
+    sums = [_checksum(packed.rows.values()) for _, packed in images]
+    table = {
+        "starts": np.cumsum([0, *counts], dtype="<i8"),
+        "id_starts": np.cumsum([0, *map(len, ids)], dtype="<i8"),
+        "ids": np.concatenate([np.zeros(0, np.uint8), *ids]),
+        "checksums": np.array(sums, "<u4"),
+        "failures": encode_failures(failures),
+    }
+    for name in images[0][1].image if images else ():
+        table[name] = np.concatenate([packed.image[name] for _, packed in images])
+    rows = {
+        name: [packed.rows[name] for _, packed in images]
+        for name in (header.row_columns if images else ())
+    }
+    metadata = describe(header) | {"table_checksum": _table_sum(table)}
+    write_tensors(path, {name: [part] for name, part in table.items()} | rows, metadata, sync=sync)
+
+
+def open_shard(path: Path, header: Header) -> Shard:
+    """Map a shard and check everything but the rows of its images.
 
     Raises:
-        ValueError: if the file is damaged, or of another version of this layout.
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged, or of a store with another header.
     """
-    record = read_json_object(path, remedy=_remedy(path.parent))
-    found = record.get("format")
-    if found != FORMAT:
+    file = map_tensors(path)
+    if file.metadata.get("header") != describe(header)["header"]:
+        check_same(path.parent, read_header(file, type(header)), header)
+    table = {name: part for name, part in file.tensors.items() if name not in header.row_columns}
+    if file.metadata.get("table_checksum") != _table_sum(table):
         raise ValueError(
-            f"{path} has store format {shorten(found)}, expected {FORMAT}: {_remedy(path.parent)}"
-        )
-    if record.pop("checksum", None) != _checksum_of(record):
-        raise ValueError(
-            f"{path} is damaged or was edited: its content does not have the checksum that it "
-            f"names: {_remedy(path.parent)}"
+            f"{path} is damaged: its ids or sizes do not have their checksum; make the store again"
         )
     try:
-        checked = _HeaderFile(**record)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}: {_remedy(path.parent)}") from error
-    values = dict(checked)
-    contents = values.pop("contents")
-    values["num_regions"] = None if checked.num_regions is None else tuple(checked.num_regions)
-    return StoreHeader(**values), None if contents is None else Contents(**dict(contents))
+        starts, id_starts = file.tensors["starts"], file.tensors["id_starts"]
+        _check_tensors(file, header, starts, id_starts)
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"{path} lacks the tensor {error}: make the store again") from error
+    return Shard(file, starts, id_starts, file.tensors["ids"].data)
 
 
-def read_failures(folder: Path) -> list[Failure]:
-    """Return the images of a store that have no regions; of an unfinished one, those so far."""
-    path = folder / FAILED
-    if not path.exists():
-        return []
-    # The last line may be half written while a store is unfinished.
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [_read_failure(line, f"{path} line {i}") for i, line in enumerate(lines, start=1)]
+@cache
+def describe(header: Header) -> dict[str, str]:
+    """Return the metadata that all files of a store have."""
+    return {"format": FORMAT, "kind": header.kind, "header": json.dumps(header.to_dict())}
 
 
-def _read_failure(line: str, place: str) -> Failure:
-    found = parse_json(line, place, remedy="make the store again")
-    if (
-        not isinstance(found, dict)
-        or found.keys() != {"image_id", "reason"}
-        or not all(isinstance(value, str) for value in found.values())
-    ):
+def read_header(file: TensorMap, kind: type[H]) -> H:
+    """Return the header that a file of a store has.
+
+    Raises:
+        ValueError: if it is of another format or kind, or wrong.
+    """
+    found = [file.metadata.get(name) for name in ("format", "kind")]
+    if found != [FORMAT, kind.kind]:
         raise ValueError(
-            f"{place} is {shorten(found)}, expected an object with the texts image_id and reason: "
-            "make the store again"
+            f"{file.path} has format and kind {found}, expected {[FORMAT, kind.kind]}: make the "
+            "store again"
         )
-    return Failure(**found)
+    try:
+        return kind(**parse_json(file.metadata.get("header", ""), str(file.path)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file.path}: {error}: make the store again") from error
 
 
-def file_checksum(path: Path) -> int:
-    """Return the checksum of a whole file."""
+def check_same(folder: Path, begun: Header, header: Header) -> None:
+    """Raise `ValueError` if images have another header than a store; name the first difference."""
+    new = dict(header)
+    for name, old in begun:
+        if old != new[name]:
+            raise ValueError(
+                f"{folder} was begun with the {name} {_short(old)}, not with {_short(new[name])}: "
+                "name another folder, or remove it first"
+            )
+
+
+def old_format(folder: Path) -> str:
+    """Return the message for a store in an earlier format."""
+    return (
+        f"{folder} is a region store in an earlier format: convert it with "
+        f"`lxmert convert {folder} NEW`"
+    )
+
+
+def encode_failures(failures: Iterable[Failure]) -> npt.NDArray[np.uint8]:
+    """Return failures as the bytes of JSON lines."""
+    lines = (json.dumps([failure.image_id, failure.reason]) + "\n" for failure in failures)
+    return np.frombuffer("".join(lines).encode(), np.uint8)
+
+
+def read_failures(file: TensorMap) -> list[Failure]:
+    """Return the failures that a shard or an index lists."""
+    lines = file.tensors["failures"].tobytes().decode().splitlines()
+    return [Failure(*parse_json(line, str(file.path))) for line in lines]
+
+
+def _cast(header: Header, packed: Packed) -> Packed:
+    """Return contiguous columns of the data types of a store, in the order of their names."""
+    types = {name: dtype for name, (dtype, _) in header.columns().items()}
+
+    def cast(columns: dict[str, Array]) -> dict[str, Array]:
+        return {name: np.ascontiguousarray(columns[name], types[name]) for name in sorted(columns)}
+
+    return Packed(cast(packed.rows), cast(packed.image))
+
+
+def _check_tensors(file: TensorMap, header: Header, starts: Array, id_starts: Array) -> None:
+    """Raise `ValueError` if the tensors of a shard do not fit its header or one another."""
+    images = len(starts) - 1
+    for name, (dtype, shape) in header.columns().items() if images > 0 else ():
+        tensor = file.tensors[name]
+        count = starts[-1] if name in header.row_columns else images
+        groups = tensor.shape[1] if None in shape else 0
+        expected = (count, *(groups if side is None else side for side in shape))
+        if tensor.shape != expected or tensor.dtype != dtype:
+            raise ValueError(
+                f"{file.path} has a tensor {name} of type {tensor.dtype} and shape "
+                f"{list(tensor.shape)}, expected {dtype} {shorten([*map(int, expected)])}: make "
+                "the store again"
+            )
+    sums, ids = file.tensors["checksums"], file.tensors["ids"]
+    valid = (
+        starts.shape == id_starts.shape == (images + 1,)
+        and sums.shape == (images,)
+        and starts[0] == id_starts[0] == 0
+        and id_starts[-1] == len(ids)
+        and bool((np.diff(starts) >= 0).all() and (np.diff(id_starts) >= 0).all())
+    )
+    if not valid:
+        raise ValueError(f"{file.path} has ids or rows out of order: make the store again")
+
+
+def _checksum(parts: Iterable[Array]) -> int:
     checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
+    for part in parts:
+        checksum = zlib.crc32(part.data, checksum)
     return checksum
 
 
-def map_parts(folder: Path) -> StoreFiles:
-    """Map the files that hold the parts of images."""
-    return {name: map_file(folder / name, np.uint8) for name in STREAMS if name != IMAGES}
+def _table_sum(table: dict[str, Array]) -> str:
+    return f"{_checksum(table[name] for name in sorted(table)):08x}"
 
 
-def map_file(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Map a whole file of records, read-only; an incomplete record at its end is left out."""
-    count = path.stat().st_size // np.dtype(dtype).itemsize
-    if count == 0:  # an empty file cannot be mapped
-        return np.zeros(0, dtype)
-    # A private mapping would count as memory in use, and a large store would not open.
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))
-
-
-def _checksum_of(record: dict[str, object]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
-def _remedy(folder: Path) -> str:
-    return (
-        f"remove the folder and make it again with `lxmert extract IMAGES --extractor EYES -o {folder}`"
-        f" or, if it came from a TSV file, `lxmert convert FILE.tsv {folder}`"
-    )
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,85 +1,95 @@
-"""Writes a region store image by image, and takes up one that was interrupted."""
+"""Writes a store of images in shards, and resumes one that was interrupted."""
 
-import json
-import os
-import zlib
-from dataclasses import asdict
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lxmert.data.store_layout import (
-    FAILED,
-    FEATURES,
-    HEADER,
-    IDS,
-    IMAGE_RECORD,
-    IMAGES,
-    LOOKUP,
-    REGIONS,
-    STREAMS,
-    UNFINISHED,
-    Contents,
-    ImageRecord,
-    StoreHeader,
-    build_lookup,
+    INDEX,
+    LOCK,
+    OLD_HEADER,
+    PREVIOUS,
+    UNIT,
+    Entry,
+    Header,
+    Packed,
+    Shard,
+    check_same,
     decode_id,
+    describe,
+    encode_failures,
     encode_id,
-    file_checksum,
-    load_header,
-    map_file,
-    map_parts,
-    region_record,
-    save_header,
+    file_name,
+    find_all,
+    find_files,
+    hash_id,
+    old_format,
+    open_shard,
+    read_header,
+    write_shard,
 )
+from lxmert.data.tensor_maps import Array, map_tensors, write_tensors
+from lxmert.files import is_partial
 from lxmert.locks import FolderLock
 from lxmert.schema import Failure, Regions
 
 Extracted = tuple[str, Regions] | Failure
 """What an extraction or an import yields for each image."""
 
-SYNC_EVERY = 1000
-"""Images after which the files are forced to the disk; later ones are checked after a crash."""
+MOST_BYTES = 256 << 20
+"""Size of the rows from which a shard is closed; a writer holds as much in memory."""
+
+SAVING = 0.02
+"""Share of the time that is spent on saving the images of an unfinished shard."""
 
 
 class StoreWriter:
     """Appends images to a store; use as a context, and call `finish` at its end.
 
-    Files only ever grow, features first and the record of the image last: an image is there if its
-    record is there. So a process may be killed at any instant, and readers of a store that is
-    opened again for more images are not disturbed.
+    Images are collected in memory and written in shards. Until a shard is complete, its images are
+    saved whenever saving took less than `SAVING` of the time, so that a killed process loses
+    seconds of work, and the same shards result as without the interruption.
 
     Attributes:
-        done: ids of the images that are there. An image that failed is not among them, so that it
-            is tried again.
+        done: ids of the images that are there.
+        failed: ids of images that an unfinished store lists as failed. Those of a finished store
+            are not among them, so that they are tried again.
     """
 
-    def __init__(self, folder: str | Path, header: StoreHeader) -> None:
-        """Look at what is there; nothing is changed before the first `add`.
+    def __init__(self, folder: str | Path, header: Header, *, lock: bool = True) -> None:
+        """Read what is there; no image is changed before the first `add`.
 
         Args:
             folder: a new one, an unfinished store, or a finished one that lacks images.
-            header: what is known of all images; that of a store which is there must be equal.
+            header: properties of all images; an existing store must have the same.
+            lock: whether to lock the folder; False if the caller did.
 
         Raises:
             FileExistsError: if the folder holds something else.
-            ValueError: if the store was begun with another header, or is being written now.
+            ValueError: if the store has another header, or is being written by another process.
         """
         self.folder, self.header = Path(folder), header
+        self.done: set[str] = set()
+        self.failed: set[str] = set()
+        self._name: tuple[int, ...] = (0, -1)
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._start_shard(0)
+        self._started, self._seconds_saving = time.monotonic(), 0.0
+        self._opened = False
+        _check_unused(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        begun = next((name for name in (HEADER, UNFINISHED) if (self.folder / name).exists()), None)
-        if begun is None:
-            _check_unused(self.folder)
-        else:
-            _check_same(self.folder, load_header(self.folder / begun)[0], header)
-        self._lock = FolderLock(self.folder, file=IMAGES)
-        state = _recover(self.folder, header)
-        self.done: set[str] = set(state.ids)
-        self._ends = state.ends
-        self._num_failed = 0
-        self._files: dict[str, BinaryIO] = {}
+        self._lock = FolderLock(self.folder, file=LOCK) if lock else None
+        try:
+            self._recover()
+        except BaseException:
+            self._unlock()
+            raise
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -90,178 +100,230 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for file in self._files.values():
-            file.close()
-        self._lock.close()
+        try:
+            with suppress(OSError):  # such as a full disk, which was reported already
+                self._save()
+        finally:
+            self._unlock()
 
-    def add(self, item: Extracted) -> None:
-        """Append the regions of an image, or note that it has none.
+    def add(self, item: tuple[str, Any] | Failure) -> None:
+        """Append an image, or note that it has no regions.
+
+        Args:
+            item: image id and what the header packs, `Regions` or pixels; or a `Failure`.
 
         Raises:
-            ValueError: if the image is there already, or its features are not as the header says.
+            ValueError: if the image is there already, or does not fit the header.
+            OSError: if it cannot be written.
         """
-        self._start()
         if isinstance(item, Failure):
-            self._num_failed += 1
-            self._append(FAILED, json.dumps(asdict(item)).encode() + b"\n")
+            if item.image_id not in self.failed:
+                self._append(item)
             return
-        image_id, regions = item
+        image_id, content = item
         if not image_id or image_id in self.done:
             problem = "came twice" if image_id else "has an empty id"
             raise ValueError(f"image {image_id!r} {problem}: each needs an id of its own")
-        features = self._to_rows(image_id, regions)
-        parts = (features, _region_bytes(regions), encode_id(image_id))
-        record = ImageRecord(
-            first_region=self._ends[FEATURES] // max(1, self.header.row_bytes),
-            first_byte=self._ends[REGIONS],
-            id_start=self._ends[IDS],
-            num_regions=len(regions),
-            num_groups=regions.attribute_ids.shape[1],
-            id_bytes=len(parts[2]),
-            height=regions.image_size[0],
-            width=regions.image_size[1],
-            found=int(regions.found),
-            features_checksum=zlib.crc32(parts[0]),
-            regions_checksum=zlib.crc32(parts[1]),
-            id_checksum=zlib.crc32(parts[2]),
-        )
-        for name, data in zip(STREAMS[:-1], parts, strict=True):
-            self._append(name, data)
-        self._append(IMAGES, np.array(tuple(record), IMAGE_RECORD).tobytes())
-        self.done.add(image_id)
-        if len(self.done) % SYNC_EVERY == 0:
-            self._sync()
+        self._append((image_id, self.header.pack(image_id, content)))
 
     def finish(self) -> None:
-        """Write the lookup and then the header, which makes the store valid."""
-        self._start()
-        self._sync()
-        images = map_file(self.folder / IMAGES, IMAGE_RECORD)
-        partial = self.folder / f"{LOOKUP}.part"
-        with partial.open("wb") as file:
-            file.write(build_lookup(images["id_checksum"]))
-            os.fsync(file.fileno())
-        partial.replace(self.folder / LOOKUP)  # others may have mapped the old one
-        names = (*STREAMS, LOOKUP, FAILED)
-        contents = Contents(
-            images=len(self.done),
-            regions=self._ends[FEATURES] // max(1, self.header.row_bytes),
-            failed=self._num_failed,
-            sizes={name: (self.folder / name).stat().st_size for name in names},
-            checksums={
-                name: file_checksum(self.folder / name) for name in (IMAGES, LOOKUP, FAILED)
-            },
-        )
-        save_header(self.folder / HEADER, self.header, contents)
-        (self.folder / UNFINISHED).unlink()
+        """Write the last shard and then the index, which makes the store valid."""
+        self._open()
+        self._close_shard()
+        write_index(self.folder, self.header)
+        (self.folder / PREVIOUS).unlink(missing_ok=True)
 
-    def _start(self) -> None:
-        """Mark the store as unfinished, cut off what is half written, and open its files."""
-        if self._files:
+    def _append(self, entry: Entry) -> None:
+        self._open()
+        if not isinstance(entry, Failure) and self._shapes not in (None, _shapes(entry[1])):
+            self._close_shard()  # all images of a shard have as many groups of attributes
+        self._note(entry)
+        if (self._position + len(self._entries)) % UNIT == 0 or self._num_bytes >= MOST_BYTES:
+            self._close_shard()
+        elif self._seconds_saving <= SAVING * (time.monotonic() - self._started):
+            self._save()
+
+    def _note(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        if isinstance(entry, Failure):
+            self.failed.add(entry.image_id)
             return
-        if (self.folder / HEADER).exists():
-            (self.folder / HEADER).replace(self.folder / UNFINISHED)
-        elif not (self.folder / UNFINISHED).exists():
-            save_header(self.folder / UNFINISHED, self.header, None)
-        for name in STREAMS:
-            self._files[name] = (self.folder / name).open("ab")
-            self._files[name].truncate(self._ends[name])
-        self._files[FAILED] = (self.folder / FAILED).open("wb")
+        image_id, packed = entry
+        self.done.add(image_id)
+        self._shapes = _shapes(packed)
+        self._num_bytes += sum(part.nbytes for part in packed.rows.values())
 
-    def _append(self, name: str, data: bytes) -> None:
-        self._files[name].write(data)
-        self._files[name].flush()
-        if name in self._ends:
-            self._ends[name] += len(data)
+    def _open(self) -> None:
+        """Mark a finished store as unfinished, and remove saved files that are of no use."""
+        if self._opened:
+            return
+        if (self.folder / INDEX).exists():
+            (self.folder / INDEX).replace(self.folder / PREVIOUS)
+        for name in find_files(self.folder, "saved")[self._num_files :]:
+            (self.folder / file_name(*name)).unlink()
+        self._opened = True
 
-    def _sync(self) -> None:
-        for file in self._files.values():
-            os.fsync(file.fileno())
+    def _close_shard(self) -> None:
+        """Write the collected images as a shard, and remove their saved files."""
+        if not self._entries:
+            return
+        write_shard(self.folder / file_name(*self._name), self.header, self._entries)
+        for number in range(self._num_files):
+            (self.folder / file_name(*self._name, number)).unlink()
+        self._start_shard(self._position + len(self._entries))
 
-    def _to_rows(self, image_id: str, regions: Regions) -> bytes:
-        """Return the features as they are stored, if they can be."""
-        expected = (len(regions), self.header.feature_dim)
-        if regions.features.shape != expected:
-            raise ValueError(
-                f"image {image_id!r} has {len(regions)} boxes and features of the shape "
-                f"{list(regions.features.shape)}: the store expects {list(expected)}"
-            )
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(regions.features, np.dtype(self.header.dtype))
-        if not np.isfinite(rows).all():
-            raise ValueError(
-                f"image {image_id!r} has features that are not finite in {self.header.dtype}, the "
-                f"largest is {np.abs(regions.features).max()}: fix them, or store float32"
-            )
-        return rows.tobytes()
+    def _start_shard(self, position: int) -> None:
+        unit, part = self._name
+        new = position // UNIT
+        self._position, self._name = position, (new, part + 1 if new == unit else 0)
+        self._entries: list[Entry] = []
+        self._shapes = None
+        self._num_saved = self._num_files = self._num_bytes = 0
+
+    def _save(self) -> None:
+        """Save the images that no file holds yet."""
+        if self._num_saved == len(self._entries):
+            return
+        started = time.monotonic()
+        path = self.folder / file_name(*self._name, self._num_files)
+        # A file that a power failure leaves incomplete is found by its checksum.
+        write_shard(path, self.header, self._entries[self._num_saved :], sync=False)
+        self._num_saved, self._num_files = len(self._entries), self._num_files + 1
+        self._seconds_saving += time.monotonic() - started
+
+    def _recover(self) -> None:
+        """Read which images are there, and collect those of the unfinished shard."""
+        retried = 0
+        for path in (self.folder / INDEX, self.folder / PREVIOUS):
+            if path.is_file():
+                index = map_tensors(path)
+                check_same(self.folder, read_header(index, type(self.header)), self.header)
+                retried = len(index.tensors["shards"])
+                break
+        for number, name in enumerate(find_files(self.folder, "shard")):
+            shard = open_shard(self.folder / file_name(*name), self.header)
+            failures = shard.failures()
+            self.done.update(shard.image_ids())
+            self.failed.update(failure.image_id for failure in failures if number >= retried)
+            self._name = name
+            self._start_shard(self._position + len(shard) + len(failures))
+        for number, name in enumerate(find_files(self.folder, "saved")):
+            if name != (*self._name, number) or not self._load(self.folder / file_name(*name)):
+                break
+            self._num_files = number + 1
+        self._num_saved = len(self._entries)
+
+    def _load(self, path: Path) -> bool:
+        """Collect the images of a saved file; return whether it is intact."""
+        try:
+            shard = open_shard(path, self.header)
+        except ValueError:
+            return False
+        if not shard.file.is_intact():
+            return False
+        for entry in _entries_of(shard, self.header):
+            self._note(entry)
+        return True
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
 
-def _region_bytes(regions: Regions) -> bytes:
-    """Return the records of an image's regions."""
-    records = np.zeros(len(regions), region_record(regions.attribute_ids.shape[1]))
-    records["box"] = regions.boxes
-    records["object_id"] = regions.object_ids
-    records["object_score"] = regions.object_scores
-    records["attribute_ids"] = regions.attribute_ids
-    records["attribute_scores"] = regions.attribute_scores
-    return records.tobytes()
+def write_index(folder: Path, header: Header) -> None:
+    """Write the index of the shards in a folder, which makes them a finished store.
 
-
-class _State(NamedTuple):
-    """How far an interrupted run had come: the ids in order, and where each file ends."""
-
-    ids: list[str]
-    ends: dict[str, int]
-
-
-def _recover(folder: Path, header: StoreHeader) -> _State:
-    """Find the images that are there as a whole.
-
-    All files were forced to the disk now and then: only what came later can have holes, as a power
-    failure leaves them, so that only that is read again.
+    Raises:
+        ValueError: if a shard is damaged or of another store, or two have the same image.
     """
-    for name in STREAMS:
-        (folder / name).touch()
-    images = map_file(folder / IMAGES, IMAGE_RECORD)
-    files = map_parts(folder)
-    ends = dict.fromkeys(STREAMS, 0)
-    ids = []
-    for row, values in enumerate(images):
-        record = ImageRecord(*values.item())
-        spans = record.spans(header)
-        follows = all(start == ends[name] for name, (start, _, _) in spans.items())
-        unsure = row >= len(images) - SYNC_EVERY
-        if not (follows and record.fits(header, files)):
-            break
-        if unsure and record.damage(header, files):
-            break
-        ends = {name: start + size for name, (start, size, _) in spans.items()}
-        ends[IMAGES] = (row + 1) * IMAGE_RECORD.itemsize
-        ids.append(decode_id(files[IDS][record.id_start : ends[IDS]].tobytes()))
-    return _State(ids, ends)
+    names = find_files(folder, "shard")
+    counts, sizes, sums, hashes, rows = [0], [], [], [np.zeros(0, "<u8")], [np.zeros(0, "<i8")]
+    failures: dict[str, Failure] = {}
+    for name in names:
+        shard = open_shard(folder / file_name(*name), header)
+        ids = map(shard.image_id, range(len(shard)))
+        hashes.append(np.fromiter(map(hash_id, ids), "<u8", len(shard)))
+        rows.append(np.diff(shard.starts))
+        counts.append(len(shard))
+        sizes.append(shard.file.path.stat().st_size)
+        sums.append(int(shard.file.metadata["checksum"], 16))
+        failures |= {failure.image_id: failure for failure in shard.failures()}
+    unsorted, regions = np.concatenate(hashes), np.concatenate(rows)
+    order = np.argsort(unsorted, kind="stable")
+    index = {
+        "hashes": unsorted[order],
+        "places": order.astype("<u4"),
+        "shard_starts": np.cumsum(counts, dtype="<i8"),
+        "shards": np.array(names, "<i4").reshape(-1, 2),
+        "shard_bytes": np.array(sizes, "<i8"),
+        "shard_sums": np.array(sums, "<u4"),
+    }
+    _check_unique(folder, header, index)
+    found = {int(value) for value in np.intersect1d(unsorted, _hashes(failures))}
+    lost = [item for item in failures.values() if hash_id(encode_id(item.image_id)) not in found]
+    metadata = {
+        "failed": str(len(lost)),
+        "regions": " ".join(map(str, (regions.sum(), *_extremes(regions)))),
+    }
+    columns = {name: [column] for name, column in index.items()}
+    columns["failures"] = [encode_failures(lost)]
+    write_tensors(folder / INDEX, columns, describe(header) | metadata)
+
+
+def _check_unique(folder: Path, header: Header, index: dict[str, Array]) -> None:
+    """Raise `ValueError` if two shards have the same image."""
+    hashes, places, starts = index["hashes"], index["places"], index["shard_starts"]
+
+    def image_id(place: int) -> bytes:
+        number = int(starts.searchsorted(place, "right")) - 1
+        shard = open_shard(folder / file_name(*index["shards"][number]), header)
+        return shard.image_id(place - int(starts[number]))
+
+    for equal in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
+        one, other = image_id(places.item(equal)), image_id(places.item(equal + 1))
+        if one == other:
+            raise ValueError(
+                f"{folder} has the image {decode_id(one)!r} twice: remove the shards of other "
+                "runs, or make the store again"
+            )
+
+
+def _hashes(image_ids: Iterable[str]) -> npt.NDArray[np.uint64]:
+    return np.array([hash_id(encode_id(image_id)) for image_id in image_ids], "<u8")
+
+
+def _extremes(counts: Array) -> tuple[int, int]:
+    return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
+
+
+def _shapes(packed: Packed) -> dict[str, tuple[int, ...]]:
+    return {name: part.shape[1:] for name, part in packed.rows.items()}
+
+
+def _entries_of(shard: Shard, header: Header) -> Iterator[Entry]:
+    """Yield copies of the images of a shard, and its failures."""
+    tensors = shard.file.tensors
+    image_columns = header.columns().keys() - set(header.row_columns)
+    for place, image_id in enumerate(shard.image_ids()):
+        rows = slice(shard.starts.item(place), shard.starts.item(place + 1))
+        yield (
+            image_id,
+            Packed(
+                {name: tensors[name][rows].copy() for name in header.row_columns},
+                {name: tensors[name][place : place + 1].copy() for name in sorted(image_columns)},
+            ),
+        )
+    yield from shard.failures()
 
 
 def _check_unused(folder: Path) -> None:
-    """Refuse to write into a folder that holds anything but the traces of a start."""
-    for path in folder.iterdir():
-        if path.suffix != ".part" and (path.is_dir() or path.stat().st_size):
+    """Raise `FileExistsError` if a folder holds anything but a store or the traces of a start."""
+    if (folder / OLD_HEADER).is_file():
+        raise FileExistsError(old_format(folder))
+    known = {INDEX, PREVIOUS, LOCK, *(path.name for path in find_all(folder))}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in known and not is_partial(path):
             raise FileExistsError(
                 f"{folder} holds {path.name!r}, but no region store of this version: name another "
                 "folder, or remove it first"
             )
-
-
-def _check_same(folder: Path, begun: StoreHeader, header: StoreHeader) -> None:
-    """Refuse to mix features that were not made alike; name the first difference."""
-    old, new = asdict(begun), asdict(header)
-    for name in old:
-        if old[name] != new[name]:
-            raise ValueError(
-                f"{folder} was begun with the {name} {_short(old[name])}, not with "
-                f"{_short(new[name])}: name another folder, or remove it first"
-            )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

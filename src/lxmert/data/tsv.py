@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.boxes import are_valid
-from lxmert.data.store import RegionStore
-from lxmert.data.store_layout import HEADER, StoreHeader
+from lxmert.data.store import RegionStore, is_finished
+from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import Extracted, StoreWriter
 from lxmert.files import atomic_path
 from lxmert.schema import Failure, Regions
@@ -203,9 +203,16 @@ def import_tsv(
     size = sum(part.stat().st_size for part in find_tsv(path))
     objects = _names(object_names, "object", OBJECTS)
     attributes = _names(attribute_names, "attribute", ATTRIBUTES)
-    header = StoreHeader(fingerprint, feature_dim, dtype, "fp32", objects, attributes)
+    header = StoreHeader(
+        fingerprint=fingerprint,
+        feature_dim=feature_dim,
+        dtype=dtype,
+        precision="fp32",
+        object_names=objects,
+        attribute_names=attributes,
+    )
     expected = TsvFormat(feature_dim, len(objects), len(attributes))
-    if (Path(folder) / HEADER).exists() and not RegionStore(folder).failures:
+    if is_finished(folder) and not RegionStore(folder).failures:
         raise FileExistsError(f"{folder} is a finished region store: name another folder")
     with StoreWriter(folder, header) as writer:
         first: Failure | None = None

@@ -21,11 +21,11 @@ from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
 from lxmert.data.columns import Ragged
 from lxmert.data.corpus import Corpus, Targets
-from lxmert.data.pixels import Pixels, PixelStore
+from lxmert.data.pixels import PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
-from lxmert.images import image_size
+from lxmert.images import Pixels, image_size
 from lxmert.model import objectives
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -162,7 +162,7 @@ class CustomDataTask:
         self.targets = Targets(self.training, self.answers)
         # As text, because the objects take far more memory.
         self.baselines = Baselines.learn(self.training).to_text()
-        self.rows = [images.rows(corpus.image_names) for corpus in splits]
+        self.rows = [images.positions(corpus.image_names) for corpus in splits]
         self.groups = group_by_image(self.training, settings.extractor.questions)
         extractor = GridNetwork(GridConfig.for_images(images.side))
         model = LxmertForQuestionAnswering(

@@ -13,8 +13,7 @@ import numpy as np
 from lxmert.data.check import Progress
 from lxmert.data.corpus import Corpus
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
-from lxmert.data.store import RegionStore
-from lxmert.data.store_layout import HEADER
+from lxmert.data.store import RegionStore, is_finished
 from lxmert.files import atomic_path
 from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor, load_extractor
@@ -138,7 +137,7 @@ def _extract(
     images: Path, folder: Path, extractor: RegionExtractor, names: Sequence[str], progress: Progress
 ) -> RegionStore:
     """Extract the regions of the images used; resumes an interrupted extraction."""
-    if (folder / HEADER).is_file():
+    if is_finished(folder):
         store = RegionStore(folder)
         known = {failure.image_id for failure in store.failures}
         if all(name in store or name in known for name in names):

@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
-from lxmert.data.store import describe_store
-from lxmert.data.store_layout import HEADER, UNFINISHED, read_failures
+from lxmert.data.store import describe_store, is_store, list_failures
 from lxmert.data.tokenizer import TOKENIZER_FILES
 from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
@@ -152,7 +151,7 @@ def _recognise_pickle(path: Path) -> str:
 
 
 def _recognise_folder(folder: Path) -> str:
-    if any((folder / name).is_file() for name in (HEADER, UNFINISHED)):
+    if is_store(folder):
         return STORE
     if (folder / CONFIG_NAME).is_file():
         model_type = read_json_object(folder / CONFIG_NAME, remedy="copy it again").get(
@@ -260,7 +259,7 @@ def _inspect_store(folder: Path) -> Report:
     notes: tuple[str, ...] = (
         () if described["complete"] else ("it is not finished: rerun the same command to resume",)
     )
-    failures = read_failures(folder)
+    failures = list_failures(folder)
     if failures:
         some = count(len(failures), "image")
         notes += (f"no regions of {some}, the first: {failures[0].reason}",)

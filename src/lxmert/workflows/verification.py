@@ -9,8 +9,7 @@ import numpy as np
 
 from lxmert import boxes as box_arithmetic
 from lxmert.data.image_folder import ImageFolder
-from lxmert.data.store import RegionStore
-from lxmert.data.store_layout import HEADER
+from lxmert.data.store import RegionStore, is_finished
 from lxmert.data.tsv import OBJECTS, read_tsv
 from lxmert.images import Pixels
 from lxmert.model.checkpoints import read_folder, read_weights
@@ -115,7 +114,7 @@ def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
 
 
 def _verify_store(folder: Path, progress: Progress) -> Verdict:
-    if not (folder / HEADER).is_file():
+    if not is_finished(folder):
         problem = "it is not finished: rerun the interrupted command to resume it"
         return Verdict(str(folder), STORE, {}, (problem,))
     try:
