@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ASSETS, ROOT, Command, draw_photos
 from PIL import Image
+from stores import first_shard, flip
 
 SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTION = "What color is the ball?"
@@ -413,12 +414,10 @@ def test_verify_names_the_damage_with_exit_code_1(
     result = lxmert("verify", store)
     assert (result.code, result.err) == (0, "")
     assert "nothing is wrong" in result.out
-    data = bytearray((store / "features.bin").read_bytes())
-    data[-1] ^= 8
-    (store / "features.bin").write_bytes(data)
+    flip(first_shard(store), "features")
     result = lxmert("verify", store)
     assert result.code == 1
-    assert "wrong: features.bin, image 'more/b.png'" in result.out
+    assert "wrong: shard-000000-0.safetensors, image 'more/b.png'" in result.out
     report = json.loads(lxmert("verify", store, "--json").out)
     assert set(report) == {"path", "kind", "facts", "problems"}
     assert len(report["problems"]) == 1

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ASSETS
 
+from lxmert.data import store_writing
 from lxmert.data.store import RegionStore, StoreHeader, describe_store
 from lxmert.data.tsv import (
     COLUMNS,
@@ -476,8 +477,11 @@ def test_fixed_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
         import_tiny(path, tmp_path / "store")
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The original code holds all rows: 40 KB each here, so that 350 more would take 14 MB."""
+    monkeypatch.setattr(store_writing, "MOST_BYTES", 1 << 20)
     peaks = []
     for count in (50, 400):
         generator = np.random.default_rng(1)

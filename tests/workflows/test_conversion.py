@@ -21,9 +21,11 @@ from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import load_model
+from lxmert.schema import Failure, Regions
 from lxmert.workflows.conversion import CONVERSIONS, Choices, convert
 from lxmert.workflows.inspection import INSPECTORS, inspect
 
+OLD_STORE = ASSETS / "old_store"
 DEFAULT = ROOT / "src/lxmert/default"
 
 
@@ -318,6 +320,62 @@ def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
     assert convert(tmp_path / "files", tmp_path / "store", Choices(fingerprint="mine")) == ([], [])
     expected = [f"image{row}" for row in range(3)] + [f"photo{row}" for row in range(5)]
     assert RegionStore(tmp_path / "store").image_ids == expected
+
+
+def old_regions(number, count):
+    """Return the regions that tests/assets/old_store was written with."""
+    generator = np.random.default_rng(number)
+    return Regions(
+        generator.uniform(0, 90, size=(count, 4)).astype(np.float32),
+        generator.normal(size=(count, 5)).astype(np.float32),
+        (90 + count, 120),
+        generator.integers(2, size=count),
+        generator.random(count).astype(np.float32),
+        generator.integers(2, size=(count, 3)),
+        generator.random((count, 3)).astype(np.float32),
+        found=count > 1,
+    )
+
+
+def test_a_store_of_the_earlier_format_becomes_one_of_the_present(tmp_path):
+    """The asset was written by the code of that format: float16, four images, one a failure."""
+    assert inspect(OLD_STORE).kind == "region store in an earlier format"
+    converted = convert(OLD_STORE, tmp_path / "store")
+    assert converted == ([], [Failure("bad.png", "bad.png is no image")])
+    store = RegionStore(tmp_path / "store")
+    assert store.image_ids == ["a.png", "é/b.png", "c.png"]
+    assert (store.header.dtype, store.header.num_regions) == ("float16", (1, 3))
+    for (number, count), image_id in zip([(3, 2), (4, 3), (5, 1)], store.image_ids, strict=True):
+        expected, found = old_regions(number, count), store[image_id]
+        for name, value in vars(expected).items():
+            if name != "features":
+                assert np.array_equal(getattr(found, name), value), name
+        half = expected.features.astype(np.float16)
+        assert np.array_equal(found.features, half.astype(np.float32))
+    with pytest.raises(FileExistsError, match="finished region store"):
+        convert(OLD_STORE, tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["features.bin", "regions.bin", "ids.bin", "images.bin"])
+def test_damaged_images_of_an_earlier_store_fail_alone(tmp_path, name):
+    old = tmp_path / "old"
+    shutil.copytree(OLD_STORE, old)
+    content = bytearray((old / name).read_bytes())
+    content[-1] ^= 1
+    (old / name).write_bytes(content)
+    failures = convert(old, tmp_path / "store").failures
+    assert [failure.image_id for failure in failures] == ["image 2", "bad.png"]
+    assert "is damaged" in failures[0].reason
+    assert RegionStore(tmp_path / "store").image_ids == ["a.png", "é/b.png"]
+
+
+@pytest.mark.parametrize("header", ["{", "[]", '{"format": 1}', '{"format": 2, "dtype": 3}', None])
+def test_a_damaged_header_of_an_earlier_store_is_one_sentence(tmp_path, header):
+    old = tmp_path / "old"
+    shutil.copytree(OLD_STORE, old)
+    (old / "header.json").unlink() if header is None else (old / "header.json").write_text(header)
+    with pytest.raises(ValueError, match=r"make (it|the store) again$"):
+        convert(old, tmp_path / "store")
 
 
 def test_a_folder_of_npz_files_becomes_a_store(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from squares import read_lines, settings, write_lines, write_squares
 
-from lxmert.data.store import RegionStore
+from lxmert.data.store import RegionStore, describe_store
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.schema import Regions
 from lxmert.workflows import custom_regions
@@ -107,7 +107,7 @@ def test_an_interrupted_extraction_is_taken_up_again(
     with pytest.raises(KeyboardInterrupt):
         train(world, extractor, tmp_path / "run")
     assert sum(looked) > 11
-    done = len(json.loads((tmp_path / "run/regions/unfinished.json").read_text()))
+    done = describe_store(tmp_path / "run/regions")["images"]
     looked.clear()
     opened.most = 1000
     train(world, extractor, tmp_path / "run")

@@ -11,7 +11,7 @@ import numpy as np
 
 from lxmert.data.store_layout import (
     INDEX,
-    OLD_HEADER,
+    OLD_STORE_FILE,
     H,
     Shard,
     decode_id,
@@ -261,7 +261,7 @@ def _check_index(index: TensorMap) -> None:
 
 def _why_absent(folder: Path) -> str:
     """Return why a folder is no finished store, and what to do."""
-    if (folder / OLD_HEADER).is_file():
+    if (folder / OLD_STORE_FILE).is_file():
         return old_format(folder)
     remedy = "rerun the same command to resume" if find_all(folder) else "make one"
     return (

@@ -111,7 +111,7 @@ class RegionStore(Shards[StoreHeader]):
                     f"{folder} was begun with {count(len(gone), 'image')} missing now, such as "
                     f"{min(gone)!r}: put them back, or remove the folder first"
                 )
-            present = writer.done | writer.failed
+            present = writer.done | {failure.image_id for failure in writer.failures}
             remaining = [image_id for image_id in image_ids if image_id not in present]
             if not remaining and is_finished(folder):
                 raise FileExistsError(f"{folder} is a finished region store: name another folder")

@@ -49,8 +49,8 @@ from lxmert.schema import Failure, Regions
 
 FORMAT = "lxmert-store-3"
 INDEX, PREVIOUS, LOCK = "index.safetensors", "previous.safetensors", ".lock"
-OLD_HEADER = "header.json"
-"""File of a store in an earlier format, which `lxmert convert` reads."""
+OLD_STORE_FILE = "images.bin"
+"""File of a region store in an earlier format, which `lxmert convert` reads."""
 
 UNIT = 1024
 """Images per shard, with and without regions, unless they exceed the size of a shard."""
@@ -272,7 +272,7 @@ def write_shard(path: Path, header: Header, entries: Sequence[Entry], *, sync: b
         name: [packed.rows[name] for _, packed in images]
         for name in (header.row_columns if images else ())
     }
-    metadata = describe(header) | {"table_checksum": _table_sum(table)}
+    metadata = describe(header) | {"table_checksum": table_checksum(table)}
     write_tensors(path, {name: [part] for name, part in table.items()} | rows, metadata, sync=sync)
 
 
@@ -287,7 +287,7 @@ def open_shard(path: Path, header: Header) -> Shard:
     if file.metadata.get("header") != describe(header)["header"]:
         check_same(path.parent, read_header(file, type(header)), header)
     table = {name: part for name, part in file.tensors.items() if name not in header.row_columns}
-    if file.metadata.get("table_checksum") != _table_sum(table):
+    if file.metadata.get("table_checksum") != table_checksum(table):
         raise ValueError(
             f"{path} is damaged: its ids or sizes do not have their checksum; make the store again"
         )
@@ -397,7 +397,8 @@ def _checksum(parts: Iterable[Array]) -> int:
     return checksum
 
 
-def _table_sum(table: dict[str, Array]) -> str:
+def table_checksum(table: dict[str, Array]) -> str:
+    """Return the checksum of all tensors of a shard but the rows of images."""
     return f"{_checksum(table[name] for name in sorted(table)):08x}"
 
 

@@ -1,19 +1,18 @@
 """Writes a store of images in shards, and resumes one that was interrupted."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lxmert.data.store_layout import (
     INDEX,
     LOCK,
-    OLD_HEADER,
+    OLD_STORE_FILE,
     PREVIOUS,
     UNIT,
     Entry,
@@ -24,7 +23,6 @@ from lxmert.data.store_layout import (
     decode_id,
     describe,
     encode_failures,
-    encode_id,
     file_name,
     find_all,
     find_files,
@@ -58,8 +56,8 @@ class StoreWriter:
 
     Attributes:
         done: ids of the images that are there.
-        failed: ids of images that an unfinished store lists as failed. Those of a finished store
-            are not among them, so that they are tried again.
+        failures: images without regions. Those of a finished store are not among them, so that
+            they are tried again.
     """
 
     def __init__(self, folder: str | Path, header: Header, *, lock: bool = True) -> None:
@@ -76,12 +74,13 @@ class StoreWriter:
         """
         self.folder, self.header = Path(folder), header
         self.done: set[str] = set()
-        self.failed: set[str] = set()
+        self.failures: set[Failure] = set()
         self._name: tuple[int, ...] = (0, -1)
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._start_shard(0)
         self._started, self._seconds_saving = time.monotonic(), 0.0
         self._opened = False
+        self._retried = 0  # shards of the finished store, whose failures are tried again
         _check_unused(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.folder, file=LOCK) if lock else None
@@ -117,7 +116,7 @@ class StoreWriter:
             OSError: if it cannot be written.
         """
         if isinstance(item, Failure):
-            if item.image_id not in self.failed:
+            if item not in self.failures:  # an import that is resumed finds them again
                 self._append(item)
             return
         image_id, content = item
@@ -130,7 +129,7 @@ class StoreWriter:
         """Write the last shard and then the index, which makes the store valid."""
         self._open()
         self._close_shard()
-        write_index(self.folder, self.header)
+        write_index(self.folder, self.header, retried=self._retried)
         (self.folder / PREVIOUS).unlink(missing_ok=True)
 
     def _append(self, entry: Entry) -> None:
@@ -146,7 +145,7 @@ class StoreWriter:
     def _note(self, entry: Entry) -> None:
         self._entries.append(entry)
         if isinstance(entry, Failure):
-            self.failed.add(entry.image_id)
+            self.failures.add(entry)
             return
         image_id, packed = entry
         self.done.add(image_id)
@@ -193,18 +192,17 @@ class StoreWriter:
 
     def _recover(self) -> None:
         """Read which images are there, and collect those of the unfinished shard."""
-        retried = 0
         for path in (self.folder / INDEX, self.folder / PREVIOUS):
             if path.is_file():
                 index = map_tensors(path)
                 check_same(self.folder, read_header(index, type(self.header)), self.header)
-                retried = len(index.tensors["shards"])
+                self._retried = len(index.tensors["shards"])
                 break
         for number, name in enumerate(find_files(self.folder, "shard")):
             shard = open_shard(self.folder / file_name(*name), self.header)
             failures = shard.failures()
             self.done.update(shard.image_ids())
-            self.failed.update(failure.image_id for failure in failures if number >= retried)
+            self.failures.update(failures if number >= self._retried else ())
             self._name = name
             self._start_shard(self._position + len(shard) + len(failures))
         for number, name in enumerate(find_files(self.folder, "saved")):
@@ -216,12 +214,12 @@ class StoreWriter:
     def _load(self, path: Path) -> bool:
         """Collect the images of a saved file; return whether it is intact."""
         try:
-            shard = open_shard(path, self.header)
+            intact = map_tensors(path).is_intact()
         except ValueError:
+            intact = False
+        if not intact:
             return False
-        if not shard.file.is_intact():
-            return False
-        for entry in _entries_of(shard, self.header):
+        for entry in _entries_of(open_shard(path, self.header), self.header):
             self._note(entry)
         return True
 
@@ -230,16 +228,21 @@ class StoreWriter:
             self._lock.close()
 
 
-def write_index(folder: Path, header: Header) -> None:
+def write_index(folder: Path, header: Header, *, retried: int = 0) -> None:
     """Write the index of the shards in a folder, which makes them a finished store.
+
+    Args:
+        folder: the folder.
+        header: the header of all shards.
+        retried: number of the first shards whose failures were tried again since.
 
     Raises:
         ValueError: if a shard is damaged or of another store, or two have the same image.
     """
     names = find_files(folder, "shard")
     counts, sizes, sums, hashes, rows = [0], [], [], [np.zeros(0, "<u8")], [np.zeros(0, "<i8")]
-    failures: dict[str, Failure] = {}
-    for name in names:
+    failures: list[Failure] = []
+    for number, name in enumerate(names):
         shard = open_shard(folder / file_name(*name), header)
         ids = map(shard.image_id, range(len(shard)))
         hashes.append(np.fromiter(map(hash_id, ids), "<u8", len(shard)))
@@ -247,7 +250,7 @@ def write_index(folder: Path, header: Header) -> None:
         counts.append(len(shard))
         sizes.append(shard.file.path.stat().st_size)
         sums.append(int(shard.file.metadata["checksum"], 16))
-        failures |= {failure.image_id: failure for failure in shard.failures()}
+        failures += shard.failures() if number >= retried else []
     unsorted, regions = np.concatenate(hashes), np.concatenate(rows)
     order = np.argsort(unsorted, kind="stable")
     index = {
@@ -259,14 +262,12 @@ def write_index(folder: Path, header: Header) -> None:
         "shard_sums": np.array(sums, "<u4"),
     }
     _check_unique(folder, header, index)
-    found = {int(value) for value in np.intersect1d(unsorted, _hashes(failures))}
-    lost = [item for item in failures.values() if hash_id(encode_id(item.image_id)) not in found]
     metadata = {
-        "failed": str(len(lost)),
+        "failed": str(len(failures)),
         "regions": " ".join(map(str, (regions.sum(), *_extremes(regions)))),
     }
     columns = {name: [column] for name, column in index.items()}
-    columns["failures"] = [encode_failures(lost)]
+    columns["failures"] = [encode_failures(failures)]
     write_tensors(folder / INDEX, columns, describe(header) | metadata)
 
 
@@ -286,10 +287,6 @@ def _check_unique(folder: Path, header: Header, index: dict[str, Array]) -> None
                 f"{folder} has the image {decode_id(one)!r} twice: remove the shards of other "
                 "runs, or make the store again"
             )
-
-
-def _hashes(image_ids: Iterable[str]) -> npt.NDArray[np.uint64]:
-    return np.array([hash_id(encode_id(image_id)) for image_id in image_ids], "<u8")
 
 
 def _extremes(counts: Array) -> tuple[int, int]:
@@ -318,7 +315,7 @@ def _entries_of(shard: Shard, header: Header) -> Iterator[Entry]:
 
 def _check_unused(folder: Path) -> None:
     """Raise `FileExistsError` if a folder holds anything but a store or the traces of a start."""
-    if (folder / OLD_HEADER).is_file():
+    if (folder / OLD_STORE_FILE).is_file():
         raise FileExistsError(old_format(folder))
     known = {INDEX, PREVIOUS, LOCK, *(path.name for path in find_all(folder))}
     for path in folder.iterdir() if folder.is_dir() else ():

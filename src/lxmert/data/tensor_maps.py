@@ -86,11 +86,8 @@ def write_tensors(
         }
         for part in parts:
             checksum = zlib.crc32(part.data, checksum)
-    sums = {"checksum": f"{checksum:08x}", "header_checksum": _UNSET}
-    header = json.dumps({"__metadata__": {**metadata, **sums}, **entries}).encode()
-    header += b" " * (-(8 + len(header)) % _ALIGNMENT)
-    place = header.index(_MARK) + len(_MARK)
-    header = b"%b%08x%b" % (header[:place], zlib.crc32(header), header[place + len(_UNSET) :])
+    texts = {**metadata, "checksum": f"{checksum:08x}"}
+    header = encode_header({"__metadata__": texts, **entries})
     with atomic_path(path) as partial, partial.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name in names:
@@ -99,6 +96,15 @@ def write_tensors(
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def encode_header(content: dict[str, Any]) -> bytes:
+    """Return the header of a file with its own checksum, padded for alignment."""
+    content["__metadata__"]["header_checksum"] = _UNSET
+    header = json.dumps(content).encode()
+    header += b" " * (-(8 + len(header)) % _ALIGNMENT)
+    place = header.index(_MARK) + len(_MARK)
+    return b"%b%08x%b" % (header[:place], zlib.crc32(header), header[place + len(_UNSET) :])
 
 
 def map_tensors(path: Path) -> TensorMap:

@@ -183,7 +183,7 @@ def import_tsv(
     """Import TSV files into one region store in one pass; resumes an interrupted import.
 
     Invalid lines are skipped and recorded in the store's `failures`. Memory is bounded: one line,
-    and about 300 bytes for each image id.
+    one shard (`store_writing.MOST_BYTES`), and about 300 bytes for each image id.
 
     Args:
         path: the file, or a folder that contains `.tsv` files, also in subfolders.

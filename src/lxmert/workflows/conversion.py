@@ -25,7 +25,8 @@ from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.vocabularies import ATTRIBUTES, OBJECTS
-from lxmert.workflows.inspection import MODEL, NPZ, ORIGINAL, STORE, TSV, TSVS, recognise
+from lxmert.workflows.inspection import MODEL, NPZ, OLD_STORE, ORIGINAL, STORE, TSV, TSVS, recognise
+from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -112,8 +113,8 @@ def convert(
     The target is written atomically, except for region stores, which can be resumed.
 
     Args:
-        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV file, a folder of
-            .npz or TSV files, or a region store.
+        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV file,
+            a folder of .npz or TSV files, or a region store, also in its earlier format.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
             it ends in `.tsv`, otherwise a model folder with safetensors or a region store.
         choices: options; absent: the defaults.
@@ -312,6 +313,10 @@ def _npz_to_store(job: Job) -> Converted:
     )
 
 
+def _old_store_to_store(job: Job) -> Converted:
+    return Converted([], convert_old_store(job.source, job.target, job.progress).failures)
+
+
 def _store_to_tsv(job: Job) -> Converted:
     store = RegionStore(job.source)
     write_tsv(job.target, store, progress=job.progress)
@@ -345,6 +350,7 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
     (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
+    (OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""

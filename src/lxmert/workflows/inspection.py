@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import describe_store, is_store, list_failures
+from lxmert.data.store_layout import OLD_STORE_FILE
 from lxmert.data.tokenizer import TOKENIZER_FILES
 from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
@@ -22,6 +23,7 @@ from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.extractor import EXTRACTORS, load_extractor
+from lxmert.workflows.old_store import read_old_header
 from lxmert.workflows.region_files import (
     check_layout,
     describe_npz,
@@ -52,6 +54,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 MODEL, ORIGINAL = "model folder", "original checkpoint"
+OLD_STORE = "region store in an earlier format"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
 DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "extractor folder", "published detector"
@@ -153,6 +156,8 @@ def _recognise_pickle(path: Path) -> str:
 def _recognise_folder(folder: Path) -> str:
     if is_store(folder):
         return STORE
+    if (folder / OLD_STORE_FILE).is_file():
+        return OLD_STORE
     if (folder / CONFIG_NAME).is_file():
         model_type = read_json_object(folder / CONFIG_NAME, remedy="copy it again").get(
             "model_type"
@@ -269,6 +274,13 @@ def _inspect_store(folder: Path) -> Report:
     return Report(str(folder), STORE, facts | {"size": _megabytes(size)}, notes=notes)
 
 
+def _inspect_old_store(folder: Path) -> Report:
+    header, images = read_old_header(folder)
+    facts: dict[str, object] = {"images": len(images), "feature dim": header.feature_dim}
+    note = f"convert it to read it: lxmert convert {folder} NEW"
+    return Report(str(folder), OLD_STORE, facts, notes=(note,))
+
+
 def _inspect_tokenizer(folder: Path) -> Report:
     return Report(str(folder), "tokenizer", {"vocabulary": _describe_tokenizer(folder)})
 
@@ -280,6 +292,7 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
     EXTRACTOR: _inspect_extractor,
     PUBLISHED: _inspect_published,
     STORE: _inspect_store,
+    OLD_STORE: _inspect_old_store,
     TSV: _inspect_tsv,
     TSVS: _inspect_tsv,
     NPZ: _inspect_npz,
