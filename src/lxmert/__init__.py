@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lxmert.regions.published import load_published_detector
     from lxmert.regions.torchvision_detector import TorchvisionExtractor
     from lxmert.schema import Answer, Example, Failure, Regions
+    from lxmert.serve.client import Client
     from lxmert.tasks.registry import RECIPES
     from lxmert.tasks.task import Task
     from lxmert.train.recipes import Recipe, read_recipe
@@ -63,6 +64,7 @@ _PUBLIC = {
     "Answer": "lxmert.schema",
     "AttentionMaps": "lxmert.explain.maps",
     "BackboneGridExtractor": "lxmert.regions.backbone_grid",
+    "Client": "lxmert.serve.client",
     "DetectorConfig": "lxmert.regions.configuration",
     "DetectorExtractor": "lxmert.regions.extract",
     "Example": "lxmert.schema",
@@ -124,6 +126,7 @@ __all__ = [  # a literal list, for type checkers
     "Answer",
     "AttentionMaps",
     "BackboneGridExtractor",
+    "Client",
     "DetectorConfig",
     "DetectorExtractor",
     "Example",

@@ -85,6 +85,12 @@ def serve(
         examples=examples,
         reports=reports,
     )
+    try:
+        import fastapi  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "lxmert serve needs packages that are not installed: pip install 'lxmert[serve]'"
+        ) from error
     from lxmert.serve.run import serve as run
 
     run(settings)

@@ -1,7 +1,7 @@
 """The FastAPI application: routes of the API, of the page and of saved reports."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -56,11 +56,13 @@ _KINDS: list[tuple[str, type[ImageRequest], type[BaseModel], type[BaseModel], ty
 
 def build_app(service: Service) -> FastAPI:
     """Return the application of a service."""
+    tools = _make_tools(service) if service.settings.mcp else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        yield
+        async with tools.session_manager.run() if tools is not None else nullcontext():
+            yield
         await service.stop()
 
     app = FastAPI(
@@ -78,9 +80,23 @@ def build_app(service: Service) -> FastAPI:
     for name, request, response, batch, results in _KINDS:
         _add_kind(app, service, name, request, response)
         _add_batch(app, service, name, request, batch, results)
+    if tools is not None:
+        from lxmert.serve.tools import make_routes
+
+        app.router.routes.extend(make_routes(tools, service))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
     return app
+
+
+def _make_tools(service: Service) -> Any:
+    try:
+        from lxmert.serve.tools import make_tools
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "--mcp needs the package mcp: pip install 'lxmert[serve,mcp]'"
+        ) from error
+    return make_tools(service)
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:

@@ -116,7 +116,7 @@ class AnswerItem(Record):
 class RegionItem(Record):
     """A region: its box `[x1, y1, x2, y2]` in pixels of the upright image, and what it shows."""
 
-    box: tuple[float, float, float, float]
+    box: Annotated[tuple[float, float, float, float], Field(strict=False)]
     label: Annotated[str, Field(description="Object with its attributes.")]
     object: str
     score: Annotated[float, Field(description="Confidence of the object class, 0 to 1.")]
@@ -137,7 +137,7 @@ class ImageResponse(Record):
     width: int
     height: int
     warnings: Annotated[
-        tuple[str, ...],
+        Items[str],
         Field(description="Why the answer may be unreliable: unknown words, unusual images."),
     ] = ()
 
@@ -146,14 +146,14 @@ class AskResponse(ImageResponse):
     """Answers to a question, best first."""
 
     question: str
-    answers: tuple[AnswerItem, ...]
+    answers: Items[AnswerItem]
 
 
 class Array(Record):
     """A numeric array."""
 
     dtype: Literal["float32", "int64"]
-    shape: tuple[int, ...]
+    shape: Items[int]
     data: Annotated[str, Field(description="Little-endian values in row order, in base64.")]
 
 
@@ -161,7 +161,7 @@ class RegionsResponse(ImageResponse):
     """The regions of an image."""
 
     found: Annotated[bool, Field(description="False: the only region is the whole image.")]
-    regions: tuple[RegionItem, ...]
+    regions: Items[RegionItem]
     arrays: Annotated[
         dict[str, Array] | None, Field(description="The arrays of `lxmert.Regions`, by name.")
     ] = None
@@ -173,8 +173,8 @@ class MethodItem(Record):
     name: str
     title: str
     about: str
-    words: tuple[tuple[float, ...], ...]
-    regions: tuple[tuple[float, ...], ...]
+    words: Items[Items[float]]
+    regions: Items[Items[float]]
 
 
 class MapItem(Record):
@@ -194,14 +194,14 @@ class ExplainResponse(ImageResponse):
 
     question: str
     model: str
-    answers: tuple[AnswerItem, ...]
-    regions: tuple[RegionItem, ...]
-    words: tuple[WordItem, ...]
+    answers: Items[AnswerItem]
+    regions: Items[RegionItem]
+    words: Items[WordItem]
     unread: Annotated[str, Field(description="End of the question beyond the text length.")]
     cells: Annotated[bool, Field(description="Whether the regions are cells of a grid.")]
-    methods: tuple[MethodItem, ...]
+    methods: Items[MethodItem]
     maps: Annotated[
-        tuple[MapItem, ...], Field(description="Attention maps, if `attention` is true.")
+        Items[MapItem], Field(description="Attention maps, if `attention` is true.")
     ] = ()
     report: Annotated[
         str | None, Field(description="Path of the saved report, if `save` is true.")
@@ -211,8 +211,8 @@ class ExplainResponse(ImageResponse):
 class MatchResponse(ImageResponse):
     """Probability of each caption that it describes the image; they do not add up to 1."""
 
-    captions: tuple[str, ...]
-    scores: tuple[float, ...]
+    captions: Items[str]
+    scores: Items[float]
 
 
 class ErrorResponse(Record):
@@ -226,13 +226,13 @@ class ExampleItem(Record):
     """An example image of the page."""
 
     image: Annotated[str, Field(description="Path of the image on this server.")]
-    questions: tuple[str, ...]
+    questions: Items[str]
 
 
 class ExamplesResponse(Record):
     """The example images of the page."""
 
-    examples: tuple[ExampleItem, ...]
+    examples: Items[ExampleItem]
 
 
 class ModelResponse(Record):
@@ -282,22 +282,22 @@ class MatchBatch(Record):
 class AskResults(Record):
     """Results in the order of the requests."""
 
-    results: tuple[AskResponse | ErrorResponse, ...]
+    results: Items[AskResponse | ErrorResponse]
 
 
 class RegionsResults(Record):
     """Results in the order of the requests."""
 
-    results: tuple[RegionsResponse | ErrorResponse, ...]
+    results: Items[RegionsResponse | ErrorResponse]
 
 
 class ExplainResults(Record):
     """Results in the order of the requests."""
 
-    results: tuple[ExplainResponse | ErrorResponse, ...]
+    results: Items[ExplainResponse | ErrorResponse]
 
 
 class MatchResults(Record):
     """Results in the order of the requests."""
 
-    results: tuple[MatchResponse | ErrorResponse, ...]
+    results: Items[MatchResponse | ErrorResponse]
