@@ -89,7 +89,7 @@ def spoil(path: Path, kind: str) -> None:
                                for number, line in enumerate(lines)])  # fmt: skip
         case "csv":
             rows = [",".join(map(str, line.values())) for line in lines]
-            path.write_text("\n".join(["image,question,answer,question_type", *rows]))
+            path.write_text("\n".join(["image,question,answer,image", *rows]))
         case "one_class":
             write_lines(path, [line | {"answer": "yes"} for line in lines])
         case "no_answers":

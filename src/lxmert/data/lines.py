@@ -1,15 +1,13 @@
-"""Reads the lines of a JSONL file as JSON objects, with the problems of each line."""
+"""Reads the lines of a file of questions as JSON objects, with the problems of each line."""
 
 import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
+from lxmert.data.tables import MAX_LINE_BYTES, Line, Problem, scan_array, scan_table
 from lxmert.files import bounded_decoder
-
-MAX_LINE_BYTES = 1 << 18
-"""Maximum length of a line: the 3129 answers of VQA with a score each take 0.08 MB."""
 
 _HEAD_BYTES = 1 << 16
 
@@ -25,51 +23,13 @@ _WIDE_MARKS = {
 
 _TABLE_NAMES = {"image", "image_id", "question", "answer", "label", "text", "caption", "filename"}
 
-_FROM_ARRAY = (
-    'python -c "import json, sys; [print(json.dumps(row)) for row in '
-    "json.load(open(sys.argv[1], encoding='utf-8-sig'))]\" {old} > {new}"
-)
-_FROM_TABLE = (
-    'python -c "import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader('
-    "open(sys.argv[1], newline='', encoding='utf-8-sig'), delimiter={mark})]\" {old} > {new}"
-)
-
-
-class Problem(NamedTuple):
-    """A problem of a line.
-
-    Attributes:
-        kind: one of `report.KINDS`.
-        detail: what was given and what was expected, to be shown after file and line.
-        refused: whether the line cannot be used because of the problem.
-        about: the value or key concerned, to detect repeated problems; may be empty.
-    """
-
-    kind: str
-    detail: str
-    refused: bool = False
-    about: str = ""
-
-
-class Line(NamedTuple):
-    """A non-blank line.
-
-    Attributes:
-        number: from 1.
-        record: the JSON object; None if there is no usable one.
-        problems: the problems of the line.
-    """
-
-    number: int
-    record: dict[str, Any] | None
-    problems: tuple[Problem, ...]
-
 
 def scan_lines(path: str | Path) -> Iterator[Line]:
     """Yield every non-blank line, valid or not, in bounded memory.
 
-    A file of another kind (CSV, a JSON array, UTF-16) yields a single line without a record, whose
-    problem explains how to convert it.
+    The content tells JSONL, a table whose first row names the columns, and a JSON array apart. A
+    file of another kind (another document, UTF-16) yields a single line without a record, whose
+    problem says what to do.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -80,9 +40,15 @@ def scan_lines(path: str | Path) -> Iterator[Line]:
             f"there is no file {path}: expected a JSONL file, one JSON object per line"
         )
     with path.open("rb") as file:
-        other = _detect_kind(path, file.read(_HEAD_BYTES))
+        head = file.read(_HEAD_BYTES)
+        other = _detect_other(path, head)
         if other is not None:
             yield Line(1, None, (other,))
+            return
+        text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
+        mark = _mark_of_table(text.split("\n", 1)[0].strip())
+        if mark or text.startswith("["):
+            yield from scan_table(path, mark) if mark else scan_array(path)
             return
         file.seek(0)
         yield from _scan(file)
@@ -137,8 +103,8 @@ def _parse(raw: bytes) -> dict[str, Any] | Problem:
     return record
 
 
-def _detect_kind(path: Path, head: bytes) -> Problem | None:
-    """Return the problem of a file that is not JSONL in UTF-8; None if it may be."""
+def _detect_other(path: Path, head: bytes) -> Problem | None:
+    """Return the problem of a file that cannot be read line by line; None if there is none."""
     wide = next((name for mark, name in _WIDE_MARKS.items() if head.startswith(mark)), None)
     if wide is None and head[1:200:2].count(0) > len(head[1:200:2]) // 2:
         wide = "UTF-16LE"
@@ -149,23 +115,20 @@ def _detect_kind(path: Path, head: bytes) -> Problem | None:
         return _other("binary_file", "the file is not text; if it is compressed, unpack it first")
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
     first = text.split("\n", 1)[0].strip()
-    new = path.with_suffix(".jsonl") if path.suffix != ".jsonl" else f"{path.stem}-lines.jsonl"
     if not text:
         return _other("empty_file", "the file is empty; expected one JSON object per line")
-    if text.startswith("["):
-        command = _FROM_ARRAY.format(old=path, new=new)
-        return _other("json_array", f"the file is a JSON array; expected JSONL: `{command}`")
     if _is_document(first):
         return _other(
             "json_array",
-            "the file is one JSON document; expected JSONL, one object per line: write each entry "
-            "of its list of questions to a separate line",
+            "the file is one JSON document; expected JSONL, one object per line, or an array: "
+            "write each entry of its list of questions to a separate line",
         )
-    mark = next((mark for mark in ",;\t|" if _is_table_head(first, mark)), None)
-    if mark is not None:
-        command = _FROM_TABLE.format(old=path, new=new, mark=f"chr({ord(mark)})")
-        return _other("csv", f"the file is a table (CSV or TSV); expected JSONL: `{command}`")
     return None
+
+
+def _mark_of_table(first: str) -> str:
+    """Return what separates the names of columns in the first line; empty if it has no names."""
+    return next((mark for mark in ",;\t|" if _is_table_head(first, mark)), "")
 
 
 def _is_document(first: str) -> bool:

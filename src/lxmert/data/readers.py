@@ -23,9 +23,9 @@ class LocatedQuestion(NamedTuple):
 
 
 def stream_questions(path: str | Path) -> Iterator[Example]:
-    """Yield the questions of a file in bounded memory.
+    """Yield the questions of a file in bounded memory: JSONL, a table (CSV, TSV) or a JSON array.
 
-    Each line has `image` and `question`, and may have `answer` (a string), `answers` (a list of
+    Each line has `image` and `question`, and may have `answer` or `answers` (a string, a list of
     strings by several annotators, a list of `{"answer": string}`, or a mapping from answer to
     score), `question_id`, `question_type`, `split`, `boxes`, and `images` with two entries instead
     of `image`. Numbers as answers are converted to strings, true and false to yes and no; a

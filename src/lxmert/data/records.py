@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lxmert.boxes import are_valid
-from lxmert.data.lines import Line, Problem, scan_lines
+from lxmert.data.lines import scan_lines
+from lxmert.data.tables import Line, Problem
 from lxmert.names import nearest
 from lxmert.schema import Example, FloatArray
 
@@ -74,7 +75,7 @@ def read_rows(path: str | Path, *, text_key: str = "question") -> Iterator[Row]:
     """Yield the content of every non-blank line, valid or not.
 
     Args:
-        path: JSONL file.
+        path: JSONL file, table or JSON array.
         text_key: `question` or `caption`.
 
     Raises:
@@ -175,13 +176,13 @@ def _image_ids(record: Mapping[str, Any], problems: list[Problem]) -> tuple[str,
 
 def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
     """Return answers with scores; several annotators share a total score of 1 equally."""
-    if "answers" not in record:
-        given = "answer" in record
-        answer = _answer(record["answer"], "'answer'", problems) if given else ""
+    key = "answers" if "answers" in record else "answer"
+    answers = record.get(key, "")
+    if key == "answer" and not isinstance(answers, list | Mapping):
+        answer = _answer(answers, "'answer'", problems) if key in record else ""
         return {answer: 1.0} if answer else {}
-    answers = record["answers"]
     if isinstance(answers, Mapping):
-        return _scores(answers, problems)
+        return _scores(answers, key, problems)
     if not isinstance(answers, list):
         detail = (
             "'answers' must be a list of strings, or a mapping from string to score in [0, 1], "
@@ -193,21 +194,21 @@ def _answers(record: Mapping[str, Any], problems: list[Problem]) -> dict[str, fl
     for entry in answers:
         named = isinstance(entry, Mapping) and "answer" in entry
         value = entry["answer"] if named else entry
-        counts[_answer(value, "an entry of 'answers'", problems, several=True)] += 1
+        counts[_answer(value, f"an entry of {key!r}", problems, several=True)] += 1
     del counts[""]  # annotators without an answer are not counted
     if answers and not counts:
-        problems.append(Problem("empty_answer", "all entries of 'answers' are empty", refused=True))
+        problems.append(Problem("empty_answer", f"all entries of {key!r} are empty", refused=True))
     return {answer: count / counts.total() for answer, count in counts.items()}
 
 
-def _scores(answers: Mapping[str, Any], problems: list[Problem]) -> dict[str, float]:
+def _scores(answers: Mapping[str, Any], key: str, problems: list[Problem]) -> dict[str, float]:
     """Return answers that are given with scores."""
     scores: dict[str, float] = {}
     for answer, score in answers.items():
-        name = _answer(answer, "a key of 'answers'", problems)
+        name = _answer(answer, f"a key of {key!r}", problems)
         number = isinstance(score, int | float) and not isinstance(score, bool)
         if not number or not 0 <= score <= 1:
-            detail = f"'answers' must have scores in [0, 1], got {_show(score)} for {answer!r}"
+            detail = f"{key!r} must have scores in [0, 1], got {_show(score)} for {answer!r}"
             problems.append(Problem("wrong_answer", detail, refused=True))
         else:
             scores[name] = max(float(score), scores.get(name, 0.0))

@@ -38,8 +38,8 @@ KINDS = {
     # whole files
     "missing_file": Kind("stop", "files that do not exist", "check the path"),
     "empty_file": Kind("stop", "empty files", "write one JSON object per line"),
-    "csv": Kind("stop", "tables (CSV or TSV) given for JSONL", "convert them"),
-    "json_array": Kind("stop", "JSON documents given for JSONL", "convert them"),
+    "csv": Kind("stop", "tables with repeated columns", "rename them"),
+    "json_array": Kind("stop", "JSON documents that are no whole list of objects", _EXPORT),
     "wrong_encoding": Kind("stop", "files that are not in UTF-8", "convert them"),
     "binary_file": Kind("stop", "files that are not text", "unpack or export them"),
     # whole data sets
@@ -50,6 +50,7 @@ KINDS = {
     "one_class": Kind("stop", "training splits with one answer only", "nothing can be learned"),
     # lines that are left out
     "not_json": Kind("warn", "lines that are not a JSON object", _LEFT_OUT),
+    "wrong_row": Kind("warn", "rows of a table that do not fit its columns", _LEFT_OUT),
     "not_utf8": Kind("warn", "lines that are not in UTF-8", _LEFT_OUT),
     "no_image": Kind("warn", "lines without a usable image name", _LEFT_OUT),
     "no_question": Kind("warn", "lines without a usable question", _LEFT_OUT),
