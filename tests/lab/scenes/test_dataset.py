@@ -131,7 +131,11 @@ def test_lines_of_a_group_share_the_statement_and_the_parts_of_its_name(made: Pa
 
 def test_texts_of_one_kind_do_not_depend_on_the_others(made: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "qa", SceneSettings(**(ARGUMENTS | {"kinds": ("qa",)})))
-    assert set(content(tmp_path / "qa")) == set(content(made)) - {"captions.jsonl", "pairs.jsonl"}
+    assert set(content(tmp_path / "qa")) == set(content(made)) - {
+        "captions.jsonl",
+        "pairs.jsonl",
+        "foils.jsonl",
+    }
     alone = (tmp_path / "qa" / "questions.jsonl").read_bytes()
     assert alone == (made / "questions.jsonl").read_bytes()
 
