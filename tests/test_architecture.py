@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "predict": LEAVES | {"processing", "model", "regions", "data", "hub"},
     "pipeline": LEAVES
     | {"processing", "predict", "questions", "model", "regions", "data", "explain", "hub"},
-    "questions": {"web", "processing", "regions"},
+    "questions": {"web", "processing", "regions", "data"},
     "serve": {"schema", "web", "processing", "regions", "explain", "pipeline", "hub"},
     "study": LEAVES
     | {"predict", "pipeline", "processing", "data", "metrics", "model", "explain", "hub", "tasks"},

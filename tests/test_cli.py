@@ -1,5 +1,6 @@
 """The command line with the bundled model: answers, warnings, and one clear line for a mistake."""
 
+import io
 import json
 import os
 import re
@@ -522,3 +523,57 @@ def test_wrong_arguments_are_one_sentence(
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
     assert message in result.err
     assert result.err.endswith("--help\n")
+
+
+def test_several_images_and_questions_are_answered_in_order(lxmert: Command) -> None:
+    other, texts = SCENE.with_name("scene-2.png"), [QUESTION, "Is there a mug?"]
+    done = lxmert("ask", SCENE, other, *texts, "--json")
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    asked = [(row["image"], row["question"]) for row in rows]
+    assert asked == [(str(image), text) for text in texts for image in (SCENE, other)]
+    alone = json.loads(lxmert("ask", other, texts[1], "--json").out)
+    assert alone["answers"] == rows[3]["answers"]
+    shown = lxmert("ask", SCENE, other, QUESTION).out
+    assert shown.index("scene.png") < shown.index("scene-2.png")
+
+
+def test_without_a_question_they_are_read_from_the_input(
+    lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTION}\n\nIs there a mug?\n"))
+    done = lxmert("ask", SCENE, "--json")
+    assert [json.loads(line)["question"] for line in done.out.splitlines()] == [
+        QUESTION,
+        "Is there a mug?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.png", QUESTION], "'gone.png', which is not a file"),
+        ([SCENE, QUESTION, "Why?", "--figure", "a.png"], "--figure a.png shows one answer"),
+        ([SCENE, SCENE, QUESTION, "--figure", "a.png"], "--figure a.png shows one answer"),
+    ],
+)
+def test_images_and_questions_that_do_not_fit_are_one_line(
+    lxmert: Command, arguments: list[object], message: str
+) -> None:
+    done = lxmert("ask", *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert message in done.err
+
+
+def test_the_cache_is_listed_and_cleared(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "regions of 0 images" in lxmert("cache").out
+    first = json.loads(lxmert("ask", SCENE, QUESTION, "--json").out)
+    listed = json.loads(lxmert("cache", "--json").out)
+    assert (listed["images"], listed["extractors"]) == (1, 1)
+    assert 0 < listed["bytes"] < listed["max_bytes"]
+    assert json.loads(lxmert("ask", SCENE, QUESTION, "--json").out)["answers"] == first["answers"]
+    assert "1 image removed" in lxmert("cache", "--clear").out
+    assert json.loads(lxmert("cache", "--json").out)["images"] == 0

@@ -424,3 +424,31 @@ def test_what_holds_arrays_is_shown_in_one_line(pipeline: LxmertPipeline) -> Non
     for value in (explanation, explanation.regions):
         assert len(repr(value)) < 200
         assert "\n" not in repr(value)
+
+
+def test_the_answer_without_the_image_is_that_of_the_question_alone(
+    pipeline: LxmertPipeline,
+) -> None:
+    """Against the model without any region: an empty region stream of one masked row."""
+    for question in QUESTIONS:
+        found = pipeline.explain(SCENE, question, methods=["occlusion"])
+        inputs = pipeline.processor.inputs([found.regions], [question])
+        for name in ("visual_feats", "visual_pos", "visual_attention_mask"):
+            inputs[name] = torch.zeros_like(inputs[name][:, :1])
+        with torch.inference_mode():
+            best = pipeline.model(**inputs)[0].softmax(-1).max(-1)
+        assert found.without_image is not None
+        assert found.without_image.answer == pipeline.answers[int(best.indices)]
+        assert found.without_image.score == pytest.approx(float(best.values), abs=1e-5)
+        same = found.without_image.answer == found.answers[0].answer
+        assert found.same_without_image == same
+        assert found.to_dict()["did_not_look"] == (same and max(map(abs, found.relevance)) < 0.05)
+
+
+def test_a_model_that_ignores_the_image_did_not_look(pipeline: LxmertPipeline) -> None:
+    ignoring = copy.deepcopy(pipeline.model)
+    for layer in ignoring.lxmert.encoder.x_layers:
+        layer.visual_attention.output.dense.weight.data.zero_()
+        layer.visual_attention.output.dense.bias.data.zero_()
+    found = LxmertPipeline(ignoring, pipeline.processor).explain(SCENE, QUESTIONS[0])
+    assert (found.same_without_image, found.did_not_look) == (True, True)

@@ -290,6 +290,7 @@ class LxmertPipeline:
         top_k: int = 5,
         answers: Sequence[str] = (),
         methods: Sequence[str] = QUICK,
+        regions: Regions | None = None,
     ) -> Explanation:
         """Answer a question and explain the answers; a notebook displays the report.
 
@@ -300,6 +301,7 @@ class LxmertPipeline:
             answers: additional answers to explain, of any rank.
             methods: names of `lxmert.explain.methods.METHODS`, or `["all"]`; occlusion is always
                 added, as it defines `relevance`.
+            regions: regions of the image, if they are known; None: they are extracted.
 
         Raises:
             ValueError: if an answer is not in the model's answer list (the message names the
@@ -314,10 +316,14 @@ class LxmertPipeline:
         model = self._answering_model()
         named = [self._answer_id(answer) for answer in answers]
         pixels = load_image(image)
-        regions = self.regions(pixels)
+        regions = self.regions(pixels) if regions is None else regions
         inputs = self._to_device(self.processor.inputs([regions], [question]))
+        unseen = inputs | {"visual_attention_mask": inputs["visual_attention_mask"] * 0}
         with torch.inference_mode():
-            probabilities = model(**inputs).question_answering_score[0].float().softmax(-1)
+            probabilities, without = (
+                model(**each).question_answering_score[0].float().softmax(-1)
+                for each in (inputs, unseen)
+            )
         best = probabilities.topk(min(top_k, len(self.answers))).indices.tolist()
         ids = list(dict.fromkeys((*best, *named)))
         answer_ids = torch.tensor(ids, device=self.device)
@@ -338,6 +344,7 @@ class LxmertPipeline:
             ),
             maps=attention_maps(model, inputs),
             model=self._name(),
+            without_image=self._rank(without, 1)[0],
         )
 
     def to(self, device: str | torch.device) -> Self:

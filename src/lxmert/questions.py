@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lxmert.data.image_folder import IMAGE_ENDINGS
+from lxmert.names import count
 from lxmert.processing import check_text
 from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.web import SCHEMES
@@ -53,6 +55,35 @@ def is_single(image: Any, question: str | Sequence[str] | None) -> bool:
     if question is None:
         return isinstance(image, Mapping)
     return is_image(image) and isinstance(question, str)
+
+
+def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the images at the start of a command's arguments from the questions that follow.
+
+    The first argument is an image; the next ones are, as long as they are files, web addresses or
+    names with the suffix of an image.
+
+    Raises:
+        ValueError: if a question comes first, or the words of one are not quoted.
+    """
+    images, questions = [arguments[0]], list(arguments[1:])
+    while questions and _names_image(questions[0]):
+        images.append(questions.pop(0))
+    if len(arguments) > 1:
+        check_order(*arguments[:2])
+    if len(questions) > 1 and not any(" " in text for text in questions):
+        raise ValueError(
+            f"the question is {questions[0]!r}, but {count(len(questions) - 1, 'more argument')} "
+            f"{'follows' if len(questions) == 2 else 'follow'}: quote the question, as in "
+            f'"{" ".join(questions)}"'
+        )
+    return images, questions
+
+
+def _names_image(argument: str) -> bool:
+    named = argument.startswith(SCHEMES) or os.path.isfile(argument)
+    suffix = os.path.splitext(argument)[1].lower()
+    return named or (" " not in argument and suffix in IMAGE_ENDINGS)
 
 
 def _from_row(row: Any) -> Pair:

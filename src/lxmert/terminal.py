@@ -193,6 +193,13 @@ def show_explanation(explanation: "Explanation", seconds: float, figure: Path | 
     for answer in explanation.answers:
         answers.add_row(Text(answer.answer), percent(answer.score), "█" * round(30 * answer.score))
     console.print(answers)
+    if explanation.same_without_image and explanation.without_image is not None:
+        score = percent(explanation.without_image.score)
+        if explanation.did_not_look:
+            shown = f"[yellow]did not look: the answer is the same without the image ({score})[/]"
+        else:
+            shown = f"[dim]with all regions removed, the answer would be the same ({score})[/]"
+        console.print(shown)
     regions = Table(box=None, pad_edge=False)
     for title, side in (("region", "left"), ("confidence", "right"), ("relevance", "left")):
         regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]

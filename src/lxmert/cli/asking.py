@@ -1,5 +1,7 @@
 """Commands that use a model: `ask`, `match`, `predict`."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +15,8 @@ from lxmert.cli.options import (
     Json,
     Model,
     ModelArgument,
-    Question,
     RegionExtractor,
     RegionStores,
-    check_quoted,
     check_source,
 )
 from lxmert.cli.outputs import check_figure, check_output
@@ -25,9 +25,14 @@ from lxmert.terminal import say, show_explanation, show_matches, show_progress
 
 
 def ask(
-    context: typer.Context,
-    image: ImageArgument,
-    question: Question,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... [QUESTION]...",
+            help="Image files or URLs, then questions in quotes. Without a question: read from the "
+            "terminal, one per line.",
+        ),
+    ],
     model: Model = None,
     extractor: RegionExtractor = None,
     answers: AnswerList = None,
@@ -38,35 +43,59 @@ def ask(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about an image, with the relevance of each region.
+    """Answer questions about images, with the relevance of each region.
+
+    Says if an answer is the same without the image. --json prints one object per question.
 
     Example: lxmert ask examples/scene.png "What color is the ball?"
     """
     import time
 
-    from lxmert.files import to_json
-
-    check_quoted(question, context.args)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: ask for at least 1 answer")
+    from lxmert.questions import sort_arguments
+
+    images, questions = sort_arguments(arguments)
     if figure is not None:
-        check_figure(figure, "--figure", image, answers)
+        if len(images) > 1 or len(questions) != 1:
+            raise ValueError(f"--figure {figure} shows one answer: name one image and one question")
+        check_figure(figure, "--figure", *images, answers)
     from lxmert.devices import choose_device
     from lxmert.explain.figures import save_image
+    from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 
     pipeline = LxmertPipeline.from_pretrained(
         model, extractor=extractor, answers=answers, device=choose_device(device)
     )
-    started = time.perf_counter()
-    explanation = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
-    seconds = time.perf_counter() - started
-    if as_json:
-        print(to_json({**explanation.to_dict(), "seconds": round(seconds, 4)}))
-    else:
-        show_explanation(explanation, seconds, figure)
-    if figure is not None:
-        save_image(explanation.draw(), figure)
+    for question in questions or _read_questions():
+        for image in images:
+            started = time.perf_counter()
+            found = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
+            seconds = time.perf_counter() - started
+            if as_json:
+                named = {"image": image, "question": question}
+                print(to_json({**named, **found.to_dict(), "seconds": round(seconds, 4)}))
+                continue
+            if len(images) > 1:
+                say(f"\n{image}")
+            show_explanation(found, seconds, figure)
+            if figure is not None:
+                save_image(found.draw(), figure)
+
+
+def _read_questions() -> Iterator[str]:
+    """Yield the lines of the standard input; an empty line ends a conversation in a terminal."""
+    prompt = "\nquestion (empty to stop): " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            question = input(prompt).strip()
+        except EOFError:
+            return
+        if question:
+            yield question
+        elif prompt:
+            return
 
 
 def match(

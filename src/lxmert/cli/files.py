@@ -165,3 +165,39 @@ def info(
     for label, findings in (("problem", report.problems), ("note", report.notes)):
         for finding in findings:
             say(f"\n{label}: {finding}")
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all cached regions.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List or clear the cached regions of images.
+
+    `ask`, `explain`, `match`, `predict` and `evaluate` extract the regions of an image once, and keep
+    them by image content and extractor. The least recently used are removed above the maximum size.
+    """
+    from lxmert.files import to_json
+    from lxmert.regions.cache import DiskCache
+
+    kept = DiskCache()
+    if clear:
+        say(f"{kept.folder}: {count(kept.clear(), 'image')} removed")
+        return
+    entries = kept.entries()
+    size = sum(entry.size for entry in entries)
+    extractors = len({entry.path.parent for entry in entries})
+    if as_json:
+        found = {
+            "folder": str(kept.folder),
+            "images": len(entries),
+            "extractors": extractors,
+            "bytes": size,
+            "max_bytes": kept.max_bytes,
+        }
+        print(to_json(found))
+        return
+    say(
+        f"{kept.folder}: regions of {count(len(entries), 'image')}, by "
+        f"{count(extractors, 'extractor')}, {size / 1e6:,.1f} MB of at most "
+        f"{kept.max_bytes / 1e6:,.0f} MB"
+    )

@@ -84,9 +84,16 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         regions.extract,
     ),
     "Analyze a model": (explaining.explain_eval, explaining.attention_figures),
-    "Files and datasets": (data.examples, files.info, files.verify, files.convert, data.fetch),
+    "Files and datasets": (
+        data.examples,
+        files.info,
+        files.verify,
+        files.convert,
+        files.cache,
+        data.fetch,
+    ),
 }
-_WITH_REST = (asking.ask, explaining.explain)
+_WITH_REST = (explaining.explain,)
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         _settings = TAKES_REST if _command in _WITH_REST else None

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_RELEVANT = 0.05
+"""Change of a probability from which a region counts as relevant."""
+
 _SHOWN = 10
 """Rows of the table that a notebook without scripts shows."""
 
@@ -93,6 +96,8 @@ class Explanation:
         by_method: scores `[answers, words]` and `[answers, regions]` by method name.
         maps: all attention maps, with batch size 1.
         model: name of the model.
+        without_image: the best answer if all regions are masked, so that the model reads the
+            question only; None if it was not computed.
     """
 
     image: npt.NDArray[np.uint8]
@@ -106,6 +111,7 @@ class Explanation:
     by_method: Mapping[str, Relevance]
     maps: AttentionMaps
     model: str
+    without_image: Answer | None = None
 
     def __repr__(self) -> str:
         """Return one line without the arrays."""
@@ -122,16 +128,38 @@ class Explanation:
         relevance: list[float] = self.by_method["occlusion"].regions[0].tolist()
         return relevance
 
-    def to_dict(self) -> dict[str, list[dict[str, object]]]:
+    @property
+    def same_without_image(self) -> bool:
+        """Whether the best answer stays the same if all regions are masked.
+
+        The image may confirm what the question alone suggests; see `did_not_look`.
+        """
+        return self.without_image is not None and (
+            self.without_image.answer == max(self.answers, key=lambda each: each.score).answer
+        )
+
+    @property
+    def did_not_look(self) -> bool:
+        """Whether the best answer is the same without the image, and no region is relevant to it.
+
+        No region is relevant if leaving out any one changes the probability by less than 0.05.
+        """
+        return self.same_without_image and max(map(abs, self.relevance)) < _RELEVANT
+
+    def to_dict(self) -> dict[str, object]:
         """Return answers and regions as JSON values.
 
         Returns:
-            `answers`: list of `answer`, `score`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
+            `answers`: list of `answer`, `score`. `without_image`: `answer` and `score` of
+            `without_image`, or None. `same_without_image`, `did_not_look`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
             pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
         """
         seen = self.regions
         return {
-            "answers": [{"answer": a.answer, "score": round(a.score, 6)} for a in self.answers],
+            "answers": [_pack_answer(answer) for answer in self.answers],
+            "without_image": self.without_image and _pack_answer(self.without_image),
+            "same_without_image": self.same_without_image,
+            "did_not_look": self.did_not_look,
             "regions": [
                 {
                     "box": [round(float(side), 1) for side in box],
@@ -238,6 +266,10 @@ class Explanation:
         ]
         title = f"{self.question} {self.answers[0].answer}"
         return frame_page(self.to_html(), static_page(self.draw(), title, [head, *rows]))
+
+
+def _pack_answer(answer: Answer) -> dict[str, object]:
+    return {"answer": answer.answer, "score": round(answer.score, 6)}
 
 
 def _first(names: Sequence[str], scores: Tensor) -> str | None:
