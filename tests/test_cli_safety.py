@@ -171,3 +171,17 @@ def test_interruptions_are_one_line(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("lxmert: interrupted; run the same command to resume")
+
+
+def test_forced_colors_start_no_progress_bar(tmp_path: Path) -> None:
+    """A notebook sets FORCE_COLOR; its output had a line for each state of the bar."""
+    command = [sys.executable, "-m", "lxmert", "lab", "make", "qa", "--count", "2", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "scenes")],
+        env={**os.environ, "FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2 images" in done.stdout
+    assert "\x1b[2K" not in done.stdout + done.stderr

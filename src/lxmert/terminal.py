@@ -25,9 +25,16 @@ _SHOWN = 10
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> "Console":
-    """Return a console that replaces control characters in texts from files and users."""
+    """Return a console that replaces control characters in texts from files and users.
+
+    It is interactive, so that progress is shown, only if its stream is a terminal: Jupyter asks for
+    colors in every output, and would keep each state of a bar as a line.
+    """
     from rich.console import Console, RenderHook
 
+    stream = sys.stderr if stderr else sys.stdout
+    if not stream.isatty():
+        options.setdefault("force_interactive", False)
     console = Console(stderr=stderr, **options)
 
     class Printable(RenderHook):
@@ -142,7 +149,7 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
         TimeRemainingColumn(),
     )
     console = open_console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
         row = bar.add_task(unit, total=None)
         yield lambda done, total: bar.update(row, completed=done, total=total)
 
@@ -167,7 +174,7 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
 
         def start(name: str) -> Callable[[int, int], None]:
             row = bar.add_task(name, total=None)

@@ -68,7 +68,7 @@ def test_the_end_of_a_run_draws_its_image(tmp_path):
 
 def test_the_bar_shows_losses_by_name_speed_and_time_left(tmp_path, monkeypatch):
     screen = StringIO()
-    console = Console(file=screen, force_terminal=True, width=140)
+    console = Console(file=screen, force_terminal=True, force_interactive=True, width=140)
     monkeypatch.setattr("lxmert.train.log.Console", lambda **_: console)
     report = RunLog(tmp_path / "log.jsonl", total_steps=50, active=True)
     record = {"step": 5, "loss": 1.625, "losses": {"qa": 0.625, "attr": 8.5},

@@ -1,6 +1,7 @@
 """The log of a run: `log.jsonl`, TensorBoard, and a progress bar on a terminal or log messages."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -39,9 +40,10 @@ class RunLog:
         self.active = active
         self._step = 0
         self._tensorboard: Any = None
-        console = Console(stderr=True)
+        # Jupyter asks for colors in every output, but only a terminal can redraw a bar.
+        console = Console(stderr=True, force_interactive=None if sys.stderr.isatty() else False)
         self._bar: Progress | None = None
-        if active and console.is_terminal:
+        if active and console.is_interactive:
             self._bar = Progress(
                 MofNCompleteColumn(),
                 BarColumn(),
