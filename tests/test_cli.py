@@ -71,7 +71,11 @@ def _ask_scene(lxmert: Command) -> str:
 def test_json_has_the_documented_form(lxmert: Command) -> None:
     result = lxmert("ask", SCENE, QUESTION, "--top-k", 3, "--json")
     report = json.loads(result.out)
-    assert set(report) == {"answers", "regions", "seconds"}
+    assert list(report) == [
+        *("image", "question", "answers", "without_image", "same_without_image", "did_not_look"),
+        *("regions", "seconds"),
+    ]
+    assert set(report["without_image"]) == {"answer", "score"}
     assert [set(answer) for answer in report["answers"]] == [{"answer", "score"}] * 3
     scores = [answer["score"] for answer in report["answers"]]
     assert scores == sorted(scores, reverse=True)

@@ -75,7 +75,7 @@ def test_the_result_answers_and_is_evaluated(
     image = sorted((test / "images").iterdir())[0]
     asked = lxmert("ask", image, "What color is the ball?", "--model", model, "--json")
     answer = json.loads(asked.out)
-    assert set(answer) == {"answers", "regions", "seconds"}
+    assert set(answer) >= {"answers", "regions", "seconds"}
     assert len(answer["answers"]) == 5
     report = Path("report.json")
     options = ["--data", test / "questions.jsonl", "--images", test / "images", "--limit", 30]

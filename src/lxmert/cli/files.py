@@ -198,6 +198,6 @@ def cache(
         return
     say(
         f"{kept.folder}: regions of {count(len(entries), 'image')}, by "
-        f"{count(extractors, 'extractor')}, {size / 1e6:,.1f} MB of at most "
+        f"{count(extractors, 'extractor')}, {size / 1e6:,.2f} MB of at most "
         f"{kept.max_bytes / 1e6:,.0f} MB"
     )

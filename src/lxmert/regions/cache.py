@@ -22,7 +22,7 @@ from lxmert.regions.extractor import RegionExtractor
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Regions
 
-MAX_BYTES = 2 << 30
+MAX_BYTES = 2_000_000_000
 """Default size: about 7,000 images with 36 regions of 2,048 features."""
 
 _KEPT = 0.9
