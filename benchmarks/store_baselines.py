@@ -57,7 +57,7 @@ def npz_folder(features: Features, folder: Path) -> Read:
 
 
 def tsv_in_memory(features: Features, folder: Path) -> Read:
-    """Keep base64 in a TSV file and decode all of it into memory first, as the original code did."""
+    """Keep base64 in a TSV file and decode all of it into memory first, like the original code."""
     shape = features.shape[1:]
     with (folder / "features.tsv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t")

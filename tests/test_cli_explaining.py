@@ -180,7 +180,8 @@ def test_explain_eval_prints_a_row_for_each_method_and_chance(
 def test_explain_eval_says_where_there_is_no_pointing_game(lxmert: Command, tmp_path: Path) -> None:
     result = lxmert(
         "explain-eval", MODEL, "--data", ROOT / "src/lxmert/examples/questions.jsonl", "--images",
-        ROOT / "src/lxmert/examples", "-o", tmp_path / "out", "--methods", "attention", "--limit", 2,
+        ROOT / "src/lxmert/examples", "-o", tmp_path / "out", "--methods", "attention",
+        "--limit", 2,
     )  # fmt: skip
     assert result.code == 0, result.err
     assert "no pointing game: no question has 'boxes' of what it asks about" in result.out

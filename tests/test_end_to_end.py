@@ -13,8 +13,8 @@ from lxmert.cli.main import main
 from lxmert.lab.default_model import write_card, write_examples
 
 STAGES = (
-    "detector", "pretrained", "simple", "share", "same", "places", "two-objects", "relations", "steps",
-    "answering", "pairs",
+    "detector", "pretrained", "simple", "share", "same", "places", "two-objects", "relations",
+    "steps", "answering", "pairs",
 )  # fmt: skip
 RECIPES = {"pretrained": "pretraining"}  # the others have the stage's name
 FEW_COLORS = "data.attribute_swap="  # eyes that learned for three steps do not name all of them
@@ -195,7 +195,14 @@ set = [
 [stages.answering]
 recipe = "RECIPES/scenes-answering.toml"
 metric = "overall"
-set = [SET, "data.extractor=", "data.attribute_swap=", "data.limit=20", "model.l_layers=3", "model.x_layers=1"]
+set = [
+  SET,
+  "data.extractor=",
+  "data.attribute_swap=",
+  "data.limit=20",
+  "model.l_layers=3",
+  "model.x_layers=1",
+]
 
 [[rows]]
 name = "from language"

@@ -80,7 +80,7 @@ def serve(answer: Callable[[Handler, str], None]) -> Iterator[Server]:
 
 
 class Hub:
-    """Repositories in folders, distinguished by name; `cut` says where to break off a file, once."""
+    """Repositories in folders, distinguished by name; `cut` is where a file is broken off, once."""
 
     def __init__(self, repositories: dict[str, Path], commit: str = COMMIT) -> None:
         self.repositories = repositories

@@ -64,7 +64,7 @@ def model_name(folder: Path) -> str:
 
 
 def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> ValueError:
-    """Return the error about parts that a model lacks, with their sources and the command to add them.
+    """Return the error about parts that a model lacks: where to get them, and how to add them.
 
     Args:
         folder: folder of the model.
@@ -107,8 +107,8 @@ def _fetch(name: str, revision: str | None) -> Path:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise FileNotFoundError(
             f"no model {name!r}: there is no such folder, and the Hugging Face hub did not provide "
-            f"it ({reason}); name a folder written by `lxmert train`, or leave it out for the bundled "
-            "model"
+            f"it ({reason}); name a folder written by `lxmert train`, or leave it out for the "
+            "bundled model"
         ) from error
     return folder
 

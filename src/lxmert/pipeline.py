@@ -171,8 +171,8 @@ class LxmertPipeline:
             batch_size: questions per batch.
 
         Returns:
-            The top answers as dictionaries with `score` and `answer`, best first; a list of them for
-            several pairs; for a generator, an iterator that yields them batch by batch.
+            The top answers as dictionaries with `score` and `answer`, best first; a list of them
+            for several pairs; for a generator, an iterator that yields them batch by batch.
 
         Raises:
             TypeError: if the arguments are of another form.

@@ -1,7 +1,7 @@
-"""Predicts answers for many texts: regions from images or stores, batches, model or exported runtime.
+"""Predicts answers in batches: regions from images or stores, logits of any runtime.
 
-The one seam is `Runtime`: tokens and regions in, logits out. Whatever computes logits in another way
-than the PyTorch model implements it, and every command uses it through `score` or `Predictor`.
+The one seam is `Runtime`: tokens and regions in, logits out. Whatever computes logits in another
+way than the PyTorch model implements it, and every command uses it through `score` or `Predictor`.
 """
 
 import logging
@@ -217,9 +217,9 @@ def open_reader(
         known, given = PreprocessorConfig.load(model).fingerprint, source.header.fingerprint
         if given != known:
             raise ValueError(
-                f"the region store {source.folder} was made by extractor {given}, but the extractor "
-                f"of model {model} is extractor {known}: extract the regions again with that "
-                "extractor"
+                f"the region store {source.folder} was made by extractor {given}, but the "
+                f"extractor of model {model} is extractor {known}: extract the regions again with "
+                "that extractor"
             )
     return StoredRegions(source)
 
@@ -379,7 +379,7 @@ def judges_statements(folder: Path) -> bool:
     kind = find_kind(read_folder(folder, device="meta"))
     if kind not in ("pairs", "answering", "pretraining"):
         raise ValueError(
-            f"{folder} holds a model of the kind {kind!r}, which answers nothing: fine-tune it with "
-            "an answering or a pairs recipe first"
+            f"{folder} holds a model of the kind {kind!r}, which answers nothing: fine-tune it "
+            "with an answering or a pairs recipe first"
         )
     return kind == "pairs"

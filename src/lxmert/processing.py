@@ -195,7 +195,8 @@ class LxmertProcessor:
             images: one image for all texts; or a list with one image per text; or a list with a
                 list of images per text, all of the same length, for
                 `LxmertForImagesAndTextClassification`. An image is a path, a URL, bytes, a file
-                opened in binary mode, a PIL image, or a uint8 RGB array or tensor. None: texts only.
+                opened in binary mode, a PIL image, or a uint8 RGB array or tensor. None: texts
+                only.
             text: one text for all images, or a list. None: images only.
             return_tensors: `pt` for torch tensors, `np` for numpy arrays.
             padding: True or `longest` pads to the longest text; `max_length` to `max_length`; False
@@ -407,8 +408,8 @@ def _match_numbers(
         sentences = sentences * len(rows)
     elif not is_image(images) and len(rows) != len(sentences):
         raise ValueError(
-            f"{numbers}; expected one image per text: give equally long lists, or one image without "
-            "a list"
+            f"{numbers}; expected one image per text: give equally long lists, or one image "
+            "without a list"
         )
     if not rows or not sentences:
         raise ValueError(f"{numbers}; expected at least one of each")

@@ -40,8 +40,8 @@ def pair_questions(image: Any, question: str | Sequence[str] | None = None) -> I
     questions = [question] if isinstance(question, str) else list(question)
     if len(images) > 1 and not isinstance(question, str):
         raise ValueError(
-            f"got {len(images)} images and a list of questions; expected one image or one question: "
-            'pair them in a list of {"image": ..., "question": ...}'
+            f"got {len(images)} images and a list of questions; expected one image or one "
+            'question: pair them in a list of {"image": ..., "question": ...}'
         )
     for each in images:
         for text in questions:

@@ -119,7 +119,10 @@ def test_other_content_types_and_methods_are_refused(server: RunningServer) -> N
         ("multipart/form-data", b"--x\r\n"),
         ("multipart/form-data; boundary=x", b""),
         ("multipart/form-data; boundary=x", b"--y\r\n\r\n--y--"),
-        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--"),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--",
+        ),
         ("multipart/form-data; boundary=x", b"--x\r\n\xff\xfe: \xff\r\n\r\na\r\n--x--"),
         (
             "multipart/form-data; boundary=x",

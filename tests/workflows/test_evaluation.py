@@ -1,4 +1,4 @@
-"""Evaluation of custom data: everything is scored, guesses stand beside it, nothing is passed over."""
+"""Evaluation of custom data: every question is scored, next to the baselines."""
 
 import json
 import shutil

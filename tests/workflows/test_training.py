@@ -1,4 +1,4 @@
-"""From files to a run: what is reported, what stops it and with which exit code, and by which rank."""
+"""From files to a run: what is reported, what stops it, with which exit code, by which rank."""
 
 import json
 import logging

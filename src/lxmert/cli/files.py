@@ -173,8 +173,9 @@ def cache(
 ) -> None:
     """List or clear the cached regions of images.
 
-    `ask`, `explain`, `match`, `predict` and `evaluate` extract the regions of an image once, and keep
-    them by image content and extractor. The least recently used are removed above the maximum size.
+    `ask`, `explain`, `match`, `predict` and `evaluate` extract the regions of an image once, and
+    keep them by image content and extractor. The least recently used are removed above the
+    maximum size.
     """
     from lxmert.files import to_json
     from lxmert.regions.cache import DiskCache

@@ -1,4 +1,4 @@
-"""Resized images of a data set in shards, memory-mapped, for extractors that are trained on them."""
+"""Resized images of a dataset in memory-mapped shards, for extractors that are trained on them."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence

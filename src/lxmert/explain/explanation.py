@@ -151,8 +151,9 @@ class Explanation:
 
         Returns:
             `answers`: list of `answer`, `score`. `without_image`: `answer` and `score` of
-            `without_image`, or None. `same_without_image`, `did_not_look`. `regions`: list of `box` (`[x1, y1, x2, y2]` in
-            pixels), `object`, `score`, `label` (the object with its attributes) and `relevance`.
+            `without_image`, or None. `same_without_image`, `did_not_look`. `regions`: list of `box`
+            (`[x1, y1, x2, y2]` in pixels), `object`, `score`, `label` (the object with its
+            attributes) and `relevance`.
         """
         seen = self.regions
         return {

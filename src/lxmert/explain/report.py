@@ -63,8 +63,8 @@ ABOUT = {
     ),
     "shapley": (
         "Shapley values",
-        "Mean contribution of each region and word to the probability of this answer, over all sets "
-        "of the others. Blue: evidence against the answer.",
+        "Mean contribution of each region and word to the probability of this answer, over all "
+        "sets of the others. Blue: evidence against the answer.",
     ),
 }
 """Title and description of each method; other methods are shown by name."""

@@ -2,7 +2,8 @@
 
 It is a folder with one file per image and extractor: `EXTRACTOR/IMAGE.npz`, where EXTRACTOR is the
 hash of the extractor's fingerprint and precision, and IMAGE the SHA-256 of the decoded pixels. The
-least recently used files are removed if the folder exceeds its size. Several processes may share it.
+least recently used files are removed if the folder exceeds its size. Several processes may share
+it.
 """
 
 import hashlib

@@ -113,8 +113,8 @@ def convert(
     The target is written atomically, except for region stores, which can be resumed.
 
     Args:
-        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV file,
-            a folder of .npz or TSV files, or a region store, also in its earlier format.
+        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV
+            file, a folder of .npz or TSV files, or a region store, also in its earlier format.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
             it ends in `.tsv`, otherwise a model folder with safetensors or a region store.
         choices: options; absent: the defaults.
@@ -183,8 +183,8 @@ def _original_to_folder(job: Job) -> Converted:
     missing = [part for part in ("tokenizer", "extractor") if getattr(choices, part) is None]
     if missing:
         notes.append(
-            f"the file has no {' and no '.join(missing)}, which answering needs: convert again with "
-            + " ".join(f"--{part} {part.upper()}" for part in missing)
+            f"the file has no {' and no '.join(missing)}, which answering needs: convert again "
+            "with " + " ".join(f"--{part} {part.upper()}" for part in missing)
         )
     return Converted(notes, [])
 

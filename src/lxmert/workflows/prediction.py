@@ -95,8 +95,8 @@ def predict_file(
 def write_predictions(path: Path, examples: Iterable[Example], answers: Iterable[Answer]) -> None:
     """Write one JSON object per question, atomically, in the order of the questions.
 
-    The keys are `question_id`, `image` (or `images`, for two), `question`, `answer` and `score`, the
-    probability of the answer.
+    The keys are `question_id`, `image` (or `images`, for two), `question`, `answer` and `score`,
+    the probability of the answer.
     """
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         for example, found in zip(examples, answers, strict=True):

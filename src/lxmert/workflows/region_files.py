@@ -37,10 +37,10 @@ def check_layout(path: Path) -> None:
     file, layout = next((found for found in layouts if found[1]), (path, ""))
     if layout:
         raise ValueError(
-            f"{file} is {'a' if layout.startswith('VinVL') else 'an'} {layout}, which is not supported "
-            f"({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file per image "
-            "with x (features), bbox (boxes in pixels), image_h and image_w, and convert their "
-            "folder"
+            f"{file} is {'a' if layout.startswith('VinVL') else 'an'} {layout}, which is not "
+            f"supported ({_LAYOUTS[layout]}): with the program that wrote it, save one .npz file "
+            "per image with x (features), bbox (boxes in pixels), image_h and image_w, and convert "
+            "their folder"
         )
 
 

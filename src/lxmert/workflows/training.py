@@ -44,8 +44,8 @@ def read_with_options(
     for name in given:
         if name not in known:
             raise ValueError(
-                f"--{name.replace('_', '-')} is for custom data, and {path} is a recipe of the task "
-                f"{recipe.task}, which has no such setting: leave it out"
+                f"--{name.replace('_', '-')} is for custom data, and {path} is a recipe of the "
+                f"task {recipe.task}, which has no such setting: leave it out"
             )
     added = [f"data.{name}={str(value).lower()}" for name, value in given.items()]
     return read_recipe(path, RECIPES, overrides=[*overrides, *added]) if added else recipe
