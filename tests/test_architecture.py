@@ -57,6 +57,7 @@ ARROWS["records"] = {"files", "names"}
 ARROWS["tensor_files"] = {"files"}
 ARROWS["workflows"] = set(ARROWS) - {"terminal"}
 ARROWS["lab"] = set(ARROWS) - {"terminal"}  # which nothing but the command line imports
+ARROWS["cluster"] = BASE | {"schema", "data", "regions", "workflows"}
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__main__"] = {"cli"}
 ARROWS["__init__"] = set(ARROWS) - {"cli", "lab", "__main__"}  # public names, loaded lazily

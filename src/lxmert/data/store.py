@@ -85,6 +85,8 @@ class RegionStore(Shards[StoreHeader]):
         image_ids: Sequence[str],
         extract: Callable[[Sequence[str]], Iterable[Extracted]],
         header: StoreHeader,
+        *,
+        shard_images: int | None = None,
     ) -> "RegionStore":
         """Fill a store, resuming an unfinished one where it stopped.
 
@@ -97,6 +99,7 @@ class RegionStore(Shards[StoreHeader]):
             extract: yields the regions of the images that it is given, in that order; a `Failure`
                 for one that has none.
             header: properties of all regions.
+            shard_images: images per shard; None: `store_layout.UNIT`.
 
         Raises:
             FileExistsError: if a finished store with all of the images is there, or the folder
@@ -104,7 +107,7 @@ class RegionStore(Shards[StoreHeader]):
             ValueError: if the store was begun with another header or with images that are not
                 wanted now.
         """
-        with StoreWriter(folder, header) as writer:
+        with StoreWriter(folder, header, shard_images=shard_images) as writer:
             gone = writer.done - set(image_ids)
             if gone:
                 raise ValueError(

@@ -60,19 +60,28 @@ class StoreWriter:
             they are tried again.
     """
 
-    def __init__(self, folder: str | Path, header: Header, *, lock: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        header: Header,
+        *,
+        lock: bool = True,
+        shard_images: int | None = None,
+    ) -> None:
         """Read what is there; no image is changed before the first `add`.
 
         Args:
             folder: a new one, an unfinished store, or a finished one that lacks images.
             header: properties of all images; an existing store must have the same.
             lock: whether to lock the folder; False if the caller did.
+            shard_images: images per shard. None: `UNIT`.
 
         Raises:
             FileExistsError: if the folder holds something else.
             ValueError: if the store has another header, or is being written by another process.
         """
         self.folder, self.header = Path(folder), header
+        self._unit = shard_images or UNIT
         self.done: set[str] = set()
         self.failures: set[Failure] = set()
         self._name: tuple[int, ...] = (0, -1)
@@ -137,7 +146,7 @@ class StoreWriter:
         if not isinstance(entry, Failure) and self._shapes not in (None, _shapes(entry[1])):
             self._close_shard()  # all images of a shard have as many groups of attributes
         self._note(entry)
-        if (self._position + len(self._entries)) % UNIT == 0 or self._num_bytes >= MOST_BYTES:
+        if (self._position + len(self._entries)) % self._unit == 0 or self._num_bytes >= MOST_BYTES:
             self._close_shard()
         elif self._seconds_saving <= SAVING * (time.monotonic() - self._started):
             self._save()
@@ -173,8 +182,9 @@ class StoreWriter:
 
     def _start_shard(self, position: int) -> None:
         unit, part = self._name
-        new = position // UNIT
-        self._position, self._name = position, (new, part + 1 if new == unit else 0)
+        new = position // self._unit
+        # Names only ever grow, even if the images per shard are others than before.
+        self._position, self._name = position, (new, 0) if new > unit else (unit, part + 1)
         self._entries: list[Entry] = []
         self._shapes = None
         self._num_saved = self._num_files = self._num_bytes = 0

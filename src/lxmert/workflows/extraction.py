@@ -12,6 +12,7 @@ from PIL import Image
 from lxmert.data.image_folder import IMAGE_ENDINGS, ImageFolder
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.store import RegionStore, StoreHeader
+from lxmert.data.store_layout import UNIT
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
 from lxmert.hub import find_model
@@ -25,6 +26,7 @@ from lxmert.schema import Failure, Regions
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
 
 _MOST_WORKERS = 256
+_MOST_SHARD_IMAGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,23 @@ class ExtractionSettings:
         num_regions: regions per image, or minimum and maximum; absent: the extractor's default.
         workers: number of image-loading threads.
         figures: folder for drawings of the images with their regions; absent: no drawings.
+        shard_images: images per shard of the store.
     """
 
     dtype: str = "float16"
     num_regions: int | tuple[int, int] | None = None
     workers: int = 2
     figures: Path | None = None
+    shard_images: int = UNIT
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= _MOST_WORKERS:
             raise ValueError(
                 f"--workers is {self.workers}: 1 to {_MOST_WORKERS} threads can be used"
+            )
+        if not 1 <= self.shard_images <= _MOST_SHARD_IMAGES:
+            raise ValueError(
+                f"--shard-images is {self.shard_images}: expected 1 to {_MOST_SHARD_IMAGES:,}"
             )
 
 
@@ -79,9 +87,35 @@ def extract_folder(
     """
     settings = settings or ExtractionSettings()
     _check_apart(images, settings.figures)
-    _check_number(extractor, settings.num_regions)
     image_ids = find_images(images) if image_ids is None else image_ids
-    header = StoreHeader(
+    size = settings.shard_images
+
+    def extract(remaining: Sequence[str]) -> Iterator[Extracted]:
+        done = len(image_ids) - len(remaining)
+        progress(done, len(image_ids))
+        # Batches end with shards, so that the workers of a cluster form the same ones.
+        ends = [*range((done // size + 1) * size, len(image_ids), size), len(image_ids)]
+        for end in ends:
+            part = remaining[: end - done]
+            remaining = remaining[end - done :]
+            for item in extract_images(images, part, extractor, settings):
+                yield item
+                done += 1
+                progress(done, len(image_ids))
+
+    return RegionStore.write(
+        output, image_ids, extract, store_header(extractor, settings), shard_images=size
+    )
+
+
+def store_header(extractor: RegionExtractor, settings: ExtractionSettings) -> StoreHeader:
+    """Return the header of a store of these regions.
+
+    Raises:
+        ValueError: if the extractor does not support the number of regions.
+    """
+    _check_number(extractor, settings.num_regions)
+    return StoreHeader(
         fingerprint=extractor.fingerprint,
         feature_dim=extractor.feature_dim,
         dtype=settings.dtype,
@@ -91,18 +125,19 @@ def extract_folder(
         num_regions=_limits(settings.num_regions),
     )
 
-    def extract(remaining: Sequence[str]) -> Iterator[Extracted]:
-        done = len(image_ids) - len(remaining)
-        progress(done, len(image_ids))
-        for batch in join_batches(load_ahead(images, remaining, workers=settings.workers)):
-            yield from _extract_batch(extractor, batch, settings)
-            done += len(batch)
-            progress(done, len(image_ids))
 
+def extract_images(
+    folder: Path,
+    image_ids: Sequence[str],
+    extractor: RegionExtractor,
+    settings: ExtractionSettings,
+) -> Iterator[Extracted]:
+    """Yield the regions of images in order, or why there are none; drawings are saved."""
     with warnings.catch_warnings():
         # Reading an image sets this filter temporarily, which is not thread-safe.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return RegionStore.write(output, image_ids, extract, header)
+        for batch in join_batches(load_ahead(folder, image_ids, workers=settings.workers)):
+            yield from _extract_batch(extractor, batch, settings)
 
 
 def load_for_extraction(

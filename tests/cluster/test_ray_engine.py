@@ -1,0 +1,161 @@
+"""On a Ray cluster of this machine the same bytes result, and what cannot work is refused."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lxmert.cluster.extraction import Loading, join_shards
+from lxmert.cluster.ray_engine import extract_on_ray
+from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'lxmert[cluster]'")
+
+SETTINGS = ExtractionSettings(shard_images=6)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start Ray with two CPUs for all tests."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20
+    )
+    yield
+    ray.shutdown()
+
+
+def write_images(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    generator = np.random.default_rng(3)
+    for number in range(count):
+        pixels = generator.integers(256, size=(40, 48, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    (folder / "005b.png").write_bytes(b"no image")
+    return folder
+
+
+def ignore(done: int, total: int) -> None:
+    pass
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_two_actors_write_what_one_process_writes(cluster: None, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 20)
+    extract_folder(images, tmp_path / "one", load_for_extraction(None), SETTINGS, progress=ignore)
+    steps: list[tuple[int, int]] = []
+    receipts = extract_on_ray(
+        images, tmp_path / "two", Loading(), SETTINGS, actors=2, device="cpu",
+        progress=lambda *step: steps.append(step),
+    )  # fmt: skip
+    join_shards(tmp_path / "two", 21, 6)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert [receipt.shard for receipt in receipts] == [0, 1, 2, 3]
+    assert len({receipt.worker for receipt in receipts}) == 2
+    assert steps[0] == (0, 4)
+    assert steps[-1] == (4, 4)
+
+
+def test_more_actors_than_processors_are_refused_at_once(cluster: None, tmp_path: Path) -> None:
+    """A pool of actors that lacks one CPU waits for ever."""
+    images = write_images(tmp_path / "images", 20)
+    with pytest.raises(
+        ValueError, match=r"--actors is 3, which need one CPU each, .* 2 free of 2: pass"
+    ):
+        extract_on_ray(
+            images, tmp_path / "store", Loading(), SETTINGS, actors=3, device="cpu",
+            progress=ignore,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="need one GPU each, but the cluster has 0 free of 0"):
+        extract_on_ray(
+            images, tmp_path / "store", Loading(), SETTINGS, device="cuda", progress=ignore
+        )
+
+
+def test_failed_shards_are_named_with_worker_and_cause(cluster: None, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 20)
+    output = tmp_path / "store"
+    output.mkdir()
+    (output / "part-000001").write_text("in the way")
+    with pytest.raises(RuntimeError, match=r"missing: 1 shard of 4; shard 1 on .*:\d+: .*part-0"):
+        extract_on_ray(images, output, Loading(), SETTINGS, actors=2, device="cpu", progress=ignore)
+    (output / "part-000001").unlink()
+    receipts = extract_on_ray(
+        images, output, Loading(), SETTINGS, actors=2, device="cpu", progress=ignore
+    )
+    assert [receipt.shard for receipt in receipts] == [1]
+
+
+@pytest.mark.parametrize("address", ["nowhere.invalid:6379", "127.0.0.1:{port}", "6379"])
+def test_an_address_that_cannot_be_reached_is_named(tmp_path: Path, address: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = address.format(port=unused.getsockname()[1])
+    images = write_images(tmp_path / "images", 3)
+    with pytest.raises((OSError, ValueError), match=rf"^--address (is ')?{re.escape(address)}"):
+        extract_on_ray(
+            images, tmp_path / "store", Loading(), SETTINGS, address=address, progress=ignore
+        )
+
+
+def descendants(parent: int) -> list[tuple[int, str]]:
+    """Return the processes below a process, with their names."""
+    parents, names = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            _, rest = path.read_text().rsplit(")", 1)
+            parents[int(path.parent.name)] = int(rest.split()[1])
+            names[int(path.parent.name)] = (path.parent / "cmdline").read_text()
+
+    def is_below(process: int) -> bool:
+        above = parents.get(process, 0)
+        return above == parent or (above > 1 and is_below(above))
+
+    return [(process, names[process]) for process in parents if is_below(process)]
+
+
+def kill_one(run: "subprocess.Popen[bytes]", generator: np.random.Generator) -> int:
+    """Kill the command or one of its workers; return the number of kills, 0 or 1."""
+    workers = [process for process, name in descendants(run.pid) if "_Worker" in name]
+    if not workers or run.poll() is not None:
+        return 0
+    victim = int(generator.choice([run.pid, *workers]))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+        return 1
+    return 0
+
+
+@pytest.mark.slow
+def test_killed_drivers_and_workers_lose_nothing_and_write_nothing_twice(tmp_path: Path) -> None:
+    """Twenty times kill -9, of the command or of one of its two workers."""
+    images = write_images(tmp_path / "images", 400)
+    settings = ExtractionSettings(shard_images=20)
+    extract_folder(images, tmp_path / "one", load_for_extraction(None), settings, progress=ignore)
+    output = tmp_path / "two"
+    command = [sys.executable, "-m", "lxmert", "extract", images, "-o", output, "--engine", "ray"]
+    command += ["--actors", "2", "--shard-images", "20", "--device", "cpu"]
+    generator = np.random.default_rng(4)
+    kills = 0
+    for _ in range(60):
+        run = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
+        while run.poll() is None and kills < 20:
+            time.sleep(generator.uniform(1, 4))
+            kills += kill_one(run, generator)
+        if run.wait(timeout=300) in (0, 3):
+            break
+    assert kills == 20
+    assert contents(output) == contents(tmp_path / "one")
