@@ -336,21 +336,40 @@ class Predictor:
             ValueError: if a text is about another number of images, or an image is missing; nothing
                 is computed then.
         """
-        self._check(corpus, read)
-        tokens = Tokens(corpus.texts(), self._tokenizer, longest=self._max_text_length)
-        tokens.log_losses(_logger)
         best: dict[int, Answer] = {}
-        for indices, regions in region_batches(corpus, read, batch_size=batch_size):
-            text = collate_text(
-                [tokens[index] for index in indices], pad_id=self._tokenizer.pad_token_id
-            )
-            top = score(self.runtime, text, regions).softmax(-1).max(-1)
+        for indices, logits in self.logits(corpus, read, batch_size=batch_size):
+            top = logits.softmax(-1).max(-1)
             for index, value, place in zip(
                 indices, top.values.tolist(), top.indices.tolist(), strict=True
             ):
                 best[index] = Answer(self.answers[place], value)
             progress(len(best), len(corpus))
         return [best[index] for index in range(len(corpus))]
+
+    def logits(
+        self, corpus: Corpus, read: RegionReader, *, batch_size: int = 32
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield the logits of the texts in batches, in another order than that of the corpus.
+
+        Arguments and errors are those of `predict`.
+
+        Yields:
+            The indices of the texts of a batch, and their logits `[texts, answers]`.
+        """
+        self._check(corpus, read)
+        tokens = Tokens(corpus.texts(), self._tokenizer, longest=self._max_text_length)
+        tokens.log_losses(_logger)
+        for indices, regions in region_batches(corpus, read, batch_size=batch_size):
+            text = collate_text(
+                [tokens[index] for index in indices], pad_id=self._tokenizer.pad_token_id
+            )
+            yield indices, score(self.runtime, text, regions)
+
+    def inputs(self, text: str, regions: Regions) -> dict[str, Tensor]:
+        """Return the arguments of the model's forward for one text about one image."""
+        tokens = Tokens([text], self._tokenizer, longest=self._max_text_length)
+        collated = collate_text([tokens[0]], pad_id=self._tokenizer.pad_token_id)
+        return {**collated, **collate_images([regions])}
 
     def _check(self, corpus: Corpus, read: RegionReader) -> None:
         """Check the images of all texts before anything is computed."""

@@ -23,6 +23,7 @@ from lxmert.cli import (
     regions,
     scoring,
     serving,
+    studying,
     training,
     worlds,
 )
@@ -83,7 +84,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         scoring.compare,
         regions.extract,
     ),
-    "Analyze a model": (explaining.explain_eval, explaining.attention_figures),
+    "Analyze a model": (studying.study, explaining.explain_eval, explaining.attention_figures),
     "Files and datasets": (
         data.examples,
         files.info,
