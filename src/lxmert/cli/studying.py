@@ -74,7 +74,8 @@ def _summary(report: dict) -> list[str]:  # type: ignore[type-arg]
         f"with another image: {swapped['accuracy']:.1%} accurate, {swapped['same_answer']:.1%} of "
         "the answers stay the same",
         f"calibration error: {confidence['calibration_error'] * 100:.1f} points, "
-        f"{confidence['calibrated_error'] * 100:.1f} at temperature {confidence['temperature']:.2f}",
+        f"{confidence['calibrated_error'] * 100:.1f} at temperature "
+        f"{confidence['temperature']:.2f}",
     ]
     if report["modality"] is not None:
         share = report["modality"]["text_share"]

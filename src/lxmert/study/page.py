@@ -38,8 +38,8 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
     """Write the page of a report of `lxmert.study.run.study_model`."""
     parts = [
         f"<h1>Study of {html.escape(str(report['model']))}</h1>",
-        f"<p>{report['count']:,} questions of {html.escape(str(report['data']))}. All intervals are "
-        "95 % confidence intervals for which images, not questions, are resampled. "
+        f"<p>{report['count']:,} questions of {html.escape(str(report['data']))}. All intervals "
+        "are 95 % confidence intervals for which images, not questions, are resampled. "
         f"Seed {report['seed']}.</p>",
         _accuracy(report),
         _robustness(report),
@@ -83,7 +83,8 @@ def _robustness(report: Mapping[str, Any]) -> str:
     head = ("change", "accuracy", "interval", "same answer", "interval")
     meanings = "; ".join(f"<b>{name}</b>: {text}" for name, text in _CHANGES.items())
     return (
-        "<h2>Robustness: does it use the image</h2><p>Each question is answered again after one change. A model that uses "
+        "<h2>Robustness: does it use the image</h2>"
+        "<p>Each question is answered again after one change. A model that uses "
         "the image changes many answers when the image is exchanged, and its accuracy on the "
         "original answers falls to what guessing from the question gives.</p>"
         + _table(head, rows)
@@ -99,9 +100,9 @@ def _modality(report: Mapping[str, Any]) -> str:
     return (
         "<h2>Modality contribution</h2>"
         f"<p>The question contributes <b>{share['mean']:.1%}</b> "
-        f"({_span(share['low'], share['high'])}) to the probability of the given answers, the image "
-        f"the rest: the share of the words in the absolute Shapley values of words and regions, mean "
-        f"over {found['count']:,} questions (T-SHAP of MM-SHAP, Parcalabescu and Frank 2023). Near "
+        f"({_span(share['low'], share['high'])}) to the probability of the given answers, the "
+        "image the rest: the share of the words in the absolute Shapley values of words and "
+        f"regions, mean over {found['count']:,} questions (T-SHAP of MM-SHAP, Parcalabescu and Frank 2023). Near "
         "0 % or 100 %, a model uses one modality only.</p>"
     )
 
@@ -125,8 +126,8 @@ def _confidence(report: Mapping[str, Any]) -> str:
         f"{found['temperature']:.2f}. {answering} a risk of {found['accepted_risk']:.0%}.</p>"
         f"<figure>{_figure(found)}</figure>"
         '<p class="note">Left: accuracy of the answers in each bin of confidence; on the diagonal, '
-        "confidence is accuracy. Right: share of wrong answers if only the most confident questions "
-        "are answered.</p>"
+        "confidence is accuracy. Right: share of wrong answers if only the most confident "
+        "questions are answered.</p>"
     )
 
 
