@@ -102,8 +102,8 @@ def _modality(report: Mapping[str, Any]) -> str:
         f"<p>The question contributes <b>{share['mean']:.1%}</b> "
         f"({_span(share['low'], share['high'])}) to the probability of the given answers, the "
         "image the rest: the share of the words in the absolute Shapley values of words and "
-        f"regions, mean over {found['count']:,} questions (T-SHAP of MM-SHAP, Parcalabescu and Frank 2023). Near "
-        "0 % or 100 %, a model uses one modality only.</p>"
+        f"regions, mean over {found['count']:,} questions (T-SHAP of MM-SHAP, "
+        "Parcalabescu and Frank 2023). Near 0 % or 100 %, a model uses one modality only.</p>"
     )
 
 
