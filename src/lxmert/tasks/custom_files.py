@@ -89,6 +89,11 @@ def open_custom_files(
     return *_read(data, report, seed, log=first), report
 
 
+def read_splits(data: CustomData, folder: Path, *, seed: int) -> tuple[Corpus, Corpus]:
+    """Return the training and validation questions of a run that `open_custom_files` began."""
+    return _read(data, load_report(folder), seed, log=False)
+
+
 def load_report(folder: Path) -> Report:
     """Read the report that `open_custom_files` wrote to the folder of a run."""
     path = folder / REPORT_NAME

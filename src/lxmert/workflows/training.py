@@ -11,7 +11,7 @@ from lxmert.data.check import Progress
 from lxmert.tasks.answering import AnsweringSettings
 from lxmert.tasks.baselines import BASELINES, judge
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
-from lxmert.tasks.custom_files import load_report
+from lxmert.tasks.custom_files import load_report, read_splits
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES, build_task
 from lxmert.tasks.task import Task
@@ -20,6 +20,7 @@ from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.recipes import Recipe, read_recipe
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
+from lxmert.workflows.run_report import REPORT, report_run
 
 _logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def train_recipe(
     """
     metrics = check_finished(recipe, output)
     if metrics is not None:
+        _report(recipe, output, cpu=cpu, progress=progress)  # unless it was interrupted before
         return metrics
     if not isinstance(recipe.settings, CustomDataSettings):
         task = build_task(recipe.task, recipe.settings, seed=recipe.seed)
@@ -90,7 +92,24 @@ def train_recipe(
     metrics = train(recipe, task, output, cpu=cpu)
     if first:
         _sum_up(metrics, output)
+        _report(recipe, output, cpu=cpu, progress=progress)
     return metrics
+
+
+def _report(recipe: Recipe, output: Path, *, cpu: bool, progress: Progress) -> None:
+    """Report what a model of custom data learned, if that was not done."""
+    settings = recipe.settings
+    if not isinstance(settings, CustomDataSettings) or (output / REPORT).is_file():
+        return
+    training, validation = read_splits(settings.data, output, seed=recipe.seed)
+    report_run(
+        output,
+        training,
+        validation,
+        Path(settings.data.images),
+        device="cpu" if cpu or not torch.cuda.is_available() else "cuda",
+        progress=lambda done, total: progress("report", done, total),
+    )
 
 
 def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
