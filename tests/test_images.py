@@ -181,3 +181,23 @@ def test_the_orientation_may_stand_behind_the_pixels_of_a_png(tmp_path: Path) ->
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     (tmp_path / "x").write_bytes(content[:-12] + chunk + content[-12:])
     assert image_size(tmp_path / "x") == read_image(tmp_path / "x").shape[:2] == (9, 6)
+
+
+def test_heic_is_read_where_its_plugin_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the extra where the plug-in is missing; it was that of any odd file."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "photo.jpg"  # the content counts, not the name
+    smooth = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 3, 48, axis=0)
+    heif = pillow_heif.from_bytes(mode="RGB", size=(64, 48), data=smooth.repeat(3, 2).tobytes())
+    heif.save(path, quality=100)
+    assert image_size(path) == (48, 64)
+    assert np.abs(read_image(path).astype(int) - smooth).max() < 8
+    path.with_suffix(".cut").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="damaged"):
+        read_image(path.with_suffix(".cut"))
+    monkeypatch.setattr("lxmert.images._formats", lambda: FORMATS)
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(ValueError, match=r"pip install 'lxmert\[heic\]'"):
+            read_image(source)

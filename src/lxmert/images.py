@@ -20,6 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _PLUGIN_FORMATS = ("AVIF", "HEIF")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
@@ -87,7 +88,7 @@ def _open(file: Path | BinaryIO, max_pixels: int | None = None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(max_pixels)) from error
     except UnidentifiedImageError as error:
-        raise ValueError(_unknown()) from error
+        raise ValueError(_needs_heif() if _is_heic(file) else _unknown()) from error
     except Exception as error:  # Pillow has no type of its own for damaged files
         raise ValueError(_damaged(error)) from error
     limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
@@ -104,6 +105,17 @@ def _formats() -> tuple[str, ...]:
         import_module("pillow_heif").register_heif_opener()
     Image.init()
     return (*FORMATS, *(name for name in _PLUGIN_FORMATS if name in Image.OPEN))
+
+
+def _is_heic(file: Path | BinaryIO) -> bool:
+    """Return whether a file starts as HEIC and HEIF files do (ISO/IEC 23008-12, section 10)."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    else:
+        file.seek(0)
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
 
 
 def _check(image: Image.Image) -> None:
@@ -163,6 +175,15 @@ def _unknown() -> str:
     return (
         "no image that is read here; expected PNG, JPEG, WebP, GIF, BMP or TIFF, or HEIC or AVIF "
         "where Pillow has a plug-in for it: convert it first"
+    )
+
+
+def _needs_heif() -> str:
+    if "HEIF" in _formats():
+        return "a HEIC image that is damaged; expected a whole image: fetch or export it again"
+    return (
+        "a HEIC image, which needs pillow-heif; expected it to be installed: pip install "
+        "'lxmert[heic]', or convert the image to JPEG"
     )
 
 

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from lxmert.cli import (
     asking,
+    checking,
     data,
     explaining,
     files,
@@ -79,6 +80,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and evaluate": (
         training.train,
         training.recipes,
+        checking.check,
         scoring.evaluate,
         scoring.score,
         scoring.compare,
