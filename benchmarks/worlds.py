@@ -6,7 +6,8 @@
 Each cell (world, method, seed) is trained in a process of its own for so many CPU seconds and
 becomes one line of the output; the same command goes on where it stopped. At the end, or alone with
 `--table`, it prints the medians over seeds as a table. `lxmert` is interrupted after its time, as
-with Ctrl-C, if it has not finished before; its folder is kept beside the output.
+with Ctrl-C, if it has not finished before; its folder is kept beside the output. To let it plan its
+time, name that as well: `--options --budget 10m`, last.
 """
 
 import argparse
@@ -61,8 +62,10 @@ def measure_lxmert(world: Path, seed: int, arguments: argparse.Namespace) -> Cel
     interrupted = process.returncode == 130
     if process.returncode and not interrupted:
         raise RuntimeError(f"exit code {process.returncode}: see {folder.with_suffix('.log')}")
-    best = folder / "best"
-    model = best if best.is_dir() else folder
+    places = (folder / "best", folder)
+    model = next((place for place in places if (place / "config.json").is_file()), None)
+    if model is None:  # interrupted before its first evaluation
+        return {"accuracy": {"overall": 0.0}, "interrupted": True}
     test = ("--data", str(world / "test.jsonl"), "--images", str(world / "images"))
     report = json.loads(run("-m", "lxmert", "evaluate", str(model), *test, "--json"))
     return {"accuracy": report["accuracy"], "interrupted": interrupted}

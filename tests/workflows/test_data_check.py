@@ -31,7 +31,7 @@ def test_types_answers_and_words_are_counted(world: Path) -> None:
     assert train.majority_share == pytest.approx(7 / 20)
     assert train.question_only is None
     assert (test.questions, test.answers) == (32, 7)
-    # of 30: all "how many?", a third of the colors, "is it red?" no but for 3 of 10; and neither odd
+    # Of the ten images all "how many?", the red ones' color, and "is it red?" of the others.
     colors = [line["answer"] for line in read_lines(world / "test.jsonl")[:30:3]]
     right = 10 + colors.count("red") + sum(color != "red" for color in colors)
     assert test.question_only == pytest.approx(right / 32)

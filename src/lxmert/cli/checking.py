@@ -77,10 +77,8 @@ def _show(facts: "DataFacts", findings: Sequence[Mapping[str, object]]) -> None:
     if facts.answers:
         say(f"\n{count_of(len(facts.answers), 'answer')} in training: {_most(facts.answers)}")
     if facts.rare:
-        named = _some(facts.rare[::-1])
-        say(
-            f"{count_of(len(facts.rare), 'answer')} with fewer than {RARE} training questions: {named}"
-        )
+        number = count_of(len(facts.rare), "answer")
+        say(f"{number} with fewer than {RARE} training questions: {_some(facts.rare[::-1])}")
     for words in facts.words:
         line = f"{words.split}: {count_of(words.words, 'different word')}"
         if words.unknown:

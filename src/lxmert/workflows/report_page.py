@@ -38,7 +38,8 @@ td:first-child { overflow-wrap: anywhere; }
 .range { background: var(--range); }
 .mean { width: 3px; margin-left: -1px; background: var(--model); }
 .guess { width: 3px; margin-left: -1px; background: var(--blind); }
-.key i { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 12px; border-radius: 2px; }
+.key i { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 12px;
+  border-radius: 2px; }
 .advice { border-left: 4px solid var(--blind); padding-left: 14px; margin-top: 16px; }
 .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 16px; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
@@ -48,8 +49,8 @@ figure img { display: block; width: 100%; height: 220px; object-fit: contain;
 figcaption { padding: 10px 14px 12px; overflow-wrap: anywhere; }
 figcaption b { display: block; }
 figcaption small { color: var(--soft); }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px;
-  overflow-x: auto; font-size: 14px; margin: 0; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  padding: 12px 14px; overflow-x: auto; font-size: 14px; margin: 0; }
 .weak td:first-child span { color: var(--blind); font-size: 13px; white-space: nowrap; }
 @media (max-width: 640px) { main { padding: 20px 14px; } .bar, .many { display: none; }
   .number span, .weak td:first-child span { display: block; } th.number { white-space: normal; } }
@@ -112,7 +113,8 @@ def fill_report(
         commands: commands that use the model.
     """
     rows = "".join(map(_row, scores))
-    told = f'<div class="advice">{"".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in advice)}</div>'
+    sentences = (f"{line[:1].upper()}{line[1:]}." for line in advice)
+    told = f'<div class="advice">{"".join(f"<p>{escape(each)}</p>" for each in sentences)}</div>'
     shown = "".join(map(_figure, worst))
     failures = f"<h2>Most confident wrong answers</h2><div class=worst>{shown}</div>"
     return f"""<!doctype html>
@@ -124,8 +126,8 @@ def fill_report(
 <p class="key"><i style="background:var(--model)"></i>model<i class="range"></i>its interval
 <i style="background:var(--blind)"></i>question only: most frequent answer to the same question</p>
 <table><thead><tr><th>question type</th><th class="number many">questions</th>
-<th class="number">accuracy</th><th class="number">question only</th><th class="bar"></th></tr></thead>
-<tbody>{rows}</tbody></table>
+<th class="number">accuracy</th><th class="number">question only</th><th class="bar"></th>
+</tr></thead><tbody>{rows}</tbody></table>
 {told if advice else ""}
 {failures if worst else ""}
 <h2>Next</h2><pre>{escape(chr(10).join(commands))}</pre>
