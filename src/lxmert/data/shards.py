@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
+from lxmert.data.remote import CACHE_BYTES, RemoteFolder, is_remote
 from lxmert.data.store_layout import (
     INDEX,
     OLD_STORE_FILE,
@@ -49,26 +50,41 @@ class Shards(Generic[H]):
     """The images of a finished store; it is pickled as its path.
 
     Attributes:
-        folder: the folder of the store.
+        folder: the folder of the store; of a remote one, that of its local copies.
         header: properties of all images.
     """
 
     header_type: type[H]
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, cache: Path | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         """Open a finished store; memory does not grow with its size.
+
+        Args:
+            folder: a folder, or a URL that fsspec reads, such as `s3://bucket/regions`.
+            cache: folder for copies of remote files; None: `~/.cache/lxmert/stores`.
+            cache_bytes: size of the copies above which those used longest ago are removed.
 
         Raises:
             FileNotFoundError: if the folder holds no finished store.
+            OSError: if a remote store cannot be read.
             ValueError: if the index is damaged, or a shard is missing or has another size.
         """
-        self.folder = Path(folder)
-        if not (self.folder / INDEX).is_file():
-            raise FileNotFoundError(_why_absent(self.folder))
-        self._index = map_tensors(self.folder / INDEX)
+        self._remote: RemoteFolder | None = None
+        self._arguments = (folder, cache, cache_bytes)
+        if is_remote(folder):
+            self._remote = RemoteFolder(str(folder), cache, cache_bytes)
+            self.folder = self._remote.folder
+            self._index = map_tensors(self._remote.fetch(INDEX))
+        else:
+            self.folder = Path(folder)
+            if not (self.folder / INDEX).is_file():
+                raise FileNotFoundError(_why_absent(self.folder))
+            self._index = map_tensors(self.folder / INDEX)
         if not self._index.is_intact():
             raise ValueError(
-                f"{self.folder / INDEX} is damaged: its data do not have the checksum in its "
+                f"{self._index.path} is damaged: its data do not have the checksum in its "
                 "header; make the store again"
             )
         self.header: H = read_header(self._index, self.header_type)
@@ -76,7 +92,8 @@ class Shards(Generic[H]):
         tensors = self._index.tensors
         self._hashes, self._places = tensors["hashes"], tensors["places"]
         self._shard_starts, self._names = tensors["shard_starts"], tensors["shards"].tolist()
-        self._check_sizes()
+        if self._remote is None:
+            self._check_sizes()
         self._mapped: dict[int, Shard] = {}
         self._checked = np.zeros(len(self), bool)  # images whose rows were compared, here
 
@@ -98,8 +115,8 @@ class Shards(Generic[H]):
                     "damaged; make it again"
                 )
 
-    def __reduce__(self) -> tuple[type["Shards[H]"], tuple[Path]]:
-        return type(self), (self.folder,)
+    def __reduce__(self) -> tuple[type["Shards[H]"], tuple[object, ...]]:
+        return type(self), self._arguments
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -216,7 +233,7 @@ class Shards(Generic[H]):
         """Return a mapped shard; those that were mapped first are unmapped if there are many."""
         shard = self._mapped.get(number)
         if shard is None:
-            shard = open_shard(self.folder / file_name(*self._names[number]), self.header)
+            shard = open_shard(self._path(number), self.header)
             start, end = self._shard_starts[number : number + 2].tolist()
             checksum = f"{self._index.tensors['shard_sums'][number]:08x}"
             if len(shard) != end - start or shard.file.metadata["checksum"] != checksum:
@@ -224,10 +241,20 @@ class Shards(Generic[H]):
                     f"{shard.file.path} is not the shard that the index of its store lists: make "
                     "the store again"
                 )
+            if self._remote is not None:  # a removed copy takes space until it is unmapped
+                mapped = self._mapped.items()
+                self._mapped = {n: one for n, one in mapped if one.file.path.exists()}
             if len(self._mapped) >= MOST_MAPPED:
                 del self._mapped[next(iter(self._mapped))]
             self._mapped[number] = shard
         return shard
+
+    def _path(self, number: int) -> Path:
+        """Return the path of a shard, which is copied first if it is remote."""
+        name = file_name(*self._names[number])
+        if self._remote is None:
+            return self.folder / name
+        return self._remote.fetch(name, f"{self._index.tensors['shard_sums'][number]:08x}")
 
 
 def _check_index(index: TensorMap) -> None:
