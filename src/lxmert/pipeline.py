@@ -265,11 +265,11 @@ class LxmertPipeline:
         return self.processor.regions([image])[0]
 
     def ask_regions(
-        self, regions: Regions, questions: Sequence[str], *, top_k: int = 5
+        self, regions: Regions | Sequence[Regions], questions: Sequence[str], *, top_k: int = 5
     ) -> list[list[Answer]]:
-        """Answer several questions about one image, given its regions.
+        """Answer several questions in one batch, given the regions of their image, or of each.
 
-        The image is encoded once. Errors are those of `ask`.
+        The same regions are encoded once. Errors are those of `ask`.
         """
         check_top_k(top_k)
         check_some_texts("questions", questions)
@@ -457,17 +457,21 @@ class LxmertPipeline:
         bundled = self._folder == find_model(None)
         return "the bundled model" if bundled else model_name(self._folder)
 
-    def _scores(self, model: ScoringModel, regions: Regions, texts: Sequence[str]) -> Tensor:
-        """Return `[texts, classes]` logits for several texts about one image, encoded once."""
+    def _scores(
+        self, model: ScoringModel, regions: Regions | Sequence[Regions], texts: Sequence[str]
+    ) -> Tensor:
+        """Return `[texts, classes]` logits for texts about one image, or each about its own."""
         check_fork()
-        if not isinstance(regions, Regions):
+        each = [regions] * len(texts) if isinstance(regions, Regions) else list(regions)
+        if len(each) != len(texts) or not all(isinstance(found, Regions) for found in each):
             raise TypeError(
                 f"regions is a {type(regions).__name__}; expected what pipeline.regions(image) "
-                "returns"
+                "returns, or a list with one for each text"
             )
-        self.processor.check_recognized(regions)
+        for found in {id(found): found for found in each}.values():
+            self.processor.check_recognized(found)
         text = self.processor.text_inputs(texts)
-        return score(TorchRuntime(model), text, [[regions]] * len(texts))
+        return score(TorchRuntime(model), text, [[found] for found in each])
 
     def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in inputs.items()}

@@ -20,6 +20,9 @@ _OPEN = ("/health",)
 _POLLED = ("/health", "/metrics")
 """Paths that monitoring asks for every few seconds: not logged."""
 
+_LEFT = 499
+"""Status of a request whose client has left before its response."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -41,6 +44,7 @@ class Guard:
             return
         started = time.perf_counter()
         response = _Response(send)
+        self._metrics.accepted += 1
         try:
             await self._handle(scope, receive, response)
         except RequestError as error:
@@ -50,6 +54,7 @@ class Guard:
             await response.refuse(scope, RequestError(500, "the server failed: see its log"))
         finally:
             seconds = time.perf_counter() - started
+            self._metrics.answered += response.status != _LEFT
             path = _route(scope)
             self._metrics.count_request(path, response.status, seconds)
             level = logging.DEBUG if path in _POLLED else logging.INFO
@@ -93,7 +98,7 @@ class _Response:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.origin: str | None = None
-        self.status = 499  # until a response begins: the client has left
+        self.status = _LEFT  # until a response begins
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -108,7 +113,7 @@ class _Response:
 
     async def refuse(self, scope: Scope, error: RequestError) -> None:
         """Send an error, unless a response has begun."""
-        if self.status != 499:
+        if self.status != _LEFT:
             return
         headers = {}
         if error.retry_after is not None:

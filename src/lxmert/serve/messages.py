@@ -200,6 +200,12 @@ class ExplainResponse(ImageResponse):
     unread: Annotated[str, Field(description="End of the question beyond the text length.")]
     cells: Annotated[bool, Field(description="Whether the regions are cells of a grid.")]
     methods: Items[MethodItem]
+    without_image: Annotated[
+        AnswerItem | None, Field(description="The best answer if the model sees no region.")
+    ] = None
+    did_not_look: Annotated[
+        bool, Field(description="Whether the best answer does not depend on the image.")
+    ] = False
     maps: Annotated[
         Items[MapItem], Field(description="Attention maps, if `attention` is true.")
     ] = ()

@@ -10,11 +10,17 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class ServeMetrics:
-    """Requests, latency, batches, queue and cache; with several workers, of all of them."""
+    """Requests, latency, batches, queue and cache; with several workers, of all of them.
+
+    Attributes:
+        accepted: requests that this process has begun to read.
+        answered: how many of them had a response, an error included.
+    """
 
     def __init__(self) -> None:
         """Create the metrics in a registry of their own."""
         self.registry = CollectorRegistry()
+        self.accepted = self.answered = 0
         self.requests = Counter(
             "lxmert_requests",
             "Requests by path and status.",

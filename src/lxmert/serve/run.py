@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import warnings
@@ -61,7 +62,9 @@ def serve(settings: ServeSettings) -> None:
             examples=settings.examples or (_EXAMPLES if settings.model is None else None),
         )
         if settings.workers == 1:
-            _serve_here(settings, listener)
+            # uvicorn raises the signal again once it has ended, for this handler.
+            with _on_signals(lambda *_: sys.exit(0)):
+                _serve_here(settings, listener)
         else:
             _supervise(settings, listener, folder / "metrics")
 
@@ -156,6 +159,7 @@ def _load(settings: ServeSettings) -> Any:
         extractor=settings.extractor,
         answers=settings.answers,
         device=settings.device,
+        cache=False,  # what clients send is not written to disk
     )
 
 

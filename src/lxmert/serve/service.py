@@ -1,6 +1,7 @@
 """The service behind every interface: checks requests, queues them, and returns responses."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -26,6 +27,8 @@ from lxmert.serve.reports import SavedReports
 from lxmert.serve.settings import ServeSettings
 from lxmert.serve.uploads import Upload, decode_upload, fetch_public, from_base64, image_id_of
 from lxmert.serve.worker import ModelJob, ModelWorker, Worked, unknown_image
+
+_logger = logging.getLogger(__name__)
 
 _DECODERS = 2
 """Images that are decoded at the same time."""
@@ -69,6 +72,11 @@ class Service:
         """Answer what is waiting, and end the thread of the model."""
         self._stopping = True
         await asyncio.to_thread(self.queue.stop)
+        _logger.info(
+            "ended: %d of %d accepted requests answered",
+            self.metrics.answered,
+            self.metrics.accepted,
+        )
 
     @property
     def status(self) -> Literal["ready", "loading", "stopping"]:

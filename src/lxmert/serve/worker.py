@@ -1,7 +1,7 @@
 """What the model's thread does: regions for all images of a batch, then every request."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -53,6 +53,11 @@ class Worked:
     report: str | None = None
 
 
+_DID_NOT_LOOK = (
+    "the answer does not depend on the image: the model gives it without the image too, and no "
+    "region changes it"
+)
+
 Pending = tuple[ModelJob, Future[Worked]]
 
 
@@ -82,12 +87,9 @@ class ModelWorker:
     def process(self, batch: Sequence[Pending]) -> None:
         """Finish every request of a batch; raises if a request fails."""
         found = self._find_regions([job.upload for job, _ in batch])
-        answered: dict[str, list[tuple[AskRequest, Future[Worked]]]] = {}
-        for job, future in batch:
-            if isinstance(job.request, AskRequest):
-                answered.setdefault(job.upload.image_id, []).append((job.request, future))
-        for image_id, asked in answered.items():
-            self._ask(image_id, found[image_id], asked)
+        asked = [(job, future) for job, future in batch if isinstance(job.request, AskRequest)]
+        if asked:
+            self._ask(asked, found)
         for job, future in batch:
             if not future.done():
                 future.set_result(self._work(job, found[job.upload.image_id]))
@@ -111,19 +113,18 @@ class ModelWorker:
                 found[upload.image_id] = each
         return found
 
-    def _ask(
-        self,
-        image_id: str,
-        regions: Regions,
-        asked: Sequence[tuple[AskRequest, "Future[Worked]"]],
-    ) -> None:
-        """Answer all questions about one image, which is encoded once."""
-        top_k = max(request.top_k for request, _ in asked)
-        questions = [request.question for request, _ in asked]
-        answers = self.pipeline.ask_regions(regions, questions, top_k=top_k)
-        for (request, future), ranked in zip(asked, answers, strict=True):
+    def _ask(self, asked: Sequence[Pending], found: Mapping[str, Regions]) -> None:
+        """Answer questions in one batch; each image is encoded once."""
+        requests = [job.request for job, _ in asked if isinstance(job.request, AskRequest)]
+        answers = self.pipeline.ask_regions(
+            [found[job.upload.image_id] for job, _ in asked],
+            [request.question for request in requests],
+            top_k=max(request.top_k for request in requests),
+        )
+        for (job, future), request, ranked in zip(asked, requests, answers, strict=True):
+            image_id = job.upload.image_id
             response = AskResponse(
-                **self._about_image(image_id, regions, request.question),
+                **self._about_image(image_id, found[image_id], request.question),
                 question=request.question,
                 answers=_answer_items(ranked[: request.top_k]),
             )
@@ -160,12 +161,16 @@ class ModelWorker:
                 top_k=request.top_k,
                 answers=list(request.answers),
                 methods=list(request.methods) or QUICK,
+                regions=regions,
             )
         except ValueError as error:  # an unknown answer or method
             raise RequestError(422, str(error)) from error
         found = replace(found, model=self.model_name)
+        about = self._about_image(upload.image_id, regions, request.question)
+        if found.did_not_look:
+            about["warnings"] = (*about["warnings"], _DID_NOT_LOOK)
         response = ExplainResponse(
-            **self._about_image(upload.image_id, regions, request.question),
+            **about,
             **_explained(found),
             maps=tuple(MapItem(**each) for each in pack_maps(found.maps))  # type: ignore[arg-type]
             if request.attention
@@ -216,6 +221,8 @@ def _explained(found: Explanation) -> dict[str, Any]:
         "regions": _region_items(found.regions, found.objects, found.labels),
         "words": tuple(WordItem(**word._asdict()) for word in found.words),
         "unread": found.unread,
+        "without_image": found.without_image and _answer_item(found.without_image),
+        "did_not_look": found.did_not_look,
         "cells": are_cells(found.regions.boxes, found.image.shape[:2]),
         "methods": tuple(_method_item(each) for each in pack_methods(found.by_method)),
     }
@@ -227,7 +234,11 @@ def _method_item(packed: dict[str, Any]) -> MethodItem:
 
 
 def _answer_items(answers: Sequence[Answer]) -> tuple[AnswerItem, ...]:
-    return tuple(AnswerItem(answer=a.answer, score=round(a.score, 6)) for a in answers)
+    return tuple(map(_answer_item, answers))
+
+
+def _answer_item(answer: Answer) -> AnswerItem:
+    return AnswerItem(answer=answer.answer, score=round(answer.score, 6))
 
 
 def _region_items(

@@ -209,7 +209,9 @@
       const rows = found.answers.map((each) => row(each.answer, each.score, percent(each.score)));
       preview("Answers", rows, "", { name, score });
       say("Explaining the answer");
-      report(await send("explain", { question, attention: true }, signal));
+      const explained = await send("explain", { question, attention: true }, signal);
+      warn(explained.warnings);
+      report(explained);
       asked = question;
     });
   }
@@ -260,6 +262,7 @@
     mode(model.can_ask ? "ask" : "match");
     const { examples } = await read(await request("/examples"));
     $("examples").hidden = !examples.length;
+    $("try").hidden = !examples.length;
     $("examples").replaceChildren(...examples.map((each, index) => {
       const picture = element("img", { src: each.image, alt: `Example ${index + 1}` });
       const made = element("button", { type: "button", "aria-pressed": false }, picture);
