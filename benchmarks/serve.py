@@ -1,7 +1,7 @@
 """Measure `lxmert serve` on loopback: load, bad images, known images, start, SIGTERM under load.
 
-Everything is bounded. The bodies are JPEG files of 320x240 pixels; each differs in bytes behind its
-end, so that the server knows none of them unless it is sent again. The client runs on the same cores.
+Everything is bounded. The bodies are JPEG files of 320x240 pixels. Each differs in bytes behind its
+end, so that the server does not know it unless it is sent again. The client uses the same cores.
 
     python benchmarks/serve.py load --requests 10000 --users 32
     python benchmarks/serve.py bad --requests 2000
