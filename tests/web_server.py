@@ -101,13 +101,13 @@ class Hub:
             self._json(request, {"id": match[1], "sha": self.commit, "siblings": []})
         elif kind == "tree":
             self._json(request, [_entry(folder, file) for file in _files(folder)])
-        elif revision != self.commit or not (folder / name).is_file():
+        elif revision not in (self.commit, "main") or not (folder / name).is_file():
             request.reply(404, X_Error_Code="EntryNotFound")
         elif kind == "resolve" and name.endswith(LARGE):
             size, etag = str((folder / name).stat().st_size), _digest(folder / name, "sha256")
             request.reply(
                 302,
-                Location=f"/{match[1]}/cdn/{rest}",
+                Location=f"http://localhost:{request.server.server_port}/{match[1]}/cdn/{rest}",
                 X_Linked_Size=size,
                 X_Linked_ETag=f'"{etag}"',
                 X_Repo_Commit=self.commit,
@@ -128,7 +128,8 @@ class Hub:
         if request.command == "GET" and self.cut.get(path.name):
             end = self.cut[path.name].pop(0)
             request.send_response(206 if start else 200)
-            request.send_header("Content-Length", str(len(body) - start))
+            for name, value in {"Content-Length": str(len(body) - start), **headers}.items():
+                request.send_header(name.replace("_", "-"), value)
             request.end_headers()
             request.wfile.write(body[start:end])
             request.close_connection = True

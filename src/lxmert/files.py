@@ -132,6 +132,12 @@ def child_path(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def cache_folder() -> Path:
+    """Return the cache folder of this package, which the user may remove at any time."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lxmert"
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file, as hexadecimal digits."""
     with path.open("rb") as file:

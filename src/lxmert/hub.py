@@ -1,50 +1,87 @@
-"""Finds bundled, local and hub models, and says what published ones come without."""
+"""Finds bundled, local, published and hub models, and says what others come without."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
-_ANSWER_LISTS = {
-    3129: "data/vqa/trainval_label2ans.json",
-    1842: "data/gqa/trainval_label2ans.json",
-    9500: "data/lxmert/all_ans.json",
-}
-"""Number of answers -> their list in the repository airsplay/lxmert."""
+from lxmert.vocabularies import ANSWERS
+from lxmert.weights.folders import open_extractor, open_published, published_folder
+from lxmert.weights.table import PUBLISHED, find_name
 
-_DETECTORS = (
-    "resnet101_faster_rcnn_final_iter_320000.caffemodel",
-    "faster_rcnn_from_caffe_attr.pkl",
-    "the pytorch_model.bin of unc-nlp/frcnn-vg-finetuned",
-)
-"""Files of the detector that the published models were trained with, by format."""
+_PUBLISHED_LISTS = {3129: "vqa", 1842: "gqa", 9500: "pretraining"}
+"""Number of answers -> name of their published list."""
 
-_SMALL_FILES = ("*.json", "*.txt", "*.safetensors")
+_SMALL_FILES = ("*.json", "*.txt")
+_SAFETENSORS = ("*.safetensors",)
 _LARGE_FILES = ("pytorch_model*.bin",)
 """Downloaded only if there are no safetensors."""
 
 
-def find_model(name_or_path: str | Path | None, *, revision: str | None = None) -> Path:
-    """Return the folder of a model: bundled, local, or downloaded from the Hugging Face hub.
+def find_model(
+    name_or_path: str | Path | None,
+    *,
+    revision: str | None = None,
+    complete: bool = True,
+    check: Callable[[Path], None] = lambda folder: None,  # noqa: ARG005
+) -> Path:
+    """Return the folder of a model: bundled, local, published, or from the Hugging Face hub.
 
-    Downloaded models are found in the hub's cache if the hub is offline.
+    A folder is preferred to a published model of the same name. Published models are fetched once,
+    with the region extractor and the answers that they come without; see `lxmert.weights`. Other
+    hub models are found in the hub's cache if the hub is offline.
 
     Args:
-        name_or_path: a folder, a hub name such as `unc-nlp/lxmert-base-uncased`, or None for the
-            bundled model.
-        revision: branch, tag or commit of a hub model; None means the latest.
+        name_or_path: a folder; a published model, such as `vqa`; a hub name, such as
+            `unc-nlp/lxmert-vqa-uncased`; or None for the bundled model.
+        revision: branch, tag or commit of a hub model; None means the latest. With a revision, a
+            published model comes without extractor and answers.
+        complete: whether published models are completed; otherwise they come as on the hub.
+        check: called with a folder that has the small files of the model, before large ones are
+            downloaded; raises an error if the model cannot be used.
 
     Raises:
         FileNotFoundError: if there is no such model.
+        OSError: if a published model cannot be fetched.
         TypeError: if `name_or_path` is of another type.
-        ValueError: if the folder holds a PEFT adapter only.
+        ValueError: if the folder holds a PEFT adapter only, or a downloaded file is damaged.
     """
     if name_or_path is None:
-        return Path(__file__).parent / "default"
-    if not isinstance(name_or_path, str | Path):
+        folder = Path(__file__).parent / "default"
+    elif not isinstance(name_or_path, str | Path):
         raise TypeError(f"the model is {name_or_path!r}, expected a folder or a hub name")
-    folder = Path(name_or_path)
-    folder = folder if folder.is_dir() else _fetch(str(name_or_path), revision)
+    elif Path(name_or_path).is_dir():
+        folder = Path(name_or_path)
+    else:
+        folder = _find_elsewhere(str(name_or_path), revision, complete, check)
     _check_adapter(folder)
+    check(folder)
     return folder
+
+
+def _find_elsewhere(
+    name: str, revision: str | None, complete: bool, check: Callable[[Path], None]
+) -> Path:
+    """Find a published model, or one on the hub."""
+    known = find_name(name)
+    if known is not None and PUBLISHED[known].kind == "detector":
+        raise ValueError(
+            f"{known} is a published detector, not a model: name it with --extractor, in Python "
+            "extractor=..."
+        )
+    bare = revision is not None or not complete
+    if known is not None and (not bare or PUBLISHED[known].repository is None):
+        return open_published(known)
+    return _fetch((PUBLISHED[known].repository or name) if known else name, revision, check)
+
+
+def find_extractor(path: str | Path) -> Path:
+    """Return the path of a region extractor; one of a published name is fetched.
+
+    Raises:
+        OSError: if it cannot be fetched.
+    """
+    known = None if Path(path).exists() else find_name(str(path))
+    return Path(path) if known is None else open_extractor(known)
 
 
 def _check_adapter(folder: Path) -> None:
@@ -59,6 +96,8 @@ def _check_adapter(folder: Path) -> None:
 
 def model_name(folder: Path) -> str:
     """Return the hub name of the model in a folder, or else its path."""
+    if folder.name in PUBLISHED and folder == published_folder(folder.name):
+        return folder.name
     hub = _hub_name(folder)
     return str(folder) if hub is None else hub[0]
 
@@ -77,38 +116,44 @@ def missing_parts(folder: Path, *, extractor: bool, num_answers: int | None) -> 
         missing.append("its region extractor")
         options += " --extractor DETECTOR"
         sources.append(
-            "DETECTOR is a folder written by `lxmert train`, or a published detector file: "
-            + ", ".join(_DETECTORS)
+            "DETECTOR is a folder written by `lxmert train`, a published detector file, or the "
+            "name of one in `lxmert weights`, such as detector-caffe"
         )
     if num_answers is not None:
         missing.append(f"the list of its {num_answers} answers")
         options += " --answers LIST"
-        published = _ANSWER_LISTS.get(num_answers, "one of " + ", ".join(_ANSWER_LISTS.values()))
-        sources.append(f"LIST is, for the published models, {published} of airsplay/lxmert")
+        known = _PUBLISHED_LISTS.get(num_answers)
+        listed = f", here {known}" if known else f", one of {', '.join(ANSWERS)}"
+        sources.append(f"LIST is a file, or the name of a published list{listed}")
     return ValueError(
         f"{name} comes without {' and '.join(missing)}: write a complete model folder once and use "
         f"it from then on: `lxmert convert {name} FOLDER{options}`. " + "; ".join(sources)
     )
 
 
-def _fetch(name: str, revision: str | None) -> Path:
-    """Download a model from the hub, or find it in the hub's cache."""
+def _fetch(name: str, revision: str | None, check: Callable[[Path], None]) -> Path:
+    """Download a model from the hub, or find it in the hub's cache; its small files first."""
     from huggingface_hub import errors, snapshot_download
+
+    def fetch(*patterns: str, commit: str | None) -> Path:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=list(patterns)))
 
     # The HTTP library differs between versions of the hub client.
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_SMALL_FILES)))
+        folder = fetch(*_SMALL_FILES, commit=revision)
+        if (folder / "config.json").is_file():
+            check(folder)
+        folder = fetch(*_SMALL_FILES, *_SAFETENSORS, commit=folder.name)
         if not any(folder.glob("*.safetensors")):
-            patterns = [*_SMALL_FILES, *_LARGE_FILES]
-            commit = folder.name
-            folder = Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
-    except (http_error, OSError, ValueError) as error:
+            folder = fetch(*_SMALL_FILES, *_LARGE_FILES, commit=folder.name)
+    except (http_error, errors.HFValidationError, OSError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise FileNotFoundError(
-            f"no model {name!r}: there is no such folder, and the Hugging Face hub did not provide "
-            f"it ({reason}); name a folder written by `lxmert train`, or leave it out for the "
-            "bundled model"
+            f"no model {name!r}: there is no such folder, it is none of the published models "
+            f"({', '.join(key for key, entry in PUBLISHED.items() if entry.kind == 'model')}), and "
+            f"the Hugging Face hub did not provide it ({reason}); name a folder written by `lxmert "
+            "train`, or leave it out for the bundled model"
         ) from error
     return folder
 

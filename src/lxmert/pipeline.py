@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lxmert.data.answer_lists import read_answers
-from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.devices import check_device
 from lxmert.explain.explanation import Explanation, split_words
 from lxmert.explain.maps import attention_maps
@@ -23,7 +22,7 @@ from lxmert.model.loading import load_heads
 from lxmert.model.pretrained import read_config
 from lxmert.model.wrappers import execution_device, unwrap_model
 from lxmert.names import count, nearest
-from lxmert.predict import ScoringModel, TorchRuntime, check_fork, score
+from lxmert.predict import ScoringModel, TorchRuntime, check_fork, check_parts, score
 from lxmert.processing import LxmertProcessor, check_text
 from lxmert.questions import (
     Pair,
@@ -122,11 +121,12 @@ class LxmertPipeline:
                 get it and how to add it.
         """
         check_device(device)
-        folder = find_model(name_or_path)
+        folder = find_model(
+            name_or_path,
+            complete=extractor is None,
+            check=lambda found: check_parts(found, extractor, answers),
+        )
         nameless = answers is None and answers_of(read_config(folder)) is None
-        if extractor is None and not (folder / EXTRACTOR_FOLDER).is_dir():
-            number = read_config(folder).num_qa_labels if nameless else None
-            raise missing_parts(folder, extractor=True, num_answers=number)
         processor = LxmertProcessor.from_folder(folder, extractor, device=device)
         processor.cache = DiskCache() if cache is True else cache or None
         answering, matcher = load_heads(folder)

@@ -17,7 +17,7 @@ from transformers import BertTokenizer
 from lxmert.data.collate import collate_images, collate_text
 from lxmert.data.corpus import Corpus
 from lxmert.data.image_folder import ImageFolder
-from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
+from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource, open_regions
 from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tokens import Tokens
@@ -31,6 +31,7 @@ from lxmert.model.heads import (
     LxmertForQuestionAnswering,
 )
 from lxmert.model.loading import find_kind, load_heads, load_model
+from lxmert.model.pretrained import read_config
 from lxmert.model.wrappers import execution_device
 from lxmert.names import count
 from lxmert.processing import LxmertProcessor
@@ -402,3 +403,19 @@ def judges_statements(folder: Path) -> bool:
             "with an answering or a pairs recipe first"
         )
     return kind == "pairs"
+
+
+def check_parts(
+    folder: Path, extractor: str | Path | None = None, answers: str | Path | None = None
+) -> None:
+    """Raise `ValueError` if a model comes without extractor and none is given.
+
+    The message then also names missing answers. Only the configuration is read.
+    """
+    if extractor is not None or (folder / EXTRACTOR_FOLDER).is_dir():
+        return
+    config = read_config(folder)
+    nameless = answers is None and answers_of(config) is None
+    raise missing_parts(
+        folder, extractor=True, num_answers=config.num_qa_labels if nameless else None
+    )

@@ -18,7 +18,7 @@ from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import Encoded, check_words, encode, load_tokenizer
 from lxmert.devices import check_device
 from lxmert.files import shorten
-from lxmert.hub import find_model, missing_parts
+from lxmert.hub import find_extractor, find_model, missing_parts
 from lxmert.names import count
 from lxmert.regions.cache import DiskCache
 from lxmert.regions.extractor import RegionExtractor, load_extractor
@@ -129,7 +129,7 @@ class LxmertProcessor:
         if unknown:
             raise TypeError(f"LxmertProcessor.from_pretrained has no argument {min(unknown)!r}")
         check_device(device)
-        folder = find_model(name_or_path, revision=revision)
+        folder = find_model(name_or_path, revision=revision, complete=extractor is None)
         return cls.from_folder(folder, extractor, device=device)
 
     @classmethod
@@ -138,11 +138,11 @@ class LxmertProcessor:
     ) -> "LxmertProcessor":
         """Like `from_pretrained`, for a local folder."""
         if (folder / EXTRACTOR_FOLDER).is_dir():
-            source = Path(extractor or folder / EXTRACTOR_FOLDER)
+            source = find_extractor(extractor or folder / EXTRACTOR_FOLDER)
         elif extractor is None:
             raise missing_parts(folder, extractor=True, num_answers=None)
         else:
-            source = Path(extractor)
+            source = find_extractor(extractor)
         # Published models do not name their extractor; the given one is then trusted.
         unnamed = extractor is not None and not (folder / FILE_NAME).is_file()
         config = None if unnamed else PreprocessorConfig.load(folder)

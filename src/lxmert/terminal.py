@@ -413,6 +413,23 @@ def show_made(made: Mapping[str, Any]) -> None:
         console.print(f"[bold yellow]{count}[/] {escape(f'{reason} (first: {cases})')}")
 
 
+def show_published(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print published weights as a table, from the results of `lxmert.weights.describe`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = open_console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "size", "fetched", "what it is"):
+        side = "right" if title == "size" else "left"
+        table.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:,.0f} MB" if row["bytes"] else "unknown"
+        table.add_row(row["name"], size, "yes" if row["folder"] else "no", Text(row["title"]))
+    console.print(table)
+    console.print("\nlxmert weights show NAME: files, addresses, scores, license")
+
+
 def show_failures(reasons: Sequence[str], title: str) -> None:
     """Print a title and the first ten reasons on stderr."""
     from rich.markup import escape

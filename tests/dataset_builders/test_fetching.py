@@ -16,7 +16,8 @@ from web_server import Server, serve
 
 from lxmert.datasets import fetching
 from lxmert.datasets.fetching import Fetched, fetch, unpack
-from lxmert.datasets.sources import SOURCES, Remote
+from lxmert.datasets.sources import SOURCES
+from lxmert.downloading import Remote
 from lxmert.web import SCHEMES
 
 

@@ -26,6 +26,7 @@ from lxmert.cli import (
     serving,
     studying,
     training,
+    weights,
     worlds,
 )
 from lxmert.cli.options import TAKES_REST
@@ -105,6 +106,12 @@ for _panel, _commands in _COMMANDS.items():
 _data = typer.Typer(no_args_is_help=True, help="Build training files from official downloads.")
 _data.command()(data.build)
 app.add_typer(_data, name="data", rich_help_panel="Files and datasets")
+
+_weights = typer.Typer(help="List, describe and fetch the published weights.")
+_weights.callback(invoke_without_command=True)(weights.list_weights)
+for _weights_command in (weights.show, weights.fetch):
+    _weights.command()(_weights_command)
+app.add_typer(_weights, name="weights", rich_help_panel="Files and datasets")
 
 _lab = typer.Typer(
     no_args_is_help=True, help="Make synthetic scenes, and compare recipes in sweeps."

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from lxmert.datasets.downloading import Progress, download
-from lxmert.datasets.sources import Remote, name_within
+from lxmert.datasets.sources import name_within
+from lxmert.downloading import Progress, Remote, download
 from lxmert.files import atomic_path, child_path, read_json_object, sha256, write_json
 from lxmert.locks import FolderLock
 from lxmert.metrics.fields import int_field, record_field, text_field
@@ -127,7 +127,11 @@ def _download(remote: Remote, path: Path, mirrors: Sequence[str], progress: Prog
         _check_local(remote, path)
         return str(path)
     _check_space(path.parent, remote.size or 0)
-    return download(remote, path, mirrors=mirrors, progress=progress)
+    own = tuple(
+        f"{mirror.rstrip('/')}/{name_within(remote.name, PurePosixPath(mirror))}"
+        for mirror in mirrors
+    )
+    return download(remote._replace(urls=(*own, *remote.urls)), path, progress=progress)
 
 
 def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:

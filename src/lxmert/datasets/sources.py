@@ -6,27 +6,8 @@ server is checked, and in an archive the checksum of every member.
 
 from collections import Counter
 from pathlib import PurePath, PurePosixPath
-from typing import NamedTuple
 
-
-class Remote(NamedTuple):
-    """A file to fetch.
-
-    Attributes:
-        name: path below the download folder.
-        urls: URLs in the order in which they are tried.
-        size: size in bytes; None if unknown.
-        sha256: checksum; None if unknown.
-        members: file names to extract from an archive, which is then removed; empty: not an
-            archive.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    size: int | None = None
-    sha256: str | None = None
-    members: tuple[str, ...] = ()
-
+from lxmert.downloading import Remote
 
 _VQA = (
     "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa/",

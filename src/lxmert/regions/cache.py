@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, cache_folder
 from lxmert.images import Pixels
 from lxmert.regions.extractor import RegionExtractor
 from lxmert.regions.preprocess import ImageInput, load_image
@@ -50,8 +50,7 @@ class Entry(NamedTuple):
 
 def default_folder() -> Path:
     """Return the cache folder of the user."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lxmert" / "regions"
+    return cache_folder() / "regions"
 
 
 class DiskCache:

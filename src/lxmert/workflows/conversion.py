@@ -25,6 +25,7 @@ from lxmert.regions.published import read_names
 from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.vocabularies import ATTRIBUTES, OBJECTS
+from lxmert.weights.table import find_name
 from lxmert.workflows.inspection import MODEL, NPZ, OLD_STORE, ORIGINAL, STORE, TSV, TSVS, recognise
 from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
@@ -131,8 +132,9 @@ def convert(
     """
     source, target = Path(source), Path(target)
     choices = choices or Choices()
-    if not source.exists() and _HUB_NAME.fullmatch(str(source)):
-        source = find_model(str(source))
+    known = find_name(str(source)) is not None or _HUB_NAME.fullmatch(str(source))
+    if not source.exists() and known:
+        source = find_model(str(source), complete=choices.extractor is None)
     conversion = _find(source, target, choices)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: create it first")

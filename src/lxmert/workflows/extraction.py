@@ -15,7 +15,7 @@ from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_layout import UNIT
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
-from lxmert.hub import find_model
+from lxmert.hub import find_extractor, find_model
 from lxmert.images import Pixels
 from lxmert.regions.cells import cell_labels
 from lxmert.regions.extract import DetectorExtractor, find_folder
@@ -152,7 +152,8 @@ def load_for_extraction(
     """Load a region extractor, with options for published detectors.
 
     Args:
-        path: what `load_extractor` reads; absent: the extractor of the bundled model.
+        path: what `load_extractor` reads, or a published detector by name; absent: the extractor
+            of the bundled model.
         device: where to compute.
         precision: as for `load_extractor`.
         preset: preset of a published detector; absent: "caffe".
@@ -164,6 +165,7 @@ def load_for_extraction(
     """
     if path is None:
         path = find_model(None) / EXTRACTOR_FOLDER
+    path = find_extractor(path)
     if preset is None and objects is None and attributes is None:
         return load_extractor(path, device=device, precision=precision)
     if find_folder(path) is not None:

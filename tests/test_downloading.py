@@ -10,9 +10,8 @@ import pytest
 from file_server import BODY, SHA256, Files
 from web_server import Handler, Server, serve
 
-from lxmert.datasets import downloading
-from lxmert.datasets.downloading import download
-from lxmert.datasets.sources import Remote
+from lxmert import downloading
+from lxmert.downloading import Remote, download
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import json
 import logging
 import re
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from zipfile import is_zipfile
 
-from lxmert.datasets.sources import Remote, name_within
 from lxmert.files import read_json_object, sha256
 from lxmert.web import SCHEMES, Deadline, open_address
 
@@ -36,6 +36,25 @@ _ATTEMPTS = 5
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 _logger = logging.getLogger(__name__)
+
+
+class Remote(NamedTuple):
+    """A file to fetch.
+
+    Attributes:
+        name: path below the download folder.
+        urls: URLs in the order in which they are tried.
+        size: size in bytes; None if unknown.
+        sha256: checksum; None if unknown.
+        members: file names to extract from an archive, which is then removed; empty: not an
+            archive.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    size: int | None = None
+    sha256: str | None = None
+    members: tuple[str, ...] = ()
 
 
 class UselessMirrorError(ValueError):
@@ -91,7 +110,6 @@ def download(
     remote: Remote,
     path: Path,
     *,
-    mirrors: Sequence[str] = (),
     progress: Progress | None = None,
     pause: float = 1.0,
 ) -> str:
@@ -100,7 +118,6 @@ def download(
     Args:
         remote: description of the file.
         path: output path, which appears when the file is complete.
-        mirrors: URLs of folders with the file, named as by `name_within`; tried first.
         progress: called after each chunk.
         pause: seconds before the first retry after an interruption; increases with each retry.
 
@@ -113,19 +130,16 @@ def download(
     part = _Part(path.with_name(f".{path.name}.part"))
     path.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
-    own = tuple(
-        f"{mirror.rstrip('/')}/{name_within(remote.name, PurePosixPath(mirror))}"
-        for mirror in mirrors
-    )
-    urls = (*own, *remote.urls)
-    for place, url in enumerate(urls, start=1):
+    for place, url in enumerate(remote.urls, start=1):
         if not url.startswith(SCHEMES):
             raise ValueError(f"{url} is not a web address, expected one that starts with https://")
         try:
             _from_mirror(url, remote, part, progress, pause)
         except UselessMirrorError as error:
-            if place < len(urls):
-                _logger.warning("%s %s; trying the next address", url, error)
+            if place < len(remote.urls):
+                _logger.warning(
+                    "%s %s; trying the next address, %s", url, error, remote.urls[place]
+                )
             reasons.append(f"{url} {error}")
             continue
         part.path.replace(path)
@@ -174,6 +188,8 @@ def _fetch_rest(
         cost = 1
         if isinstance(why, TimeoutError):
             cost, why = 2, f"no complete answer within {_SILENCE:g} seconds"
+        if isinstance(why, socket.gaierror) and not part.size:
+            raise UselessMirrorError(f"is not reached: {why.strerror}")
         failures = cost if part.size >= furthest + _SLOWEST else failures + cost
         furthest = max(furthest, part.size)
         if failures >= _ATTEMPTS:

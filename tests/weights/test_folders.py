@@ -1,0 +1,249 @@
+"""Published weights from a server of this machine: fetched once, completed, resumed, refused."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import hubs
+import huggingface_hub
+import pytest
+import torch
+from conftest import ROOT, Command
+from regions.published import caffe_bytes, detectron2_bytes, write_huggingface
+from web_server import Server
+
+from lxmert import LxmertPipeline
+from lxmert.hub import find_extractor, find_model
+from lxmert.vocabularies import ANSWERS
+from lxmert.weights import fetching
+from lxmert.weights.fetching import Sources
+from lxmert.weights.folders import RECORD, open_published, published_folder
+from lxmert.weights.table import PUBLISHED
+
+SCENE = ROOT / "src/lxmert/examples/scene.png"
+QUESTION = "How many books are there?"
+
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return hubs.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def caffe() -> bytes:
+    return caffe_bytes(hubs.detector_state())
+
+
+@pytest.fixture
+def server(
+    models: dict[str, Path], caffe: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    hubs.use_small_detectors(monkeypatch)
+    files = {hubs.published_path("detector-caffe"): caffe}
+    with hubs.serve_published(models, files, monkeypatch, tmp_path / "cache") as server:
+        yield server
+
+
+def test_one_command_answers_with_a_published_model(server: Server, lxmert: Command) -> None:
+    first = lxmert("ask", SCENE, QUESTION, "--model", "vqa", "--json")
+    assert first.code == 0, first.err
+    assert "HTTP" not in first.err
+    found = json.loads(first.out)
+    answers = json.loads(ANSWERS["vqa"].read_text())
+    assert len(found["answers"]) == 5
+    assert {answer["answer"] for answer in found["answers"]} <= set(answers)
+    labels = [region["label"] for region in found["regions"]]
+    assert labels
+    assert not any("attribute" in label or "object" in label for label in labels)
+    server.requests.clear()
+    again = lxmert("ask", SCENE, QUESTION, "--model", "unc-nlp/lxmert-vqa-uncased", "--json")
+    assert json.loads(again.out)["answers"] == found["answers"]
+    assert server.requests == []  # nothing is asked for a second time
+
+
+def test_the_answers_are_those_of_transformers_own_model(
+    server: Server, models: dict[str, Path]
+) -> None:
+    pipeline = LxmertPipeline.from_pretrained("gqa")
+    regions = pipeline.regions(SCENE)
+    height, width = regions.image_size
+    boxes = torch.from_numpy(regions.boxes) / torch.tensor([width, height] * 2)
+    from transformers import LxmertForQuestionAnswering as Peer
+
+    peer = Peer.from_pretrained(models["unc-nlp/lxmert-gqa-uncased"]).eval()
+    tokens = pipeline.processor.text_inputs([QUESTION])
+    with torch.no_grad():
+        logits = peer(
+            **tokens, visual_feats=torch.from_numpy(regions.features)[None], visual_pos=boxes[None]
+        ).question_answering_score[0]
+    best = int(logits.argmax())
+    answer = pipeline.ask(SCENE, QUESTION)[0]
+    assert answer.answer == json.loads(ANSWERS["gqa"].read_text())[best]
+    assert answer.score == pytest.approx(float(logits.softmax(-1)[best]), abs=1e-5)
+
+
+def test_the_pretrained_model_answers_and_matches(server: Server) -> None:
+    pipeline = LxmertPipeline.from_pretrained("lxmert-base")
+    assert len(pipeline.answers) == 9500
+    assert len(pipeline.match(SCENE, ["a red ball", "two books"])) == 2
+
+
+def test_a_folder_records_the_origin_of_its_files(server: Server) -> None:
+    record = json.loads((open_published("vqa") / RECORD).read_text())
+    assert (record["name"], record["extractor"]) == ("vqa", "detector-caffe")
+    weights = record["files"][-1]
+    assert weights["from"].endswith("/unc-nlp/lxmert-vqa-uncased/resolve/main/pytorch_model.bin")
+    downloads = published_folder("downloads")
+    assert not any(path.is_file() for path in downloads.rglob("*"))  # nothing is kept twice
+
+
+def test_both_models_share_one_detector(server: Server) -> None:
+    open_published("vqa")
+    server.requests.clear()
+    folder = open_published("gqa")
+    assert not any("files/" in path for path in server.paths("GET"))
+    assert (folder / "extractor/model.safetensors").samefile(
+        find_extractor("detector-caffe") / "model.safetensors"
+    )
+
+
+def test_a_cut_connection_is_resumed(
+    server: Server, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server.answer.hub.cut = {"pytorch_model.bin": [5000, 9000]}
+    server.answer.files.cuts = [70_000]
+    open_published("vqa")
+    ranges = dict.fromkeys(asked for _, path, asked in server.requests if asked)
+    assert list(ranges) == ["bytes=70000-", "bytes=5000-", "bytes=9000-"]
+
+
+def test_an_interrupted_fetch_goes_on_in_the_next_command(
+    server: Server, monkeypatch: pytest.MonkeyPatch, lxmert: Command
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server.answer.hub.cut = {"pytorch_model.bin": [7000] + [0] * 9}
+    failed = lxmert("weights", "fetch", "vqa")
+    assert failed.code == 2
+    assert "rerun the command later to resume" in failed.err
+    server.answer.hub.cut = {}
+    server.requests.clear()
+    done = lxmert("weights", "fetch", "vqa")
+    assert done.code == 0, done.err
+    assert {asked for _, _, asked in server.requests if asked} == {"bytes=7000-"}
+
+
+def test_dead_addresses_are_reported_with_the_next_one(
+    server: Server, caffe: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer.files.files = {hubs.published_path("detector-caffe", 1): caffe}
+    with caplog.at_level(logging.WARNING):
+        open_published("detector-caffe")
+    assert "answers 404 Not Found; trying the next address, " in caplog.text
+    assert "bacig173qnxddvz" in caplog.text
+
+
+def test_the_next_detector_is_taken_if_one_is_nowhere(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "huggingface"
+    folder.mkdir()
+    write_huggingface(folder, hubs.detector_state(), hubs.SMALL_YAML)
+    server.answer.files.files = {
+        hubs.published_path("detector-huggingface", 0, place): (folder / name).read_bytes()
+        for place, name in enumerate(("config.yaml", "pytorch_model.bin"))
+    }
+    with caplog.at_level(logging.WARNING):
+        model = open_published("vqa")
+    assert json.loads((model / RECORD).read_text())["extractor"] == "detector-huggingface"
+    assert "detector-detectron2 is not available; trying detector-huggingface" in caplog.text
+
+
+def test_without_any_detector_the_error_says_how_to_use_a_file_and_nothing_large_is_fetched(
+    server: Server, lxmert: Command, tmp_path: Path
+) -> None:
+    server.answer.files.files = {}
+    result = lxmert("ask", SCENE, QUESTION, "--model", "vqa")
+    assert (result.code, result.out) == (2, "")
+    message = result.err.splitlines()[-1]
+    for text in (
+        "the region extractor of vqa was not fetched",
+        "resnet101_faster_rcnn_final_iter_320000.caffemodel",
+        "`lxmert weights fetch vqa --from FOLDER`",
+    ):
+        assert text in message
+    assert not any(path.endswith(".bin") for path in server.paths("GET") if "frcnn" not in path)
+    (tmp_path / "mine").mkdir()
+    own = tmp_path / "mine/faster_rcnn_from_caffe_attr.pkl"
+    own.write_bytes(detectron2_bytes(hubs.detector_state()))
+    done = lxmert("weights", "fetch", "vqa", "--from", own.parent)
+    assert done.code == 0, done.err
+    assert own.is_file()  # the user's files stay
+    assert lxmert("ask", SCENE, QUESTION, "--model", "vqa").code == 0
+
+
+def test_a_mirror_is_tried_first(server: Server, caffe: bytes) -> None:
+    name = PUBLISHED["detector-caffe"].files[0].name
+    server.answer.files.files = {f"mirror/{name}": caffe}
+    mirror = f"{server.url}/files/mirror/"
+    folder = open_published("detector-caffe", Sources(mirrors=(mirror,)))
+    assert json.loads((folder / RECORD).read_text())["files"][0]["from"] == mirror + name
+
+
+def test_a_wrong_checksum_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = PUBLISHED["detector-caffe"]
+    file = entry.files[0]._replace(sha256="8" * 64)
+    monkeypatch.setitem(PUBLISHED, "detector-caffe", entry._replace(files=(file,)))
+    with pytest.raises(OSError, match=r"has SHA-256 \w{64}, expected 8{64}"):
+        open_published("detector-caffe")
+    assert not published_folder("detector-caffe").exists()
+
+
+def test_the_checksum_that_the_hub_announces_is_checked(
+    server: Server, monkeypatch: pytest.MonkeyPatch, models: dict[str, Path]
+) -> None:
+    monkeypatch.setattr(fetching, "_announced", lambda url: (None, "9" * 64))
+    with pytest.raises(OSError, match=r"pytorch_model.bin .* expected 9{64}"):
+        open_published("vqa")
+
+
+def test_a_damaged_detector_is_not_used_again(server: Server, caffe: bytes) -> None:
+    path = hubs.published_path("detector-caffe")
+    server.answer.files.files[path] = caffe[:-5000]
+    with pytest.raises(ValueError, match="caffemodel"):
+        open_published("detector-caffe")
+    server.answer.files.files[path] = caffe
+    assert open_published("detector-caffe").is_dir()
+
+
+def test_a_configuration_of_another_model_is_refused_before_the_weights(
+    server: Server, tmp_path: Path
+) -> None:
+    other = hubs.write_models(tmp_path / "other", {"num_qa_labels": 9})
+    server.answer.hub.repositories = other
+    with pytest.raises(ValueError, match=r"the configuration of vqa has 9 answers, .* has 3129"):
+        open_published("vqa")
+    assert not any(path.endswith(".bin") for path in server.paths("GET"))
+
+
+def test_without_a_network_one_sentence_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, lxmert: Command
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    result = lxmert("ask", SCENE, QUESTION, "--model", "vqa")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "HF_HUB_OFFLINE forbids downloads" in result.err
+    assert server.requests == []
+
+
+def test_a_folder_is_preferred_to_a_published_name(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vqa").mkdir()
+    assert find_model("vqa") == Path("vqa")
+    with pytest.raises(ValueError, match="is a published detector, not a model"):
+        find_model("detector-caffe")
