@@ -136,3 +136,23 @@ def build(
             print(to_json(asdict(made), default=str))
         else:
             show_made(asdict(made))
+
+
+def boxes(
+    data: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="Questions, some of them with boxes.")
+    ],
+    images: Annotated[Path, typer.Option(help="Image folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
+) -> None:
+    """Write the boxes of questions in COCO format, to train a detector on them.
+
+    Example: lxmert data boxes questions.jsonl --images photos -o boxes.json
+    """
+    from lxmert.cli.outputs import check_output
+    from lxmert.workflows.question_boxes import write_question_boxes
+
+    check_output(output, "--output", data)
+    num_images, num_boxes = write_question_boxes(data, images, output)
+    found = count(num_boxes, "box", "boxes")
+    say(f"{output}: {found} in {count(num_images, 'image')}")

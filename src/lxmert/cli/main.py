@@ -103,8 +103,9 @@ for _panel, _commands in _COMMANDS.items():
         _settings = TAKES_REST if _command in _WITH_REST else None
         app.command(rich_help_panel=_panel, context_settings=_settings)(_command)
 
-_data = typer.Typer(no_args_is_help=True, help="Build training files from official downloads.")
+_data = typer.Typer(no_args_is_help=True, help="Build training files from downloads, or boxes.")
 _data.command()(data.build)
+_data.command()(data.boxes)
 app.add_typer(_data, name="data", rich_help_panel="Files and datasets")
 
 _weights = typer.Typer(help="List, describe and fetch the published weights.")
