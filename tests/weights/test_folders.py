@@ -8,9 +8,11 @@ from pathlib import Path
 import hubs
 import huggingface_hub
 import pytest
+import squares
 import torch
 from conftest import ROOT, Command
 from regions.published import caffe_bytes, detectron2_bytes, write_huggingface
+from squares import write_squares
 from web_server import Server
 
 from lxmert import LxmertPipeline
@@ -20,6 +22,7 @@ from lxmert.weights import fetching
 from lxmert.weights.fetching import Sources
 from lxmert.weights.folders import RECORD, open_published, published_folder
 from lxmert.weights.table import PUBLISHED
+from lxmert.workflows.training import read_with_options, train_recipe
 
 SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTION = "How many books are there?"
@@ -247,3 +250,47 @@ def test_a_folder_is_preferred_to_a_published_name(
     assert find_model("vqa") == Path("vqa")
     with pytest.raises(ValueError, match="is a published detector, not a model"):
         find_model("detector-caffe")
+
+
+def test_training_starts_from_a_published_model_and_keeps_its_answers(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = write_squares(tmp_path / "world")
+    pairs = [
+        option
+        for option in squares.settings(
+            f"data.train={world / 'train.jsonl'}",
+            f"data.images={world / 'images'}",
+            "model.init_from=lxmert-base",
+            "optim.steps=2",
+            "model.hidden_size=768",
+        )
+        if option != "--set"
+    ]
+    recipe = read_with_options(ROOT / "src/lxmert/recipes/custom.toml", pairs, {})
+    with caplog.at_level(logging.INFO):
+        train_recipe(recipe, tmp_path / "run", cpu=True)
+    assert "answers keep their weights from the checkpoint" in caplog.text
+    assert LxmertPipeline.from_pretrained(tmp_path / "run").answers
+
+
+def test_what_training_refuses_is_refused_before_regions_are_extracted(
+    server: Server, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Bug: answers without names were refused after the extraction."""
+    world = write_squares(tmp_path / "world")
+    extractor = find_extractor("detector-caffe")
+    pairs = [
+        option
+        for option in squares.settings(
+            f"data.train={world / 'train.jsonl'}",
+            f"data.images={world / 'images'}",
+            f"data.extractor={extractor}",
+            f"model.init_from={models['unc-nlp/lxmert-base-uncased']}",
+        )
+        if option != "--set"
+    ]
+    recipe = read_with_options(ROOT / "src/lxmert/recipes/custom.toml", pairs, {})
+    with pytest.raises(ValueError, match="does not name its 9500 answers"):
+        train_recipe(recipe, tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run/regions").exists()

@@ -15,10 +15,12 @@ from lxmert.data.tokenizer import build_tokenizer, check_words, load_tokenizer
 from lxmert.files import read_json_object
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
+from lxmert.model.checkpoints import read_folder
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertAnsweringModel
 from lxmert.model.loading import MODELS, load_initial
 from lxmert.model.modeling import LxmertPreTrainedModel
+from lxmert.model.pretrained import read_config
 from lxmert.names import nearest
 from lxmert.tasks.texts import ModelSettings, check_extractor
 
@@ -80,6 +82,41 @@ def initialize(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
     if settings.frozen_first_rows:
         freeze_first_rows(initialized.model)
     return initialized
+
+
+def check_initial(settings: ModelSettings, feature_dim: int) -> None:
+    """Check what `initialize` needs from a model folder, before regions are extracted for it.
+
+    Args:
+        settings: as for `initialize`.
+        feature_dim: width of the region features.
+
+    Raises:
+        FileNotFoundError: if the checkpoint or its tokenizer does not exist.
+        ValueError: if the model expects features of another width, or does not name its answers.
+    """
+    source = settings.init_from
+    if source is None or _is_bert(source) or not Path(source).is_dir():
+        return
+    tokenizer = _open_tokenizer(settings.tokenizer or source)
+    config, names = read_config(source), read_folder(source, device="meta")
+    assert tokenizer is not None
+    check_words(tokenizer, config.vocab_size, source)
+    if config.visual_feat_dim != feature_dim:
+        raise ValueError(
+            f"{source} expects features of width {config.visual_feat_dim}, but the region "
+            f"extractor returns {feature_dim}: use the extractor of that model"
+        )
+    answers = any(name.startswith("answer_head.") for name in names)
+    if answers and settings.init_answers is None and answers_of(config) is None:
+        raise _nameless(settings, config.num_qa_labels)
+
+
+def _nameless(settings: ModelSettings, number: int) -> ValueError:
+    return ValueError(
+        f"{settings.init_from} does not name its {number} answers: set model.init_answers to "
+        "their list; that of the published pretraining is named pretraining"
+    )
 
 
 def _initialize_new(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
@@ -168,10 +205,7 @@ def _give_answers(
     listed = settings.init_answers
     known = answers_of(model.config) if listed is None else read_answers(listed).answers
     if known is None:
-        raise ValueError(
-            f"{settings.init_from} does not name its {model.num_qa_labels} answers: set "
-            "model.init_answers to their list, such as all_ans.json for the published pretraining"
-        )
+        raise _nameless(settings, model.num_qa_labels)
     if listed is not None:
         name_answers(model.config, known)
     if answers is None or tuple(answers) == tuple(known):

@@ -20,6 +20,7 @@ from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings
 from lxmert.tasks.custom_data import CustomDataSettings, is_single
 from lxmert.tasks.custom_files import open_custom_files
+from lxmert.tasks.initialization import check_initial
 from lxmert.tasks.pairs import PairsData, PairsSettings
 from lxmert.workflows.extraction import extract_folder
 
@@ -48,6 +49,7 @@ def prepare_regions(
         ValueError: if they are not those of the model to start from, or the data cannot be used.
     """
     extractor = _open_matching(settings, device)
+    check_initial(settings.model, extractor.feature_dim)
     length = settings.model.max_text_length
     training, validation, _ = open_custom_files(
         settings.data, folder, seed=seed, longest=length, progress=progress

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from lxmert.data.check import Progress
+from lxmert.hub import find_model
+from lxmert.records import Record
 from lxmert.tasks.answering import AnsweringSettings
 from lxmert.tasks.baselines import BASELINES, judge
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
@@ -15,10 +18,12 @@ from lxmert.tasks.custom_files import load_report, read_splits
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES, build_task
 from lxmert.tasks.task import Task
+from lxmert.tasks.texts import ModelSettings
 from lxmert.train.folder import hold_folder
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.recipes import Recipe, read_recipe
+from lxmert.weights.table import find_name
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
 from lxmert.workflows.run_report import REPORT, report_run
 
@@ -79,9 +84,10 @@ def train_recipe(
     if metrics is not None:
         _report(recipe, output, cpu=cpu, progress=progress)  # unless it was interrupted before
         return metrics
+    full, recipe = recipe, replace(recipe, settings=_with_published(recipe.settings))
     if not isinstance(recipe.settings, CustomDataSettings):
         task = build_task(recipe.task, recipe.settings, seed=recipe.seed)
-        return train(recipe, task, output, cpu=cpu)
+        return train(full, task, output, cpu=cpu)
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
     lock = closing(hold_folder(output)) if first else nullcontext()
@@ -89,7 +95,7 @@ def train_recipe(
         task = _custom_data(
             recipe, output, device=str(accelerator.device), first=first, progress=progress
         )
-    metrics = train(recipe, task, output, cpu=cpu)
+    metrics = train(full, task, output, cpu=cpu)
     if first:
         _sum_up(metrics, output)
         _report(recipe, output, cpu=cpu, progress=progress)
@@ -110,6 +116,17 @@ def _report(recipe: Recipe, output: Path, *, cpu: bool, progress: Progress) -> N
         device="cpu" if cpu or not torch.cuda.is_available() else "cuda",
         progress=lambda done, total: progress("report", done, total),
     )
+
+
+def _with_published(settings: Record) -> Record:
+    """Return the settings with the folder of a published model instead of its name."""
+    model = getattr(settings, "model", None)
+    if not isinstance(model, ModelSettings) or model.init_from is None:
+        return settings
+    start = model.init_from
+    if Path(start).exists() or find_name(start) is None:
+        return settings
+    return settings.replace(model=model.replace(init_from=str(find_model(start))))
 
 
 def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
