@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from store import make_sparse_store
 
-from lxmert.data.collate import collate_inputs, normalize_boxes
+from lxmert.data.arrays import normalize_boxes
+from lxmert.data.collate import collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import build_tokenizer

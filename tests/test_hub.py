@@ -24,7 +24,7 @@ QUESTION = "What color is the ball?"
 CAPTIONS = ["a red ball on the table", "how many books are there ?", "the mug"]
 VQA, BASE, TENSORS = "some/answering", "some/pretrained", "some/tensors"
 
-pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 
 
 @pytest.fixture(scope="module")

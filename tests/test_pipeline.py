@@ -21,8 +21,8 @@ from lxmert import (
     LxmertProcessor,
 )
 from lxmert.hub import find_model
-from lxmert.predict import TorchRuntime
-from lxmert.processing import InputWarning
+from lxmert.model.runtime import TorchRuntime
+from lxmert.reading import InputWarning
 from lxmert.regions.preprocess import ImageInput
 
 SCENE = ROOT / "src/lxmert/examples/scene.png"

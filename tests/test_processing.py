@@ -14,7 +14,8 @@ from PIL import Image
 from web_server import Images, Server, serve
 
 from lxmert import processing
-from lxmert.processing import InputWarning, LxmertProcessor
+from lxmert.processing import LxmertProcessor
+from lxmert.reading import InputWarning
 from lxmert.regions.extract import DetectorExtractor
 
 SCENE = ROOT / "src/lxmert/examples/scene.png"

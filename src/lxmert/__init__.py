@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from lxmert.model.predictions import LxmertVisualAnswerHead
     from lxmert.model.pretraining import LxmertForPreTraining
     from lxmert.pipeline import LxmertPipeline
-    from lxmert.processing import InputWarning, LxmertProcessor
+    from lxmert.processing import LxmertProcessor
+    from lxmert.reading import InputWarning
     from lxmert.regions.backbone_grid import BackboneGridExtractor
     from lxmert.regions.configuration import DetectorConfig
     from lxmert.regions.extract import DetectorExtractor
@@ -71,7 +72,7 @@ _PUBLIC = {
     "Explanation": "lxmert.explain.explanation",
     "Failure": "lxmert.schema",
     "GridExtractor": "lxmert.regions.grid",
-    "InputWarning": "lxmert.processing",
+    "InputWarning": "lxmert.reading",
     "LxmertClassificationOutput": "lxmert.model.outputs",
     "LxmertConfig": "lxmert.model.configuration",
     "LxmertEncodedStream": "lxmert.model.outputs",

@@ -1,6 +1,9 @@
-"""Chooses the device to compute on, and checks device names before anything is loaded."""
+"""Chooses the device to compute on, and checks device names before anything is loaded.
 
-import torch
+Without PyTorch, there is only the device "cpu".
+"""
+
+from importlib.util import find_spec
 
 
 def choose_device(name: str | None = None) -> str:
@@ -24,6 +27,15 @@ def check_device(name: object) -> str:
         TypeError: if it is neither.
         ValueError: if the device does not exist; the message lists the devices that do.
     """
+    if name == "cpu":
+        return "cpu"
+    if find_spec("torch") is None:
+        raise ValueError(
+            f"device {str(name)!r} needs PyTorch, which is not installed: pip install lxmert, or "
+            "leave the device out"
+        )
+    import torch
+
     if not isinstance(name, str | torch.device):
         raise TypeError(f"device is {name!r}, expected one of {_listed()}")
     try:
@@ -40,6 +52,10 @@ def check_device(name: object) -> str:
 
 def _available() -> dict[str, int]:
     """Return how many devices of each type this machine has."""
+    if find_spec("torch") is None:
+        return {"cpu": 1}
+    import torch
+
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     available = {"cpu": 1}
     if accelerator is not None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lxmert.vocabularies import ANSWERS
-from lxmert.weights.folders import open_extractor, open_published, published_folder
 from lxmert.weights.table import PUBLISHED, find_name
 
 _PUBLISHED_LISTS = {3129: "vqa", 1842: "gqa", 9500: "pretraining"}
@@ -70,6 +69,8 @@ def _find_elsewhere(
         )
     bare = revision is not None or not complete
     if known is not None and (not bare or PUBLISHED[known].repository is None):
+        from lxmert.weights.folders import open_published  # needs PyTorch
+
         return open_published(known)
     return _fetch((PUBLISHED[known].repository or name) if known else name, revision, check)
 
@@ -81,7 +82,11 @@ def find_extractor(path: str | Path) -> Path:
         OSError: if it cannot be fetched.
     """
     known = None if Path(path).exists() else find_name(str(path))
-    return Path(path) if known is None else open_extractor(known)
+    if known is None:
+        return Path(path)
+    from lxmert.weights.folders import open_extractor  # needs PyTorch
+
+    return open_extractor(known)
 
 
 def _check_adapter(folder: Path) -> None:
@@ -96,8 +101,11 @@ def _check_adapter(folder: Path) -> None:
 
 def model_name(folder: Path) -> str:
     """Return the hub name of the model in a folder, or else its path."""
-    if folder.name in PUBLISHED and folder == published_folder(folder.name):
-        return folder.name
+    if folder.name in PUBLISHED:
+        from lxmert.weights.folders import published_folder  # needs PyTorch
+
+        if folder == published_folder(folder.name):
+            return folder.name
     hub = _hub_name(folder)
     return str(folder) if hub is None else hub[0]
 

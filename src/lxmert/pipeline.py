@@ -4,39 +4,34 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
-
-from lxmert.data.answer_lists import read_answers
-from lxmert.devices import check_device
-from lxmert.explain.explanation import Explanation, split_words
-from lxmert.explain.maps import attention_maps
-from lxmert.explain.methods import QUICK, choose_methods, explain_answers
+from lxmert.devices import check_device, choose_device
+from lxmert.explain.answered import QUICK, AnsweredQuestion
+from lxmert.exported import ExportedModel, check_complete, is_exported
 from lxmert.hub import find_model, missing_parts, model_name
-from lxmert.model.answers import answers_of, name_answers
-from lxmert.model.configuration import LxmertConfig
-from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
-from lxmert.model.loading import load_heads
-from lxmert.model.pretrained import read_config
-from lxmert.model.wrappers import execution_device, unwrap_model
-from lxmert.names import count, nearest
-from lxmert.predict import ScoringModel, TorchRuntime, check_fork, check_parts, score
-from lxmert.processing import LxmertProcessor, check_text
+from lxmert.names import count
+from lxmert.predict import Runtime, leave_out, rank, score, softmax
 from lxmert.questions import (
     Pair,
     check_order,
     check_some_texts,
-    check_texts,
     check_top_k,
     is_single,
     pair_questions,
 )
+from lxmert.reading import check_recognized, check_text
 from lxmert.regions.cache import DiskCache
 from lxmert.regions.labels import object_labels, region_labels
 from lxmert.regions.preprocess import ImageInput, load_image
-from lxmert.schema import Answer, Regions
+from lxmert.schema import Answer, FloatArray, Regions
+
+if TYPE_CHECKING:
+    import torch
+
+    from lxmert.explain.explanation import Explanation
+    from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
+    from lxmert.processing import LxmertProcessor
 
 
 class LxmertPipeline:
@@ -49,18 +44,18 @@ class LxmertPipeline:
 
     def __init__(
         self,
-        model: LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval,
-        processor: LxmertProcessor,
+        model: "LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval | ExportedModel",
+        processor: "LxmertProcessor | None" = None,
         *,
-        matcher: LxmertForImageAndTextRetrieval | None = None,
+        matcher: "LxmertForImageAndTextRetrieval | None" = None,
         folder: Path | None = None,
     ) -> None:
         """Combine models with the processor they were trained with.
 
         Args:
             model: model that answers questions or matches captions; wrappers of torch.compile and
-                PEFT are removed by `unwrap_model`.
-            processor: its processor.
+                PEFT are removed by `unwrap_model`. Or an exported model.
+            processor: its processor; None for an exported model, which is its own.
             matcher: model that matches captions, in addition to one that answers.
             folder: folder of the model, for messages.
 
@@ -68,8 +63,33 @@ class LxmertPipeline:
             TypeError: if the model can neither answer nor match.
             ValueError: if model and processor do not match.
         """
+        self._folder = folder
+        self.model: Any = model
+        self.processor: Any = model if processor is None else processor
+        self.answering: LxmertForQuestionAnswering | None = None
+        self.matcher: LxmertForImageAndTextRetrieval | None = None
+        self._answerer: Runtime | None = None
+        self._matching: Runtime | None = None
+        self.device: Any = "cpu"
+        if isinstance(model, ExportedModel):
+            self._answerer, self._matching = model.answering, model.matching
+            self.answers = model.manifest.answers
+        else:
+            self._use_torch(model, matcher)
+
+    def _use_torch(
+        self,
+        wrapped: "LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval",
+        matcher: "LxmertForImageAndTextRetrieval | None",
+    ) -> None:
+        """Set up PyTorch models; see `__init__`."""
+        from lxmert.model.answers import answers_of
+        from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
+        from lxmert.model.runtime import TorchRuntime, check_fork
+        from lxmert.model.wrappers import execution_device, unwrap_model
+
         check_fork()
-        wrapped, model = model, unwrap_model(model)  # type: ignore[assignment]
+        model = unwrap_model(wrapped)
         if not isinstance(model, LxmertForQuestionAnswering | LxmertForImageAndTextRetrieval):
             raise TypeError(
                 f"the model is a {type(wrapped).__name__}; expected LxmertForQuestionAnswering or "
@@ -78,16 +98,16 @@ class LxmertPipeline:
         if matcher is not None:
             matcher = unwrap_model(matcher)  # type: ignore[assignment]
         self.model = model
-        self.model.train(mode=False)
-        self.answering = model if isinstance(model, LxmertForQuestionAnswering) else None
+        model.train(mode=False)
+        if isinstance(model, LxmertForQuestionAnswering):
+            self.answering, self._answerer = model, TorchRuntime(model)
         self.matcher = model if isinstance(model, LxmertForImageAndTextRetrieval) else matcher
         if self.matcher is not None:
             self.matcher.train(mode=False)
-        self.processor = processor
+            self._matching = TorchRuntime(self.matcher)
         self.device = execution_device(model)
         self.answers = (answers_of(model.config) if self.answering else None) or ()
-        self._folder = folder
-        processor.check_fit(model.config, folder or "the model")
+        self.processor.check_fit(model.config, self._folder or "the model")
 
     @classmethod
     def from_pretrained(
@@ -96,10 +116,10 @@ class LxmertPipeline:
         *,
         extractor: str | Path | None = None,
         answers: str | Path | None = None,
-        device: str = "cpu",
+        device: str | None = "cpu",
         cache: DiskCache | bool = True,
     ) -> "LxmertPipeline":
-        """Load a model with its region extractor.
+        """Load a model with its region extractor; an exported folder is read without PyTorch.
 
         Published models come without extractor and answers: name both, or write a complete folder
         with `lxmert convert`. Pretrained models with an answer head can both answer and match.
@@ -111,7 +131,8 @@ class LxmertPipeline:
                 without one.
             answers: answer list, for a model that comes without one; formats as in
                 `lxmert.data.answer_lists.read_answers`.
-            device: where to compute.
+            device: where to compute; None: the best device of this machine. Exported models compute
+                on the CPU.
             cache: where the regions of images are kept, so that each image is extracted once; True:
                 the user's cache folder; False: nowhere.
 
@@ -120,31 +141,18 @@ class LxmertPipeline:
             ValueError: if its files do not match, or a part is missing; the message says where to
                 get it and how to add it.
         """
-        check_device(device)
         folder = find_model(
             name_or_path,
             complete=extractor is None,
-            check=lambda found: check_parts(found, extractor, answers),
+            check=lambda found: _check_parts(found, extractor, answers, device),
         )
-        nameless = answers is None and answers_of(read_config(folder)) is None
-        processor = LxmertProcessor.from_folder(folder, extractor, device=device)
-        processor.cache = DiskCache() if cache is True else cache or None
-        answering, matcher = load_heads(folder)
-        if answering is not None and answers is not None:
-            _name_answers(answering.config, Path(answers), folder)
-        elif answering is not None and nameless and matcher is None:
-            number = answering.config.num_qa_labels
-            raise missing_parts(folder, extractor=False, num_answers=number)
-        model = answering or matcher
-        if model is None:
-            raise ValueError(
-                f"{folder} can neither answer questions nor match captions: fine-tune it with an "
-                "answering recipe first"
-            )
-        model.to(device)  # type: ignore[arg-type]
-        if matcher is not None:
-            matcher.to(device)  # type: ignore[arg-type]
-        return cls(model, processor, matcher=matcher, folder=folder)
+        if is_exported(folder):
+            return cls(ExportedModel(folder), folder=folder)
+        from lxmert.loading import load_parts
+
+        parts = load_parts(folder, extractor, answers, choose_device(device))
+        parts.processor.cache = DiskCache() if cache is True else cache or None
+        return cls(parts.model, parts.processor, matcher=parts.matcher, folder=folder)
 
     def __call__(
         self,
@@ -181,33 +189,32 @@ class LxmertPipeline:
         check_top_k(top_k)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
-        model = self._answering_model()
-        results = self._answer_pairs(model, pair_questions(image, question), top_k, batch_size)
+        runtime = self._answering_runtime()
+        results = self._answer_pairs(runtime, pair_questions(image, question), top_k, batch_size)
         if is_single(image, question):
             return next(results)
         return results if isinstance(image, Iterator) else list(results)
 
     def _answer_pairs(
         self,
-        model: LxmertForQuestionAnswering,
+        runtime: Runtime,
         pairs: Iterator[Pair],
         top_k: int,
         batch_size: int,
     ) -> Iterator[list[dict[str, object]]]:
         """Yield the answers to questions; in a batch, each image object is extracted once."""
         while batch := list(islice(pairs, batch_size)):
-            check_fork()
+            self._check_fork()
             unique = {id(image): image for image, _ in batch}
             extracted = self.processor.regions([*unique.values()])
             regions = dict(zip(unique, extracted, strict=True))
             for found in extracted:
-                self.processor.check_recognized(found)
-            text = self.processor.text_inputs([question for _, question in batch])
-            logits = score(TorchRuntime(model), text, [[regions[id(image)]] for image, _ in batch])
-            for row in logits.softmax(-1):
+                check_recognized(self.processor.extractor, found)
+            text = self.processor.reader([question for _, question in batch])
+            for row in softmax(score(runtime, text, [[regions[id(image)]] for image, _ in batch])):
                 yield [
                     {"score": found.score, "answer": found.answer}
-                    for found in self._rank(row, top_k)
+                    for found in rank(row, self.answers, top_k)
                 ]
 
     def ask(self, image: ImageInput, question: str, *, top_k: int = 5) -> list[Answer]:
@@ -232,7 +239,7 @@ class LxmertPipeline:
         check_top_k(top_k)
         check_order(image, question)
         check_text(question)
-        self._answering_model()
+        self._answering_runtime()
         return self.ask_regions(self.regions(image), [question], top_k=top_k)[0]
 
     def match(self, image: ImageInput, captions: Sequence[str]) -> list[float]:
@@ -256,13 +263,14 @@ class LxmertPipeline:
         check_some_texts("captions", captions)
         for caption in captions:
             check_text(caption)
-        self._matching_model()
+        self._matching_runtime()
         return self.match_regions(self.regions(image), captions)
 
     def regions(self, image: ImageInput) -> Regions:
         """Return the regions of an image."""
-        check_fork()
-        return self.processor.regions([image])[0]
+        self._check_fork()
+        found: list[Regions] = self.processor.regions([image])
+        return found[0]
 
     def ask_regions(
         self, regions: Regions | Sequence[Regions], questions: Sequence[str], *, top_k: int = 5
@@ -273,14 +281,41 @@ class LxmertPipeline:
         """
         check_top_k(top_k)
         check_some_texts("questions", questions)
-        logits = self._scores(self._answering_model(), regions, questions)
-        return [self._rank(row, top_k) for row in logits.softmax(-1)]
+        logits = self._scores(self._answering_runtime(), regions, questions)
+        return [rank(row, self.answers, top_k) for row in softmax(logits)]
 
     def match_regions(self, regions: Regions, captions: Sequence[str]) -> list[float]:
         """Like `match`, given the regions of the image."""
         check_some_texts("captions", captions)
-        logits = self._scores(self._matching_model(), regions, captions)
-        return [float(score) for score in logits.softmax(-1)[:, 1]]
+        logits = self._scores(self._matching_runtime(), regions, captions)
+        return [float(probability) for probability in softmax(logits)[:, 1]]
+
+    def answer(self, image: ImageInput, question: str, *, top_k: int = 5) -> AnsweredQuestion:
+        """Answer a question, and measure the relevance of each region for the best answer.
+
+        Like `explain` with occlusion of regions only, which exported models can do as well.
+        Arguments, warnings and errors are those of `ask`.
+        """
+        check_top_k(top_k)
+        check_order(image, question)
+        check_text(question)
+        runtime = self._answering_runtime()
+        pixels = load_image(image)
+        regions = self.regions(pixels)
+        check_recognized(self.processor.extractor, regions)
+        variants = leave_out(runtime, self.processor.reader([question]), regions)
+        complete, without = variants[0], variants[-1]
+        best = int(complete.argmax())
+        return AnsweredQuestion(
+            image=pixels,
+            question=question,
+            answers=rank(complete, self.answers, top_k),
+            regions=regions,
+            objects=self.objects(regions),
+            labels=self.labels(regions),
+            relevance=(complete[best] - variants[1:-1, best]).tolist(),
+            without_image=rank(without, self.answers, 1)[0],
+        )
 
     def explain(
         self,
@@ -291,7 +326,7 @@ class LxmertPipeline:
         answers: Sequence[str] = (),
         methods: Sequence[str] = QUICK,
         regions: Regions | None = None,
-    ) -> Explanation:
+    ) -> "Explanation":
         """Answer a question and explain the answers; a notebook displays the report.
 
         Args:
@@ -305,51 +340,28 @@ class LxmertPipeline:
 
         Raises:
             ValueError: if an answer is not in the model's answer list (the message names the
-                nearest ones), if a method is unknown, and as for `ask`.
+                nearest ones), if a method is unknown, if the model is exported, and as for `ask`.
         """
-        check_top_k(top_k)
-        check_order(image, question)
-        check_text(question)
-        check_texts("answers", answers)
-        check_texts("methods", methods)
-        chosen = choose_methods(methods)
-        model = self._answering_model()
-        named = [self._answer_id(answer) for answer in answers]
-        pixels = load_image(image)
-        regions = self.regions(pixels) if regions is None else regions
-        inputs = self._to_device(self.processor.inputs([regions], [question]))
-        unseen = inputs | {"visual_attention_mask": inputs["visual_attention_mask"] * 0}
-        with torch.inference_mode():
-            probabilities, without = (
-                model(**each).question_answering_score[0].float().softmax(-1)
-                for each in (inputs, unseen)
+        self._answering_runtime()
+        if self.answering is None:
+            raise ValueError(
+                f"{self.name} is an exported model, which has no gradients to explain an answer: "
+                f"use the model that it was exported from, {self.model.manifest.source}"
             )
-        best = probabilities.topk(min(top_k, len(self.answers))).indices.tolist()
-        ids = list(dict.fromkeys((*best, *named)))
-        answer_ids = torch.tensor(ids, device=self.device)
-        read = self.processor.read(question)
-        return Explanation(
-            image=pixels,
-            question=question,
-            words=split_words(
-                question, read.token_ids.tolist(), read.spans, self.processor.tokenizer
-            ),
-            unread=read.lost,
-            answers=[Answer(self.answers[index], float(probabilities[index])) for index in ids],
-            regions=regions,
-            objects=self.objects(regions),
-            labels=self.labels(regions),
-            by_method=explain_answers(
-                model, inputs, answer_ids, tuple(dict.fromkeys((*chosen, "occlusion")))
-            ),
-            maps=attention_maps(model, inputs),
-            model=self._name(),
-            without_image=self._rank(without, 1)[0],
+        from lxmert.explaining import explain_answer
+
+        return explain_answer(
+            self, image, question, top_k=top_k, answers=answers, methods=methods, regions=regions
         )
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: "str | torch.device") -> Self:
         """Move the models and the region extractor to a device, and return the pipeline."""
         check_device(str(device))
+        if isinstance(self.model, ExportedModel):
+            check_complete(self.model.folder, device=str(device))
+            return self
+        from lxmert.model.wrappers import execution_device
+
         for model in (self.model, self.matcher):
             if model is not None:
                 model.to(device)  # type: ignore[arg-type]
@@ -359,6 +371,11 @@ class LxmertPipeline:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a complete model folder: weights, answers, tokenizer and region extractor."""
+        if isinstance(self.model, ExportedModel):
+            raise ValueError(
+                f"{self.name} is an exported model: copy its folder {self.model.folder}, or save "
+                f"the model that it was exported from, {self.model.manifest.source}"
+            )
         weights = None
         if self.matcher is not None and self.matcher is not self.model:
             weights = {**self.matcher.state_dict(), **self.model.state_dict()}
@@ -392,10 +409,10 @@ class LxmertPipeline:
 
     def __repr__(self) -> str:
         """Return one line."""
-        skills = [f"{count(len(self.answers), 'answer')}"] if self.answering is not None else []
-        skills += ["matching"] if self.matcher is not None else []
+        skills = [f"{count(len(self.answers), 'answer')}"] if self._answerer is not None else []
+        skills += ["matching"] if self._matching is not None else []
         return (
-            f"LxmertPipeline({self._name()}: {', '.join(skills)}; "
+            f"LxmertPipeline({self.name}: {', '.join(skills)}; "
             f"{type(self.processor.extractor).__name__}; {self.device})"
         )
 
@@ -410,58 +427,52 @@ class LxmertPipeline:
         """Return a label for each region: its attributes and its object class."""
         return region_labels(self.processor.extractor, regions)
 
-    def _answer_id(self, answer: str) -> int:
-        """Return the id of an answer; the error for an unknown one names the nearest."""
-        if answer in self.answers:
-            return self.answers.index(answer)
-        close = ", ".join(nearest(answer, self.answers, n=5))
-        meant = f"; the nearest are {close}" if close else ""
-        raise ValueError(
-            f"{answer!r} is not among the {len(self.answers)} answers of {self._name()}: "
-            f"choose one of them{meant}"
-        )
-
-    def _answering_model(self) -> LxmertForQuestionAnswering:
-        """Return the model that answers, after checking that its answers have names."""
-        if self.answering is None:
+    def _answering_runtime(self) -> Runtime:
+        """Return what scores answers, after checking that they have names."""
+        if self._answerer is None:
             raise ValueError(
-                f"{self._name()} has no answer head, it can only match captions: use a "
+                f"{self.name} has no answer head, it can only match captions: use a "
                 "question-answering model, or the bundled one"
             )
-        number = self.answering.config.num_qa_labels
-        if not self.answers and self._folder is None:
+        if self.answers:
+            return self._answerer
+        number = self.model.config.num_qa_labels
+        if self._folder is None:
             raise ValueError(
-                f"{self._name()} does not name its {number} answers: set model.config.id2label = "
+                f"{self.name} does not name its {number} answers: set model.config.id2label = "
                 "{0: 'yes', 1: 'no', ...} with a name for each, and create the pipeline again"
             )
-        if not self.answers:
-            raise missing_parts(
-                self._folder or Path(self._name()), extractor=False, num_answers=number
-            )
-        return self.answering
+        raise missing_parts(self._folder, extractor=False, num_answers=number)
 
-    def _matching_model(self) -> LxmertForImageAndTextRetrieval:
-        """Return the model that matches captions."""
-        if self.matcher is None:
+    def _matching_runtime(self) -> Runtime:
+        """Return what scores captions."""
+        if self._matching is None:
             raise ValueError(
-                f"{self._name()} has no matching head, it can only answer questions: use a "
+                f"{self.name} has no matching head, it can only answer questions: use a "
                 "pretrained model with --model (in Python from_pretrained(...)), such as "
                 "unc-nlp/lxmert-base-uncased or the output of a pretraining recipe"
             )
-        return self.matcher
+        return self._matching
 
-    def _name(self) -> str:
-        """Return the name of the model for messages."""
+    @property
+    def name(self) -> str:
+        """Name of the model, for messages."""
         if self._folder is None:
             return f"this {type(self.model).__name__}"
         bundled = self._folder == find_model(None)
         return "the bundled model" if bundled else model_name(self._folder)
 
+    def _check_fork(self) -> None:
+        """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""
+        if not isinstance(self.model, ExportedModel):
+            from lxmert.model.runtime import check_fork
+
+            check_fork()
+
     def _scores(
-        self, model: ScoringModel, regions: Regions | Sequence[Regions], texts: Sequence[str]
-    ) -> Tensor:
+        self, runtime: Runtime, regions: Regions | Sequence[Regions], texts: Sequence[str]
+    ) -> FloatArray:
         """Return `[texts, classes]` logits for texts about one image, or each about its own."""
-        check_fork()
         each = [regions] * len(texts) if isinstance(regions, Regions) else list(regions)
         if len(each) != len(texts) or not all(isinstance(found, Regions) for found in each):
             raise TypeError(
@@ -469,29 +480,20 @@ class LxmertPipeline:
                 "returns, or a list with one for each text"
             )
         for found in {id(found): found for found in each}.values():
-            self.processor.check_recognized(found)
-        text = self.processor.text_inputs(texts)
-        return score(TorchRuntime(model), text, [[found] for found in each])
-
-    def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device) for name, value in inputs.items()}
-
-    def _rank(self, probabilities: Tensor, top_k: int) -> list[Answer]:
-        scores, indices = probabilities.topk(min(top_k, len(self.answers)))
-        pairs = zip(indices.tolist(), scores.tolist(), strict=True)
-        return [Answer(self.answers[index], score) for index, score in pairs]
+            check_recognized(self.processor.extractor, found)
+        return score(runtime, self.processor.reader(texts), [[found] for found in each])
 
 
-def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:
-    """Write an answer list into a configuration that has none."""
-    answers, known = read_answers(path).answers, answers_of(config)
-    if known is not None and known != answers:
-        differing = next(
-            (pair for pair in zip(known, answers, strict=False) if pair[0] != pair[1]),
-            (f"{len(known)} answers", f"{len(answers)}"),
-        )
-        raise ValueError(
-            f"{path} differs from the answer list of {model_name(folder)} "
-            f"({differing[1]!r} instead of {differing[0]!r}): leave the list out"
-        )
-    name_answers(config, answers)
+def _check_parts(
+    folder: Path,
+    extractor: str | Path | None,
+    answers: str | Path | None,
+    device: str | None,
+) -> None:
+    """Raise `ValueError` for parts that are missing, or that an exported model has already."""
+    if is_exported(folder):
+        check_complete(folder, extractor=extractor, answers=answers, device=device)
+        return
+    from lxmert.loading import check_parts
+
+    check_parts(folder, extractor, answers)

@@ -5,41 +5,29 @@ way than the PyTorch model implements it, and every command uses it through `sco
 """
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-from transformers import BertTokenizer
+import numpy as np
 
-from lxmert.data.collate import collate_images, collate_text
+from lxmert.data.arrays import Arrays, image_arrays, text_arrays
 from lxmert.data.corpus import Corpus
+from lxmert.data.encoding import TextTokenizer, padding_id
 from lxmert.data.image_folder import ImageFolder
-from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource, open_regions
-from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tokens import Tokens
-from lxmert.devices import check_device
+from lxmert.devices import choose_device
+from lxmert.exported import ExportedModel, is_exported
 from lxmert.hub import find_model, missing_parts
-from lxmert.model.answers import answers_of
-from lxmert.model.checkpoints import read_folder
-from lxmert.model.heads import (
-    LxmertForImageAndTextRetrieval,
-    LxmertForImagesAndTextClassification,
-    LxmertForQuestionAnswering,
-)
-from lxmert.model.loading import find_kind, load_heads, load_model
-from lxmert.model.pretrained import read_config
-from lxmert.model.wrappers import execution_device
 from lxmert.names import count
-from lxmert.processing import LxmertProcessor
 from lxmert.regions.cache import DiskCache
-from lxmert.schema import Answer, Example, Regions
+from lxmert.regions.preprocess import ImageInput
+from lxmert.schema import Answer, Example, FloatArray, IntArray, Regions
 
-_TEXTS_AT_ONCE = 64
-"""Maximum number of texts per forward pass, to bound memory."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRUTHS = ("False", "True")
 """The answers of a model that judges statements, by class."""
@@ -47,93 +35,80 @@ TRUTHS = ("False", "True")
 Progress = Callable[[int, int], None]
 """Called with the numbers of finished and of all examples."""
 
-ScoringModel = (
-    LxmertForQuestionAnswering
-    | LxmertForImageAndTextRetrieval
-    | LxmertForImagesAndTextClassification
-)
-
 _logger = logging.getLogger(__name__)
 
 
 class Runtime(Protocol):
     """Computes logits from tokens and regions: the PyTorch model, or an exported one."""
 
-    def __call__(
-        self, text: Mapping[str, Tensor], image: Mapping[str, Tensor], rows: Tensor
-    ) -> Tensor:
+    def __call__(self, text: Arrays, image: Arrays, rows: IntArray) -> FloatArray:
         """Return the logits of texts about images.
 
         Args:
             text: `input_ids`, `attention_mask` and `token_type_ids`, each `[texts, length]` int64.
             image: `visual_feats` `[images, regions, dim]` and `visual_pos` `[images, regions, 4]`,
                 float32, and `visual_attention_mask` `[images, regions]` int64; each image once.
-            rows: `[texts, images of a text]` int64, the rows of `image` that each text is about.
+            rows: `[texts, images of a text]`, the rows of `image` that each text is about.
 
         Returns:
-            `[texts, classes]` float32 on the CPU, as are all arguments.
+            `[texts, classes]` float32.
         """
         ...
 
 
-class TorchRuntime:
-    """The PyTorch model as a `Runtime`; each image is encoded once for all of its texts."""
-
-    _threaded: ClassVar[int | None] = None
-    """Process in which torch first computed with several threads."""
-
-    def __init__(self, model: ScoringModel) -> None:
-        self.model = model
-
-    @torch.inference_mode()
-    def __call__(
-        self, text: Mapping[str, Tensor], image: Mapping[str, Tensor], rows: Tensor
-    ) -> Tensor:
-        """Return logits; see `Runtime`."""
-        check_fork()
-        device = execution_device(self.model)
-        names = ("visual_feats", "visual_pos", "visual_attention_mask")
-        encoded = self.model.lxmert.encode_image(*(image[name].to(device) for name in names))
-        logits = []
-        for start in range(0, len(rows), _TEXTS_AT_ONCE):
-            part = slice(start, start + _TEXTS_AT_ONCE)
-            output = self.model(
-                **{name: value[part].to(device) for name, value in text.items()},
-                encoded_image=encoded.take(rows[part].flatten().to(device)),
-                return_dict=False,
-            )
-            logits.append(output[0])
-        return torch.cat(logits).float().cpu()
-
-
-def check_fork() -> None:
-    """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""
-    threads, before = torch.get_num_threads(), TorchRuntime._threaded
-    if threads == 1:
-        return
-    if before not in (None, os.getpid()):
-        raise RuntimeError(
-            f"this process was forked from process {before}, in which torch has computed with "
-            f"{threads} threads, and would wait for them forever: start processes with "
-            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them"
-        )
-    TorchRuntime._threaded = os.getpid()
-
-
-def score(
-    runtime: Runtime, text: Mapping[str, Tensor], regions: Sequence[Sequence[Regions]]
-) -> Tensor:
+def score(runtime: Runtime, text: Arrays, regions: Sequence[Sequence[Regions]]) -> FloatArray:
     """Return the logits of texts about images with known regions, `[texts, classes]`.
 
     Args:
         runtime: computes the logits.
-        text: collated tokens, as in `Runtime`.
+        text: token ids, as in `Runtime`.
         regions: for each text, the regions of its image or images; the same object is encoded once.
     """
     unique = {id(found): found for each in regions for found in each}
     places = {key: place for place, key in enumerate(unique)}
-    rows = torch.tensor([[places[id(found)] for found in each] for each in regions])
-    return runtime(text, collate_images([*unique.values()]), rows)
+    rows = np.array([[places[id(found)] for found in each] for each in regions])
+    return runtime(text, image_arrays([*unique.values()]), rows)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Return the probabilities of the classes in the last dimension."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def rank(probabilities: FloatArray, answers: Sequence[str], top_k: int) -> list[Answer]:
+    """Return the most probable answers, best first; of equal ones the first."""
+    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [Answer(answers[index], float(probabilities[index])) for index in order]
+
+
+def leave_out(runtime: Runtime, text: Arrays, regions: Regions) -> FloatArray:
+    """Return the answers to one question with all regions, without each of them, without any.
+
+    Args:
+        runtime: computes the logits.
+        text: token ids of the question, as in `Runtime`.
+        regions: regions of its image.
+
+    Returns:
+        Probabilities `[regions + 2, answers]`. Without regions the model sees only the text.
+    """
+    number = len(regions)
+    variants = number + 2
+    image = {name: np.repeat(each, variants, 0) for name, each in image_arrays([regions]).items()}
+    mask = image["visual_attention_mask"]
+    mask[np.arange(number) + 1, np.arange(number)] = 0
+    mask[-1] = 0
+    texts = {name: np.repeat(each, variants, 0) for name, each in text.items()}
+    return softmax(runtime(texts, image, np.arange(variants)[:, None]))
+
+
+class RegionSupply(Protocol):
+    """Returns the regions of images: a processor, or an exported model."""
+
+    def regions(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the regions of each image."""
+        ...
 
 
 class RegionReader(Protocol):
@@ -157,7 +132,7 @@ class RegionReader(Protocol):
 class ImageRegions:
     """Extracts the regions of image files; names may differ from the files as in `ImageFolder`."""
 
-    def __init__(self, folder: str | Path, processor: LxmertProcessor) -> None:
+    def __init__(self, folder: str | Path, processor: RegionSupply) -> None:
         """List the folder.
 
         Raises:
@@ -195,7 +170,11 @@ class StoredRegions:
 
 
 def open_reader(
-    model: Path, *, images: Path | None = None, stores: Sequence[Path] = (), device: str = "cpu"
+    model: Path,
+    *,
+    images: Path | None = None,
+    stores: Sequence[Path] = (),
+    device: str | None = "cpu",
 ) -> RegionReader:
     """Open the images or region stores that a model is asked about.
 
@@ -203,26 +182,41 @@ def open_reader(
         model: model folder; its own extractor describes `images`, and must have made `stores`.
         images: image folder.
         stores: region stores, if there is no image folder.
-        device: where the extractor computes.
+        device: where the extractor computes; None: the best device of this machine.
 
     Raises:
         FileNotFoundError: if the folder, a store or the extractor does not exist.
         ValueError: if another extractor made a store.
     """
     if images is not None:
-        processor = LxmertProcessor.from_pretrained(model, device=device)
-        processor.cache = DiskCache()
-        return ImageRegions(images, processor)
+        return ImageRegions(images, _load_supply(model, device))
     source = open_regions([str(path) for path in stores])
-    if (model / FILE_NAME).is_file():
-        known, given = PreprocessorConfig.load(model).fingerprint, source.header.fingerprint
-        if given != known:
-            raise ValueError(
-                f"the region store {source.folder} was made by extractor {given}, but the "
-                f"extractor of model {model} is extractor {known}: extract the regions again with "
-                "that extractor"
-            )
+    known, given = _known_fingerprint(model), source.header.fingerprint
+    if known is not None and given != known:
+        raise ValueError(
+            f"the region store {source.folder} was made by extractor {given}, but the extractor "
+            f"of model {model} is extractor {known}: extract the regions again with that "
+            "extractor"
+        )
     return StoredRegions(source)
+
+
+def _known_fingerprint(model: Path) -> str | None:
+    """Return the fingerprint of a model's region extractor, if the folder names it."""
+    if is_exported(model):
+        return ExportedModel(model).manifest.fingerprint
+    return PreprocessorConfig.load(model).fingerprint if (model / FILE_NAME).is_file() else None
+
+
+def _load_supply(model: Path, device: str | None) -> RegionSupply:
+    """Load what extracts regions for a model."""
+    if is_exported(model):
+        return ExportedModel(model)
+    from lxmert.processing import LxmertProcessor
+
+    processor = LxmertProcessor.from_pretrained(model, device=choose_device(device))
+    processor.cache = DiskCache()
+    return processor
 
 
 def region_batches(
@@ -266,7 +260,7 @@ class Predictor:
     def __init__(
         self,
         runtime: Runtime,
-        tokenizer: BertTokenizer,
+        tokenizer: TextTokenizer,
         answers: Sequence[str],
         *,
         max_text_length: int,
@@ -275,7 +269,7 @@ class Predictor:
         """Combine a runtime with the tokenizer and the answers of its model.
 
         Args:
-            runtime: the PyTorch model as `TorchRuntime(model)`, or an exported one.
+            runtime: the PyTorch model as `TorchRuntime(model)`, or that of an `ExportedModel`.
             tokenizer: tokenizer of the model.
             answers: name of each class of the logits.
             max_text_length: maximum number of tokens of a text.
@@ -288,7 +282,9 @@ class Predictor:
         self._max_text_length = max_text_length
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu") -> "Predictor":
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, device: str | None = "cpu"
+    ) -> "Predictor":
         """Load the model and the tokenizer of a folder; an extractor is not needed.
 
         Raises:
@@ -296,25 +292,20 @@ class Predictor:
             ValueError: if the model answers nothing, its files do not match, or its answers have no
                 names.
         """
-        check_device(device)
         folder = find_model(name_or_path)
-        judges = judges_statements(folder)
-        tokenizer = load_tokenizer(folder)
-        model = load_model(folder) if judges else load_heads(folder).answering
-        assert isinstance(model, LxmertForImagesAndTextClassification | LxmertForQuestionAnswering)
-        check_words(tokenizer, model.config.vocab_size, folder)
-        answers = TRUTHS if judges else answers_of(model.config)
-        if answers is None:
-            raise missing_parts(folder, extractor=False, num_answers=model.config.num_qa_labels)
-        known = (folder / FILE_NAME).is_file()
-        config = PreprocessorConfig.load(folder) if known else PreprocessorConfig(fingerprint="")
-        model.to(device)  # type: ignore[arg-type]
+        if not is_exported(folder):
+            return _load_model(folder, choose_device(device))
+        exported = ExportedModel(folder)
+        if exported.answering is None:
+            raise ValueError(
+                f"{folder} holds an exported model that only matches captions: export a model that "
+                "answers questions"
+            )
         return cls(
-            TorchRuntime(model),
-            tokenizer,
-            answers,
-            max_text_length=config.max_text_length,
-            num_images=2 if judges else 1,
+            exported.answering,
+            exported.tokenizer,
+            exported.manifest.answers,
+            max_text_length=exported.manifest.max_text_length,
         )
 
     def predict(
@@ -339,17 +330,14 @@ class Predictor:
         """
         best: dict[int, Answer] = {}
         for indices, logits in self.logits(corpus, read, batch_size=batch_size):
-            top = logits.softmax(-1).max(-1)
-            for index, value, place in zip(
-                indices, top.values.tolist(), top.indices.tolist(), strict=True
-            ):
-                best[index] = Answer(self.answers[place], value)
+            for index, row in zip(indices, softmax(logits), strict=True):
+                best[index] = rank(row, self.answers, 1)[0]
             progress(len(best), len(corpus))
         return [best[index] for index in range(len(corpus))]
 
     def logits(
         self, corpus: Corpus, read: RegionReader, *, batch_size: int = 32
-    ) -> Iterator[tuple[list[int], Tensor]]:
+    ) -> Iterator[tuple[list[int], FloatArray]]:
         """Yield the logits of the texts in batches, in another order than that of the corpus.
 
         Arguments and errors are those of `predict`.
@@ -360,16 +348,17 @@ class Predictor:
         self._check(corpus, read)
         tokens = Tokens(corpus.texts(), self._tokenizer, longest=self._max_text_length)
         tokens.log_losses(_logger)
+        pad_id = padding_id(self._tokenizer)
         for indices, regions in region_batches(corpus, read, batch_size=batch_size):
-            text = collate_text(
-                [tokens[index] for index in indices], pad_id=self._tokenizer.pad_token_id
-            )
+            text = text_arrays([tokens[index] for index in indices], pad_id=pad_id)
             yield indices, score(self.runtime, text, regions)
 
-    def inputs(self, text: str, regions: Regions) -> dict[str, Tensor]:
+    def inputs(self, text: str, regions: Regions) -> dict[str, "Tensor"]:
         """Return the arguments of the model's forward for one text about one image."""
         tokens = Tokens([text], self._tokenizer, longest=self._max_text_length)
-        collated = collate_text([tokens[0]], pad_id=self._tokenizer.pad_token_id)
+        from lxmert.data.collate import collate_images, collate_text
+
+        collated = collate_text([tokens[0]], pad_id=padding_id(self._tokenizer))
         return {**collated, **collate_images([regions])}
 
     def _check(self, corpus: Corpus, read: RegionReader) -> None:
@@ -390,12 +379,48 @@ class Predictor:
             )
 
 
+def _load_model(folder: Path, device: str) -> Predictor:
+    """Load a PyTorch model; see `Predictor.from_pretrained`."""
+    from lxmert.data.tokenizer import check_words, load_tokenizer
+    from lxmert.model.answers import answers_of
+    from lxmert.model.heads import (
+        LxmertForImagesAndTextClassification,
+        LxmertForQuestionAnswering,
+    )
+    from lxmert.model.loading import load_heads, load_model
+    from lxmert.model.runtime import TorchRuntime
+
+    judges = judges_statements(folder)
+    tokenizer = load_tokenizer(folder)
+    model = load_model(folder) if judges else load_heads(folder).answering
+    assert isinstance(model, LxmertForImagesAndTextClassification | LxmertForQuestionAnswering)
+    check_words(tokenizer, model.config.vocab_size, folder)
+    answers = TRUTHS if judges else answers_of(model.config)
+    if answers is None:
+        raise missing_parts(folder, extractor=False, num_answers=model.config.num_qa_labels)
+    known = (folder / FILE_NAME).is_file()
+    config = PreprocessorConfig.load(folder) if known else PreprocessorConfig(fingerprint="")
+    model.to(device)  # type: ignore[arg-type]
+    return Predictor(
+        TorchRuntime(model),
+        tokenizer,
+        answers,
+        max_text_length=config.max_text_length,
+        num_images=2 if judges else 1,
+    )
+
+
 def judges_statements(folder: Path) -> bool:
     """Return whether a model judges statements about two images; otherwise it answers questions.
 
     Raises:
         ValueError: if it does neither.
     """
+    if is_exported(folder):
+        return False
+    from lxmert.model.checkpoints import read_folder
+    from lxmert.model.loading import find_kind
+
     kind = find_kind(read_folder(folder, device="meta"))
     if kind not in ("pairs", "answering", "pretraining"):
         raise ValueError(
@@ -403,19 +428,3 @@ def judges_statements(folder: Path) -> bool:
             "with an answering or a pairs recipe first"
         )
     return kind == "pairs"
-
-
-def check_parts(
-    folder: Path, extractor: str | Path | None = None, answers: str | Path | None = None
-) -> None:
-    """Raise `ValueError` if a model comes without extractor and none is given.
-
-    The message then also names missing answers. Only the configuration is read.
-    """
-    if extractor is not None or (folder / EXTRACTOR_FOLDER).is_dir():
-        return
-    config = read_config(folder)
-    nameless = answers is None and answers_of(config) is None
-    raise missing_parts(
-        folder, extractor=True, num_answers=config.num_qa_labels if nameless else None
-    )

@@ -1,8 +1,5 @@
 """The processor: images and texts to model inputs, with warnings about unusual input."""
 
-import os
-import sys
-import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,52 +9,24 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, BertTokenizer, PretrainedConfig
 
-from lxmert.data.collate import collate_images, collate_text
+from lxmert.data.collate import collate_images, collate_text, to_tensors
+from lxmert.data.encoding import Encoded
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import Encoded, check_words, encode, load_tokenizer
+from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.devices import check_device
-from lxmert.files import shorten
 from lxmert.hub import find_extractor, find_model, missing_parts
 from lxmert.names import count
+from lxmert.reading import TextReader, check_recognized
 from lxmert.regions.cache import DiskCache
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.preprocess import ImageInput, is_image
-from lxmert.schema import IntArray, Regions
-
-CONFIDENT = 0.5
-"""Object score from which a region counts as recognized."""
+from lxmert.schema import Regions
 
 ImageInputs = ImageInput | Sequence[ImageInput] | Sequence[Sequence[ImageInput]]
 """One image for all texts, one for each text, or several for each text."""
 
-_MANY_NAMES = 200
 _PASSED_BY_AUTO_PROCESSOR = {"_from_auto", "trust_remote_code"}
-"""Vocabulary size up to which warnings about unknown words list examples."""
-
-_HANDFUL = 5
-
-_INSIDE = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, torch.__file__))
-"""Folders of library code, which warnings do not point to."""
-
-
-class InputWarning(UserWarning):
-    """The input is unlike the training data, so that the answer may be unreliable."""
-
-
-def check_text(text: object) -> None:
-    """Check that a value is a non-empty text.
-
-    Raises:
-        TypeError: if it is not a string.
-        ValueError: if it is empty or has an unpaired surrogate.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"the text is {text!r}: write a question, such as 'What is this?'")
-    if not text.strip():
-        raise ValueError("the text is empty: write a question, such as 'What is this?'")
-    if any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise ValueError(f"the text {text!r} is not valid Unicode: pass it as UTF-8")
 
 
 class LxmertProcessor:
@@ -99,6 +68,7 @@ class LxmertProcessor:
         self.tokenizer = tokenizer
         self.config = config
         self.cache = cache
+        self.reader = TextReader(tokenizer, longest=config.max_text_length)
 
     @classmethod
     def from_pretrained(
@@ -251,7 +221,9 @@ class LxmertProcessor:
         longest = self.config.max_text_length if max_length is None else max_length
         if longest < 3:
             raise ValueError(f"max_length is {longest}; expected at least 3")
-        token_ids = [self._tokenize(each, longest, truncation=truncation) for each in sentences]
+        token_ids = [
+            self.reader.tokenize(each, longest, truncation=truncation) for each in sentences
+        ]
         lengths = {len(row) for row in token_ids}
         if padding is False and len(lengths) > 1:
             raise ValueError(
@@ -309,8 +281,7 @@ class LxmertProcessor:
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Like `__call__`, for texts only: the arguments of `LxmertModel.encode_text`."""
-        token_ids = [self._tokenize(text, self.config.max_text_length) for text in texts]
-        return collate_text(token_ids, pad_id=self.tokenizer.pad_token_id)
+        return to_tensors(self.reader(texts))
 
     def image_inputs(self, regions: Sequence[Regions]) -> dict[str, Tensor]:
         """Like `__call__`, for known regions only: the arguments of `LxmertModel.encode_image`.
@@ -322,7 +293,7 @@ class LxmertProcessor:
             ValueError: if a feature is not finite, or a box is inverted or outside the image.
         """
         for found in {id(found): found for found in regions}.values():
-            self.check_recognized(found)
+            check_recognized(self.extractor, found)
         return collate_images(regions)
 
     def _several_images(self, rows: Sequence[Sequence[ImageInput]]) -> dict[str, Tensor]:
@@ -338,61 +309,9 @@ class LxmertProcessor:
             name: values.reshape(-1, counts[0], *values.shape[1:]) for name, values in flat.items()
         }
 
-    def check_recognized(self, regions: Regions) -> None:
-        """Warn if no object in the image is recognized with confidence."""
-        for warning in self.image_warnings(regions):
-            _warn(warning)
-
-    def image_warnings(self, regions: Regions) -> list[str]:
-        """Return a warning if no object in the image is recognized with confidence."""
-        if not self.extractor.recognizes:
-            return []
-        if regions.found and regions.object_scores.max() >= CONFIDENT:
-            return []
-        names = self.extractor.object_names
-        return [
-            "nothing in this image was recognized with confidence, so the answer is unreliable: "
-            f"the region extractor knows {_name_some(names)}"
-        ]
-
     def read(self, text: str, max_length: int | None = None) -> Encoded:
         """Tokenize one text, and report which part of it the model reads."""
-        return encode(self.tokenizer, text, longest=max_length or self.config.max_text_length)
-
-    def _tokenize(self, text: str, max_length: int, *, truncation: bool = True) -> IntArray:
-        """Tokenize one text; warn about unknown words and truncation."""
-        check_text(text)
-        encoded = self.read(text, max_length)
-        if encoded.lost and not truncation:
-            raise ValueError(
-                f"the text {shorten(text)} is longer than {max_length} tokens: shorten it, or use "
-                "truncation=True"
-            )
-        for warning in self.text_warnings(encoded):
-            _warn(warning)
-        return encoded.token_ids
-
-    def text_warnings(self, encoded: Encoded) -> list[str]:
-        """Return warnings about unknown words and truncation in a text that `read` returned."""
-        warnings = [self._unknown_message(encoded.unknown)] if encoded.unknown else []
-        if encoded.lost:
-            lost = sum(any(map(str.isalnum, word)) for word in encoded.lost.split())
-            warnings.append(
-                f"the text is longer than the model reads: {count(lost, 'word')} at its end cut, "
-                f"leaving '{encoded.kept}'"
-            )
-        return warnings
-
-    def _unknown_message(self, unknown: Sequence[str]) -> str:
-        """Return a warning that names the unknown words, and some known ones."""
-        vocabulary = self.tokenizer.get_vocab()
-        known = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
-        words = _name_some([repr(word) for word in unknown])
-        message = f"the model does not know {words}, so the answer is unreliable"
-        if len(known) <= _MANY_NAMES:
-            some = known[:: max(1, len(known) // _HANDFUL)][:_HANDFUL]
-            message += f"; it knows {len(known)} words, such as {', '.join(map(repr, some))}"
-        return message
+        return self.reader.read(text, max_length)
 
 
 def _match_numbers(
@@ -414,17 +333,3 @@ def _match_numbers(
     if not rows or not sentences:
         raise ValueError(f"{numbers}; expected at least one of each")
     return sentences
-
-
-def _name_some(names: Sequence[str]) -> str:
-    """List the first names, and count the others."""
-    listed = ", ".join(names[:_HANDFUL])
-    return listed if len(names) <= _HANDFUL else f"{listed} and {len(names) - _HANDFUL} more"
-
-
-def _warn(message: str) -> None:
-    """Warn about an input, at the calling line outside this package and torch."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, InputWarning, stacklevel=level)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lxmert.data.image_folder import IMAGE_ENDINGS
 from lxmert.names import count
-from lxmert.processing import check_text
+from lxmert.reading import check_text
 from lxmert.regions.preprocess import ImageInput, is_image
 from lxmert.web import SCHEMES
 

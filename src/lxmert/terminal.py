@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+    from lxmert.explain.answered import AnsweredQuestion
     from lxmert.explain.explanation import Explanation
     from lxmert.explain.patterns import PatternScore
 
@@ -183,7 +184,7 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         yield start
 
 
-def show_explanation(explanation: "Explanation", seconds: float, figure: Path | None) -> None:
+def show_explanation(explanation: "AnsweredQuestion", seconds: float, figure: Path | None) -> None:
     """Print answers and regions as two tables."""
     from rich.table import Table
     from rich.text import Text

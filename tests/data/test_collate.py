@@ -5,14 +5,8 @@ import pytest
 import torch
 
 from lxmert.boxes import normalize
-from lxmert.data.collate import (
-    check_labels,
-    collate_regions,
-    collate_text,
-    lengths_mask,
-    normalize_boxes,
-    pad,
-)
+from lxmert.data.arrays import lengths_mask, normalize_boxes, pad
+from lxmert.data.collate import check_labels, collate_regions, collate_text
 from lxmert.schema import Regions
 
 

@@ -12,8 +12,9 @@ import pytest
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.columns import RaggedWriter, TextWriter
 from lxmert.data.corpus import Corpus, Targets
+from lxmert.data.encoding import cut
 from lxmert.data.readers import read_captions, read_questions
-from lxmert.data.tokenizer import build_tokenizer, cut
+from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.schema import IGNORE_INDEX, Example
 from lxmert.tasks.baselines import Baselines

@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer
 
+from lxmert.data.encoding import cut, encode
 from lxmert.data.tokenizer import (
     SPECIAL_TOKENS,
     LxmertTokenizer,
     build_tokenizer,
     check_words,
-    cut,
-    encode,
     load_tokenizer,
 )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lxmert.data.collate import normalize_boxes
+from lxmert.data.arrays import normalize_boxes
 from lxmert.regions.cells import cell_boxes, cell_labels, cell_regions
 
 

@@ -10,7 +10,8 @@ from test_detector import CONFIG, make_detector
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
 from lxmert.regions.extract import DetectorExtractor
-from lxmert.regions.preprocess import pad_batch, prepare
+from lxmert.regions.padding import pad_batch
+from lxmert.regions.preprocess import prepare
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from lxmert import (
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.store import StoreHeader
 from lxmert.data.tokenizer import build_tokenizer
-from lxmert.processing import InputWarning
+from lxmert.reading import InputWarning
 from lxmert.regions.extractor import EXTRACTORS
 from lxmert.regions.grid import GridConfig, GridNetwork
 
@@ -294,7 +294,7 @@ def make_model(extractor, tokenizer):
     return LxmertForQuestionAnswering(config).eval()
 
 
-@pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+@pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 def test_a_model_reads_the_regions_and_travels_with_its_extractor(extractor, tmp_path):
     processor = make_processor(extractor)
     model = make_model(extractor, processor.tokenizer)

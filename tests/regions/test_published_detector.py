@@ -14,7 +14,8 @@ from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import computing, make_fast
-from lxmert.regions.preprocess import pad_batch, prepare
+from lxmert.regions.padding import pad_batch
+from lxmert.regions.preprocess import prepare
 
 ROWS = ASSETS / "train2014_obj36_boxes.tsv"
 OBJECTS = [f"object {index}" for index in range(30)]

@@ -15,7 +15,8 @@ from conftest import ASSETS, ROOT
 from model import published, tiny
 from torch.testing import assert_close
 
-from lxmert.data.collate import collate_inputs, normalize_boxes
+from lxmert.data.arrays import normalize_boxes
+from lxmert.data.collate import collate_inputs
 from lxmert.data.store import RegionStore
 from lxmert.model.answers import answers_of
 from lxmert.model.configuration import LxmertConfig

@@ -221,7 +221,8 @@ def test_published_size_runs_on_real_rows(tmp_path):
 
 @pytest.mark.slow
 def test_the_real_rows_give_finite_answers_at_full_size(tmp_path):
-    from lxmert.data.collate import collate_regions, normalize_boxes
+    from lxmert.data.arrays import normalize_boxes
+    from lxmert.data.collate import collate_regions
     from lxmert.data.tsv import import_tsv
     from lxmert.model.configuration import LxmertConfig
     from lxmert.model.heads import LxmertForQuestionAnswering

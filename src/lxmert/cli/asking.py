@@ -60,18 +60,17 @@ def ask(
         if len(images) > 1 or len(questions) != 1:
             raise ValueError(f"--figure {figure} shows one answer: name one image and one question")
         check_figure(figure, "--figure", *images, answers)
-    from lxmert.devices import choose_device
     from lxmert.explain.figures import save_image
     from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 
     pipeline = LxmertPipeline.from_pretrained(
-        model, extractor=extractor, answers=answers, device=choose_device(device)
+        model, extractor=extractor, answers=answers, device=device
     )
     for question in questions or _read_questions():
         for image in images:
             started = time.perf_counter()
-            found = pipeline.explain(image, question, top_k=top_k, methods=["occlusion"])
+            found = pipeline.answer(image, question, top_k=top_k)
             seconds = time.perf_counter() - started
             if as_json:
                 named = {"image": image, "question": question}
@@ -115,13 +114,10 @@ def match(
     """
     import time
 
-    from lxmert.devices import choose_device
     from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 
-    pipeline = LxmertPipeline.from_pretrained(
-        model, extractor=extractor, device=choose_device(device)
-    )
+    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, device=device)
     started = time.perf_counter()
     scores = pipeline.match(image, captions)
     seconds = time.perf_counter() - started
@@ -155,7 +151,6 @@ def predict(
 
     A model for statements about two images (NLVR2) judges statements instead.
     """
-    from lxmert.devices import choose_device
     from lxmert.workflows.prediction import predict_file
 
     check_source(images, regions)
@@ -169,7 +164,7 @@ def predict(
             stores=tuple(regions or ()),
             form=form,
             official=official,
-            device=choose_device(device),
+            device=device,
             progress=progress,
         )
     say(f"{output}: answers to {count(number, 'question')}")

@@ -1,18 +1,12 @@
-"""Collates token ids and regions into padded model inputs; the only path into the model."""
+"""Collates token ids and regions into tensors, and checks labels."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lxmert.boxes import are_valid, normalize
+from lxmert.data.arrays import Arrays, image_arrays, region_arrays, text_arrays
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray, Regions
-
-_ROUNDING = 1e-3
-"""How far a box may exceed its image, as a share of the image's sides."""
 
 
 def collate_inputs(
@@ -24,7 +18,7 @@ def collate_inputs(
 ) -> dict[str, Tensor]:
     """Collate texts and regions into keyword arguments of the model's forward.
 
-    Arguments, results and errors are those of `collate_text` and `collate_regions`.
+    Arguments, results and errors are those of `text_arrays` and `region_arrays`.
     """
     return collate_text(sentences, pad_id=pad_id) | collate_regions(features, boxes)
 
@@ -32,75 +26,25 @@ def collate_inputs(
 def collate_text(
     sentences: Sequence[IntArray], *, pad_id: int, min_length: int = 0
 ) -> dict[str, Tensor]:
-    """Pad token ids to the longest text, or to `min_length` tokens if that is more.
-
-    Returns:
-        `input_ids` `[batch, length]`, `attention_mask` (1 = real) and `token_type_ids` (all 0).
-    """
-    input_ids = pad(sentences, value=pad_id, min_length=min_length)
-    mask = lengths_mask([len(sentence) for sentence in sentences], input_ids.shape[1])
-    return {
-        "input_ids": torch.from_numpy(input_ids),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        "token_type_ids": torch.zeros(input_ids.shape, dtype=torch.long),
-    }
+    """Pad token ids to the longest text, or to `min_length`; see `text_arrays`."""
+    return to_tensors(text_arrays(sentences, pad_id=pad_id, min_length=min_length))
 
 
 def collate_regions(
     features: Sequence[FloatArray], boxes: Sequence[FloatArray]
 ) -> dict[str, Tensor]:
-    """Pad regions to the largest number in the batch.
-
-    Args:
-        features: `[regions, dim]` for each example.
-        boxes: `[regions, 4]` for each example, normalized to `[0, 1]`. Boxes of another width are
-            other position encodings; they only need to be finite.
-
-    Returns:
-        `visual_feats` `[batch, regions, dim]`, `visual_pos` `[batch, regions, 4]` and
-        `visual_attention_mask` (1 = real).
-
-    Raises:
-        ValueError: naming example, region and value, if a feature is not finite, or a box has its
-            corners in the wrong order or lies outside of `[0, 1]`.
-    """
-    for index, (rows, places) in enumerate(zip(features, boxes, strict=True)):
-        _check_regions(rows, places, name=f"example {index} of the batch")
-    padded = pad(features)
-    mask = lengths_mask([len(rows) for rows in features], padded.shape[1])
-    return {
-        "visual_feats": torch.from_numpy(padded),
-        "visual_pos": torch.from_numpy(pad(boxes)),
-        "visual_attention_mask": torch.from_numpy(mask.astype(np.int64)),
-    }
+    """Pad regions to the largest number in the batch; see `region_arrays`."""
+    return to_tensors(region_arrays(features, boxes))
 
 
 def collate_images(regions: Sequence[Regions]) -> dict[str, Tensor]:
     """Like `collate_regions`, for the regions of images with boxes in pixels."""
-    boxes = [normalize_boxes(found, name=f"image {index}") for index, found in enumerate(regions)]
-    return collate_regions([found.features for found in regions], boxes)
+    return to_tensors(image_arrays(regions))
 
 
-def normalize_boxes(regions: Regions, *, name: str) -> FloatArray:
-    """Return the boxes of an image normalized for the model, `[regions, 4]` in `[0, 1]`.
-
-    Args:
-        regions: regions of one image.
-        name: name of the image for messages.
-
-    Raises:
-        ValueError: naming image, region and value, if a box lies outside of the image or has its
-            corners in the wrong order, for example because it refers to another image size.
-    """
-    height, width = regions.image_size
-    valid = are_valid(regions.boxes, regions.image_size, share=_ROUNDING)
-    if not valid.all():
-        region = int(valid.argmin())
-        raise ValueError(
-            f"{name}, region {region}: the box is {_format(regions.boxes[region])}; expected "
-            f"0 <= x1 <= x2 <= {width} and 0 <= y1 <= y2 <= {height} in pixels of the image"
-        )
-    return normalize(regions.boxes, regions.image_size)
+def to_tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Return arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 def check_labels(labels: Tensor, count: int, *, name: str) -> None:
@@ -126,50 +70,3 @@ def check_labels(labels: Tensor, count: int, *, name: str) -> None:
             f"the label of {name} at {place} in the batch is {labels[tuple(place)].item()}; "
             f"expected {expected}: check the data set and the model's number of classes"
         )
-
-
-def pad(
-    arrays: Sequence[npt.NDArray[Any]], *, value: float = 0, min_length: int = 0
-) -> npt.NDArray[Any]:
-    """Stack arrays of different lengths, padded with `value` to the longest or to `min_length`."""
-    longest = max(min_length, *(len(array) for array in arrays))
-    dtype = np.result_type(*(array.dtype for array in arrays))
-    stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype)
-    for row, array in zip(stacked, arrays, strict=True):
-        row[: len(array)] = array
-    return stacked
-
-
-def lengths_mask(lengths: Sequence[int], longest: int) -> npt.NDArray[np.bool_]:
-    """Return `[batch, longest]`, True for real data."""
-    return np.asarray(np.arange(longest) < np.asarray(lengths)[:, None])
-
-
-def _check_regions(features: FloatArray, boxes: FloatArray, *, name: str) -> None:
-    """Check the values of one example; the model checks the widths."""
-    if len(features) != len(boxes):
-        raise ValueError(
-            f"{name} has {len(features)} features and {len(boxes)} boxes; expected one box for "
-            "each feature"
-        )
-    if not np.isfinite(features).all():
-        region, column = np.argwhere(~np.isfinite(features))[0]
-        raise ValueError(
-            f"{name}, region {region}: the feature at {column} is {features[region, column]}; "
-            "expected finite numbers: extract the regions of this image again"
-        )
-    if boxes.shape[-1] == 4:
-        valid = are_valid(boxes, (1.0, 1.0))
-        expected = "0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, in shares of the image's sides"
-    else:
-        valid = np.asarray(np.isfinite(boxes).all(axis=-1))
-        expected = "finite numbers"
-    if not valid.all():
-        region = int(valid.argmin())
-        raise ValueError(
-            f"{name}, region {region}: the box is {_format(boxes[region])}; expected {expected}"
-        )
-
-
-def _format(box: FloatArray) -> str:
-    return f"[{', '.join(f'{side:g}' for side in box.tolist())}]"

@@ -8,12 +8,12 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lxmert.files import atomic_path, parse_json
 
@@ -129,8 +129,7 @@ def map_tensors(path: Path) -> TensorMap:
         raise _damaged(path, "its header does not have the checksum that it names")
     entries = parse_json(header, str(path), remedy="make it again")
     start = 8 + length
-    mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
-    data = mapped[start:]
+    data = _map(path, size)[start:]
     try:
         metadata = {str(key): str(text) for key, text in entries.pop("__metadata__").items()}
         tensors = {name: _view(data, **entry) for name, entry in entries.items()}
@@ -140,6 +139,15 @@ def map_tensors(path: Path) -> TensorMap:
     if len(data) != expected:
         raise _damaged(path, f"it has {size} bytes, its header needs {start + expected}")
     return TensorMap(path, metadata, tensors, data)
+
+
+def _map(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Map a file; without PyTorch by NumPy, which keeps its file descriptor open."""
+    if find_spec("torch") is None:
+        return np.memmap(path, np.uint8, "c")
+    import torch
+
+    return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
 
 
 def _view(

@@ -1,15 +1,12 @@
 """The tokenizer: BERT's, optionally with a vocabulary built from given texts."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from transformers import BertTokenizer
 
 from lxmert.files import read_json_object
-from lxmert.schema import IntArray
 
 LxmertTokenizer = BertTokenizer
 """The documented name; since transformers 5, slow and fast tokenizers are the same class."""
@@ -25,24 +22,6 @@ _PADDED_TO = (1, 8, 16, 32, 64, 128)
 """Libraries pad the rows of an embedding to multiples of these numbers."""
 
 _REMEDY = "copy it from where the model was trained"
-
-
-class Encoded(NamedTuple):
-    """A text as the model reads it.
-
-    Attributes:
-        token_ids: `[length]`, from `[CLS]` to `[SEP]`.
-        spans: start and end of each token in the text; `(0, 0)` for `[CLS]` and `[SEP]`.
-        unknown: words, as typed, that became `[UNK]`.
-        kept: the part of the text that is read.
-        lost: the rest, which was truncated.
-    """
-
-    token_ids: IntArray
-    spans: list[tuple[int, int]]
-    unknown: list[str]
-    kept: str
-    lost: str
 
 
 def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenizer:
@@ -110,33 +89,6 @@ def check_words(tokenizer: BertTokenizer, rows: int, source: str | Path) -> None
             f"the tokenizer has {words} words, but {source} has {rows}: use the tokenizer that it "
             "was trained with (model.tokenizer in a recipe)"
         )
-
-
-def encode(tokenizer: BertTokenizer, text: str, *, longest: int) -> Encoded:
-    """Tokenize a text, and return what the model cannot read of it.
-
-    Args:
-        tokenizer: any BERT tokenizer.
-        text: one sentence.
-        longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
-    """
-    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    token_ids, spans = encoding["input_ids"], encoding["offset_mapping"]
-    unknown = [
-        text[start:end]
-        for token_id, (start, end) in zip(token_ids, spans, strict=True)
-        if token_id == tokenizer.unk_token_id
-    ]
-    end = len(text) if len(token_ids) <= longest else spans[longest - 2][1]
-    read = [*spans[: longest - 1], spans[-1]] if len(spans) > longest else list(spans)
-    return Encoded(cut(token_ids, longest), read, unknown, text[:end], text[end:])
-
-
-def cut(token_ids: Sequence[int], longest: int) -> IntArray:
-    """Truncate token ids to the maximum length, keeping the final `[SEP]`."""
-    if len(token_ids) > longest:
-        token_ids = [*token_ids[: longest - 1], token_ids[-1]]
-    return np.asarray(token_ids, dtype=np.int64)
 
 
 def _number(words: Iterable[str]) -> dict[str, int]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from logging import Logger
 
 import numpy as np
-from transformers import BertTokenizer
 
 from lxmert.data.columns import RaggedWriter, in_batches
+from lxmert.data.encoding import UNKNOWN, TextTokenizer, backend_of
 from lxmert.names import count
 from lxmert.schema import IntArray
 
@@ -19,7 +19,7 @@ class Tokens:
         num_unknown: number of texts with a word unknown to the tokenizer.
     """
 
-    def __init__(self, texts: Iterable[str], tokenizer: BertTokenizer, *, longest: int) -> None:
+    def __init__(self, texts: Iterable[str], tokenizer: TextTokenizer, *, longest: int) -> None:
         """Tokenize all texts in bounded memory.
 
         Args:
@@ -28,12 +28,14 @@ class Tokens:
             longest: maximum number of tokens, including `[CLS]` and `[SEP]`.
         """
         self._longest = longest
-        writer = RaggedWriter(np.min_scalar_type(len(tokenizer)))
+        backend = backend_of(tokenizer)
+        unknown = backend.token_to_id(UNKNOWN)
+        writer = RaggedWriter(np.min_scalar_type(backend.get_vocab_size()))
         self.num_cut = self.num_unknown = 0
         for batch in in_batches(texts):
             rows = token_ids(batch, tokenizer)
             for index, row in enumerate(rows):
-                self.num_unknown += tokenizer.unk_token_id in row
+                self.num_unknown += unknown in row
                 if len(row) > longest:
                     self.num_cut += 1
                     rows[index] = [*row[: longest - 1], row[-1]]
@@ -71,13 +73,10 @@ class Tokens:
         return self._rows.bounds.nbytes + self._rows.values.nbytes
 
 
-def token_ids(texts: Iterable[str], tokenizer: BertTokenizer) -> list[list[int]]:
+def token_ids(texts: Iterable[str], tokenizer: TextTokenizer) -> list[list[int]]:
     """Return the token ids of a batch of texts without truncation.
 
     Calls the backend directly: the tokenizer's own call spends most of its time on masks that
     collation creates again.
     """
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
+    return [encoding.ids for encoding in backend_of(tokenizer).encode_batch_fast(list(texts))]

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lxmert.explain.answered import AnsweredQuestion
 from lxmert.explain.cells import are_cells
-from lxmert.explain.figures import draw_answer
 from lxmert.explain.maps import AttentionMaps
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import (
@@ -28,9 +28,6 @@ from lxmert.schema import Answer, Regions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-_RELEVANT = 0.05
-"""Change of a probability from which a region counts as relevant."""
 
 _SHOWN = 10
 """Rows of the table that a notebook without scripts shows."""
@@ -129,56 +126,32 @@ class Explanation:
         return relevance
 
     @property
-    def same_without_image(self) -> bool:
-        """Whether the best answer stays the same if all regions are masked.
-
-        The image may confirm what the question alone suggests; see `did_not_look`.
-        """
-        return self.without_image is not None and (
-            self.without_image.answer == max(self.answers, key=lambda each: each.score).answer
+    def answered(self) -> AnsweredQuestion:
+        """Answers and regions without words and maps."""
+        return AnsweredQuestion(
+            image=self.image,
+            question=self.question,
+            answers=self.answers,
+            regions=self.regions,
+            objects=self.objects,
+            labels=self.labels,
+            relevance=self.relevance,
+            without_image=self.without_image,
         )
 
     @property
-    def did_not_look(self) -> bool:
-        """Whether the best answer is the same without the image, and no region is relevant to it.
+    def same_without_image(self) -> bool:
+        """Whether the best answer stays the same if all regions are masked."""
+        return self.answered.same_without_image
 
-        No region is relevant if leaving out any one changes the probability by less than 0.05.
-        """
-        return self.same_without_image and max(map(abs, self.relevance)) < _RELEVANT
+    @property
+    def did_not_look(self) -> bool:
+        """Whether, in addition, no region is relevant to it."""
+        return self.answered.did_not_look
 
     def to_dict(self) -> dict[str, object]:
-        """Return answers and regions as JSON values.
-
-        Returns:
-            `answers`: list of `answer`, `score`. `without_image`: `answer` and `score` of
-            `without_image`, or None. `same_without_image`, `did_not_look`. `regions`: list of `box`
-            (`[x1, y1, x2, y2]` in pixels), `object`, `score`, `label` (the object with its
-            attributes) and `relevance`.
-        """
-        seen = self.regions
-        return {
-            "answers": [_pack_answer(answer) for answer in self.answers],
-            "without_image": self.without_image and _pack_answer(self.without_image),
-            "same_without_image": self.same_without_image,
-            "did_not_look": self.did_not_look,
-            "regions": [
-                {
-                    "box": [round(float(side), 1) for side in box],
-                    "object": name,
-                    "score": round(float(score), 4),
-                    "label": label,
-                    "relevance": round(relevance, 4),
-                }
-                for box, name, score, label, relevance in zip(
-                    seen.boxes,
-                    self.objects,
-                    seen.object_scores,
-                    self.labels,
-                    self.relevance,
-                    strict=True,
-                )
-            ],
-        }
+        """Return answers and regions as JSON values; see `AnsweredQuestion.to_dict`."""
+        return self.answered.to_dict()
 
     def reasons(self) -> list[tuple[Answer, str | None, str | None]]:
         """Return each answer with its most relevant region and word, by the first method.
@@ -194,14 +167,7 @@ class Explanation:
 
     def draw(self) -> Image.Image:
         """Draw the image with regions and answers."""
-        return draw_answer(
-            self.image,
-            question=self.question,
-            answers=self.answers,
-            boxes=self.regions.boxes,
-            labels=self.labels,
-            relevance=self.relevance,
-        )
+        return self.answered.draw()
 
     def plot(self, method: str | None = None) -> "Figure":
         """Plot image and words, shaded by their relevance for the best answer, for a paper.
@@ -267,10 +233,6 @@ class Explanation:
         ]
         title = f"{self.question} {self.answers[0].answer}"
         return frame_page(self.to_html(), static_page(self.draw(), title, [head, *rows]))
-
-
-def _pack_answer(answer: Answer) -> dict[str, object]:
-    return {"answer": answer.answer, "score": round(answer.score, 6)}
 
 
 def _first(names: Sequence[str], scores: Tensor) -> str | None:

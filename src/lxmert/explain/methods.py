@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from lxmert.explain.answered import QUICK as QUICK
 from lxmert.explain.inputs import Inputs, check_answers, check_explainable, real_regions, real_words
 from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
@@ -97,9 +98,6 @@ METHODS: dict[str, Method] = {
     "shapley": shapley,
 }
 """Name -> function; the first is the default."""
-
-QUICK = ("propagation", "attention", "rollout", "gradcam", "occlusion")
-"""Methods that need at most a few passes, or one for each word and region."""
 
 _FOR_ANY_ANSWER = ("attention", "rollout")
 

@@ -192,7 +192,9 @@ def write_card(run: Path) -> str:
     ]
     pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
     extractor = pipeline.processor.extractor
+    model = pipeline.answering
     assert isinstance(extractor, DetectorExtractor)
+    assert model is not None
     timing = read_json_object(run / "timing.json")
     recipe = read_toml(run / "answering" / "recipe.toml")
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
@@ -207,7 +209,7 @@ def write_card(run: Path) -> str:
         objects=", ".join(extractor.object_names),
         attributes=", ".join(extractor.attribute_names),
         answers=", ".join(pipeline.answers),
-        parameters=sum(p.numel() for p in pipeline.model.parameters()) / 1e6,
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         detector_size=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
         size=size / 1e6,
         count=answers["count"],

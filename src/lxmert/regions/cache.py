@@ -13,15 +13,17 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lxmert.files import atomic_path, cache_folder
 from lxmert.images import Pixels
-from lxmert.regions.extractor import RegionExtractor
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Regions
+
+if TYPE_CHECKING:
+    from lxmert.regions.extractor import RegionExtractor
 
 MAX_BYTES = 2_000_000_000
 """Default size: about 7,000 images with 36 regions of 2,048 features."""
@@ -73,7 +75,7 @@ class DiskCache:
         self._known_bytes: int | None = None
 
     def extract(
-        self, extractor: RegionExtractor, fingerprint: str, images: Sequence[ImageInput]
+        self, extractor: "RegionExtractor", fingerprint: str, images: Sequence[ImageInput]
     ) -> list[Regions]:
         """Return the regions of images; only those that are not in the cache are extracted.
 

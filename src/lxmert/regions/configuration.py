@@ -199,6 +199,21 @@ class DetectorConfig(Record):
         """NMS thresholds for regions, in the order in which they are tried."""
         return (self.nms_threshold, *self.nms_ladder)
 
+    def check_limits(self, num_regions: int | tuple[int, int]) -> tuple[int, int]:
+        """Return the minimum and maximum number of regions, given as one number or as both.
+
+        Raises:
+            ValueError: if there cannot be so many.
+        """
+        limits = (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
+        most = self.proposals
+        if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
+            raise ValueError(
+                f"Got num_regions={num_regions}; expected a number from 1 to {most} (the number of "
+                f"proposals), or (minimum, maximum) such as (10, {most})."
+            )
+        return limits
+
     @classmethod
     def preset(
         cls, name: str, *, object_names: Sequence[str], attribute_names: Sequence[str] = ()

@@ -17,11 +17,11 @@ from lxmert.regions.detector import Detections, Detector
 from lxmert.regions.folders import WEIGHTS_NAME, fingerprint_of, load_folder, save_folder
 from lxmert.regions.heads import Description
 from lxmert.regions.inference import Precision, computing, make_fast
+from lxmert.regions.padding import pad_batch
 from lxmert.regions.preprocess import (
     ImageInput,
     Prepared,
     load_image,
-    pad_batch,
     plan_batches,
     prepare,
 )
@@ -144,14 +144,15 @@ class DetectorExtractor:
             ValueError: if an image cannot be read, boxes are missing, empty or outside of the
                 image, or `num_regions` is out of range.
         """
-        limits = self._check_limits(num_regions)
+        config = self.detector.config
+        limits = None if num_regions is None else config.check_limits(num_regions)
         check_list(images)
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(
                 f"Got {len(images)} images and boxes for {len(boxes)}; expected one array of "
                 "boxes for each image."
             )
-        prepared = [prepare(load_image(image), self.detector.config) for image in images]
+        prepared = [prepare(load_image(image), config) for image in images]
         given = (
             None
             if boxes is None
@@ -222,19 +223,6 @@ class DetectorExtractor:
             _to_regions(part, description, image, True)
             for part, description, image in zip(boxes, descriptions, images, strict=True)
         ]
-
-    def _check_limits(self, num_regions: int | tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the minimum and maximum number of regions, or None if not given."""
-        if num_regions is None:
-            return None
-        limits = (num_regions, num_regions) if isinstance(num_regions, int) else num_regions
-        most = self.detector.config.proposals
-        if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
-            raise ValueError(
-                f"Got num_regions={num_regions}; expected a number from 1 to {most} (the number of "
-                f"proposals), or (minimum, maximum) such as (10, {most})."
-            )
-        return limits
 
 
 def save_detector(detector: Detector, folder: Path) -> None:

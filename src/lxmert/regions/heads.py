@@ -69,7 +69,7 @@ class BoxPredictor(nn.Module):
     def deltas(self, features: Tensor) -> Tensor:
         """Return box deltas `[regions, classes, 4]`, or `[regions, 1, 4]` if classes share them."""
         deltas: Tensor = self.bbox_pred(features)
-        return deltas.float().view(len(features), self.num_boxes, 4)
+        return deltas.float().reshape(-1, self.num_boxes, 4)
 
     def deltas_of(self, deltas: Tensor, regions: Tensor, classes: Tensor) -> Tensor:
         """Select the deltas `[pairs, 4]` of the given regions and classes."""

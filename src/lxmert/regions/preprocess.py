@@ -3,35 +3,38 @@
 import io
 import math
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, Union
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from lxmert.images import Pixels, decode_image, read_image
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.download import download_image
+from lxmert.schema import FloatArray, IntArray
 from lxmert.web import SCHEMES
 
-ImageInput = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryIO
-    | Image.Image
-    | Mapping[str, Any]
-    | npt.NDArray[np.uint8]
-    | Tensor
-)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageInput = Union[
+    str,
+    os.PathLike[str],
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryIO,
+    Image.Image,
+    Mapping[str, Any],
+    npt.NDArray[np.uint8],
+    "Tensor",
+]
 """One image, in any form that `load_image` reads."""
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -65,7 +68,7 @@ def load_image(image: ImageInput) -> Pixels:
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    if isinstance(image, Tensor):
+    if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, Mapping):
         return load_image(_from_row(image))
@@ -85,8 +88,14 @@ def load_image(image: ImageInput) -> Pixels:
 
 def is_image(value: object) -> TypeGuard[ImageInput]:
     """Return whether a value is one image, in any form that `load_image` reads, or else a list."""
-    kinds = (str, os.PathLike, *_BYTES, Image.Image, np.ndarray, Tensor, Mapping)
-    return isinstance(value, kinds) or hasattr(value, "read")
+    kinds = (str, os.PathLike, *_BYTES, Image.Image, np.ndarray, Mapping)
+    return isinstance(value, kinds) or _is_tensor(value) or hasattr(value, "read")
+
+
+def _is_tensor(value: object) -> TypeGuard["Tensor"]:
+    """Return whether a value is a tensor, which only exists if torch has been imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _find_source(image: Any) -> tuple[Path | BinaryIO | Image.Image, str]:
@@ -154,7 +163,9 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Pixels:
     return np.ascontiguousarray(array)  # torch rejects negative strides (array[:, :, ::-1])
 
 
-def _from_tensor(tensor: Tensor) -> Pixels:
+def _from_tensor(tensor: "Tensor") -> Pixels:
+    import torch
+
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.device.type == "meta" or tensor.layout != torch.strided:
         kind += " on the meta device" if tensor.device.type == "meta" else f" ({tensor.layout})"
@@ -180,7 +191,7 @@ class Prepared:
             the resize uses the rounded sides.
     """
 
-    pixel_values: Tensor
+    pixel_values: FloatArray
     scale: float
     image_size: tuple[int, int]
     box_scale: npt.NDArray[np.float32]
@@ -218,93 +229,91 @@ def prepare(pixels: Pixels, config: DetectorConfig) -> Prepared:
     size = choose_size(image_size, scale, config)
     values = RESIZES[config.resize](pixels, size, scale)
     if config.channel_order == "BGR":
-        values = values.flip(0)
-    mean = torch.tensor(config.pixel_mean).view(3, 1, 1)
-    deviation = torch.tensor(config.pixel_std).view(3, 1, 1)
+        values = values[:, :, ::-1]
+    mean = np.asarray(config.pixel_mean, np.float32)
+    deviation = np.asarray(config.pixel_std, np.float32)
+    values = ((values - mean) / deviation).transpose(2, 0, 1)
     rows, columns = (
         (size[0] / image_size[0], size[1] / image_size[1])
         if config.resize in ("size", "pillow")
         else (scale, scale)
     )
     box_scale = np.array([columns, rows, columns, rows], dtype=np.float32)
-    return Prepared((values - mean) / deviation, scale, image_size, box_scale)
+    return Prepared(np.ascontiguousarray(values), scale, image_size, box_scale)
 
 
-def _to_planes(pixels: Pixels) -> Tensor:
-    """Return `[3, height, width]` float32."""
-    return torch.tensor(pixels).permute(2, 0, 1).float()
+def _resize_averaging(pixels: Pixels, size: tuple[int, int], scale: float) -> FloatArray:
+    """Resize by the exact scale with antialiasing.
 
-
-def _resize_averaging(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:
-    """Resize by the exact scale with antialiasing."""
-    values = _to_planes(pixels)
+    The exact scale, not the ratio of the rounded sizes: that would shift the far border by up to
+    half a pixel relative to the boxes.
+    """
+    values = pixels.astype(np.float32)
     if size == pixels.shape[:2]:
         return values
-    # Pass the exact scale in addition to the rounded size: a step derived from the size alone
-    # would shift the far border by up to half a pixel relative to the boxes.
-    resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa(
-        values[None], list(size), False, scale, scale
-    )[0]
-    return resized
-
-
-def _resize_by_scale(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:
-    """Resize as `cv2.resize(fx=scale, fy=scale)`, within 0.001 gray levels.
-
-    Torch's kernel deviates by up to 0.03 in large images, because it computes points in float32.
-    """
-    values = _to_planes(pixels)
-    for dimension in (1, 2):
-        lower, upper, share = _neighbors(values.shape[dimension], size[dimension - 1], scale)
-        shares = share[:, None] if dimension == 1 else share
-        first = values.index_select(dimension, lower)
-        values = torch.lerp(first, values.index_select(dimension, upper), shares)
+    for axis in (1, 0):
+        values = _average(values, size[axis], scale, axis)
     return values
 
 
-def _neighbors(length: int, size: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def _average(values: FloatArray, size: int, scale: float, axis: int) -> FloatArray:
+    """Resize one axis with a triangular filter, which covers all pixels of a reduced one."""
+    length, step = values.shape[axis], 1 / scale
+    support = max(step, 1.0)
+    centers = (np.arange(size) + 0.5) * step
+    first = np.maximum(np.floor(centers - support + 0.5), 0).astype(np.int64)
+    last = np.minimum(np.floor(centers + support + 0.5), length).astype(np.int64)
+    places = first[:, None] + np.arange(int((last - first).max()))  # [size, pixels of a filter]
+    weights = np.maximum(1 - np.abs(places + 0.5 - centers[:, None]) / support, 0)
+    weights = np.where(places < last[:, None], weights, 0)
+    shares = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shape = (-1, 1, 1) if axis == 0 else (-1, 1)
+    total = np.zeros(1, np.float32)
+    for place, share in zip(np.minimum(places, length - 1).T, shares.T, strict=True):
+        total = total + values.take(place, axis=axis) * share.reshape(shape)
+    return total
+
+
+def _interpolate(pixels: Pixels, size: tuple[int, int], scales: tuple[float, float]) -> FloatArray:
+    """Interpolate without antialiasing; the points are computed in float64."""
+    values = pixels.astype(np.float32)
+    for axis, shape in ((0, (-1, 1, 1)), (1, (-1, 1))):
+        lower, upper, share = _neighbors(values.shape[axis], size[axis], scales[axis])
+        first = values.take(lower, axis=axis)
+        values = first + (values.take(upper, axis=axis) - first) * share.reshape(shape)
+    return values
+
+
+def _neighbors(length: int, size: int, scale: float) -> tuple[IntArray, IntArray, FloatArray]:
     """Return the two pixels around each of `size` points, and the weight of the second."""
-    points = (torch.arange(size, dtype=torch.float64) + 0.5) / scale - 0.5
-    points = points.clamp(0, length - 1)
-    lower = points.long()
-    return lower, (lower + 1).clamp(max=length - 1), (points - lower).float()
+    points = np.clip((np.arange(size) + 0.5) / scale - 0.5, 0, length - 1)
+    lower = points.astype(np.int64)
+    return lower, np.minimum(lower + 1, length - 1), (points - lower).astype(np.float32)
 
 
-def _resize_by_size(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:  # noqa: ARG001
+def _resize_by_scale(pixels: Pixels, size: tuple[int, int], scale: float) -> FloatArray:
+    """Resize as `cv2.resize(fx=scale, fy=scale)`, within 0.001 gray levels."""
+    return _interpolate(pixels, size, (scale, scale))
+
+
+def _resize_by_size(pixels: Pixels, size: tuple[int, int], scale: float) -> FloatArray:  # noqa: ARG001
     """Resize as `torch.nn.functional.interpolate(size=size)`."""
-    resized = torch.nn.functional.interpolate(
-        _to_planes(pixels)[None], size=size, mode="bilinear", align_corners=False
-    )
-    return resized[0]
+    height, width = pixels.shape[:2]
+    return _interpolate(pixels, size, (size[0] / height, size[1] / width))
 
 
-def _resize_as_pillow(pixels: Pixels, size: tuple[int, int], scale: float) -> Tensor:  # noqa: ARG001
+def _resize_as_pillow(pixels: Pixels, size: tuple[int, int], scale: float) -> FloatArray:  # noqa: ARG001
     """Resize with antialiasing, rounded to integer gray levels."""
     resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
-    return _to_planes(np.asarray(resized))
+    return np.asarray(resized, np.float32)
 
 
-RESIZES: dict[str, Callable[[Pixels, tuple[int, int], float], Tensor]] = {
+RESIZES: dict[str, Callable[[Pixels, tuple[int, int], float], FloatArray]] = {
     "antialias": _resize_averaging,
     "scale": _resize_by_scale,
     "size": _resize_by_size,
     "pillow": _resize_as_pillow,
 }
-
-
-def pad_batch(images: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-    """Batch images, padded with 0 at the bottom and on the right.
-
-    Returns:
-        `[batch, 3, height, width]` in channels-last layout, and `[batch, 2]` sizes without
-        padding, (height, width).
-    """
-    sizes = torch.tensor([image.scaled_size for image in images])
-    height, width = sizes.amax(dim=0).tolist()
-    batch = torch.zeros(len(images), 3, height, width).contiguous(memory_format=torch.channels_last)
-    for values, image in zip(batch, images, strict=True):
-        values[:, : image.scaled_size[0], : image.scaled_size[1]] = image.pixel_values
-    return batch, sizes
 
 
 def plan_batches(images: Sequence[Prepared]) -> list[list[int]]:

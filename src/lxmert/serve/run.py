@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from lxmert.hub import find_model, model_name
-from lxmert.processing import InputWarning
+from lxmert.reading import InputWarning
 from lxmert.serve.cache import RegionCache
 from lxmert.serve.security import is_loopback
 from lxmert.serve.settings import ServeSettings

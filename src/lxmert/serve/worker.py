@@ -13,6 +13,7 @@ from lxmert.explain.explanation import Explanation
 from lxmert.explain.methods import QUICK
 from lxmert.explain.report import pack_maps, pack_methods
 from lxmert.pipeline import LxmertPipeline
+from lxmert.reading import image_warnings
 from lxmert.schema import Answer, Regions
 from lxmert.serve.cache import KnownImage, RegionCache
 from lxmert.serve.errors import RequestError
@@ -181,12 +182,14 @@ class ModelWorker:
     def _about_image(self, image_id: str, regions: Regions, *texts: str) -> dict[str, Any]:
         height, width = regions.image_size
         processor = self.pipeline.processor
-        warnings = [w for text in texts for w in processor.text_warnings(processor.read(text))]
+        warnings = [
+            w for text in texts for w in processor.reader.text_warnings(processor.read(text))
+        ]
         return {
             "image_id": image_id,
             "width": width,
             "height": height,
-            "warnings": (*processor.image_warnings(regions), *dict.fromkeys(warnings)),
+            "warnings": (*image_warnings(processor.extractor, regions), *dict.fromkeys(warnings)),
         }
 
 

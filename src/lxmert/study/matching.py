@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from lxmert.data.collate import collate_text
+from lxmert.data.arrays import text_arrays
 from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
@@ -18,8 +18,9 @@ from lxmert.hub import find_model
 from lxmert.metrics.foils import FoilScores, GroupScores, score_foils, score_groups
 from lxmert.metrics.intervals import bootstrap
 from lxmert.model.loading import load_heads
+from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Progress, RegionReader, TorchRuntime, open_reader, region_batches, score
+from lxmert.predict import Progress, RegionReader, open_reader, region_batches, score, softmax
 from lxmert.schema import Example
 
 Scores = npt.NDArray[np.float64]
@@ -258,8 +259,8 @@ def match_texts(
     _check_images(corpus, read)
     found, done = np.zeros(len(texts)), 0
     for indices, regions in region_batches(corpus, read, batch_size=_BATCH):
-        batch = collate_text([tokens[index] for index in indices], pad_id=tokenizer.pad_token_id)
-        found[indices] = score(runtime, batch, regions).softmax(-1)[:, 1].numpy()
+        batch = text_arrays([tokens[index] for index in indices], pad_id=tokenizer.pad_token_id)
+        found[indices] = softmax(score(runtime, batch, regions))[:, 1]
         done += len(indices)
         progress(done, len(texts))
     return found

@@ -14,8 +14,9 @@ from lxmert.files import to_json, write_text
 from lxmert.hub import find_model
 from lxmert.metrics.intervals import bootstrap
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Predictor, Progress, RegionReader, TorchRuntime, open_reader
+from lxmert.predict import Predictor, Progress, RegionReader, open_reader
 from lxmert.schema import Regions
 from lxmert.study.confidence import Logits, measure_confidence
 from lxmert.study.page import write_page
@@ -81,7 +82,7 @@ def study_model(
     logits = np.zeros((len(corpus), len(predictor.answers)), np.float32)
     done = 0
     for indices, found in predictor.logits(corpus, read):
-        logits[indices] = found.numpy()
+        logits[indices] = found
         done += len(indices)
         progress(done, steps)
     answers = [predictor.answers[place] for place in logits.argmax(axis=1)]

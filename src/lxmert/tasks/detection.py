@@ -18,10 +18,10 @@ from lxmert.records import Items, Probability, Record
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import LOSSES, Detections, Detector
 from lxmert.regions.extract import save_detector
+from lxmert.regions.padding import pad_batch
 from lxmert.regions.preprocess import (
     Prepared,
     load_image,
-    pad_batch,
     plan_batches,
     prepare,
 )

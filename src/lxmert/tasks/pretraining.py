@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
-from lxmert.data.collate import check_labels, collate_inputs, pad
+from lxmert.data.arrays import pad
+from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.masking import mask_regions, mask_words
 from lxmert.model.answers import normalize_answer

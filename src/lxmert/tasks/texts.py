@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from transformers import BertTokenizer
 
-from lxmert.data.collate import normalize_boxes
+from lxmert.data.arrays import normalize_boxes
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.data.stores import RegionSource

@@ -48,7 +48,7 @@ def predict_file(
     stores: tuple[Path, ...] = (),
     form: Form = "jsonl",
     official: Path | None = None,
-    device: str = "cpu",
+    device: str | None = "cpu",
     progress: Progress,
 ) -> int:
     """Answer every question of a file and write the answers; ids are checked first.
@@ -62,7 +62,7 @@ def predict_file(
         form: `jsonl` (see `write_predictions`), or a key of `BOARDS`.
         official: official file of the leaderboard, whose ids must all be answered, in its order;
             None: the ids of `data`.
-        device: where to compute.
+        device: where to compute; None: the best device of this machine.
         progress: called with the numbers of finished and of all questions.
 
     Returns:
@@ -73,7 +73,8 @@ def predict_file(
         ValueError: if a question cannot be answered, the model is of another kind than the format,
             or the leaderboard would reject the file.
     """
-    check_device(device)
+    if device is not None:
+        check_device(device)
     folder = find_model(model)
     _check_form(folder, form, official)
     corpus = Corpus.of(_read(data, ids_needed=form != "jsonl"))

@@ -1,0 +1,49 @@
+"""The command `export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lxmert.cli.options import ModelArgument
+from lxmert.cli.outputs import check_output_folder
+from lxmert.terminal import say
+
+
+def export(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"], typer.Option(help="Library that will run the model.")
+    ] = "onnxruntime",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"],
+        typer.Option(help="Numeric precision; bf16 needs openvino and a processor that has it."),
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Image folder or region store, with which int8 is calibrated and all are compared."
+        ),
+    ] = None,
+) -> None:
+    """Export a model with its detector for a fast runtime without PyTorch.
+
+    The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Differences from the
+    PyTorch model are measured, and written into its README.md.
+    """
+    from lxmert.workflows.exporting import export_folder
+
+    check_output_folder(output, "-o", model, calibrate)
+    manifest = export_folder(
+        model,
+        output,
+        runtime=runtime,
+        precision=precision,
+        calibrate=calibrate,
+        report=lambda step: say(f"{step} ..."),
+    )
+    size = sum(known.size for known in manifest.files.values()) / 1e6
+    say(f"{output}: {size:.1f} MB for {runtime} in {precision}")
+    for name, value in manifest.differences.items():
+        say(f"  {name}: {value:g} (at most {manifest.tolerances[name]:g})")

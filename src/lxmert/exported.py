@@ -1,0 +1,232 @@
+"""Models exported to ONNX graphs: the manifest of their folder, and how they answer.
+
+An exported folder is read without PyTorch; `lxmert.workflows.exporting` writes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from lxmert.data.arrays import Arrays
+from lxmert.files import read_json_object
+from lxmert.reading import TextReader
+from lxmert.records import Items, NonNegative, Record
+from lxmert.regions.exported import ExportedDetector, ExportedDetectorConfig
+from lxmert.regions.preprocess import ImageInput
+from lxmert.runtimes import Graph, Precision, RuntimeName, open_graph
+from lxmert.schema import FloatArray, IntArray, Regions
+
+MANIFEST = "export.json"
+VERSION: Literal[1] = 1
+IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
+TRUNK_GRAPH, HEADS_GRAPH = "trunk.onnx", "heads.onnx"
+TOKENIZER, EXTRACTOR = "tokenizer.json", "extractor.json"
+IMAGE_INPUTS = ("visual_feats", "visual_pos", "visual_attention_mask")
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+STATE = "image_state"
+"""Output of the image graph and input of the text graph: the encoded regions."""
+
+TEXTS_AT_ONCE = 64
+"""Maximum number of texts per call of a graph, to bound memory."""
+
+
+class ExportedFile(Record):
+    """Size in bytes and SHA-256 of a file of an exported folder."""
+
+    size: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ExportManifest(Record):
+    """What is known of an exported model; saved as `export.json`, after all other files.
+
+    Attributes:
+        model_type: kind of folder.
+        version: version of the layout.
+        runtime: library that the graphs were compared in, and are loaded by.
+        precision: numeric precision.
+        source: the model that was exported.
+        answers: name of each answer; empty if the model only matches captions.
+        matches: whether the model matches captions.
+        max_text_length: maximum number of tokens of a text.
+        fingerprint: that of the region extractor.
+        float_graphs: graphs that stay in fp32, if others are in int8.
+        differences: measured differences from the PyTorch model, by name.
+        tolerances: largest differences that were allowed, by name.
+        files: all other files of the folder.
+    """
+
+    remedy = "export the model again with `lxmert export`"
+
+    model_type: Literal["lxmert-export"] = "lxmert-export"
+    version: Literal[1] = VERSION
+    runtime: RuntimeName
+    precision: Precision
+    source: str
+    answers: Items[str]
+    matches: bool
+    max_text_length: Annotated[int, Field(ge=3, le=100_000)]
+    fingerprint: str
+    float_graphs: Items[str] = ()
+    differences: Mapping[str, NonNegative]
+    tolerances: Mapping[str, NonNegative]
+    files: Mapping[str, ExportedFile]
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder holds an exported model."""
+    return (folder / MANIFEST).is_file()
+
+
+def read_manifest(folder: Path) -> ExportManifest:
+    """Read the manifest of an exported folder and check that its files are there.
+
+    Raises:
+        ValueError: if the folder is of another version, or a file is missing or has another size.
+    """
+    path = folder / MANIFEST
+    version = read_json_object(path, remedy=ExportManifest.remedy).get("version")
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has version {version!r}, but this version of lxmert reads {VERSION}: "
+            f"{ExportManifest.remedy}"
+        )
+    manifest = ExportManifest.from_file(path)
+    for name, known in manifest.files.items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{folder} lacks its file {name!r}: {ExportManifest.remedy}")
+        size = (folder / name).stat().st_size
+        if size != known.size:
+            raise ValueError(
+                f"{folder / name} has {size} bytes, but {MANIFEST} says {known.size}: "
+                f"{ExportManifest.remedy}"
+            )
+    return manifest
+
+
+def check_complete(
+    folder: Path,
+    *,
+    extractor: str | Path | None = None,
+    answers: str | Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Raise `ValueError` for parts that an exported model has already, and for other devices."""
+    if extractor is not None or answers is not None:
+        raise ValueError(
+            f"{folder} is an exported model, which has its own region extractor and answers: leave "
+            "--extractor and --answers out"
+        )
+    if device not in (None, "cpu"):
+        raise ValueError(
+            f"{folder} is an exported model, which computes on the CPU, not on {device!r}: leave "
+            "the device out"
+        )
+
+
+class ExportedModel:
+    """An exported model with its tokenizer and region extractor.
+
+    Attributes:
+        folder: where it is.
+        manifest: what is known of it.
+        reader: tokenizes texts.
+        answering: scores answers, as a `lxmert.predict.Runtime`; None if the model has no answers.
+        matching: scores captions, likewise.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        """Read the manifest; graphs are loaded when they are first used.
+
+        Args:
+            folder: an exported folder.
+            threads: number of threads; None: as many as there are cores.
+
+        Raises:
+            ModuleNotFoundError: if the runtime is not installed.
+            ValueError: as for `read_manifest`.
+        """
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self._threads = threads
+        self.reader = TextReader(
+            Tokenizer.from_file(str(folder / TOKENIZER)), longest=self.manifest.max_text_length
+        )
+        graphs = _Graphs(self)
+        heads = [_Head(graphs, place) for place in range(self._num_heads)]
+        self.answering = heads[0] if self.manifest.answers else None
+        self.matching = heads[-1] if self.manifest.matches else None
+
+    @property
+    def _num_heads(self) -> int:
+        return bool(self.manifest.answers) + self.manifest.matches
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+        return self.reader.backend
+
+    @cached_property
+    def extractor(self) -> ExportedDetector:
+        """The region extractor."""
+        return ExportedDetector(
+            ExportedDetectorConfig.from_file(self.folder / EXTRACTOR),
+            self.open_graph(TRUNK_GRAPH),
+            self.open_graph(HEADS_GRAPH),
+            fingerprint=self.manifest.fingerprint,
+            precision=self.manifest.precision,
+        )
+
+    def regions(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the regions of images."""
+        return self.extractor(images)
+
+    def open_graph(self, name: str) -> Graph:
+        """Load one of the graphs."""
+        manifest = self.manifest
+        precision = "fp32" if name in manifest.float_graphs else manifest.precision
+        return open_graph(
+            self.folder / name, manifest.runtime, precision=precision, threads=self._threads
+        )
+
+
+@dataclass
+class _Graphs:
+    """The two graphs of a model, loaded on first use."""
+
+    model: ExportedModel
+
+    @cached_property
+    def image(self) -> Graph:
+        return self.model.open_graph(IMAGE_GRAPH)
+
+    @cached_property
+    def text(self) -> Graph:
+        return self.model.open_graph(TEXT_GRAPH)
+
+
+class _Head:
+    """One head of an exported model, as a `lxmert.predict.Runtime`."""
+
+    def __init__(self, graphs: _Graphs, place: int) -> None:
+        self._graphs = graphs
+        self._place = place
+
+    def __call__(self, text: Arrays, image: Arrays, rows: IntArray) -> FloatArray:
+        """Return logits; each image is encoded once for its texts."""
+        (state,) = self._graphs.image({name: image[name] for name in IMAGE_INPUTS})
+        mask = image["visual_attention_mask"]
+        logits = []
+        for start in range(0, len(rows), TEXTS_AT_ONCE):
+            part = slice(start, start + TEXTS_AT_ONCE)
+            about = rows[part, 0]
+            inputs = {name: text[name][part] for name in TEXT_INPUTS}
+            inputs |= {STATE: state[about], "visual_attention_mask": mask[about]}
+            logits.append(self._graphs.text(inputs)[self._place])
+        return np.concatenate(logits)

@@ -1,0 +1,219 @@
+"""The region extractor of an exported detector: graphs for the network, NumPy around them.
+
+Each image is computed alone, so that it needs no padding; heads run on a limited number of boxes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from lxmert.records import Items, Number, Record
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.choosing import (
+    REGION_WEIGHTS,
+    Candidates,
+    decode,
+    place_anchors,
+    propose,
+    select_regions,
+)
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.preprocess import ImageInput, Prepared, load_image, prepare
+from lxmert.runtimes import Array, Graph
+from lxmert.schema import FloatArray, IntArray, Regions
+
+SMALLEST_INPUT = 3
+"""Pixels per side that the first layers need."""
+
+_CHUNK_BYTES = 68_000_000
+"""Memory limit for the pooled regions of one call and the maps after them."""
+
+
+class ExportedDetectorConfig(Record):
+    """What an exported detector needs in addition to its graphs; saved as `extractor.json`.
+
+    Attributes:
+        detector: configuration of the detector.
+        cell_anchors: `(x1, y1, x2, y2)` of each anchor of a cell.
+        anchor_offset: position of the anchors' origin in the cell, as a share of its side.
+    """
+
+    detector: DetectorConfig
+    cell_anchors: Items[Items[Number]]
+    anchor_offset: Number
+
+
+class ExportedDetector:
+    """Detects and describes the regions of images without PyTorch.
+
+    Attributes:
+        fingerprint: that of the detector it was exported from.
+        precision: numeric precision of the graphs.
+    """
+
+    recognizes = True
+
+    def __init__(
+        self,
+        config: ExportedDetectorConfig,
+        trunk: Graph,
+        heads: Graph,
+        *,
+        fingerprint: str,
+        precision: str,
+    ) -> None:
+        """Combine the graphs with their configuration.
+
+        Args:
+            config: the configuration.
+            trunk: `pixel_values` `[1, 3, height, width]` to the feature map, the logits
+                `[1, anchors]` and the deltas `[1, anchors, 4]` of the proposals.
+            heads: `feature_map` and `boxes` `[regions, 4]` to features, probabilities, deltas
+                `[regions, classes or 1, 4]`, attribute ids and attribute scores.
+            fingerprint: that of the detector.
+            precision: numeric precision of the graphs.
+        """
+        self.config = config.detector
+        self.fingerprint = fingerprint
+        self.precision = precision
+        self._trunk, self._heads = trunk, heads
+        self._cell_anchors = np.asarray(config.cell_anchors, np.float32)
+        self._anchor_offset = config.anchor_offset
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a region's feature."""
+        return self.config.feature_dim
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Name of each object class, by id."""
+        return self.config.object_names
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Name of each attribute, by id."""
+        return self.config.attribute_names
+
+    @property
+    def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the attributes, by group."""
+        return self.config.attribute_groups
+
+    def __call__(
+        self, images: Sequence[ImageInput], *, num_regions: int | tuple[int, int] | None = None
+    ) -> list[Regions]:
+        """Return the regions of each image; arguments and errors as for `DetectorExtractor`."""
+        check_list(images)
+        config = self.config
+        if num_regions is not None:
+            low, high = config.check_limits(num_regions)
+            config = config.replace(min_regions=low, num_regions=high)
+        return [self._find(prepare(load_image(image), config), config) for image in images]
+
+    def stream(
+        self,
+        images: Iterable[tuple[str, ImageInput]],
+        *,
+        batch_size: int = 16,
+        num_regions: int | tuple[int, int] | None = None,
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the image id and regions of each image in order."""
+        return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
+
+    def save_pretrained(self, folder: object) -> None:
+        """Raise `ValueError`: the exported folder is copied as a whole instead."""
+        raise ValueError(
+            f"an exported detector cannot be saved in {folder}: copy the folder of the exported "
+            "model, or use the extractor of the model that it was exported from"
+        )
+
+    def describe(self, feature_map: FloatArray, boxes: FloatArray) -> list[Array]:
+        """Run the heads on boxes `[regions, 4]`, at least one, in chunks."""
+        config = self.config
+        inputs = config.pooled_size**2 * config.stage_widths[-1]
+        outputs = (config.pooled_size / config.head_stride) ** 2 * config.feature_dim
+        chunk = max(1, int(_CHUNK_BYTES / (4 * (inputs + 3 * outputs))))
+        parts = [
+            self._heads({"feature_map": feature_map, "boxes": boxes[start : start + chunk]})
+            for start in range(0, len(boxes), chunk)
+        ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _find(self, image: Prepared, config: DetectorConfig) -> Regions:
+        """Detect the regions of one image."""
+        feature_map, logits, deltas = self._trunk({"pixel_values": _with_margin(image)})
+        rows, columns = feature_map.shape[2:]
+        anchors = place_anchors(
+            self._cell_anchors, rows, columns, stride=config.stride, offset=self._anchor_offset
+        )
+        proposals = propose(logits[0], deltas[0], anchors, config, image.scaled_size, image.scale)
+        height, width = image.scaled_size
+        boxes = np.array([[0, 0, width, height]], np.float32)
+        found, object_ids = False, np.zeros(0, np.int64)
+        outputs: list[Array] = []
+        if len(proposals):
+            outputs = self.describe(feature_map, proposals)
+            kept, classes, chosen = _select(outputs, proposals, config, image)
+            if len(kept):
+                found, boxes, object_ids = True, chosen, classes
+                outputs = [values[kept] for values in outputs]
+        if config.features_from == "box" or not found:
+            outputs = self.describe(feature_map, boxes)
+            object_ids = outputs[1][:, :-1].argmax(axis=1)
+        return _to_regions(outputs, boxes, object_ids, image, found=found)
+
+
+def _select(
+    outputs: list[Array],
+    proposals: FloatArray,
+    config: DetectorConfig,
+    image: Prepared,
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return the kept proposals, their classes, and their boxes in the resized image."""
+    probabilities, deltas = outputs[1], outputs[2]
+
+    def refine(regions: IntArray, classes: IntArray) -> FloatArray:
+        chosen = deltas[regions, classes if config.class_specific_boxes else 0]
+        references = proposals[regions].copy()
+        references[:, 2:] += np.float32(config.side_offset)
+        return decode(chosen, references, REGION_WEIGHTS, config, image.scaled_size)
+
+    candidates = Candidates(probabilities[:, :-1], proposals, refine)
+    choice = select_regions(candidates, config, offset=config.side_offset * image.scale)
+    boxes = candidates.boxes(config.output_boxes, choice.candidates, choice.classes)
+    return choice.candidates, choice.classes, boxes
+
+
+def _with_margin(image: Prepared) -> FloatArray:
+    """Return the pixels `[1, 3, height, width]`, padded to the smallest input."""
+    missing = [max(0, SMALLEST_INPUT - side) for side in image.scaled_size]
+    margins = ((0, 0), (0, missing[0]), (0, missing[1]))
+    return np.pad(image.pixel_values, margins)[None] if any(missing) else image.pixel_values[None]
+
+
+def _to_regions(
+    outputs: list[Array],
+    boxes: FloatArray,
+    object_ids: IntArray,
+    image: Prepared,
+    *,
+    found: bool,
+) -> Regions:
+    """Map boxes to the original image, and name what the heads returned."""
+    features, probabilities, _, attribute_ids, attribute_scores = outputs
+    height, width = image.image_size
+    limits = np.array([width, height, width, height], np.float32)
+    whole = np.array([[0, 0, width, height]], np.float32)
+    scaled = np.minimum(boxes / image.box_scale, limits) if found else whole
+    return Regions(
+        boxes=scaled.astype(np.float32),
+        features=np.asarray(features, np.float32),
+        image_size=image.image_size,
+        object_ids=object_ids.astype(np.int64),
+        object_scores=np.asarray(probabilities[np.arange(len(boxes)), object_ids], np.float32),
+        attribute_ids=np.asarray(attribute_ids, np.int64),
+        attribute_scores=np.asarray(attribute_scores, np.float32),
+        found=found,
+    )

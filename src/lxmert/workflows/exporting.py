@@ -1,0 +1,345 @@
+"""Exports a model with its region extractor to a folder for a fast runtime, and compares both.
+
+The folder holds ONNX graphs; `lxmert.exported` describes it and answers with it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lxmert.boxes import iou
+from lxmert.data.image_folder import ImageFolder
+from lxmert.data.store import RegionStore, is_finished
+from lxmert.exported import (
+    EXTRACTOR,
+    MANIFEST,
+    TOKENIZER,
+    ExportedFile,
+    ExportedModel,
+    ExportManifest,
+    is_exported,
+)
+from lxmert.files import atomic_path, sha256, write_json, write_text
+from lxmert.hub import find_model, model_name
+from lxmert.model.answers import answers_of
+from lxmert.model.checkpoints import read_folder
+from lxmert.model.loading import Heads, find_kind, load_heads
+from lxmert.model.runtime import ScoringModel, TorchRuntime
+from lxmert.names import count
+from lxmert.predict import Runtime, score
+from lxmert.processing import LxmertProcessor
+from lxmert.regions.exported import ExportedDetectorConfig
+from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.inference import make_fast
+from lxmert.runtimes import Precision, RuntimeName, installed, supports
+from lxmert.schema import FloatArray, Regions
+from lxmert.workflows.graphs import export_detector, export_model
+
+TOLERANCES: dict[Precision, dict[str, float]] = {
+    "fp32": {"logits": 1e-4, "other answers": 0.0, "other regions": 0.01, "features": 1e-4},
+    "bf16": {"logits": 0.05, "other answers": 0.05, "other regions": 0.05, "features": 1e-3},
+    "int8": {"logits": 0.1, "other answers": 0.1, "other regions": 0.1, "features": 1e-2},
+}
+"""Largest differences from the PyTorch model that an export may have; see `MEANINGS`."""
+
+MEANINGS = {
+    "logits": "root mean square of the difference of logits / that of the logits",
+    "other answers": "share of texts with another best answer",
+    "other regions": "share of regions without a counterpart of IoU 0.9",
+    "features": "1 - smallest cosine of the features of such regions",
+}
+"""Difference -> what it measures."""
+
+_MOST_IMAGES = 64
+"""Images of the calibration data that are used."""
+
+_TEXTS = 4
+"""Texts for each image, of words drawn at random."""
+
+_EXAMPLE = Path(__file__).parents[1] / "examples" / "scene.png"
+
+Report = Callable[[str], None]
+"""Called with the name of each step."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A loaded PyTorch model.
+
+    Attributes:
+        name: for the manifest.
+        heads: the models that answer and match.
+        processor: its processor.
+        extractor: its detector, with which the export is compared.
+    """
+
+    name: str
+    heads: Heads
+    processor: LxmertProcessor
+    extractor: DetectorExtractor
+
+    @property
+    def scoring(self) -> ScoringModel:
+        """The model whose first head is compared."""
+        model = self.heads.answering or self.heads.matching
+        assert model is not None
+        return model
+
+
+@dataclass
+class Calibration:
+    """Images and regions to compare and calibrate with.
+
+    Attributes:
+        images: image files; empty if a store is given.
+        regions: the regions of the images, by the detector of the PyTorch model.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    regions: list[Regions] = field(default_factory=list)
+
+
+def export_folder(
+    model: str | Path | None,
+    output: Path,
+    *,
+    runtime: RuntimeName,
+    precision: Precision = "fp32",
+    calibrate: Path | None = None,
+    report: Report = lambda step: None,  # noqa: ARG005
+) -> ExportManifest:
+    """Export a model with its region extractor, and compare it with the PyTorch model.
+
+    Args:
+        model: folder or hub name; None means the bundled model.
+        output: folder to write; it must not exist.
+        runtime: library that will run it.
+        precision: numeric precision.
+        calibrate: image folder, or region store of the model's extractor, to compare and calibrate
+            with; None: the example image.
+        report: called before each step.
+
+    Raises:
+        FileExistsError: if the output exists.
+        ModuleNotFoundError: if a library is missing.
+        ValueError: if the model cannot be exported, the calibration data do not fit, or a
+            difference is out of tolerance; nothing is written then.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists already: name another folder, or remove it")
+    _check_runtime(runtime, precision)
+    source = _load(find_model(model))
+    calibration = _read_calibration(source, calibrate)
+    with atomic_path(output) as partial:
+        partial.mkdir()
+        report("graphs of the model")
+        export_model(source.heads.answering, source.heads.matching, partial)
+        report("graphs of the detector")
+        export_detector(make_fast(source.extractor.detector, "fp32"), partial)
+        _write_parts(source, partial)
+        manifest = _first_manifest(source, partial, runtime, precision)
+        report("comparison")
+        differences = compare(source.scoring, partial, calibration)
+        _check_tolerances(differences, precision)
+        manifest = manifest.replace(differences=differences)
+        write_json(partial / MANIFEST, manifest.to_dict())
+        write_text(partial / "README.md", card(manifest, calibration))
+    return manifest
+
+
+def compare(model: ScoringModel, folder: Path, calibration: Calibration) -> dict[str, float]:
+    """Measure how much an exported folder differs from the PyTorch model; see `MEANINGS`."""
+    exported = ExportedModel(folder)
+    runtime = exported.answering or exported.matching
+    assert runtime is not None
+    differences = compare_logits(
+        TorchRuntime(model), runtime, exported.tokenizer, calibration.regions
+    )
+    if calibration.images:
+        found = exported.extractor(calibration.images)
+        differences |= compare_regions(calibration.regions, found)
+    return {name: float(f"{value:.3g}") for name, value in differences.items()}
+
+
+def compare_logits(
+    expected: Runtime, runtime: Runtime, tokenizer: Tokenizer, regions: Sequence[Regions]
+) -> dict[str, float]:
+    """Compare the logits of two runtimes for texts of random words about given images."""
+    errors, scales, others = [], [], []
+    for text, seen in random_inputs(tokenizer, regions):
+        one, other = score(expected, text, seen), score(runtime, text, seen)
+        errors.append(np.square(one - other))
+        scales.append(np.square(one))
+        others.append(one.argmax(axis=1) != other.argmax(axis=1))
+    return {
+        "logits": float(np.sqrt(np.concatenate(errors).mean() / np.concatenate(scales).mean())),
+        "other answers": float(np.concatenate(others).mean()),
+    }
+
+
+def random_inputs(
+    tokenizer: Tokenizer, regions: Sequence[Regions]
+) -> Iterator[tuple[dict[str, np.ndarray], list[list[Regions]]]]:
+    """Yield texts of random words, `_TEXTS` for each image, with the regions of their images."""
+    from lxmert.data.arrays import text_arrays
+    from lxmert.data.encoding import padding_id
+
+    generator = np.random.default_rng(2019)
+    special = {padding_id(tokenizer), *tokenizer.encode("").ids}
+    words = np.array([i for i in range(tokenizer.get_vocab_size()) if i not in special])
+    first, last = tokenizer.encode("").ids
+    for start in range(0, len(regions), 8):
+        seen = [[found] for found in regions[start : start + 8] for _ in range(_TEXTS)]
+        lengths = generator.integers(3, 10, len(seen))
+        sentences = [np.array([first, *generator.choice(words, n), last]) for n in lengths]
+        yield text_arrays(sentences, pad_id=padding_id(tokenizer)), seen
+
+
+def compare_regions(expected: Sequence[Regions], found: Sequence[Regions]) -> dict[str, float]:
+    """Compare the regions of the same images by two extractors."""
+    total, alone, cosines = 0, 0, [1.0]
+    for one, other in zip(expected, found, strict=True):
+        overlaps = iou(one.boxes, other.boxes)
+        best = overlaps.argmax(axis=1)
+        same = overlaps.max(axis=1) >= 0.9
+        total, alone = total + len(one), alone + int((~same).sum())
+        cosines += _cosines(one.features[same], other.features[best[same]]).tolist()
+    return {"other regions": alone / total, "features": max(0.0, 1 - min(cosines))}
+
+
+def _cosines(first: FloatArray, second: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray((first * second).sum(axis=1) / np.maximum(norms, 1e-12))
+
+
+def _check_runtime(runtime: RuntimeName, precision: Precision) -> None:
+    """Check that the runtime is installed and computes with the precision."""
+    if runtime not in installed():
+        raise ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
+    if not supports(runtime, precision):
+        raise ValueError(
+            f"{runtime} does not compute {precision} on this processor: choose another --precision "
+            "or --runtime"
+        )
+
+
+def _load(folder: Path) -> _Source:
+    """Load the model to export; errors name what cannot be exported."""
+    if is_exported(folder):
+        raise ValueError(f"{folder} is an exported model already: name the model it came from")
+    kind = find_kind(read_folder(folder, device="meta"))
+    if kind not in ("answering", "pretraining", "retrieval"):
+        raise ValueError(
+            f"{folder} holds a model of the kind {kind!r}, but only models that answer questions "
+            "or match captions about one image can be exported"
+        )
+    processor = LxmertProcessor.from_folder(folder)
+    if not isinstance(processor.extractor, DetectorExtractor):
+        raise ValueError(
+            f"the region extractor of {folder} is a {type(processor.extractor).__name__}, but only "
+            "detectors can be exported"
+        )
+    heads = load_heads(folder)
+    source = _Source(model_name(folder), heads, processor, processor.extractor)
+    processor.check_fit(source.scoring.config, folder)
+    if heads.answering is not None and answers_of(heads.answering.config) is None:
+        if heads.matching is None:
+            raise ValueError(f"{folder} does not name its answers: add them with `lxmert convert`")
+        source = _Source(source.name, Heads(None, heads.matching), processor, processor.extractor)
+    return source
+
+
+def _read_calibration(source: _Source, path: Path | None) -> Calibration:
+    """Read images, or the first regions of a store."""
+    if path is not None and not path.is_dir():
+        raise FileNotFoundError(f"{path} is neither an image folder nor a region store")
+    if path is not None and is_finished(path):
+        store: RegionStore = source.processor.open_store(path)
+        names = islice(store.image_ids, _MOST_IMAGES)
+        return Calibration(regions=[store[name] for name in names])
+    images = [_EXAMPLE]
+    if path is not None:
+        folder = ImageFolder(path)
+        images = [path / name for name in islice(folder.names, _MOST_IMAGES)]
+        if not images:
+            raise ValueError(f"{path} has no image: name a folder of images or a region store")
+    return Calibration(images, source.extractor(images))
+
+
+def _write_parts(source: _Source, folder: Path) -> None:
+    """Write the tokenizer and the configuration of the detector."""
+    source.processor.reader.backend.save(str(folder / TOKENIZER))
+    generator = source.extractor.detector.proposal_generator.anchor_generator
+    anchors = generator.cell_anchors.get_buffer("0").cpu().tolist()
+    config = ExportedDetectorConfig(
+        detector=source.extractor.detector.config,
+        cell_anchors=tuple(map(tuple, anchors)),
+        anchor_offset=generator.offset,
+    )
+    write_json(folder / EXTRACTOR, config.to_dict())
+
+
+def _first_manifest(
+    source: _Source, folder: Path, runtime: RuntimeName, precision: Precision
+) -> ExportManifest:
+    """Write the manifest without differences, with which the comparison opens the folder."""
+    answering = source.heads.answering
+    manifest = ExportManifest(
+        runtime=runtime,
+        precision=precision,
+        source=source.name,
+        answers=() if answering is None else answers_of(answering.config) or (),
+        matches=source.heads.matching is not None,
+        max_text_length=source.processor.config.max_text_length,
+        fingerprint=source.extractor.fingerprint,
+        differences={},
+        tolerances=TOLERANCES[precision],
+        files=_list_files(folder),
+    )
+    write_json(folder / MANIFEST, manifest.to_dict())
+    return manifest
+
+
+def _list_files(folder: Path) -> dict[str, ExportedFile]:
+    return {
+        path.name: ExportedFile(size=path.stat().st_size, sha256=sha256(path))
+        for path in sorted(folder.iterdir())
+    }
+
+
+def _check_tolerances(differences: Mapping[str, float], precision: Precision) -> None:
+    """Raise `ValueError` naming all differences that are out of tolerance."""
+    allowed = TOLERANCES[precision]
+    wrong = [
+        f"{name} {value:.3g} (at most {allowed[name]:g})"
+        for name, value in differences.items()
+        if value > allowed[name]
+    ]
+    if wrong:
+        raise ValueError(
+            f"the exported model differs too much from the PyTorch model: {', '.join(wrong)}; "
+            "choose another --precision, or calibrate with more data of your own"
+        )
+
+
+def card(manifest: ExportManifest, calibration: Calibration) -> str:
+    """Return the text of the folder's README."""
+    data = count(len(calibration.regions), "image")
+    rows = "\n".join(
+        f"| {name} | {value:g} | {manifest.tolerances[name]:g} | {MEANINGS[name]} |"
+        for name, value in manifest.differences.items()
+    )
+    size = sum(known.size for known in manifest.files.values()) / 1e6
+    return (
+        f"# Exported model\n\n"
+        f"`{manifest.source}`, exported for {manifest.runtime} in {manifest.precision}: "
+        f"{size:.1f} MB. Use it as any model folder: `lxmert ask IMAGE QUESTION --model FOLDER`. "
+        "It computes no gradients; `lxmert explain` needs the model that it was exported from.\n\n"
+        f"## Differences from the PyTorch model\n\n"
+        f"Measured on {data}, with texts of random words.\n"
+        f"\n| what | measured | allowed | meaning |\n|---|---|---|---|\n{rows}\n"
+    )

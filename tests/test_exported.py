@@ -1,0 +1,198 @@
+"""Exported models answer as the PyTorch model does, without PyTorch, in both runtimes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
+
+from lxmert import LxmertPipeline
+from lxmert.exported import MANIFEST, ExportedModel
+from lxmert.workflows.exporting import export_folder
+
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A model and its export."""
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("exported")
+    model = write_tiny_model(folder / "model")
+    export_folder(model, folder / "fast", runtime="onnxruntime")
+    return model, folder / "fast"
+
+
+@pytest.fixture(scope="module")
+def pipelines(folders):
+    model, fast = folders
+    return LxmertPipeline.from_pretrained(model, cache=False), LxmertPipeline.from_pretrained(fast)
+
+
+def with_manifest(fast, folder, **changes):
+    """Return a copy of an export with other values in its manifest."""
+    shutil.copytree(fast, folder)
+    values = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(values | changes))
+    return folder
+
+
+def check_same(first, second):
+    expected, found = (pipeline.regions(SCENE) for pipeline in (first, second))
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-5)
+    np.testing.assert_allclose(found.object_scores, expected.object_scores, atol=1e-5)
+    np.testing.assert_allclose(found.attribute_scores, expected.attribute_scores, atol=1e-5)
+    np.testing.assert_array_equal(found.object_ids, expected.object_ids)
+    np.testing.assert_array_equal(found.attribute_ids, expected.attribute_ids)
+    assert (found.image_size, found.found) == (expected.image_size, expected.found)
+    for one, other in zip(
+        first.ask_regions(expected, TEXTS), second.ask_regions(expected, TEXTS), strict=True
+    ):
+        assert [each.answer for each in one] == [each.answer for each in other]
+        np.testing.assert_allclose(
+            [each.score for each in other], [each.score for each in one], atol=1e-5
+        )
+    matches = (pipeline.match_regions(expected, TEXTS) for pipeline in (first, second))
+    np.testing.assert_allclose(*matches, atol=1e-5)
+
+
+def test_the_export_answers_as_the_model(pipelines):
+    check_same(*pipelines)
+
+
+@pytest.mark.parametrize("limits", [1, (3, 3), (0, 12)])
+def test_other_numbers_of_regions_are_those_of_the_model(pipelines, limits):
+    one, other = (
+        pipeline.processor.extractor([SCENE], num_regions=limits)[0] for pipeline in pipelines
+    )
+    np.testing.assert_allclose(other.boxes, one.boxes, atol=1e-3)
+
+
+def test_nothing_found_is_the_whole_image(pipelines, folders):
+    expected, found = (pipeline.processor.extractor for pipeline in pipelines)
+    strict = expected.detector.config.replace(score_threshold=1.0)
+    other = ExportedModel(folders[1]).extractor
+    other.config = strict
+    (region,) = other([SCENE])
+    assert not region.found
+    height, width = region.image_size
+    assert region.boxes.tolist() == [[0, 0, width, height]]
+    one, two = expected([SCENE], boxes=[region.boxes])[0], region
+    np.testing.assert_allclose(two.features, one.features, atol=1e-5)
+    assert found.config.score_threshold == 0.2
+
+
+def test_the_relevance_of_regions_is_that_of_explaining(pipelines):
+    model, fast = pipelines
+    expected = model.explain(SCENE, TEXTS[0], methods=["occlusion"])
+    for found in (model.answer(SCENE, TEXTS[0]), fast.answer(SCENE, TEXTS[0])):
+        np.testing.assert_allclose(found.relevance, expected.relevance, atol=1e-5)
+        assert found.without_image.answer == expected.without_image.answer
+        assert found.to_dict().keys() == expected.to_dict().keys()
+        assert [each.answer for each in found.answers] == [each.answer for each in expected.answers]
+
+
+def test_the_manifest_tells_differences_and_files(folders):
+    manifest = ExportedModel(folders[1]).manifest
+    assert manifest.source == str(folders[0])
+    assert set(manifest.differences) == {"logits", "other answers", "other regions", "features"}
+    assert manifest.differences["logits"] < 1e-5
+    assert "at most" not in (folders[1] / "README.md").read_text()
+    assert len(manifest.files) == 6
+
+
+def test_commands_answer_without_torch(folders):
+    model, fast = folders
+    expected = LxmertPipeline.from_pretrained(model, cache=False).answer(SCENE, TEXTS[0])
+    (fast.parent / "questions.jsonl").write_text(
+        json.dumps({"image": SCENE.name, "question": TEXTS[0]}) + "\n"
+    )
+    code = f"""
+from lxmert.cli.main import main
+for arguments in (
+    ["ask", {str(SCENE)!r}, {TEXTS[0]!r}, "--model", "fast", "--json"],
+    ["predict", "fast", "--data", "questions.jsonl", "--images", {str(SCENE.parent)!r}, "-o", "o"],
+    ["match", {str(SCENE)!r}, {TEXTS[1]!r}, "--model", "fast", "--json"],
+):
+    sys.argv = ["lxmert", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    done = run_without_torch(code, fast.parent)
+    assert done.returncode == 0, done.stderr
+    asked, matched = (json.loads(line) for line in done.stdout.splitlines() if line[0] == "{")
+    (predicted,) = map(json.loads, (fast.parent / "o").read_text().splitlines())
+    for key, value in expected.to_dict().items():
+        if key == "answers":
+            assert [each["answer"] for each in asked[key]] == [each["answer"] for each in value]
+    assert predicted["answer"] == expected.answers[0].answer
+    assert predicted["score"] == pytest.approx(expected.answers[0].score, abs=1e-5)
+    assert len(matched["captions"]) == 1
+
+
+def test_a_pipeline_is_loaded_without_torch(folders):
+    code = f"""
+from lxmert import LxmertPipeline
+pipeline = LxmertPipeline.from_pretrained("fast")
+print(pipeline.ask({str(SCENE)!r}, {TEXTS[0]!r})[0].answer)
+pipeline.explain({str(SCENE)!r}, {TEXTS[0]!r})
+"""
+    done = run_without_torch(code, folders[1].parent)
+    model = LxmertPipeline.from_pretrained(folders[0], cache=False)
+    assert done.stdout.strip() == model.ask(SCENE, TEXTS[0])[0].answer
+    assert f"was exported from, {folders[0]}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 7}, "has version 7, but this version of lxmert reads 1: export"),
+        ({"files": {"gone.onnx": {"size": 1, "sha256": "0" * 64}}}, "lacks its file 'gone.onnx'"),
+        ({"files": {"../x": {"size": 1, "sha256": "0" * 64}}}, r"lacks its file '\.\./x'"),
+        ({"runtime": "tflite"}, "runtime: got .tflite., expected"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused(folders, tmp_path, changes, message):
+    folder = with_manifest(folders[1], tmp_path / "other", **changes)
+    with pytest.raises(ValueError, match=message):
+        ExportedModel(folder)
+
+
+def test_a_cut_file_is_named(folders, tmp_path):
+    folder = with_manifest(folders[1], tmp_path / "cut")
+    (folder / "text.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"text.onnx has 1 bytes, but export.json says"):
+        LxmertPipeline.from_pretrained(folder)
+
+
+def test_what_an_export_cannot_do_says_so(folders, pipelines, tmp_path):
+    fast = folders[1]
+    with pytest.raises(ValueError, match="has its own region extractor and answers"):
+        LxmertPipeline.from_pretrained(fast, answers="list.json")
+    with pytest.raises(ValueError, match="computes on the CPU, not on 'cuda'"):
+        LxmertPipeline.from_pretrained(fast, device="cuda")
+    with pytest.raises(ValueError, match="copy its folder"):
+        pipelines[1].save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is an exported model already"):
+        export_folder(fast, tmp_path / "again", runtime="onnxruntime")
+    with pytest.raises(FileExistsError, match="exists already"):
+        export_folder(None, fast, runtime="onnxruntime")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_bundled_model_answers_in_openvino(tmp_path, precision):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    export_folder(None, tmp_path / "fast", runtime="openvino", precision=precision)
+    found = LxmertPipeline.from_pretrained(tmp_path / "fast").ask(SCENE, TEXTS[0])
+    expected = LxmertPipeline.from_pretrained(cache=False).ask(SCENE, TEXTS[0])
+    assert found[0].answer == expected[0].answer == "yellow"
+    assert found[0].score == pytest.approx(expected[0].score, abs=0.03)
