@@ -24,7 +24,7 @@ def convert(
         typer.Argument(
             metavar="TARGET",
             help="Model folder or region store to write; FILE.pth for an original checkpoint, "
-            "FILE.tsv for a TSV file.",
+            "FILE.tsv for a TSV file, FILE.parquet for a Parquet file.",
         ),
     ],
     answers: Annotated[

@@ -3,7 +3,7 @@
 `store_layout` says which files there are and what is in them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple
 
@@ -164,6 +164,11 @@ class Shards(Generic[H]):
         hashes = np.array([hash_id(key) for key in keys], dtype=np.uint64)
         firsts = self._hashes.searchsorted(hashes).tolist()
         return [self._match(*item) for item in zip(keys, hashes.tolist(), firsts, strict=True)]
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the shards that have images, in order; the rows of images are not checked."""
+        shards = map(self._shard, range(len(self._names)))
+        return (shard for shard in shards if len(shard))
 
     def verify(
         self,

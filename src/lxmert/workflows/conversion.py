@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.npz import UNKNOWN, import_npz
+from lxmert.data.parquet import read_parquet, read_parquet_header, write_parquet
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
-from lxmert.data.store import RegionStore
+from lxmert.data.store import RegionStore, is_finished
+from lxmert.data.store_writing import StoreWriter
 from lxmert.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
 from lxmert.files import atomic_path
@@ -26,7 +28,17 @@ from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.vocabularies import ATTRIBUTES, OBJECTS
 from lxmert.weights.table import find_name
-from lxmert.workflows.inspection import MODEL, NPZ, OLD_STORE, ORIGINAL, STORE, TSV, TSVS, recognise
+from lxmert.workflows.inspection import (
+    MODEL,
+    NPZ,
+    OLD_STORE,
+    ORIGINAL,
+    PARQUET,
+    STORE,
+    TSV,
+    TSVS,
+    recognise,
+)
 from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
@@ -114,10 +126,12 @@ def convert(
     The target is written atomically, except for region stores, which can be resumed.
 
     Args:
-        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV
-            file, a folder of .npz or TSV files, or a region store, also in its earlier format.
+        source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV or
+            Parquet file, a folder of .npz or TSV files, or a region store, also in its earlier
+            format.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
-            it ends in `.tsv`, otherwise a model folder with safetensors or a region store.
+            it ends in `.tsv`, a Parquet file if it ends in `.parquet`, otherwise a model folder
+            with safetensors or a region store.
         choices: options; absent: the defaults.
         progress: called with the converted part of the source and its total, for regions only.
 
@@ -319,6 +333,27 @@ def _old_store_to_store(job: Job) -> Converted:
     return Converted([], convert_old_store(job.source, job.target, job.progress).failures)
 
 
+def _store_to_parquet(job: Job) -> Converted:
+    store = RegionStore(job.source)
+    if damages := store.verify():
+        raise ValueError(f"{job.source} is damaged ({damages[0].problem}): make the store again")
+    write_parquet(job.target, store, progress=job.progress)
+    skipped = count(len(store.failures), "image")
+    return Converted([f"skipped without regions: {skipped}"] if store.failures else [], [])
+
+
+def _parquet_to_store(job: Job) -> Converted:
+    header, images = read_parquet_header(job.source)
+    if is_finished(job.target):
+        raise FileExistsError(f"{job.target} is a finished region store: name another folder")
+    with StoreWriter(job.target, header) as writer:
+        for item in read_parquet(job.source, frozenset(writer.done)):
+            writer.add(item)
+            job.progress(len(writer.done), images)
+        writer.finish()
+    return Converted([], [])
+
+
 def _store_to_tsv(job: Job) -> Converted:
     store = RegionStore(job.source)
     write_tsv(job.target, store, progress=job.progress)
@@ -353,6 +388,8 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     ),
     (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
     (OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
+    (STORE, ".parquet"): Conversion(_store_to_parquet, ()),
+    (PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lxmert.data.parquet import read_parquet_header
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
 from lxmert.data.store import describe_store, is_store, list_failures
 from lxmert.data.store_layout import OLD_STORE_FILE
@@ -54,6 +55,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 MODEL, ORIGINAL = "model folder", "original checkpoint"
+PARQUET = "Parquet file of regions"
 OLD_STORE = "region store in an earlier format"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
@@ -123,6 +125,8 @@ def recognise(path: Path) -> str:
     # A zip archive or a pickle, the two formats of torch.save.
     if start.startswith((b"PK", b"\x80")):
         return _recognise_pickle(path)
+    if start.startswith(b"PAR1"):
+        return PARQUET
     if is_tsv(path):
         return TSV
     try:
@@ -255,6 +259,12 @@ def _inspect_tsv(path: Path) -> Report:
     return Report(str(path), TSVS if path.is_dir() else TSV, describe_tsv(path))
 
 
+def _inspect_parquet(path: Path) -> Report:
+    header, images = read_parquet_header(path)
+    facts = {"images": images, "feature dim": header.feature_dim, "dtype": header.dtype}
+    return Report(str(path), PARQUET, {**facts, "fingerprint": header.fingerprint})
+
+
 def _inspect_npz(folder: Path) -> Report:
     return Report(str(folder), NPZ, describe_npz(folder))
 
@@ -296,6 +306,7 @@ INSPECTORS: dict[str, Callable[[Path], Report]] = {
     TSV: _inspect_tsv,
     TSVS: _inspect_tsv,
     NPZ: _inspect_npz,
+    PARQUET: _inspect_parquet,
     "tokenizer": _inspect_tokenizer,
 }
 """Type of file or folder -> the function that describes it."""
