@@ -119,7 +119,7 @@ def test_an_uploaded_image_is_asked_about_again_without_a_new_upload(
     assert browser.driver.get_log("browser") == []
 
 
-@pytest.mark.parametrize("kind", ["paste", "drop"])
+@pytest.mark.parametrize("kind", ["paste", pytest.param("drop", marks=pytest.mark.slow)])
 def test_an_image_may_be_pasted_or_dropped(
     browser: PageBrowser, site: RunningServer, kind: str
 ) -> None:
@@ -128,6 +128,7 @@ def test_an_image_may_be_pasted_or_dropped(
     assert len(browser.find("#image .region")) == len(labels())
 
 
+@pytest.mark.slow
 def test_an_example_comes_with_questions(browser: PageBrowser, site: RunningServer) -> None:
     browser.open(site)
     examples = browser.find("#examples button")
@@ -160,7 +161,7 @@ def test_the_keyboard_is_enough(browser: PageBrowser, site: RunningServer) -> No
     assert browser.run(f"return {focus}.id") == "mode-match"
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_texts_are_legible_and_fit_a_phone(
     browser: PageBrowser, site: RunningServer, dark: bool
 ) -> None:
@@ -197,6 +198,7 @@ def test_no_request_leaves_the_machine(browser: PageBrowser, site: RunningServer
     assert browser.driver.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_a_report_is_shared_by_its_link(browser: PageBrowser, site: RunningServer) -> None:
     browser.open(site)
     browser.upload()
@@ -253,6 +255,7 @@ def changed_extractor(call: Any) -> Iterator[None]:
         processor.extractor = extractor
 
 
+@pytest.mark.slow
 def test_a_slow_server_shows_progress(browser: PageBrowser) -> None:
     go = threading.Event()
 
@@ -298,6 +301,7 @@ def test_a_bad_image_is_told(browser: PageBrowser, site: RunningServer) -> None:
     browser.driver.get_log("browser")
 
 
+@pytest.mark.slow
 def test_warnings_are_shown(browser: PageBrowser, site: RunningServer) -> None:
     browser.open(site)
     browser.upload()
