@@ -32,12 +32,14 @@ def test_types_are_compared_with_guessing_on_the_same_questions():
     assert (exists.accuracy.mean, exists.question_only, exists.gain.mean) == (0.5, 0.5, 0)
     assert (color.is_blind, exists.is_blind, overall.is_blind) == (False, True, False)
     assert overall.accuracy.low <= 0.75 <= overall.accuracy.high
-    advice = advise([overall, color, exists], num_images=30)
+    advice = advise([overall, color, exists], num_images=30, is_grid=True)
     assert advice[0] == "not clearly better than guessing without the image: question types exists"
     assert "more images may help: the training has 30 images" in advice
     assert "too few validation questions to tell: exists" in advice
-    assert advise([overall, color], num_images=30) == []
-    assert not any("more images" in line for line in advise([exists], num_images=5000))
+    assert advise([overall, color], num_images=30, is_grid=True) == []
+    assert any("a detector trained on boxes" in line for line in advice)
+    told = advise([exists], num_images=5000, is_grid=False)
+    assert not any("more images" in line or "detector" in line for line in told)
 
 
 def test_intervals_resample_images_and_not_questions():

@@ -36,6 +36,7 @@ def report_run(
     validation: Corpus,
     images: Path,
     *,
+    is_grid: bool = True,
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> list[TypeScore]:
@@ -46,6 +47,7 @@ def report_run(
         training: the training questions.
         validation: validation questions with answers; of many, some are drawn at random.
         images: image folder.
+        is_grid: whether the regions are cells of a grid that was trained along.
         device: where to compute.
         progress: called with the numbers of answered and of all questions.
 
@@ -64,7 +66,7 @@ def report_run(
     scores = score_by_type(
         examples, [answer.answer for answer in answers], Baselines.learn(training)
     )
-    advice = advise(scores, num_images=len(training.used_images))
+    advice = advise(scores, num_images=len(training.used_images), is_grid=is_grid)
     commands = next_commands(model, images)
     worst = [
         WrongAnswer(e, answer, best_answer(e.answers), read_image(images / e.image_ids[0]))
@@ -103,7 +105,7 @@ def find_worst(
     return wrong[:_WORST]
 
 
-def advise(scores: Sequence[TypeScore], *, num_images: int) -> list[str]:
+def advise(scores: Sequence[TypeScore], *, num_images: int, is_grid: bool) -> list[str]:
     """Return what was not learned, and what may help, as sentences."""
     blind = [score.name for score in scores if score.is_blind and score.name != OVERALL]
     if not blind and not any(score.is_blind for score in scores):
@@ -112,10 +114,11 @@ def advise(scores: Sequence[TypeScore], *, num_images: int) -> list[str]:
     lines = [f"not clearly better than guessing without the image: {what}"]
     if num_images < _FEW_IMAGES:
         lines.append(f"more images may help: the training has {count(num_images, 'image')}")
-    lines.append(
-        "regions of things may help, if the questions are about single things: a detector trained "
-        "on boxes, --set data.extractor=FOLDER (docs/region-features.md)"
-    )
+    if is_grid:
+        lines.append(
+            "regions of things may help, if the questions are about single things: a detector "
+            "trained on boxes, --set data.extractor=FOLDER (docs/region-features.md)"
+        )
     few = [score.name for score in scores if score.name in blind and score.questions < 100]
     if few:
         lines.append(f"too few validation questions to tell: {', '.join(few)}")

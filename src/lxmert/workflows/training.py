@@ -113,6 +113,7 @@ def _report(recipe: Recipe, output: Path, *, cpu: bool, progress: Progress) -> N
         training,
         validation,
         Path(settings.data.images),
+        is_grid=settings.data.extractor is None,
         device="cpu" if cpu or not torch.cuda.is_available() else "cuda",
         progress=lambda done, total: progress("report", done, total),
     )
