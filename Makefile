@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test lint docs default-model ablations learning-curve transfer clean
+.PHONY: ask test weights-test lint docs default-model ablations learning-curve transfer clean
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
@@ -15,6 +15,10 @@ ask: $(VENV)/installed
 # All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers.
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+# Fetch the published weights (2 GB) and check them; prints a table. Needs a network.
+weights-test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m weights tests/weights -rA -q -s
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
