@@ -12,6 +12,7 @@ COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (20, 170, 40)}
 Line = Mapping[str, object]
 
 TINY = (
+    "data.budget=", "optim.schedule=linear",
     "model.hidden_size=32", "model.num_attention_heads=4", "model.intermediate_size=64",
     "model.l_layers=1", "model.x_layers=1", "model.r_layers=1", "optim.batch_size=8",
     "optim.epochs=", "optim.min_steps=", "optim.steps=6", "optim.warmup_steps=1",

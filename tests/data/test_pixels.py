@@ -11,12 +11,12 @@ IDS = [f"folder/{index}.png" for index in range(7)]
 
 
 def random_image(image_id):
-    return np.full((4, 4, 3), IDS.index(image_id) * 30 + 8, np.uint8)
+    return np.full((4, 6, 3), IDS.index(image_id) * 30 + 8, np.uint8)
 
 
 def test_images_come_back_by_their_id(tmp_path):
-    store = PixelStore.write(tmp_path / "store", IDS, random_image, side=4)
-    assert (len(store), store.image_ids, store.side) == (7, IDS, 4)
+    store = PixelStore.write(tmp_path / "store", IDS, random_image, height=4, width=6)
+    assert (len(store), store.image_ids, store.header.width) == (7, IDS, 6)
     wanted = [*reversed(IDS), "absent.png"]
     positions = store.positions(wanted).tolist()
     assert positions == [6, 5, 4, 3, 2, 1, 0, -1]
@@ -36,7 +36,7 @@ def write_some(folder, ids, most):
         return random_image(image_id)
 
     try:
-        PixelStore.write(folder, ids, counted, side=4)
+        PixelStore.write(folder, ids, counted, height=4, width=6)
     except InterruptedError:
         assert not (folder / "index.safetensors").exists()
     return read
@@ -46,7 +46,7 @@ def write_some(folder, ids, most):
 @pytest.mark.parametrize("most", [0, 1, 4, 6])
 def test_an_interrupted_store_is_resumed_where_it_stopped(tmp_path, most, unit, monkeypatch):
     monkeypatch.setattr(store_writing, "UNIT", unit)
-    PixelStore.write(tmp_path / "whole", IDS, random_image, side=4)
+    PixelStore.write(tmp_path / "whole", IDS, random_image, height=4, width=6)
     write_some(tmp_path / "cut", IDS, most)
     assert write_some(tmp_path / "cut", IDS, 99) == IDS[most:]
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
@@ -64,29 +64,29 @@ def test_an_interrupted_store_of_other_images_begins_again(tmp_path):
 
 
 def test_a_finished_store_is_read_and_not_written(tmp_path):
-    PixelStore.write(tmp_path, IDS, random_image, side=4)
+    PixelStore.write(tmp_path, IDS, random_image, height=4, width=6)
 
     def fail(image_id):
         raise AssertionError(image_id)
 
-    assert len(PixelStore.write(tmp_path, IDS, fail, side=4)) == 7
+    assert len(PixelStore.write(tmp_path, IDS, fail, height=4, width=6)) == 7
 
 
 def test_a_store_of_other_images_is_refused(tmp_path):
-    PixelStore.write(tmp_path, IDS, random_image, side=4)
-    with pytest.raises(ValueError, match=r"7 images of side 4, expected 6 of side 4: the imag"):
-        PixelStore.write(tmp_path, IDS[:6], random_image, side=4)
+    PixelStore.write(tmp_path, IDS, random_image, height=4, width=6)
+    with pytest.raises(ValueError, match=r"7 images of 6x4 pixels, expected 6 of 6x4: the imag"):
+        PixelStore.write(tmp_path, IDS[:6], random_image, height=4, width=6)
 
 
 def test_damage_is_one_sentence(tmp_path):
     """It ended the training with a traceback, or gave other pixels."""
-    PixelStore.write(tmp_path, IDS, random_image, side=4)
+    PixelStore.write(tmp_path, IDS, random_image, height=4, width=6)
     flip(first_shard(tmp_path), "pixels")
     with pytest.raises(ValueError, match="is damaged: image 6 of 7"):
         PixelStore(tmp_path)[6]
     (tmp_path / "index.safetensors").write_bytes(b"{}")
     with pytest.raises(ValueError, match=r"index.safetensors is damaged: .*make the store again"):
-        PixelStore.write(tmp_path, IDS, random_image, side=4)
+        PixelStore.write(tmp_path, IDS, random_image, height=4, width=6)
 
 
 def test_damaged_files_of_an_interrupted_store_are_written_again(tmp_path, caplog):

@@ -31,7 +31,7 @@ def bundled_detector():
 
 
 def grid():
-    return GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    return GridExtractor(GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=4)))
 
 
 def test_json_gives_the_configuration_back():
@@ -147,9 +147,9 @@ def test_other_model_types_are_refused(tmp_path, kind):
 def test_every_error_of_an_extractors_file_is_named(tmp_path):
     grid().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": "lxmert-grid", "side": "96", "feature_dims": 8}))
+    path.write_text(json.dumps({"model_type": "lxmert-grid", "width": "96", "feature_dims": 8}))
     expected = (
-        f"{path}: side: got \"96\", expected an integer; unknown key 'feature_dims' "
+        f"{path}: width: got \"96\", expected an integer; unknown key 'feature_dims' "
         "(did you mean 'feature_dim'?)"
     )
     with pytest.raises(ValueError, match=re.escape(expected)):

@@ -53,7 +53,9 @@ def make_extractor(kind, seed=0):
         )
     if kind == "backbone":
         return BackboneGridExtractor.from_torchvision("mnasnet0_5", side=96)
-    return GridExtractor(GridNetwork(GridConfig(side=48, widths=(8, 16, 16), feature_dim=24)))
+    return GridExtractor(
+        GridNetwork(GridConfig(height=48, width=48, widths=(8, 16, 16), feature_dim=24))
+    )
 
 
 @pytest.fixture(scope="module", params=list(FEATURE_DIMS))
@@ -206,8 +208,8 @@ def test_the_fingerprint_tells_configurations_apart(extractor, tmp_path):
     extractor.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     values = json.loads(path.read_text())
-    name = next(n for n in ("score_threshold", "pixel_mean", "side") if n in values)
-    changed = {"score_threshold": 0.375, "pixel_mean": [0.25, 0.5, 0.75], "side": 96}[name]
+    name = next(n for n in ("score_threshold", "pixel_mean", "width") if n in values)
+    changed = {"score_threshold": 0.375, "pixel_mean": [0.25, 0.5, 0.75], "width": 96}[name]
     path.write_text(json.dumps(values | {name: changed}))
     assert load_extractor(tmp_path).fingerprint != extractor.fingerprint
 

@@ -7,7 +7,7 @@ import torch
 from lxmert import GridExtractor
 from lxmert.regions.grid import GridConfig, GridNetwork, shrink
 
-CONFIG = GridConfig(side=48, widths=(8, 16, 24), feature_dim=10)
+CONFIG = GridConfig(height=48, width=48, widths=(8, 16, 24), feature_dim=10)
 
 
 def make_extractor(config=CONFIG, seed=0):
@@ -50,7 +50,7 @@ def test_boxes_are_the_cells_in_pixels_of_the_image(size):
 
 def test_a_cell_belongs_to_the_feature_at_its_place():
     """A change in one corner affects the features there most, and none far away."""
-    extractor = make_extractor(GridConfig(side=96, widths=(8, 8), feature_dim=6))
+    extractor = make_extractor(GridConfig(height=96, width=96, widths=(8, 8), feature_dim=6))
     for stage in extractor.stages:  # norms over the image would carry a change everywhere
         stage[1], stage[4] = torch.nn.Identity(), torch.nn.Identity()
     blank = np.full((96, 96, 3), 128, np.uint8)
@@ -80,7 +80,7 @@ def test_an_image_is_seen_alike_alone_and_in_any_batch():
 def test_evaluation_and_extraction_see_the_same():
     image = random_image(70, 90)
     extractor = trained_extractor().eval()
-    features, _ = extractor(torch.tensor(shrink(image, 48))[None])
+    features, _ = extractor(torch.tensor(shrink(image, 48, 48))[None])
     (regions,) = GridExtractor(extractor)([image])
     np.testing.assert_allclose(regions.features, features[0].detach().numpy(), atol=1e-6)
 
@@ -99,35 +99,59 @@ def test_the_configuration_survives_its_file():
     assert GridConfig.from_dict(CONFIG.to_dict()) == CONFIG
     assert CONFIG.to_dict() == {
         "model_type": "lxmert-grid",
-        "side": 48,
+        "height": 48,
+        "width": 48,
         "widths": [8, 16, 24],
         "feature_dim": 10,
     }
 
 
-@pytest.mark.parametrize("typical_side", [1, 16, 40, 64, 96, 160, 224, 480, 640, 1000, 4000, 20000])
-def test_the_grid_for_images_has_few_cells_and_fits_them(typical_side):
-    config = GridConfig.for_images(typical_side)
-    assert config.cells_per_side == (4 if typical_side <= 64 else 6)
-    assert config.cells_per_side * config.stride == config.side
-    assert config.side <= max(64, 2 * typical_side)
-    assert GridConfig.for_images(config.side) == config
-    make_extractor(config)
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((30, 30), (96, 96)),  # enlarged about three times
+        ((64, 64), (128, 128)),
+        ((480, 640), (112, 144)),
+        ((100, 400), (64, 256)),
+        ((20000, 20000), (128, 128)),
+        ((1, 1), (32, 32)),
+        ((1, 4000), (32, 1024)),
+    ],
+)
+def test_the_grid_for_images_has_about_64_cells_of_their_aspect_ratio(size, expected):
+    config = CONFIG.replace(widths=(8, 16, 16, 24)).for_images(*size)
+    assert (config.height, config.width) == expected
+    rows, columns = config.num_cells
+    assert (rows * config.stride, columns * config.stride) == expected
+
+
+def test_the_weights_fit_images_of_any_size():
+    extractor = make_extractor()
+    other = make_extractor(CONFIG.replace(width=96), seed=1)
+    other.load_state_dict(extractor.state_dict())
+    assert other(torch.zeros(1, 48, 96, 3, dtype=torch.uint8))[0].shape == (1, 72, 10)
+
+
+def test_cells_of_a_blank_image_differ_by_their_place():
+    """Without positions in the features, only the boxes could tell them apart."""
+    features, _ = make_extractor().eval()(torch.full((1, 48, 48, 3), 77, dtype=torch.uint8))
+    inner = features[0].unflatten(0, (6, 6))[1:-1, 1:-1].flatten(0, 1)
+    assert torch.cdist(inner, inner)[~torch.eye(16, dtype=torch.bool)].min() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"side": 50}, "side: got 50, expected a multiple of 8"),
-        ({"side": 0}, "side: got 0, expected at least 1"),
-        ({"side": -8}, "side: got -8"),
+        ({"height": 50}, "height: got 50, expected a multiple of 8"),
+        ({"width": 0}, "width: got 0, expected at least 1"),
+        ({"width": -8}, "width: got -8"),
         ({"widths": ()}, r"widths: got \[\], expected at least 1 item"),
         ({"widths": (8, 0)}, r"widths\[1\]: got 0, expected at least 1"),
     ],
 )
 def test_a_bad_configuration_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        GridConfig(**{"side": 64, "widths": (8, 8, 8)} | settings)
+        GridConfig(**{"height": 64, "widths": (8, 8, 8)} | settings)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +159,10 @@ def test_a_bad_configuration_is_refused(settings, message):
     [
         ({"model_type": "lxmert"}, "model_type: got"),
         ({"bogus": -8}, "unknown key 'bogus'"),
-        ({"side": None, "model_type": "x"}, "model_type: got .*; side: got null, expected an int"),
+        (
+            {"width": None, "model_type": "x"},
+            "model_type: got .*; width: got null, expected an int",
+        ),
     ],
 )
 def test_a_bad_file_is_refused(change, message):

@@ -140,7 +140,9 @@ def test_validation_regions_of_another_extractor_are_refused(
 def test_an_extractor_that_did_not_make_the_store_is_refused(
     data: AnsweringData, tmp_path: Path
 ) -> None:
-    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    extractor = GridExtractor(
+        GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=4))
+    )
     extractor.save_pretrained(tmp_path / "extractor")
     maker = RegionStore(data.regions[0]).header.fingerprint
     both = (

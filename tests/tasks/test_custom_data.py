@@ -143,7 +143,7 @@ def test_batches_keep_questions_with_their_images(world, tmp_path):
     own = task(world, tmp_path)
     batch = own.collate([own.example(index, 0) for index in (0, 1, 5)])
     assert batch["inputs"]["owners"].tolist() == [0, 0, 1, 2]
-    assert batch["inputs"]["pixels"].shape == (3, 64, 64, 3)
+    assert batch["inputs"]["pixels"].shape == (3, 112, 144, 3)
     own.model.eval()  # in training, the batch norms of the extractor use the full batch
     assert own.counts(batch) == {"qa": 4.0, "image_only": 3.0}
     full = own.losses(own.model, batch)

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from toy import toy_recipe, toy_task, train_toy
 
+from lxmert.train import loop
 from lxmert.train.loop import train
 
 GOLDEN = [
@@ -190,6 +192,33 @@ def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path):
     task.model.load_state_dict(load_file(tmp_path / "run" / "best" / "model.safetensors"))
     task.model.eval()
     assert task.evaluate(device="cpu")["score"] == pytest.approx(best["metrics"]["score"])
+    final = load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in load_file(tmp_path / "run" / "best" / "model.safetensors").items():
+        assert torch.equal(final[name], value)
+    finished = json.loads((tmp_path / "run" / "finished.json").read_text())
+    assert finished["metrics"] == best["metrics"]
+
+
+def test_the_plateau_schedule_ends_a_run_that_no_longer_improves(tmp_path):
+    """The rate falls over 3 of 10 steps once two evaluations in a row are no better."""
+    given = ("optim.steps=200", "optim.schedule=plateau", "optim.patience=2", "optim.lr=0.5")
+    train_toy(tmp_path, *given, "loop.evaluate_every=1", "loop.log_every=1", "optim.clip_norm=")
+    lines = log(tmp_path)
+    bests = [line["best"] for line in lines if "metrics" in line]
+    over = next(n for n in range(2, len(bests)) if not any(bests[n - 1 : n + 1])) + 1
+    total = math.ceil(over / 0.7)
+    assert len(bests) == total < 200
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates[over - 1] == 0.5
+    assert rates[-1] == pytest.approx(0.5 * (1 / total) / 0.3)
+
+
+def test_a_checkpoint_is_written_by_the_clock(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0)
+    saved = []
+    monkeypatch.setattr(loop, "_save", lambda run: saved.append(run.progress.step))
+    train_toy(tmp_path, "loop.checkpoint_every=1000", "optim.steps=5")
+    assert saved == [1, 2, 3, 4, 5]
 
 
 def test_without_evaluate_every_there_is_one_evaluation_and_no_best_folder(tmp_path):

@@ -31,7 +31,14 @@ def test_constant_schedule_step_by_step():
     assert rates == pytest.approx([1, 2, 3, 3, 3, 3, 3, 3, 3], rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_plateau_schedule_step_by_step():
+    rates = [
+        learning_rate(step, settings(schedule="plateau", warmup_steps=0), 10) for step in range(10)
+    ]
+    assert rates == pytest.approx([3.0] * 8 + [2.0, 1.0])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "plateau"])
 def test_without_warmup_the_first_step_has_the_peak(schedule):
     assert learning_rate(0, settings(schedule=schedule, warmup_steps=0), 9) == 3.0
 

@@ -265,7 +265,9 @@ def test_region_files_of_other_programs_are_described_by_their_first_image(tmp_p
 def test_extractor_of_other_kinds_are_described(tmp_path):
     from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 
-    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=24)))
+    extractor = GridExtractor(
+        GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=24))
+    )
     extractor.save_pretrained(tmp_path)
     report = inspect(tmp_path)
     assert report.kind == "extractor folder"

@@ -47,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = generator.integers(256, size=(24, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
     torch.manual_seed(3)
-    extractor = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    extractor = GridExtractor(
+        GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=4))
+    )
     extractor.save_pretrained(folder / "extractor")
     questions: list[dict[str, object]] = [
         {"question_id": 70 + row, "image": f"{name}.png", "question": question, "answer": answer}
@@ -190,7 +192,7 @@ def test_what_cannot_be_predicted_is_one_sentence(
 def test_regions_of_another_extractor_are_refused(lxmert: Command, tmp_path: Path) -> None:
     """They have the right width, and would give answers that mean nothing."""
     torch.manual_seed(9)
-    other = GridExtractor(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    other = GridExtractor(GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=4)))
     other.save_pretrained(tmp_path / "extractor")
     assert (
         lxmert(

@@ -29,6 +29,12 @@ def train(
         int | None,
         typer.Option(help="Custom data: number of images to train on, drawn at random."),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Custom data: time for trials and training, such as 30m.  [default: 30m]"
+        ),
+    ] = None,
 ) -> None:
     """Train a model from a recipe. Rerun to resume.
 
@@ -38,7 +44,7 @@ def train(
     from lxmert.workflows.training import read_with_options, train_recipe
 
     check_output_folder(output, "--output")
-    options = {"strict": strict or None, "limit_images": limit_images}
+    options = {"strict": strict or None, "limit_images": limit_images, "budget": budget}
     settings = read_with_options(recipe, override or (), options)
     try:
         with show_stages() as progress:

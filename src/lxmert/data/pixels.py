@@ -38,13 +38,8 @@ class PixelStore(Shards[PixelHeader]):
 
     header_type = PixelHeader
 
-    @property
-    def side(self) -> int:
-        """Height and width of the images in pixels."""
-        return self.header.side
-
     def __getitem__(self, row: int) -> Pixels:
-        """Return `[side, side, 3]` uint8 RGB; a view of the file, not to be written to."""
+        """Return `[height, width, 3]` uint8 RGB; a view of the file, not to be written to."""
         shard, _, start, _ = self.locate(int(row))
         pixels: Pixels = shard.file.tensors["pixels"][start]
         return pixels
@@ -61,7 +56,8 @@ class PixelStore(Shards[PixelHeader]):
         image_ids: Sequence[str],
         read: Callable[[str], Pixels],
         *,
-        side: int,
+        height: int,
+        width: int,
         progress: Progress = lambda done, total: None,  # noqa: ARG005
     ) -> "PixelStore":
         """Write the images that are not there yet; of several processes one writes, others wait.
@@ -69,8 +65,9 @@ class PixelStore(Shards[PixelHeader]):
         Args:
             folder: the folder of the store; it is created if necessary.
             image_ids: all image ids, in order.
-            read: returns the image of an id, `[side, side, 3]` uint8 RGB.
-            side: height and width of the resized images in pixels.
+            read: returns the image of an id, `[height, width, 3]` uint8 RGB.
+            height: height of the resized images in pixels.
+            width: width of the resized images in pixels.
             progress: called with the number of images done, and of all.
 
         Raises:
@@ -79,7 +76,7 @@ class PixelStore(Shards[PixelHeader]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = b"\0".join(encode_id(image_id) for image_id in image_ids)
-        header = PixelHeader(side=side, images=sha256(names).hexdigest()[:16])
+        header = PixelHeader(height=height, width=width, images=sha256(names).hexdigest()[:16])
         with closing(FolderLock(folder, file=LOCK, wait=True)):
             if not (folder / INDEX).is_file():
                 _restart_if_changed(folder, header)
@@ -91,9 +88,9 @@ class PixelStore(Shards[PixelHeader]):
         store = cls(folder)
         if store.header != header:
             raise ValueError(
-                f"{folder} holds {len(store)} images of side {store.side}, expected "
-                f"{len(image_ids)} of side {side}: the images or the questions have changed since "
-                "it was made; remove it, or train into another folder"
+                f"{folder} holds {len(store)} images of {store.header.width}x{store.header.height} "
+                f"pixels, expected {len(image_ids)} of {width}x{height}: the images or the "
+                "questions have changed since it was made; remove it, or train into another folder"
             )
         return store
 

@@ -151,23 +151,25 @@ class PixelHeader(Record):
     """Properties of all images of a pixel store.
 
     Attributes:
-        side: height and width of the images in pixels.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
         images: hash of all image ids, by which stores of other images are distinguished.
     """
 
     kind: ClassVar[str] = "pixels"
     row_columns: ClassVar[tuple[str, ...]] = ("pixels",)
 
-    side: Annotated[int, Field(ge=1, le=1 << 16)]
+    height: Annotated[int, Field(ge=1, le=1 << 16)]
+    width: Annotated[int, Field(ge=1, le=1 << 16)]
     images: str
 
     def columns(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
         """Return data type and shape of a row of each column."""
-        return {"pixels": ("uint8", (self.side, self.side, 3))}
+        return {"pixels": ("uint8", (self.height, self.width, 3))}
 
     def pack(self, image_id: str, pixels: Array) -> Packed:
-        """Return the column of an image, `[side, side, 3]` uint8 RGB."""
-        assert pixels.shape == (self.side, self.side, 3), (image_id, pixels.shape)
+        """Return the column of an image, `[height, width, 3]` uint8 RGB."""
+        assert pixels.shape == (self.height, self.width, 3), (image_id, pixels.shape)
         return _cast(self, Packed({"pixels": pixels[None]}, {}))
 
 

@@ -29,13 +29,27 @@ def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenize
 
     Words are not split, so that words unknown to the model can be detected.
     """
-    backend = BertTokenizer(vocab=_number(()), do_lower_case=True).backend_tokenizer
+    counts = count_words(texts, BertTokenizer(vocab=_number(()), do_lower_case=True))
+    words = sorted(word for word, count in counts.items() if count >= min_count)
+    return BertTokenizer(vocab=_number(words), do_lower_case=True)
+
+
+def add_words(tokenizer: BertTokenizer, texts: Iterable[str]) -> BertTokenizer:
+    """Return a tokenizer with the words of texts that another one does not know, as last ids."""
+    known = tokenizer.get_vocab()
+    new = sorted(word for word in count_words(texts, tokenizer) if word not in known)
+    vocabulary = known | {word: len(known) + index for index, word in enumerate(new)}
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True)
+
+
+def count_words(texts: Iterable[str], tokenizer: BertTokenizer) -> Counter[str]:
+    """Count the words and punctuation marks of texts, normalized as a tokenizer does."""
+    backend = tokenizer.backend_tokenizer
     counts: Counter[str] = Counter()
     for text in texts:
         pieces = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
         counts.update(piece for piece, _ in pieces)
-    words = sorted(word for word, count in counts.items() if count >= min_count)
-    return BertTokenizer(vocab=_number(words), do_lower_case=True)
+    return counts
 
 
 def load_tokenizer(path: str | Path) -> BertTokenizer:

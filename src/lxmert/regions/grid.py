@@ -1,12 +1,11 @@
 """A small grid extractor that needs neither boxes nor pretrained weights: cells are the regions.
 
-It is trained together with the model that reads its features. Legend: `side` pixels of the resized
-image, `cells` of the last feature map, row by row.
+It is trained together with the model that reads its features. Legend: `cells` of the last feature
+map, row by row.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
@@ -28,30 +27,37 @@ from lxmert.schema import Regions
 
 GRID_TYPE: Literal["lxmert-grid"] = "lxmert-grid"
 _Width = Annotated[int, Field(ge=1, le=65_536)]
-_WIDTHS = (16, 16, 32, 64, 128, 128)
-_FEWEST_CELLS, _MOST_CELLS = 4, 6
-_SMALLEST_CELL = 16
+_Side = Annotated[int, Field(ge=1, le=4096)]
+_MOST_CELLS = 64
+_MOST_ENLARGED = 3.3
+_POSITIONS = 2
+"""Channels for the place of a cell: y and x."""
 
 
 class GridConfig(Record):
     """Configuration of a grid extractor; saved as `config.json` next to the weights.
 
+    The weights do not depend on the size of the images, so that they can be used with another one.
+
     Attributes:
         model_type: kind of extractor.
-        side: images are resized to this height and width; a multiple of the stride.
+        height: images are resized to this height; a multiple of the stride.
+        width: images are resized to this width; a multiple of the stride.
         widths: channels after each stage; each stage halves height and width.
         feature_dim: length of a cell's feature.
     """
 
     model_type: Literal["lxmert-grid"] = GRID_TYPE
-    side: Annotated[int, Field(ge=1, le=4096)] = 96
-    widths: Annotated[Items[_Width], Field(min_length=1, max_length=12)] = (32, 64, 128, 128)
+    height: _Side = 128
+    width: _Side = 128
+    widths: Annotated[Items[_Width], Field(min_length=1, max_length=12)] = (24, 48, 96, 128)
     feature_dim: _Width = 128
 
     def problems(self) -> Iterator[str]:
         """Yield the inconsistencies between fields."""
-        if self.side % self.stride:
-            yield f"side: got {self.side}, expected a multiple of {self.stride}"
+        for name in ("height", "width"):
+            if getattr(self, name) % self.stride:
+                yield f"{name}: got {getattr(self, name)}, expected a multiple of {self.stride}"
 
     @property
     def stride(self) -> int:
@@ -59,21 +65,22 @@ class GridConfig(Record):
         return int(2 ** len(self.widths))
 
     @property
-    def cells_per_side(self) -> int:
-        """Cells in each row and each column."""
-        return self.side // self.stride
+    def num_cells(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return self.height // self.stride, self.width // self.stride
 
-    @classmethod
-    def for_images(cls, typical_side: float) -> "GridConfig":
-        """Return a grid of 6 x 6 cells (36, as in published models), or fewer for small images.
+    def for_images(self, height: float, width: float) -> "GridConfig":
+        """Return the same grid for images of a typical size, with about 64 cells.
 
         Args:
-            typical_side: typical side of the images in pixels. It determines the size of a cell,
-                which is at least about 16 pixels.
+            height: typical height of the images in pixels; the aspect ratio is kept.
+            width: typical width. Small images are enlarged, to at most about 3 times their size.
         """
-        cells = min(_MOST_CELLS, max(_FEWEST_CELLS, round(typical_side / _SMALLEST_CELL)))
-        stages = min(6, max(4, round(math.log2(max(typical_side, 1) / cells))))
-        return cls(side=cells * 2**stages, widths=_WIDTHS[-stages:])
+        scale = min(_MOST_ENLARGED, self.stride * math.sqrt(_MOST_CELLS / (height * width)))
+        rows, columns = (
+            min(_MOST_CELLS, max(2, round(side * scale / self.stride))) for side in (height, width)
+        )
+        return self.replace(height=rows * self.stride, width=columns * self.stride)
 
 
 class GridNetwork(nn.Module):
@@ -82,30 +89,50 @@ class GridNetwork(nn.Module):
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
         self.config = config
-        widths = (3, *config.widths)
-        self.stages = nn.Sequential(*(_stage(before, after) for before, after in pairwise(widths)))
-        self.project = nn.Conv2d(widths[-1], config.feature_dim, 1)
+        widths = [3, *config.widths]
+        before = widths[:-1]
+        before[-1] += _POSITIONS
+        stages = (_stage(*pair) for pair in zip(before, widths[1:], strict=True))
+        self.stages = nn.Sequential(*stages)
+        self.project = nn.Conv2d(widths[-1] + _POSITIONS, config.feature_dim, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the grid features of images.
 
         Args:
-            pixels: `[batch, side, side, 3]` uint8 RGB.
+            pixels: `[batch, height, width, 3]` uint8 RGB.
 
         Returns:
             Features `[batch, cells, feature_dim]`, and the boxes `(x1, y1, x2, y2)` of the cells in
             `[0, 1]`, `[batch, cells, 4]`.
         """
+        # A view of channels-last memory, with which convolutions are faster on CPU.
         values = pixels.permute(0, 3, 1, 2).to(self.project.weight.dtype) / 127.5 - 1
-        feature_map = self.project(self.stages(values))
+        for stage in self.stages[:-1]:
+            values = stage(values)
+        values = _with_positions(self.stages[-1](_with_positions(values)))
         # [batch, channels, rows, columns] -> [batch, cells, channels]
-        features = feature_map.flatten(2).transpose(1, 2)
+        features = self.project(values).flatten(2).transpose(1, 2)
         return features, self.cells(pixels.device).expand(len(pixels), -1, -1)
 
     def cells(self, device: torch.device | None = None) -> Tensor:
         """Return the boxes of all cells, `[cells, 4]` in `[0, 1]`, row by row."""
-        count = self.config.cells_per_side
-        return cell_boxes(count, count, device)
+        return cell_boxes(*self.config.num_cells, device)
+
+
+def _with_positions(values: Tensor) -> Tensor:
+    """Append the y and x of each place, in `[-1, 1]`, to `[batch, channels, rows, columns]`.
+
+    Source: Liu et al. 2018, "An intriguing failing of convolutional neural networks and the
+    CoordConv solution".
+    """
+    batch, _, rows, columns = values.shape
+    y, x = (
+        torch.linspace(-1, 1, count, device=values.device, dtype=values.dtype)
+        for count in (rows, columns)
+    )
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij"))
+    return torch.cat([values, places.expand(batch, -1, -1, -1)], dim=1)
 
 
 def _stage(before: int, after: int) -> nn.Sequential:
@@ -123,10 +150,10 @@ def _stage(before: int, after: int) -> nn.Sequential:
     )
 
 
-def shrink(image: ImageInput, side: int) -> npt.NDArray[np.uint8]:
-    """Read an image and stretch it to `[side, side, 3]` uint8 RGB."""
+def shrink(image: ImageInput, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Read an image and stretch it to `[height, width, 3]` uint8 RGB."""
     original = Image.fromarray(load_image(image))
-    return np.asarray(original.resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(original.resize((width, height), Image.Resampling.BILINEAR))
 
 
 class GridExtractor:
@@ -191,6 +218,7 @@ class GridExtractor:
     @torch.inference_mode()
     def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
         """Return the regions of one image; batches would change the last bits."""
-        pixels = torch.tensor(shrink(image, self.extractor.config.side)[None])
+        config = self.extractor.config
+        pixels = torch.tensor(shrink(image, config.height, config.width)[None])
         features, cells = self.extractor(pixels.to(self.device))
         return cell_regions(features[0], cells[0], image.shape[:2])

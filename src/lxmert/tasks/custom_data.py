@@ -7,7 +7,6 @@ questions; the image is encoded once for all of them.
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -16,18 +15,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
 from lxmert.data.columns import Ragged
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.pixels import PixelStore
 from lxmert.data.preprocessing import PreprocessorConfig
-from lxmert.data.tokenizer import build_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.images import Pixels, image_size
 from lxmert.model import objectives
-from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import count
 from lxmert.records import Probability, Record
@@ -36,7 +32,7 @@ from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.answering import count_answered
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
 from lxmert.tasks.custom_files import CustomData, open_custom_files
-from lxmert.tasks.initialization import sizes_of
+from lxmert.tasks.custom_start import start_grid_model
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.task import Batch
 from lxmert.tasks.text_training import save_model, validation_outputs
@@ -55,8 +51,8 @@ class ExtractorSettings(Record):
         questions: maximum number of questions per image in one training example.
     """
 
-    shift: Probability = 0.0625
-    questions: PositiveInt = 8
+    shift: Probability = 0.02
+    questions: PositiveInt = 16
 
 
 class CustomDataSettings(Record):
@@ -71,7 +67,7 @@ class ImageItem(NamedTuple):
     """An image with some questions about it.
 
     Attributes:
-        pixels: `[side, side, 3]` uint8 RGB.
+        pixels: `[height, width, 3]` uint8 RGB.
         shift: pixels by which to move the image up and to the left; may be negative.
         questions: token ids of each question.
         targets: class id of the answer to each question, or the score of each answer.
@@ -103,7 +99,7 @@ class ExtractorWithModel(nn.Module):
         """Score the answers to all questions, and to each image without its questions.
 
         Args:
-            pixels: `[images, side, side, 3]` uint8 RGB.
+            pixels: `[images, height, width, 3]` uint8 RGB.
             owners: `[questions]`, the row of each question's image.
             input_ids: `[questions, text_len]`.
             attention_mask: `[questions, text_len]`.
@@ -152,23 +148,28 @@ class CustomDataTask:
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "image_only": 1.0}
         self.training, self.validation = splits
         self.images = images
-        self.tokenizer = build_tokenizer(self.training.texts())
+        self.answers = self.training.vocabulary()
+        started = start_grid_model(
+            settings.model,
+            self.training.texts(),
+            self.answers,
+            image_size=(images.header.height, images.header.width),
+        )
+        self.tokenizer = started.tokenizer
+        self.model: nn.Module = ExtractorWithModel(started.extractor, started.model)
+        self.max_text_length = min(
+            settings.model.max_text_length, started.model.config.max_position_embeddings
+        )
         self.tokens = [
-            Tokens(corpus.texts(), self.tokenizer, longest=settings.model.max_text_length)
+            Tokens(corpus.texts(), self.tokenizer, longest=self.max_text_length)
             for corpus in splits
         ]
-        self.answers = self.training.vocabulary()
         self.single = is_single(settings.data.targets, self.training)
         self.targets = Targets(self.training, self.answers)
         # As text, because the objects take far more memory.
         self.baselines = Baselines.learn(self.training).to_text()
         self.rows = [images.positions(corpus.image_names) for corpus in splits]
         self.groups = group_by_image(self.training, settings.extractor.questions)
-        extractor = GridNetwork(GridConfig.for_images(images.side))
-        model = LxmertForQuestionAnswering(
-            _new_config(settings.model, len(self.tokenizer), extractor.config, self.answers)
-        )
-        self.model: nn.Module = ExtractorWithModel(extractor, model)
 
     @classmethod
     def prepare(
@@ -216,7 +217,8 @@ class CustomDataTask:
 
     def example(self, index: int, epoch: int) -> ImageItem:
         """Return an image with a random shift and some of its questions."""
-        most = round(self.settings.extractor.shift * self.images.side)
+        shorter = min(self.images.header.height, self.images.header.width)
+        most = round(self.settings.extractor.shift * shorter)
         generator = np.random.default_rng([self.seed, epoch, index])
         up, left = generator.integers(-most, most + 1, size=2).tolist()
         rows = self.groups.row(index).tolist()
@@ -298,7 +300,7 @@ class CustomDataTask:
         assert isinstance(self.model, ExtractorWithModel)
         extractor = GridExtractor(copy.deepcopy(self.model.extractor))
         preprocessor = PreprocessorConfig(
-            fingerprint=extractor.fingerprint, max_text_length=self.settings.model.max_text_length
+            fingerprint=extractor.fingerprint, max_text_length=self.max_text_length
         )
         save_model(
             folder, self.model.model, self.tokenizer, preprocessor, extractor, self.baselines
@@ -337,13 +339,14 @@ def _prepare_images(
     images = Path(data.images)
     names = sorted({corpus.image_names[i] for corpus in corpora for i in corpus.used_images})
     sampled = names[:: max(1, len(names) // _SAMPLED_IMAGES)]
-    sides = [min(image_size(images / name)) for name in sampled]
-    side = GridConfig.for_images(median(sides)).side
+    sizes = np.array([image_size(images / name) for name in sampled])
+    config = GridConfig().for_images(*np.median(sizes, axis=0).tolist())
     return PixelStore.write(
         folder / "images",
         names,
-        lambda name: shrink(images / name, side),
-        side=side,
+        lambda name: shrink(images / name, config.height, config.width),
+        height=config.height,
+        width=config.width,
         progress=lambda done, total: progress("images", done, total),
     )
 
@@ -367,29 +370,13 @@ def shift_images(images: Sequence[Pixels], shifts: Sequence[tuple[int, int]]) ->
         shifts: pixels by which to move each image up and to the left.
 
     Returns:
-        `[images, side, side, 3]`.
+        `[images, height, width, 3]`.
     """
     stacked = np.stack(images)
-    side, most = stacked.shape[1], max(abs(pixels) for shift in shifts for pixels in shift)
+    _, height, width, _ = stacked.shape
+    most = max(abs(pixels) for shift in shifts for pixels in shift)
     # Pad all images at once: padding one image takes longer than all other steps.
     padded = np.pad(stacked, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
     for moved, wide, (up, left) in zip(stacked, padded, shifts, strict=True):
-        moved[:] = wide[most + up : most + up + side, most + left : most + left + side]
+        moved[:] = wide[most + up : most + up + height, most + left : most + left + width]
     return stacked
-
-
-def _new_config(
-    sizes: ModelSettings, vocab_size: int, extractor: GridConfig, answers: AnswerVocabulary
-) -> LxmertConfig:
-    """Return the configuration of a new model."""
-    names = answers.answers
-    return LxmertConfig(
-        **sizes_of(sizes),  # type: ignore[arg-type]
-        vocab_size=vocab_size,
-        max_position_embeddings=max(64, sizes.max_text_length),
-        num_qa_labels=len(names),
-        visual_feat_dim=extractor.feature_dim,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        pad_token_id=0,
-    )

@@ -36,6 +36,11 @@ class CustomData(Record):
             the questions about a tenth of the images.
         extractor: folder or file of the region extractor; absent: that of `model.init_from`, or
             else a new extractor trained with the model.
+        budget: time for trials and training, such as `30m`; absent: no trials, and training ends
+            as `[optim]` says.
+        start: how to begin within a budget, if neither `data.extractor` nor `model.init_from` is
+            given. `random`: with a grid extractor and random weights; `scenes`: with the bundled
+            model and its detector; `auto`: as short trials decide.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published),
             `single` the best answer (cross-entropy); `auto` is `single` if every question has
             one answer.
@@ -47,6 +52,8 @@ class CustomData(Record):
     images: File
     valid: File | None = None
     extractor: File | None = None
+    budget: str | None = None
+    start: Literal["auto", "random", "scenes"] = "auto"
     targets: Literal["auto", "soft", "single"] = "auto"
     limit_images: PositiveInt | None = None
     strict: bool = False

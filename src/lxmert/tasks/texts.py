@@ -82,12 +82,12 @@ def refuse_initial(settings: ModelSettings) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    for name in ("init_from", "tokenizer", "init_answers", "allow", "reinit", "frozen_first_rows"):
+    for name in ("tokenizer", "init_answers", "allow", "reinit", "frozen_first_rows"):
         if getattr(settings, name):
             raise ValueError(
                 f"model.{name} is {getattr(settings, name)!r}, but this recipe trains a region "
-                "extractor and a model from random weights: leave it out, or set data.extractor "
-                "to use an existing extractor"
+                "extractor with the model: leave it out, or set data.extractor to use an existing "
+                "extractor"
             )
 
 

@@ -70,6 +70,17 @@ class RunLog:
         except OSError as problem:
             self._close_tensorboard(problem)
 
+    def shorten(self, total_steps: int) -> None:
+        """Note that the learning rate begins to fall and the run ends earlier than planned."""
+        self.total_steps = total_steps
+        if self._bar is not None:
+            self._bar.update(self._bar_task, total=total_steps)
+        if self.active:
+            _logger.info(
+                "the learning rate now falls to 0, until step %d",
+                total_steps,
+            )
+
     def rewind(self, step: int) -> None:
         """Continue after a step; drop the lines that an interrupted run wrote after it."""
         self._step = step

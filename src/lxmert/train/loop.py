@@ -7,6 +7,7 @@ gives the same update for any number of micro-batches and processes.
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -42,7 +43,7 @@ from lxmert.train.folder import (
 )
 from lxmert.train.log import RunLog
 from lxmert.train.meter import Meter
-from lxmert.train.optim import build_optimizer, learning_rate, num_steps
+from lxmert.train.optim import CONSTANT_SHARE, build_optimizer, learning_rate, num_steps
 from lxmert.train.processes import (
     copy_from_first,
     start_processes,
@@ -64,6 +65,12 @@ from lxmert.train.state import (
 from lxmert.train.stopping import StopRequest
 
 T = TypeVar("T")
+
+_CHECKPOINT_SECONDS = 60
+"""Most seconds between two checkpoints, however slow the steps are."""
+
+_CLOCK_STEPS = 10
+"""Steps between two looks at the clock, on which all processes must agree."""
 
 _logger = logging.getLogger(__name__)
 
@@ -187,7 +194,9 @@ def _start(
     (checkpoint,) = broadcast_object_list([checkpoint])
     progress, random_states = _resume(checkpoint, task, optimizer, accelerator)
     report = RunLog(
-        output / "log.jsonl", total_steps=total_steps, active=accelerator.is_main_process
+        output / "log.jsonl",
+        total_steps=progress.total_steps or total_steps,
+        active=accelerator.is_main_process,
     )
     report.rewind(progress.step)
     run = _Run(
@@ -197,7 +206,7 @@ def _start(
         accelerator=accelerator,
         optimizer=accelerator.prepare_optimizer(optimizer),
         parameters=[p for group in optimizer.param_groups for p in group["params"]],
-        total_steps=total_steps,
+        total_steps=progress.total_steps or total_steps,
         progress=progress,
         meter=Meter(list(task.loss_weights), accelerator, rows=progress.rows),
         report=report,
@@ -254,8 +263,11 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
     if run.accelerator.process_index < len(random_states):
         restore_random_state(random_states[run.accelerator.process_index])
     logged_step, logged_time = run.progress.step, time.perf_counter()
-    for step in range(run.progress.step + 1, run.total_steps + 1):
-        stops = _train_step(run, split(stream, loop.micro_batches), stop)
+    saved_time = time.perf_counter()
+    while (step := run.progress.step + 1) <= run.total_steps:
+        step_time = time.perf_counter()
+        is_due = step_time - saved_time > _CHECKPOINT_SECONDS
+        stops, is_due = _train_step(run, split(stream, loop.micro_batches), stop, is_due)
         run.progress.step = step
         run.report.advance(step)
         last = step == run.total_steps
@@ -268,9 +280,13 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
         if not last and loop.evaluate_every and step % loop.evaluate_every == 0:
             _read_losses(run)
             _evaluate(run)
-        if last or stops or step % loop.checkpoint_every == 0:
+        run.progress.seconds += time.perf_counter() - step_time
+        if not last and _is_time_to_decay(run, step):
+            is_due = _shorten(run) or is_due
+        if last or stops or is_due or step % loop.checkpoint_every == 0:
             _read_losses(run)
             _save(run)
+            saved_time = time.perf_counter()
         if stops or (last and stop.asked):
             raise KeyboardInterrupt
         logged_time += time.perf_counter() - paused
@@ -297,17 +313,53 @@ def _batches(run: _Run) -> Iterator[Batch]:
     )
 
 
-def _train_step(run: _Run, batches: list[Batch], stop: StopRequest) -> bool:
+def _is_time_to_decay(run: _Run, step: int) -> bool:
+    """Return whether the constant phase of the plateau schedule ends; the same in all processes.
+
+    It ends when validation no longer improves, or when its share of the time is over.
+    """
+    optim, loop, progress = run.recipe.optim, run.recipe.loop, run.progress
+    if optim.schedule != "plateau" or progress.total_steps is not None:
+        return False
+    evaluated = loop.evaluate_every and step % loop.evaluate_every == 0
+    if not evaluated and step % _CLOCK_STEPS:
+        return False
+    is_stale = progress.stale >= optim.patience or progress.best == 1.0
+    is_late = loop.seconds is not None and progress.seconds > CONSTANT_SHARE * loop.seconds
+    (is_over,) = broadcast_object_list([is_stale or is_late])
+    return bool(is_over)
+
+
+def _shorten(run: _Run) -> bool:
+    """Let the learning rate fall from this step on; return whether that ends the run earlier."""
+    total_steps = math.ceil(run.progress.step / CONSTANT_SHARE)
+    if total_steps >= run.total_steps:
+        return False
+    run.total_steps = run.progress.total_steps = total_steps
+    run.report.shorten(total_steps)
+    return True
+
+
+def _train_step(
+    run: _Run, batches: list[Batch], stop: StopRequest, is_due: bool
+) -> tuple[bool, bool]:
     """Compute one optimizer step over its micro-batches.
 
+    Args:
+        run: the run.
+        batches: the micro-batches of this process.
+        stop: whether this process was asked to stop.
+        is_due: whether this process wants a checkpoint.
+
     Returns:
-        Whether the run stops after this step; the same in all processes.
+        Whether the run stops after this step and whether it is saved; the same in all processes.
     """
     weights = run.weights(run.progress.step)
     own_counts = [_in_order(weights, run.task.counts(batch), "counts") for batch in batches]
     own = torch.tensor(own_counts, dtype=torch.float32).sum(dim=0).tolist()
-    total = sum_over_ranks(torch.tensor([*own, float(stop.asked)]), run.accelerator)
-    *counts, stops = total.tolist()
+    asked = [float(stop.asked), float(is_due)]
+    total = sum_over_ranks(torch.tensor([*own, *asked]), run.accelerator)
+    *counts, stops, saves = total.tolist()
     scales = [
         weight / count if count else 0.0
         for weight, count in zip(weights.values(), counts, strict=True)
@@ -322,7 +374,8 @@ def _train_step(run: _Run, batches: list[Batch], stop: StopRequest) -> bool:
     run.optimizer.step()
     run.optimizer.zero_grad()
     run.meter.add(sums, norm, counts)
-    return bool(stops) or (stop.asked and run.accelerator.num_processes == 1)
+    stops_now = bool(stops) or (stop.asked and run.accelerator.num_processes == 1)
+    return stops_now, bool(saves)
 
 
 def _backward(run: _Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
@@ -432,8 +485,9 @@ def _evaluate(run: _Run) -> dict[str, float]:
         _check_metrics(run, metrics)
         score, best = metrics[run.task.best_metric], run.progress.best
         is_best = best is None or score > best
+        run.progress.stale = 0 if is_best else run.progress.stale + 1
         if is_best:
-            run.progress.best = score
+            run.progress.best, run.progress.best_metrics = score, metrics
         if is_best and run.recipe.loop.evaluate_every:
             run.task.save(run.output / "best")
         run.report.evaluation({"step": run.progress.step, "metrics": metrics, "best": is_best})
@@ -471,10 +525,14 @@ def _save(run: _Run) -> None:
 
 
 def _finish(run: _Run) -> dict[str, float]:
-    """Evaluate and save the final weights, and mark the run as finished."""
+    """Save the best weights, without evaluations before the last ones; mark the run as finished."""
     metrics = _evaluate(run)
     if run.is_main:
-        run.task.save(run.output)
+        if run.recipe.loop.evaluate_every:
+            shutil.copytree(run.output / "best", run.output, dirs_exist_ok=True)
+            metrics = run.progress.best_metrics
+        else:
+            run.task.save(run.output)
         _draw(run)
         close_folder(run.output, metrics, steps=run.total_steps)
     run.accelerator.wait_for_everyone()

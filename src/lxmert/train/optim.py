@@ -8,6 +8,9 @@ from torch import nn
 from lxmert.train.bert_adam import BertAdam
 from lxmert.train.settings import OptimSettings
 
+CONSTANT_SHARE = 0.7
+"""Share of the steps before the decay of the schedule `plateau`."""
+
 
 def num_steps(optim: OptimSettings, num_examples: int) -> int:
     """Return the number of optimizer steps of a run.
@@ -42,6 +45,8 @@ def learning_rate(step: int, optim: OptimSettings, total_steps: int) -> float:
         return optim.lr * (1 - done)
     if optim.schedule == "cosine":
         return optim.lr * (1 + math.cos(math.pi * done)) / 2
+    if optim.schedule == "plateau":
+        return optim.lr * min(1.0, (1 - step / total_steps) / (1 - CONSTANT_SHARE))
     return optim.lr
 
 

@@ -58,8 +58,13 @@ class OptimSettings(Record):
     warmup_share: Fraction = 0.0
     """The same as a share of all steps; give either `warmup_share` or `warmup_steps`."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Shape of the learning rate after the warm-up: linear or cosine decay to 0, or constant."""
+    schedule: Literal["linear", "cosine", "constant", "plateau"] = "linear"
+    """Shape of the learning rate after the warm-up: linear or cosine decay to 0, or constant.
+    `plateau`: constant until validation no longer improves, at most for 70 % of the steps or of
+    `loop.seconds`; then linear decay to 0 over the last 30 % of a run that thereby gets shorter."""
+
+    patience: PositiveInt = 10
+    """Evaluations without a better result after which the decay of `plateau` begins."""
 
     clip_norm: PositiveFloat | None = None
     """Maximum norm of the gradient of all weights together; absent: no clipping."""
@@ -106,6 +111,10 @@ class LoopSettings(Record):
 
     checkpoint_every: PositiveInt = 500
     """Steps between two checkpoints, from which the same command resumes."""
+
+    seconds: PositiveFloat | None = None
+    """Time of all steps after which a run with the `plateau` schedule ends, approximately; absent:
+    any. The step at which the decay began is saved, so that a resumed run is the same."""
 
     evaluate_every: PositiveInt | None = None
     """Steps between two evaluations, whose best weights are kept; absent: only at the end."""

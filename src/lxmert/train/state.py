@@ -40,11 +40,19 @@ class Progress:
     Attributes:
         step: completed optimizer steps.
         best: highest value of the task's best metric so far; None before the first evaluation.
+        best_metrics: all metrics of that evaluation.
+        stale: evaluations since then.
+        total_steps: steps of the run, if it ends earlier than planned; None otherwise.
+        seconds: time of all steps and evaluations, over all interruptions.
         rows: steps that are not logged yet, as in `Meter.rows`.
     """
 
     step: int = 0
     best: float | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0
+    total_steps: int | None = None
+    seconds: float = 0.0
     rows: list[list[float]] = field(default_factory=list)
 
 

@@ -15,17 +15,19 @@ from lxmert.tasks.answering import AnsweringSettings
 from lxmert.tasks.baselines import BASELINES, judge
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.custom_files import load_report, read_splits
+from lxmert.tasks.custom_start import has_grid
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES, build_task
 from lxmert.tasks.task import Task
 from lxmert.tasks.texts import ModelSettings
-from lxmert.train.folder import hold_folder
+from lxmert.train.folder import finished_metrics, hold_folder
 from lxmert.train.loop import check_finished, train
 from lxmert.train.processes import start_processes
 from lxmert.train.recipes import Recipe, read_recipe
 from lxmert.weights.table import find_name
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
 from lxmert.workflows.run_report import REPORT, report_run
+from lxmert.workflows.trials import finished_plan, train_in_budget
 
 _logger = logging.getLogger(__name__)
 
@@ -80,22 +82,34 @@ def train_recipe(
         OSError: a file is missing, or there is no room for one.
         FloatingPointError: a loss became NaN or infinite.
     """
-    metrics = check_finished(recipe, output)
+    if not isinstance(recipe.settings, CustomDataSettings):
+        metrics = check_finished(recipe, output)
+        if metrics is not None:
+            return metrics
+        task = build_task(recipe.task, _with_published(recipe.settings), seed=recipe.seed)
+        return train(recipe, task, output, cpu=cpu)
+    has_budget = recipe.settings.data.budget is not None
+    if has_budget and finished_plan(recipe, output):
+        metrics = finished_metrics(output)
+    else:
+        metrics = check_finished(recipe, output)
     if metrics is not None:
         _report(recipe, output, cpu=cpu, progress=progress)  # unless it was interrupted before
         return metrics
-    full, recipe = recipe, replace(recipe, settings=_with_published(recipe.settings))
-    if not isinstance(recipe.settings, CustomDataSettings):
-        task = build_task(recipe.task, recipe.settings, seed=recipe.seed)
-        return train(full, task, output, cpu=cpu)
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
-    lock = closing(hold_folder(output)) if first else nullcontext()
-    with accelerator.main_process_first(), lock:
-        task = _custom_data(
-            recipe, output, device=str(accelerator.device), first=first, progress=progress
-        )
-    metrics = train(full, task, output, cpu=cpu)
+
+    def make_task(changed: Recipe) -> Task:
+        local = replace(changed, settings=_with_published(changed.settings))
+        lock = closing(hold_folder(output)) if first else nullcontext()
+        device = str(accelerator.device)
+        with accelerator.main_process_first(), lock:
+            return _custom_data(local, output, device=device, first=first, progress=progress)
+
+    if has_budget:
+        metrics = train_in_budget(recipe, output, make_task, accelerator, cpu=cpu)
+    else:
+        metrics = train(recipe, make_task(recipe), output, cpu=cpu)
     if first:
         _sum_up(metrics, output)
         _report(recipe, output, cpu=cpu, progress=progress)
@@ -147,7 +161,8 @@ def _custom_data(
     """Make the task that custom data ask for: with eyes that are there, or to be trained along."""
     settings = recipe.settings
     assert isinstance(settings, CustomDataSettings)
-    if settings.data.extractor is None and settings.model.init_from is None:
+    start = settings.model.init_from
+    if settings.data.extractor is None and (start is None or has_grid(start)):
         torch.manual_seed(recipe.seed)
         return CustomDataTask.prepare(
             settings, seed=recipe.seed, folder=folder, first=first, progress=progress

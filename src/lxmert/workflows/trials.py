@@ -1,0 +1,209 @@
+"""Chooses how to begin with custom data by short trials, and trains within a time budget.
+
+`plan.json` in the folder of the run records every decision as soon as it is made, so that a resumed
+run makes the same ones. The trials themselves are ordinary runs in `trials/`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+
+from lxmert.files import read_json_object, write_json
+from lxmert.hub import find_model
+from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
+from lxmert.tasks.metrics import OVERALL
+from lxmert.tasks.registry import RECIPES
+from lxmert.tasks.task import Task
+from lxmert.train.folder import FREE_KEYS
+from lxmert.train.loop import train
+from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_table
+
+PLAN = "plan.json"
+TRIALS = "trials"
+
+_TRIAL_SHARE = 0.12
+"""Share of the budget of one trial."""
+
+_LEAST_TRIAL = 8.0
+"""Fewest seconds of a trial that tells anything."""
+
+_STEP_QUESTIONS = 192
+_FEWEST_EXAMPLES, _MOST_IMAGES = 12, 64
+
+_logger = logging.getLogger(__name__)
+
+MakeTask = Callable[[Recipe], Task]
+"""Prepares the data of a recipe, and builds its task."""
+
+
+def train_in_budget(
+    recipe: Recipe, output: Path, make_task: MakeTask, accelerator: Accelerator, *, cpu: bool
+) -> dict[str, float]:
+    """Try the ways to begin, continue with the best one, and stop when the time is over.
+
+    Args:
+        recipe: for custom data, with `data.budget`.
+        output: folder of the run.
+        make_task: prepares the data of a recipe, and builds its task.
+        accelerator: the processes of the run.
+        cpu: whether to leave GPUs alone.
+
+    Returns:
+        The final metrics, as `train` returns them.
+
+    Raises:
+        ValueError: if the budget is too small, no trial succeeded, or the folder has another run.
+    """
+    assert isinstance(recipe.settings, CustomDataSettings)
+    budget = _seconds(str(recipe.settings.data.budget))
+    plan = _Plan(recipe, output, accelerator)
+    trials = _trials(recipe)
+    share = budget * _TRIAL_SHARE
+    if len(trials) > 1 and share < _LEAST_TRIAL:
+        least = _LEAST_TRIAL / _TRIAL_SHARE
+        raise ValueError(
+            f"data.budget is {recipe.settings.data.budget}, too short for one trial: give at least "
+            f"{least:.0f}s, or set data.start to one of {', '.join(trials)}"
+        )
+    for name, changes in trials.items():
+        if len(trials) > 1 and name not in plan.trials:
+            changed = _changed(recipe, [*changes, f"loop.seconds={share}", "loop.evaluate_every="])
+            plan.record(name, _try(name, changed, output, make_task, cpu=cpu))
+    chosen = plan.choose(list(trials), budget)
+    changes = [*trials[chosen], f"loop.seconds={plan.values['seconds']}"]
+    if len(trials) > 1:
+        changes.append(f"model.init_from={output / TRIALS / chosen}")
+    final = _changed(recipe, changes)
+    task = make_task(final)
+    return train(_with_batch(final, task), task, output, cpu=cpu)
+
+
+def finished_plan(recipe: Recipe, output: Path) -> bool:
+    """Return whether a folder has the plan of this recipe; raise `ValueError` for another one."""
+    path = output / PLAN
+    if not path.is_file():
+        return False
+    old, new = flatten(read_json_object(path)["recipe"]), flatten(recipe_table(recipe))
+    for key in {**old, **new}:
+        if key not in FREE_KEYS and old.get(key) != new.get(key):
+            raise ValueError(
+                f"{key} is {new.get(key)}; the run in {output} was started with {old.get(key)}: "
+                f"choose another folder with -o, or set {key} back"
+            )
+    return True
+
+
+class _Plan:
+    """The decisions of a run, which are written as soon as they are made."""
+
+    def __init__(self, recipe: Recipe, output: Path, accelerator: Accelerator) -> None:
+        self.path, self.is_main = output / PLAN, bool(accelerator.is_main_process)
+        table = recipe_table(recipe)
+        values: dict[str, Any] = {"recipe": table, "trials": {}, "spent": 0.0}
+        if self.is_main and finished_plan(recipe, output):
+            values = read_json_object(self.path)
+        (self.values,) = broadcast_object_list([values])
+        self._since = time.perf_counter()
+
+    @property
+    def trials(self) -> Mapping[str, Mapping[str, Any]]:
+        """Result of each trial by name."""
+        trials: dict[str, dict[str, Any]] = self.values["trials"]
+        return trials
+
+    def record(self, name: str, result: Mapping[str, Any]) -> None:
+        """Add the result of a trial and the time that it took."""
+        (result,) = broadcast_object_list([result])
+        self.values["trials"][name] = result
+        self._write()
+
+    def choose(self, names: list[str], budget: float) -> str:
+        """Choose the trial with the best accuracy on validation questions; the first among equals.
+
+        Raises:
+            ValueError: if all trials failed.
+        """
+        if "chosen" not in self.values:
+            scores = {
+                n: self.trials[n]["accuracy"] for n in names if "accuracy" in self.trials.get(n, {})
+            }
+            if len(names) > 1 and not scores:
+                raise ValueError(f"all trials failed; the first: {self.trials[names[0]]['error']}")
+            self.values["chosen"] = max(scores, key=scores.__getitem__) if scores else names[0]
+            self._write()
+            left = max(budget - self.values["spent"], budget * _TRIAL_SHARE)
+            (self.values["seconds"],) = broadcast_object_list([round(left, 1)])
+            self._write()
+            if len(names) > 1:
+                _logger.info("chosen: %s; %.0f s are left", self.values["chosen"], left)
+        return str(self.values["chosen"])
+
+    def _write(self) -> None:
+        self.values["spent"] += time.perf_counter() - self._since
+        self._since = time.perf_counter()
+        if self.is_main:
+            write_json(self.path, self.values, indent=1)
+
+
+def _try(
+    name: str, recipe: Recipe, output: Path, make_task: MakeTask, *, cpu: bool
+) -> dict[str, Any]:
+    """Run one trial; return its accuracy on validation questions, or why it failed."""
+    began = time.perf_counter()
+    try:
+        task = make_task(recipe)
+        metrics = train(_with_batch(recipe, task), task, output / TRIALS / name, cpu=cpu)
+    except (ValueError, OSError, FloatingPointError) as problem:
+        _logger.warning("trial %s failed: %s", name, problem)
+        return {"error": str(problem)}
+    accuracy = metrics.get(OVERALL, metrics.get("accuracy", 0.0))
+    seconds = time.perf_counter() - began
+    _logger.info("trial %s: %.1f %% of validation questions, %.0f s", name, 100 * accuracy, seconds)
+    return {"accuracy": accuracy, "seconds": round(seconds, 1)}
+
+
+def _trials(recipe: Recipe) -> dict[str, list[str]]:
+    """Return the changes of the recipe by name of the trial."""
+    settings = recipe.settings
+    assert isinstance(settings, CustomDataSettings)
+    if settings.data.extractor is not None or settings.model.init_from is not None:
+        return {"given": []}
+    slower = f"optim.lr={recipe.optim.lr / 2}"
+    known = {
+        "random": [],
+        "scenes": [f"model.init_from={find_model(None)}", slower],
+    }
+    start = settings.data.start
+    return known if start == "auto" else {start: known[start]}
+
+
+def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """Return a recipe with other values and without a budget."""
+    table = override(recipe_table(recipe), [*assignments, "data.budget="])
+    return make_recipe(table, RECIPES)
+
+
+def _with_batch(recipe: Recipe, task: Task) -> Recipe:
+    """Choose the examples of a step so that it has about 192 questions."""
+    examples = _STEP_QUESTIONS
+    if isinstance(task, CustomDataTask):
+        wanted = round(_STEP_QUESTIONS * len(task) / len(task.training))
+        examples = min(_MOST_IMAGES, max(_FEWEST_EXAMPLES, wanted))
+    return _changed(recipe, [f"optim.batch_size={min(examples, len(task))}"])
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `30m` or `2h`."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"data.budget is {text!r}, expected a duration such as 90s, 30m or 2h")
+    return seconds

@@ -1,0 +1,90 @@
+"""Trials: how to begin is chosen by validation, within a budget, and once only."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from squares import write_lines, write_squares
+
+from lxmert.tasks.registry import RECIPES
+from lxmert.train.recipes import read_recipe
+from lxmert.workflows import trials
+from lxmert.workflows.training import train_recipe
+
+SMALL = (
+    "model.hidden_size=32", "model.num_attention_heads=4", "model.intermediate_size=64",
+    "model.l_layers=1", "model.x_layers=1", "model.r_layers=1", "optim.steps=6",
+    "optim.warmup_steps=1", "loop.precision=fp32", "loop.evaluate_every=3", "loop.log_every=3",
+    "data.budget=2h",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_squares(tmp_path_factory.mktemp("world"), 12)
+
+
+def recipe(world, *more):
+    files = f"data.train={world / 'train.jsonl'}", f"data.images={world / 'images'}"
+    return read_recipe(Path("custom"), RECIPES, overrides=[*files, *SMALL, *more])
+
+
+def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, caplog, monkeypatch):
+    with caplog.at_level(logging.INFO):
+        metrics = train_recipe(recipe(world), tmp_path, cpu=True)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    scores = {name: trial["accuracy"] for name, trial in plan["trials"].items()}
+    assert list(scores) == ["random", "scenes"]
+    assert scores[plan["chosen"]] == max(scores.values())
+    assert f"chosen: {plan['chosen']}; " in caplog.text
+    text = (tmp_path / "recipe.toml").read_text()
+    assert f'init_from = "{tmp_path / "trials" / plan["chosen"]}"' in text
+    monkeypatch.setattr(trials, "_try", None)  # the same command tries nothing again
+    before = load_file(tmp_path / "model.safetensors")
+    assert train_recipe(recipe(world), tmp_path, cpu=True) == metrics
+    (tmp_path / "finished.json").unlink()
+    assert train_recipe(recipe(world), tmp_path, cpu=True) == metrics
+    assert json.loads((tmp_path / "plan.json").read_text()) == plan
+    after = load_file(tmp_path / "model.safetensors")
+    assert all((before[name] == after[name]).all() for name in before)
+    with pytest.raises(ValueError, match=r"seed is 7; the run in .* was started with 9595"):
+        train_recipe(recipe(world, "seed=7"), tmp_path, cpu=True)
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(world, tmp_path, caplog):
+    """Questions about two images need an extractor that is not trained along."""
+    lines = [
+        {
+            "images": [f"{n // 2 * 2}.png", f"{n // 2 * 2 + 1}.png"],
+            "question": "same?",
+            "answer": n % 2 == 0,
+        }
+        for n in range(12)
+    ]
+    write_lines(world / "pairs.jsonl", lines)
+    changed = recipe(world, f"data.train={world / 'pairs.jsonl'}")
+    train_recipe(changed, tmp_path, cpu=True)
+    assert "trial random failed: " in caplog.text
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert "10 questions about two images" in plan["trials"]["random"]["error"]
+    assert plan["chosen"] == "scenes"
+
+
+def test_one_way_to_begin_needs_no_trial(world, tmp_path):
+    train_recipe(recipe(world, "data.start=random"), tmp_path, cpu=True)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert (plan["chosen"], plan["trials"], plan["seconds"]) == ("random", {}, 7200)
+    assert not (tmp_path / "trials").exists()
+
+
+@pytest.mark.parametrize("budget", ["m", "-5m", "0s", "nans", "half an hour", "infs"])
+def test_a_budget_that_is_no_duration_is_refused(world, tmp_path, budget):
+    with pytest.raises(ValueError, match="expected a duration such as 90s, 30m or 2h"):
+        train_recipe(recipe(world, f"data.budget={budget}"), tmp_path, cpu=True)
+
+
+def test_a_budget_too_small_for_a_trial_names_the_least(world, tmp_path):
+    with pytest.raises(ValueError, match="too short for one trial: give at least 67s, or set"):
+        train_recipe(recipe(world, "data.budget=60s"), tmp_path, cpu=True)
