@@ -78,7 +78,7 @@ def test_an_empty_override_removes_the_key(tmp_path):
         ("optim.lr=fast", 'optim.lr: got "fast", expected a number'),
         ("optim.lr=true", "optim.lr: got true, expected a number"),
         ("optim.steps=1e3", "optim.steps: got 1000.0, expected an integer"),
-        ("optim.schedule=liner", "expected 'linear', 'cosine' or 'constant'"),
+        ("optim.schedule=liner", "expected 'linear', 'cosine', 'constant' or 'plateau'"),
         ("optim.betas=[0.5]", r"optim.betas\[1\] is missing"),
         ("optim.betas=0.5", "optim.betas: got 0.5, expected a list"),
         ("optim.betas=[0.5,'x']", r'optim.betas\[1\]: got "x", expected a number'),
