@@ -11,13 +11,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
 from accelerate.utils import (  # type: ignore[import-untyped]
     broadcast_object_list,
     gather_object,
@@ -43,7 +41,7 @@ from lxmert.train.folder import (
 )
 from lxmert.train.log import RunLog
 from lxmert.train.meter import Meter
-from lxmert.train.optim import CONSTANT_SHARE, build_optimizer, learning_rate, num_steps
+from lxmert.train.optim import build_optimizer, learning_rate, num_steps
 from lxmert.train.processes import (
     copy_from_first,
     start_processes,
@@ -51,6 +49,7 @@ from lxmert.train.processes import (
     sum_over_ranks,
 )
 from lxmert.train.recipes import Recipe, recipe_table, recipe_text
+from lxmert.train.run import Run, failure, interruption, is_time_to_decay, shorten
 from lxmert.train.sampling import RankShare, StepBatches, load_batches, split
 from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
 from lxmert.train.state import (
@@ -69,38 +68,7 @@ T = TypeVar("T")
 _CHECKPOINT_SECONDS = 60
 """Most seconds between two checkpoints, however slow the steps are."""
 
-_CLOCK_STEPS = 10
-"""Steps between two looks at the clock, on which all processes must agree."""
-
 _logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Run:
-    """State of a run that the functions of this module share."""
-
-    recipe: Recipe
-    task: Task
-    output: Path
-    accelerator: Accelerator
-    optimizer: AcceleratedOptimizer
-    parameters: list[nn.Parameter]
-    total_steps: int
-    progress: Progress
-    meter: Meter
-    report: RunLog
-    versions: dict[str, str | None]
-
-    def weights(self, step: int) -> dict[str, float]:
-        """Return the weight of each objective in a step; 0 before its start."""
-        starts, done = self.recipe.optim.start_at, step / self.total_steps
-        weights = self.task.loss_weights
-        return {n: weight if done >= starts.get(n, 0) else 0.0 for n, weight in weights.items()}
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files and evaluates."""
-        return bool(self.accelerator.is_main_process)
 
 
 def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dict[str, float]:
@@ -136,9 +104,9 @@ def train(recipe: Recipe, task: Task, output: Path, *, cpu: bool = False) -> dic
                     _run_steps(run, random_states, stop)
                 metrics = _finish(run)
             except KeyboardInterrupt as problem:
-                raise KeyboardInterrupt(_interruption(run)) from problem
+                raise KeyboardInterrupt(interruption(run)) from problem
             except (OSError, SafetensorError) as problem:
-                raise OSError(_failure(run, problem)) from problem
+                raise OSError(failure(run, problem)) from problem
     if run.is_main:
         _logger.info("%s is finished after %d steps", output, run.total_steps)
     return metrics
@@ -178,7 +146,7 @@ def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
 
 def _start(
     recipe: Recipe, task: Task, output: Path, accelerator: Accelerator, total_steps: int
-) -> tuple[_Run, list[dict[str, object]]]:
+) -> tuple[Run, list[dict[str, object]]]:
     """Prepare a run up to its first step; return it with the random states to restore."""
     if recipe.loop.gradient_checkpointing:
         _recompute_layers(task.model)
@@ -199,7 +167,7 @@ def _start(
         active=accelerator.is_main_process,
     )
     report.rewind(progress.step)
-    run = _Run(
+    run = Run(
         recipe=recipe,
         task=task,
         output=output,
@@ -255,7 +223,7 @@ def _resume(
     return progress, random_states
 
 
-def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequest) -> None:
+def _run_steps(run: Run, random_states: list[dict[str, object]], stop: StopRequest) -> None:
     """Train from the current step to the last one, or until a request to stop."""
     loop, batch_size = run.recipe.loop, run.recipe.optim.batch_size
     stream = _batches(run)
@@ -281,8 +249,8 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
             _read_losses(run)
             _evaluate(run)
         run.progress.seconds += time.perf_counter() - step_time
-        if not last and _is_time_to_decay(run, step):
-            is_due = _shorten(run) or is_due
+        if not last and is_time_to_decay(run, step):
+            is_due = shorten(run) or is_due
         if last or stops or is_due or step % loop.checkpoint_every == 0:
             _read_losses(run)
             _save(run)
@@ -292,7 +260,7 @@ def _run_steps(run: _Run, random_states: list[dict[str, object]], stop: StopRequ
         logged_time += time.perf_counter() - paused
 
 
-def _batches(run: _Run) -> Iterator[Batch]:
+def _batches(run: Run) -> Iterator[Batch]:
     """Return the remaining micro-batches of this process."""
     share = RankShare(
         num_examples=len(run.task),
@@ -313,35 +281,8 @@ def _batches(run: _Run) -> Iterator[Batch]:
     )
 
 
-def _is_time_to_decay(run: _Run, step: int) -> bool:
-    """Return whether the constant phase of the plateau schedule ends; the same in all processes.
-
-    It ends when validation no longer improves, or when its share of the time is over.
-    """
-    optim, loop, progress = run.recipe.optim, run.recipe.loop, run.progress
-    if optim.schedule != "plateau" or progress.total_steps is not None:
-        return False
-    evaluated = loop.evaluate_every and step % loop.evaluate_every == 0
-    if not evaluated and step % _CLOCK_STEPS:
-        return False
-    is_stale = progress.stale >= optim.patience or progress.best == 1.0
-    is_late = loop.seconds is not None and progress.seconds > CONSTANT_SHARE * loop.seconds
-    (is_over,) = broadcast_object_list([is_stale or is_late])
-    return bool(is_over)
-
-
-def _shorten(run: _Run) -> bool:
-    """Let the learning rate fall from this step on; return whether that ends the run earlier."""
-    total_steps = math.ceil(run.progress.step / CONSTANT_SHARE)
-    if total_steps >= run.total_steps:
-        return False
-    run.total_steps = run.progress.total_steps = total_steps
-    run.report.shorten(total_steps)
-    return True
-
-
 def _train_step(
-    run: _Run, batches: list[Batch], stop: StopRequest, is_due: bool
+    run: Run, batches: list[Batch], stop: StopRequest, is_due: bool
 ) -> tuple[bool, bool]:
     """Compute one optimizer step over its micro-batches.
 
@@ -378,7 +319,7 @@ def _train_step(
     return stops_now, bool(saves)
 
 
-def _backward(run: _Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
+def _backward(run: Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
     """Add the gradients of one micro-batch and return its loss sums, `[objectives]`."""
     batch = send_to_device(batch, run.accelerator.device, non_blocking=True)
     with run.accelerator.autocast():
@@ -407,7 +348,7 @@ def _in_order(weights: Mapping[str, float], values: Mapping[str, T], method: str
     return [values[name] for name in weights]
 
 
-def _clip(run: _Run) -> Tensor:
+def _clip(run: Run) -> Tensor:
     """Clip the norm of all gradients together; return the norm before clipping, `[]`."""
     run.accelerator.unscale_gradients(run.optimizer)
     gradients = [p.grad for p in run.parameters if p.grad is not None]
@@ -417,34 +358,7 @@ def _clip(run: _Run) -> Tensor:
     return norm.to(run.accelerator.device)
 
 
-def _failure(run: _Run, problem: Exception) -> str:
-    """Return the message of a failed run: its step, the reason and the last checkpoint."""
-    # The message of a worker process is its traceback, whose last line is the reason.
-    reason = str(problem).strip().splitlines()[-1]
-    good = latest_checkpoint(run.output / CHECKPOINTS)
-    return (
-        f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
-        f"{run.meter.last or 'no losses yet'}; the last good checkpoint is {good or 'none'}: "
-        "fix the cause, and rerun the command to resume"
-    )
-
-
-def _interruption(run: _Run) -> str:
-    """Return the message of an interrupted run: its step and the last checkpoint."""
-    step, total = run.progress.step, run.total_steps
-    checkpoint = latest_checkpoint(run.output / CHECKPOINTS)
-    if checkpoint is None:
-        return (
-            f"stopped after step {step} of {total}; nothing is saved: the same command starts "
-            "from the first step"
-        )
-    saved = "which is saved"
-    if checkpoint.name != f"step-{step}":
-        saved = f"the last saved step is {checkpoint.name.removeprefix('step-')}"
-    return f"stopped after step {step} of {total}, {saved}: the same command resumes there"
-
-
-def _read_losses(run: _Run) -> None:
+def _read_losses(run: Run) -> None:
     """Read the losses of the last steps from the device; stop the run if one is not finite."""
     try:
         run.meter.read(run.progress.step)
@@ -455,7 +369,7 @@ def _read_losses(run: _Run) -> None:
         ) from problem
 
 
-def _report_losses(run: _Run, examples_per_second: float) -> None:
+def _report_losses(run: Run, examples_per_second: float) -> None:
     step, optim = run.progress.step, run.recipe.optim
     left = (run.total_steps - step) * optim.batch_size / examples_per_second
     run.report.training(
@@ -470,7 +384,7 @@ def _report_losses(run: _Run, examples_per_second: float) -> None:
     )
 
 
-def _evaluate(run: _Run) -> dict[str, float]:
+def _evaluate(run: Run) -> dict[str, float]:
     """Evaluate the validation split on rank 0, and save the weights if they are the best so far."""
     metrics: dict[str, float] = {}
     if run.is_main:
@@ -495,7 +409,7 @@ def _evaluate(run: _Run) -> dict[str, float]:
     return metrics
 
 
-def _check_metrics(run: _Run, metrics: Mapping[str, float]) -> None:
+def _check_metrics(run: Run, metrics: Mapping[str, float]) -> None:
     """Stop the run if a metric is NaN or infinite."""
     assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -507,7 +421,7 @@ def _check_metrics(run: _Run, metrics: Mapping[str, float]) -> None:
         )
 
 
-def _save(run: _Run) -> None:
+def _save(run: Run) -> None:
     """Save a checkpoint with the random states of all processes."""
     run.progress.rows = run.meter.rows
     random_states = gather_object([random_state()])
@@ -524,7 +438,7 @@ def _save(run: _Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _finish(run: _Run) -> dict[str, float]:
+def _finish(run: Run) -> dict[str, float]:
     """Save the best weights, without evaluations before the last ones; mark the run as finished."""
     metrics = _evaluate(run)
     if run.is_main:
@@ -539,7 +453,7 @@ def _finish(run: _Run) -> dict[str, float]:
     return metrics
 
 
-def _draw(run: _Run) -> None:
+def _draw(run: Run) -> None:
     """Save the image of the run."""
     curve = draw_curve(
         run.report.lines(),
