@@ -1,7 +1,10 @@
 """Exported models answer as the PyTorch model does, without PyTorch, in both runtimes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -185,6 +188,26 @@ def test_what_an_export_cannot_do_says_so(folders, pipelines, tmp_path):
         export_folder(fast, tmp_path / "again", runtime="onnxruntime")
     with pytest.raises(FileExistsError, match="exists already"):
         export_folder(None, fast, runtime="onnxruntime")
+
+
+@pytest.mark.slow
+def test_the_runtime_distribution_answers_in_a_new_environment(folders, tmp_path):
+    root = SCENE.parents[3]
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    install = [python, "-m", "pip", "install", "-q", root / "packaging/runtime"]
+    subprocess.run(install, check=True, env=alone, cwd=tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 400e6
+    ask = [tmp_path / "venv/bin/lxmert", "ask", SCENE, TEXTS[0], "--model", folders[1], "--json"]
+    done = subprocess.run(ask, check=True, env=alone, cwd=tmp_path, capture_output=True, text=True)
+    expected = LxmertPipeline.from_pretrained(folders[0], cache=False).ask(SCENE, TEXTS[0])
+    assert json.loads(done.stdout)["answers"][0]["answer"] == expected[0].answer
+    listed = [python, "-m", "pip", "list"]
+    names = subprocess.run(listed, check=True, env=alone, capture_output=True, text=True).stdout
+    assert "onnxruntime" in names
+    assert "torch" not in names
+    assert "transformers" not in names
 
 
 @pytest.mark.slow

@@ -56,7 +56,6 @@ class ExportManifest(Record):
         matches: whether the model matches captions.
         max_text_length: maximum number of tokens of a text.
         fingerprint: that of the region extractor.
-        float_graphs: graphs that stay in fp32, if others are in int8.
         differences: measured differences from the PyTorch model, by name.
         tolerances: largest differences that were allowed, by name.
         files: all other files of the folder.
@@ -73,7 +72,6 @@ class ExportManifest(Record):
     matches: bool
     max_text_length: Annotated[int, Field(ge=3, le=100_000)]
     fingerprint: str
-    float_graphs: Items[str] = ()
     differences: Mapping[str, NonNegative]
     tolerances: Mapping[str, NonNegative]
     files: Mapping[str, ExportedFile]
@@ -190,9 +188,11 @@ class ExportedModel:
     def open_graph(self, name: str) -> Graph:
         """Load one of the graphs."""
         manifest = self.manifest
-        precision = "fp32" if name in manifest.float_graphs else manifest.precision
         return open_graph(
-            self.folder / name, manifest.runtime, precision=precision, threads=self._threads
+            self.folder / name,
+            manifest.runtime,
+            precision=manifest.precision,
+            threads=self._threads,
         )
 
 

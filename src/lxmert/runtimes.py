@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 RuntimeName = Literal["onnxruntime", "openvino"]
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16"]
 Array = npt.NDArray[Any]
 
 Graph = Callable[[Mapping[str, Array]], list[Array]]
@@ -24,7 +24,7 @@ def open_graph(
     Args:
         path: the file.
         runtime: name of the library.
-        precision: numeric precision to compute with; "int8" needs a quantized file.
+        precision: numeric precision to compute with.
         threads: number of threads; None: as many as there are cores.
 
     Raises:

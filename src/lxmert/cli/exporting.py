@@ -17,13 +17,13 @@ def export(
         Literal["onnxruntime", "openvino"], typer.Option(help="Library that will run the model.")
     ] = "onnxruntime",
     precision: Annotated[
-        Literal["fp32", "bf16", "int8"],
+        Literal["fp32", "bf16"],
         typer.Option(help="Numeric precision; bf16 needs openvino and a processor that has it."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Image folder or region store, with which int8 is calibrated and all are compared."
+            help="Image folder or region store to compare with; the example image if absent."
         ),
     ] = None,
 ) -> None:
