@@ -169,10 +169,11 @@ def test_attribute_none_takes_part_or_not():
     """The original's softmax includes "none"; the ports exclude it."""
     counted, ignored = make_detector("caffe"), make_detector("caffe", attribute_none="ignored")
     prepared = prepare(random_image(240, 300), counted.config)
+    pixels = torch.from_numpy(prepared.pixel_values)[None]
     boxes = [torch.tensor([[9.0, 9.0, 90.0, 120.0]])]
     with torch.inference_mode():
-        (first,) = counted.describe(prepared.pixel_values[None], boxes)
-        (second,) = ignored.describe(prepared.pixel_values[None], boxes)
+        (first,) = counted.describe(pixels, boxes)
+        (second,) = ignored.describe(pixels, boxes)
         features = first.features
         heads = counted.roi_heads
         classes = heads.classify(features).argmax(dim=1)  # background included

@@ -8,12 +8,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from lxmert import __version__
 from lxmert.cli import (
     asking,
     checking,
@@ -137,7 +137,11 @@ _UNEXPECTED = 70
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"lxmert {__version__}")
+        try:
+            version = metadata.version("lxmert")
+        except metadata.PackageNotFoundError:
+            version = metadata.version("lxmert-runtime")
+        print(f"lxmert {version}")
         raise typer.Exit
 
 
