@@ -5,15 +5,14 @@
 
 Each cell (world, method, seed) is trained in a process of its own for so many CPU seconds and
 becomes one line of the output; the same command goes on where it stopped. At the end, or alone with
-`--table`, it prints the medians over seeds as a table. `lxmert` is interrupted after its time, as
-with Ctrl-C, if it has not finished before; its folder is kept beside the output. To let it plan its
+`--table`, it prints the medians over seeds as a table. `lxmert` is ended by SIGTERM after its time,
+which counts as an interruption, if it has not finished before; its folder is kept beside the output. To let it plan its
 time, name that as well: `--options --budget 10m`, last.
 """
 
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -57,7 +56,7 @@ def measure_lxmert(world: Path, seed: int, arguments: argparse.Namespace) -> Cel
         while process.poll() is None:
             time.sleep(1)
             if cpu_seconds(process.pid) > arguments.seconds:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # SIGINT would be ignored if this runs in the background
                 process.wait()
     interrupted = process.returncode == 130
     if process.returncode and not interrupted:
