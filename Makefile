@@ -53,8 +53,17 @@ default-model: src/lxmert/default/README.md
 
 src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/compositional-evaluation.json \
 		$(RUN)/pairs-evaluation.json $(RUN)/detector-evaluation.json \
-		$(RUN)/compositional-detector-evaluation.json $(RUN)/timing.json
+		$(RUN)/compositional-detector-evaluation.json $(RUN)/timing.json $(RUN)/matching.json
 	$(BIN)/python -m lxmert.lab.default_model $(RUN)
+
+# The matching head is added to the answering model, whose other weights stay the same.
+$(RUN)/matching.json: $(RUN)/answering/finished.json
+	rm -rf $(SCENES)/foils-train $(SCENES)/foils-test
+	$(BIN)/lxmert lab make foils --split train --count 4000 --seed 77 -o $(SCENES)/foils-train
+	$(BIN)/lxmert lab make foils --split test --count 500 --seed 77 -o $(SCENES)/foils-test
+	$(BIN)/python -m lxmert.lab.matching_head $(RUN)/answering $(SCENES)/foils-train
+	$(BIN)/lxmert evaluate $(RUN)/answering --metric foil \
+		--data $(SCENES)/foils-test/foils.jsonl --images $(SCENES)/foils-test/images -o $@
 
 $(RUN)/timing.json: $(RUN)/answering/finished.json $(SCENES)/test/questions.jsonl
 	$(BIN)/python benchmarks/ask.py --model $(RUN)/answering \

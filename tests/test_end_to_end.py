@@ -11,6 +11,7 @@ from conftest import ROOT, Command
 
 from lxmert.cli.main import main
 from lxmert.lab.default_model import write_card, write_examples
+from lxmert.lab.matching_head import add_matching_head
 
 STAGES = (
     "detector", "pretrained", "simple", "share", "same", "places", "two-objects", "relations",
@@ -90,6 +91,15 @@ def test_the_result_answers_and_is_evaluated(
     assert 0 <= json.loads(report.read_text())["recall"] <= 1
 
 
+def evaluated_answers(lxmert: Command, run: Path) -> str:
+    """Return what the finished model answers to test questions."""
+    data = run / "scenes/test/questions.jsonl"
+    options = ["--images", run / "scenes/test/images", "--limit", 20, "--json"]
+    done = lxmert("evaluate", run / "answering", "--data", data, *options)
+    assert done.code == 0, done.err
+    return done.out
+
+
 def test_card_and_examples_are_made_from_the_run(
     folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +125,13 @@ def test_card_and_examples_are_made_from_the_run(
     assert scores.keys() == {"accuracy", "majority", "consistency"}
     assert scores["majority"] == 0.5
     assert lxmert(*pairs, *baselines, *options, "x.json").code == 2
+    foils = run / "scenes/foils"
+    assert lxmert("lab", "make", "foils", "--split", "test", "--count", 12, "-o", foils).code == 0
+    untouched = evaluated_answers(lxmert, run)
+    assert add_matching_head(run / "answering", foils) > 0.5
+    assert evaluated_answers(lxmert, run) == untouched
+    matching = ["evaluate", run / "answering", "--metric", "foil", "--data", foils / "foils.jsonl"]
+    assert lxmert(*matching, "--images", foils / "images", "-o", run / "matching.json").code == 0
     times = {"ask_cold": 7.25, "ask_warm": 0.123, "help": 0.5, "python": 0.25}
     (run / "timing.json").write_text(json.dumps(times))
     card = write_card(run)

@@ -285,3 +285,13 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path, code):
 def test_an_error_of_another_file_stays_that_of_this_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"), atomic_path(tmp_path / "out"):
         (tmp_path / "nowhere").read_bytes()
+
+
+def test_a_file_that_a_library_creates_is_readable_by_all_whom_the_umask_allows(tmp_path):
+    """Weights were readable only by their owner, since safetensors creates such files."""
+    previous = os.umask(0o022)
+    os.umask(previous)
+    with atomic_path(tmp_path / "weights.bin") as partial:
+        partial.touch(mode=0o600)
+    mode = (tmp_path / "weights.bin").stat().st_mode & 0o777
+    assert mode == 0o666 & ~previous

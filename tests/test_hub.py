@@ -12,6 +12,7 @@ import published
 import pytest
 import torch
 from conftest import ROOT, Command
+from safetensors.torch import load_file, save_file
 from web_server import COMMIT, Hub, Server, serve
 
 from lxmert import DetectorExtractor, LxmertPipeline, LxmertProcessor
@@ -285,10 +286,22 @@ def test_the_match_command_ranks_captions(
     assert f"{scores[0]:.1%}" in shown
 
 
-def test_the_bundled_model_says_that_it_cannot_match(lxmert: Command) -> None:
-    result = lxmert("match", SCENE, CAPTIONS[0])
+def test_the_bundled_model_matches(lxmert: Command) -> None:
+    result = lxmert("match", SCENE, "there is a yellow ball", "there is a red ball", "--json")
+    assert (result.code, result.err) == (0, "")
+    scores = {row["caption"]: row["score"] for row in json.loads(result.out)["captions"]}
+    assert scores["there is a yellow ball"] > 0.9
+    assert scores["there is a red ball"] < 0.1
+
+
+def test_a_model_without_a_matching_head_says_so(lxmert: Command, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src/lxmert/default", tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    state = {n: v for n, v in load_file(path).items() if not n.startswith("cls.")}
+    save_file(state, path, metadata={"format": "pt"})
+    result = lxmert("match", SCENE, CAPTIONS[0], "--model", tmp_path / "model")
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-    assert "the bundled model has no matching head" in result.err
+    assert "has no matching head" in result.err
     assert "--model" in result.err
 
 

@@ -26,6 +26,9 @@ _MAX_TOML_DEPTH = 32
 
 _PARTIAL = ".partial"
 
+_UMASK = os.umask(0o022)  # it can only be read by setting it, which is not safe in threads
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -45,6 +48,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(name)
     try:
         yield partial
+        if partial.is_file():  # some libraries create files that only their owner can read
+            partial.chmod(0o666 & ~_UMASK)
         partial.replace(path)
     except OSError as error:
         raise _explain(error, path, partial) from error

@@ -24,7 +24,10 @@ QUESTION = "What color is the ball?"
 
 @cache
 def bundled() -> LxmertPipeline:
-    return LxmertPipeline.from_pretrained()
+    """Return the bundled model without its matching head."""
+    pipeline = LxmertPipeline.from_pretrained()
+    pipeline.matcher = None
+    return pipeline
 
 
 class RunningServer(httpx.Client):

@@ -109,8 +109,8 @@ def match(
 ) -> None:
     """Rank captions by the probability that they describe an image.
 
-    Needs a pretrained model with a matching head (--model); the bundled model only answers
-    questions.
+    Needs a model with a matching head: the bundled one, which knows captions of its scenes, or a
+    pretrained one.
     """
     import time
 

@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,6 +116,19 @@ accuracy {pairs_accuracy:.1%}, majority baseline {pairs_majority:.1%}, all four 
     lxmert evaluate {run}/pairs --data {run}/scenes/test/pairs.jsonl \\
         --images {run}/scenes/test/images
 
+## Captions and foils
+
+The matching head is a logistic regression on the pooled output, fitted on captions and foils of
+4,000 scenes (`{run}/scenes/foils-train`); the encoder is that of the answers. On {foils:,} pairs
+about 500 unseen scenes, each a caption and a foil that differ in one respect:
+
+    lxmert evaluate src/lxmert/default --metric foil \\
+        --data {run}/scenes/foils-test/foils.jsonl --images {run}/scenes/foils-test/images
+
+| phenomenon | pairwise accuracy | accuracy | pairs |
+|---|---|---|---|
+{foil_rows}
+
 ## Region detector on unseen scenes
 
     lxmert evaluate src/lxmert/default/extractor --data {run}/scenes/test/objects.json \\
@@ -185,6 +199,7 @@ def write_card(run: Path) -> str:
     answers = read_json_object(run / "evaluation.json")
     compositional = read_json_object(run / "compositional-evaluation.json")
     pairs = read_json_object(run / "pairs-evaluation.json")
+    matching = read_json_object(run / "matching.json")
     examples = read_questions(run / "scenes" / "test" / "pairs.jsonl")
     detector_reports = [
         read_json_object(run / f"{split}detector-evaluation.json")
@@ -226,6 +241,8 @@ def write_card(run: Path) -> str:
         pairs_accuracy=pairs["accuracy"],
         pairs_majority=pairs["majority"],
         pairs_consistency=pairs["consistency"],
+        foils=matching["count"][OVERALL],
+        foil_rows=foil_rows(matching),
         detector=_detector_rows(*detector_reports),
         seen_object=detector_reports[0]["object"],
         unseen_object=detector_reports[1]["object"],
@@ -247,6 +264,15 @@ def _commits(run: Path) -> list[str]:
     )  # fmt: skip
     versions = (read_json_object(run / stage / "versions.json") for stage in stages)
     return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
+
+
+def foil_rows(matching: Mapping[str, Any]) -> str:
+    """Return the rows of the card's table of foils."""
+    return "\n".join(
+        f"| foils: {name} | {scores['pairwise_accuracy']:.1%} | {scores['accuracy']:.1%} "
+        f"| {matching['count'][name]:,} |"
+        for name, scores in matching["scores"].items()
+    )
 
 
 def _weakest(accuracy: dict[str, float]) -> str:

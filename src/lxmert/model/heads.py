@@ -102,6 +102,9 @@ class LxmertForQuestionAnswering(LxmertAnsweringModel):
         tensor(True)
     """
 
+    # The matching head, which may share a file with this one.
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship"]  # noqa: RUF012 - as in the base
+
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__(config)
         self.num_qa_labels = config.num_qa_labels

@@ -32,9 +32,9 @@ MODELS: dict[str, type[LxmertPreTrainedModel]] = {
 
 _MARKS = {
     "cls.predictions.": "pretraining",
-    "cls.seq_relationship.": "retrieval",
     "classifier.": "pairs",
     "answer_head.": "answering",
+    "cls.seq_relationship.": "retrieval",
 }
 """Name prefix -> kind of weights; the first match decides."""
 
@@ -46,6 +46,9 @@ _OTHER_HEADS = {
     "retrieval": ("cls.predictions", "obj_predict_head", "answer_head", "classifier"),
 }
 """Kind of model -> heads of other kinds, which it does not use."""
+
+BESIDE = {"answering": ("cls.seq_relationship",)}
+"""Kind of model -> a head of another kind in the same file; `load_heads` loads both."""
 
 _NEVER_PRETRAINED = {"pairs": ("classifier",)}
 """Kind of model -> its heads that pretraining does not have."""
@@ -132,7 +135,7 @@ def load_model(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTra
     kind = find_kind(state)
     if kind == "encoder":
         state = {name.removeprefix("lxmert."): value for name, value in state.items()}
-    return fill_model(folder, kind, config, state, allow=allow)
+    return fill_model(folder, kind, config, state, allow=(*allow, *BESIDE.get(kind, ())))
 
 
 def load_initial(

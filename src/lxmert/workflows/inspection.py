@@ -16,7 +16,7 @@ from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.loading import MODELS, find_kind, outline
+from lxmert.model.loading import BESIDE, MODELS, find_kind, outline
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
 from lxmert.model.pretrained import read_config
 from lxmert.names import count
@@ -367,7 +367,8 @@ def _find_misfit(
     empty = outline(kind, config)
     tied = empty.all_tied_weights_keys
     try:
-        check_fit(source, state, empty.state_dict(), tied=tied, unknown=unknown)
+        own, beside = empty.state_dict(), BESIDE.get(kind, ())
+        check_fit(source, state, own, tied=tied, unknown=unknown, allow=beside)
     except ValueError as error:
         return (str(error),)
     return ()
