@@ -14,7 +14,7 @@ ask: $(VENV)/installed
 
 # All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Fetch the published weights (2 GB) and check them; prints a table. Needs a network.
 weights-test: $(VENV)/installed-dev
@@ -123,10 +123,10 @@ $(RUN)/simple/finished.json: src/lxmert/recipes/lab/scenes-simple.toml $(RUN)/pr
 	$(TRAIN) $< -o $(@D)
 
 $(RUN)/pretrained/finished.json: src/lxmert/recipes/lab/scenes-pretraining.toml \
-		$(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
+		$(RUN)/regions/train/index.safetensors $(RUN)/regions/valid/index.safetensors
 	$(TRAIN) $< -o $(@D)
 
-$(RUN)/regions/%/header.json: $(RUN)/detector/finished.json | $(SCENES)/%/questions.jsonl
+$(RUN)/regions/%/index.safetensors: $(RUN)/detector/finished.json | $(SCENES)/%/questions.jsonl
 	[ ! -f $@ ] || rm -r $(@D)  # regions of an older detector
 	$(BIN)/lxmert extract $(SCENES)/$*/images --extractor $(RUN)/detector --precision bf16 \
 		-o $(@D)
@@ -139,11 +139,11 @@ $(SCENES)/%/questions.jsonl: | $(VENV)/installed
 	mkdir -p $(SCENES)
 	$(BIN)/lxmert lab make $($*) --split $* -o $(@D)
 
-.PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/header.json
+.PRECIOUS: $(SCENES)/%/questions.jsonl $(RUN)/regions/%/index.safetensors
 
 # The paper's ablations, learning curves and the effect of pretraining on image pairs, with the
 # scenes and the detector of the bundled model.
-REGIONS := $(RUN)/regions/train/header.json $(RUN)/regions/valid/header.json
+REGIONS := $(RUN)/regions/train/index.safetensors $(RUN)/regions/valid/index.safetensors
 
 ablations: $(REGIONS) $(VENV)/installed-explain
 	$(ALONE) $(BIN)/lxmert lab sweep ablations -o runs/ablations \
