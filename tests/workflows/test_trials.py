@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from squares import write_lines, write_squares
+from squares import read_lines, write_lines, write_squares
 
+from lxmert.data.tokenizer import load_tokenizer
 from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import read_recipe
 from lxmert.workflows import trials
@@ -23,7 +24,10 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return write_squares(tmp_path_factory.mktemp("world"), 12)
+    folder = write_squares(tmp_path_factory.mktemp("world"), 12)
+    lines = read_lines(folder / "train.jsonl")
+    write_lines(folder / "train.jsonl", [*lines[:-1], lines[-1] | {"question": "how many zebras?"}])
+    return folder
 
 
 def recipe(world, *more):
@@ -39,6 +43,8 @@ def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, cap
     assert list(scores) == ["random", "scenes"]
     assert scores[plan["chosen"]] == max(scores.values())
     assert f"chosen: {plan['chosen']}; " in caplog.text
+    words = load_tokenizer(tmp_path / "trials" / "scenes").get_vocab()
+    assert "zebras" in words  # the bundled model did not know it
     text = (tmp_path / "recipe.toml").read_text()
     assert f'init_from = "{tmp_path / "trials" / plan["chosen"]}"' in text
     monkeypatch.setattr(trials, "_try", None)  # the same command tries nothing again

@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import FILE_NAME, PreprocessorConfig
 from lxmert.data.stores import RegionSource
-from lxmert.data.tokenizer import build_tokenizer, check_words, load_tokenizer
+from lxmert.data.tokenizer import add_words, build_tokenizer, check_words, load_tokenizer
 from lxmert.files import read_json_object
 from lxmert.model.answers import answers_of, carry_answers, name_answers
 from lxmert.model.bert import bert_config
@@ -178,6 +178,9 @@ def _initialize_from_model(
     _log("are initialized randomly", loaded.new)
     _log("are not used", loaded.unused)
     check_words(tokenizer, config.vocab_size, source)
+    if settings.new_words:
+        tokenizer = add_words(tokenizer, spec.texts())
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if config.visual_feat_dim != spec.store.header.feature_dim:
         raise ValueError(
             f"{source} expects features of width {config.visual_feat_dim}, but the region store "

@@ -31,6 +31,7 @@ class ModelSettings(Record):
             record them.
         tokenizer: folder or `vocab.txt` of the tokenizer; absent: that of `init_from`, or one
             built from the training texts.
+        new_words: whether to add the words of the training texts to the tokenizer of `init_from`.
         init_answers: list of the answers that `init_from` was trained with, if its folder or file
             does not name them.
         allow: names of weights, or dot-separated prefixes, that may be missing from the
@@ -52,6 +53,7 @@ class ModelSettings(Record):
 
     init_from: File | None = None
     tokenizer: File | None = None
+    new_words: bool = False
     init_answers: File | None = None
     allow: Items[str] = ()
     reinit: Items[str] = ()

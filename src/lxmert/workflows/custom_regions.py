@@ -87,7 +87,7 @@ def region_settings(
                 valid_regions=(regions,),
                 extractor=extractor,
             ),
-            model=settings.model,
+            model=settings.model.replace(new_words=True),
         )
     if pairs.any():
         raise ValueError(
@@ -103,7 +103,7 @@ def region_settings(
         answers=str(questions / ANSWERS),
         targets="single" if is_single(settings.data.targets, training) else "soft",
     )
-    return AnsweringSettings(data=data, model=settings.model)
+    return AnsweringSettings(data=data, model=settings.model.replace(new_words=True))
 
 
 def _extractor_path(settings: CustomDataSettings) -> Path:
