@@ -16,7 +16,7 @@ IMAGES = ROOT / "src/lxmert/examples"
 NAMES = ("scene.png", "scene-1.png", "scene-2.png")
 TEXTS = ("a red ball on the table", "the mug", "how many books are there ?", "the ball")
 
-pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from lxmert.workflows.training import read_with_options, train_recipe
 SCENE = ROOT / "src/lxmert/examples/scene.png"
 QUESTION = "How many books are there?"
 
-pytestmark = pytest.mark.filterwarnings("ignore::lxmert.processing.InputWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 
 
 @pytest.fixture(scope="module")
