@@ -15,7 +15,7 @@ from web_server import Hub, Server, serve
 
 from lxmert.regions import published as loader
 from lxmert.regions.configuration import DetectorConfig
-from lxmert.weights.table import HUB, PUBLISHED, Published
+from lxmert.weights.table import HUB, PUBLISHED, PublishedModel
 
 FEATURES = 12
 """Width of the region features of the small detector."""
@@ -93,7 +93,7 @@ class World:
             self.hub(request, path)  # type: ignore[arg-type]
 
 
-def table_paths(server: str) -> dict[str, Published]:
+def table_paths(server: str) -> dict[str, PublishedModel]:
     """Return the table with every address that is not on the hub led to a server."""
 
     def lead(url: str) -> str:

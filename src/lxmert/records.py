@@ -57,14 +57,14 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Problem(NamedTuple):
+class Fault(NamedTuple):
     """One error of a record: its key with the text before and after it."""
 
     before: str
     key: str
     after: str
 
-    def inside(self, key: str) -> "Problem":
+    def inside(self, key: str) -> "Fault":
         """Return the same error of a record that is the field `key` of another record."""
         after = self.after if self.key else f": {self.after}"
         return self._replace(key=f"{key}.{self.key}".removesuffix("."), after=after)
@@ -73,7 +73,7 @@ class Problem(NamedTuple):
 class RecordError(ValueError):
     """All errors of a record."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Fault]) -> None:
         """Join the messages of the first errors."""
         self.problems = problems
         more = len(problems) - _MOST_NAMED
@@ -160,7 +160,7 @@ def _plain(value: object) -> object:
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
-def _problems(error: ValidationError, known: list[str]) -> list[Problem]:
+def _problems(error: ValidationError, known: list[str]) -> list[Fault]:
     details = error.errors(include_url=False)
     places = [entry["loc"] for entry in details]
     # Of a list with a wrong item pydantic also says that it has too few items.
@@ -173,20 +173,20 @@ def _problems(error: ValidationError, known: list[str]) -> list[Problem]:
     ]
 
 
-def _problem(details: ErrorDetails, known: list[str]) -> list[Problem]:
+def _problem(details: ErrorDetails, known: list[str]) -> list[Fault]:
     key = _path(details["loc"])
     kind = details["type"]
     if kind == "missing":
-        return [Problem("", key, " is missing")]
+        return [Fault("", key, " is missing")]
     if kind == "extra_forbidden":
         hint = did_you_mean(key, known) if len(details["loc"]) == 1 else ""
-        return [Problem("unknown key '", key, f"' ({hint})" if hint else "'")]
+        return [Fault("unknown key '", key, f"' ({hint})" if hint else "'")]
     if kind == "value_error":
         cause = details["ctx"]["error"]
         if isinstance(cause, RecordError):
             return [problem.inside(key) for problem in cause.problems]
-        return [Problem("", key, f": {cause}" if key else str(cause))]
-    return [Problem("", key, f": got {shorten(details['input'])}, expected {_expected(details)}")]
+        return [Fault("", key, f": {cause}" if key else str(cause))]
+    return [Fault("", key, f": got {shorten(details['input'])}, expected {_expected(details)}")]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

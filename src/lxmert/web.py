@@ -111,7 +111,7 @@ def _connect(
     kind: type[HTTPConnection], deadline: Deadline, public_only: bool, host: str, **arguments: Any
 ) -> HTTPConnection:
     connection = kind(host, **arguments)
-    connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
+    connection.response_class = partial(_DeadlineResponse, deadline)  # type: ignore[assignment]
     if public_only:
         connection._create_connection = _connect_public  # type: ignore[attr-defined]
     return connection
@@ -143,7 +143,7 @@ def _is_public(place: str) -> bool:
     return address.is_global and not address.is_multicast
 
 
-class _Response(HTTPResponse):
+class _DeadlineResponse(HTTPResponse):
     """A response that is not read after the deadline."""
 
     def __init__(self, deadline: Deadline, sock: socket.socket, *args: Any, **options: Any) -> None:

@@ -102,7 +102,7 @@ def read_coco(
     """
     path, image_folder = Path(path), Path(image_folder)
     content = _read_lists(path)
-    reader = _Reader(path, image_folder, Findings())
+    reader = _CocoReader(path, image_folder, Findings())
     split = reader.split(content, known)
     _conclude(path, reader.findings)
     files = Findings()
@@ -120,7 +120,7 @@ class _Places(NamedTuple):
     num_groups: int
 
 
-class _Reader:
+class _CocoReader:
     """Reads one file and collects its problems."""
 
     def __init__(self, path: Path, image_folder: Path, findings: Findings) -> None:

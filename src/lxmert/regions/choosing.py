@@ -22,7 +22,7 @@ MOST_PAIRS = 2048
 """Maximum number of pairs of a candidate and a class that are compared at once."""
 
 
-class Candidates(NamedTuple):
+class Scored(NamedTuple):
     """Outputs of the head for one image.
 
     Attributes:
@@ -42,7 +42,7 @@ class Candidates(NamedTuple):
         )
 
 
-class Choice(NamedTuple):
+class Chosen(NamedTuple):
     """Candidates from best to worst, the classes they were selected for, and how many are good."""
 
     candidates: IntArray
@@ -130,7 +130,7 @@ def nms(
     return np.asarray(kept, np.int64)
 
 
-def select_regions(candidates: Candidates, config: DetectorConfig, *, offset: float) -> Choice:
+def select_regions(candidates: Scored, config: DetectorConfig, *, offset: float) -> Chosen:
     """Select the regions of one image, as `selection.select_regions` does."""
     for threshold in (config.nms_threshold, *config.nms_ladder):
         strict = _strict(threshold, config.nms_ties)
@@ -139,24 +139,24 @@ def select_regions(candidates: Candidates, config: DetectorConfig, *, offset: fl
             break
     wanted = max(choice.num_good, config.min_regions) if config.fill_up else choice.num_good
     count = min(wanted, config.num_regions)
-    return Choice(choice.candidates[:count], choice.classes[:count], min(choice.num_good, count))
+    return Chosen(choice.candidates[:count], choice.classes[:count], min(choice.num_good, count))
 
 
 def _select_agnostic(
-    candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
-) -> Choice:
+    candidates: Scored, config: DetectorConfig, threshold: float, offset: float
+) -> Chosen:
     scores, classes = candidates.probabilities.max(axis=1), candidates.probabilities.argmax(axis=1)
     everyone = np.arange(len(scores))
     boxes = _extend(candidates.boxes(config.nms_boxes, everyone, classes), offset)
     good = np.flatnonzero(scores >= np.float32(config.score_threshold))
     kept = good[nms(boxes[good], scores[good], threshold)]
     order = np.concatenate([kept, _others(kept, scores)])
-    return Choice(order, classes[order], len(kept))
+    return Chosen(order, classes[order], len(kept))
 
 
 def _select_survivors(
-    candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
-) -> Choice:
+    candidates: Scored, config: DetectorConfig, threshold: float, offset: float
+) -> Chosen:
     probabilities = candidates.probabilities
     num_wanted = min(len(probabilities), config.num_regions)
     needed = config.min_regions if config.fill_up else 0
@@ -171,12 +171,12 @@ def _select_survivors(
             break
     order = np.argsort(-scores, kind="stable")
     num_good = int((scores >= np.float32(config.score_threshold)).sum())
-    return Choice(order, probabilities[order].argmax(axis=1), num_good)
+    return Chosen(order, probabilities[order].argmax(axis=1), num_good)
 
 
 def _select_pairs(
-    candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
-) -> Choice:
+    candidates: Scored, config: DetectorConfig, threshold: float, offset: float
+) -> Chosen:
     probabilities = candidates.probabilities
     for floor, regions, classes in _best_pairs(probabilities, config.num_regions):
         good = probabilities[regions, classes] >= np.float32(config.score_threshold)
@@ -187,10 +187,10 @@ def _select_pairs(
     rest = _others(regions[kept], probabilities.max(axis=1))
     order = np.concatenate([regions[kept], rest])
     chosen_as = np.concatenate([classes[kept], probabilities[rest].argmax(axis=1)])
-    return Choice(order, chosen_as, len(kept))
+    return Chosen(order, chosen_as, len(kept))
 
 
-_SELECTIONS: dict[str, Callable[[Candidates, DetectorConfig, float, float], Choice]] = {
+_SELECTIONS: dict[str, Callable[[Scored, DetectorConfig, float, float], Chosen]] = {
     "agnostic": _select_agnostic,
     "survivors": _select_survivors,
     "per_class": _select_pairs,
@@ -216,7 +216,7 @@ def _best_pairs(
 
 
 def _keep_pairs(
-    candidates: Candidates,
+    candidates: Scored,
     config: DetectorConfig,
     regions: IntArray,
     classes: IntArray,

@@ -12,7 +12,7 @@ from lxmert.records import Items, Number, Record
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.choosing import (
     REGION_WEIGHTS,
-    Candidates,
+    Scored,
     decode,
     place_anchors,
     propose,
@@ -180,7 +180,7 @@ def _select(
         references[:, 2:] += np.float32(config.side_offset)
         return decode(chosen, references, REGION_WEIGHTS, config, image.scaled_size)
 
-    candidates = Candidates(probabilities[:, :-1], proposals, refine)
+    candidates = Scored(probabilities[:, :-1], proposals, refine)
     choice = select_regions(candidates, config, offset=config.side_offset * image.scale)
     boxes = candidates.boxes(config.output_boxes, choice.candidates, choice.classes)
     return choice.candidates, choice.classes, boxes

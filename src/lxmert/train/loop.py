@@ -49,7 +49,7 @@ from lxmert.train.processes import (
     sum_over_ranks,
 )
 from lxmert.train.recipes import Recipe, recipe_table, recipe_text
-from lxmert.train.run import Run, failure, interruption, is_time_to_decay, shorten
+from lxmert.train.run import TrainingRun, failure, interruption, is_time_to_decay, shorten
 from lxmert.train.sampling import RankShare, StepBatches, load_batches, split
 from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
 from lxmert.train.state import (
@@ -146,7 +146,7 @@ def _count_steps(recipe: Recipe, task: Task, accelerator: Accelerator) -> int:
 
 def _start(
     recipe: Recipe, task: Task, output: Path, accelerator: Accelerator, total_steps: int
-) -> tuple[Run, list[dict[str, object]]]:
+) -> tuple[TrainingRun, list[dict[str, object]]]:
     """Prepare a run up to its first step; return it with the random states to restore."""
     if recipe.loop.gradient_checkpointing:
         _recompute_layers(task.model)
@@ -167,7 +167,7 @@ def _start(
         active=accelerator.is_main_process,
     )
     report.rewind(progress.step)
-    run = Run(
+    run = TrainingRun(
         recipe=recipe,
         task=task,
         output=output,
@@ -223,7 +223,7 @@ def _resume(
     return progress, random_states
 
 
-def _run_steps(run: Run, random_states: list[dict[str, object]], stop: StopRequest) -> None:
+def _run_steps(run: TrainingRun, random_states: list[dict[str, object]], stop: StopRequest) -> None:
     """Train from the current step to the last one, or until a request to stop."""
     loop, batch_size = run.recipe.loop, run.recipe.optim.batch_size
     stream = _batches(run)
@@ -260,7 +260,7 @@ def _run_steps(run: Run, random_states: list[dict[str, object]], stop: StopReque
         logged_time += time.perf_counter() - paused
 
 
-def _batches(run: Run) -> Iterator[Batch]:
+def _batches(run: TrainingRun) -> Iterator[Batch]:
     """Return the remaining micro-batches of this process."""
     share = RankShare(
         num_examples=len(run.task),
@@ -282,7 +282,7 @@ def _batches(run: Run) -> Iterator[Batch]:
 
 
 def _train_step(
-    run: Run, batches: list[Batch], stop: StopRequest, is_due: bool
+    run: TrainingRun, batches: list[Batch], stop: StopRequest, is_due: bool
 ) -> tuple[bool, bool]:
     """Compute one optimizer step over its micro-batches.
 
@@ -319,7 +319,7 @@ def _train_step(
     return stops_now, bool(saves)
 
 
-def _backward(run: Run, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
+def _backward(run: TrainingRun, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
     """Add the gradients of one micro-batch and return its loss sums, `[objectives]`."""
     batch = send_to_device(batch, run.accelerator.device, non_blocking=True)
     with run.accelerator.autocast():
@@ -348,7 +348,7 @@ def _in_order(weights: Mapping[str, float], values: Mapping[str, T], method: str
     return [values[name] for name in weights]
 
 
-def _clip(run: Run) -> Tensor:
+def _clip(run: TrainingRun) -> Tensor:
     """Clip the norm of all gradients together; return the norm before clipping, `[]`."""
     run.accelerator.unscale_gradients(run.optimizer)
     gradients = [p.grad for p in run.parameters if p.grad is not None]
@@ -358,7 +358,7 @@ def _clip(run: Run) -> Tensor:
     return norm.to(run.accelerator.device)
 
 
-def _read_losses(run: Run) -> None:
+def _read_losses(run: TrainingRun) -> None:
     """Read the losses of the last steps from the device; stop the run if one is not finite."""
     try:
         run.meter.read(run.progress.step)
@@ -369,7 +369,7 @@ def _read_losses(run: Run) -> None:
         ) from problem
 
 
-def _report_losses(run: Run, examples_per_second: float) -> None:
+def _report_losses(run: TrainingRun, examples_per_second: float) -> None:
     step, optim = run.progress.step, run.recipe.optim
     left = (run.total_steps - step) * optim.batch_size / examples_per_second
     run.report.training(
@@ -384,7 +384,7 @@ def _report_losses(run: Run, examples_per_second: float) -> None:
     )
 
 
-def _evaluate(run: Run) -> dict[str, float]:
+def _evaluate(run: TrainingRun) -> dict[str, float]:
     """Evaluate the validation split on rank 0, and save the weights if they are the best so far."""
     metrics: dict[str, float] = {}
     if run.is_main:
@@ -409,7 +409,7 @@ def _evaluate(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _check_metrics(run: Run, metrics: Mapping[str, float]) -> None:
+def _check_metrics(run: TrainingRun, metrics: Mapping[str, float]) -> None:
     """Stop the run if a metric is NaN or infinite."""
     assert run.task.best_metric in metrics, f"{run.task.best_metric} is not in {metrics}"
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -421,7 +421,7 @@ def _check_metrics(run: Run, metrics: Mapping[str, float]) -> None:
         )
 
 
-def _save(run: Run) -> None:
+def _save(run: TrainingRun) -> None:
     """Save a checkpoint with the random states of all processes."""
     run.progress.rows = run.meter.rows
     random_states = gather_object([random_state()])
@@ -438,7 +438,7 @@ def _save(run: Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _finish(run: Run) -> dict[str, float]:
+def _finish(run: TrainingRun) -> dict[str, float]:
     """Save the best weights, without evaluations before the last ones; mark the run as finished."""
     metrics = _evaluate(run)
     if run.is_main:
@@ -453,7 +453,7 @@ def _finish(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _draw(run: Run) -> None:
+def _draw(run: TrainingRun) -> None:
     """Save the image of the run."""
     curve = draw_curve(
         run.report.lines(),

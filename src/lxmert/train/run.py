@@ -22,7 +22,7 @@ _CLOCK_STEPS = 10
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """State of a run that the functions of this module share."""
 
     recipe: Recipe
@@ -49,7 +49,7 @@ class Run:
         return bool(self.accelerator.is_main_process)
 
 
-def is_time_to_decay(run: Run, step: int) -> bool:
+def is_time_to_decay(run: TrainingRun, step: int) -> bool:
     """Return whether the constant phase of the plateau schedule ends; the same in all processes.
 
     It ends when validation no longer improves, or when its share of the time is over.
@@ -66,7 +66,7 @@ def is_time_to_decay(run: Run, step: int) -> bool:
     return bool(is_over)
 
 
-def shorten(run: Run) -> bool:
+def shorten(run: TrainingRun) -> bool:
     """Let the learning rate fall from this step on; return whether that ends the run earlier."""
     total_steps = math.ceil(run.progress.step / CONSTANT_SHARE)
     if total_steps >= run.total_steps:
@@ -76,7 +76,7 @@ def shorten(run: Run) -> bool:
     return True
 
 
-def failure(run: Run, problem: Exception) -> str:
+def failure(run: TrainingRun, problem: Exception) -> str:
     """Return the message of a failed run: its step, the reason and the last checkpoint."""
     # The message of a worker process is its traceback, whose last line is the reason.
     reason = str(problem).strip().splitlines()[-1]
@@ -88,7 +88,7 @@ def failure(run: Run, problem: Exception) -> str:
     )
 
 
-def interruption(run: Run) -> str:
+def interruption(run: TrainingRun) -> str:
     """Return the message of an interrupted run: its step and the last checkpoint."""
     step, total = run.progress.step, run.total_steps
     checkpoint = latest_checkpoint(run.output / CHECKPOINTS)

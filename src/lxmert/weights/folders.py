@@ -25,7 +25,7 @@ from lxmert.model.pretrained import read_config
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.tensor_files import report_write_errors
 from lxmert.weights.fetching import Origin, Sources, fetch_file, find_local, read_record
-from lxmert.weights.table import PUBLISHED, Published
+from lxmert.weights.table import PUBLISHED, PublishedModel
 
 RECORD = "source.json"
 """Record of the files that a folder was made of."""
@@ -181,7 +181,7 @@ def _remove_downloads(origins: list[Origin]) -> None:
             origin.path.unlink(missing_ok=True)
 
 
-def _is_local(entry: Published, sources: Sources) -> bool:
+def _is_local(entry: PublishedModel, sources: Sources) -> bool:
     return all(find_local(file, sources.local) for file in entry.files)
 
 

@@ -35,7 +35,7 @@ class File(NamedTuple):
     sha256: str | None = None
 
 
-class Published(NamedTuple):
+class PublishedModel(NamedTuple):
     """Published weights.
 
     Attributes:
@@ -78,8 +78,8 @@ _DETECTORS = ("detector-caffe", "detector-detectron2", "detector-huggingface")
 
 _NO_LICENSE = "none is stated for the weights; the original code is under MIT"
 
-PUBLISHED: dict[str, Published] = {
-    "vqa": Published(
+PUBLISHED: dict[str, PublishedModel] = {
+    "vqa": PublishedModel(
         "model",
         "LXMERT fine-tuned on VQA: 3,129 answers",
         _hub("unc-nlp/lxmert-vqa-uncased", 856_000_000),
@@ -89,7 +89,7 @@ PUBLISHED: dict[str, Published] = {
         answers="vqa",
         extractors=_DETECTORS,
     ),
-    "gqa": Published(
+    "gqa": PublishedModel(
         "model",
         "LXMERT fine-tuned on GQA: 1,842 answers",
         _hub("unc-nlp/lxmert-gqa-uncased", 848_000_000),
@@ -99,7 +99,7 @@ PUBLISHED: dict[str, Published] = {
         answers="gqa",
         extractors=_DETECTORS,
     ),
-    "lxmert-base": Published(
+    "lxmert-base": PublishedModel(
         "model",
         "LXMERT pretrained: 9,500 answers, matching, masked words and regions",
         _hub("unc-nlp/lxmert-base-uncased", 1_010_000_000),
@@ -110,7 +110,7 @@ PUBLISHED: dict[str, Published] = {
         answers="pretraining",
         extractors=_DETECTORS,
     ),
-    "lxmert-original": Published(
+    "lxmert-original": PublishedModel(
         "model",
         "the pretrained checkpoint of the original code, model_LXRT.pth",
         (
@@ -129,7 +129,7 @@ PUBLISHED: dict[str, Published] = {
         answers="pretraining",
         extractors=_DETECTORS,
     ),
-    "detector-caffe": Published(
+    "detector-caffe": PublishedModel(
         "detector",
         "Faster R-CNN of bottom-up attention, 36 regions, Caffe: the detector of LXMERT's features",
         (
@@ -146,7 +146,7 @@ PUBLISHED: dict[str, Published] = {
         "mAP@0.5 of objects 10.2, of attributes 7.8 (README of the repository)",
         note="the first choice for LXMERT, because its published features come from this file",
     ),
-    "detector-detectron2": Published(
+    "detector-detectron2": PublishedModel(
         "detector",
         "the detector with 36 regions, converted for detectron2",
         (
@@ -159,7 +159,7 @@ PUBLISHED: dict[str, Published] = {
         "Apache-2.0 (airsplay/py-bottom-up-attention)",
         "none published",
     ),
-    "detector-huggingface": Published(
+    "detector-huggingface": PublishedModel(
         "detector",
         "unc-nlp/frcnn-vg-finetuned, the detector of Hugging Face's LXMERT demo",
         tuple(
@@ -179,7 +179,7 @@ PUBLISHED: dict[str, Published] = {
         "regions, about 1 % worse on GQA (huggingface/transformers issue 8769), while the script "
         "that made it names the file with 36",
     ),
-    "detector-caffe-10-100": Published(
+    "detector-caffe-10-100": PublishedModel(
         "detector",
         "Faster R-CNN of bottom-up attention, 10 to 100 regions, Caffe",
         (
@@ -197,7 +197,7 @@ PUBLISHED: dict[str, Published] = {
         "none published",
         note="LXMERT was not trained on its regions",
     ),
-    "detector-detectron2-10-100": Published(
+    "detector-detectron2-10-100": PublishedModel(
         "detector",
         "the detector with 10 to 100 regions, converted for detectron2",
         (

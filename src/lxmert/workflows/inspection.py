@@ -64,7 +64,7 @@ DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "extractor folder", "publish
 
 
 @dataclass(frozen=True)
-class Report:
+class Inspection:
     """Description of a file or folder.
 
     Attributes:
@@ -88,7 +88,7 @@ class Report:
         return {**asdict(self), "num_parameters": sum(self.parameters.values())}
 
 
-def inspect(path: str | Path) -> Report:
+def inspect(path: str | Path) -> Inspection:
     """Describe a file or folder.
 
     Args:
@@ -186,7 +186,7 @@ def _recognise_folder(folder: Path) -> str:
     raise ValueError(f"{folder} is {_EXPECTED}")
 
 
-def _inspect_original(path: Path) -> Report:
+def _inspect_original(path: Path) -> Inspection:
     original = _read_original(path)
     facts, notes = _describe_model(original.kind, original.config, original.state)
     width = original.config.hidden_size
@@ -195,10 +195,10 @@ def _inspect_original(path: Path) -> Report:
         facts["attention heads"] = "unknown: convert it with --heads N"
     problems = _find_misfit(path, original.kind, original.config, original.state, original.unknown)
     counts = _count(original.config, original.state)
-    return Report(str(path), ORIGINAL, facts, counts, notes, problems)
+    return Inspection(str(path), ORIGINAL, facts, counts, notes, problems)
 
 
-def _inspect_model(folder: Path) -> Report:
+def _inspect_model(folder: Path) -> Inspection:
     state = read_folder(folder, device="meta")
     config = read_config(folder)
     kind = find_kind(state)
@@ -209,10 +209,10 @@ def _inspect_model(folder: Path) -> Report:
     problems = _find_misfit(folder, kind, config, state, ()) + differs
     facts["extractor"] = extractor
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Report(str(folder), MODEL, facts, _count(config, state), notes, problems)
+    return Inspection(str(folder), MODEL, facts, _count(config, state), notes, problems)
 
 
-def _inspect_detector(folder: Path) -> Report:
+def _inspect_detector(folder: Path) -> Inspection:
     extractor = DetectorExtractor.from_pretrained(folder)
     config = extractor.detector.config
     parameters: dict[str, int] = {}
@@ -227,10 +227,10 @@ def _inspect_detector(folder: Path) -> Report:
         "maximum regions": config.num_regions,
         "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
-    return Report(str(folder), DETECTOR, facts, parameters)
+    return Inspection(str(folder), DETECTOR, facts, parameters)
 
 
-def _inspect_extractor(folder: Path) -> Report:
+def _inspect_extractor(folder: Path) -> Inspection:
     extractor = load_extractor(folder)
     facts: dict[str, object] = {
         "extractor": type(extractor).__name__,
@@ -238,10 +238,10 @@ def _inspect_extractor(folder: Path) -> Report:
         "objects": list(extractor.object_names),
         "region feature": extractor.feature_dim,
     }
-    return Report(str(folder), EXTRACTOR, facts)
+    return Inspection(str(folder), EXTRACTOR, facts)
 
 
-def _inspect_published(path: Path) -> Report:
+def _inspect_published(path: Path) -> Inspection:
     published = load_published(path)
     parameters: dict[str, int] = {}
     for name, value in published.state.items():
@@ -252,24 +252,24 @@ def _inspect_published(path: Path) -> Report:
         "tensors": len(published.state),
         **{f"norm of {name}": norm for name, norm in published.norms.items()},
     }
-    return Report(str(path), PUBLISHED, facts, parameters, published.notes)
+    return Inspection(str(path), PUBLISHED, facts, parameters, published.notes)
 
 
-def _inspect_tsv(path: Path) -> Report:
-    return Report(str(path), TSVS if path.is_dir() else TSV, describe_tsv(path))
+def _inspect_tsv(path: Path) -> Inspection:
+    return Inspection(str(path), TSVS if path.is_dir() else TSV, describe_tsv(path))
 
 
-def _inspect_parquet(path: Path) -> Report:
+def _inspect_parquet(path: Path) -> Inspection:
     header, images = read_parquet_header(path)
     facts = {"images": images, "feature dim": header.feature_dim, "dtype": header.dtype}
-    return Report(str(path), PARQUET, {**facts, "fingerprint": header.fingerprint})
+    return Inspection(str(path), PARQUET, {**facts, "fingerprint": header.fingerprint})
 
 
-def _inspect_npz(folder: Path) -> Report:
-    return Report(str(folder), NPZ, describe_npz(folder))
+def _inspect_npz(folder: Path) -> Inspection:
+    return Inspection(str(folder), NPZ, describe_npz(folder))
 
 
-def _inspect_store(folder: Path) -> Report:
+def _inspect_store(folder: Path) -> Inspection:
     described = describe_store(folder)
     notes: tuple[str, ...] = (
         () if described["complete"] else ("it is not finished: rerun the same command to resume",)
@@ -281,21 +281,21 @@ def _inspect_store(folder: Path) -> Report:
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)
-    return Report(str(folder), STORE, facts | {"size": _megabytes(size)}, notes=notes)
+    return Inspection(str(folder), STORE, facts | {"size": _megabytes(size)}, notes=notes)
 
 
-def _inspect_old_store(folder: Path) -> Report:
+def _inspect_old_store(folder: Path) -> Inspection:
     header, images = read_old_header(folder)
     facts: dict[str, object] = {"images": len(images), "feature dim": header.feature_dim}
     note = f"convert it to read it: lxmert convert {folder} NEW"
-    return Report(str(folder), OLD_STORE, facts, notes=(note,))
+    return Inspection(str(folder), OLD_STORE, facts, notes=(note,))
 
 
-def _inspect_tokenizer(folder: Path) -> Report:
-    return Report(str(folder), "tokenizer", {"vocabulary": _describe_tokenizer(folder)})
+def _inspect_tokenizer(folder: Path) -> Inspection:
+    return Inspection(str(folder), "tokenizer", {"vocabulary": _describe_tokenizer(folder)})
 
 
-INSPECTORS: dict[str, Callable[[Path], Report]] = {
+INSPECTORS: dict[str, Callable[[Path], Inspection]] = {
     ORIGINAL: _inspect_original,
     MODEL: _inspect_model,
     DETECTOR: _inspect_detector,

@@ -68,7 +68,7 @@ _ARTICLE = re.compile(r"\ba(?= [aeiou])")
 _TRIES = 200
 
 
-class Thing(NamedTuple):
+class Glyph(NamedTuple):
     """One drawn thing; `look` is its size or pattern, where a world has several."""
 
     shape: str
@@ -83,7 +83,7 @@ class Thing(NamedTuple):
         return (x1 + x2) / 2, (y1 + y2) / 2
 
 
-class Question(NamedTuple):
+class QA(NamedTuple):
     """A question about a drawing.
 
     Attributes:
@@ -106,7 +106,7 @@ class Drawing(NamedTuple):
 
     image: Image.Image
     scene: dict[str, Any]
-    questions: list[Question]
+    questions: list[QA]
 
 
 def paint(image: Image.Image, shape: str, fill: Color | Image.Image, box: Box) -> None:
@@ -116,7 +116,7 @@ def paint(image: Image.Image, shape: str, fill: Color | Image.Image, box: Box) -
     image.paste(filled.crop((0, 0, width, height)), box[:2], _mask(shape, width, height))
 
 
-def paint_all(image: Image.Image, things: Sequence[Thing]) -> Image.Image:
+def paint_all(image: Image.Image, things: Sequence[Glyph]) -> Image.Image:
     """Paint things in their plain colors; return the image."""
     for thing in things:
         paint(image, thing.shape, COLORS[thing.color], thing.box)
@@ -144,12 +144,12 @@ def one_of(rng: Random, phrasings: str, *words: object) -> str:
     return _ARTICLE.sub("an", rng.choice(phrasings.split("|")).format(*words))
 
 
-def scene_of(things: Sequence[Thing], **more: object) -> dict[str, Any]:
+def scene_of(things: Sequence[Glyph], **more: object) -> dict[str, Any]:
     """Return the record of a scene of things."""
     return {"things": [thing._asdict() for thing in things], **more}
 
 
-def extreme(things: Sequence[Thing], value: Callable[[Thing], float], lead: float) -> Thing | None:
+def extreme(things: Sequence[Glyph], value: Callable[[Glyph], float], lead: float) -> Glyph | None:
     """Return the thing of the lowest value, if it leads the second by so much."""
     first, second = sorted(things, key=value)[:2]
     return first if value(second) - value(first) >= lead else None

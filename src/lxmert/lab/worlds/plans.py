@@ -5,7 +5,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lxmert.lab.worlds.drawing import COLORS, SHAPES, YES_NO, Drawing, Question, one_of, paint
+from lxmert.lab.worlds.drawing import COLORS, QA, SHAPES, YES_NO, Drawing, one_of, paint
 
 _TOP, _UNIT, _BASE = 10, 11, 130
 _ROOMS = ("kitchen", "bedroom", "bathroom", "office", "hall", "nursery")
@@ -34,29 +34,29 @@ def bars(rng: Random) -> Drawing:
     return Drawing(image, {"bars": values}, _about_bars(rng, values))
 
 
-def _about_bars(rng: Random, values: dict[str, int]) -> list[Question]:
+def _about_bars(rng: Random, values: dict[str, int]) -> list[QA]:
     order = sorted(values, key=lambda color: values[color])
     text = one_of(rng, "how many bars are there?|how many bars does the chart have?")
-    questions = [Question("count", text, str(len(values)), ("count",))]
+    questions = [QA("count", text, str(len(values)), ("count",))]
     for limit in range(2, 10):
         above = sum(value > limit for value in values.values())
         text = one_of(rng, "how many bars are higher than {0}?|how many exceed {0}?", limit)
-        questions.append(Question("above", text, str(above), ("above", limit)))
+        questions.append(QA("above", text, str(above), ("above", limit)))
     ends = (("highest", order[-1], order[-2]), ("lowest", order[0], order[1]))
     for word, color, second in ends:
         if values[color] != values[second]:
             text = one_of(rng, "which color is the {0} bar?|what color has the {0} value?", word)
-            questions.append(Question("end", text, color, ("end", word)))
+            questions.append(QA("end", text, color, ("end", word)))
     for color, value in values.items():
         text = one_of(rng, "what is the value of the {0} bar?|how high is {0}?", color)
-        questions.append(Question("value", text, str(value), ("value", color)))
+        questions.append(QA("value", text, str(value), ("value", color)))
     for one, other in rng.sample(list(combinations(values, 2)), 3):
         one, other = rng.sample((one, other), 2)
         text = one_of(
             rng, "is the {0} bar higher than the {1} one?|is {0} more than {1}?", one, other
         )
         meaning = ("higher", one, other)
-        questions.append(Question("higher", text, YES_NO[values[one] > values[other]], meaning))
+        questions.append(QA("higher", text, YES_NO[values[one] > values[other]], meaning))
     return questions
 
 
@@ -111,15 +111,13 @@ def _shared(one: Room, other: Room) -> tuple[float, float] | None:
     return (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
 
 
-def _about_rooms(
-    rng: Random, rooms: dict[str, Room], doors: list[tuple[str, str]]
-) -> list[Question]:
+def _about_rooms(rng: Random, rooms: dict[str, Room], doors: list[tuple[str, str]]) -> list[QA]:
     text = one_of(rng, "how many rooms are there?|how many rooms does the flat have?")
-    questions = [Question("count", text, str(len(rooms)), ("count",))]
+    questions = [QA("count", text, str(len(rooms)), ("count",))]
     order = sorted(rooms, key=lambda name: _area(rooms[name]))
     if _area(rooms[order[-1]]) > _area(rooms[order[-2]]):
         text = one_of(rng, "which room is the largest?|what is the biggest room?")
-        questions.append(Question("largest", text, order[-1], ("largest",)))
+        questions.append(QA("largest", text, order[-1], ("largest",)))
     corners = {
         "top left": (0, 1),
         "top right": (2, 1),
@@ -129,20 +127,20 @@ def _about_rooms(
     for corner, sides in corners.items():
         name = next(n for n, area in rooms.items() if all(area[s] == (0, 5)[s > 1] for s in sides))
         text = one_of(rng, "which room is in the {0} corner?|what is at the {0}?", corner)
-        questions.append(Question("corner", text, name, ("corner", corner)))
+        questions.append(QA("corner", text, name, ("corner", corner)))
     for name in rooms:
         number = sum(name in door for door in doors)
         text = one_of(
             rng, "how many doors does the {0} have?|how many doors lead to the {0}?", name
         )
-        questions.append(Question("doors", text, str(number), ("doors", name)))
+        questions.append(QA("doors", text, str(number), ("doors", name)))
     for name in _ROOMS:
         text = one_of(rng, "is there a {0}?|does the flat have a {0}?", name)
-        questions.append(Question("exists", text, YES_NO[name in rooms], ("exists", name)))
+        questions.append(QA("exists", text, YES_NO[name in rooms], ("exists", name)))
     for one, other in combinations(rooms, 2):
         joined = (one, other) in doors
         text = one_of(rng, "is there a door between the {0} and the {1}?|"
                       "can one go from the {0} straight to the {1}?", one, other)  # fmt: skip
         meaning = ("joined", *sorted((one, other)))
-        questions.append(Question("joined", text, YES_NO[joined], meaning))
+        questions.append(QA("joined", text, YES_NO[joined], meaning))
     return questions

@@ -8,11 +8,11 @@ from PIL import Image
 
 from lxmert.lab.worlds.drawing import (
     COLORS,
+    QA,
     SHAPES,
     YES_NO,
     Drawing,
-    Question,
-    Thing,
+    Glyph,
     extreme,
     one_of,
     paint_all,
@@ -39,12 +39,12 @@ def sort_of_clevr(rng: Random) -> Drawing:
 
     Source: Santoro et al. 2017, section 4.2: the distribution of its scenes and questions.
     """
-    side, things = 150, list[Thing]()
+    side, things = 150, list[Glyph]()
     while len(things) < len(_SIX):
         x, y = (rng.randint(_HALF, side - _HALF) for _ in range(2))
         box = (x - _HALF, y - _HALF, x + _HALF, y + _HALF)
         if all(dist((x, y), other.center) > 3 * _HALF for other in things):
-            things.append(Thing(rng.choice(("circle", "square")), _SIX[len(things)], box))
+            things.append(Glyph(rng.choice(("circle", "square")), _SIX[len(things)], box))
     image = Image.new("RGB", (side, side), (255, 255, 255))
     paint_all(image, things)
     types = list(_SORT_OF_CLEVR)
@@ -53,11 +53,11 @@ def sort_of_clevr(rng: Random) -> Drawing:
         thing, key = rng.choice(things), rng.choice(types[:3] if number < 10 else types[3:])
         text = one_of(rng, _SORT_OF_CLEVR[key], thing.color)
         answer = _sort_of_answer(key, thing, things, side)
-        questions.append(Question(key, text, answer, (key, thing.color), (thing.box,)))
+        questions.append(QA(key, text, answer, (key, thing.color), (thing.box,)))
     return Drawing(image, scene_of(things, side=side), questions)
 
 
-def _sort_of_answer(key: str, thing: Thing, things: list[Thing], side: int) -> str:
+def _sort_of_answer(key: str, thing: Glyph, things: list[Glyph], side: int) -> str:
     """Answer a question about a thing."""
     if key == "single-shape":
         return thing.shape
@@ -73,7 +73,7 @@ def relations(rng: Random) -> Drawing:
     """Draw things of different colors, and ask about pairs and neighbors."""
     boxes = place(rng, rng.randint(4, 7), (2, 2, 142, 142), (16, 26), gap=1.3)
     colors, kinds = rng.sample(list(COLORS), len(boxes)), rng.sample(SHAPES, 4)
-    things = [Thing(rng.choice(kinds), c, box) for c, box in zip(colors, boxes, strict=True)]
+    things = [Glyph(rng.choice(kinds), c, box) for c, box in zip(colors, boxes, strict=True)]
     image = Image.new("RGB", (144, 144), (rng.randint(225, 255),) * 3)
     questions = [q for thing in things for q in _about_neighbors(rng, thing, things)]
     for axis, word in ((0, "left of"), (1, "above")):
@@ -86,13 +86,11 @@ def relations(rng: Random) -> Drawing:
                     one.color, other.color, word,
                 )  # fmt: skip
                 meaning = ("side", word, one.color, other.color)
-                questions.append(
-                    Question("side", text, YES_NO[holds], meaning, (one.box, other.box))
-                )
+                questions.append(QA("side", text, YES_NO[holds], meaning, (one.box, other.box)))
     return Drawing(paint_all(image, things), scene_of(things), questions)
 
 
-def _about_neighbors(rng: Random, thing: Thing, things: list[Thing]) -> list[Question]:
+def _about_neighbors(rng: Random, thing: Glyph, things: list[Glyph]) -> list[QA]:
     """Return the questions that compare one thing with all others."""
     color, about = thing.color, (thing.box,)
     others = [other for other in things if other is not thing]
@@ -104,8 +102,8 @@ def _about_neighbors(rng: Random, thing: Thing, things: list[Thing]) -> list[Que
         color,
     )
     questions = [
-        Question("same", text, YES_NO[bool(twins)], ("same", color), about),
-        Question(
+        QA("same", text, YES_NO[bool(twins)], ("same", color), about),
+        QA(
             "left-count",
             one_of(
                 rng, "how many things are left of the {0} one?|how many are left of {0}?", color
@@ -117,10 +115,10 @@ def _about_neighbors(rng: Random, thing: Thing, things: list[Thing]) -> list[Que
     ]
     if len(twins) == 1:
         text = one_of(rng, "what color is the other thing shaped like the {0} one?", color)
-        questions.append(Question("twin", text, twins[0].color, ("twin", color), about))
+        questions.append(QA("twin", text, twins[0].color, ("twin", color), about))
     if near := extreme(others, lambda other: dist(other.center, thing.center), 8):
         text = one_of(rng, "what color is nearest to the {0} thing?|which is next to {0}?", color)
-        questions.append(Question("nearest", text, near.color, ("nearest", color), about))
+        questions.append(QA("nearest", text, near.color, ("nearest", color), about))
     return questions
 
 
@@ -128,25 +126,25 @@ def counting(rng: Random) -> Drawing:
     """Draw up to twelve things of three colors and shapes, and ask for numbers."""
     colors, kinds = rng.sample(_FEW, rng.randint(1, 3)), rng.sample(_KINDS, rng.randint(1, 3))
     boxes = place(rng, rng.randint(1, 12), (2, 2, 126, 126), (12, 18), gap=1.15)
-    things = [Thing(rng.choice(kinds), rng.choice(colors), box) for box in boxes]
+    things = [Glyph(rng.choice(kinds), rng.choice(colors), box) for box in boxes]
     questions = [_how_many(rng, things)]
     for words, axis in ((_FEW, 0), (_KINDS, 1)):
         counted = Counter((thing.color, thing.shape)[axis] for thing in things)
         named = [f"{word} thing" if axis == 0 else word for word in words]
         for word, name in zip(words, named, strict=True):
             text = one_of(rng, "how many {0}s are there?|count the {0}s", name)
-            questions.append(Question("count", text, str(counted[word]), ("count", word)))
+            questions.append(QA("count", text, str(counted[word]), ("count", word)))
         for one, other in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)):
             counts = counted[words[one]], counted[words[other]]
             pair = named[one], named[other]
             text = one_of(rng, "are there more {0}s than {1}s?|do {0}s outnumber {1}s?", *pair)
             meaning = ("more", words[one], words[other])
-            questions.append(Question("more", text, YES_NO[counts[0] > counts[1]], meaning))
+            questions.append(QA("more", text, YES_NO[counts[0] > counts[1]], meaning))
             text = one_of(
                 rng, "are there as many {0}s as {1}s?|is the number of {0}s that of {1}s?", *pair
             )
             meaning = ("equal", words[one], words[other])
-            questions.append(Question("equal", text, YES_NO[counts[0] == counts[1]], meaning))
+            questions.append(QA("equal", text, YES_NO[counts[0] == counts[1]], meaning))
         first, second = counted.most_common(2) if len(counted) > 1 else (*counted.items(), ("", 0))
         if first[1] > second[1]:
             text = one_of(
@@ -154,11 +152,11 @@ def counting(rng: Random) -> Drawing:
                 "which {0} is most frequent?|what {0} is there most often?",
                 ("color", "shape")[axis],
             )
-            questions.append(Question("most", text, first[0], ("most", ("color", "shape")[axis])))
+            questions.append(QA("most", text, first[0], ("most", ("color", "shape")[axis])))
     image = Image.new("RGB", (128, 128), (245, 240, 230))
     return Drawing(paint_all(image, things), scene_of(things), questions)
 
 
-def _how_many(rng: Random, things: list[Thing]) -> Question:
+def _how_many(rng: Random, things: list[Glyph]) -> QA:
     text = one_of(rng, "how many things are there?|how many things can you see in all?")
-    return Question("count", text, str(len(things)), ("count",))
+    return QA("count", text, str(len(things)), ("count",))

@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw
 
 from lxmert.lab.worlds.drawing import (
     COLORS,
+    QA,
     YES_NO,
     Color,
     Drawing,
+    Glyph,
     Meaning,
-    Question,
-    Thing,
     one_of,
     paint,
     place,
@@ -31,7 +31,7 @@ _THREE = ("red", "green", "blue")
 _STEPS = {"above": (1, 0), "left of": (0, 1)}
 """Word -> rows and columns to the second of the two shapes."""
 
-Things = list[Thing]
+Things = list[Glyph]
 
 
 def statements(rng: Random) -> Drawing:
@@ -48,7 +48,7 @@ def statements(rng: Random) -> Drawing:
         )
         boxes.append(
             [
-                Thing(rng.choice(kinds), rng.choice(inks), box, _BOXES[number])
+                Glyph(rng.choice(kinds), rng.choice(inks), box, _BOXES[number])
                 for box in place(rng, rng.randint(1, 6), (left + 3, 3, left + 101, 97), (10, 24))
             ]
         )
@@ -58,7 +58,7 @@ def statements(rng: Random) -> Drawing:
     for thing in things:
         paint(image, thing.shape, _INKS[thing.color], thing.box)
     stated = [
-        Question(key, _misspell(rng, text), _TRUTH[holds], meaning)
+        QA(key, _misspell(rng, text), _TRUTH[holds], meaning)
         for key, text, holds, meaning in _state(rng, boxes, things)
     ]
     return Drawing(image, scene_of(things), stated)
@@ -123,25 +123,25 @@ def _misspell(rng: Random, text: str) -> str:
 def grid(rng: Random) -> Drawing:
     """Draw a grid of three by three cells, with few different questions of yes and no."""
     image = Image.new("RGB", (3 * _CELL, 3 * _CELL), (0, 0, 0))
-    cells: dict[tuple[int, int], Thing] = {}
+    cells: dict[tuple[int, int], Glyph] = {}
     for cell in range(9):
         row, column = divmod(cell, 3)
         if rng.random() < 0.6:
             size, shift = rng.choice((16, 24)), rng.randint(2, 6)
             x, y = column * _CELL + shift, row * _CELL + shift
-            thing = Thing(rng.choice(_KINDS), rng.choice(_THREE), (x, y, x + size, y + size))
+            thing = Glyph(rng.choice(_KINDS), rng.choice(_THREE), (x, y, x + size, y + size))
             cells[row, column] = thing
             paint(image, thing.shape, COLORS[thing.color], thing.box)
     things = scene_of(list(cells.values()), cells=list(cells))
     return Drawing(image, things, list(_grid_questions(cells)))
 
 
-def _grid_questions(cells: dict[tuple[int, int], Thing]) -> Iterator[Question]:
+def _grid_questions(cells: dict[tuple[int, int], Glyph]) -> Iterator[QA]:
     """Yield every question of the grid."""
     found = {(thing.color, thing.shape) for thing in cells.values()}
     for color, shape in product(_THREE, _KINDS):
         holds = (color, shape) in found
-        yield Question("is", f"is a {shape} {color}?", YES_NO[holds], ("is", color, shape))
+        yield QA("is", f"is a {shape} {color}?", YES_NO[holds], ("is", color, shape))
         for word, (down, across) in _STEPS.items():
             holds = any(
                 thing.color == color and cells[row + down, column + across].shape == shape
@@ -149,4 +149,4 @@ def _grid_questions(cells: dict[tuple[int, int], Thing]) -> Iterator[Question]:
                 if (row + down, column + across) in cells
             )
             text = f"is a {color} shape directly {word} a {shape}?"
-            yield Question("next", text, YES_NO[holds], ("next", word, color, shape))
+            yield QA("next", text, YES_NO[holds], ("next", word, color, shape))

@@ -16,7 +16,7 @@ from shutil import rmtree
 from typing import NamedTuple
 
 from lxmert.files import read_json_object, to_json, write_json, write_text
-from lxmert.lab.worlds.drawing import Drawing, Meaning, Question
+from lxmert.lab.worlds.drawing import QA, Drawing, Meaning
 from lxmert.lab.worlds.plans import bars, floor_plan
 from lxmert.lab.worlds.relations import counting, relations, sort_of_clevr
 from lxmert.lab.worlds.statements import grid, statements
@@ -174,9 +174,7 @@ def _write(
     return {split: len(rows) for split, rows in lines.items()}
 
 
-def choose(
-    questions: Sequence[Question], asked: Counter[Meaning], count: int, rng: Random
-) -> list[Question]:
+def choose(questions: Sequence[QA], asked: Counter[Meaning], count: int, rng: Random) -> list[QA]:
     """Choose questions about an image, so that types, and answers to the same question, balance.
 
     Args:
@@ -187,7 +185,7 @@ def choose(
     """
     left = list(questions)
     rng.shuffle(left)
-    chosen: list[Question] = []
+    chosen: list[QA] = []
     while left and len(chosen) < count:
         best = min(
             left, key=lambda each: (asked[(each.type,)], asked[(*each.meaning, each.answer)])
@@ -209,7 +207,7 @@ def _draw_new(world: World, rng: Random, seen: set[bytes]) -> Drawing:
             return drawing
 
 
-def _line(example_id: str, image: str, question: Question, boxes: bool) -> dict[str, object]:
+def _line(example_id: str, image: str, question: QA, boxes: bool) -> dict[str, object]:
     """Return the line of a question in the format of custom data."""
     line: dict[str, object] = {
         "question_id": example_id,

@@ -8,12 +8,12 @@ from PIL import Image, ImageFilter
 
 from lxmert.lab.worlds.drawing import (
     COLORS,
+    QA,
     SHAPES,
     YES_NO,
     Color,
     Drawing,
-    Question,
-    Thing,
+    Glyph,
     one_of,
     paint,
     place,
@@ -37,7 +37,7 @@ def textures(rng: Random) -> Drawing:
     colors = rng.sample(_COATS, rng.randint(1, 3))
     boxes = place(rng, len(colors), (4, 4, _SIDE - 4, _SIDE - 4), (32, 44), gap=1.1)
     things = [
-        Thing(rng.choice(("circle", "heart", "diamond")), color, box, rng.choice(_PATTERNS[:4]))
+        Glyph(rng.choice(("circle", "heart", "diamond")), color, box, rng.choice(_PATTERNS[:4]))
         for color, box in zip(colors, boxes, strict=True)
     ]
     for thing in things:
@@ -51,26 +51,26 @@ def textures(rng: Random) -> Drawing:
     return Drawing(image, scene, _about_textures(rng, things, ground, light))
 
 
-def _about_textures(rng: Random, things: list[Thing], ground: str, light: str) -> list[Question]:
+def _about_textures(rng: Random, things: list[Glyph], ground: str, light: str) -> list[QA]:
     text = one_of(rng, "what is the ground made of?|what are these things lying on?")
-    questions = [Question("ground", text, ground, ("ground",))]
+    questions = [QA("ground", text, ground, ("ground",))]
     text = one_of(rng, "from which side does the light come?|which side is brighter?")
-    questions.append(Question("light", text, light, ("light",)))
+    questions.append(QA("light", text, light, ("light",)))
     text = one_of(rng, "how many things lie on the ground?|how many things do you see?")
-    questions.append(Question("count", text, str(len(things)), ("count",)))
+    questions.append(QA("count", text, str(len(things)), ("count",)))
     for name in _GROUNDS:
         text = one_of(rng, "is this {0}?|is there {0} in the photo?", name)
-        questions.append(Question("is", text, YES_NO[name == ground], ("is", name)))
+        questions.append(QA("is", text, YES_NO[name == ground], ("is", name)))
     for name in _PATTERNS[:4]:
         there = any(thing.look == name for thing in things)
         text = one_of(rng, "is anything {0}?|can you see a {0} thing?", name)
-        questions.append(Question("any", text, YES_NO[there], ("any", name)))
+        questions.append(QA("any", text, YES_NO[there], ("any", name)))
     for thing in things:
         text = one_of(rng, "which pattern has the {0} thing?|how is {0} patterned?", thing.color)
         meaning = ("pattern", thing.color)
-        questions.append(Question("pattern", text, thing.look, meaning, (thing.box,)))
+        questions.append(QA("pattern", text, thing.look, meaning, (thing.box,)))
         text = one_of(rng, "what shape is the {0} thing?|which shape has {0}?", thing.color)
-        questions.append(Question("shape", text, thing.shape, ("shape", thing.color), (thing.box,)))
+        questions.append(QA("shape", text, thing.shape, ("shape", thing.color), (thing.box,)))
     return questions
 
 
@@ -78,7 +78,7 @@ def skewed(rng: Random) -> Drawing:
     """Draw two patterned things; ask with 2, 20 and 500 different answers, few of them frequent."""
     boxes = [place(rng, 1, (left, 4, left + 60, 124), (40, 56))[0] for left in (2, 66)]
     things = [
-        Thing(_rare(rng, SHAPES), _rare(rng, tuple(COLORS)), box, _rare(rng, _PATTERNS))
+        Glyph(_rare(rng, SHAPES), _rare(rng, tuple(COLORS)), box, _rare(rng, _PATTERNS))
         for box in boxes
     ]
     image = Image.new("RGB", (128, 128), (250, 250, 250))
@@ -88,16 +88,16 @@ def skewed(rng: Random) -> Drawing:
         paint(image, thing.shape, pattern(thing.look, COLORS[thing.color], side), thing.box)
         text = one_of(rng, "what exactly is on the {0}?|describe the {0} thing", where)
         full = f"{thing.look} {thing.color} {thing.shape}"
-        questions.append(Question("of-500", text, full, ("of-500", where), (thing.box,)))
+        questions.append(QA("of-500", text, full, ("of-500", where), (thing.box,)))
         halves = "top" if thing.center[1] < 64 else "bottom"
         text = one_of(
             rng, "which color, and where, is the thing on the {0}?|{0}: color and place", where
         )
         answer = f"{thing.color} {halves}"
-        questions.append(Question("of-20", text, answer, ("of-20", where), (thing.box,)))
+        questions.append(QA("of-20", text, answer, ("of-20", where), (thing.box,)))
     text = one_of(rng, "do both have the same pattern?|are the two patterned alike?")
     same = things[0].look == things[1].look
-    questions.append(Question("of-2", text, YES_NO[same], ("of-2",)))
+    questions.append(QA("of-2", text, YES_NO[same], ("of-2",)))
     return Drawing(image, scene_of(things), questions)
 
 

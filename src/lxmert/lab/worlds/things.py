@@ -8,11 +8,11 @@ from PIL import Image
 
 from lxmert.lab.worlds.drawing import (
     COLORS,
+    QA,
     SHAPES,
     YES_NO,
     Drawing,
-    Question,
-    Thing,
+    Glyph,
     extreme,
     one_of,
     paint_all,
@@ -21,7 +21,7 @@ from lxmert.lab.worlds.drawing import (
 )
 
 _BASIC = ("circle", "square", "triangle")
-_ENDS: dict[str, Callable[[Thing], float]] = {
+_ENDS: dict[str, Callable[[Glyph], float]] = {
     "leftmost": lambda thing: thing.center[0],
     "rightmost": lambda thing: -thing.center[0],
     "highest": lambda thing: thing.center[1],
@@ -46,19 +46,19 @@ def one_thing(rng: Random) -> Drawing:
     """Draw one thing on a plain ground."""
     shades = [rng.randint(200, 255) for _ in range(3)]
     colors = list(COLORS)[:8]
-    thing = Thing(
+    thing = Glyph(
         rng.choice(_BASIC), rng.choice(colors), place(rng, 1, (0, 0, 64, 64), (14, 44))[0]
     )
     image = paint_all(Image.new("RGB", (64, 64), (shades[0], shades[1], shades[2])), [thing])
     which = one_of(rng, "thing|shape|object|{}", thing.shape)
     questions = [
-        Question(
+        QA(
             "shape",
             one_of(rng, "what shape is this?|which shape is in the image?"),
             thing.shape,
             ("shape",),
         ),
-        Question(
+        QA(
             "color",
             one_of(rng, "what color is the {0}?|which color does the {0} have?", which),
             thing.color,
@@ -70,9 +70,9 @@ def one_thing(rng: Random) -> Drawing:
             what = name if key == "is-shape" else f"{name} shape"
             there = name in (thing.shape, thing.color)
             asked = one_of(rng, "is there a {0}?|does the image contain a {0}?", what)
-            questions.append(Question(key, asked, YES_NO[there], (key, name)))
+            questions.append(QA(key, asked, YES_NO[there], (key, name)))
             asked = one_of(rng, "is there no {0}?|is a {0} not in the image?", what)
-            questions.append(Question(key, asked, YES_NO[not there], (f"not-{key}", name)))
+            questions.append(QA(key, asked, YES_NO[not there], (f"not-{key}", name)))
     return Drawing(image, scene_of([thing]), questions)
 
 
@@ -100,7 +100,7 @@ def many_things(
     boxes = place(rng, rng.randint(3, most), (2, 2, side - 2, side - 2), sizes, gap=1.3)
     chosen = rng.sample(list(COLORS)[:colors], len(boxes))
     things = [
-        Thing(rng.choice(SHAPES[:shapes]), color, box)
+        Glyph(rng.choice(SHAPES[:shapes]), color, box)
         for color, box in zip(chosen, boxes, strict=True)
     ]
     image = paint_all(Image.new("RGB", (side, side), (rng.randint(225, 255),) * 3), things)
@@ -108,7 +108,7 @@ def many_things(
     for name, value in _ENDS.items():
         if end := extreme(things, value, side / 20):
             text = one_of(rng, "what color is the {0} thing?|which color is {0}?", name)
-            questions.append(Question("end", text, end.color, ("end", name), (end.box,)))
+            questions.append(QA("end", text, end.color, ("end", name), (end.box,)))
     for _ in range(4):
         color, shape = rng.choice(list(COLORS)[:colors]), rng.choice(SHAPES[:shapes])
         there = any((thing.color, thing.shape) == (color, shape) for thing in things)
@@ -117,25 +117,25 @@ def many_things(
     return Drawing(image, scene_of(things, side=side), final)
 
 
-def _about(rng: Random, thing: Thing, things: list[Thing], side: int) -> list[Question]:
+def _about(rng: Random, thing: Glyph, things: list[Glyph], side: int) -> list[QA]:
     """Return the questions about one of the things."""
     about = (thing.box,)
     asked = one_of(rng, "what is the {0} thing?|what shape is {0}?", thing.color)
-    questions = [Question("shape", asked, thing.shape, ("shape", thing.color), about)]
+    questions = [QA("shape", asked, thing.shape, ("shape", thing.color), about)]
     if sum(other.shape == thing.shape for other in things) == 1:
         asked = one_of(rng, "what color is the {0}?|which color does the {0} have?", thing.shape)
-        questions.append(Question("color", asked, thing.color, ("color", thing.shape), about))
+        questions.append(QA("color", asked, thing.color, ("color", thing.shape), about))
     x, y = (value / side - 0.5 for value in thing.center)
     if min(abs(x), abs(y)) > 0.05:
         asked = one_of(rng, "where is the {0} thing?|in which corner is {0}?", thing.color)
         answer = f"{'top' if y < 0 else 'bottom'} {'left' if x < 0 else 'right'}"
-        questions.append(Question("place", asked, answer, ("place", thing.color), about))
+        questions.append(QA("place", asked, answer, ("place", thing.color), about))
     return [*questions, _exists(rng, thing.color, thing.shape, there=True)]
 
 
-def _exists(rng: Random, color: str, shape: str, *, there: bool) -> Question:
+def _exists(rng: Random, color: str, shape: str, *, there: bool) -> QA:
     text = one_of(rng, "is there a {0} {1}?|can you see a {0} {1}?", color, shape)
-    return Question("exists", text, YES_NO[there], ("exists", color, shape))
+    return QA("exists", text, YES_NO[there], ("exists", color, shape))
 
 
 def _at_length(rng: Random, text: str) -> str:
