@@ -1,0 +1,27 @@
+"""Commands of docs/study.md run, in order, in an empty folder."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+
+from docs import check_links, commands
+
+PAGE = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+
+
+def test_commands_run_in_order(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(commands(PAGE)) == 7
+    for program, *arguments in commands(PAGE):
+        assert program == "lxmert"
+        result = lxmert(*arguments)
+        assert result.code == 0, f"{arguments}\n{result}"
+    assert {path.name for path in Path("study").iterdir()} == {"study.html", "study.json"}
+    assert "+0.0" in result.out  # the same predictions twice
+
+
+def test_links_lead_somewhere() -> None:
+    check_links(PAGE, ROOT / "docs")
