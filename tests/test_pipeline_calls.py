@@ -148,7 +148,7 @@ def test_a_saved_pipeline_answers_and_matches_as_before(
 def test_representations_are_one_short_line(pipe: LxmertPipeline) -> None:
     number = len(pipe.answers)
     assert repr(pipe) == (
-        f"LxmertPipeline(the bundled model: {number} answers; DetectorExtractor; cpu)"
+        f"LxmertPipeline(the bundled model: {number} answers, matching; DetectorExtractor; cpu)"
     )
     shown = repr(pipe.processor)
     assert shown.startswith("LxmertProcessor(DetectorExtractor ")

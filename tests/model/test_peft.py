@@ -12,7 +12,7 @@ from . import tiny
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CLOSE = {"rtol": 1e-4, "atol": 5e-5}  # merging adapters rounds
 NAMES = list(tiny.OURS)
 QA = "LxmertForQuestionAnswering"
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

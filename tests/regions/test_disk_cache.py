@@ -28,7 +28,7 @@ class Counting(GridExtractor):
 
 
 def make_extractor() -> Counting:
-    return Counting(GridNetwork(GridConfig(side=16, widths=(8,), feature_dim=4)))
+    return Counting(GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=4)))
 
 
 def draw(number: int) -> list[np.ndarray]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from published import WORDS
-from torch import Tensor
 from transformers import BertTokenizer
 
 from lxmert.data.corpus import Corpus
@@ -58,12 +57,14 @@ def corpus(number: int = 80) -> Corpus:
 def predictor(answer: Callable[[bool, int], int]) -> Predictor:
     """Return a predictor; `answer` maps "asks for a color" and the color seen to an answer id."""
 
-    def runtime(text: Mapping[str, Tensor], image: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        means = image["visual_feats"].mean(dim=(1, 2)) - 1
-        logits = torch.zeros(len(rows), 6)
+    def runtime(
+        text: Mapping[str, npt.NDArray], image: Mapping[str, npt.NDArray], rows: npt.NDArray
+    ) -> npt.NDArray:  # type: ignore[type-arg]
+        means = image["visual_feats"].mean(axis=(1, 2)) - 1
+        logits = np.zeros((len(rows), 6), np.float32)
         for index, (row,) in enumerate(rows.tolist()):
             asks_color = WORDS.index("color") in text["input_ids"][index].tolist()
-            logits[index, answer(asks_color, round(means[row].item()))] = 3.0
+            logits[index, answer(asks_color, round(float(means[row])))] = 3.0
         return logits
 
     vocabulary = {word: index for index, word in enumerate(WORDS)}

@@ -339,7 +339,7 @@ def test_first_rows_are_frozen_only_on_request(world: World) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"init_from": "runs/x"}, {"tokenizer": "vocab.txt"}, {"allow": ("cls",)},
+    [{"tokenizer": "vocab.txt"}, {"allow": ("cls",)},
      {"init_answers": "list.txt"}, {"frozen_first_rows": True}],
 )  # fmt: skip
 def test_a_new_extractor_needs_a_new_model(tmp_path: Path, change: dict[str, object]) -> None:

@@ -107,7 +107,6 @@ def test_wrong_keys_and_types_are_named(tmp_path, assignment, message):
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optim.epochs=3", "optim: steps is 20 and epochs is 3.0, expected exactly one"),
         ("optim.steps=", "optim: steps is None and epochs is None, expected exactly one"),
         ("optim.steps=0", "optim.steps: got 0, expected above 0"),
         ("optim.lr=-1", "optim.lr: got -1, expected above 0"),
@@ -218,3 +217,15 @@ def test_a_base_that_is_absent_or_goes_round_is_reported(tmp_path):
     path.write_text("base = 3")
     with pytest.raises(ValueError, match=r"base is 3; expected a file"):
         read_recipe(path, TASKS)
+
+
+def test_an_assigned_length_replaces_the_other_one() -> None:
+    """`--set optim.epochs=3` was refused for recipes with steps."""
+    table = {"optim": {"steps": 20, "lr": 1.0}}
+    assert override(table, ["optim.epochs=3"])["optim"] == {"epochs": 3, "lr": 1.0}
+    assert override(table, ["optim.steps=7"])["optim"] == {"steps": 7, "lr": 1.0}
+    assert override(table, ["optim.epochs="])["optim"] == {"steps": 20, "lr": 1.0}
+    by_epochs = {"optim": {"epochs": 2, "min_steps": 9}}
+    assert override(by_epochs, ["optim.steps=7"])["optim"] == {"steps": 7}
+    both = override(table, ["optim.steps=7", "optim.epochs=3"])["optim"]
+    assert both == {"steps": 7, "epochs": 3, "lr": 1.0}

@@ -279,7 +279,8 @@ def test_weights_that_cannot_be_right_are_a_problem(form, kind, tmp_path):
     save_file(state, path / "model.safetensors")
     if form == "BEST.pth":
         path = tmp_path / form
-        torch.save(to_original("answering", state), path)
+        answering = {key: value for key, value in state.items() if not key.startswith("cls.")}
+        torch.save(to_original("answering", answering), path)
         name = name.replace("lxmert.", "lxrt_encoder.model.bert.")
     problems = verify(path).problems
     assert len(problems) == 1 if kind in ("nan", "zeros") else problems

@@ -197,6 +197,8 @@ def read_tables(path: Path) -> dict[str, Any]:
 def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[str, Any]:
     """Return a copy of nested tables with some values replaced.
 
+    An assigned `optim.epochs` replaces the `optim.steps` of the recipe, and vice versa.
+
     Args:
         table: tables of a recipe.
         assignments: `a.b=value` each. The value is read as TOML, and as text if it is not TOML; an
@@ -206,6 +208,7 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
         ValueError: an assignment has no key or no `=`, or a part of its key is not a table.
     """
     result: dict[str, Any] = copy.deepcopy(dict(table))
+    _drop_other_length(result, assignments)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         *parents, name = key.strip().split(".")
@@ -226,6 +229,19 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
         else:
             inner.pop(name, None)
     return result
+
+
+def _drop_other_length(table: dict[str, Any], assignments: Sequence[str]) -> None:
+    """Remove `optim.steps` of a recipe if only `optim.epochs` is assigned, and vice versa."""
+    given = {
+        key.strip() for key, _, text in (a.partition("=") for a in assignments) if text.strip()
+    }
+    optim = table.get("optim")
+    for name, other in (("steps", "epochs"), ("epochs", "steps")):
+        if f"optim.{name}" in given and f"optim.{other}" not in given and isinstance(optim, dict):
+            optim.pop(other, None)
+            if name == "steps":
+                optim.pop("min_steps", None)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -134,10 +134,9 @@ class _Plan:
             }
             if len(names) > 1 and not scores:
                 raise ValueError(f"all trials failed; the first: {self.trials[names[0]]['error']}")
-            self.values["chosen"] = max(scores, key=scores.__getitem__) if scores else names[0]
-            self._write()
             left = max(budget - self.values["spent"], budget * _TRIAL_SHARE)
             (self.values["seconds"],) = broadcast_object_list([round(left, 1)])
+            self.values["chosen"] = max(scores, key=scores.__getitem__) if scores else names[0]
             self._write()
             if len(names) > 1:
                 _logger.info("chosen: %s; %.0f s are left", self.values["chosen"], left)
@@ -147,6 +146,7 @@ class _Plan:
         self.values["spent"] += time.perf_counter() - self._since
         self._since = time.perf_counter()
         if self.is_main:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, self.values, indent=1)
 
 
