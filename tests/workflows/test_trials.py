@@ -43,6 +43,7 @@ def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, cap
     assert list(scores) == ["random", "scenes"]
     assert scores[plan["chosen"]] == max(scores.values())
     assert f"chosen: {plan['chosen']}; " in caplog.text
+    assert caplog.text.count("held out for validation") == 1  # the data are checked once
     words = load_tokenizer(tmp_path / "trials" / "scenes").get_vocab()
     assert "zebras" in words  # the bundled model did not know it
     text = (tmp_path / "recipe.toml").read_text()
@@ -76,6 +77,40 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(world, tmp_path, caplog
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert "10 questions about two images" in plan["trials"]["random"]["error"]
     assert plan["chosen"] == "scenes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("no_answers", {"answer": None}, "the data cannot be used"),
+        ("split", {"split": "val"}, "train has no usable question"),
+        ("one_class", {"answer": "yes"}, "stop: "),
+    ],
+)
+def test_data_that_no_trial_can_use_are_told_before_any_trial(
+    world, tmp_path, lxmert, caplog, kind, change, told
+):
+    """They were reported as the failure of each trial."""
+    lines = [line | change for line in read_lines(world / "train.jsonl")]
+    write_lines(world / f"{kind}.jsonl", lines)
+    files = f"data.train={world / kind}.jsonl", f"data.images={world / 'images'}"
+    given = [option for pair in (*files, *SMALL) for option in ("--set", pair)]
+    with caplog.at_level(logging.INFO):
+        done = lxmert("train", "custom", "-o", tmp_path / "run", *given)
+    assert done.code == 2
+    assert told in caplog.text + done.err
+    assert "failed" not in caplog.text + done.err
+    assert not (tmp_path / "run" / "trials").exists()
+
+
+def test_strict_stops_untidy_data_before_any_trial(world, tmp_path, lxmert):
+    lines = read_lines(world / "train.jsonl")
+    write_lines(world / "odd.jsonl", [lines[0] | {"colour": 3}, *lines[1:]])
+    files = f"data.train={world / 'odd.jsonl'}", f"data.images={world / 'images'}"
+    given = [option for pair in (*files, *SMALL) for option in ("--set", pair)]
+    done = lxmert("train", "custom", "-o", tmp_path / "run", "--strict", *given)
+    assert (done.code, "--strict stops at any" in done.err) == (1, True)
+    assert not (tmp_path / "run" / "trials").exists()
 
 
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):

@@ -31,7 +31,13 @@ _logger = logging.getLogger(__name__)
 
 
 def prepare_regions(
-    settings: CustomDataSettings, folder: Path, *, seed: int, device: str, progress: Progress
+    settings: CustomDataSettings,
+    folder: Path,
+    *,
+    seed: int,
+    device: str,
+    checked: bool,
+    progress: Progress,
 ) -> None:
     """Look at the data, extract the regions of their images, and write what is trained on.
 
@@ -42,6 +48,7 @@ def prepare_regions(
         folder: of the run.
         seed: of the split.
         device: where the eyes compute.
+        checked: whether the data were checked before, with the report in the folder.
         progress: called while files are looked at and regions are extracted.
 
     Raises:
@@ -52,7 +59,7 @@ def prepare_regions(
     check_initial(settings.model, extractor.feature_dim)
     length = settings.model.max_text_length
     training, validation, _ = open_custom_files(
-        settings.data, folder, seed=seed, longest=length, progress=progress
+        settings.data, folder, seed=seed, longest=length, first=not checked, progress=progress
     )
     parts = {"train": training, "valid": validation}
     names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})

@@ -1,10 +1,11 @@
 """One command from a recipe to a trained model; what custom data lack is made first, once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -14,7 +15,7 @@ from lxmert.records import Record
 from lxmert.tasks.answering import AnsweringSettings
 from lxmert.tasks.baselines import BASELINES, judge
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
-from lxmert.tasks.custom_files import load_report, read_splits
+from lxmert.tasks.custom_files import load_report, open_custom_files, read_splits
 from lxmert.tasks.custom_start import has_grid
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES, build_task
@@ -28,6 +29,8 @@ from lxmert.weights.table import find_name
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
 from lxmert.workflows.run_report import REPORT, report_run
 from lxmert.workflows.trials import finished_plan, train_in_budget
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -99,15 +102,24 @@ def train_recipe(
     accelerator = start_processes(recipe.loop.precision, cpu=cpu)
     first = bool(accelerator.is_main_process)
 
+    def in_folder(prepare: Callable[[], T]) -> T:
+        lock = closing(hold_folder(output)) if first else nullcontext()
+        with accelerator.main_process_first(), lock:
+            return prepare()
+
     def make_task(changed: Recipe) -> Task:
         local = replace(changed, settings=_with_published(changed.settings))
-        lock = closing(hold_folder(output)) if first else nullcontext()
+        who = {"first": first, "checked": has_budget}
         device = str(accelerator.device)
-        with accelerator.main_process_first(), lock:
-            return _custom_data(local, output, device=device, first=first, progress=progress)
+        return in_folder(
+            lambda: _custom_data(local, output, **who, device=device, progress=progress)
+        )
+
+    def check() -> None:
+        in_folder(lambda: _check(recipe, output, first=first, progress=progress))
 
     if has_budget:
-        metrics = train_in_budget(recipe, output, make_task, accelerator, cpu=cpu)
+        metrics = train_in_budget(recipe, output, check, make_task, accelerator, cpu=cpu)
     else:
         metrics = train(recipe, make_task(recipe), output, cpu=cpu)
     if first:
@@ -155,20 +167,51 @@ def _sum_up(metrics: Mapping[str, float], output: Path) -> None:
             _logger.warning("%s", warning)
 
 
+def _check(recipe: Recipe, folder: Path, *, first: bool, progress: Progress) -> None:
+    """Check custom data once for all trials; raise `ValueError` if they cannot be used."""
+    settings = recipe.settings
+    assert isinstance(settings, CustomDataSettings)
+    longest = settings.model.max_text_length
+    open_custom_files(
+        settings.data, folder, seed=recipe.seed, longest=longest, first=first, progress=progress
+    )
+
+
 def _custom_data(
-    recipe: Recipe, folder: Path, *, device: str, first: bool, progress: Progress
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str,
+    first: bool,
+    checked: bool,
+    progress: Progress,
 ) -> Task:
-    """Make the task that custom data ask for: with eyes that are there, or to be trained along."""
+    """Make the task that custom data ask for: with eyes that are there, or to be trained along.
+
+    Args:
+        recipe: with the settings of custom data.
+        folder: of the run.
+        device: where an existing extractor computes.
+        first: whether this process prepares the data, and the others wait for it.
+        checked: whether the data were checked before, with the report in the folder.
+        progress: called while data are prepared.
+    """
     settings = recipe.settings
     assert isinstance(settings, CustomDataSettings)
     start = settings.model.init_from
     if settings.data.extractor is None and (start is None or has_grid(start)):
         torch.manual_seed(recipe.seed)
         return CustomDataTask.prepare(
-            settings, seed=recipe.seed, folder=folder, first=first, progress=progress
+            settings,
+            seed=recipe.seed,
+            folder=folder,
+            first=first and not checked,
+            progress=progress,
         )
     if first:
-        prepare_regions(settings, folder, seed=recipe.seed, device=device, progress=progress)
+        prepare_regions(
+            settings, folder, seed=recipe.seed, device=device, checked=checked, progress=progress
+        )
     ready = region_settings(settings, folder)
     name = "answering" if isinstance(ready, AnsweringSettings) else "pairs"
     return build_task(name, ready, seed=recipe.seed)

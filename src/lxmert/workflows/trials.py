@@ -42,13 +42,21 @@ MakeTask = Callable[[Recipe], Task]
 
 
 def train_in_budget(
-    recipe: Recipe, output: Path, make_task: MakeTask, accelerator: Accelerator, *, cpu: bool
+    recipe: Recipe,
+    output: Path,
+    check: Callable[[], None],
+    make_task: MakeTask,
+    accelerator: Accelerator,
+    *,
+    cpu: bool,
 ) -> dict[str, float]:
     """Try the ways to begin, continue with the best one, and stop when the time is over.
 
     Args:
         recipe: for custom data, with `data.budget`.
         output: folder of the run.
+        check: checks the data, before any trial; raises `ValueError` for data that no trial could
+            use.
         make_task: prepares the data of a recipe, and builds its task.
         accelerator: the processes of the run.
         cpu: whether to leave GPUs alone.
@@ -57,7 +65,8 @@ def train_in_budget(
         The final metrics, as `train` returns them.
 
     Raises:
-        ValueError: if the budget is too small, no trial succeeded, or the folder has another run.
+        ValueError: if the budget is too small, the data cannot be used, no trial succeeded, or the
+            folder has another run.
     """
     assert isinstance(recipe.settings, CustomDataSettings)
     budget = _seconds(str(recipe.settings.data.budget))
@@ -70,6 +79,7 @@ def train_in_budget(
             f"data.budget is {recipe.settings.data.budget}, too short for one trial: give at least "
             f"{least:.0f}s, or set data.start to one of {', '.join(trials)}"
         )
+    check()
     for name, changes in trials.items():
         if len(trials) > 1 and name not in plan.trials:
             changed = _changed(recipe, [*changes, f"loop.seconds={share}", "loop.evaluate_every="])
