@@ -88,7 +88,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         scoring.compare,
         regions.extract,
     ),
-    "Analyze a model": (studying.study, explaining.explain_eval, explaining.attention_figures),
+    "Analyze a model": (
+        studying.study,
+        studying.states,
+        studying.probe,
+        explaining.explain_eval,
+        explaining.attention_figures,
+    ),
     "Files and datasets": (
         data.examples,
         files.info,

@@ -105,3 +105,32 @@ def show_matching(report: Mapping[str, Any]) -> None:
     open_console(highlight=False).print(table)
     for warning in report["warnings"]:
         show_warning(warning)
+
+
+def show_probe(report: Mapping[str, Any]) -> None:
+    """Print a `ProbeReport`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", header_style="dim")
+    for title in ("accuracy", "95 % interval", "control", "selectivity", "95 % interval"):
+        table.add_column(title, justify="right", header_style="dim")
+    for layer, row in report["layers"].items():
+        table.add_row(
+            Text(layer),
+            f"{row['accuracy']:.1%}",
+            f"{row['low'] * 100:.1f} to {row['high'] * 100:.1f}",
+            f"{row['control']:.1%}",
+            f"{row['selectivity'] * 100:.1f}",
+            f"{row['selectivity_low'] * 100:.1f} to {row['selectivity_high'] * 100:.1f}",
+        )
+    console = open_console(highlight=False)
+    console.print(table)
+    console.print(
+        f"{report['label']}: {report['classes']:,} labels; the most frequent one would reach "
+        f"{report['majority']:.1%}. {report['train']:,} training and {report['test']:,} test "
+        "examples"
+    )
+    for warning in report["warnings"]:
+        show_warning(warning)
