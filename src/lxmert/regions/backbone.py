@@ -73,7 +73,8 @@ class Stem(nn.Module):
         # Padding with 0 does not change the maximum, because the inputs come from a ReLU.
         outputs = hide_padding(outputs, None if image_sizes is None else _halve(image_sizes))
         if self.pool == "ceil":
-            return functional.max_pool2d(outputs, 3, stride=2, ceil_mode=True)
+            # The same as ceil_mode, which ONNX graphs lack for maps of unknown size.
+            return functional.max_pool2d(functional.pad(outputs, (0, 1, 0, 1)), 3, stride=2)
         return functional.max_pool2d(outputs, 3, stride=2, padding=1)
 
     def map_sizes(self, image_sizes: Tensor) -> Tensor:

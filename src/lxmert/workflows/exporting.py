@@ -16,7 +16,6 @@ from lxmert.boxes import iou
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.exported import (
-    EXTRACTOR,
     MANIFEST,
     TOKENIZER,
     ExportedFile,
@@ -33,7 +32,6 @@ from lxmert.model.runtime import ScoringModel, TorchRuntime
 from lxmert.names import count
 from lxmert.predict import Runtime, score
 from lxmert.processing import LxmertProcessor
-from lxmert.regions.exported import ExportedDetectorConfig
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
 from lxmert.runtimes import Precision, RuntimeName, installed, supports
@@ -140,7 +138,7 @@ def export_folder(
         export_model(source.heads.answering, source.heads.matching, partial)
         report("graphs of the detector")
         export_detector(make_fast(source.extractor.detector, "fp32"), partial)
-        _write_parts(source, partial)
+        source.processor.reader.backend.save(str(partial / TOKENIZER))
         manifest = _first_manifest(source, partial, runtime, precision)
         report("comparison")
         differences = compare(source.scoring, partial, calibration)
@@ -270,19 +268,6 @@ def _read_calibration(source: _Source, path: Path | None) -> Calibration:
         if not images:
             raise ValueError(f"{path} has no image: name a folder of images or a region store")
     return Calibration(images, source.extractor(images))
-
-
-def _write_parts(source: _Source, folder: Path) -> None:
-    """Write the tokenizer and the configuration of the detector."""
-    source.processor.reader.backend.save(str(folder / TOKENIZER))
-    generator = source.extractor.detector.proposal_generator.anchor_generator
-    anchors = generator.cell_anchors.get_buffer("0").cpu().tolist()
-    config = ExportedDetectorConfig(
-        detector=source.extractor.detector.config,
-        cell_anchors=tuple(map(tuple, anchors)),
-        anchor_offset=generator.offset,
-    )
-    write_json(folder / EXTRACTOR, config.to_dict())
 
 
 def _first_manifest(

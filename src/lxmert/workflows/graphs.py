@@ -11,6 +11,7 @@ from torch.export import Dim
 from torchvision.ops import roi_align, roi_pool  # type: ignore[import-untyped]
 
 from lxmert.exported import (
+    EXTRACTOR,
     HEADS_GRAPH,
     IMAGE_GRAPH,
     IMAGE_INPUTS,
@@ -19,11 +20,12 @@ from lxmert.exported import (
     TEXT_INPUTS,
     TRUNK_GRAPH,
 )
+from lxmert.files import write_json
 from lxmert.model.heads import LxmertForImageAndTextRetrieval, LxmertForQuestionAnswering
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.outputs import LxmertEncodedStream
 from lxmert.regions.detector import Detector
-from lxmert.regions.exported import SMALLEST_INPUT
+from lxmert.regions.exported import SMALLEST_INPUT, ExportedDetectorConfig
 
 _LONGEST_SIDE = 10_000
 """Pixels; the largest side that a configuration of a detector allows."""
@@ -166,7 +168,9 @@ def export_model(
 
 
 def export_detector(detector: Detector, folder: Path) -> None:
-    """Write the two graphs of a detector; the size of the image and the boxes are free.
+    """Write the two graphs of a detector and its configuration.
+
+    The size of the image and the number of boxes are free.
 
     Args:
         detector: in evaluation mode, with or without folded norms.
@@ -196,6 +200,26 @@ def export_detector(detector: Detector, folder: Path) -> None:
         [cells, {0: Dim("regions")}],
         folder / HEADS_GRAPH,
     )
+    generator = detector.proposal_generator.anchor_generator
+    anchors = generator.cell_anchors.get_buffer("0").cpu().tolist()
+    exported = ExportedDetectorConfig(
+        detector=config,
+        cell_anchors=tuple(map(tuple, anchors)),
+        anchor_offset=generator.offset,
+    )
+    write_json(folder / EXTRACTOR, exported.to_dict())
+
+
+def _max_roi_pool(
+    feature_map: Any, boxes: Any, spatial_scale: float, height: int, width: int
+) -> tuple[Any, Any]:
+    """Translate torchvision's RoIPool; its second output, the places of the maxima, is unused."""
+    from onnxscript import opset18
+
+    pooled = opset18.MaxRoiPool(
+        feature_map, boxes, pooled_shape=(height, width), spatial_scale=spatial_scale
+    )
+    return pooled, pooled
 
 
 def _export(
@@ -217,6 +241,7 @@ def _export(
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=tuple(dict(size) for size in sizes),
+                custom_translation_table={torch.ops.torchvision.roi_pool.default: _max_roi_pool},
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:300]
