@@ -247,49 +247,7 @@ def show_reasons(explanation: "Explanation") -> None:
     console.print(f"\n[dim]by {method.replace('_', ' ')}[/]")
 
 
-def show_faithfulness(report: Mapping[str, Any]) -> None:
-    """Print pointing accuracy and areas under the deletion curves (mean and spread) by method."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from lxmert.names import count
-
-    console = open_console(highlight=False)
-    seeds = len(report["seeds"])
-    reported = (
-        f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered correctly"
-    )
-    console.print(f"{reported}; areas 0 to 100, mean of {count(seeds, 'random order')}\n")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method", header_style="dim", no_wrap=True)
-    panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
-    table.add_column("points\nat it", justify="right", header_style="dim")
-    for side, way in panels:
-        wish = "↓" if way == "positive" else "↑"
-        table.add_column(f"{side}\n{way} {wish}", justify="right", header_style="dim")
-    for name, found in report["methods"].items():
-        pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
-        areas = [found[side][way]["areas"] for side, way in panels]
-        cells = [f"{sum(a) / seeds:.1f} ± {(max(a) - min(a)) / 2:.1f}" for a in areas]
-        table.add_row(Text(name), pointing, *cells)
-    console.print(table)
-    console.print(
-        "\n[dim]positive: the most relevant are removed first, low is good\n"
-        "negative: the least relevant are removed first, high is good[/]"
-    )
-    if not report["pointed"]:
-        console.print("no pointing game: no question has 'boxes' of what it asks about")
-    elif report["pointed"] < report["questions"]:
-        console.print(f"pointing game on {count(report['pointed'], 'question')} with boxes")
-    if report["left_out"]:
-        console.print(f"left out: {count(report['left_out'], 'question')} without an answer")
-    _show_left_out(report["findings"])
-    if report["unknown"]:
-        reported = "without an answer that the model can give"
-        console.print(f"counted as wrong: {count(report['unknown'], 'question')} {reported}")
-
-
-def _show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
+def show_left_out(findings: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what is wrong with some questions, how many and the first case of each kind."""
     from rich.text import Text
 
@@ -322,7 +280,7 @@ def show_heads(
         row = (str(layer + 1), str(head + 1), best, f"{share.mean_even:.0%}")
         table.add_row(Text(PATTERNS[name].title), *row)
     open_console(highlight=False).print(table)
-    _show_left_out(findings)
+    show_left_out(findings)
 
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:

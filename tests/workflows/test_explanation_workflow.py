@@ -240,3 +240,20 @@ def test_what_cannot_be_plotted_is_not_tested_either(
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
         evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("protocol", ["aopc", "sign", "sanity"])
+def test_other_protocols_report_means_with_intervals(
+    scenes: Path, tmp_path: Path, protocol: str
+) -> None:
+    chosen = subject(scenes, protocol=protocol, limit=4, seeds=(1,))
+    report = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
+    assert (report["protocol"], report["questions"]) == (protocol, 4)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["faithfulness.json"]
+    names = METHODS_TESTED if protocol == "sanity" else (*METHODS_TESTED, "random")
+    assert tuple(report["methods"]) == names
+    for found in report["methods"].values():
+        assert list(found) == report["measures"]
+        for numbers in filter(None, found.values()):
+            assert numbers["low"] <= numbers["mean"] <= numbers["high"]
+            assert 1 <= numbers["count"] <= 4

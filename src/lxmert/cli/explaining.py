@@ -18,7 +18,7 @@ from lxmert.cli.options import (
     split_names,
 )
 from lxmert.cli.outputs import check_output, check_output_folder
-from lxmert.terminal import say, show_faithfulness, show_heads, show_progress, show_reasons
+from lxmert.terminal import say, show_heads, show_progress, show_reasons
 
 
 def explain(
@@ -92,6 +92,9 @@ def explain_eval(
         Path, typer.Option("-o", "--output", help="Folder for the results (JSON and a plot).")
     ],
     methods: Methods = None,
+    protocol: Annotated[
+        str, typer.Option(help="What is measured: chefer, aopc, sign or sanity.")
+    ] = "chefer",
     seeds: Annotated[
         int, typer.Option(help="Number of random rankings; ties are broken at random too.")
     ] = 3,
@@ -100,28 +103,33 @@ def explain_eval(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Measure the faithfulness of explanations against a random ranking.
+    """Measure the faithfulness of explanations.
 
-    Deletion test: words and regions are removed in the order of their relevance, and the accuracy
-    of the answers is measured. Pointing game: is the most relevant region one that the question
-    is about? Rerun to resume after an interruption.
+    chefer: accuracy while words or regions are removed in the order of their relevance, and whether
+    the most relevant region is one that the question is about. aopc: confidence without, or with
+    only, the most relevant words and regions. sign: does the answer lose what the top score says.
+    sanity: is the explanation another one for randomized models and for other answers.
+
+    Rerun to resume after an interruption.
     """
     for name, number in (("--seeds", seeds), ("--limit", limit)):
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}: expected at least 1")
     check_output_folder(output, "-o", data, images)
+    from lxmert.cli.faithfulness_tables import show_faithfulness
     from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
     chosen = tuple(split_names(methods) or QUICK)
-    subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit)
+    subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit, protocol)
     with show_progress("questions") as progress:
         report = evaluate_explanations(
             subject, output, device=choose_device(device), progress=progress
         )
     show_faithfulness(report)
-    say(f"results: {output / REPORT}, plot: {output / CURVES}")
+    plot = f", plot: {output / CURVES}" if protocol == "chefer" else ""
+    say(f"results: {output / REPORT}{plot}")
 
 
 def attention_figures(

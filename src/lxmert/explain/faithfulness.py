@@ -67,12 +67,15 @@ class FaithfulnessMetrics(NamedTuple):
         correct: `[seeds, modalities, methods, directions, shares]`, summed accuracy.
         pointed: number of questions in the pointing game.
         hits: `[methods]`, summed score of these.
+        areas: `[questions, modalities, methods, directions]`, the area under the curve of each
+            question, mean over the seeds; not summed but joined.
     """
 
     questions: int
     correct: npt.NDArray[np.float64]
     pointed: int
     hits: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -163,14 +166,20 @@ def measure_batch(
     _check_trial(model, trial)
     found = _explain(model, trial.inputs, methods)
     hits = _point(trial, found)
-    correct = [
-        # [batch, seeds, methods, directions, shares] -> [seeds, methods, directions, shares]
-        _perturb(model, trial, found, modality, seeds=seeds, start=start).sum(axis=0)
-        for modality in MODALITIES
-    ]
-    totals = np.array(hits, dtype=np.float64).reshape(len(hits), len(found)).sum(axis=0)
+    # [batch, seeds, modalities, methods, directions, shares]
+    correct = np.stack(
+        [
+            _perturb(model, trial, found, modality, seeds=seeds, start=start)
+            for modality in MODALITIES
+        ],
+        axis=2,
+    )
     return FaithfulnessMetrics(
-        len(trial.answer_scores), np.stack(correct, axis=1), len(hits), totals
+        questions=len(trial.answer_scores),
+        correct=correct.sum(axis=0),
+        pointed=len(hits),
+        hits=np.array(hits, dtype=np.float64).reshape(len(hits), len(found)).sum(axis=0),
+        areas=100 * np.trapezoid(correct.mean(axis=1), SHARES, axis=-1),
     )
 
 
@@ -186,18 +195,20 @@ def summarize(tallies: Sequence[FaithfulnessMetrics], methods: Sequence[str]) ->
     """
     if not sum(metrics.questions for metrics in tallies):
         raise ValueError("got 0 questions, expected at least one: pass at least 1 trial")
-    total = FaithfulnessMetrics(*(sum(parts[1:], parts[0]) for parts in zip(*tallies, strict=True)))
+    questions, correct, pointed, hits = (
+        sum(parts[1:], parts[0]) for parts in list(zip(*tallies, strict=True))[:4]
+    )
     names = (*methods, RANDOM)
-    means = total.correct / total.questions
+    means = correct / questions
     curves = [
         Curve(name, modality, direction, means[:, k, i, j])
         for k, modality in enumerate(MODALITIES)
         for j, direction in enumerate(DIRECTIONS)
         for i, name in enumerate(names)
     ]
-    rates = (total.hits / total.pointed).tolist() if total.pointed else ()
+    rates = (hits / pointed).tolist() if pointed else ()
     pointing = dict(zip(names, rates, strict=False))
-    return Faithfulness(total.questions, curves, total.pointed, pointing)
+    return Faithfulness(questions, curves, pointed, pointing)
 
 
 def points_at(relevance: FloatArray, boxes: FloatArray, targets: FloatArray) -> float:

@@ -9,16 +9,20 @@ import torch
 
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.explain.faithfulness import (
+    MODALITIES,
     Faithfulness,
     FaithfulnessMetrics,
     Trial,
     measure_batch,
     summarize,
 )
-from lxmert.explain.methods import METHODS, choose_methods
-from lxmert.explain.perturbation import SHARES
+from lxmert.explain.methods import METHODS, Method, choose_methods
+from lxmert.explain.perturbation import DIRECTIONS, SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
+from lxmert.explain.protocols import check_protocol, measure_names, measure_questions
 from lxmert.files import resume_log, to_json, write_text
+from lxmert.metrics.intervals import bootstrap
+from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
 from lxmert.predict import Progress
 from lxmert.workflows.questions import (
@@ -44,8 +48,9 @@ class Subject(NamedTuple):
             the pointing game.
         images: image folder.
         methods: names, or `("all",)`.
-        seeds: seeds of the random rankings.
+        seeds: seeds of random rankings, weights and answers.
         limit: number of questions, drawn at random with a fixed seed; None means all.
+        protocol: a name of `PROTOCOLS`.
     """
 
     model: str
@@ -54,12 +59,13 @@ class Subject(NamedTuple):
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     limit: int | None
+    protocol: str = "chefer"
 
 
 def evaluate_explanations(
     subject: Subject, output: Path, *, device: str = "cpu", progress: Progress
 ) -> Report:
-    """Test methods on a model's answers, and write `faithfulness.json` and `curves.png`.
+    """Test methods on a model's answers, and write `faithfulness.json`; for `chefer`, also a plot.
 
     The same call resumes an interrupted test.
 
@@ -70,13 +76,19 @@ def evaluate_explanations(
         progress: called with the number of finished questions and of all.
 
     Returns:
-        The written report: `model`, `data`, `seeds`; `questions` and `accuracy` (in `[0, 1]`);
-        `left_out`, the number of questions without an answer; `unknown`, the number of questions
-        without an answer in the model's list; `findings`, other problems -> `count` and `first`
-        cases; `pointed`, the number of questions with boxes; `shares`, the removed fractions; and
-        `methods` by name, including `random`: `pointing` (in `[0, 1]`; None without boxes), and
-        `words` and `regions`, each with `positive` and `negative`, each with `areas` (in
-        `[0, 100]`, by seed), their `mean`, and `accuracies` (by seed, by fraction).
+        The written report: `model`, `data`, `protocol`, `seeds`, `questions`; `left_out`, the
+        number of questions without an answer; `unknown`, the number of questions without an answer
+        in the model's list; `findings`, other problems -> `count` and `first` cases; and `methods`
+        by name, including `random` where it can be measured. Intervals (`low`, `high`) are 95 %
+        intervals for which images, not questions, are resampled.
+
+        For `chefer`: `accuracy` (in `[0, 1]`); `pointed`, the number of questions with boxes;
+        `shares`, the removed fractions; for each method `pointing` (in `[0, 1]`; None without
+        boxes), and `words` and `regions`, each with `positive` and `negative`, each with `areas`
+        (in `[0, 100]`, by seed), their `mean`, `low`, `high`, and `accuracies` (by seed, by
+        fraction). For other protocols: `measures`, their names; for each method and measure
+        `mean`, `low`, `high` and `count`, the number of questions for which it is defined; None
+        instead if there is no such question.
 
     Raises:
         FileExistsError: if the folder already has results.
@@ -85,6 +97,7 @@ def evaluate_explanations(
         ValueError: if nothing can be tested, or the folder belongs to another subject.
     """
     methods = choose_methods(subject.methods)
+    check_protocol(subject.protocol)
     check_plot(output / CURVES)
     if output.is_file():
         raise NotADirectoryError(f"-o {output} is a file: name a folder")
@@ -100,31 +113,39 @@ def evaluate_explanations(
         "methods": list(methods),
         "seeds": list(subject.seeds),
         "questions": len(asked),
+        "protocol": subject.protocol,
     }
     path = output / _PROGRESS
-    measured = _resume(path, arguments)
+    records = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
     chosen = {name: METHODS[name] for name in methods}
     vocabulary = AnswerVocabulary(pipeline.answers)
     with path.open("a", encoding="utf-8") as lines:
-        done = sum(metrics.questions for metrics in measured)
+        done = sum(record["questions"] for record in records)
         for batch in stream_batches(pipeline, asked[done:], subject.images):
             trial = _make_trial(pipeline, vocabulary, batch)
-            measured.append(measure_batch(model, trial, chosen, seeds=subject.seeds, start=done))
-            lines.write(to_json(_pack(measured[-1])) + "\n")
+            records.append(_measure(subject, model, trial, chosen, start=done))
+            lines.write(to_json(records[-1]) + "\n")
             lines.flush()
-            done += measured[-1].questions
+            done += len(batch)
             progress(done, len(asked))
-    found = summarize(measured, methods)
+    images = [row.example.image_ids[0] for row in asked]
     report = {
         "model": subject.model,
         "data": str(subject.data),
+        "protocol": subject.protocol,
         "seeds": list(subject.seeds),
+        "questions": len(asked),
         "left_out": left_out,
         "findings": findings,
         "unknown": sum(not row.example.answers.keys() & set(pipeline.answers) for row in asked),
-        **_describe(found),
     }
-    save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
+    if subject.protocol == "chefer":
+        found = summarize([_unpack(record) for record in records], methods)
+        areas = np.concatenate([record["areas"] for record in records])
+        report |= _describe(found, areas, images)
+        save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
+    else:
+        report |= _describe_measures(records, measure_names(subject.protocol, model), images)
     write_text(output / REPORT, to_json(report, indent=1) + "\n")
     path.unlink()
     return report
@@ -146,42 +167,89 @@ def _make_trial(
     )
 
 
-def _resume(path: Path, arguments: Mapping[str, object]) -> list[FaithfulnessMetrics]:
-    """Read the results of an interrupted test."""
-    packed = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
-    return [
-        FaithfulnessMetrics(
-            record["questions"],
-            np.array(record["correct"]),
-            record["pointed"],
-            np.array(record["hits"]),
-        )
-        for record in packed
-    ]
+def _measure(
+    subject: Subject,
+    model: LxmertForQuestionAnswering,
+    trial: Trial,
+    methods: Mapping[str, Method],
+    *,
+    start: int,
+) -> Report:
+    """Measure one batch, and return JSON values."""
+    if subject.protocol == "chefer":
+        return _pack(measure_batch(model, trial, methods, seeds=subject.seeds, start=start))
+    measured = measure_questions(
+        subject.protocol, model, trial.inputs, methods, seeds=subject.seeds, start=start
+    )
+    rows = {
+        name: [[None if np.isnan(value) else float(value) for value in row] for row in values]
+        for name, values in measured.items()
+    }
+    return {"questions": len(trial.answer_scores), "measured": rows}
 
 
-def _pack(metrics: FaithfulnessMetrics) -> dict[str, object]:
+def _pack(metrics: FaithfulnessMetrics) -> Report:
     """Return metrics as JSON values."""
-    return metrics._asdict() | {"correct": metrics.correct.tolist(), "hits": metrics.hits.tolist()}
+    arrays = ("correct", "hits", "areas")
+    return metrics._asdict() | {name: getattr(metrics, name).tolist() for name in arrays}
 
 
-def _describe(found: Faithfulness) -> Report:
-    """Return the results as JSON values."""
+def _unpack(record: Report) -> FaithfulnessMetrics:
+    """Return metrics from JSON values."""
+    arrays = ("correct", "hits", "areas")
+    return FaithfulnessMetrics(**record | {name: np.array(record[name]) for name in arrays})
+
+
+def _describe(found: Faithfulness, areas: np.ndarray[Any, Any], images: Sequence[str]) -> Report:
+    """Return the results of `chefer` as JSON values.
+
+    Args:
+        found: the results.
+        areas: `[questions, modalities, methods, directions]`.
+        images: `[questions]`, the image of each.
+    """
     methods: Report = {}
     for curve in found.curves:
         described = methods.setdefault(curve.method, {"pointing": found.pointing.get(curve.method)})
+        each = areas[
+            :,
+            MODALITIES.index(curve.modality),
+            list(methods).index(curve.method),
+            DIRECTIONS.index(curve.direction),
+        ]
+        _, low, high = bootstrap(each, images)
         described.setdefault(curve.modality, {})[curve.direction] = {
             "areas": curve.areas,
             "mean": float(np.mean(curve.areas)),
+            "low": low,
+            "high": high,
             "accuracies": curve.accuracies.tolist(),
         }
     return {
-        "questions": found.questions,
         "accuracy": float(found.curves[0].accuracies[0, 0]),
         "pointed": found.pointed,
         "shares": list(SHARES),
         "methods": methods,
     }
+
+
+def _describe_measures(
+    records: Sequence[Report], measures: Sequence[str], images: Sequence[str]
+) -> Report:
+    """Return the means of measures with their intervals."""
+    methods: Report = {}
+    for name in records[0]["measured"]:
+        rows = [row for record in records for row in record["measured"][name]]
+        methods[name] = {}
+        for place, measure in enumerate(measures):
+            values = [(row[place], image) for row, image in zip(rows, images, strict=True)]
+            defined = [(value, image) for value, image in values if value is not None]
+            methods[name][measure] = (
+                bootstrap(*zip(*defined, strict=True))._asdict() | {"count": len(defined)}
+                if defined
+                else None
+            )
+    return {"measures": list(measures), "methods": methods}
 
 
 def _by_panel(found: Faithfulness) -> dict[tuple[str, str], dict[str, Any]]:
