@@ -212,6 +212,9 @@ def test_images_without_regions(masked, attention):
     labels["obj_labels"] = {name: (t[:, :0], w[:, :0]) for name, (t, w) in regions}
     output = model(**given, **labels, output_attentions=True, output_predictions=True)
     output.loss.backward()
+    with torch.inference_mode():  # in which the fused kernel would run
+        again = model(**given, output_predictions=True)
+    assert_close(again.prediction_logits, output.prediction_logits, rtol=1e-4, atol=1e-5)
     assert output.prediction_logits.isfinite().all()
     assert output.losses["obj"].item() == 0
     assert output.object_logits.shape == (tiny.BATCH, 0, 11)

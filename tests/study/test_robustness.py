@@ -9,6 +9,8 @@ from lxmert.study.robustness import (
     add_noise,
     drop_regions,
     measure_robustness,
+    no_regions,
+    one_modality,
 )
 from study.worlds import Reader, corpus, predictor, regions_of
 
@@ -66,3 +68,17 @@ def test_regions_are_dropped_together_with_their_names() -> None:
     noisy = add_noise(regions, generator)
     assert noisy.features.dtype == np.float32
     assert noisy.features.shape == regions.features.shape
+
+
+def test_one_modality_hides_the_other() -> None:
+    questions, reader = corpus(8), Reader()
+    texts, images = one_modality(questions, reader, "image")
+    assert list(texts.texts()) == [""] * 8
+    assert [e.image_ids for e in texts] == [e.image_ids for e in questions]
+    assert images is reader
+    texts, images = one_modality(questions, reader, "text")
+    assert texts is questions
+    (found,) = images(["0-1"])
+    assert (len(found), found.features.shape, found.object_ids.shape) == (0, (0, 8), (0,))
+    assert len(no_regions(regions_of(1), np.random.default_rng(0))) == 0
+    assert one_modality(questions, reader, "both") == (questions, reader)

@@ -184,3 +184,26 @@ def test_a_limit_draws_the_same_questions_for_the_same_seed(data: AnsweringData)
     assert len(make(data.replace(limit=99999))) == 48
     with pytest.raises(ValueError, match=r"limit: got 0, expected above 0"):
         data.replace(limit=0)
+
+
+def test_one_modality_is_left_out(data: AnsweringData) -> None:
+    both = make(data)
+    for modality, lengths in (("text", (9, 0)), ("image", (2, 2))):
+        task = make(data.replace(modality=modality))
+        inputs = task.collate([task.example(index, 0) for index in (0, 5)])["inputs"]
+        whole = both.collate([both.example(index, 0) for index in (0, 5)])["inputs"]
+        length, regions = lengths
+        length = min(length, whole["input_ids"].shape[1])
+        assert inputs["input_ids"].shape == (2, length)
+        assert inputs["visual_feats"].shape == inputs["visual_feats"][:, :regions].shape
+        assert inputs["visual_pos"].shape == (2, regions, 4)
+        assert inputs["attention_mask"].all()
+        if modality == "image":
+            ends = [task.tokenizer.cls_token_id, task.tokenizer.sep_token_id]
+            assert inputs["input_ids"].tolist() == [ends, ends]
+            torch.testing.assert_close(inputs["visual_feats"], whole["visual_feats"])
+        batch = task.collate([task.example(index, 0) for index in range(6)])
+        task.losses(task.model, batch)["qa"].backward()
+        assert 0 <= task.evaluate(device="cpu")["overall"] <= 1
+        # Colors are drawn independently of the nouns, so neither side alone is enough.
+        assert task.evaluate(device="cpu")["overall"] < 0.9

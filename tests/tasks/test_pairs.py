@@ -168,3 +168,13 @@ def test_a_limit_leaves_fewer_statements_with_their_truths(data: PairsData) -> N
         assert task.truths[0][row] == truths[task.training.examples.example_id(row)]
     with pytest.raises(ValueError, match=r"limit: got -3, expected above 0"):
         data.replace(limit=-3)
+
+
+def test_one_modality_is_left_out(data: PairsData) -> None:
+    for modality, regions in (("text", 0), ("image", 2)):
+        task = make(data.replace(modality=modality))
+        batch = task.collate([task.example(index, 0) for index in range(3)])
+        assert batch["inputs"]["visual_feats"].shape == (3, 2, regions, 5)
+        assert (batch["inputs"]["input_ids"].shape[1] == 2) == (modality == "image")
+        task.losses(task.model, batch)["truth"].backward()
+        assert 0 <= task.evaluate(device="cpu", limit=8)["accuracy"] <= 1

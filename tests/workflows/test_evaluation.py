@@ -192,3 +192,20 @@ def test_predictions_must_be_one_for_each_question(
     write_lines(given, [*rows, rows[0]])
     twice = lxmert("score", "--data", world / "train.jsonl", "--predictions", given)
     assert twice.code == 2
+
+
+def test_one_modality_alone_is_evaluated(lxmert: Command) -> None:
+    examples = ROOT / "src/lxmert/examples"
+    command = ("evaluate", ROOT / "src/lxmert/default", "--data", examples / "questions.jsonl",
+               "--images", examples, "--json")  # fmt: skip
+    overall = {}
+    for modality in ("both", "text", "image"):
+        options = () if modality == "both" else ("--modality", modality)
+        done = lxmert(*command, *options)
+        assert done.code == 0, done.err
+        overall[modality] = json.loads(done.out)["accuracy"]["overall"]
+    assert overall["both"] > overall["text"] + 0.3
+    assert overall["both"] > overall["image"] + 0.3
+    refused = lxmert(*command, "--modality", "words")
+    assert (refused.code, "--modality is 'words'" in refused.err) == (2, True)
+    assert lxmert(*command, "--modality", "text", "--metric", "foil").code == 2

@@ -53,6 +53,10 @@ def evaluate(
             "or JSONL), winoground."
         ),
     ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Show the model only the text (no regions), or only the image."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
     ] = None,
@@ -68,6 +72,8 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: expected at least 1")
+    if modality not in (None, "text", "image"):
+        raise ValueError(f"--modality is {modality!r}: expected text or image")
     check_source(images, regions)
     if output is not None:
         check_output(output, "-o", data, training)
@@ -76,20 +82,25 @@ def evaluate(
 
     device = choose_device(device)
     if metric is not None:
-        if training is not None or limit is not None:
-            raise ValueError("--metric scores all entries: leave out --training and --limit")
+        if training is not None or limit is not None or modality is not None:
+            raise ValueError(
+                "--metric scores all entries: leave out --training, --limit and --modality"
+            )
         _evaluate_matching(metric, model, data, images, regions, output, device, as_json=as_json)
         return
     kind = evaluation.kind_of(model)
     if training is not None and kind != "questions":
         raise ValueError(f"{model} answers no questions, so there is no baseline: drop --training")
     if kind == "detector":
-        if images is None or limit is not None:
-            raise ValueError(f"{model} is a detector: expected --images, and no --limit")
+        if images is None or limit is not None or modality is not None:
+            raise ValueError(
+                f"{model} is a detector: expected --images, and neither --limit nor --modality"
+            )
         found = evaluation.evaluate_detector(Path(model), data, images, device=device)
         _show(found, output, as_json=as_json)
         return
     source: dict[str, Any] = {"images": images, "stores": tuple(regions or ())}
+    source["modality"] = modality or "both"
     with show_progress("examples") as progress:
         common = {**source, "limit": limit, "device": device, "progress": progress}
         if kind == "statements":

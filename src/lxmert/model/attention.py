@@ -212,7 +212,7 @@ class LxmertAttention(nn.Module):
         dropout = self.dropout.p if self.training else 0.0
 
         attention_map = None
-        if output_attentions or self._must_be_eager(query, attention_mask):
+        if output_attentions or self._must_be_eager(query, key, attention_mask):
             read, attention_map = attend_eagerly(query, key, value, attention_mask, dropout=dropout)
         else:
             read = self._attend_fused(query, key, value, attention_mask, dropout)
@@ -220,9 +220,11 @@ class LxmertAttention(nn.Module):
         read = read.flatten(2) if queries is None else queries.pack(read.flatten(2))
         return read, attention_map if output_attentions else None
 
-    def _must_be_eager(self, query: Tensor, mask: AttentionMask | None) -> bool:
+    def _must_be_eager(self, query: Tensor, key: Tensor, mask: AttentionMask | None) -> bool:
         """Return whether to compute eagerly: as configured, for correctness or for speed."""
         implementation = self.config._attn_implementation
+        if not is_tracing(query) and 0 in (query.shape[2], key.shape[2]):
+            return True  # fused implementations fail without regions
         if implementation == "sdpa" and query.requires_grad and query.device.type == "cpu":
             # On CPUs the fused kernel has no dropout, and its bfloat16 gradient takes twice as
             # long as the eager one. A trace must not depend on whether gradients are enabled.

@@ -11,9 +11,10 @@ from typing import TypedDict
 import numpy as np
 
 from lxmert.data.corpus import Corpus
+from lxmert.data.modality import Modality
 from lxmert.metrics.intervals import bootstrap
 from lxmert.predict import Predictor, Progress, RegionReader
-from lxmert.schema import Example, Regions
+from lxmert.schema import Example, IntArray, Regions
 from lxmert.tasks.metrics import score_answers
 
 NOISE = 0.5
@@ -161,7 +162,10 @@ CHANGES: dict[str, Change] = {
 def drop_regions(regions: Regions, generator: np.random.Generator) -> Regions:
     """Drop half of the regions at random; at least one is left."""
     number = max(1, round(len(regions) * (1 - DROPPED)))
-    kept = np.sort(generator.permutation(len(regions))[:number])
+    return _keep(regions, np.sort(generator.permutation(len(regions))[:number]))
+
+
+def _keep(regions: Regions, kept: IntArray) -> Regions:
     names = (
         "boxes",
         "features",
@@ -182,6 +186,22 @@ def add_noise(regions: Regions, generator: np.random.Generator) -> Regions:
 def blank(regions: Regions, _: np.random.Generator) -> Regions:
     """Set the features to zero; the boxes stay."""
     return replace(regions, features=np.zeros_like(regions.features))
+
+
+def one_modality(
+    corpus: Corpus, read: RegionReader, modality: Modality
+) -> tuple[Corpus, RegionReader]:
+    """Return questions without words (`image`), or a reader without regions (`text`)."""
+    if modality == "image":
+        return Corpus.of(replace(example, text="") for example in corpus), read
+    if modality == "text":
+        return corpus, _ChangedRegions(read, no_regions, 0)
+    return corpus, read
+
+
+def no_regions(regions: Regions, _: np.random.Generator) -> Regions:
+    """Drop all regions."""
+    return _keep(regions, np.zeros(0, np.int64))
 
 
 def _partners(images: Sequence[str], seed: int) -> list[int]:

@@ -17,6 +17,7 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
+from lxmert.data.modality import Modality, keep_regions, keep_text
 from lxmert.model import objectives
 from lxmert.names import count
 from lxmert.records import Items, Record
@@ -56,6 +57,7 @@ class AnsweringData(Record):
         attribute_swap: values of one attribute, such as the colors, to swap at random in half of
             the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
         limit: number of training questions to use, a random subset; absent: all.
+        modality: `both`; or `text` or `image`, to train and validate on one of them alone.
     """
 
     train: Files
@@ -68,6 +70,7 @@ class AnsweringData(Record):
     question_types: Items[str] | None = None
     attribute_swap: Items[str] = ()
     limit: PositiveInt | None = None
+    modality: Modality = "both"
 
 
 class AnsweringSettings(Record):
@@ -104,6 +107,7 @@ class AnsweringTask:
         self.seed = seed
         data = settings.data
         self.single = data.targets == "single"
+        self.modality = data.modality
         self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = (
             Corpus.read(files, strict=True) for files in (data.train, data.valid)
@@ -167,12 +171,23 @@ class AnsweringTask:
             input_ids = self.attribute_swap.words(input_ids, permutation)
             regions = self.attribute_swap.regions(regions, permutation)
             target = self.attribute_swap.answer(target, permutation)
-        return QuestionItem(input_ids, regions.features, boxes, target)
+        return self._item(input_ids, regions.features, boxes, target)
 
     def _validation_item(self, index: int) -> QuestionItem:
         regions, boxes = self.validation.regions(index)
         target = self._target(self.targets[1], index)
-        return QuestionItem(self.validation.token_ids[index], regions.features, boxes, target)
+        return self._item(self.validation.token_ids[index], regions.features, boxes, target)
+
+    def _item(
+        self, input_ids: IntArray, features: FloatArray, boxes: FloatArray, target: int | FloatArray
+    ) -> QuestionItem:
+        """Return an example without the modality that is left out."""
+        return QuestionItem(
+            keep_text(input_ids, self.modality),
+            keep_regions(features, self.modality),
+            keep_regions(boxes, self.modality),
+            target,
+        )
 
     def _target(self, targets: Targets, index: int) -> int | FloatArray:
         return targets.best_id(index) if self.single else targets.scores(index)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lxmert.data.collate import check_labels, collate_regions, collate_text
 from lxmert.data.corpus import Corpus
+from lxmert.data.modality import Modality, keep_regions, keep_text
 from lxmert.metrics.nlvr2 import score_nlvr2, sentence_key
 from lxmert.model import objectives
 from lxmert.names import count
@@ -52,6 +53,7 @@ class PairsData(Record):
         attribute_swap: values of one attribute, such as the colors, to swap at random in half of
             the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
         limit: number of training examples to use, a random subset; absent: all.
+        modality: `both`; or `text` or `image`, to train and validate on one of them alone.
     """
 
     train: Files
@@ -61,6 +63,7 @@ class PairsData(Record):
     extractor: File | None = None
     attribute_swap: Items[str] = ()
     limit: PositiveInt | None = None
+    modality: Modality = "both"
 
 
 class PairsSettings(Record):
@@ -96,6 +99,7 @@ class PairsTask:
         """Read the statements, and initialize a model from a checkpoint or randomly."""
         self.seed = seed
         data = settings.data
+        self.modality = data.modality
         self.loss_weights: Mapping[str, float] = {"truth": 1.0}
         training, validation = (
             Corpus.read(files, strict=True) for files in (data.train, data.valid)
@@ -123,13 +127,27 @@ class PairsTask:
             input_ids = self.attribute_swap.words(input_ids, permutation)
             left, right = (self.attribute_swap.regions(side, permutation) for side in (left, right))
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
-        return StatementItem(input_ids, features, boxes, self.truths[0].item(index))
+        return self._item(input_ids, features, boxes, self.truths[0].item(index))
 
     def _validation_item(self, index: int) -> StatementItem:
         (left, left_boxes), (right, right_boxes) = _sides(self.validation, index)
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
         input_ids = self.validation.token_ids[index]
-        return StatementItem(input_ids, features, boxes, self.truths[1].item(index))
+        return self._item(input_ids, features, boxes, self.truths[1].item(index))
+
+    def _item(
+        self,
+        input_ids: IntArray,
+        features: tuple[FloatArray, FloatArray],
+        boxes: tuple[FloatArray, FloatArray],
+        truth: int,
+    ) -> StatementItem:
+        """Return an example without the modality that is left out."""
+        left, right = (keep_regions(side, self.modality) for side in features)
+        left_boxes, right_boxes = (keep_regions(side, self.modality) for side in boxes)
+        return StatementItem(
+            keep_text(input_ids, self.modality), (left, right), (left_boxes, right_boxes), truth
+        )
 
     def collate(self, examples: Sequence[StatementItem]) -> Batch:
         """Batch examples: `inputs` are the model's keyword arguments, `truths` is `[batch]`."""

@@ -11,16 +11,26 @@ import numpy as np
 from lxmert.data.coco import Names, read_coco
 from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
+from lxmert.data.modality import Modality
 from lxmert.data.readers import read_questions
 from lxmert.data.splits import draw_rows
+from lxmert.exported import is_exported
 from lxmert.files import read_json_object
 from lxmert.hub import find_model
 from lxmert.names import count
-from lxmert.predict import TRUTHS, Predictor, Progress, judges_statements, open_reader
+from lxmert.predict import (
+    TRUTHS,
+    Predictor,
+    Progress,
+    RegionReader,
+    judges_statements,
+    open_reader,
+)
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor, find_folder
 from lxmert.regions.extractor import EXTRACTORS
 from lxmert.schema import Example
+from lxmert.study.robustness import one_modality
 from lxmert.tasks.baselines import Baselines, judge
 from lxmert.tasks.detection import score_detector
 from lxmert.tasks.metrics import (
@@ -81,6 +91,7 @@ def evaluate_answers(
     stores: tuple[Path, ...] = (),
     training: Path | None = None,
     limit: int | None = None,
+    modality: Modality = "both",
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> AnswerReport:
@@ -94,6 +105,7 @@ def evaluate_answers(
         training: JSONL file of training questions, to compute the baselines from; None: those
             stored with the model.
         limit: number of questions, drawn at random with a fixed seed; None: all.
+        modality: what the model sees of each question and image.
         device: where to compute.
         progress: called with the numbers of finished and of all questions.
 
@@ -105,7 +117,8 @@ def evaluate_answers(
     corpus = corpus.select(draw_rows(len(corpus), limit, seed=0))
     read = open_reader(folder, images=images, stores=stores, device=device)
     predictor = Predictor.from_pretrained(folder, device=device)
-    answers = [found.answer for found in predictor.predict(corpus, read, progress=progress)]
+    seen = _one_modality(folder, corpus, read, modality)
+    answers = [found.answer for found in predictor.predict(*seen, progress=progress)]
     unknown = [e for e in corpus if not e.answers.keys() & set(predictor.answers)]
     if unknown:
         warnings.append(
@@ -144,6 +157,7 @@ def evaluate_statements(
     images: Path | None = None,
     stores: tuple[Path, ...] = (),
     limit: int | None = None,
+    modality: Modality = "both",
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> dict[str, float]:
@@ -156,6 +170,7 @@ def evaluate_statements(
         stores: region stores to use instead of images.
         limit: number of examples (a statement with one pair of images), drawn at random with a
             fixed seed; None: all.
+        modality: what the model sees of each statement and its images.
         device: where to compute.
         progress: called with the numbers of finished and of all examples.
 
@@ -167,13 +182,25 @@ def evaluate_statements(
     truths = read_truths(statements)
     read = open_reader(folder, images=images, stores=stores, device=device)
     judged = Predictor.from_pretrained(folder, device=device).predict(
-        statements, read, progress=progress
+        *_one_modality(folder, statements, read, modality), progress=progress
     )
     return score_truths(
         [statements.example_id(row) for row in range(len(statements))],
         truths.tolist(),
         [TRUTHS.index(found.answer) for found in judged],
     )
+
+
+def _one_modality(
+    folder: Path, corpus: Corpus, read: RegionReader, modality: Modality
+) -> tuple[Corpus, RegionReader]:
+    """Leave out text or image; exported graphs need at least one region."""
+    if modality == "text" and is_exported(folder):
+        raise ValueError(
+            f"{folder} holds an exported model, which needs regions: name the PyTorch model for "
+            "--modality text"
+        )
+    return one_modality(corpus, read, modality)
 
 
 def evaluate_detector(
