@@ -53,8 +53,8 @@ def row(given: dict[str, Tensor], index: int, *, cut: bool) -> dict[str, Tensor]
 
 
 def test_the_default_comes_first_and_all_methods_are_there() -> None:
-    names = ["propagation", "attention", "rollout", "gradcam", "integrated_gradients", "occlusion"]
-    names.append("shapley")
+    names = ["propagation", "attention", "rollout", "gradcam", "attnlrp", "value_zeroing"]
+    names += ["integrated_gradients", "occlusion", "shapley"]
     assert list(METHODS) == names
 
 
@@ -142,7 +142,7 @@ def test_inputs_without_masks_are_inputs_whose_masks_are_full(name: str) -> None
 def test_other_answers_get_other_explanations_unless_only_attention_is_shown(name: str) -> None:
     network, given = model(), inputs()
     found = [METHODS[name](network, given, ids).regions for ids in (ANSWERS, (ANSWERS + 5) % 13)]
-    assert torch.equal(*found) == (name in ("attention", "rollout"))
+    assert torch.equal(*found) == (name in ("attention", "rollout", "value_zeroing"))
 
 
 @every_method

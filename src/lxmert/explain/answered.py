@@ -10,7 +10,15 @@ from PIL import Image
 from lxmert.explain.figures import draw_answer
 from lxmert.schema import Answer, Regions
 
-QUICK = ("propagation", "attention", "rollout", "gradcam", "occlusion")
+QUICK = (
+    "propagation",
+    "attention",
+    "rollout",
+    "gradcam",
+    "attnlrp",
+    "value_zeroing",
+    "occlusion",
+)
 """Methods that need at most a few passes, or one for each word and region."""
 
 

@@ -89,7 +89,7 @@ def maps_and_gradients(
     check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        output = model(**_differentiable(model, inputs), output_attentions=True, return_dict=True)
+        output = model(**differentiable(model, inputs), output_attentions=True, return_dict=True)
         assert isinstance(output, LxmertForQuestionAnsweringOutput)
         assert output.question_answering_score is not None
         # Examples are independent, so the gradient of the sum contains that of each.
@@ -105,7 +105,7 @@ def maps_and_gradients(
     )
 
 
-def _differentiable(model: LxmertForQuestionAnswering, inputs: Inputs) -> dict[str, Tensor]:
+def differentiable(model: LxmertForQuestionAnswering, inputs: Inputs) -> dict[str, Tensor]:
     """Copy the inputs so that all maps depend on a leaf, even if every parameter is frozen."""
     copies = {name: value.detach().clone() for name, value in inputs.items()}
     embedding: Any = model.get_input_embeddings()

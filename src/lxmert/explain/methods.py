@@ -3,8 +3,8 @@
 Each method takes a model in evaluation mode, a batch of questions and one answer id per question,
 and returns scores for every word piece and region. `[CLS]`, from which the answer is read, and
 padding get exactly 0. `[SEP]` gets a score from methods based on attention, but 0 from methods that
-remove or replace words. Scores of methods based on attention are at least 0; the others also show
-evidence against an answer.
+remove or replace words. Scores of methods based on attention are at least 0; those of `attnlrp`,
+integrated gradients and methods that remove words also show evidence against an answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from lxmert.explain.answered import QUICK as QUICK
+from lxmert.explain.attnlrp import attnlrp
 from lxmert.explain.inputs import Inputs, check_answers, check_explainable, real_regions, real_words
 from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
 from lxmert.explain.occlusion import occlude_for_answers, occlusion
 from lxmert.explain.relevance import Relevance, propagate
 from lxmert.explain.shapley import shapley, shapley_for_answers
+from lxmert.explain.value_zeroing import value_zeroing
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import did_you_mean
 
@@ -93,13 +95,15 @@ METHODS: dict[str, Method] = {
     "attention": attention,
     "rollout": rollout,
     "gradcam": gradcam,
+    "attnlrp": attnlrp,
+    "value_zeroing": value_zeroing,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
     "shapley": shapley,
 }
 """Name -> function; the first is the default."""
 
-_FOR_ANY_ANSWER = ("attention", "rollout")
+_FOR_ANY_ANSWER = ("attention", "rollout", "value_zeroing")
 
 _ROWS = 64
 """Answers to one question that are explained together."""

@@ -51,6 +51,16 @@ ABOUT = {
         "Attention in the last cross layer, each head weighted by its mean gradient. Often zero if "
         "the model is confident.",
     ),
+    "attnlrp": (
+        "AttnLRP",
+        "The score of this answer, distributed backwards over all layers to the input. Blue: "
+        "evidence against the answer.",
+    ),
+    "value_zeroing": (
+        "Value zeroing",
+        "How much the state that is read for the answer changes, layer by layer, if a position "
+        "cannot be read. The same for every answer.",
+    ),
     "integrated_gradients": (
         "Integrated gradients",
         "Contribution of each input to the score of this answer, integrated from a blank input. "
