@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lxmert.cluster.extraction import Loading, join_shards
-from lxmert.cluster.ray_engine import extract_on_ray
+from lxmert.cluster.extraction import Loading, extraction_job, join_shards
+from lxmert.cluster.ray_engine import run_on_ray
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
 
 SETTINGS = ExtractionSettings(shard_images=100)
@@ -52,10 +52,8 @@ def main() -> None:
             plain = time.perf_counter() - started
             started = time.perf_counter()
             output = folder / f"ray{number}"
-            receipts = extract_on_ray(
-                folder / "images", output, Loading(), SETTINGS, actors=1, device="cpu",
-                progress=ignore,
-            )  # fmt: skip
+            job = extraction_job(folder / "images", output, Loading(), SETTINGS)
+            receipts = run_on_ray(job, actors=1, device="cpu", progress=ignore)
             join_shards(output, count, SETTINGS.shard_images)
             shards = sum(receipt.seconds for receipt in receipts)
             starts.append(time.perf_counter() - started - shards)

@@ -345,7 +345,7 @@ class Predictor:
         Yields:
             The indices of the texts of a batch, and their logits `[texts, answers]`.
         """
-        self._check(corpus, read)
+        check_images(corpus, read, self.num_images)
         tokens = Tokens(corpus.texts(), self._tokenizer, longest=self._max_text_length)
         tokens.log_losses(_logger)
         pad_id = padding_id(self._tokenizer)
@@ -361,22 +361,32 @@ class Predictor:
         collated = collate_text([tokens[0]], pad_id=padding_id(self._tokenizer))
         return {**collated, **collate_images([regions])}
 
-    def _check(self, corpus: Corpus, read: RegionReader) -> None:
-        """Check the images of all texts before anything is computed."""
-        counts = (corpus.image_pairs >= 0).sum(axis=1)
-        if (counts != self.num_images).any():
-            wrong = int((counts != self.num_images).argmax())
-            raise ValueError(
-                f"{corpus.example_id(wrong)!r} is about {count(counts[wrong], 'image')}, but the "
-                f"model reads {self.num_images} with each text"
-            )
-        names = [corpus.image_names[image] for image in corpus.used_images]
-        problems = [problem for name in sorted(names) if (problem := read.problem(name))]
-        if problems:
-            raise ValueError(
-                f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
-                f"{problems[0]}; every question must be answered: correct the names"
-            )
+
+def check_images(corpus: Corpus, read: RegionReader, num_images: int) -> None:
+    """Check the images of all texts before anything is computed.
+
+    Args:
+        corpus: the texts.
+        read: where the regions of their images come from.
+        num_images: images that each text must be about.
+
+    Raises:
+        ValueError: if a text is about another number of images, or an image is missing.
+    """
+    counts = (corpus.image_pairs >= 0).sum(axis=1)
+    if (counts != num_images).any():
+        wrong = int((counts != num_images).argmax())
+        raise ValueError(
+            f"{corpus.example_id(wrong)!r} is about {count(counts[wrong], 'image')}, but the "
+            f"model reads {num_images} with each text"
+        )
+    names = [corpus.image_names[image] for image in corpus.used_images]
+    problems = [problem for name in sorted(names) if (problem := read.problem(name))]
+    if problems:
+        raise ValueError(
+            f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
+            f"{problems[0]}; every question must be answered: correct the names"
+        )
 
 
 def _load_model(folder: Path, device: str) -> Predictor:

@@ -1,6 +1,7 @@
 """On a Ray cluster of this machine the same bytes result, and what cannot work is refused."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, Command
 from PIL import Image
 
-from lxmert.cluster.extraction import Loading, join_shards
-from lxmert.cluster.ray_engine import extract_on_ray
+from lxmert.cluster.extraction import Loading, extraction_job, join_shards
+from lxmert.cluster.ray_engine import run_on_ray
+from lxmert.cluster.shards import Job, run_share
+from lxmert.hub import find_model
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'lxmert[cluster]'")
@@ -53,20 +57,38 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
+def job(images: Path, output: Path) -> Job:
+    return extraction_job(images, output, Loading(), SETTINGS)
+
+
 def test_two_actors_write_what_one_process_writes(cluster: None, tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", 20)
+    """One shard fails, and is named with worker and cause; a local job writes it afterwards."""
+    images, output = write_images(tmp_path / "images", 20), tmp_path / "two"
     extract_folder(images, tmp_path / "one", load_for_extraction(None), SETTINGS, progress=ignore)
+    output.mkdir()
+    (output / "part-000001").write_text("in the way")
     steps: list[tuple[int, int]] = []
-    receipts = extract_on_ray(
-        images, tmp_path / "two", Loading(), SETTINGS, actors=2, device="cpu",
-        progress=lambda *step: steps.append(step),
-    )  # fmt: skip
-    join_shards(tmp_path / "two", 21, 6)
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    assert [receipt.shard for receipt in receipts] == [0, 1, 2, 3]
-    assert len({receipt.worker for receipt in receipts}) == 2
+    with pytest.raises(OSError, match=r"missing: 1 shard of 4; shard 1 on .*:\d+: .*part-0"):
+        run_on_ray(
+            job(images, output), actors=2, device="cpu", progress=lambda *step: steps.append(step)
+        )
     assert steps[0] == (0, 4)
-    assert steps[-1] == (4, 4)
+    assert steps[-1] == (3, 4)
+    (output / "part-000001").unlink()
+    rest = job(images, output)
+    assert list(rest.parts) == [1]
+    run_share(rest.load("cpu"), rest, share=(0, 1), progress=ignore)
+    join_shards(output, 21, 6)
+    assert contents(output) == contents(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_receipts_name_the_workers(cluster: None, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 20)
+    receipts = run_on_ray(job(images, tmp_path / "two"), actors=2, device="cpu", progress=ignore)
+    assert [receipt.shard for receipt in receipts] == [0, 1, 2, 3]
+    assert [receipt.done for receipt in receipts] == [6, 5, 6, 3]
+    assert len({receipt.worker for receipt in receipts}) == 2
 
 
 def test_more_actors_than_processors_are_refused_at_once(cluster: None, tmp_path: Path) -> None:
@@ -75,28 +97,28 @@ def test_more_actors_than_processors_are_refused_at_once(cluster: None, tmp_path
     with pytest.raises(
         ValueError, match=r"--actors is 3, which need one CPU each, .* free of 2: pass"
     ):
-        extract_on_ray(
-            images, tmp_path / "store", Loading(), SETTINGS, actors=3, device="cpu",
-            progress=ignore,
-        )  # fmt: skip
+        run_on_ray(job(images, tmp_path / "store"), actors=3, device="cpu", progress=ignore)
     with pytest.raises(ValueError, match="need one GPU each, but the cluster has 0 free of 0"):
-        extract_on_ray(
-            images, tmp_path / "store", Loading(), SETTINGS, device="cuda", progress=ignore
-        )
+        run_on_ray(job(images, tmp_path / "store"), device="cuda", progress=ignore)
 
 
-def test_failed_shards_are_named_with_worker_and_cause(cluster: None, tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", 20)
-    output = tmp_path / "store"
-    output.mkdir()
-    (output / "part-000001").write_text("in the way")
-    with pytest.raises(RuntimeError, match=r"missing: 1 shard of 4; shard 1 on .*:\d+: .*part-0"):
-        extract_on_ray(images, output, Loading(), SETTINGS, actors=2, device="cpu", progress=ignore)
-    (output / "part-000001").unlink()
-    receipts = extract_on_ray(
-        images, output, Loading(), SETTINGS, actors=2, device="cpu", progress=ignore
-    )
-    assert [receipt.shard for receipt in receipts] == [1]
+@pytest.mark.slow
+def test_predictions_on_ray_are_those_of_one_process(
+    cluster: None, lxmert: Command, tmp_path: Path
+) -> None:
+    images = ROOT / "src/lxmert/examples"
+    names = sorted(path.name for path in images.glob("*.png"))
+    assert names
+    data = tmp_path / "questions.jsonl"
+    lines = [{"image": names[n % len(names)], "question": f"what is at {n}?"} for n in range(30)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = ("predict", find_model(None), "--data", data, "--images", images, "--device", "cpu")
+    options += ("--shard-questions", "8")
+    assert lxmert(*options, "-o", tmp_path / "one.jsonl").code == 0
+    result = lxmert(*options, "-o", tmp_path / "two.jsonl", "--engine", "ray", "--actors", "2")
+    assert result.code == 0, result.err
+    assert "shard 3: 6 questions" in result.out
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("address", ["nowhere.invalid:6379", "127.0.0.1:{port}", "6379"])
@@ -106,9 +128,7 @@ def test_an_address_that_cannot_be_reached_is_named(tmp_path: Path, address: str
         address = address.format(port=unused.getsockname()[1])
     images = write_images(tmp_path / "images", 3)
     with pytest.raises((OSError, ValueError), match=rf"^--address (is ')?{re.escape(address)}"):
-        extract_on_ray(
-            images, tmp_path / "store", Loading(), SETTINGS, address=address, progress=ignore
-        )
+        run_on_ray(job(images, tmp_path / "store"), address=address, progress=ignore)
 
 
 def descendants(parent: int) -> list[tuple[int, str]]:

@@ -9,12 +9,14 @@ from conftest import Command
 from PIL import Image
 
 from lxmert.cluster.extraction import (
+    Loading,
+    RegionWriter,
     extract_shard,
-    extract_share,
+    extraction_job,
     join_shards,
     missing_shards,
-    parse_share,
 )
+from lxmert.cluster.shards import parse_share, run_share
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import StoreWriter
 from lxmert.regions.extractor import RegionExtractor
@@ -73,14 +75,16 @@ def test_any_number_of_jobs_write_the_same_bytes(
     output = tmp_path / "store"
     receipts = []
     for job in reversed(range(jobs)):
-        receipts += extract_share(
-            images, output, extractor, SETTINGS, share=(job, jobs),
-            image_ids=find_images(images), progress=ignore,
-        )  # fmt: skip
+        receipts += run_share(
+            RegionWriter(images, output, extractor, SETTINGS),
+            extraction_job(images, output, Loading(), SETTINGS),
+            share=(job, jobs),
+            progress=ignore,
+        )
     store = join_shards(output, 21, 8)
     assert contents(output) == contents(whole)
     assert sorted(receipt.shard for receipt in receipts) == [0, 1, 2]
-    assert sum(receipt.images for receipt in receipts) == len(store) == 19
+    assert sum(receipt.done for receipt in receipts) == len(store) == 19
     failed = [failure.image_id for receipt in receipts for failure in receipt.failures]
     assert sorted(failed) == ["05b.png", "17b.png"]
 

@@ -12,8 +12,10 @@ from conftest import Command
 from PIL import Image
 from torch import nn
 
+from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
+from lxmert.predict import Predictor
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
@@ -234,3 +236,77 @@ def test_questions_without_ids_are_numbered_and_can_be_scored(lxmert: Command, s
     assert lxmert("predict", "answers", *options).code == 0
     done = lxmert("score", "--data", "plain.jsonl", "--predictions", f"{sight}.out")
     assert done.code == 0, done.err
+
+
+SHARDS = ["predict", "answers", "--data", "questions.jsonl", "--shard-questions", "5"]
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("sight", [("--images", "images"), ("--regions", "regions")])
+def test_shards_of_several_jobs_are_the_file_of_one(
+    lxmert: Command, sight: tuple[str, str]
+) -> None:
+    for form in ("jsonl", "vqa"):
+        assert lxmert(*SHARDS, *sight, "--format", form, "-o", f"whole.{form}").code == 0
+    options = [*SHARDS, *sight, "-o", "joined.jsonl"]
+    assert lxmert(*options, "--shard", "1/2").code == 0
+    early = lxmert(*options, "--join")
+    assert early.code == 2
+    assert "lacks 2 shards of 4 (0, 2): run `lxmert predict` with --shard" in early.err
+    first = lxmert(*options, "--shard", "0/2")
+    assert "shard 2: 5 questions, " in first.out
+    assert lxmert(*options, "--join").code == 0
+    assert Path("joined.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert not Path("joined.jsonl.parts").exists()
+    assert lxmert(*SHARDS, *sight, "-o", "joined.vqa", "--shard", "0/1").code == 0
+    assert lxmert(*SHARDS, *sight, "-o", "joined.vqa", "--join", "--format", "vqa").code == 0
+    assert Path("joined.vqa").read_bytes() == Path("whole.vqa").read_bytes()
+
+
+@pytest.mark.usefixtures("trained")
+def test_an_interrupted_prediction_resumes_and_checks_its_shards(
+    lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SHARDS, "--regions", "regions", "-o", "resumed.jsonl"]
+    parts = Path("resumed.jsonl.parts")
+    assert lxmert(*options, "--shard", "0/2").code == 0
+    other = lxmert(*options, "--shard-questions", "6")
+    assert other.code == 2
+    assert "was begun with shard_questions 5, not 6: remove the folder" in other.err
+    with (parts / "rows-000002.jsonl").open("a") as file:
+        file.write("{}")
+    asked: list[int] = []
+
+    def count_texts(predictor: Predictor, corpus: Corpus, *rest: object, **named: object) -> object:
+        asked.append(len(corpus))
+        return predict(predictor, corpus, *rest, **named)
+
+    predict = Predictor.predict
+    monkeypatch.setattr(Predictor, "predict", count_texts)
+    damaged = lxmert(*options)
+    assert damaged.code == 2
+    assert "rows-000002.jsonl is damaged: shard 2, written by worker" in damaged.err
+    (parts / "receipt-000002.json").unlink()
+    assert lxmert(*options).code == 0
+    assert asked == [5, 1, 5], "shards 1 and 3, then the damaged one"
+    assert lxmert(*SHARDS, "--regions", "regions", "-o", "plain.jsonl").code == 0
+    assert Path("resumed.jsonl").read_bytes() == Path("plain.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "0/2", "--join"], "--shard and --join exclude each other"),
+        (["--engine", "ray", "--join"], "--engine ray and --join exclude each other"),
+        (["--actors", "2"], "--actors is for Ray: add --engine ray"),
+        (["--engine", "ray", "--actors", "0"], "--actors is 0: expected at least 1"),
+        (["--shard-questions", "0"], "--shard-questions is 0: expected 1 to"),
+    ],
+)
+@pytest.mark.usefixtures("trained")
+def test_options_that_do_not_fit_are_refused(
+    lxmert: Command, options: list[str], message: str
+) -> None:
+    refused = lxmert(*SHARDS, "--regions", "regions", "-o", "refused", *options)
+    assert refused.code == 2
+    assert message in refused.err

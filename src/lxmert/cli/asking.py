@@ -8,16 +8,23 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.options import (
+    Actors,
+    Address,
     AnswerList,
     Device,
+    Engine,
     ImageArgument,
     ImageFolder,
+    Join,
     Json,
     Model,
     ModelArgument,
     RegionExtractor,
     RegionStores,
+    Share,
+    check_engine,
     check_source,
+    report_receipts,
 )
 from lxmert.cli.outputs import check_figure, check_output
 from lxmert.names import count
@@ -146,25 +153,48 @@ def predict(
         ),
     ] = None,
     device: Device = None,
+    shard: Share = None,
+    join: Join = False,
+    engine: Engine = "local",
+    address: Address = None,
+    actors: Actors = None,
+    shard_questions: Annotated[int, typer.Option(help="Questions per shard.")] = 4096,
 ) -> None:
     """Answer all questions of a file and write the predictions.
 
-    A model for statements about two images (NLVR2) judges statements instead.
+    A model for statements about two images (NLVR2) judges statements instead. Rerun to resume
+    after an interruption.
     """
-    from lxmert.workflows.prediction import predict_file
+    from lxmert.cluster.prediction import join_predictions, predict_file, prediction_job
+    from lxmert.cluster.ray_engine import run_on_ray
+    from lxmert.cluster.shards import parse_share, run_share
+    from lxmert.devices import choose_device
+    from lxmert.workflows.prediction import Prediction, read_questions
 
+    check_engine(engine, shard=shard, join=join, address=address, actors=actors)
     check_source(images, regions)
     check_output(output, "-o", data, official)
-    with show_progress("questions") as progress:
-        number = predict_file(
-            model,
-            data,
-            output,
-            images=images,
-            stores=tuple(regions or ()),
-            form=form,
-            official=official,
-            device=device,
-            progress=progress,
-        )
+    stores = tuple(regions or ())
+    prediction = Prediction(model, data, output, images, stores, form, official, shard_questions)
+    if engine == "ray":
+        job, corpus = prediction_job(prediction)
+        with show_progress("shards") as progress:
+            receipts = run_on_ray(
+                job, address=address, actors=actors, device=device, progress=progress
+            )
+        report_receipts(receipts, "question")
+        number = join_predictions(prediction, corpus)
+    elif join:
+        number = join_predictions(prediction, read_questions(prediction))
+    elif shard is not None:
+        share = parse_share(shard)
+        job, _ = prediction_job(prediction)
+        writer = job.load(choose_device(device))
+        with show_progress("shards") as progress:
+            receipts = run_share(writer, job, share=share, progress=progress)
+        report_receipts(receipts, "question")
+        return
+    else:
+        with show_progress("questions") as progress:
+            number = predict_file(prediction, device=choose_device(device), progress=progress)
     say(f"{output}: answers to {count(number, 'question')}")

@@ -1,18 +1,24 @@
 """The command `extract`: images to regions."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import Device, report_failures
+from lxmert.cli.options import (
+    Actors,
+    Address,
+    Device,
+    Engine,
+    Join,
+    Share,
+    check_engine,
+    report_failures,
+    report_receipts,
+)
 from lxmert.cli.outputs import check_output_folder
 from lxmert.names import count
 from lxmert.terminal import say, show_progress
-
-if TYPE_CHECKING:
-    from lxmert.cluster.extraction import Receipt
 
 
 def extract(
@@ -63,27 +69,11 @@ def extract(
         Path | None, typer.Option(help="Attribute names of a published detector, one per line.")
     ] = None,
     device: Device = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Extract a share of the shards only, from 0/N to N-1/N, as one of N jobs; "
-            "then join them with --join.",
-        ),
-    ] = None,
-    join: Annotated[
-        bool, typer.Option("--join", help="Make the shards of all jobs a valid store.")
-    ] = False,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: on all devices of a Ray cluster.")
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Address of the Ray cluster. Default: start one here.")
-    ] = None,
-    actors: Annotated[
-        int | None,
-        typer.Option(help="Ray processes with an extractor each. Default: one for each device."),
-    ] = None,
+    shard: Share = None,
+    join: Join = False,
+    engine: Engine = "local",
+    address: Address = None,
+    actors: Actors = None,
     shard_images: Annotated[int, typer.Option(help="Images per shard of the store.")] = 1024,
 ) -> None:
     """Extract the regions of all images in a folder into a region store.
@@ -91,8 +81,9 @@ def extract(
     Rerun to resume after an interruption. Exit code 3: some images have no regions; the reasons
     are printed at the end and kept in the store.
     """
-    from lxmert.cluster.extraction import Loading, extract_share, join_shards, parse_share
-    from lxmert.cluster.ray_engine import extract_on_ray
+    from lxmert.cluster.extraction import Loading, extraction_job, join_shards
+    from lxmert.cluster.ray_engine import run_on_ray
+    from lxmert.cluster.shards import parse_share, run_share
     from lxmert.devices import choose_device
     from lxmert.workflows.extraction import (
         ExtractionSettings,
@@ -101,6 +92,7 @@ def extract(
         parse_num_regions,
     )
 
+    check_engine(engine, shard=shard, join=join, address=address, actors=actors)
     check_output_folder(output, "-o", images, extractor)
     if figures is not None:
         check_output_folder(figures, "--figures", images, extractor)
@@ -108,33 +100,21 @@ def extract(
     settings = ExtractionSettings(dtype, number, workers, figures, shard_images)
     loading = Loading(extractor, precision, preset, objects, attributes)
     if engine == "ray":
+        job = extraction_job(images, output, loading, settings)
         with show_progress("shards") as progress:
-            receipts = extract_on_ray(
-                images,
-                output,
-                loading,
-                settings,
-                address=address,
-                actors=actors,
-                device=device,
-                progress=progress,
+            receipts = run_on_ray(
+                job, address=address, actors=actors, device=device, progress=progress
             )
-        _report_receipts(receipts)
+        report_receipts(receipts, "image")
         store = join_shards(output, len(find_images(images)), shard_images)
     elif join:
         store = join_shards(output, len(find_images(images)), shard_images)
     elif shard is not None:
+        share, job = parse_share(shard), extraction_job(images, output, loading, settings)
+        writer = job.load(choose_device(device))
         with show_progress("shards") as progress:
-            receipts = extract_share(
-                images,
-                output,
-                loading.load(choose_device(device)),
-                settings,
-                share=parse_share(shard),
-                image_ids=find_images(images),
-                progress=progress,
-            )
-        _report_receipts(receipts)
+            receipts = run_share(writer, job, share=share, progress=progress)
+        report_receipts(receipts, "image")
         return
     else:
         with show_progress("images") as progress:
@@ -144,12 +124,3 @@ def extract(
     say(f"{output}: regions of {count(len(store), 'image')}")
     reasons = [failure.reason for failure in store.failures]
     report_failures(reasons, f"{count(len(reasons), 'image')} without regions")
-
-
-def _report_receipts(receipts: "Sequence[Receipt]") -> None:
-    """Print a line for each shard that was written."""
-    for receipt in receipts:
-        say(
-            f"shard {receipt.shard}: {count(receipt.images, 'image')}, "
-            f"{len(receipt.failures)} failed, {receipt.seconds:.1f} s on {receipt.worker}"
-        )

@@ -6,15 +6,15 @@ files into the store. The result has the bytes of a store written by one process
 are there are what is done; no other state exists.
 """
 
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from lxmert.cluster.shards import Job, Receipt, worker_name
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.data.store_layout import (
     LOCK,
@@ -30,10 +30,10 @@ from lxmert.locks import FolderLock
 from lxmert.names import count
 from lxmert.regions.extractor import RegionExtractor
 from lxmert.regions.inference import Precision
-from lxmert.schema import Failure
 from lxmert.workflows.extraction import (
     ExtractionSettings,
     extract_images,
+    find_images,
     load_for_extraction,
     store_header,
 )
@@ -62,39 +62,60 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """Result of the extraction of a shard.
+class RegionWriter:
+    """Writes shards of a region store; see `shards.ShardWriter`.
 
     Attributes:
-        shard: number of the shard.
-        worker: host name and process that wrote it.
-        images: number of images with regions.
-        failures: images without regions.
-        files: file names of the shard, with the checksums of their data.
-        seconds: time that it took.
+        images: image folder.
+        output: region store; `join_shards` makes it valid when all shards are there.
+        extractor: the region extractor.
+        settings: settings of the extraction.
     """
 
-    shard: int
-    worker: str
-    images: int
-    failures: tuple[Failure, ...]
-    files: dict[str, str]
-    seconds: float
+    images: Path
+    output: Path
+    extractor: RegionExtractor
+    settings: ExtractionSettings
+
+    @property
+    def identity(self) -> str:
+        """The fingerprint of the extractor."""
+        return self.extractor.fingerprint
+
+    def write(self, unit: int, part: Sequence[str]) -> Receipt:
+        """Write the regions of the images of a shard."""
+        return extract_shard(self.images, self.output, unit, part, self.extractor, self.settings)
 
 
-def parse_share(text: str) -> tuple[int, int]:
-    """Parse a share of all shards such as `0/8`: its number, from 0, and how many there are.
+def extraction_job(
+    images: Path, output: Path, loading: Loading, settings: ExtractionSettings
+) -> Job:
+    """Return what is missing of a region store.
+
+    Args:
+        images: image folder; all machines must see it at the same path.
+        output: region store, also on a disk that all machines see.
+        loading: how each worker loads the region extractor.
+        settings: settings of the extraction.
 
     Raises:
-        ValueError: if it is anything else.
+        FileExistsError: if the store is finished.
+        FileNotFoundError: if the folder has no image.
     """
-    number, slash, total = text.partition("/")
-    valid = slash and number.isdecimal() and total.isdecimal() and int(number) < int(total)
-    if not valid:
-        raise ValueError(
-            f"--shard is {text!r}: expected a number and how many there are, from 0/8 to 7/8 for 8"
-        )
-    return int(number), int(total)
+    _check_unfinished(output)
+    image_ids, size = find_images(images), settings.shard_images
+    missing = missing_shards(output, len(image_ids), size)
+    return Job(
+        partial(_load_writer, images.resolve(), output.resolve(), loading, settings),
+        {unit: image_ids[unit * size : (unit + 1) * size] for unit in missing},
+        -(-len(image_ids) // size),
+    )
+
+
+def _load_writer(
+    images: Path, output: Path, loading: Loading, settings: ExtractionSettings, device: str
+) -> RegionWriter:
+    return RegionWriter(images, output, loading.load(device), settings)
 
 
 def missing_shards(output: Path, num_images: int, size: int) -> list[int]:
@@ -108,45 +129,6 @@ def missing_shards(output: Path, num_images: int, size: int) -> list[int]:
     there = {unit for unit, *_ in find_files(output, "shard")}
     pending = {_unit_of(path) for path in output.glob("part-*")}
     return [unit for unit in range(-(-num_images // size)) if unit not in there - pending]
-
-
-def extract_share(
-    images: Path,
-    output: Path,
-    extractor: RegionExtractor,
-    settings: ExtractionSettings,
-    *,
-    share: tuple[int, int],
-    image_ids: Sequence[str],
-    progress: Callable[[int, int], None],
-) -> list[Receipt]:
-    """Write the missing shards of a share, one after the other.
-
-    Args:
-        images: image folder.
-        output: region store; `join_shards` makes it valid when all shards are there.
-        extractor: the region extractor.
-        settings: settings of the extraction.
-        share: number of the share and of all shares; share `i` of `n` has every `n`-th shard.
-        image_ids: all images, in order.
-        progress: called with the number of finished shards of this share, and of all.
-
-    Raises:
-        FileExistsError: if the store is finished, or the folder holds something else.
-        ValueError: if the store has another header, or a shard is being written.
-    """
-    _check_unfinished(output)
-    number, total = share
-    size = settings.shard_images
-    mine = range(number, -(-len(image_ids) // size), total)
-    missing = [unit for unit in missing_shards(output, len(image_ids), size) if unit in mine]
-    receipts = []
-    for done, unit in enumerate(missing, start=len(mine) - len(missing)):
-        progress(done, len(mine))
-        part = image_ids[unit * size : (unit + 1) * size]
-        receipts.append(extract_shard(images, output, unit, part, extractor, settings))
-    progress(len(mine), len(mine))
-    return receipts
 
 
 def extract_shard(
@@ -186,8 +168,8 @@ def extract_shard(
     shards = [open_shard(output / name, header) for name in names]
     return Receipt(
         shard=unit,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
-        images=sum(map(len, shards)),
+        worker=worker_name(),
+        done=sum(map(len, shards)),
         failures=tuple(failure for shard in shards for failure in shard.failures()),
         files={shard.file.path.name: shard.file.metadata["checksum"] for shard in shards},
         seconds=time.monotonic() - started,

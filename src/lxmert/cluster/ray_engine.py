@@ -1,29 +1,30 @@
-"""Extracts regions on a Ray cluster: one actor per device, which writes whole shards.
+"""Writes the shards of a job on a Ray cluster: one actor per device, which writes whole shards.
 
-Ray only hands out the numbers of shards and collects receipts. Images and regions never pass
-through its object store, and a killed process costs the images since it last saved, at most.
+Ray only hands out shards and collects receipts. Images, regions and answers never pass through its
+object store, and a killed process costs what it computed since it last saved, at most.
 """
 
 import os
+import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-from lxmert.cluster.extraction import Loading, Receipt, extract_shard, missing_shards
-from lxmert.data.store import is_finished
+from lxmert.cluster.shards import Job, Progress, Receipt, ShardWriter, worker_name
 from lxmert.devices import choose_device
 from lxmert.names import count
-from lxmert.workflows.extraction import ExtractionSettings, find_images
 
 CONNECT_SECONDS = 10.0
 """Time in which the address of a cluster must accept a connection."""
 
 FREE_SECONDS = 15.0
 """Time in which the devices of earlier jobs must become free."""
+
+PLACE_SECONDS = 40.0
+"""Time in which each actor must get its device and start."""
 
 MOST_RESTARTS = 20
 """Restarts of an actor whose process was killed."""
@@ -32,52 +33,46 @@ MOST_FAILED = 3
 """Failed shards after which a job hands out no more."""
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is the same for all shards of a job."""
-
-    images: Path
-    output: Path
-    loading: Loading
-    settings: ExtractionSettings
-    device: str | None
+Load = Callable[[str], ShardWriter]
 
 
 class _Worker:
-    """An actor with a region extractor."""
+    """An actor; its model is loaded when it is needed, so that a restarted one loads it again."""
 
-    def __init__(self, job: _Job) -> None:
-        self._job = job
-        self._extractor = job.loading.load(choose_device(job.device))
+    def __init__(self, device: str | None) -> None:
+        self._device = device
+        self._writer: ShardWriter | None = None
 
-    def describe(self) -> tuple[str, str]:
-        """Return where this actor runs, and the fingerprint of its extractor."""
-        return f"{socket.gethostname()}:{os.getpid()}", self._extractor.fingerprint
+    def describe(self) -> tuple[str, dict[str, str]]:
+        """Return where this actor runs, and its versions."""
+        return worker_name(), _versions()
 
-    def extract(self, unit: int, image_ids: Sequence[str]) -> Receipt:
+    def load(self, load: Load) -> str:
+        """Load the model; return its identity."""
+        return self._loaded(load).identity
+
+    def write(self, load: Load, unit: int, part: Any) -> Receipt:
         """Write a shard."""
-        job = self._job
-        return extract_shard(job.images, job.output, unit, image_ids, self._extractor, job.settings)
+        return self._loaded(load).write(unit, part)
+
+    def _loaded(self, load: Load) -> ShardWriter:
+        if self._writer is None:
+            self._writer = load(choose_device(self._device))
+        return self._writer
 
 
-def extract_on_ray(
-    images: Path,
-    output: Path,
-    loading: Loading,
-    settings: ExtractionSettings,
+def run_on_ray(
+    job: Job,
     *,
     address: str | None = None,
     actors: int | None = None,
     device: str | None = None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[Receipt]:
-    """Write the missing shards of a store on the devices of a Ray cluster.
+    """Write the missing shards of a job on the devices of a Ray cluster.
 
     Args:
-        images: image folder; all machines must see it at the same path.
-        output: region store, also on a disk that all machines see.
-        loading: how each actor loads the region extractor.
-        settings: settings of the extraction.
+        job: the job; all machines must see its files at the same paths.
         address: address of the cluster; None: one is started on this machine.
         actors: number of actors; None: one per GPU of the cluster, or else one per CPU.
         device: device of each actor; None: a GPU if the cluster has some, else the CPU.
@@ -87,28 +82,24 @@ def extract_on_ray(
         The receipts of the shards that were written.
 
     Raises:
-        FileExistsError: if the store is finished.
         ModuleNotFoundError: if Ray is not installed.
-        OSError: if the address cannot be reached.
-        ValueError: if the cluster has fewer free devices than actors.
-        RuntimeError: if shards failed; the message names shard, worker and cause of each.
+        OSError: if the address cannot be reached, an actor does not start, or shards failed; the
+            message names shard, worker and cause of each.
+        ValueError: if the cluster has fewer free devices than actors, or workers have other
+            versions or models.
     """
-    if is_finished(output):
-        raise FileExistsError(f"{output} is a finished region store: name another folder")
-    image_ids = find_images(images)
-    size = settings.shard_images
-    missing = missing_shards(output, len(image_ids), size)
-    total = -(-len(image_ids) // size)
-    job = _Job(images.resolve(), output.resolve(), loading, settings, device)
-    parts = {unit: image_ids[unit * size : (unit + 1) * size] for unit in missing}
+    done = job.total - len(job.parts)
     with _connect(address) as ray:
-        workers = _start(ray, job, actors, len(missing))
+        started: list[Any] = []
         try:
+            places = _start(ray, len(job.parts), actors, device, started)
+            load = ray.put(job.load)
+            _load(ray, load, places)
             return _run(
-                ray, workers, parts, lambda done: progress(total - len(missing) + done, total)
+                ray, load, places, job.parts, lambda number: progress(done + number, job.total)
             )
         finally:
-            for worker in workers:
+            for worker in started:
                 ray.kill(worker)
 
 
@@ -161,28 +152,93 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _start(ray: Any, job: _Job, actors: int | None, most: int) -> dict[Any, str]:
-    """Start the actors; return where each of them runs.
+def _start(
+    ray: Any, most: int, actors: int | None, device: str | None, started: list[Any]
+) -> dict[Any, str]:
+    """Start the actors, which are added to `started`; return where each of them runs.
 
     Raises:
-        ValueError: if the cluster has fewer free devices than actors.
+        ValueError: if the cluster has fewer free devices than actors, or workers differ.
+        OSError: if an actor does not start.
     """
     total = ray.cluster_resources()
-    on_gpu = job.device != "cpu" and (job.device is not None or total.get("GPU", 0) >= 1)
+    on_gpu = device != "cpu" and (device is not None or total.get("GPU", 0) >= 1)
     kind = "GPU" if on_gpu else "CPU"
     number = min(most, max(1, int(total.get(kind, 0)) if actors is None else actors))
-    for name in {kind, "CPU"}:
+    for name in sorted({kind, "CPU"}):
         _await_free(ray, name, number)
     actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=MOST_RESTARTS)(_Worker)
-    started = [actor.options(max_task_retries=MOST_RESTARTS).remote(job) for _ in range(number)]
-    described = ray.get([worker.describe.remote() for worker in started])
-    fingerprints = {fingerprint for _, fingerprint in described}
-    if len(fingerprints) > 1:
-        raise ValueError(
-            f"the workers have different extractors ({', '.join(sorted(fingerprints))}): give all "
-            "machines the same files"
+    options = actor.options(max_task_retries=MOST_RESTARTS)
+    started.extend(options.remote(device) for _ in range(number))
+    return _place(ray, started, kind)
+
+
+def _place(ray: Any, started: list[Any], kind: str) -> dict[Any, str]:
+    """Wait until every actor runs, with the versions of this process; return where.
+
+    Raises:
+        ValueError: if a worker has other versions.
+        OSError: if an actor does not start in time.
+    """
+    asked = [worker.describe.remote() for worker in started]
+    ready, waiting = ray.wait(asked, num_returns=len(asked), timeout=PLACE_SECONDS)
+    if waiting:
+        raise OSError(
+            f"{count(len(waiting), 'actor')} of {len(asked)} did not get one CPU"
+            f"{' and one GPU' if kind == 'GPU' else ''} on one machine within "
+            f"{PLACE_SECONDS:.0f} s ({len(ready)} did): pass --actors {max(1, len(ready))}, or "
+            "free or add machines"
         )
-    return dict(zip(started, (place for place, _ in described), strict=True))
+    places = {}
+    for worker, answer in zip(started, asked, strict=True):
+        try:
+            place, versions = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise OSError(
+                f"an actor does not start: {_cause(error)}; install lxmert on all machines"
+            ) from error
+        _check_versions(place, versions)
+        places[worker] = place
+    return places
+
+
+def _check_versions(place: str, versions: Mapping[str, str]) -> None:
+    """Raise `ValueError` if a worker has other versions than this process."""
+    for name, own in _versions().items():
+        if versions.get(name) != own:
+            raise ValueError(
+                f"worker {place} has {name} {versions.get(name)}, this machine has {own}: install "
+                "the same version on all machines"
+            )
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions that results may depend on."""
+    packages = {name: version(name) for name in ("lxmert", "torch", "numpy", "pillow")}
+    return {"python": platform.python_version(), **packages}
+
+
+def _load(ray: Any, load: Any, places: Mapping[Any, str]) -> None:
+    """Load the model in every actor.
+
+    Raises:
+        OSError: naming the worker and the cause, if one cannot.
+        ValueError: if workers have different models.
+    """
+    asked = {worker: worker.load.remote(load) for worker in places}
+    identities = {}
+    for worker, answer in asked.items():
+        try:
+            identities[places[worker]] = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise OSError(
+                f"worker {places[worker]} cannot load the model: {_cause(error)}"
+            ) from error
+    if len(set(identities.values())) > 1:
+        listed = ", ".join(f"{place}: {identity}" for place, identity in identities.items())
+        raise ValueError(
+            f"the workers have different models ({listed}): copy the same files to all"
+        )
 
 
 def _await_free(ray: Any, kind: str, number: int) -> None:
@@ -204,8 +260,9 @@ def _await_free(ray: Any, kind: str, number: int) -> None:
 
 def _run(
     ray: Any,
+    load: Any,
     workers: dict[Any, str],
-    parts: dict[int, list[str]],
+    parts: Mapping[int, Any],
     progress: Callable[[int], None],
 ) -> list[Receipt]:
     """Hand out shards to free actors until all are done, or too many have failed."""
@@ -217,7 +274,7 @@ def _run(
     while running or (waiting and len(failed) < MOST_FAILED):
         while waiting and idle and len(failed) < MOST_FAILED:
             unit, worker = waiting.pop(0), idle.pop()
-            running[worker.extract.remote(unit, parts[unit])] = unit, worker
+            running[worker.write.remote(load, unit, parts[unit])] = unit, worker
         (done,), _ = ray.wait(list(running), num_returns=1)
         unit, worker = running.pop(done)
         try:
@@ -228,7 +285,7 @@ def _run(
         progress(len(receipts))
     if failed:
         left = len(parts) - len(receipts)
-        raise RuntimeError(
+        raise OSError(
             f"missing: {count(left, 'shard')} of {len(parts)}; {'; '.join(failed)}; fix the cause "
             "and rerun the same command, which resumes"
         )

@@ -1,13 +1,13 @@
 """Predictions for a file of questions or statements, as JSONL or in a leaderboard's format."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lxmert.data.corpus import Corpus
 from lxmert.data.readers import check_unique_ids
 from lxmert.data.records import read_rows, require
-from lxmert.devices import check_device
 from lxmert.files import atomic_path, to_json
 from lxmert.hub import find_model
 from lxmert.metrics.fields import Record, text_field
@@ -19,10 +19,12 @@ from lxmert.metrics.submissions import (
     write_vqa_submission,
 )
 from lxmert.metrics.vqa import read_vqa_questions, to_question_id
-from lxmert.predict import Predictor, Progress, judges_statements, open_reader
+from lxmert.predict import judges_statements
 from lxmert.schema import Answer, Example
 
 Form = Literal["jsonl", "vqa", "gqa", "nlvr2"]
+
+_MOST_SHARD_QUESTIONS = 1_000_000
 
 
 class Board(NamedTuple):
@@ -39,21 +41,11 @@ class Board(NamedTuple):
     write: Callable[[Path, dict[Any, str], list[Any]], None]
 
 
-def predict_file(
-    model: str | Path,
-    data: Path,
-    output: Path,
-    *,
-    images: Path | None = None,
-    stores: tuple[Path, ...] = (),
-    form: Form = "jsonl",
-    official: Path | None = None,
-    device: str | None = "cpu",
-    progress: Progress,
-) -> int:
-    """Answer every question of a file and write the answers; ids are checked first.
+@dataclass(frozen=True)
+class Prediction:
+    """What `lxmert predict` is asked for.
 
-    Args:
+    Attributes:
         model: folder or hub name of a model that answers questions or judges statements.
         data: JSONL file of questions, or of statements about two images.
         output: file to write, atomically.
@@ -62,35 +54,55 @@ def predict_file(
         form: `jsonl` (see `write_predictions`), or a key of `BOARDS`.
         official: official file of the leaderboard, whose ids must all be answered, in its order;
             None: the ids of `data`.
-        device: where to compute; None: the best device of this machine.
-        progress: called with the numbers of finished and of all questions.
+        shard_questions: questions per shard; a batch never has questions of two.
+    """
 
-    Returns:
-        The number of questions.
+    model: str
+    data: Path
+    output: Path
+    images: Path | None = None
+    stores: tuple[Path, ...] = ()
+    form: Form = "jsonl"
+    official: Path | None = None
+    shard_questions: int = 4096
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shard_questions <= _MOST_SHARD_QUESTIONS:
+            raise ValueError(
+                f"--shard-questions is {self.shard_questions}: expected 1 to "
+                f"{_MOST_SHARD_QUESTIONS:,}"
+            )
+
+
+def read_questions(prediction: Prediction) -> Corpus:
+    """Read all questions and check their ids, for the leaderboard if one is named.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a question cannot be answered, the model is of another kind than the format,
-            or the leaderboard would reject the file.
+        ValueError: if a line cannot be used, the model is of another kind than the format, or the
+            leaderboard would reject the ids.
     """
-    if device is not None:
-        check_device(device)
-    folder = find_model(model)
-    _check_form(folder, form, official)
+    form, data = prediction.form, prediction.data
+    _check_form(find_model(prediction.model), form, prediction.official)
     corpus = Corpus.of(_read(data, ids_needed=form != "jsonl"))
     if not len(corpus):
         raise ValueError(f"{data} has no question; expected one JSON object per line")
-    board = None if form == "jsonl" else BOARDS[form]
-    ids, wanted = _match_ids(board, corpus, data, official) if board else ([], [])
-    read = open_reader(folder, images=images, stores=stores, device=device)
-    predictor = Predictor.from_pretrained(folder, device=device)
-    answers = predictor.predict(corpus, read, progress=progress)
-    if board is None:
-        write_predictions(output, corpus, answers)
-    else:
-        by_id = {key: found.answer for key, found in zip(ids, answers, strict=True)}
-        board.write(output, by_id, wanted)
-    return len(corpus)
+    if form != "jsonl":
+        _match_ids(BOARDS[form], corpus, data, prediction.official)
+    return corpus
+
+
+def write_board(prediction: Prediction, corpus: Corpus, answers: Iterable[str]) -> None:
+    """Write the answers in the format of a leaderboard, atomically.
+
+    Args:
+        prediction: names the leaderboard in `form`.
+        corpus: what `read_questions` returned.
+        answers: the answer to each question, in their order.
+    """
+    board = BOARDS[prediction.form]
+    ids, wanted = _match_ids(board, corpus, prediction.data, prediction.official)
+    board.write(prediction.output, dict(zip(ids, answers, strict=True)), wanted)
 
 
 def write_predictions(path: Path, examples: Iterable[Example], answers: Iterable[Answer]) -> None:
