@@ -12,6 +12,7 @@ from lxmert.data.store import RegionStore
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
+from lxmert.tasks.answering_objectives import AnsweringObjectives
 from lxmert.tasks.pretraining import PretrainingTask
 from lxmert.tasks.pretraining_settings import PretrainingData, PretrainingSettings
 from lxmert.tasks.texts import ModelSettings
@@ -207,3 +208,97 @@ def test_one_modality_is_left_out(data: AnsweringData) -> None:
         assert 0 <= task.evaluate(device="cpu")["overall"] <= 1
         # Colors are drawn independently of the nouns, so neither side alone is enough.
         assert task.evaluate(device="cpu")["overall"] < 0.9
+
+
+def with_objectives(data: AnsweringData, **settings: object) -> AnsweringTask:
+    torch.manual_seed(5)
+    objectives = AnsweringObjectives.from_dict(settings)
+    return AnsweringTask(AnsweringSettings(data=data, model=SMALL, objectives=objectives), seed=5)
+
+
+@pytest.mark.parametrize("targets", ["single", "soft"])
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({"debias": "lmh"}, {"qa": 1.0, "entropy": 0.36}),
+        ({"debias": "lpf"}, {"qa": 1.0, "question_only": 1.0}),
+        ({"debias": "rubi"}, {"qa": 1.0, "question_only": 1.0}),
+        ({"adversarial_steps": 2}, {"qa": 1.0, "adversarial": 1.0, "divergence": 1.5}),
+        (
+            {"adversarial_steps": 2, "adversarial_modality": "image", "adversarial_norm": 0.1},
+            {"qa": 1.0, "adversarial": 1.0, "divergence": 1.5},
+        ),
+    ],
+)
+def test_each_objective_learns_and_saves_an_ordinary_model(
+    data: AnsweringData,
+    tmp_path: Path,
+    settings: dict[str, object],
+    weights: dict[str, float],
+    targets: str,
+) -> None:
+    task = with_objectives(data.replace(targets=targets), **settings)
+    assert task.loss_weights == weights
+    batch = task.collate([task.example(index, 0) for index in range(len(task))])
+    assert task.counts(batch) == dict.fromkeys(weights, 48.0)
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
+    found = []
+    for _ in range(16):
+        losses = task.losses(task.model, batch)
+        loss = sum(weights[name] * value / 48 for name, value in losses.items())
+        found.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert min(found) < found[0]
+    task.model.eval()
+    assert 0 <= task.evaluate(device="cpu")["overall"] <= 1
+    task.save(tmp_path / "model")
+    again = LxmertForQuestionAnswering.from_pretrained(tmp_path / "model")
+    inputs = batch["inputs"]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again(**inputs).question_answering_score,
+            task.model(**inputs).question_answering_score,
+        )
+
+
+def test_perturbations_raise_the_loss(data: AnsweringData) -> None:
+    """The mean over the steps exceeds the clean loss, since every step ascends."""
+    for modality in ("text", "image"):
+        task = with_objectives(
+            data, adversarial_steps=3, adversarial_modality=modality, adversarial_step_size=0.05
+        )
+        task.model.eval()
+        batch = task.collate([task.example(index, 0) for index in range(len(task))])
+        losses = task.losses(task.model, batch)
+        assert losses["adversarial"] > losses["qa"]
+        assert losses["divergence"] > 0
+        one = with_objectives(data, adversarial_steps=1)
+        one.model.eval()
+        losses = one.losses(one.model, batch)  # the first perturbation is 0
+        torch.testing.assert_close(losses["adversarial"], losses["qa"])
+        assert losses["divergence"].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_teacher_is_imitated(data: AnsweringData, tmp_path: Path) -> None:
+    teacher = make(data)
+    batch = teacher.collate([teacher.example(index, 0) for index in range(len(teacher))])
+    teacher.save(tmp_path / "teacher")
+    teacher.model.eval()
+    student = with_objectives(data, teacher=str(tmp_path / "teacher"), teacher_weight=3.0)
+    assert student.loss_weights == {"qa": 1.0, "teacher": 3.0}
+    student.model.load_state_dict(teacher.model.state_dict())
+    assert student.losses(student.model, batch)["teacher"].item() == pytest.approx(0, abs=1e-5)
+    torch.nn.init.zeros_(student.parts.model.answer_head.logit_fc[3].weight)
+    assert student.losses(student.model, batch)["teacher"].item() > 0.01
+
+
+def test_objectives_that_do_not_fit_are_refused(data: AnsweringData, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="debias and adversarial_steps are set"):
+        AnsweringObjectives.from_dict({"debias": "lmh", "adversarial_steps": 2})
+    make(data).save(tmp_path / "teacher")
+    other = tmp_path / "other.jsonl"
+    other.write_text(Path(data.train[0]).read_text().replace('"red"', '"pink"'))
+    with pytest.raises(ValueError, match="has other answers than the model"):
+        with_objectives(data.replace(train=str(other)), teacher=str(tmp_path / "teacher"))

@@ -1,4 +1,4 @@
-"""Commands for datasets: `examples`, `fetch`, `data build`."""
+"""Commands for datasets: `examples`, `fetch`, `data build`, `data boxes`, `data shift`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -156,3 +156,26 @@ def boxes(
     num_images, num_boxes = write_question_boxes(data, images, output)
     found = count(num_boxes, "box", "boxes")
     say(f"{output}: {found} in {count(num_images, 'image')}")
+
+
+def shift(
+    data: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    rare: Annotated[
+        float, typer.Option(help="Share to keep of the questions with a rare answer.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+) -> None:
+    """Split questions so that answers that are frequent in training are rare in the test.
+
+    Writes train.jsonl, valid.jsonl (with the frequencies of train) and test.jsonl. A model that
+    learns which answer is likely, instead of looking at the image, fails on the test.
+    """
+    from lxmert.cli.outputs import check_output_folder
+    from lxmert.data.prior_shift import shift_priors
+
+    check_output_folder(output, "--output", data)
+    for name, number in shift_priors(data, output, rare=rare, seed=seed).items():
+        say(f"{output / name}.jsonl: {count(number, 'question')}")

@@ -114,6 +114,7 @@ for _panel, _commands in _COMMANDS.items():
 _data = typer.Typer(no_args_is_help=True, help="Build training files from downloads, or boxes.")
 _data.command()(data.build)
 _data.command()(data.boxes)
+_data.command()(data.shift)
 app.add_typer(_data, name="data", rich_help_panel="Files and datasets")
 
 _weights = typer.Typer(help="List, describe and fetch the published weights.")

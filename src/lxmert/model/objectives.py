@@ -117,6 +117,12 @@ def answering(logits: Tensor, targets: Tensor) -> Terms:
     Raises:
         ValueError: if the targets have neither of the two shapes.
     """
+    losses, labelled = answering_losses(logits, targets)
+    return losses.sum(), labelled.sum()
+
+
+def answering_losses(logits: Tensor, targets: Tensor) -> Terms:
+    """Return the loss of each question, and which are labelled, both `[batch]`; see `answering`."""
     if targets.shape == logits.shape:
         return _soft_answering(logits, targets)
     if targets.numel() != logits.shape[0]:
@@ -124,16 +130,16 @@ def answering(logits: Tensor, targets: Tensor) -> Terms:
             f"Answers of shape {tuple(targets.shape)} for scores of shape {tuple(logits.shape)}: "
             f"expected ids of shape {(logits.shape[0],)} or scores of shape {tuple(logits.shape)}."
         )
-    return classification(logits, targets)
+    return _cross_entropies(logits, targets)
 
 
 def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
-    """Sum the binary cross-entropy of labelled rows, both arguments `[batch, answers]`."""
+    """Return the binary cross-entropy of each row, both arguments `[batch, answers]`."""
     logits = _precise(logits)
     targets = targets.to(logits.dtype)
     labelled = (targets != IGNORE_INDEX).all(dim=-1)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return torch.where(labelled, losses.sum(dim=-1), 0).sum(), labelled.sum()
+    return torch.where(labelled, losses.sum(dim=-1), 0), labelled
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,21 @@ from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.collate import check_labels, collate_inputs
 from lxmert.data.corpus import Corpus, Targets
 from lxmert.data.modality import Modality, keep_regions, keep_text
-from lxmert.model import objectives
+from lxmert.data.question_kinds import QuestionKinds, answer_priors
+from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import count
 from lxmert.records import Items, Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
+from lxmert.tasks.answering_objectives import (
+    WITHOUT_ANSWERS,
+    Adversarial,
+    AnsweringObjectives,
+    Debiased,
+    Distilled,
+    Objective,
+    Plain,
+    load_teacher,
+)
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
 from lxmert.tasks.inputs import File, Files
@@ -74,10 +85,11 @@ class AnsweringData(Record):
 
 
 class AnsweringSettings(Record):
-    """The task's tables in a recipe: `[data]`, `[model]`."""
+    """The task's tables in a recipe: `[data]`, `[model]`, `[objectives]`."""
 
     data: AnsweringData
     model: ModelSettings = ModelSettings()
+    objectives: AnsweringObjectives = AnsweringObjectives()
 
 
 class QuestionItem(NamedTuple):
@@ -88,12 +100,14 @@ class QuestionItem(NamedTuple):
         features: `[regions, dim]`.
         boxes: `[regions, 4]`, normalized to `[0, 1]`.
         target: class id of the answer, or the score of each answer, `[answers]`.
+        kind: kind of the question, for losses against priors.
     """
 
     input_ids: IntArray
     features: FloatArray
     boxes: FloatArray
     target: int | FloatArray
+    kind: int
 
 
 class AnsweringTask:
@@ -108,7 +122,6 @@ class AnsweringTask:
         data = settings.data
         self.single = data.targets == "single"
         self.modality = data.modality
-        self.loss_weights: Mapping[str, float] = {"qa": 1.0}
         training, validation = (
             Corpus.read(files, strict=True) for files in (data.train, data.valid)
         )
@@ -124,7 +137,6 @@ class AnsweringTask:
             answers=lambda: training.vocabulary().answers,
             answer_list=None if data.answers is None else read_answers(data.answers).answers,
         )
-        self.model: nn.Module = self.parts.model
         self.tokenizer = self.parts.tokenizer
         self.training, self.validation = self.parts.training, self.parts.validation
         self.answers = AnswerVocabulary.from_id2label(self.parts.model.config.id2label or {})
@@ -134,6 +146,24 @@ class AnsweringTask:
         self.attribute_swap = make_attribute_swap(
             data.attribute_swap, self.training, self.tokenizer, self.answers.answers
         )
+        self.objective = self._make_objective(settings.objectives, training)
+        self.model = self.objective.model
+        self.loss_weights: Mapping[str, float] = self.objective.weights
+
+    def _make_objective(self, settings: AnsweringObjectives, training: Corpus) -> Objective:
+        """Return what is minimized; for losses against priors, count the answers of each kind."""
+        model = self.parts.model
+        assert isinstance(model, LxmertForQuestionAnswering)
+        self.kinds = np.zeros(len(training), np.int64)
+        if settings.teacher is not None:
+            teacher = load_teacher(settings.teacher, model, self.tokenizer)
+            return Distilled(settings, model, teacher)
+        if settings.debias is None:
+            return Adversarial(settings, model) if settings.adversarial_steps else Plain(model)
+        kinds = QuestionKinds(training.texts())
+        self.kinds = np.array([kinds.place(text) for text in training.texts()])
+        scores = (self.targets[0].scores(index) for index in range(len(training)))
+        return Debiased(settings, model, answer_priors(self.kinds, scores, len(kinds.names)))
 
     def _report_unknown(self, training: Corpus) -> None:
         """Log how many questions have no answer in the answer list of the model.
@@ -171,7 +201,7 @@ class AnsweringTask:
             input_ids = self.attribute_swap.words(input_ids, permutation)
             regions = self.attribute_swap.regions(regions, permutation)
             target = self.attribute_swap.answer(target, permutation)
-        return self._item(input_ids, regions.features, boxes, target)
+        return self._item(input_ids, regions.features, boxes, target, self.kinds.item(index))
 
     def _validation_item(self, index: int) -> QuestionItem:
         regions, boxes = self.validation.regions(index)
@@ -179,7 +209,12 @@ class AnsweringTask:
         return self._item(self.validation.token_ids[index], regions.features, boxes, target)
 
     def _item(
-        self, input_ids: IntArray, features: FloatArray, boxes: FloatArray, target: int | FloatArray
+        self,
+        input_ids: IntArray,
+        features: FloatArray,
+        boxes: FloatArray,
+        target: int | FloatArray,
+        kind: int = 0,
     ) -> QuestionItem:
         """Return an example without the modality that is left out."""
         return QuestionItem(
@@ -187,13 +222,18 @@ class AnsweringTask:
             keep_regions(features, self.modality),
             keep_regions(boxes, self.modality),
             target,
+            kind,
         )
 
     def _target(self, targets: Targets, index: int) -> int | FloatArray:
         return targets.best_id(index) if self.single else targets.scores(index)
 
     def collate(self, examples: Sequence[QuestionItem]) -> Batch:
-        """Batch questions: `inputs` are the model's keyword arguments, `targets` the answers."""
+        """Batch questions.
+
+        Returns:
+            `inputs`, the model's keyword arguments; `targets`, the answers; `kinds`.
+        """
         inputs = collate_inputs(
             [item.input_ids for item in examples],
             [item.features for item in examples],
@@ -202,16 +242,17 @@ class AnsweringTask:
         )
         targets = torch.stack([torch.as_tensor(item.target) for item in examples])
         check_labels(targets, len(self.answers), name="the answer")
-        return {"inputs": inputs, "targets": targets}
+        kinds = torch.tensor([item.kind for item in examples])
+        return {"inputs": inputs, "targets": targets, "kinds": kinds}
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the questions; with single targets, those whose answer is in the list."""
-        return {"qa": count_answered(batch["targets"])}
+        """Count the questions; for losses of answers, those whose answer is in the list."""
+        answered, asked = count_answered(batch["targets"]), float(len(batch["targets"]))
+        return {n: asked if n in WITHOUT_ANSWERS else answered for n in self.loss_weights}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run the model; return the loss summed over the questions."""
-        logits = model(**batch["inputs"]).question_answering_score
-        return {"qa": objectives.answering(logits, batch["targets"])[0]}
+        """Run the model; return the losses of the objective, summed over the questions."""
+        return self.objective.losses(model, batch)
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
         """Return the accuracy on validation questions, and that of the baselines.
