@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     | {"exported", "explaining", "loading", "reading"},
     "explaining": LEAVES
     | {"processing", "predict", "questions", "regions", "explain", "reading"}
-    | {"model"},
+    | {"model", "hub"},
     "questions": {"web", "reading", "regions", "data"},
     "serve": {"schema", "web", "processing", "reading", "regions", "explain", "pipeline", "hub"},
     "study": LEAVES

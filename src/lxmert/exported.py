@@ -230,3 +230,11 @@ class _Head:
             inputs |= {STATE: state[about], "visual_attention_mask": mask[about]}
             logits.append(self._graphs.text(inputs)[self._place])
         return np.concatenate(logits)
+
+
+def no_gradients(name: str, model: ExportedModel) -> ValueError:
+    """Return the error for explanations of an exported model."""
+    return ValueError(
+        f"{name} is an exported model, which has no gradients to explain an answer: use the model "
+        f"that it was exported from, {model.manifest.source}"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lxmert.devices import check_device, choose_device
 from lxmert.explain.answered import QUICK, AnsweredQuestion
-from lxmert.exported import ExportedModel, check_complete, is_exported
+from lxmert.exported import ExportedModel, check_complete, is_exported, no_gradients
 from lxmert.hub import find_model, missing_parts, model_name
 from lxmert.names import count
 from lxmert.predict import Runtime, leave_out, rank, score, softmax
@@ -326,6 +326,7 @@ class LxmertPipeline:
         answers: Sequence[str] = (),
         methods: Sequence[str] = QUICK,
         regions: Regions | None = None,
+        contrast: str | None = None,
     ) -> "Explanation":
         """Answer a question and explain the answers; a notebook displays the report.
 
@@ -334,24 +335,27 @@ class LxmertPipeline:
             question: as for `ask`.
             top_k: number of top answers to explain, at least 1.
             answers: additional answers to explain, of any rank.
-            methods: names of `lxmert.explain.methods.METHODS`, or `["all"]`; occlusion is always
-                added, as it defines `relevance`.
+            methods: names of `METHODS`, or `["all"]`; occlusion is always added, for `relevance`.
             regions: regions of the image, if they are known; None: they are extracted.
+            contrast: explain why the best answer, or the one in `answers`, and not this one.
 
         Raises:
-            ValueError: if an answer is not in the model's answer list (the message names the
-                nearest ones), if a method is unknown, if the model is exported, and as for `ask`.
+            ValueError: for unknown answers and methods, an exported model, and as for `ask`.
         """
         self._answering_runtime()
         if self.answering is None:
-            raise ValueError(
-                f"{self.name} is an exported model, which has no gradients to explain an answer: "
-                f"use the model that it was exported from, {self.model.manifest.source}"
-            )
+            raise no_gradients(self.name, self.model)
         from lxmert.explaining import explain_answer
 
         return explain_answer(
-            self, image, question, top_k=top_k, answers=answers, methods=methods, regions=regions
+            self,
+            image,
+            question,
+            top_k=top_k,
+            answers=answers,
+            methods=methods,
+            regions=regions,
+            contrast=contrast,
         )
 
     def to(self, device: "str | torch.device") -> Self:
@@ -485,10 +489,7 @@ class LxmertPipeline:
 
 
 def _check_parts(
-    folder: Path,
-    extractor: str | Path | None,
-    answers: str | Path | None,
-    device: str | None,
+    folder: Path, extractor: str | Path | None, answers: str | Path | None, device: str | None
 ) -> None:
     """Raise `ValueError` for parts that are missing, or that an exported model has already."""
     if is_exported(folder):

@@ -39,16 +39,29 @@ def explain(
     answer: Annotated[
         list[str] | None, typer.Option(help="Additional answer to explain. Repeatable.")
     ] = None,
+    contrast: Annotated[
+        str | None,
+        typer.Option(help="Explain why the best answer (or --answer) and not this one."),
+    ] = None,
+    as_caption: Annotated[
+        bool, typer.Option("--match", help="Explain whether the text describes the image.")
+    ] = False,
+    second: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Right image, for statements about two images."),
+    ] = None,
     methods: Methods = None,
     device: Device = None,
 ) -> None:
     """Explain answers: relevance of regions and words, and all attention maps.
 
-    Prints a table; -o writes an interactive report, --figure a figure.
+    Also explains matches (--match) and statements about two images (--second). Prints a table; -o
+    writes an interactive report, --figure a figure.
     """
     check_quoted(question, context.args)
     if top_k < 1:
         raise ValueError(f"--top-k is {top_k}: explain at least 1 answer")
+    _check_one(contrast, as_caption=as_caption, second=second, model=model)
     if output is not None:
         check_output(output, "-o", image, answers)
         if output.suffix.lower() not in (".html", ".htm"):
@@ -61,17 +74,38 @@ def explain(
     from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot
+    from lxmert.explaining import explain_match, explain_statement
     from lxmert.files import write_text
     from lxmert.pipeline import LxmertPipeline
 
     if figure is not None:
         check_plot(figure)
-    pipeline = LxmertPipeline.from_pretrained(
-        model, extractor=extractor, answers=answers, device=choose_device(device)
-    )
-    explanation = pipeline.explain(
-        image, question, top_k=top_k, answers=answer or (), methods=split_names(methods) or QUICK
-    )
+    chosen = split_names(methods) or QUICK
+    computing = choose_device(device)
+    if second is not None:
+        explanation = explain_statement(
+            str(model),
+            (image, second),
+            question,
+            methods=chosen,
+            extractor=extractor,
+            device=computing,
+        )
+    else:
+        pipeline = LxmertPipeline.from_pretrained(
+            model, extractor=extractor, answers=answers, device=computing
+        )
+        if as_caption:
+            explanation = explain_match(pipeline, image, question, methods=chosen)
+        else:
+            explanation = pipeline.explain(
+                image,
+                question,
+                top_k=top_k,
+                answers=answer or (),
+                methods=chosen,
+                contrast=contrast,
+            )
     show_reasons(explanation)
     if output is not None:
         write_text(output, explanation.to_html())
@@ -79,6 +113,21 @@ def explain(
     if figure is not None:
         save_plot(explanation.plot(), figure)
         say(f"figure: {figure}")
+
+
+def _check_one(
+    contrast: str | None, *, as_caption: bool, second: str | None, model: str | None
+) -> None:
+    """Raise `ValueError` for options that do not go together."""
+    given = [("--contrast", contrast), ("--match", as_caption or None), ("--second", second)]
+    names = [name for name, value in given if value is not None]
+    if len(names) > 1:
+        raise ValueError(f"{' and '.join(names)} exclude each other: use one of them")
+    if second is not None and model is None:
+        raise ValueError(
+            "--second needs a model that judges statements about two images, which the bundled "
+            "one does not: name it with --model"
+        )
 
 
 def explain_eval(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lxmert.explain.inputs import Inputs
+from lxmert.explain.views import images_per_text, rows_by_image, split_images
 from lxmert.model.heads import LxmertForQuestionAnswering
 
 CHUNK = 64
@@ -59,10 +60,14 @@ def answer_with_words(
         `[variants, answers]` scores before softmax.
     """
     names = ("visual_feats", "visual_pos", "visual_attention_mask")
-    encoded = model.lxmert.encode_image(*map(inputs.get, names))
+    encoded = model.lxmert.encode_image(*map(rows_by_image(model, inputs).get, names))
+    number = images_per_text(model)
+    images = torch.arange(len(inputs["input_ids"]) * number).view(-1, number).to(rows.device)
     scores = [
         model(
-            encoded_image=encoded.take(chunk), return_dict=True, **_shorten(inputs, chunk, mask)
+            encoded_image=encoded.take(images[chunk]),
+            return_dict=True,
+            **_shorten(inputs, chunk, mask),
         ).question_answering_score
         for chunk, mask in _chunks(rows, kept)
     ]
@@ -89,7 +94,7 @@ def answer_with_both(
     scores = [
         model(
             return_dict=True,
-            **_fewer_regions(inputs, kept_regions[chunk]),
+            **_fewer_regions(inputs, kept_regions[chunk], images_per_text(model)),
             **_shorten(inputs, torch.zeros_like(chunk), kept_words[chunk]),
         ).question_answering_score
         for chunk in torch.split(order, CHUNK)
@@ -102,14 +107,27 @@ def _chunks(rows: Tensor, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(torch.split(rows, CHUNK), torch.split(kept, CHUNK), strict=True)
 
 
-def _fewer_regions(inputs: Inputs, kept: Tensor) -> dict[str, Tensor]:
-    """Return only the kept regions of one image for each variant, padded to the largest number."""
-    most = max(1, int(kept.sum(dim=1).max()))
-    order = kept.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+def _fewer_regions(inputs: Inputs, kept: Tensor, number: int) -> dict[str, Tensor]:
+    """Return only the kept regions of one text for each variant, padded to the largest number.
+
+    Args:
+        inputs: a batch of one question.
+        kept: `[variants, images * regions]`.
+        number: number of images.
+    """
+    by_image = split_images(kept, number)
+    most = max(1, int(by_image.sum(dim=1).max()))
+    order = by_image.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    images = torch.arange(number, device=kept.device).repeat(len(kept))[:, None]
+    fewer = {
+        name: split_images(inputs[name], number)[images, order]
+        for name in ("visual_feats", "visual_pos")
+    }
+    fewer["visual_attention_mask"] = by_image.gather(1, order).long()
+    # [variants * images, most, ...] -> [variants, images * most, ...]
     return {
-        "visual_feats": inputs["visual_feats"][0, order],
-        "visual_pos": inputs["visual_pos"][0, order],
-        "visual_attention_mask": kept.gather(1, order).long(),
+        name: value.reshape(len(kept), number * most, *value.shape[2:])
+        for name, value in fewer.items()
     }
 
 

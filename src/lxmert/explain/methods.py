@@ -22,6 +22,7 @@ from lxmert.explain.occlusion import occlude_for_answers, occlusion
 from lxmert.explain.relevance import Relevance, propagate
 from lxmert.explain.shapley import shapley, shapley_for_answers
 from lxmert.explain.value_zeroing import value_zeroing
+from lxmert.explain.views import rows_by_image, rows_by_text
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import did_you_mean
 
@@ -38,7 +39,7 @@ def attention(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
     maps = attention_maps(model, inputs)
     check_answers(model, inputs, answer_ids)
     return _first_row(
-        inputs, maps.text_over_text[-1].mean(dim=1), maps.text_over_regions[-1].mean(dim=1)
+        model, inputs, maps.text_over_text[-1].mean(dim=1), maps.text_over_regions[-1].mean(dim=1)
     )
 
 
@@ -55,7 +56,8 @@ def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
     """
     maps = attention_maps(model, inputs)
     check_answers(model, inputs, answer_ids)
-    words, regions = real_words(inputs), real_regions(inputs)
+    rows = rows_by_image(model, inputs)
+    words, regions = real_words(rows), real_regions(rows)
     layers = [_of_real(m, words) for m in (*maps.language, *maps.text_over_text)]
     # What regions attend to in the last cross layer does not reach the text.
     images = (*maps.relationship, *maps.regions_over_regions[:-1])
@@ -64,7 +66,7 @@ def rollout(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
         across = multiply(layers[:-1]).transpose(1, 2) @ across
     if images:
         across = across @ multiply([_of_real(m, regions) for m in images])
-    return _first_row(inputs, multiply(layers), across)
+    return _first_row(model, inputs, multiply(layers), across)
 
 
 def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
@@ -76,8 +78,10 @@ def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
     Source: Selvaraju et al., Grad-CAM (ICCV 2017), with heads in place of channels.
     """
     maps, gradients = maps_and_gradients(model, inputs, answer_ids)
-    words, regions = real_words(inputs), real_regions(inputs)
+    rows = rows_by_image(model, inputs)
+    words, regions = real_words(rows), real_regions(rows)
     return _first_row(
+        model,
         inputs,
         weigh_heads(maps.text_over_text[-1], gradients.text_over_text[-1], words, words),
         weigh_heads(maps.text_over_regions[-1], gradients.text_over_regions[-1], words, regions),
@@ -86,8 +90,8 @@ def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
 
 def propagation(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
     """Return the relevance propagated through all layers, see `relevance.py`."""
-    words, regions = propagate(*maps_and_gradients(model, inputs, answer_ids))
-    return _real(inputs, words, regions)
+    found = propagate(*maps_and_gradients(model, inputs, answer_ids))
+    return _real(inputs, rows_by_text(model, found))
 
 
 METHODS: dict[str, Method] = {
@@ -222,16 +226,18 @@ def _of_real(attention_map: Tensor, queries: Tensor) -> Tensor:
     return attention_map.float().mean(dim=1).masked_fill(~queries[..., None], 0)
 
 
-def _first_row(inputs: Inputs, words: Tensor, regions: Tensor) -> Relevance:
+def _first_row(
+    model: LxmertForQuestionAnswering, inputs: Inputs, words: Tensor, regions: Tensor
+) -> Relevance:
     """Return the rows of `[CLS]` of two matrices, without its own entry."""
     first = words[:, 0].clone()
     first[:, 0] = 0
-    return _real(inputs, first, regions[:, 0])
+    return _real(inputs, rows_by_text(model, Relevance(first, regions[:, 0])))
 
 
-def _real(inputs: Inputs, words: Tensor, regions: Tensor) -> Relevance:
+def _real(inputs: Inputs, found: Relevance) -> Relevance:
     """Return scores in float32 that are exactly zero for padding."""
     return Relevance(
-        words.float().masked_fill(~real_words(inputs), 0),
-        regions.float().masked_fill(~real_regions(inputs), 0),
+        found.words.float().masked_fill(~real_words(inputs), 0),
+        found.regions.float().masked_fill(~real_regions(inputs), 0),
     )

@@ -25,6 +25,7 @@ from lxmert.explain.inputs import (
     real_words,
 )
 from lxmert.explain.relevance import Relevance
+from lxmert.explain.views import rows_by_image, rows_by_text
 from lxmert.model.attention import stream_mask
 from lxmert.model.heads import LxmertForQuestionAnswering
 
@@ -52,10 +53,11 @@ def value_zeroing(
     check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     encoder = model.lxmert.encoder
-    text = model.lxmert.embeddings(inputs["input_ids"], inputs.get("token_type_ids"))
-    image = encoder.visn_fc(inputs["visual_feats"], inputs["visual_pos"])
-    text_mask = stream_mask(inputs.get("attention_mask"), text)
-    image_mask = stream_mask(inputs.get("visual_attention_mask"), image)
+    rows = rows_by_image(model, inputs)
+    text = model.lxmert.embeddings(rows["input_ids"], rows.get("token_type_ids"))
+    image = encoder.visn_fc(rows["visual_feats"], rows["visual_pos"])
+    text_mask = stream_mask(rows.get("attention_mask"), text)
+    image_mask = stream_mask(rows.get("visual_attention_mask"), image)
     length = text.shape[1]
     parts = torch.eye(length + image.shape[1], dtype=torch.float64, device=text.device)
     # What each state contains of each input position: `[batch, states, text_len + regions]`.
@@ -82,9 +84,10 @@ def value_zeroing(
         regions = read @ regions
     first = words[:, 0].float()
     first[:, 0] = 0
+    found = rows_by_text(model, Relevance(first[:, :length], first[:, length:]))
     return Relevance(
-        first[:, :length].masked_fill(~real_words(inputs), 0),
-        first[:, length:].masked_fill(~real_regions(inputs), 0),
+        found.words.masked_fill(~real_words(inputs), 0),
+        found.regions.masked_fill(~real_regions(inputs), 0),
     )
 
 
