@@ -8,6 +8,7 @@ from typing import Any
 
 import downloads as world
 import pytest
+import study_sets
 from downloads import TRAIN_9, TRAIN_25, VAL_42, VAL_73
 from official_files import write_json
 
@@ -21,7 +22,7 @@ from lxmert.datasets.making import Made, Options, make_data
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return world.write_all(tmp_path_factory.mktemp("downloads"))
+    return study_sets.write_all(world.write_all(tmp_path_factory.mktemp("downloads")))
 
 
 def make(name: str, source: Path, target: Path, **options: Any) -> Made:

@@ -35,9 +35,9 @@ def fetch(
         typer.Argument(
             metavar="NAME...",
             help="vqa, gqa, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, or pretraining "
-            "(all datasets of the paper). Files of the original code: original-vqa, original-gqa, "
-            "original-pretraining, original-minival, original-answers, original-coco-features, "
-            "original-gqa-features, original-nlvr2-features.",
+            "(all datasets of the paper); vqa-cp, vsr, vsr-zeroshot. Files of the original code: "
+            "original-vqa, original-gqa, original-pretraining, original-minival, "
+            "original-answers, original-coco-features, original-gqa-features, original-nlvr2-features.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all downloads.")],
@@ -75,8 +75,10 @@ def build(
         typer.Argument(
             metavar="NAME...",
             help="vqa, gqa, gqa-submission, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, or "
-            "pretraining (all datasets of the paper, merged by image). From files of the original "
-            "code: original-vqa, original-gqa, original-nlvr2, original-pretraining.",
+            "pretraining (all datasets of the paper, merged by image). To study models: vqa-cp, "
+            "vqa-ce, vqa-rephrasings, gqa-ood, ok-vqa, vizwiz, vsr, vsr-zeroshot, snli-ve. From "
+            "files of the original code: original-vqa, original-gqa, original-nlvr2, "
+            "original-pretraining.",
         ),
     ],
     source: Annotated[

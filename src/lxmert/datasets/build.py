@@ -22,6 +22,7 @@ class Sentence(NamedTuple):
         sentence_id: id of the question or caption, unique within its source.
         answers: accepted answers with scores; None for a caption, empty if none is known.
         question_type: type of question; empty if unknown.
+        group: shared by paraphrases of a question; empty if there are none.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Sentence(NamedTuple):
     sentence_id: int | str
     answers: Mapping[str, float] | None = None
     question_type: str = ""
+    group: str = ""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from lxmert.datasets import original_files
+from lxmert.datasets import original_files, study_sets
 from lxmert.datasets.build import Build, Sentence
 from lxmert.datasets.downloads import check_is, read_header
 from lxmert.datasets.images import SUBSETS, captions_file, coco_image, read_coco_images
@@ -280,6 +280,15 @@ BUILDERS = {
     "vg-qa": Builder(vg_qa, joined=True),
     "visual7w": Builder(visual7w, joined=True),
     "pretraining": Builder(pretraining, joined=True, mixture=True),
+    "vqa-cp": Builder(study_sets.vqa_cp),
+    "vqa-ce": Builder(study_sets.vqa_ce),
+    "vqa-rephrasings": Builder(study_sets.vqa_rephrasings),
+    "gqa-ood": Builder(study_sets.gqa_ood),
+    "ok-vqa": Builder(study_sets.ok_vqa),
+    "vizwiz": Builder(study_sets.vizwiz),
+    "vsr": Builder(study_sets.vsr),
+    "vsr-zeroshot": Builder(study_sets.vsr_zeroshot),
+    "snli-ve": Builder(study_sets.snli_ve),
     "original-vqa": Builder(original_files.vqa),
     "original-gqa": Builder(original_files.gqa),
     "original-nlvr2": Builder(original_files.nlvr2),

@@ -45,12 +45,13 @@ class Downloads:
             )
         self.used: list[Path] = []
 
-    def find(self, *names: str, fetch: str) -> Path:
+    def find(self, *names: str, fetch: str = "", page: str = "") -> Path:
         """Find a file in the folder or up to two levels below it.
 
         Args:
             names: possible names, the preferred one first; a name may include its folder.
             fetch: name of the download for `lxmert fetch`, for the message.
+            page: web page of the dataset, if `lxmert fetch` has no address of it.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -66,10 +67,8 @@ class Downloads:
                 if found[0] not in self.used:
                     self.used.append(found[0])
                 return found[0]
-        raise FileNotFoundError(
-            f"no file {' or '.join(names)} in {self.folder}: get it with "
-            f"`lxmert fetch {fetch} -o {self.folder}`"
-        )
+        how = f"with `lxmert fetch {fetch} -o {self.folder}`" if fetch else f"from {page}"
+        raise FileNotFoundError(f"no file {' or '.join(names)} in {self.folder}: get it {how}")
 
 
 def read_header(path: Path, names: Collection[str]) -> dict[str, object]:

@@ -70,6 +70,32 @@ PUBLISHED: dict[str, tuple[PublishedCount, ...]] = {
         _pretraining("vg-qa", *_VG_QA),
         _JOINED,
     ),
+    "vqa-cp": (
+        PublishedCount(("train",), "sentences", 438_183, "VQA-CP v2"),
+        PublishedCount(("test",), "sentences", 219_928, "VQA-CP v2"),
+    ),
+    "vqa-ce": (PublishedCount(("valid",), "sentences", 214_354, _VQA),),
+    "vqa-rephrasings": (PublishedCount(("valid",), "sentences", 162_016, "VQA-Rephrasings"),),
+    "gqa-ood": (
+        PublishedCount(("valid",), "sentences", 51_045, "GQA-OOD"),
+        PublishedCount(("testdev",), "sentences", 2_796, "GQA-OOD"),
+    ),
+    "ok-vqa": (
+        PublishedCount(("train",), "sentences", 9_009, "OK-VQA"),
+        PublishedCount(("valid",), "sentences", 5_046, "OK-VQA"),
+    ),
+    "vizwiz": (
+        PublishedCount(("train",), "sentences", 20_523, "VizWiz"),
+        PublishedCount(("valid",), "sentences", 4_319, "VizWiz"),
+        PublishedCount(("test",), "sentences", 8_000, "VizWiz"),
+    ),
+    "vsr": (PublishedCount(("train", "valid", "test"), "sentences", 10_119, "VSR"),),
+    "vsr-zeroshot": (),
+    "snli-ve": (
+        PublishedCount(("train",), "sentences", 529_527, "SNLI-VE"),
+        PublishedCount(("valid",), "sentences", 17_858, "SNLI-VE"),
+        PublishedCount(("test",), "sentences", 17_901, "SNLI-VE"),
+    ),
     "original-vqa": (
         PublishedCount(("train",), "sentences", 632_117, _ORIGINAL),
         PublishedCount(("valid",), "sentences", 25_994, _ORIGINAL),

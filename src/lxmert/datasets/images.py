@@ -120,9 +120,13 @@ class StoredImages:
         """Read the ids of all stores: official names, optionally with folder and extension."""
         self.missing: dict[str, int] = {}
         self._ids: dict[str, str] = {}
+        self._numbers: dict[str, str] = {}  # of COCO's images, whose names of 2017 are the number
         for folder in stores:
             for image_id in RegionStore(folder).image_ids:
-                other = self._ids.setdefault(_stem(image_id), image_id)
+                stem = _stem(image_id)
+                if stem.startswith("COCO_"):
+                    self._numbers[stem.rpartition("_")[2]] = image_id
+                other = self._ids.setdefault(stem, image_id)
                 if other != image_id:
                     raise ValueError(
                         f"the region stores have {other!r} and {image_id!r} for the image "
@@ -131,7 +135,7 @@ class StoredImages:
 
     def resolve(self, name: str) -> str | None:
         """Return the id of an image; None if no store has it, which is counted in `missing`."""
-        found = self._ids.get(name)
+        found = self._ids.get(name) or self._numbers.get(name)
         if found is None:
             self.missing[name] = self.missing.get(name, 0) + 1
         return found

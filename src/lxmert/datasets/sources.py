@@ -27,6 +27,10 @@ _VISUAL7W = (
     "https://ai.stanford.edu/~yukez/papers/resources/",
     "http://web.stanford.edu/~yukez/papers/resources/",
 )
+_VQA_CP = ("https://computing.ece.vt.edu/~aish/vqacp/",)
+_VSR = (
+    "https://raw.githubusercontent.com/cambridgeltl/visual-spatial-reasoning/master/data/splits/",
+)
 _ORIGINAL = (
     "https://nlp1.cs.unc.edu/data/lxmert_data/",
     "https://nlp.cs.unc.edu/data/lxmert_data/",
@@ -41,6 +45,11 @@ def _at(bases: tuple[str, ...], path: str) -> tuple[str, ...]:
 def _vqa(part: str, member: str, sha256: str, size: int | None = None) -> Remote:
     file = f"v2_{part}_mscoco.zip"
     return Remote(f"vqa/{file}", _at(_VQA, file), size, sha256, (member,))
+
+
+def _vsr(split: str) -> tuple[Remote, ...]:
+    names = (f"{split}/{name}.jsonl" for name in ("train", "dev", "test"))
+    return tuple(Remote(f"vsr/{name}", _at(_VSR, name)) for name in names)
 
 
 def _visual_genome(name: str, size: int) -> Remote:
@@ -134,6 +143,16 @@ SOURCES: dict[str, tuple[Remote, ...]] = {
         _REGIONS,
         _QUESTION_ANSWERS,
     ),
+    "vqa-cp": tuple(
+        Remote(f"vqa-cp/{name}", _at(_VQA_CP, name))
+        for name in (
+            f"vqacp_v2_{split}_{part}.json"
+            for split in ("train", "test")
+            for part in ("questions", "annotations")
+        )
+    ),
+    "vsr": _vsr("random"),
+    "vsr-zeroshot": _vsr("zeroshot"),
     "original-answers": tuple(
         Remote(f"original/{path}", _at(_REPOSITORY, path))
         for path in (

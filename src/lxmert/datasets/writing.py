@@ -119,6 +119,8 @@ def make_line(sentence: Sentence, images: tuple[str, ...]) -> dict[str, object]:
             line |= {"answer": answer} if single else {"answers": dict(answers)}
     if sentence.question_type:
         line["question_type"] = sentence.question_type
+    if sentence.group:
+        line["group"] = sentence.group
     line["split"] = _SPLITS.get(sentence.split, sentence.split)
     return line
 
