@@ -37,7 +37,8 @@ def fetch(
             help="vqa, gqa, nlvr2, coco-captions, vg-regions, vg-qa, visual7w, or pretraining "
             "(all datasets of the paper); vqa-cp, vsr, vsr-zeroshot. Files of the original code: "
             "original-vqa, original-gqa, original-pretraining, original-minival, "
-            "original-answers, original-coco-features, original-gqa-features, original-nlvr2-features.",
+            "original-answers, original-coco-features, original-gqa-features, "
+            "original-nlvr2-features.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all downloads.")],

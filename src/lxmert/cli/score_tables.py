@@ -81,12 +81,15 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_matching(report: Mapping[str, Any]) -> None:
-    """Print a `FoilReport` or a `GroupReport`; the interval is that of the first or last score."""
+    """Print a `FoilReport`, `GroupReport` or `ConsensusReport`.
+
+    The interval is that of the first score, or for groups and consensus of the last.
+    """
     from rich.table import Table
     from rich.text import Text
 
     names = list(report["scores"]["overall"])
-    of_interval = "group" if "group" in names else names[0]
+    of_interval = names[-1] if {"group", "consensus_1"} & set(names) else names[0]
     table = Table(box=None, pad_edge=False)
     table.add_column("", header_style="dim")
     for name in names:

@@ -50,7 +50,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Score image-text matching instead: foil or pairs (captions against foils: VALSE "
-            "or JSONL), winoground."
+            "or JSONL), winoground; or consensus (questions whose paraphrases share a group)."
         ),
     ] = None,
     modality: Annotated[
@@ -68,7 +68,7 @@ def evaluate(
 
     Questions: accuracy by question type, with question-only and majority baselines. Statements
     about two images (NLVR2): accuracy and consistency. A detector: detection metrics. With
-    --metric: image-text matching. `lxmert score` scores files of predictions.
+    --metric: image-text matching or paraphrases. `lxmert score` scores files of predictions.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: expected at least 1")

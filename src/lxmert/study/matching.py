@@ -22,6 +22,7 @@ from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
 from lxmert.predict import Progress, RegionReader, open_reader, region_batches, score, softmax
 from lxmert.schema import Example
+from lxmert.study.consensus import ConsensusReport, evaluate_consensus
 
 Scores = npt.NDArray[np.float64]
 
@@ -315,7 +316,8 @@ def _interval(scores: Scores, keys: Sequence[str], rows: Sequence[int]) -> tuple
     return found.low, found.high
 
 
-METRICS: dict[str, Callable[..., FoilReport | GroupReport]] = {
+METRICS: dict[str, Callable[..., FoilReport | GroupReport | ConsensusReport]] = {
+    "consensus": evaluate_consensus,
     "foil": evaluate_foils,
     "pairs": evaluate_foils,
     "winoground": evaluate_groups,
