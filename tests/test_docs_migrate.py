@@ -1,5 +1,6 @@
 """Code of docs/migrate.md runs, its commands are real, and converted weights answer."""
 
+import ast
 import json
 import re
 import shlex
@@ -37,10 +38,20 @@ IMAGES = {
 }
 
 
-def test_the_python_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = code_blocks(PAGE, "python")
-    exec(compile(block, "docs/migrate.md", "exec"), {})
-    assert "torch.Size([1, 4, 6, 36])" in capsys.readouterr().out
+def test_the_python_code_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = code_blocks(PAGE, "python")
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/migrate.md", "exec"), {})
+    shape, answers = capsys.readouterr().out.splitlines()
+    assert shape == "torch.Size([1, 4, 6, 36])"
+    best, second = ast.literal_eval(answers)  # as transformers' pipeline returned them
+    assert best.keys() == second.keys() == {"score", "answer"}
+    assert best["answer"] == "yellow"
+    assert best["score"] > second["score"]
 
 
 def test_the_named_classes_and_functions_are_public() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import ssl
 import sys
 import threading
 import time
@@ -47,15 +48,16 @@ class Server(ThreadingHTTPServer):
     """A server on a free port of this machine that writes down what it was asked."""
 
     daemon_threads = True
+    handler = Handler
 
     def __init__(self, answer: Callable[[Handler, str], None]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         self.answer = answer
         self.requests: list[tuple[str, str, str]] = []
 
     def handle_error(self, *_: object) -> None:
         """Say nothing where a client has had enough; anything else is a fault of a test's."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
             raise
 
     @property
@@ -69,10 +71,16 @@ class Server(ThreadingHTTPServer):
 @contextmanager
 def serve(answer: Callable[[Handler, str], None]) -> Iterator[Server]:
     server = Server(answer)
+    with run(server):
+        yield server
+
+
+@contextmanager
+def run(server: Server) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.shutdown()
         thread.join()
@@ -80,12 +88,21 @@ def serve(answer: Callable[[Handler, str], None]) -> Iterator[Server]:
 
 
 class Hub:
-    """Repositories in folders, distinguished by name; `cut` is where a file is broken off, once."""
+    """Repositories in folders, distinguished by name.
+
+    Attributes:
+        cut: by file name, after how many bytes each reply breaks off, once.
+        held: by file name, after how many bytes a reply waits until `released` is set.
+        spoiled: names of files whose last byte is wrong.
+    """
 
     def __init__(self, repositories: dict[str, Path], commit: str = COMMIT) -> None:
         self.repositories = repositories
         self.commit = commit
         self.cut: dict[str, list[int]] = {}
+        self.held: dict[str, int] = {}
+        self.released = threading.Event()
+        self.spoiled: set[str] = set()
 
     def __call__(self, request: Handler, path: str) -> None:
         match = re.fullmatch(
@@ -121,17 +138,23 @@ class Hub:
 
     def _file(self, request: Handler, path: Path) -> None:
         body, start = path.read_bytes(), 0
+        if path.name in self.spoiled:
+            body = body[:-1] + bytes([body[-1] ^ 1])
         headers = {"ETag": f'"{_digest(path, "sha1")}"', "X_Repo_Commit": self.commit}
         if asked := re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", "")):
             start = int(asked[1])
             headers["Content_Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        if request.command == "GET" and self.cut.get(path.name):
-            end = self.cut[path.name].pop(0)
+        held = self.held.get(path.name)
+        if request.command == "GET" and (held or self.cut.get(path.name)):
+            end = held or self.cut[path.name].pop(0)
             request.send_response(206 if start else 200)
             for name, value in {"Content-Length": str(len(body) - start), **headers}.items():
                 request.send_header(name.replace("_", "-"), value)
             request.end_headers()
             request.wfile.write(body[start:end])
+            request.wfile.flush()
+            if held:
+                self.released.wait()
             request.close_connection = True
             return
         request.reply(206 if start else 200, body[start:], **headers)

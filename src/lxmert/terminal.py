@@ -107,7 +107,7 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     from rich.markup import escape
 
     open_console(stderr=True, highlight=False).print(
-        f"[bold yellow]Warning:[/] {escape(str(message))}"
+        f"[bold yellow]Warning:[/] {escape(str(message))}", soft_wrap=True
     )
 
 
