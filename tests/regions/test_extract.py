@@ -207,3 +207,18 @@ def test_wrong_calls_are_refused(extractor):
 def test_detector_is_ready_to_look(extractor):
     assert not extractor.detector.training
     assert isinstance(extractor.detector, Detector)
+
+
+def test_a_folded_detector_from_a_folder_is_read_again(tmp_path):
+    """Bug: the published detector was kept twice in memory, before and after folding."""
+    config = CONFIG.replace(norm="frozen")
+    made = DetectorExtractor(Detector(config))
+    made.save_pretrained(tmp_path / "first")
+    loaded = DetectorExtractor.from_pretrained(tmp_path / "first")
+    image = random_image()
+    assert_same(made([image])[0], loaded([image])[0])
+    assert loaded.fingerprint == made.fingerprint
+    loaded.save_pretrained(tmp_path / "second")
+    for name, value in made.detector.state_dict().items():
+        assert torch.equal(value, loaded.detector.state_dict()[name]), name
+    assert DetectorExtractor.from_pretrained(tmp_path / "second").fingerprint == made.fingerprint

@@ -1,17 +1,14 @@
 """The tokenizer: BERT's, optionally with a vocabulary built from given texts."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Self
 
 from transformers import BertTokenizer
 
 from lxmert.files import read_json_object
-
-LxmertTokenizer = BertTokenizer
-"""The documented name; since transformers 5, slow and fast tokenizers are the same class."""
-
-LxmertTokenizerFast = BertTokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 """Tokenizer files in a folder, in order of preference."""
@@ -22,6 +19,31 @@ _PADDED_TO = (1, 8, 16, 32, 64, 128)
 """Libraries pad the rows of an embedding to multiples of these numbers."""
 
 _REMEDY = "copy it from where the model was trained"
+
+
+class LxmertTokenizer(BertTokenizer):
+    """BERT's tokenizer under the documented name."""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[Any], *args: Any, **options: Any
+    ) -> Self:
+        """Load a tokenizer as transformers does, which makes an empty one without its files.
+
+        Raises:
+            ValueError: if it has no words.
+        """
+        tokenizer: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
+        if _is_empty(tokenizer):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} has no tokenizer, or one without any word: "
+                f"{_REMEDY}"
+            )
+        return tokenizer
+
+
+LxmertTokenizerFast = LxmertTokenizer
+"""Since transformers 5, slow and fast tokenizers are the same class."""
 
 
 def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenizer:
@@ -81,7 +103,7 @@ def load_tokenizer(path: str | Path) -> BertTokenizer:
     except Exception as error:  # the library has no error type for damaged files
         raise ValueError(f"{source} is damaged ({error}): {_REMEDY}") from error
     assert isinstance(tokenizer, BertTokenizer)
-    if tokenizer.get_vocab().keys() <= set(SPECIAL_TOKENS):
+    if _is_empty(tokenizer):
         raise ValueError(f"{source} is a tokenizer without any word: {_REMEDY}")
     return tokenizer
 
@@ -103,6 +125,10 @@ def check_words(tokenizer: BertTokenizer, rows: int, source: str | Path) -> None
             f"the tokenizer has {words} words, but {source} has {rows}: use the tokenizer that it "
             "was trained with (model.tokenizer in a recipe)"
         )
+
+
+def _is_empty(tokenizer: BertTokenizer) -> bool:
+    return bool(tokenizer.get_vocab().keys() <= set(SPECIAL_TOKENS))
 
 
 def _number(words: Iterable[str]) -> dict[str, int]:

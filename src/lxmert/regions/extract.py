@@ -16,7 +16,13 @@ from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
 from lxmert.regions.detector import Detections, Detector
 from lxmert.regions.folders import WEIGHTS_NAME, fingerprint_of, load_folder, save_folder
 from lxmert.regions.heads import Description
-from lxmert.regions.inference import Precision, computing, make_fast
+from lxmert.regions.inference import (
+    Precision,
+    changes_weights,
+    computing,
+    make_fast,
+    optimize,
+)
 from lxmert.regions.padding import pad_batch
 from lxmert.regions.preprocess import (
     ImageInput,
@@ -40,6 +46,8 @@ class DetectorExtractor:
         precision: "fp32"; "bf16" for faster convolutions, with features that differ by less than
             1 %; "exact" for bit-identical results in any batch. Boxes and probabilities are always
             float32.
+        folder: folder that the detector was read from, which saves memory: the weights are then
+            changed in place, and `detector` reads them again. None: they are copied.
     """
 
     recognizes = True
@@ -50,12 +58,19 @@ class DetectorExtractor:
         *,
         device: str = "cpu",
         precision: Precision = "fp32",
+        folder: Path | None = None,
     ) -> None:
-        self.detector = detector.eval().to(device=check_device(device))
-        self.detector.to(
-            memory_format=torch.contiguous_format if precision == "exact" else torch.channels_last
-        )
-        self._fast = make_fast(self.detector, precision)
+        detector.eval().to(device=check_device(device))
+        self._folder = folder
+        self._fingerprint: str | None = None
+        self._detector: Detector | None = detector
+        if folder is None or not changes_weights(detector, precision):
+            exact = precision == "exact"
+            detector.to(memory_format=torch.contiguous_format if exact else torch.channels_last)
+            self._fast = make_fast(detector, precision)
+        else:
+            self._fingerprint, self._detector = self.fingerprint, None
+            self._fast = optimize(detector, precision)
         self.device = torch.device(device)
         self.precision = precision
 
@@ -82,14 +97,23 @@ class DetectorExtractor:
         """
         folder = find_folder(Path(path))
         if folder is None:
-            detector = load_published_detector(path)
-        else:
-            detector = load_folder(folder, DetectorConfig, Detector)
-        return cls(detector, device=device, precision=precision)
+            return cls(load_published_detector(path), device=device, precision=precision)
+        detector = load_folder(folder, DetectorConfig, Detector)
+        return cls(detector, device=device, precision=precision, folder=folder)
+
+    @property
+    def detector(self) -> Detector:
+        """The detector; one from a folder is read again, as inference needs a copy only."""
+        if self._detector is None:
+            assert self._folder is not None
+            detector = load_folder(self._folder, DetectorConfig, Detector).eval()
+            self._detector = detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self._detector
 
     def to(self, device: str | torch.device) -> Self:
         """Move the extractor to a device, and return it."""
-        self.detector.to(device)
+        if self._detector is not None:
+            self._detector.to(device)
         self._fast.to(device)
         self.device = torch.device(device)
         return self
@@ -101,27 +125,27 @@ class DetectorExtractor:
     @property
     def object_names(self) -> tuple[str, ...]:
         """Name of each object class, by id."""
-        return self.detector.config.object_names
+        return self._fast.config.object_names
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
         """Name of each attribute, by id."""
-        return self.detector.config.attribute_names
+        return self._fast.config.attribute_names
 
     @property
     def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the attributes, by group."""
-        return self.detector.config.attribute_groups
+        return self._fast.config.attribute_groups
 
     @property
     def feature_dim(self) -> int:
         """Length of a region's feature."""
-        return self.detector.config.feature_dim
+        return self._fast.config.feature_dim
 
     @property
     def fingerprint(self) -> str:
         """Hash of configuration and weights; extractors with equal hashes return equal regions."""
-        return fingerprint_of(self.detector.config.to_dict(), self.detector)
+        return self._fingerprint or fingerprint_of(self.detector.config.to_dict(), self.detector)
 
     def __call__(
         self,
@@ -144,7 +168,7 @@ class DetectorExtractor:
             ValueError: if an image cannot be read, boxes are missing, empty or outside of the
                 image, or `num_regions` is out of range.
         """
-        config = self.detector.config
+        config = self._fast.config
         limits = None if num_regions is None else config.check_limits(num_regions)
         check_list(images)
         if boxes is not None and len(boxes) != len(images):
