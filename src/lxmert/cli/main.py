@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from lxmert.cli import (
     asking,
     checking,
+    compressing,
     data,
     explaining,
     exporting,
@@ -101,6 +102,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         files.verify,
         files.convert,
         exporting.export,
+        compressing.compress,
         files.cache,
         data.fetch,
     ),
