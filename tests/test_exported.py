@@ -13,11 +13,18 @@ from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
 
 from lxmert import LxmertPipeline
 from lxmert.exported import MANIFEST, ExportedModel
+from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
+from lxmert.regions.extractor import load_extractor
 from lxmert.workflows.exporting import export_folder
+from lxmert.workflows.extraction import extract_folder, load_for_extraction
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
+
+
+def ignore(done, total):
+    """Show no progress."""
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +195,56 @@ def test_what_an_export_cannot_do_says_so(folders, pipelines, tmp_path):
         export_folder(fast, tmp_path / "again", runtime="onnxruntime")
     with pytest.raises(FileExistsError, match="exists already"):
         export_folder(None, fast, runtime="onnxruntime")
+
+
+def test_int8_needs_calibration_data_of_the_same_detector(folders, tmp_path):
+    with pytest.raises(ValueError, match=r"int8 needs data .* add --calibrate"):
+        export_folder(folders[0], tmp_path / "x", runtime="onnxruntime", precision="int8")
+    torch.manual_seed(6)
+    other = write_tiny_model(tmp_path / "other")
+    extract_folder(
+        SCENE.parent, tmp_path / "store", load_extractor(other / "extractor"), progress=ignore
+    )
+    with pytest.raises(ValueError, match=r"was made by extractor .* but the model was trained on"):
+        export_folder(
+            folders[0],
+            tmp_path / "x",
+            runtime="onnxruntime",
+            precision="int8",
+            calibrate=tmp_path / "store",
+        )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("runtime", "data"), [("onnxruntime", "images"), ("openvino", "store")])
+def test_int8_keeps_the_answers_of_the_bundled_model(tmp_path, runtime, data):
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    make_dataset(tmp_path, SceneSettings(kinds=("qa",), split="train", count=24))
+    store = extract_folder(
+        tmp_path / "images", tmp_path / "store", load_for_extraction(None), progress=ignore
+    )
+    fast = tmp_path / "fast"
+    manifest = export_folder(
+        None, fast, runtime=runtime, precision="int8", calibrate=tmp_path / data
+    )
+    assert len(manifest.layers_in_fp32["text.onnx"]) <= 3
+    # A store has no images to measure the ranges of the detector with.
+    assert ("backbone.res2.0" in manifest.layers_in_fp32["trunk.onnx"]) == (data == "store")
+    texts = ["How many red things are there?", "What color is the ball?", "Is there a mug?"]
+    one, other = LxmertPipeline.from_pretrained(cache=False), LxmertPipeline.from_pretrained(fast)
+    answers = [
+        [
+            found[0].answer
+            for name in store.image_ids
+            for found in each.ask_regions(store[name], texts)
+        ]
+        for each in (one, other)
+    ]
+    same = [first == second for first, second in zip(*answers, strict=True)]
+    assert len(same) == 72
+    assert sum(same) >= 69
+    assert "| `heads.onnx` |" in (fast / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 An exported folder is read without PyTorch; `lxmert.workflows.exporting` writes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,7 @@ class ExportManifest(Record):
         matches: whether the model matches captions.
         max_text_length: maximum number of tokens of a text.
         fingerprint: that of the region extractor.
+        layers_in_fp32: layers of each graph that an int8 export leaves in fp32.
         differences: measured differences from the PyTorch model, by name.
         tolerances: largest differences that were allowed, by name.
         files: all other files of the folder.
@@ -72,6 +73,7 @@ class ExportManifest(Record):
     matches: bool
     max_text_length: Annotated[int, Field(ge=3, le=100_000)]
     fingerprint: str
+    layers_in_fp32: Mapping[str, Items[str]] = Field(default_factory=dict)
     differences: Mapping[str, NonNegative]
     tolerances: Mapping[str, NonNegative]
     files: Mapping[str, ExportedFile]
@@ -139,12 +141,15 @@ class ExportedModel:
         matching: scores captions, likewise.
     """
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int | None = None, opener: Callable[..., Graph] = open_graph
+    ) -> None:
         """Read the manifest; graphs are loaded when they are first used.
 
         Args:
             folder: an exported folder.
             threads: number of threads; None: as many as there are cores.
+            opener: loads a graph; its arguments are those of `open_graph`.
 
         Raises:
             ModuleNotFoundError: if the runtime is not installed.
@@ -152,7 +157,7 @@ class ExportedModel:
         """
         self.folder = folder
         self.manifest = read_manifest(folder)
-        self._threads = threads
+        self._threads, self._opener = threads, opener
         self.reader = TextReader(
             Tokenizer.from_file(str(folder / TOKENIZER)), longest=self.manifest.max_text_length
         )
@@ -188,7 +193,7 @@ class ExportedModel:
     def open_graph(self, name: str) -> Graph:
         """Load one of the graphs."""
         manifest = self.manifest
-        return open_graph(
+        return self._opener(
             self.folder / name,
             manifest.runtime,
             precision=manifest.precision,

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 RuntimeName = Literal["onnxruntime", "openvino"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+"""int8: the graphs contain quantized layers, and the others compute in fp32."""
+
 Array = npt.NDArray[Any]
 
 Graph = Callable[[Mapping[str, Array]], list[Array]]
@@ -24,7 +26,7 @@ def open_graph(
     Args:
         path: the file.
         runtime: name of the library.
-        precision: numeric precision to compute with.
+        precision: numeric precision to compute with; the graph itself tells which layers are int8.
         threads: number of threads; None: as many as there are cores.
 
     Raises:

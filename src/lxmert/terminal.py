@@ -91,6 +91,8 @@ _CHATTY = (
     "httpx",
     "httpx2",  # of newer clients of the hub
     "huggingface_hub",
+    "onnx_ir",
+    "onnxscript",
     "torch.distributed",
     "transformers",
 )

@@ -17,13 +17,17 @@ def export(
         Literal["onnxruntime", "openvino"], typer.Option(help="Library that will run the model.")
     ] = "onnxruntime",
     precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="Numeric precision; bf16 needs openvino and a processor that has it."),
+        Literal["fp32", "bf16", "int8"],
+        typer.Option(
+            help="Numeric precision; bf16 needs openvino and a processor that has it, int8 needs "
+            "--calibrate."
+        ),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Image folder or region store to compare with; the example image if absent."
+            help="Image folder or region store to compare with, and to measure the ranges of int8 "
+            "with. Default: the example image."
         ),
     ] = None,
 ) -> None:

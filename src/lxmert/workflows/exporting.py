@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,8 +17,12 @@ from lxmert.boxes import iou
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.exported import (
+    HEADS_GRAPH,
+    IMAGE_GRAPH,
     MANIFEST,
+    TEXT_GRAPH,
     TOKENIZER,
+    TRUNK_GRAPH,
     ExportedFile,
     ExportedModel,
     ExportManifest,
@@ -34,13 +39,15 @@ from lxmert.predict import Runtime, score
 from lxmert.processing import LxmertProcessor
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
-from lxmert.runtimes import Precision, RuntimeName, installed, supports
+from lxmert.runtimes import Array, Graph, Precision, RuntimeName, installed, open_graph, supports
 from lxmert.schema import FloatArray, Regions
 from lxmert.workflows.graphs import export_detector, export_model
+from lxmert.workflows.quantizing import Kept, layer_names, quantize_folder
 
 TOLERANCES: dict[Precision, dict[str, float]] = {
     "fp32": {"logits": 1e-4, "other answers": 0.0, "other regions": 0.01, "features": 1e-4},
     "bf16": {"logits": 0.05, "other answers": 0.05, "other regions": 0.05, "features": 1e-3},
+    "int8": {"logits": 0.1, "other answers": 0.05, "other regions": 0.1, "features": 0.01},
 }
 """Largest differences from the PyTorch model that an export may have; see `MEANINGS`."""
 
@@ -52,8 +59,17 @@ MEANINGS = {
 }
 """Difference -> what it measures."""
 
+_PARTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("logits", "other answers"): (IMAGE_GRAPH, TEXT_GRAPH),
+    ("other regions", "features"): (TRUNK_GRAPH, HEADS_GRAPH),
+}
+"""Differences -> the graphs that they depend on."""
+
 _MOST_IMAGES = 64
 """Images of the calibration data that are used."""
+
+_MOST_CALLS = 64
+"""Calls of a graph that its ranges are measured with."""
 
 _TEXTS = 4
 """Texts for each image, of words drawn at random."""
@@ -90,7 +106,7 @@ class _Source:
 
 @dataclass
 class Calibration:
-    """Images and regions to compare with.
+    """Images and regions to compare with, and to measure the ranges of int8 with.
 
     Attributes:
         images: image files; empty if a store is given.
@@ -118,7 +134,8 @@ def export_folder(
         runtime: library that will run it.
         precision: numeric precision.
         calibrate: image folder, or region store of the model's extractor, to compare
-            with; None: the example image.
+            with; None: the example image. For int8, the ranges of values are measured on it; with
+            a store, the detector stays in fp32.
         report: called before each step.
 
     Raises:
@@ -130,6 +147,11 @@ def export_folder(
     if output.exists():
         raise FileExistsError(f"{output} exists already: name another folder, or remove it")
     _check_runtime(runtime, precision)
+    if precision == "int8" and calibrate is None:
+        raise ValueError(
+            "int8 needs data to measure the ranges of values with: add --calibrate with an image "
+            "folder, or with a region store of the model's extractor"
+        )
     source = _load(find_model(model))
     calibration = _read_calibration(source, calibrate)
     with atomic_path(output) as partial:
@@ -139,13 +161,76 @@ def export_folder(
         report("graphs of the detector")
         export_detector(make_fast(source.extractor.detector, "fp32"), partial)
         source.processor.reader.backend.save(str(partial / TOKENIZER))
-        manifest = _first_manifest(source, partial, runtime, precision)
-        report("comparison")
-        differences = compare(source.scoring, partial, calibration)
-        _check_tolerances(differences, precision)
-        manifest = manifest.replace(differences=differences)
-        write_json(partial / MANIFEST, manifest.to_dict())
+        manifest = _describe(source, partial, runtime, precision)
+        if precision == "int8":
+            report("calibration")
+            manifest = _quantize(source, partial, calibration, manifest, report)
+        else:
+            report("comparison")
+            manifest = _compare(source, partial, calibration, manifest)
+        _check_tolerances(manifest)
         write_text(partial / "README.md", card(manifest, calibration))
+    return manifest
+
+
+def _quantize(
+    source: _Source,
+    folder: Path,
+    calibration: Calibration,
+    manifest: ExportManifest,
+    report: Report,
+) -> ExportManifest:
+    """Quantize the graphs; layers stay in fp32 until the differences are within tolerance."""
+    write_json(folder / MANIFEST, manifest.to_dict())
+    calls = record_calls(folder, calibration)
+    others = [name for names in _PARTS.values() for name in names if name not in calls]
+    exact = {name: tuple(layer_names(folder / name)) for name in others}
+
+    def find_wrong(kept: Kept) -> list[tuple[str, ...]]:
+        nonlocal manifest
+        number = sum(map(len, kept.values()))
+        report(f"comparison, {count(number, 'layer')} in fp32" if number else "comparison")
+        current = manifest.replace(layers_in_fp32={**kept, **exact}, files=_list_files(folder))
+        manifest = _compare(source, folder, calibration, current)
+        wrong = _out_of_tolerance(manifest)
+        return [graphs for names, graphs in _PARTS.items() if any(name in wrong for name in names)]
+
+    quantize_folder(folder, calls, find_wrong, report=report)
+    return manifest
+
+
+def record_calls(folder: Path, calibration: Calibration) -> dict[str, list[dict[str, Array]]]:
+    """Return what the graphs of a folder are called with for calibration data, by file name."""
+    calls: dict[str, list[dict[str, Array]]] = {}
+
+    def open_recorded(path: Path, *arguments: Any, **settings: Any) -> Graph:
+        graph, made = open_graph(path, *arguments, **settings), calls.setdefault(path.name, [])
+
+        def run(inputs: Mapping[str, Array]) -> list[Array]:
+            made.append(dict(inputs))
+            return graph(inputs)
+
+        return run
+
+    exported = ExportedModel(folder, opener=open_recorded)
+    runtime = exported.answering or exported.matching
+    assert runtime is not None
+    for text, seen in random_inputs(exported.tokenizer, calibration.regions):
+        score(runtime, text, seen)
+    if calibration.images:
+        exported.extractor(calibration.images)
+    # Evenly spaced, so that every image is among them.
+    return {name: made[:: -(-len(made) // _MOST_CALLS)] for name, made in calls.items()}
+
+
+def _compare(
+    source: _Source, folder: Path, calibration: Calibration, manifest: ExportManifest
+) -> ExportManifest:
+    """Write the manifest, without which the folder cannot be opened, and add the differences."""
+    write_json(folder / MANIFEST, manifest.to_dict())
+    differences = compare(source.scoring, folder, calibration)
+    manifest = manifest.replace(differences=differences)
+    write_json(folder / MANIFEST, manifest.to_dict())
     return manifest
 
 
@@ -220,6 +305,11 @@ def _check_runtime(runtime: RuntimeName, precision: Precision) -> None:
         raise ModuleNotFoundError("exporting needs onnxscript: pip install lxmert[export]")
     if runtime not in installed():
         raise ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
+    if precision == "int8" and "onnxruntime" not in installed():
+        raise ModuleNotFoundError(
+            "onnxruntime, which quantizes for either runtime, is not installed: pip install "
+            "lxmert[onnxruntime]"
+        )
     if not supports(runtime, precision):
         raise ValueError(
             f"{runtime} does not compute {precision} on this processor: choose another --precision "
@@ -270,12 +360,12 @@ def _read_calibration(source: _Source, path: Path | None) -> Calibration:
     return Calibration(images, source.extractor(images))
 
 
-def _first_manifest(
+def _describe(
     source: _Source, folder: Path, runtime: RuntimeName, precision: Precision
 ) -> ExportManifest:
-    """Write the manifest without differences, with which the comparison opens the folder."""
+    """Return the manifest of a folder, without differences."""
     answering = source.heads.answering
-    manifest = ExportManifest(
+    return ExportManifest(
         runtime=runtime,
         precision=precision,
         source=source.name,
@@ -287,24 +377,27 @@ def _first_manifest(
         tolerances=TOLERANCES[precision],
         files=_list_files(folder),
     )
-    write_json(folder / MANIFEST, manifest.to_dict())
-    return manifest
 
 
 def _list_files(folder: Path) -> dict[str, ExportedFile]:
     return {
         path.name: ExportedFile(size=path.stat().st_size, sha256=sha256(path))
         for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
     }
 
 
-def _check_tolerances(differences: Mapping[str, float], precision: Precision) -> None:
+def _out_of_tolerance(manifest: ExportManifest) -> dict[str, float]:
+    """Return the differences that are larger than allowed."""
+    allowed = manifest.tolerances
+    return {name: value for name, value in manifest.differences.items() if value > allowed[name]}
+
+
+def _check_tolerances(manifest: ExportManifest) -> None:
     """Raise `ValueError` naming all differences that are out of tolerance."""
-    allowed = TOLERANCES[precision]
     wrong = [
-        f"{name} {value:.3g} (at most {allowed[name]:g})"
-        for name, value in differences.items()
-        if value > allowed[name]
+        f"{name} {value:.3g} (at most {manifest.tolerances[name]:g})"
+        for name, value in _out_of_tolerance(manifest).items()
     ]
     if wrong:
         raise ValueError(
@@ -329,4 +422,19 @@ def card(manifest: ExportManifest, calibration: Calibration) -> str:
         f"## Differences from the PyTorch model\n\n"
         f"Measured on {data}, with texts of random words.\n"
         f"\n| what | measured | allowed | meaning |\n|---|---|---|---|\n{rows}\n"
+        f"{_card_of_layers(manifest)}"
+    )
+
+
+def _card_of_layers(manifest: ExportManifest) -> str:
+    """Return the section about the layers of an int8 export."""
+    if manifest.precision != "int8":
+        return ""
+    rows = "\n".join(
+        f"| `{name}` | {', '.join(layers) or 'none'} |"
+        for name, layers in manifest.layers_in_fp32.items()
+    )
+    return (
+        "\n## Layers in fp32\n\nAll other layers with weights are int8, with ranges measured on "
+        f"the same images.\n\n| graph | layers |\n|---|---|\n{rows}\n"
     )
