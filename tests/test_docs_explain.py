@@ -23,7 +23,7 @@ def test_commands_and_code_run_in_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     languages = [language for language, _ in BLOCKS]
-    assert (languages.count("sh"), languages.count("python")) == (4, 2)
+    assert (languages.count("sh"), languages.count("python")) == (6, 2)
     assert set(languages) == {"sh", "python", "text"}
     for language, block in BLOCKS:
         if language == "text":  # takes minutes
@@ -41,7 +41,8 @@ def test_commands_and_code_run_in_order(
             result = lxmert(*arguments)
             assert result.code == 0, f"{line}\n{result}"
     assert sorted(path.name for path in Path("runs/explain").iterdir()) == [
-        "faithful", "figure.png", "heads.png", "report.html", "same.html", "scenes",
+        "aopc", "faithful", "figure.png", "heads.png", "match.html", "report.html", "same.html",
+        "sanity", "scenes", "sign",
     ]  # fmt: skip
 
 

@@ -5,10 +5,11 @@ computed again; attention weights and the input of the layer stay. The cosine di
 state to the original one, divided by the sum over all positions, is how much of the state is read
 from there.
 
-Source: Mohebbi et al., Quantifying Context Mixing in Transformers (EACL 2023), section 3. Layers
-are joined by rollout, without an identity, as published. For two streams, which are not part of the
-paper, cross-attention and self-attention of a cross layer count as one layer each, and after
-cross-attention a state is in equal parts what it was before and what it reads.
+Source: Mohebbi et al., Quantifying Context Mixing in Transformers (EACL 2023), section 3, for the
+maps. For two streams, which are not part of the paper, cross-attention and self-attention of a
+cross layer count as one layer each, and layers are joined by rollout: after each of them, a state
+is in equal parts what it was before and what it reads. The published rollout of one stream does not
+keep the state; here it would lose what `[CLS]` has read from regions in the last cross-attention.
 """
 
 from collections.abc import Callable
@@ -64,10 +65,10 @@ def value_zeroing(
     words, regions = (part.expand(len(text), -1, -1) for part in (parts[:length], parts[length:]))
     for layer in encoder.layer:
         text, read = _read_self(layer.attention, _after(layer), text, text_mask.within)
-        words = read @ words
+        words = _join(words, read, words)
     for layer in encoder.r_layers:
         image, read = _read_self(layer.attention, _after(layer), image, image_mask.within)
-        regions = read @ regions
+        regions = _join(regions, read, regions)
     for layer in encoder.x_layers:
         cross: Any = layer.visual_attention
         # Both directions use the states from before the layer.
@@ -77,11 +78,11 @@ def value_zeroing(
         )
         words, regions = _join(words, of_regions, regions), _join(regions, of_words, words)
         text, read = _read_self(layer.lang_self_att, _after(layer, "lang_"), text, text_mask.within)
-        words = read @ words
+        words = _join(words, read, words)
         image, read = _read_self(
             layer.visn_self_att, _after(layer, "visn_"), image, image_mask.within
         )
-        regions = read @ regions
+        regions = _join(regions, read, regions)
     first = words[:, 0].float()
     first[:, 0] = 0
     found = rows_by_text(model, Relevance(first[:, :length], first[:, length:]))
@@ -136,7 +137,7 @@ def _read_self(layer: Any, rest: Rest, states: Tensor, mask: Any) -> tuple[Tenso
 
 
 def _join(own: Tensor, read: Tensor, other: Tensor) -> Tensor:
-    """Return what states contain after they have read the other stream."""
+    """Return what states contain after they have read others, of their own or the other stream."""
     return (own + read @ other) / (1 + read.sum(dim=-1, keepdim=True))
 
 
