@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from lxmert.study.trust import COMPARED
+
 EXAMPLES = ROOT / "src/lxmert/examples"
 
 
@@ -26,6 +28,11 @@ def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) 
     assert robust["image exchanged"]["accuracy"] < report["accuracy"]["overall"]
     assert 0 < report["modality"]["text_share"]["mean"] < 1
     assert report["modality"]["count"] == 3
+    trusted = report["explanations"]
+    assert list(trusted) == [*COMPARED, "random"]
+    assert trusted["occlusion"]["AOPC"]["mean"] > trusted["random"]["AOPC"]["mean"]
+    assert trusted["occlusion"]["wrong sign, regions"]["mean"] == 0
+    assert trusted["attnlrp"]["Ins@15"]["count"] == 3
     page = (tmp_path / "out" / "study.html").read_text()
     assert "src=" not in page
     assert 'href="http' not in page
@@ -35,6 +42,7 @@ def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) 
         "Calibration and risk",
         "<svg",
         "T-SHAP",
+        "which to trust",
     ):
         assert text in page
     assert f"{report['accuracy']['overall']:.1%}" in done.out

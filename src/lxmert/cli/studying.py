@@ -28,7 +28,7 @@ def study(
         int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
     ] = None,
     explained: Annotated[
-        int, typer.Option(help="Number of questions whose Shapley values are computed.")
+        int, typer.Option(help="Number of questions whose answers are explained.")
     ] = 50,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     device: Device = None,
@@ -38,7 +38,7 @@ def study(
 
     Writes study.html and study.json: accuracy by question type, answers after the image or the
     question is exchanged or damaged, the share of each modality in the answers (Shapley values),
-    calibration and risk-coverage, all with 95 % intervals.
+    the faithfulness of explanations, calibration and risk-coverage, all with 95 % intervals.
     """
     if limit is not None and limit < 2:
         raise ValueError(f"--limit is {limit}: expected at least 2")

@@ -15,7 +15,8 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 0.5rem 0 1rem; }
-th, td { padding: 0.15rem 0.9rem 0.15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
+td { white-space: nowrap; }
+th, td { padding: 0.15rem 0.7rem 0.15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 1px solid; }
 .scroll { overflow-x: auto; }
@@ -44,6 +45,7 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
         _accuracy(report),
         _robustness(report),
         _modality(report),
+        _trust(report),
         _confidence(report),
     ]
     title = html.escape(f"Study of {report['model']}")
@@ -104,6 +106,34 @@ def _modality(report: Mapping[str, Any]) -> str:
         "image the rest: the share of the words in the absolute Shapley values of words and "
         f"regions, mean over {found['count']:,} questions (T-SHAP of MM-SHAP, "
         "Parcalabescu and Frank 2023). Near 0 % or 100 %, a model uses one modality only.</p>"
+    )
+
+
+def _trust(report: Mapping[str, Any]) -> str:
+    found = report["explanations"]
+    if found is None:
+        return ""
+    measures = list(next(iter(found.values())))
+    rows = [
+        (
+            method.replace("_", " "),
+            *(
+                ""
+                if each is None
+                else f"{each['mean']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
+                for each in values.values()
+            ),
+        )
+        for method, values in found.items()
+    ]
+    return (
+        "<h2>Explanations: which to trust</h2>"
+        "<p>The most relevant words and regions of each explanation are removed, and the question "
+        "is answered again. <b>AOPC</b>: mean drop of the confidence without the top 5 to 100 %; "
+        "<b>Del@15</b>: that drop at 15 %; <b>Ins@15</b>: gain over an empty input with only the "
+        "top 15 % (high is good). <b>Wrong sign</b>: share of questions in which the answer's "
+        "probability changes the other way than the top score says (low is good; occlusion has "
+        "none by definition).</p>" + _table(("method", *measures), rows)
     )
 
 

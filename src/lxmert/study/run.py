@@ -18,16 +18,17 @@ from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, RegionReader, open_reader
 from lxmert.schema import Regions
-from lxmert.study.confidence import Logits, measure_confidence
+from lxmert.study.confidence import measure_confidence
 from lxmert.study.page import write_page
 from lxmert.study.robustness import measure_robustness
+from lxmert.study.trust import measure_trust
 from lxmert.tasks.metrics import accuracy_by_question_type, intervals_by_question_type
 
 REPORT, PAGE = "study.json", "study.html"
 """Files in the results folder."""
 
 EXPLAINED = 50
-"""Questions whose Shapley values are computed."""
+"""Questions whose answers are explained."""
 
 
 def study_model(
@@ -52,16 +53,17 @@ def study_model(
         images: image folder.
         stores: region stores to use instead of images.
         limit: number of questions, drawn at random; None: all.
-        explained: number of these whose Shapley values are computed; 0: none.
+        explained: number of these whose answers are explained; 0: none.
         seed: seed of all random choices.
         device: where to compute.
         progress: called with the numbers of finished and of all steps.
 
     Returns:
         The written report: `model`, `data`, `seed`, `count`; `accuracy` and `intervals` by question
-        type; `robustness` (see `measure_robustness`); `confidence` (see `measure_confidence`); and
+        type; `robustness` (see `measure_robustness`); `confidence` (see `measure_confidence`);
         `modality`: the mean share of the text in the Shapley values (T-SHAP) with its interval, and
-        the number of questions; None if no question was explained.
+        the number of questions; and `explanations` (see `measure_trust`). The last two are None if
+        no question was explained.
 
     Raises:
         FileExistsError: if the folder already has results.
@@ -86,6 +88,7 @@ def study_model(
         done += len(indices)
         progress(done, steps)
     answers = [predictor.answers[place] for place in logits.argmax(axis=1)]
+    questions = _explainable(predictor, corpus, read, explained, seed)
     report: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
@@ -101,7 +104,10 @@ def study_model(
             progress=lambda done, _: progress(len(corpus) + done, steps),
         ),
         "confidence": measure_confidence(examples, logits, predictor.answers, seed=seed),
-        "modality": _modality(predictor, corpus, read, logits, explained, seed),
+        "modality": _modality(_answering(predictor), questions, seed),
+        "explanations": (
+            measure_trust(_answering(predictor), questions, seed=seed) if questions else None
+        ),
     }
     output.mkdir(parents=True, exist_ok=True)
     write_page(report, output / PAGE)
@@ -139,32 +145,41 @@ def _read(data: Path, limit: int | None, seed: int) -> Corpus:
     return corpus.select(draw_rows(len(corpus), limit, seed=seed))
 
 
-def _modality(
-    predictor: Predictor,
-    corpus: Corpus,
-    read: RegionReader,
-    logits: Logits,
-    explained: int,
-    seed: int,
-) -> dict[str, Any] | None:
-    """Return the share of the text in the Shapley values of the best answers."""
-    if not explained:
-        return None
+def _explainable(
+    predictor: Predictor, corpus: Corpus, read: RegionReader, explained: int, seed: int
+) -> list[tuple[dict[str, torch.Tensor], str]]:
+    """Draw questions to explain, each with its image."""
+    questions = []
+    for row in draw_rows(len(corpus), explained, seed=seed).tolist() if explained else []:
+        image = corpus.image_ids(row)[0]
+        (regions,) = read([image])
+        questions.append((predictor.inputs(corpus[row].text, regions), image))
+    return questions
+
+
+def _answering(predictor: Predictor) -> LxmertForQuestionAnswering:
+    """Return the PyTorch model of a predictor."""
     assert isinstance(predictor.runtime, TorchRuntime)
     model = predictor.runtime.model
     assert isinstance(model, LxmertForQuestionAnswering)
-    rows = draw_rows(len(corpus), explained, seed=seed).tolist()
-    images_of = [corpus.image_ids(index)[0] for index in range(len(corpus))]
+    return model
+
+
+def _modality(
+    model: LxmertForQuestionAnswering,
+    questions: Sequence[tuple[dict[str, torch.Tensor], str]],
+    seed: int,
+) -> dict[str, Any] | None:
+    """Return the share of the text in the Shapley values of the best answers."""
     shares, images = [], []
-    for row in rows:
-        (regions,) = read([images_of[row]])
-        inputs = predictor.inputs(corpus[row].text, regions)
-        best = torch.tensor([int(logits[row].argmax())])
+    for inputs, image in questions:
+        with torch.inference_mode():
+            best = model(**inputs).question_answering_score.argmax(dim=-1)
         values, _ = shapley_for_answers(model, inputs, best, seed=seed)
         share = float(text_share(values)[0])
         if np.isfinite(share):
             shares.append(share)
-            images.append(images_of[row])
+            images.append(image)
     if not shares:
         return None
     return {"text_share": bootstrap(shares, images)._asdict(), "count": len(shares)}
