@@ -162,11 +162,23 @@ def test_a_dynamically_quantized_model_answers(pipe: LxmertPipeline) -> None:
         small = torch.ao.quantization.quantize_dynamic(
             copy.deepcopy(pipe.model), {torch.nn.Linear}, dtype=torch.qint8
         )
-    quantized = LxmertPipeline(small, pipe.processor)
+    check_quantized(LxmertPipeline(small, pipe.processor), pipe)
+
+
+def check_quantized(quantized: LxmertPipeline, pipe: LxmertPipeline) -> None:
     for question in QUESTIONS:
         (best,) = quantized.ask(SCENES[0], question, top_k=1)
         (wanted,) = pipe.ask(SCENES[0], question, top_k=1)
         assert (best.answer, best.score) == (wanted.answer, pytest.approx(wanted.score, abs=0.05))
+
+
+def test_a_model_quantized_by_torchao_answers(pipe: LxmertPipeline) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+    small = copy.deepcopy(pipe.model)
+    quantization.quantize_(small, quantization.Int8WeightOnlyConfig())
+    weights = small.lxmert.encoder.layer[0].attention.self.query.weight
+    assert type(weights) is not torch.nn.Parameter  # it is torchao's
+    check_quantized(LxmertPipeline(small, pipe.processor), pipe)
 
 
 _UPLOAD = """
