@@ -191,21 +191,21 @@ def open_reader(
     if images is not None:
         return ImageRegions(images, _load_supply(model, device))
     source = open_regions([str(path) for path in stores])
-    known, given = _known_fingerprint(model), source.header.fingerprint
-    if known is not None and given != known:
+    known, given = _preprocessing(model), source.header.fingerprint
+    if known is not None and not known.accepts(given):
         raise ValueError(
             f"the region store {source.folder} was made by extractor {given}, but the extractor "
-            f"of model {model} is extractor {known}: extract the regions again with that "
-            "extractor"
+            f"of model {model} is extractor {known.fingerprint}: extract the regions again with "
+            "that extractor"
         )
     return StoredRegions(source)
 
 
-def _known_fingerprint(model: Path) -> str | None:
-    """Return the fingerprint of a model's region extractor, if the folder names it."""
+def _preprocessing(model: Path) -> PreprocessorConfig | None:
+    """Return what a model requires of regions, if the folder names it."""
     if is_exported(model):
-        return ExportedModel(model).manifest.fingerprint
-    return PreprocessorConfig.load(model).fingerprint if (model / FILE_NAME).is_file() else None
+        return PreprocessorConfig(fingerprint=ExportedModel(model).manifest.fingerprint)
+    return PreprocessorConfig.load(model) if (model / FILE_NAME).is_file() else None
 
 
 def _load_supply(model: Path, device: str | None) -> RegionSupply:

@@ -262,7 +262,7 @@ class LxmertProcessor:
             ValueError: if another extractor made it.
         """
         store = RegionStore(folder)
-        if store.header.fingerprint != self.config.fingerprint:
+        if not self.config.accepts(store.header.fingerprint):
             raise ValueError(
                 f"the region store {folder} was made by extractor {store.header.fingerprint}, but "
                 f"the model was trained on regions of extractor {self.config.fingerprint}: extract "

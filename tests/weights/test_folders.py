@@ -16,6 +16,9 @@ from squares import write_squares
 from web_server import Server
 
 from lxmert import LxmertPipeline
+from lxmert.data.store_layout import StoreHeader
+from lxmert.data.store_writing import StoreWriter
+from lxmert.data.tsv import PUBLISHED_EXTRACTOR
 from lxmert.hub import find_extractor, find_model
 from lxmert.vocabularies import ANSWERS
 from lxmert.weights import fetching
@@ -101,6 +104,31 @@ def test_a_folder_records_the_origin_of_its_files(server: Server) -> None:
     assert weights["from"].endswith("/unc-nlp/lxmert-vqa-uncased/resolve/main/pytorch_model.bin")
     downloads = published_folder("downloads")
     assert not any(path.is_file() for path in downloads.rglob("*"))  # nothing is kept twice
+
+
+def test_the_regions_that_were_published_with_the_model_are_accepted(
+    server: Server, tmp_path: Path, lxmert: Command
+) -> None:
+    """Bug: they were refused, as their store does not name the detector that was fetched."""
+    pipeline = LxmertPipeline.from_pretrained("vqa")
+    regions = pipeline.regions(SCENE)
+    config = pipeline.processor.config
+    questions = tmp_path / "q.jsonl"
+    questions.write_text(json.dumps({"question_id": 8, "image": "scene", "question": QUESTION}))
+    for fingerprint, code in ((PUBLISHED_EXTRACTOR, 0), (config.fingerprint, 0), ("other", 2)):
+        store, output = tmp_path / f"store-{code}-{len(fingerprint)}", tmp_path / "answers.jsonl"
+        header = StoreHeader(
+            fingerprint=fingerprint, feature_dim=hubs.FEATURES, dtype="float32", precision="fp32",
+            object_names=pipeline.processor.extractor.object_names,
+            attribute_names=pipeline.processor.extractor.attribute_names,
+        )  # fmt: skip
+        with StoreWriter(store, header) as writer:
+            writer.add(("scene", regions))
+            writer.finish()
+        done = lxmert("predict", "vqa", "--data", questions, "--regions", store, "-o", output)
+        assert done.code == code, done.err
+    assert "was made by extractor other" in done.err
+    assert config.fingerprint in done.err
 
 
 def test_both_models_share_one_detector(server: Server) -> None:

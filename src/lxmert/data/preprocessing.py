@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lxmert.files import write_json
-from lxmert.records import Record
+from lxmert.records import LATER, Items, Record
 
 FILE_NAME = "preprocessor_config.json"
 EXTRACTOR_FOLDER = "extractor"
@@ -20,11 +20,18 @@ class PreprocessorConfig(Record):
         fingerprint: fingerprint of the region extractor, as in the header of a region store.
         max_text_length: maximum number of tokens of a text, including `[CLS]` and `[SEP]`.
         box_form: `normalized_xyxy`: corners divided by the width and height of the image.
+        also: fingerprints of other regions that the model takes: those that it was trained on, if
+            another program extracted them.
     """
 
     fingerprint: str
     max_text_length: Annotated[int, Field(ge=3, le=100_000)] = 20
     box_form: Literal["normalized_xyxy"] = "normalized_xyxy"
+    also: Annotated[Items[str], LATER] = ()
+
+    def accepts(self, fingerprint: str) -> bool:
+        """Return whether the model takes the regions of an extractor."""
+        return fingerprint in (self.fingerprint, *self.also)
 
     def save(self, folder: str | Path) -> None:
         """Write the file into a model folder."""

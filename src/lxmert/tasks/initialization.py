@@ -159,8 +159,9 @@ def _initialize_from_model(
     if Path(source).is_dir():
         if (Path(source) / FILE_NAME).is_file():
             preprocessor = PreprocessorConfig.load(source)
-            owner = f"the extractor of model {source}"
-            check_extractor(spec.store, preprocessor.fingerprint, owner)
+            if not preprocessor.accepts(spec.store.header.fingerprint):
+                owner = f"the extractor of model {source}"
+                check_extractor(spec.store, preprocessor.fingerprint, owner)
         tokenizer = tokenizer or _open_tokenizer(source)
     if tokenizer is None:
         raise ValueError(

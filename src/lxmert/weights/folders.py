@@ -14,6 +14,7 @@ from pathlib import Path
 from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
 from lxmert.data.tokenizer import check_words, load_tokenizer
+from lxmert.data.tsv import PUBLISHED_EXTRACTOR
 from lxmert.files import atomic_path, cache_folder, write_json
 from lxmert.locks import FolderLock
 from lxmert.model.answers import name_answers
@@ -131,7 +132,9 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         _link(extractor, partial / EXTRACTOR_FOLDER)
-        PreprocessorConfig(fingerprint=str(detector["fingerprint"])).save(partial)
+        PreprocessorConfig(
+            fingerprint=str(detector["fingerprint"]), also=(PUBLISHED_EXTRACTOR,)
+        ).save(partial)
         _write_record(partial, name, origins, extractor=detector["name"])
     _remove_downloads(origins)
 
