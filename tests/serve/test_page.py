@@ -98,6 +98,7 @@ def test_an_uploaded_image_is_asked_about_again_without_a_new_upload(
     browser: PageBrowser, site: RunningServer
 ) -> None:
     browser.open(site)
+    browser.wait("document.getElementById('intro').textContent.includes('knows drawn scenes')")
     browser.upload()
     rows = browser.run("return [...document.querySelectorAll('#list span')].map((e) => e.title)")
     assert rows == labels()

@@ -259,6 +259,8 @@
   async function start() {
     model = await read(await request("/v1/model"));
     $("served").textContent = `${model.model}, lxmert ${model.version}`;
+    if (model.model === "the bundled model") $("intro").append(
+      " This model knows drawn scenes such as the examples; lxmert serve vqa starts one that knows photos.");
     mode(model.can_ask ? "ask" : "match");
     const { examples } = await read(await request("/examples"));
     $("examples").hidden = !examples.length;
