@@ -220,14 +220,13 @@ def test_int8_needs_calibration_data_of_the_same_detector(folders, tmp_path):
 @pytest.mark.parametrize(("runtime", "data"), [("onnxruntime", "images"), ("openvino", "store")])
 def test_int8_keeps_the_answers_of_the_bundled_model(tmp_path, runtime, data):
     pytest.importorskip(runtime, reason=f"{runtime} is not installed")
-    make_dataset(tmp_path, SceneSettings(kinds=("qa",), split="train", count=24))
+    scenes = tmp_path / "scenes"
+    make_dataset(scenes, SceneSettings(kinds=("qa",), split="train", count=24))
     store = extract_folder(
-        tmp_path / "images", tmp_path / "store", load_for_extraction(None), progress=ignore
+        scenes / "images", scenes / "store", load_for_extraction(None), progress=ignore
     )
     fast = tmp_path / "fast"
-    manifest = export_folder(
-        None, fast, runtime=runtime, precision="int8", calibrate=tmp_path / data
-    )
+    manifest = export_folder(None, fast, runtime=runtime, precision="int8", calibrate=scenes / data)
     assert len(manifest.layers_in_fp32["text.onnx"]) <= 3
     # A store has no images to measure the ranges of the detector with.
     assert ("backbone.res2.0" in manifest.layers_in_fp32["trunk.onnx"]) == (data == "store")
