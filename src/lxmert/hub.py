@@ -7,6 +7,9 @@ from pathlib import Path
 from lxmert.vocabularies import ANSWERS
 from lxmert.weights.table import PUBLISHED, find_name
 
+DRAWINGS = Path(__file__).parent / "drawings"
+"""Folder of the bundled start for custom data."""
+
 _PUBLISHED_LISTS = {3129: "vqa", 1842: "gqa", 9500: "pretraining"}
 """Number of answers -> name of their published list."""
 

@@ -19,6 +19,7 @@ from lxmert.cli import (
     checking,
     compressing,
     data,
+    drawings,
     explaining,
     exporting,
     files,
@@ -134,6 +135,10 @@ _worlds = typer.Typer(no_args_is_help=True, help="Make a suite of small syntheti
 for _world_command in (worlds.make, worlds.show):
     _worlds.command()(_world_command)
 _lab.add_typer(_worlds, name="worlds")
+_drawings = typer.Typer(no_args_is_help=True, help="Pretrain a start for custom data.")
+for _drawing_command in (drawings.show, drawings.train):
+    _drawings.command()(_drawing_command)
+_lab.add_typer(_drawings, name="drawings")
 app.add_typer(_lab, name="lab", rich_help_panel="Experiments")
 
 

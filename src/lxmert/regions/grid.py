@@ -100,7 +100,7 @@ class GridNetwork(nn.Module):
         """Compute the grid features of images.
 
         Args:
-            pixels: `[batch, height, width, 3]` uint8 RGB.
+            pixels: `[batch, height, width, 3]` uint8 RGB, of any size in multiples of the stride.
 
         Returns:
             Features `[batch, cells, feature_dim]`, and the boxes `(x1, y1, x2, y2)` of the cells in
@@ -113,11 +113,8 @@ class GridNetwork(nn.Module):
         values = _with_positions(self.stages[-1](_with_positions(values)))
         # [batch, channels, rows, columns] -> [batch, cells, channels]
         features = self.project(values).flatten(2).transpose(1, 2)
-        return features, self.cells(pixels.device).expand(len(pixels), -1, -1)
-
-    def cells(self, device: torch.device | None = None) -> Tensor:
-        """Return the boxes of all cells, `[cells, 4]` in `[0, 1]`, row by row."""
-        return cell_boxes(*self.config.num_cells, device)
+        cells = cell_boxes(*values.shape[2:], pixels.device)
+        return features, cells.expand(len(pixels), -1, -1)
 
 
 def _with_positions(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 
 from lxmert.files import read_json_object, write_json
-from lxmert.hub import find_model
+from lxmert.hub import DRAWINGS, find_model
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
@@ -186,6 +186,7 @@ def _trials(recipe: Recipe) -> dict[str, list[str]]:
     slower = f"optim.lr={recipe.optim.lr / 2}"
     known = {
         "random": [],
+        "drawings": [f"model.init_from={DRAWINGS}"],
         "scenes": [f"model.init_from={find_model(None)}", slower],
     }
     start = settings.data.start
