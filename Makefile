@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test weights-test lint docs default-model ablations learning-curve transfer clean
+.PHONY: ask test weights-test lint docs default-model drawings ablations learning-curve transfer clean
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
@@ -160,6 +160,11 @@ transfer: $(REGIONS) $(SCENES)/train/pairs-2000.jsonl
 $(SCENES)/train/pairs-2000.jsonl: $(SCENES)/train/questions.jsonl
 	head -n 2000 $(SCENES)/train/pairs.jsonl > $@.partial
 	mv $@.partial $@
+
+# The bundled start for custom data: a model and its grid extractor, trained on drawings.
+drawings: $(VENV)/installed
+	$(ALONE) $(BIN)/lxmert lab drawings train -o runs/drawings
+	$(BIN)/python -m lxmert.lab.drawings.bundle runs/drawings
 
 clean:
 	rm -rf $(VENV) answer.png examples

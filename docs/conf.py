@@ -28,6 +28,7 @@ myst_heading_anchors = 4
 
 OUTSIDE = {
     "../src/lxmert/default/README.md": "model-card.md",
+    "../src/lxmert/drawings/README.md": "drawings-card.md",
     "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changelog.md",
     "../README.md": "index.md",

@@ -20,6 +20,8 @@ def test_the_wheel_answers_from_an_empty_folder(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert {f"lxmert/default/{name}" for name in (*MODEL_FILES, "README.md")} <= names
+    assert {f"lxmert/drawings/{name}" for name in (*MODEL_FILES, "README.md")} <= names
+    assert "lxmert/lab/drawings/recipe.toml" in names
     assert "lxmert/py.typed" in names
     assert {f"lxmert/explain/report.{kind}" for kind in ("html", "css", "js")} <= names
     assert {f"lxmert/serve/web/page.{kind}" for kind in ("html", "css", "js")} <= names

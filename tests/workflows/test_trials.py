@@ -40,7 +40,7 @@ def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, cap
         metrics = train_recipe(recipe(world), tmp_path, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
     scores = {name: trial["accuracy"] for name, trial in plan["trials"].items()}
-    assert list(scores) == ["random", "scenes"]
+    assert list(scores) == ["random", "drawings", "scenes"]
     assert scores[plan["chosen"]] == max(scores.values())
     assert f"chosen: {plan['chosen']}; " in caplog.text
     assert caplog.text.count("held out for validation") == 1  # the data are checked once

@@ -113,7 +113,7 @@ class GridNetwork(nn.Module):
         values = _with_positions(self.stages[-1](_with_positions(values)))
         # [batch, channels, rows, columns] -> [batch, cells, channels]
         features = self.project(values).flatten(2).transpose(1, 2)
-        cells = cell_boxes(*values.shape[2:], pixels.device)
+        cells = cell_boxes(values.shape[2], values.shape[3], pixels.device)
         return features, cells.expand(len(pixels), -1, -1)
 
 

@@ -59,9 +59,6 @@ _STATEMENTS = 0.4
 _BOX_SCALE = 4.0
 """Factor of the initial weights of boxes, whose embeddings are normalized."""
 
-_WORD_PICTURES = 2000
-"""Pictures whose questions give the words and answers of the model."""
-
 _WORDS, _VALID, _TRAIN = range(3)
 """What a drawing is for; part of its seed."""
 
@@ -78,6 +75,7 @@ class DrawingsData(Record):
             little before words are grounded.
         truths_left_out: share of the drawings without them at the beginning; it falls to 0.
         valid_groups: groups for validation, with all questions.
+        word_pictures: pictures whose questions give the words and answers of the model.
     """
 
     groups: PositiveInt = 1000
@@ -86,6 +84,7 @@ class DrawingsData(Record):
     few_truths: PositiveInt = 2
     truths_left_out: Probability = 0.6
     valid_groups: PositiveInt = 20
+    word_pictures: PositiveInt = 2000
 
 
 class DrawingsSettings(Record):
@@ -206,7 +205,8 @@ class DrawingsTask:
         """Collect the words and answers of many questions, and initialize the model."""
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "matching": 0.5, "attention": 0.5}
-        asked = [each for index in range(_WORD_PICTURES) for each in self._ask(_WORDS, index)]
+        pictures = range(settings.data.word_pictures)
+        asked = [each for index in pictures for each in self._ask(_WORDS, index)]
         self.answers = AnswerVocabulary(sorted({each.answer for each in asked}))
         texts = [each.text for each in asked]
         texts += [word for words in WORDS.values() for word in words]
