@@ -60,7 +60,7 @@ def test_regions_are_selected_as_by_torch(config, number, seed):
     if number == 0 and config.fill_up:
         pytest.skip("no candidate can be filled up")
     found = choosing.select_regions(
-        choosing.Candidates(probabilities[:, :-1], proposals, refine), config, offset=offset
+        choosing.Scored(probabilities[:, :-1], proposals, refine), config, offset=offset
     )
     expected = selection.select_regions(
         selection.Candidates(
