@@ -18,6 +18,7 @@ from official_files import write_json
 from safetensors.torch import load_file
 
 from docs import check_links, commands, table_below
+from lxmert.cluster import prediction
 from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
@@ -25,7 +26,6 @@ from lxmert.schema import Regions
 from lxmert.tasks.pretraining_settings import PRESETS
 from lxmert.tasks.registry import TASKS
 from lxmert.train.recipes import flatten, make_recipe, recipe_table
-from lxmert.workflows import prediction
 
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 COMMANDS = commands(PAGE)

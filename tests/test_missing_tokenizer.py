@@ -53,7 +53,8 @@ def test_a_command_refuses_a_folder_without_tokenizer(
     assert "bare has neither tokenizer.json nor vocab.txt" in result.err
     assert len(result.err.splitlines()) == 1
     written = {path.name for path in set(bare.parent.rglob("*")) - before}
-    assert written <= {"run", "plan.json"}  # the plan of a training, which is made first
+    # A training checks its data and makes its plan first.
+    assert written <= {"run", "data-report.json", "plan.json"}
 
 
 @pytest.mark.parametrize("load", [LxmertPipeline.from_pretrained, LxmertProcessor.from_pretrained])
