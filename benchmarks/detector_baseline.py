@@ -109,7 +109,7 @@ class Predictor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.cls_score = nn.Linear(2048, 1601)
-        self.bbox_pred = nn.Linear(2048, 6400)  # the Caffe program hands over proposals
+        self.bbox_pred = nn.Linear(2048, 6400)  # the Caffe program returns proposals
         self.cls_embedding = nn.Embedding(1601, 256)
         self.fc_attr = nn.Linear(2304, 512)
         self.attr_score = nn.Linear(512, 401)

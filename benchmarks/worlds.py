@@ -4,10 +4,10 @@
     python benchmarks/worlds.py runs/worlds -o runs/worlds-600.jsonl --seconds 600 --seeds 1 2 3
 
 Each cell (world, method, seed) is trained in a process of its own for so many CPU seconds and
-becomes one line of the output; the same command goes on where it stopped. At the end, or alone with
-`--table`, it prints the medians over seeds as a table. `lxmert` is ended by SIGTERM after its time,
-which counts as an interruption, if it has not finished before; its folder is kept beside the file.
-To let it plan its time, name that as well: `--options --budget 10m`, last.
+becomes one line of the output; the same command resumes. At the end, or alone with
+`--table`, it prints the medians over seeds as a table. `lxmert` is interrupted by SIGTERM after its
+time, if it has not finished before; its folder is kept beside the output.
+To let it plan its time, give that as well: `--options --budget 10m`, last.
 """
 
 import argparse

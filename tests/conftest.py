@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the command line in this process, and a tiny trained system."""
+"""Shared fixtures: the command line in this process, and a tiny trained system."""
 
 import sys
 from collections.abc import Callable, Iterator

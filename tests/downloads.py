@@ -195,7 +195,7 @@ def write_visual7w(folder: Path) -> None:
 
 
 def write_original(folder: Path) -> None:
-    """Write the files of the 2019 code, in folders named as there."""
+    """Write the files of the original code, in folders named as there."""
     for name in ("lxmert", "vqa", "gqa", "nlvr2"):
         (folder / name).mkdir(parents=True)
     record = {

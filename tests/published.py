@@ -13,7 +13,7 @@ ANSWERS = [f"answer {index}" for index in range(13)]
 SIZES = {
     "vocab_size": len(WORDS),
     "type_vocab_size": 2,
-    "visual_feat_dim": 256,  # that of the bundled eyes
+    "visual_feat_dim": 256,  # that of the bundled extractor
     "visual_pos_dim": 4,
     "max_position_embeddings": 24,
 }
@@ -43,7 +43,7 @@ def build(name: str = "LxmertForQuestionAnswering", **changes: object) -> nn.Mod
 
 
 def write(folder: Path, model: nn.Module, *, safetensors: bool = False) -> Path:
-    """Write a model as it lies on the hub; answers, eyes and preprocessor are not among it."""
+    """Write a model as on the hub, without answers, extractor and preprocessor."""
     folder.mkdir(parents=True)
     sizes = {name: getattr(model.config, name) for name in tiny.SIZES}
     layers = {

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check: arrows between rooms, cycles, sizes, traps."""
+"""Checked rules of the source: dependencies between packages, import cycles, sizes, traps."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ MAX_LINES = 500
 
 LEAVES = {"schema", "boxes"}
 
-ARROWS: dict[str, set[str]] = {
+MAY_IMPORT: dict[str, set[str]] = {
     "schema": set(),
     "boxes": set(),
     "model": {"schema"},
@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "terminal": {"explain"},
     "auto": {"model", "data", "processing"},
 }
-"""Room -> the rooms that it may import; a room is a module or a sub-package of lxmert."""
+"""Package -> the packages that it may import; a package is a module or sub-package of lxmert."""
 
 BASE = {
     "devices",
@@ -59,21 +59,23 @@ BASE = {
     "vocabularies",
     "workers",
 }
-# Every room but the leaves may write files as a whole, open images, keep others from files, read
+# Every package but the leaves may write files as a whole, open images, keep others from files, read
 # typed records and tensors, check devices, name what is near, and begin processes that end with it.
-ARROWS = {room: allowed | BASE for room, allowed in ARROWS.items() if room not in LEAVES}
-ARROWS |= {leaf: set() for leaf in LEAVES | BASE}
-ARROWS["records"] = {"files", "names"}
-ARROWS["tensor_files"] = {"files"}
-ARROWS["workflows"] = set(ARROWS) - {"terminal"}
-ARROWS["lab"] = set(ARROWS) - {"terminal"}  # which nothing but the command line imports
-ARROWS["cluster"] = BASE | {"schema", "data", "regions", "workflows", "predict", "hub"}
-ARROWS["cli"] = set(ARROWS)
-ARROWS["__main__"] = {"cli"}
-ARROWS["__init__"] = set(ARROWS) - {"cli", "lab", "__main__"}  # public names, loaded lazily
+MAY_IMPORT = {
+    package: allowed | BASE for package, allowed in MAY_IMPORT.items() if package not in LEAVES
+}
+MAY_IMPORT |= {leaf: set() for leaf in LEAVES | BASE}
+MAY_IMPORT["records"] = {"files", "names"}
+MAY_IMPORT["tensor_files"] = {"files"}
+MAY_IMPORT["workflows"] = set(MAY_IMPORT) - {"terminal"}
+MAY_IMPORT["lab"] = set(MAY_IMPORT) - {"terminal"}  # which nothing but the command line imports
+MAY_IMPORT["cluster"] = BASE | {"schema", "data", "regions", "workflows", "predict", "hub"}
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
+MAY_IMPORT["__init__"] = set(MAY_IMPORT) - {"cli", "lab", "__main__"}  # public names, loaded lazily
 
 LAZY = {"__init__", "cli", "names", "terminal"}
-"""Rooms that import other rooms inside functions only, so that `lxmert --help` loads no torch."""
+"""Packages that import others inside functions only, so that `lxmert --help` loads no torch."""
 
 Sources = dict[str, str]
 """Source text by path below src/lxmert, such as "model/heads.py"."""
@@ -129,14 +131,14 @@ def nodes(node: ast.AST, *, eager: bool) -> Iterator[ast.AST]:
 def check_arrows(sources: Sources) -> list[str]:
     offences = []
     for path in sources:
-        room = module_name(path).split(".")[0]
-        if room not in ARROWS:
-            offences.append(f"{path}: {room} is no room of ARROWS")
+        package = module_name(path).split(".")[0]
+        if package not in MAY_IMPORT:
+            offences.append(f"{path}: {package} is no package of MAY_IMPORT")
             continue
         for module, line in imports(path, sources):
             target = module.split(".")[0]
-            if target != room and target not in ARROWS[room]:
-                offences.append(f"{path}:{line}: {room} may not import {target}")
+            if target != package and target not in MAY_IMPORT[package]:
+                offences.append(f"{path}:{line}: {package} may not import {target}")
     return offences
 
 
@@ -318,10 +320,10 @@ def test_the_source_keeps_the_rule(check):
 def test_all_of_the_source_is_checked():
     sources = read_sources()
     assert len(sources) >= 65
-    rooms = {name.split(".")[0] for name in names(sources)}
+    tops = {name.split(".")[0] for name in names(sources)}
     packages = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
     assert len(packages) >= 8
-    assert packages < rooms
+    assert packages < tops
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,7 @@ def test_all_of_the_source_is_checked():
     ],
 )
 def test_an_offence_is_found(check, path, source):
-    """The checks themselves: a small clean house, in which one file breaks one rule."""
+    """The checks themselves: a small clean package, in which one file breaks one rule."""
     clean = {
         "__init__.py": "def __getattr__(name):\n    from lxmert.model.heads import Head",
         "__main__.py": "from lxmert.cli.main import main",

@@ -1,4 +1,4 @@
-"""The Auto classes of transformers, which give our classes once they are told to."""
+"""The Auto classes of transformers, after `register_auto_classes`."""
 
 import shutil
 import subprocess

@@ -39,7 +39,7 @@ def test_an_interruption_is_reported_with_what_goes_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # What was begun in the background passes on that it ignores the signal.
+        # Background processes inherit that the signal is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     records = tmp_path / "scenes.partial" / "records.jsonl"
@@ -365,7 +365,7 @@ def photos(tmp_path: Path) -> Path:
 def test_extract_reports_what_failed_with_exit_code_3(
     lxmert: Command, photos: Path, tmp_path: Path
 ) -> None:
-    """A run with failures ended like one without, and told only in the store of them."""
+    """A run with failures ended like one without; only the store reported them."""
     store = tmp_path / "store"
     result = lxmert("extract", photos, "-o", store, "--figures", tmp_path / "drawn")
     assert result.code == 3

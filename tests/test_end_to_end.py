@@ -1,4 +1,4 @@
-"""The whole path in small: scenes, eyes, regions, pretraining, answering, evaluation, asking."""
+"""The complete pipeline in small: scenes, detector, regions, pretraining, answering, evaluation."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ STAGES = (
     "steps", "answering", "pairs",
 )  # fmt: skip
 RECIPES = {"pretrained": "pretraining"}  # the others have the stage's name
-FEW_COLORS = "data.attribute_swap="  # eyes that learned for three steps do not name all of them
+FEW_COLORS = "data.attribute_swap="  # a detector trained for three steps does not name all of them
 TINY_MODEL = ["hidden_size=16", "num_attention_heads=2", "intermediate_size=32"]
 
 
@@ -48,7 +48,7 @@ def run_main(patch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def make_run(lxmert: Callable[..., None]) -> None:
-    """Run every stage; they hand over files by the very paths that the recipes name."""
+    """Run every stage; each reads the files that the recipes name."""
     recipes = ROOT / "src/lxmert/recipes/lab"
     run = Path("runs/default")
     (run / "scenes").mkdir(parents=True)

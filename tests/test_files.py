@@ -80,12 +80,12 @@ def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
     """All arguments of both were printed, and the reader had to look for the one that differs."""
     path = tmp_path / "notes.jsonl"
     resume_log(path, {"seed": 3, "count": 5, "old": 1}, remedy="")
-    with pytest.raises(ValueError, match="was begun with") as refused:
+    with pytest.raises(ValueError, match="was started with") as refused:
         resume_log(path, {"seed": -9, "count": 5, "new": [2]}, remedy="name another")
-    reported = "begun with seed 3, not -9; old 1, not None; new None, not [2]: name another"
+    reported = "started with seed 3, not -9; old 1, not None; new None, not [2]: name another"
     assert str(refused.value) == f"{tmp_path} was {reported}"
     path.write_text("[1]\n")
-    with pytest.raises(ValueError, match=r"begun with \[1\] in place of arguments: name another"):
+    with pytest.raises(ValueError, match=r"started with \[1\] instead of arguments: name another"):
         resume_log(path, {"seed": -9}, remedy="name another")
 
 

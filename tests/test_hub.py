@@ -1,4 +1,4 @@
-"""Published models: fetched by name, with eyes and answers named once; from a server of our own."""
+"""Published models: fetched by name from a local server, with extractor and answers."""
 
 import json
 import logging

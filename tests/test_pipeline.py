@@ -342,7 +342,7 @@ def test_a_folder_with_an_adapter_is_named_as_that(tmp_path: Path) -> None:
 def test_arguments_in_each_other_s_place_are_named(
     pipeline: LxmertPipeline, name: str, image: ImageInput, question: str, message: str
 ) -> None:
-    """A question given as the image was "no file", which told nobody what to do."""
+    """A question given as the image was "no file", without what to do."""
     with pytest.raises((TypeError, ValueError), match=message):
         getattr(pipeline, name)(image, question)
 

@@ -252,11 +252,11 @@ def resume_log(path: Path, arguments: Mapping[str, Any], *, remedy: str) -> list
     begun, *entries = (parse_json(line, str(path), remedy=remedy) for line in lines)
     asked = json.loads(json.dumps(arguments))
     if not isinstance(begun, dict):
-        raise ValueError(f"{path.parent} was begun with {begun!r} in place of arguments: {remedy}")
+        raise ValueError(f"{path.parent} was started with {begun!r} instead of arguments: {remedy}")
     changed = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
     if changed:
         listed = (f"{name} {begun.get(name)}, not {asked.get(name)}" for name in changed)
-        raise ValueError(f"{path.parent} was begun with {'; '.join(listed)}: {remedy}")
+        raise ValueError(f"{path.parent} was started with {'; '.join(listed)}: {remedy}")
     return entries
 
 

@@ -200,4 +200,4 @@ def _damaged(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # not one of Pillow's own
         return f"a file that cannot be read ({error.strerror}): check its permissions and the disk"
     reason = str(error) or type(error).__name__
-    return f"cut short or damaged ({reason}); expected a whole image: fetch or export it again"
+    return f"cut short or damaged ({reason}); expected a complete image: fetch or export it again"

@@ -63,7 +63,7 @@ def report_write_errors() -> Iterator[None]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell by the first bytes: the length of the header in 8, then its opening brace."""
+    """Detect it by the first bytes: the length of the header in 8, then its opening brace."""
     with path.open("rb") as file:
         return file.read(9)[4:] == b"\0\0\0\0{"
 

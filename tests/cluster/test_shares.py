@@ -152,7 +152,7 @@ def test_a_shard_of_another_extractor_is_not_joined(whole: Path, tmp_path: Path)
         writer.add(extraction.Failure("a.png", "none"))
         writer.finish()
     shutil.copy(tmp_path / "more/shard-000000-0.safetensors", output / "shard-000002-0.safetensors")
-    with pytest.raises(ValueError, match="begun with the fingerprint"):
+    with pytest.raises(ValueError, match="started with the fingerprint"):
         join_shards(output, 21, 8)
 
 

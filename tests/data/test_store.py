@@ -427,8 +427,8 @@ def test_images_that_are_gone_may_not_stay_in_the_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fingerprint": "other"}, "begun with the fingerprint abc123, not with other"),
-        ({"dtype": "float16"}, "begun with the dtype float32, not with float16"),
+        ({"fingerprint": "other"}, "started with the fingerprint abc123, not with other"),
+        ({"dtype": "float16"}, "started with the dtype float32, not with float16"),
         ({"object_names": ("hat",)}, r"object_names \('ball', 'mug'\), not with \('hat',\)"),
     ],
 )

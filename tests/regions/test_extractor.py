@@ -368,7 +368,7 @@ def test_a_store_of_another_extractor_is_refused_and_both_are_named(extractor, k
         processor.open_store(tmp_path / "other")
     with pytest.raises(
         ValueError,
-        match=f"begun with the fingerprint {extractor.fingerprint}, not with {other.fingerprint}",
+        match=f"started with the fingerprint {extractor.fingerprint}, not with {other.fingerprint}",
     ):
         make_store(tmp_path / "own", other, images | {"b.png": random_image(9, 9)})
 

@@ -171,7 +171,7 @@ def test_image_that_ends_early_is_refused(kind):
     noise = np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, format=kind)
-    with pytest.raises(ValueError, match=r"cut short or damaged.*expected a whole image"):
+    with pytest.raises(ValueError, match=r"cut short or damaged.*expected a complete image"):
         load_image(buffer.getvalue()[: len(buffer.getvalue()) // 2])
 
 

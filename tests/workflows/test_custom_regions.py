@@ -1,4 +1,4 @@
-"""Custom data seen by eyes that are there already, and models that start from others."""
+"""Custom data with an existing region extractor, and initialization from other models."""
 
 import json
 import logging
@@ -93,7 +93,7 @@ def test_an_interrupted_extraction_is_taken_up_again(
     looked: list[int] = []
 
     class Tired(GridExtractor):
-        """Eyes that are stopped after some images."""
+        """An extractor that is stopped after some images."""
 
         most = 11
 

@@ -98,7 +98,7 @@ def test_an_interrupted_test_ends_with_the_same_results(
         evaluate_explanations(subject(scenes), tmp_path / "out", progress=stop)
     progress = tmp_path / "out" / "progress.jsonl"
     progress.write_text(progress.read_text() + '{"questions": 16, "corr')
-    with pytest.raises(ValueError, match=r"was begun with .* name another folder"):
+    with pytest.raises(ValueError, match=r"was started with .* name another folder"):
         evaluate_explanations(subject(scenes, seeds=(3,)), tmp_path / "out", progress=silent)
     computed: list[int] = []
     metrics = explanation.measure_batch

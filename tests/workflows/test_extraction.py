@@ -97,7 +97,7 @@ def test_the_bundled_extractor_are_those_of_the_bundled_model(extractor):
 
 
 class Refusing(DetectorExtractor):
-    """Eyes that refuse an image which is brighter than 250, and overflow on a black one."""
+    """An extractor that rejects images brighter than 250, and overflows on black ones."""
 
     def __call__(self, images, *, boxes=None, num_regions=None):
         for pixels in images:
@@ -169,7 +169,7 @@ def test_the_number_of_regions_and_the_type_are_kept_and_not_mixed(extractor, im
     (expected,) = extractor([SCENES[0]], num_regions=(2, 3))
     np.testing.assert_allclose(store["b.png"].features, expected.features, rtol=1e-4, atol=1e-4)
     for other in (ExtractionSettings("float32"), ExtractionSettings("float32", 3)):
-        with pytest.raises(ValueError, match=r"begun with the num_regions \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"started with the num_regions \(2, 3\)"):
             extract_folder(images, tmp_path / "store", extractor, other, progress=ignore)
 
 
@@ -217,8 +217,8 @@ def test_regions_are_named_by_their_most_confident_attribute(extractor):
     for label, object_id, ids, scores in zip(
         labels, regions.object_ids, regions.attribute_ids, regions.attribute_scores, strict=True
     ):
-        surest = max(range(len(ids)), key=lambda group: scores[group])
-        expected = f"{extractor.attribute_names[ids[surest]]} {extractor.object_names[object_id]}"
+        best = max(range(len(ids)), key=lambda group: scores[group])
+        expected = f"{extractor.attribute_names[ids[best]]} {extractor.object_names[object_id]}"
         assert label == expected
     assert name_regions(extractor, replace(regions, found=False)) == ["whole image"] * len(regions)
 

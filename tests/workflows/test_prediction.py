@@ -41,7 +41,7 @@ def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, their questions and statements, and models of random weights with their eyes."""
+    """Images, their questions and statements, and random models with their extractor."""
     folder = tmp_path_factory.mktemp("submission")
     (folder / "images").mkdir()
     generator = np.random.default_rng(5)
@@ -119,7 +119,7 @@ def test_images_and_stored_regions_give_the_same_file(
     assert seen.code == 0, seen
     assert lxmert(*options, "stored", "--regions", "regions").code == 0
     assert read(Path("seen")) == read(Path("stored"))
-    assert len(set(read(Path("seen")).values())) == 2, "they are no constant guess"
+    assert len(set(read(Path("seen")).values())) == 2, "the predictions are not constant"
     assert len(read(Path("seen"))) == len(Path(data).read_text().splitlines())
 
 
@@ -272,7 +272,7 @@ def test_an_interrupted_prediction_resumes_and_checks_its_shards(
     assert lxmert(*options, "--shard", "0/2").code == 0
     other = lxmert(*options, "--shard-questions", "6")
     assert other.code == 2
-    assert "was begun with shard_questions 5, not 6: remove the folder" in other.err
+    assert "was started with shard_questions 5, not 6: remove the folder" in other.err
     with (parts / "rows-000002.jsonl").open("a") as file:
         file.write("{}")
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""Whole or damaged, the same eyes or others: told by checksums and by published rows."""
+"""Damage by checksums, and other extractors by published rows."""
 
 import json
 import shutil
@@ -185,7 +185,7 @@ def test_extractor_agree_with_what_they_wrote_themselves(tmp_path):
 
 
 def test_another_extractor_are_compared_by_their_boxes_alone(extractor, tmp_path):
-    """The bundled eyes know other objects and have other features."""
+    """The bundled extractor knows other objects and has other features."""
     (name, regions) = next(read_tsv(ROWS))
     pixels = load_image(draw_photos(ROWS, tmp_path / "photos") / f"{name}.png")
     agreement = compare(extractor, name, pixels, regions)

@@ -150,7 +150,7 @@ def extract_shard(
         settings: settings of the extraction.
 
     Raises:
-        ValueError: if the shard was begun with another header.
+        ValueError: if the shard was started with another header.
         OSError: if it cannot be written.
     """
     started = time.monotonic()

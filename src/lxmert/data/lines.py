@@ -27,9 +27,9 @@ _TABLE_NAMES = {"image", "image_id", "question", "answer", "label", "text", "cap
 def scan_lines(path: str | Path) -> Iterator[Line]:
     """Yield every non-blank line, valid or not, in bounded memory.
 
-    The content tells JSONL, a table whose first row names the columns, and a JSON array apart. A
-    file of another kind (another document, UTF-16) yields a single line without a record, whose
-    problem says what to do.
+    JSONL, a table whose first row names the columns, and a JSON array are distinguished by their
+    content. A file of another kind (another document, UTF-16) yields a single line without a
+    record, whose problem says what to do.
 
     Raises:
         FileNotFoundError: if there is no such file.

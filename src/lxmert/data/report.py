@@ -35,14 +35,14 @@ _LEFT_OUT = "left out: correct the lines"
 _EXPORT = "correct them, or export the file again"
 
 KINDS = {
-    # whole files
+    # entire files
     "missing_file": Kind("stop", "files that do not exist", "check the path"),
     "empty_file": Kind("stop", "empty files", "write one JSON object per line"),
     "csv": Kind("stop", "tables with repeated columns", "rename them"),
-    "json_array": Kind("stop", "JSON documents that are no whole list of objects", _EXPORT),
+    "json_array": Kind("stop", "JSON documents that are no complete list of objects", _EXPORT),
     "wrong_encoding": Kind("stop", "files that are not in UTF-8", "convert them"),
     "binary_file": Kind("stop", "files that are not text", "unpack or export them"),
-    # whole data sets
+    # entire data sets
     "no_image_folder": Kind("stop", "image folders that do not exist", "check the path"),
     "no_example": Kind("stop", "splits without a usable question", "see the other findings"),
     "mostly_left_out": Kind("stop", "splits that lose more than half", "see the other findings"),

@@ -97,7 +97,7 @@ class RegionStore(Shards[StoreHeader]):
         again for these.
 
         Args:
-            folder: the store; an existing one must have been begun with the same header.
+            folder: the store; an existing one must have been started with the same header.
             image_ids: the images, in order.
             extract: yields the regions of the images that it is given, in that order; a `Failure`
                 for one that has none.
@@ -107,14 +107,14 @@ class RegionStore(Shards[StoreHeader]):
         Raises:
             FileExistsError: if a finished store with all of the images is there, or the folder
                 holds something else.
-            ValueError: if the store was begun with another header or with images that are not
+            ValueError: if the store was started with another header or with images that are not
                 wanted now.
         """
         with StoreWriter(folder, header, shard_images=shard_images) as writer:
             gone = writer.done - set(image_ids)
             if gone:
                 raise ValueError(
-                    f"{folder} was begun with {count(len(gone), 'image')} missing now, such as "
+                    f"{folder} was started with {count(len(gone), 'image')} missing now, such as "
                     f"{min(gone)!r}: put them back, or remove the folder first"
                 )
             present = writer.done | {failure.image_id for failure in writer.failures}

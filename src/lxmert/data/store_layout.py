@@ -331,8 +331,8 @@ def check_same(folder: Path, begun: Header, header: Header) -> None:
     for name, old in begun:
         if old != new[name]:
             raise ValueError(
-                f"{folder} was begun with the {name} {_short(old)}, not with {_short(new[name])}: "
-                "name another folder, or remove it first"
+                f"{folder} was started with the {name} {_short(old)}, not with "
+                f"{_short(new[name])}: name another folder, or remove it first"
             )
 
 

@@ -66,7 +66,7 @@ def read_partners(downloads: Downloads, left_out: LeftOut) -> dict[str, str]:
 
 
 def held_out(minival: Path | None) -> Callable[[str], bool]:
-    """Return a function that tells whether an image is held out for validation.
+    """Return a function that decides whether an image is held out for validation.
 
     Args:
         minival: file with the image names: the original `mscoco_minival.json` or `minival.json`, a

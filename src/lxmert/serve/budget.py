@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class Budget:
-    """A number of units, such as bytes, that holders share; who finds no room waits."""
+    """Units, such as bytes, that holders share; a holder waits until enough of them are free."""
 
     def __init__(self, units: int) -> None:
         """Allow so many units; a larger request is allowed when it is alone."""

@@ -15,7 +15,7 @@ from lxmert.serve.security import HEADERS, check_host, check_login, check_origin
 from lxmert.serve.settings import ServeSettings
 
 _OPEN = ("/health",)
-"""Paths without login: they tell nothing but whether the server is ready."""
+"""Paths without login: they only report whether the server is ready."""
 
 _POLLED = ("/health", "/metrics")
 """Paths that monitoring asks for every few seconds: not logged."""
@@ -93,7 +93,7 @@ class Guard:
 
 
 class _Response:
-    """Sends a response with the common headers, and knows whether one has begun."""
+    """Sends a response with the common headers, and records whether one has started."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -112,7 +112,7 @@ class _Response:
         await self._send(message)
 
     async def refuse(self, scope: Scope, error: RequestError) -> None:
-        """Send an error, unless a response has begun."""
+        """Send an error, unless a response has started."""
         if self.status != _LEFT:
             return
         headers = {}

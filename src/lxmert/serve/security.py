@@ -90,7 +90,7 @@ def _read_basic(value: str) -> tuple[str, str]:
 
 
 def _any_equal(given: str, known: Iterable[str]) -> bool:
-    """Compare with every key, so that the time tells nothing."""
+    """Compare with every key, so that the time is independent of the key."""
     found = False
     for key in known:
         found |= _equal(given, key)

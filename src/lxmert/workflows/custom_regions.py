@@ -41,18 +41,18 @@ def prepare_regions(
 ) -> None:
     """Look at the data, extract the regions of their images, and write what is trained on.
 
-    An interrupted extraction is taken up again.
+    An interrupted extraction is resumed.
 
     Args:
-        settings: name the eyes, or a model to start from that has some.
+        settings: name the extractor, or an initial model that contains one.
         folder: of the run.
         seed: of the split.
-        device: where the eyes compute.
+        device: where the extractor computes.
         checked: whether the data were checked before, with the report in the folder.
         progress: called while files are looked at and regions are extracted.
 
     Raises:
-        FileNotFoundError: if there are no eyes.
+        FileNotFoundError: if there is no extractor.
         ValueError: if they are not those of the model to start from, or the data cannot be used.
     """
     extractor = _open_matching(settings, device)

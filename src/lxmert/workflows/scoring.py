@@ -82,7 +82,7 @@ def score_files(metric: str, **paths: Path) -> Scores:
 def score_vqa_files(*, questions: Path, annotations: Path, results: Path) -> VqaScores:
     """Score a results file of VQA v2 against the official files of one split.
 
-    The official evaluator takes results for the whole split and for nothing else: missing and
+    The official evaluator takes results for exactly the split: missing and
     unknown ids are errors.
     """
     asked = read_vqa_questions(questions)

@@ -82,7 +82,7 @@ def train_recipe(
 
     Raises:
         ValueError: the data or the settings do not fit, or another process works in the folder.
-        OSError: a file is missing, or there is no room for one.
+        OSError: a file is missing, or the disk is full.
         FloatingPointError: a loss became NaN or infinite.
     """
     if not isinstance(recipe.settings, CustomDataSettings):
@@ -186,7 +186,7 @@ def _custom_data(
     checked: bool,
     progress: Progress,
 ) -> Task:
-    """Make the task that custom data ask for: with eyes that are there, or to be trained along.
+    """Prepare custom data and build the task, with an existing or a jointly trained extractor.
 
     Args:
         recipe: with the settings of custom data.

@@ -293,7 +293,7 @@ def test_resuming_with_other_arguments_is_refused(tmp_path: Path) -> None:
     work = tmp_path / "x.partial"
     work.mkdir()
     (work / dataset._RECORDS).write_text(json.dumps({"split": "valid", "seed": 4}) + "\n")
-    with pytest.raises(ValueError, match=r"begun with .*seed 4, not .*: remove it first"):
+    with pytest.raises(ValueError, match=r"started with .*seed 4, not .*: remove it first"):
         make_dataset(tmp_path / "x", CONTENTS)
 
 
