@@ -103,6 +103,11 @@ def prediction_job(prediction: Prediction) -> tuple[Job, Corpus]:
             leaderboard would reject the ids, or `OUTPUT.parts` is of another job.
     """
     corpus = read_questions(prediction)
+    return _missing(prediction, corpus), corpus
+
+
+def _missing(prediction: Prediction, corpus: Corpus) -> Job:
+    """Return the shards of these questions that have no receipt."""
     size, total = prediction.shard_questions, _num_shards(prediction, corpus)
     parts = _begin(prediction)
     missing = [unit for unit in range(total) if not _shard_paths(parts, unit)[1].is_file()]
@@ -115,7 +120,7 @@ def prediction_job(prediction: Prediction) -> tuple[Job, Corpus]:
         partial(AnswerWriter, absolute),
         {unit: list(corpus[unit * size : (unit + 1) * size]) for unit in missing},
         total,
-    ), corpus
+    )
 
 
 def predict_file(prediction: Prediction, *, device: str, progress: Progress) -> int:
@@ -137,7 +142,7 @@ def predict_file(prediction: Prediction, *, device: str, progress: Progress) -> 
     corpus = read_questions(prediction)
     writer = AnswerWriter(prediction, device)
     writer.check(corpus)
-    job, corpus = prediction_job(prediction)
+    job = _missing(prediction, corpus)
     done = len(corpus) - sum(map(len, job.parts.values()))
     for unit, part in job.parts.items():
         writer.write(unit, part, _shifted(progress, done, len(corpus)))

@@ -19,7 +19,7 @@ _ENTAILMENT = ("entailment", "neutral", "contradiction")
 
 
 def vqa_cp(build: Build) -> Iterator[Sentence]:
-    """VQA-CP v2: VQA v2 split anew, with other answers in training than in the test."""
+    """VQA-CP v2: a new split of VQA v2, with other answers in training than in the test."""
     files = {split: _files(build, "vqacp_v2_{}_{}.json", split, "vqa-cp") for split in _CP_SPLITS}
     if build.answers is None:
         majorities = (

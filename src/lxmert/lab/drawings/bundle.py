@@ -46,7 +46,7 @@ to learn from answers alone. It was not trained on photographs.
 ## Training
 
 `make drawings` trains it from random weights and writes this folder. `lxmert lab drawings train`
-draws every picture anew, in five layouts (scattered, grid, boxes, towers, bar chart), and asks
+draws new images in five layouts (scattered, grid, boxes, towers, bar chart), and asks
 {families} kinds of questions about it. Beside the answers, two losses ground the words
 (`lxmert.lab.drawings.grounding`): each cell is matched with the words for the color and shape that
 it shows, and the attention of words that name something is guided to the cells that show it.
