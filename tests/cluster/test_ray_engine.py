@@ -14,18 +14,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, Command
 from PIL import Image
 
 from lxmert.cluster.extraction import Loading, extraction_job, join_shards
 from lxmert.cluster.ray_engine import run_on_ray
 from lxmert.cluster.shards import Job, run_share
+from lxmert.files import sha256
 from lxmert.hub import find_model
 from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'lxmert[cluster]'")
 
 SETTINGS = ExtractionSettings(shard_images=6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as Ray's actors do: sums of several threads differ in last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +64,9 @@ def ignore(done: int, total: int) -> None:
     pass
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hash of each file."""
+    return {path.name: sha256(path) for path in folder.iterdir() if path.name != ".lock"}
 
 
 def job(images: Path, output: Path) -> Job:
