@@ -68,7 +68,7 @@ def test_networks_are_cut_before_they_pool(name, cells, feature_dim):
     (regions,) = extractor([random_image()])
     assert regions.features.shape == (cells, feature_dim) == (cells, extractor.feature_dim)
     assert not any(
-        part in extractor.trunk.state_dict() for part in ("fc.weight", "classifier.1.bias")
+        part in extractor.network.state_dict() for part in ("fc.weight", "classifier.1.bias")
     )
 
 
@@ -109,7 +109,7 @@ def test_recomfixed_weights_and_their_preprocessing_are_taken(network, monkeypat
         enum.DEFAULT: {"progress": False, "check_hash": True, "weights_only": True},
     }
     assert extractor.config.side == 224
-    state = extractor.trunk.state_dict()
+    state = extractor.network.state_dict()
     assert len(state) == len(network.state_dict()) - 2
     for name, value in state.items():
         assert torch.equal(value, network.state_dict()[name]), name

@@ -336,7 +336,7 @@ def test_regions_without_names_are_called_by_their_place_and_never_unrecognised(
 
 def test_an_image_without_recognized_regions_is_warned_of():
     extractor = make_extractor("torchvision")
-    extractor.model.roi_heads.box_predictor.cls_score.bias.data = torch.tensor([3.25, 0.0, 0.0])
+    extractor.network.roi_heads.box_predictor.cls_score.bias.data = torch.tensor([3.25, 0.0, 0.0])
     processor = make_processor(extractor)
     with pytest.warns(InputWarning, match="the region extractor knows mug, ball"):
         processor(random_image(30, 70), TEXTS[0])

@@ -103,7 +103,7 @@ def test_an_interrupted_extraction_is_taken_up_again(
                 raise KeyboardInterrupt
             return super().__call__(images)
 
-    opened = Tired(GridExtractor.from_pretrained(extractor).extractor)
+    opened = Tired(GridExtractor.from_pretrained(extractor).network)
     monkeypatch.setattr(custom_regions, "load_extractor", lambda path, device: opened)
     with pytest.raises(KeyboardInterrupt):
         train(world, extractor, tmp_path / "run")
@@ -131,7 +131,7 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
 
     write_squares(tmp_path / "world")
     Image.new("RGB", (64, 48)).save(tmp_path / "world" / "images" / "5.png")
-    opened = Picky(GridExtractor.from_pretrained(extractor).extractor)
+    opened = Picky(GridExtractor.from_pretrained(extractor).network)
     monkeypatch.setattr(custom_regions, "load_extractor", lambda path, device: opened)
     train(tmp_path / "world", extractor, tmp_path / "run")
     left_out = "left out: 3 of 81 questions of train; no regions of 1 image, the first: "

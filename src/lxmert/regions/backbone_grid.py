@@ -3,11 +3,10 @@
 Legend: `side` pixels of the resized image; `rows` and `columns` of the feature map.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +16,11 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, fx, nn
 
-from lxmert.devices import check_device
 from lxmert.records import Items, Number, Positive, Record
-from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
 from lxmert.regions.checkpoints import DOWNLOAD, read_torchvision
-from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
-from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.regions.folders import load_weights, read_config
+from lxmert.regions.single_image import SingleImageExtractor
 from lxmert.schema import Regions
 
 BACKBONE_GRID_TYPE: Literal["backbone-grid"] = "backbone-grid"
@@ -59,28 +56,24 @@ class BackboneGridConfig(Record):
     pixel_std: Annotated[Items[Positive], _three]
 
 
-class BackboneGridExtractor:
+class BackboneGridExtractor(SingleImageExtractor):
     """A classification network without its classifier: images in, grid cells out.
 
     Args:
-        trunk: maps pixels `[batch, 3, side, side]` to `[batch, feature_dim, rows, columns]`, as
+        network: maps pixels `[batch, 3, side, side]` to `[batch, feature_dim, rows, columns]`, as
             built by `from_torchvision` and `from_timm`; it is put into evaluation mode.
-        config: preprocessing, and the source of the trunk.
+        config: preprocessing, and the source of the network.
         device: where to compute.
     """
 
     recognizes = False
     object_names: tuple[str, ...] = CELL_NAMES
-    attribute_names: tuple[str, ...] = ()
-    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    precision = "fp32"
+    config: BackboneGridConfig
 
     def __init__(
-        self, trunk: nn.Module, config: BackboneGridConfig, *, device: str = "cpu"
+        self, network: nn.Module, config: BackboneGridConfig, *, device: str = "cpu"
     ) -> None:
-        self.trunk = trunk.eval().requires_grad_(requires_grad=False).to(check_device(device))
-        self.config = config
-        self.device = torch.device(device)
+        super().__init__(network.requires_grad_(requires_grad=False), config, device=device)
         blank = np.zeros((1, 1, 3), dtype=np.uint8)
         self.feature_dim: int = self._map(blank).shape[0]
 
@@ -177,37 +170,6 @@ class BackboneGridExtractor:
         load_weights(Path(path), trunk)
         return cls(trunk, config, device=device)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the extractor to a device, and return it."""
-        self.trunk.to(device)
-        self.device = torch.device(device)
-        return self
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each atomically."""
-        save_folder(Path(folder), self.config.to_dict(), self.trunk)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
-        return fingerprint_of(self.config.to_dict(), self.trunk)
-
-    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return all cells of each image as its regions, row by row.
-
-        Raises:
-            FileNotFoundError: if a path does not exist.
-            ValueError: if an image cannot be read.
-        """
-        check_list(images)
-        return [self._extract(load_image(image)) for image in images]
-
-    def stream(
-        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
-    ) -> Iterator[tuple[str, Regions]]:
-        """Yield the image id and regions of each (id, image) pair in order."""
-        return stream_regions(self, images, batch_size)
-
     def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
         feature_map = self._map(image)
         _, rows, columns = feature_map.shape
@@ -215,9 +177,8 @@ class BackboneGridExtractor:
         features = feature_map.flatten(1).T.contiguous()
         return cell_regions(features, cell_boxes(rows, columns), image.shape[:2])
 
-    @torch.inference_mode()
     def _map(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """Return the feature map of one image; batches would change the last bits."""
+        """Return the feature map of one image."""
         config = self.config
         resized = Image.fromarray(image).resize(
             (config.side, config.side), _RESAMPLING[config.interpolation]
@@ -227,7 +188,7 @@ class BackboneGridExtractor:
         mean, deviation = (
             torch.tensor(part).view(3, 1, 1) for part in (config.pixel_mean, config.pixel_std)
         )
-        feature_map: Tensor = self.trunk(((values - mean) / deviation)[None].to(self.device))
+        feature_map: Tensor = self.network(((values - mean) / deviation)[None].to(self.device))
         return feature_map[0]
 
 

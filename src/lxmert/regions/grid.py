@@ -5,10 +5,9 @@ map, row by row.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,11 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from lxmert.devices import check_device
 from lxmert.records import Items, Record
-from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
-from lxmert.regions.folders import fingerprint_of, load_folder, save_folder
+from lxmert.regions.folders import load_folder
 from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.regions.single_image import SingleImageExtractor
 from lxmert.schema import Regions
 
 GRID_TYPE: Literal["lxmert-grid"] = "lxmert-grid"
@@ -153,18 +151,15 @@ def shrink(image: ImageInput, height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.asarray(original.resize((width, height), Image.Resampling.BILINEAR))
 
 
-class GridExtractor:
+class GridExtractor(SingleImageExtractor):
     """Region extractor of a trained grid network: images in, one region per cell out."""
 
     recognizes = False
     object_names: tuple[str, ...] = CELL_NAMES
-    attribute_names: tuple[str, ...] = ()
-    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    precision = "fp32"
+    config: GridConfig
 
-    def __init__(self, extractor: GridNetwork, *, device: str = "cpu") -> None:
-        self.extractor = extractor.eval().to(check_device(device))
-        self.device = torch.device(device)
+    def __init__(self, network: GridNetwork, *, device: str = "cpu") -> None:
+        super().__init__(network, network.config, device=device)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "GridExtractor":
@@ -176,46 +171,12 @@ class GridExtractor:
         """
         return cls(load_folder(Path(path), GridConfig, GridNetwork), device=device)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the extractor to a device, and return it."""
-        self.extractor.to(device)
-        self.device = torch.device(device)
-        return self
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each atomically."""
-        save_folder(Path(folder), self.extractor.config.to_dict(), self.extractor)
-
     @property
     def feature_dim(self) -> int:
         """Length of a cell's feature."""
-        return self.extractor.config.feature_dim
+        return self.config.feature_dim
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
-        return fingerprint_of(self.extractor.config.to_dict(), self.extractor)
-
-    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return all cells of each image as its regions, row by row.
-
-        Raises:
-            FileNotFoundError: if a path does not exist.
-            ValueError: if an image cannot be read.
-        """
-        check_list(images)
-        return [self._extract(load_image(image)) for image in images]
-
-    def stream(
-        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 64
-    ) -> Iterator[tuple[str, Regions]]:
-        """Yield the image id and regions of each (id, image) pair in order."""
-        return stream_regions(self, images, batch_size)
-
-    @torch.inference_mode()
     def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
-        """Return the regions of one image; batches would change the last bits."""
-        config = self.extractor.config
-        pixels = torch.tensor(shrink(image, config.height, config.width)[None])
-        features, cells = self.extractor(pixels.to(self.device))
+        pixels = torch.tensor(shrink(image, self.config.height, self.config.width)[None])
+        features, cells = self.network(pixels.to(self.device))
         return cell_regions(features[0], cells[0], image.shape[:2])

@@ -1,10 +1,9 @@
 """Region extractor of torchvision detectors: detections are the regions, fc7 is the feature."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,10 @@ import torchvision  # type: ignore[import-untyped]
 from pydantic import Field
 from torch import Tensor, nn
 
-from lxmert.devices import check_device
 from lxmert.records import Items, Record, Share
-from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.checkpoints import read_torchvision
-from lxmert.regions.folders import fingerprint_of, load_weights, read_config, save_folder
-from lxmert.regions.preprocess import ImageInput, load_image
+from lxmert.regions.folders import load_weights, read_config
+from lxmert.regions.single_image import SingleImageExtractor
 from lxmert.schema import Regions
 
 TORCHVISION_TYPE: Literal["torchvision-detector"] = "torchvision-detector"
@@ -78,7 +75,7 @@ class TorchvisionConfig(Record):
             yield f"shorter_side: {self.shorter_side} exceeds longer_side {self.longer_side}"
 
 
-class TorchvisionExtractor:
+class TorchvisionExtractor(SingleImageExtractor):
     """A torchvision Faster R-CNN: images in, detections out.
 
     Args:
@@ -88,14 +85,10 @@ class TorchvisionExtractor:
     """
 
     recognizes = True
-    attribute_names: tuple[str, ...] = ()
-    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    precision = "fp32"
+    config: TorchvisionConfig
 
     def __init__(self, model: nn.Module, config: TorchvisionConfig, *, device: str = "cpu") -> None:
-        self.model: Any = model.eval().requires_grad_(requires_grad=False).to(check_device(device))
-        self.config = config
-        self.device = torch.device(device)
+        super().__init__(model.requires_grad_(requires_grad=False), config, device=device)
 
     @classmethod
     def from_torchvision(
@@ -160,16 +153,6 @@ class TorchvisionExtractor:
         load_weights(Path(path), model)
         return cls(model, config, device=device)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the extractor to a device, and return it."""
-        self.model.to(device)
-        self.device = torch.device(device)
-        return self
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors`, then `config.json`, each atomically."""
-        save_folder(Path(folder), self.config.to_dict(), self.model)
-
     @property
     def object_names(self) -> tuple[str, ...]:
         """Name of each object class, by id; torchvision's labels are larger by 1."""
@@ -178,34 +161,12 @@ class TorchvisionExtractor:
     @property
     def feature_dim(self) -> int:
         """Length of a region's feature."""
-        width: int = self.model.roi_heads.box_predictor.cls_score.in_features
+        width: int = self.network.roi_heads.box_predictor.cls_score.in_features
         return width
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of configuration and weights; extractors with equal hashes return equal regions."""
-        return fingerprint_of(self.config.to_dict(), self.model)
-
-    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return the detections of each image, best first; the whole image if there are none.
-
-        Raises:
-            FileNotFoundError: if a path does not exist.
-            ValueError: if an image cannot be read.
-        """
-        check_list(images)
-        return [self._extract(load_image(image)) for image in images]
-
-    def stream(
-        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
-    ) -> Iterator[tuple[str, Regions]]:
-        """Yield the image id and regions of each (id, image) pair in order."""
-        return stream_regions(self, images, batch_size)
-
-    @torch.inference_mode()
     def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
         """Return the regions of one image; the padding of a batch would change them."""
-        model = self.model
+        model = self.network
         values = torch.tensor(image).permute(2, 0, 1).float() / 255
         resized, _ = model.transform([self._widen(values).to(self.device)])
         maps = model.backbone(resized.tensors)

@@ -107,7 +107,7 @@ def _from_folder(
         carried.found,
         count(len(answers), "answer"),
     )
-    trained = GridExtractor.from_pretrained(folder / EXTRACTOR_FOLDER).extractor
+    trained = GridExtractor.from_pretrained(folder / EXTRACTOR_FOLDER).network
     extractor = GridNetwork(trained.config.replace(height=image_size[0], width=image_size[1]))
     extractor.load_state_dict(trained.state_dict())
     return GridModel(tokenizer, extractor, model.train())

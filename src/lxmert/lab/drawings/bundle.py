@@ -82,7 +82,7 @@ def bundle(run: Path, folder: Path = DRAWINGS, *, history: str = "") -> None:
 def _write_card(folder: Path, history: str) -> str:
     """Return the card; the accuracies are measured here."""
     model = load_initial(folder, "answering").model
-    extractor = GridExtractor.from_pretrained(folder / EXTRACTOR_FOLDER).extractor
+    extractor = GridExtractor.from_pretrained(folder / EXTRACTOR_FOLDER).network
     task = DrawingsTask(
         DrawingsSettings(
             data=DrawingsData(valid_groups=_TEST_GROUPS), model=ModelSettings(init_from=str(folder))
