@@ -24,7 +24,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", scripts + os.pathsep + os.environ["PATH"])
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, resources=resources).execute()  # raises at an error
+    NotebookClient(notebook, timeout=900, resources=resources).execute()  # raises at an error
     printed = "".join(
         output.text
         for cell in notebook.cells
