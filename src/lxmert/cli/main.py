@@ -24,6 +24,7 @@ from lxmert.cli import (
     exporting,
     files,
     lab,
+    planning,
     regions,
     scoring,
     serving,
@@ -89,6 +90,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         scoring.score,
         scoring.compare,
         regions.extract,
+        planning.plan,
     ),
     "Analyze a model": (
         studying.study,

@@ -206,7 +206,7 @@ def _extract_batch(
 ) -> Iterator[Extracted]:
     """Yield the regions of each image of a batch, in order, after drawing them."""
     images = [item for item in batch if not isinstance(item, Failure)]
-    found = iter(_find(extractor, [pixels for _, pixels in images], settings))
+    found = iter(find_regions(extractor, [pixels for _, pixels in images], settings))
     for item in batch:
         if isinstance(item, Failure):
             yield item
@@ -222,7 +222,7 @@ def _extract_batch(
         yield image_id, regions
 
 
-def _find(
+def find_regions(
     extractor: RegionExtractor, images: list[Pixels], settings: ExtractionSettings
 ) -> list[Regions | str]:
     """Return the regions of each image, or the reason why there are none."""
@@ -238,7 +238,7 @@ def _find(
         if len(images) == 1:
             return [str(error)]
         # Find the image that fails; the others are extracted.
-        return [item for image in images for item in _find(extractor, [image], settings)]
+        return [item for image in images for item in find_regions(extractor, [image], settings)]
     return [_check_finite(regions, settings.dtype) for regions in found]
 
 
