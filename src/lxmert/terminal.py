@@ -135,6 +135,13 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar with the remaining time, on a terminal only."""
+    with show_steps(unit) as (advance,):
+        yield advance
+
+
+@contextmanager
+def show_steps(*units: str) -> Iterator[list[Callable[[int, int | None], None]]]:
+    """Show a progress bar for each step of a job, on a terminal only."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -145,7 +152,7 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     )
 
     columns = (
-        TextColumn(unit),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -153,8 +160,12 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
     )
     console = open_console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
-        row = bar.add_task(unit, total=None)
-        yield lambda done, total: bar.update(row, completed=done, total=total)
+
+        def add(unit: str) -> Callable[[int, int | None], None]:
+            row = bar.add_task(unit, total=None)
+            return lambda done, total: bar.update(row, completed=done, total=total)
+
+        yield [add(unit) for unit in units]
 
 
 @contextmanager

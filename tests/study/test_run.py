@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from lxmert.study import run as run_module
 from lxmert.study.trust import COMPARED
 
 EXAMPLES = ROOT / "src/lxmert/examples"
@@ -19,7 +20,7 @@ def run(lxmert: Command, output: Path, *options: object):  # type: ignore[no-unt
 
 
 def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) -> None:
-    done = run(lxmert, tmp_path / "out", "--explained", 3)
+    done = run(lxmert, tmp_path / "out", "--explained", 2, "--samples", 200)
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "out" / "study.json").read_text())
     assert report["count"] == 24
@@ -27,12 +28,18 @@ def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) 
     robust = report["robustness"]
     assert robust["image exchanged"]["accuracy"] < report["accuracy"]["overall"]
     assert 0 < report["modality"]["text_share"]["mean"] < 1
-    assert report["modality"]["count"] == 3
+    assert report["modality"]["count"] == 2
     trusted = report["explanations"]
     assert list(trusted) == [*COMPARED, "random"]
     assert trusted["occlusion"]["AOPC"]["mean"] > trusted["random"]["AOPC"]["mean"]
     assert trusted["occlusion"]["wrong sign, regions"]["mean"] == 0
-    assert trusted["attnlrp"]["Ins@15"]["count"] == 3
+    assert trusted["attnlrp"]["Ins@15"]["count"] == 2
+    for method in COMPARED:
+        assert 0 <= trusted[method]["regions removed"]["mean"] <= 100
+    # Raw attention does not know which answer it explains; occlusion does.
+    assert trusted["attention"]["words, another answer"]["mean"] == 1
+    assert trusted["occlusion"]["words, another answer"]["mean"] < 1
+    assert "words, another answer" not in trusted["random"]
     page = (tmp_path / "out" / "study.html").read_text()
     assert "src=" not in page
     assert 'href="http' not in page
@@ -43,18 +50,25 @@ def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) 
         "<svg",
         "T-SHAP",
         "which to trust",
+        "In short",
+        "Sanity checks",
+        "while the most relevant are removed",
     ):
         assert text in page
     assert f"{report['accuracy']['overall']:.1%}" in done.out
     again = run(lxmert, tmp_path / "out")
     assert (again.code, again.err.count("\n")) == (2, 1)
-    other = run(lxmert, tmp_path / "other", "--explained", 3, "--json")
+    other = run(lxmert, tmp_path / "other", "--explained", 2, "--samples", 200, "--json")
     assert json.loads(other.out) == report
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--limit", 1), "--limit is 1"), (("--explained", -1), "--explained is -1")],
+    [
+        (("--limit", 1), "--limit is 1"),
+        (("--explained", -1), "--explained is -1"),
+        (("--samples", 0), "--samples is 0"),
+    ],
 )
 def test_impossible_options_are_one_sentence(
     lxmert: Command, tmp_path: Path, options: tuple[object, ...], message: str
@@ -63,3 +77,55 @@ def test_impossible_options_are_one_sentence(
     assert (done.code, done.out) == (2, "")
     assert message in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_study_goes_on_where_it_was(
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--explained", 2, "--limit", 4, "--samples", 200)
+    assert run(lxmert, tmp_path / "whole", *options).code == 0
+    original, explained = run_module.measure_question, []
+
+    def interrupted(*given: object, index: int, **others: object) -> object:
+        explained.append(index)
+        if explained == [0, 1]:
+            raise KeyboardInterrupt
+        return original(*given, index=index, **others)
+
+    monkeypatch.setattr(run_module, "measure_question", interrupted)
+    run(lxmert, tmp_path / "out", *options)
+    assert not (tmp_path / "out" / "study.json").exists()
+    other = run(lxmert, tmp_path / "out", *options[:-1], 300)
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "samples 200, not 300" in other.err
+    assert run(lxmert, tmp_path / "out", *options).code == 0
+    assert explained == [0, 1, 1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "study.html",
+        "study.json",
+    ]
+    first, second = (tmp_path / name / "study.json" for name in ("whole", "out"))
+    assert first.read_text() == second.read_text()
+
+
+def test_captions_against_foils_are_a_part_of_the_study(lxmert: Command, tmp_path: Path) -> None:
+    foils = tmp_path / "foils.jsonl"
+    colors = (("yellow ball", "purple ball"), ("purple mug", "green mug"))
+    pairs = [
+        {
+            "image": "scene.png",
+            "caption": f"there is a {true}",
+            "foil": f"there is a {false}",
+            "phenomenon": "<color>",
+        }
+        for true, false in colors
+    ]
+    foils.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run(lxmert, tmp_path / "out", "--explained", 0, "--limit", 8, "--foils", foils)
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert report["foils"]["count"] == {"overall": 2, "<color>": 2}
+    assert "a caption from a foil in 100.0%" in done.out
+    page = (tmp_path / "out" / "study.html").read_text()
+    assert "<td>&lt;color&gt;</td><td>2</td><td>100.0%</td>" in page
+    assert "which to trust" not in page

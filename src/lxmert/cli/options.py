@@ -83,6 +83,14 @@ Methods = Annotated[
         help="Comma-separated relevance methods, or all. Default: all but the slowest.",
     ),
 ]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        help="Sets of words and regions from which Shapley values are estimated. Fewer are faster, "
+        "but count sampling errors as contributions, mostly of regions.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -94,6 +102,12 @@ def check_quoted(question: str, rest: list[str]) -> None:
             f"the question is {question!r}, but {count(len(rest), 'more argument')} "
             f'{"follows" if len(rest) == 1 else "follow"}: quote the question, as in "{words}"'
         )
+
+
+def check_samples(samples: int) -> None:
+    """Raise `ValueError` for too few samples."""
+    if samples < 1:
+        raise ValueError(f"--samples is {samples}: expected at least 1")
 
 
 def check_source(images: Path | None, regions: list[Path] | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lxmert.files import write_text
+from lxmert.study.summary import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,9 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
         f"<p>{report['count']:,} questions of {html.escape(str(report['data']))}. All intervals "
         "are 95 % confidence intervals for which images, not questions, are resampled. "
         f"Seed {report['seed']}.</p>",
+        _in_short(report),
         _accuracy(report),
+        _foils(report),
         _robustness(report),
         _modality(report),
         _trust(report),
@@ -59,13 +62,46 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
     write_text(path, page)
 
 
+def _in_short(report: Mapping[str, Any]) -> str:
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in summarize(report))
+    return f"<h2>In short</h2><ul>{lines}</ul>"
+
+
 def _accuracy(report: Mapping[str, Any]) -> str:
     rows = [
-        (name, f"{value:.1%}", _span(*report["intervals"][name]))
+        (name, f"{report['counts'][name]:,}", f"{value:.1%}", _span(*report["intervals"][name]))
         for name, value in report["accuracy"].items()
     ]
-    return "<h2>Accuracy by question type</h2>" + _table(
-        ("question type", "accuracy", "interval"), rows
+    return (
+        "<h2>Accuracy by question type</h2><p>Share of right answers; with several accepted "
+        "answers, their mean score.</p>"
+        + _table(("question type", "questions", "accuracy", "interval"), rows)
+    )
+
+
+def _foils(report: Mapping[str, Any]) -> str:
+    found = report["foils"]
+    if found is None:
+        return ""
+    rows = [
+        (
+            name,
+            f"{found['count'][name]:,}",
+            f"{scores['pairwise_accuracy']:.1%}",
+            _span(*found["intervals"][name]),
+            f"{scores['accuracy']:.1%}",
+            f"{scores['auroc']:.2f}",
+        )
+        for name, scores in found["scores"].items()
+    ]
+    head = ("phenomenon", "pairs", "pairwise accuracy", "interval", "accuracy", "AUROC")
+    return (
+        "<h2>Captions against foils: what it can tell apart</h2>"
+        "<p>A foil is a caption with one wrong detail. <b>Pairwise accuracy</b>: share of pairs in "
+        "which the caption matches the image better than the foil (chance 50 %). "
+        "<b>Accuracy</b>: share of captions above, and of foils below, a match of 50 %. "
+        "<b>AUROC</b>: probability that any caption scores higher than any foil. Scores of VALSE "
+        "(Parcalabescu et al. 2022).</p>" + _table(head, rows)
     )
 
 
@@ -113,28 +149,53 @@ def _trust(report: Mapping[str, Any]) -> str:
     found = report["explanations"]
     if found is None:
         return ""
-    measures = list(next(iter(found.values())))
+    removal = ("words removed", "regions removed")
+    signs = ("wrong sign, words", "wrong sign, regions")
+    checks = [name for name in next(iter(found.values())) if name not in (*removal, *signs)][3:]
+    return (
+        "<h2>Explanations: which to trust</h2>"
+        "<p>An explanation gives each word and region a relevance for the answer. Is it true? Four "
+        "tests say so; the row <b>random</b> is that of a random order.</p>"
+        "<h3>Confidence without, or with only, the most relevant</h3>"
+        "<p><b>AOPC</b>: mean drop of the answer's probability without the top 5 to 100 % of the "
+        "words and regions; <b>Del@15</b>: that drop at 15 %; <b>Ins@15</b>: gain over an empty "
+        "input with only the top 15 %. High is good (Samek et al. 2017).</p>"
+        + _measures(found, ("AOPC", "Del@15", "Ins@15"))
+        + "<h3>Accuracy while the most relevant are removed</h3>"
+        "<p>Area, 0 to 100, under the accuracy while 0 to 100 % of the words, or of the regions, "
+        "are removed, the most relevant first. Low is good (Chefer, Gur and Wolf 2021).</p>"
+        + _measures(found, removal, digits=1)
+        + "<h3>Wrong signs</h3>"
+        "<p>Share of questions in which the answer's probability changes the other way than the "
+        "top score says. Low is good; occlusion has none by definition (Liu et al. 2022).</p>"
+        + _measures(found, signs)
+        + "<h3>Sanity checks</h3>"
+        "<p>Rank correlation of an explanation with that of a model with random weights in the "
+        "answer head or everywhere, and with that of another, random answer. Near 0 is good: at 1, "
+        "the explanation does not depend on what the model has learned, or on the answer "
+        "(Adebayo et al. 2018).</p>" + _measures(found, checks)
+    )
+
+
+def _measures(
+    found: Mapping[str, Mapping[str, Any]], measures: Sequence[str], *, digits: int = 2
+) -> str:
+    """Return a table of some measures of those methods that have them."""
     rows = [
         (
             method.replace("_", " "),
             *(
-                ""
-                if each is None
-                else f"{each['mean']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
-                for each in values.values()
+                "not defined"
+                if values[name] is None
+                else f"{values[name]['mean']:.{digits}f} "
+                f"({values[name]['low']:.{digits}f} to {values[name]['high']:.{digits}f})"
+                for name in measures
             ),
         )
         for method, values in found.items()
+        if set(measures) <= values.keys()
     ]
-    return (
-        "<h2>Explanations: which to trust</h2>"
-        "<p>The most relevant words and regions of each explanation are removed, and the question "
-        "is answered again. <b>AOPC</b>: mean drop of the confidence without the top 5 to 100 %; "
-        "<b>Del@15</b>: that drop at 15 %; <b>Ins@15</b>: gain over an empty input with only the "
-        "top 15 % (high is good). <b>Wrong sign</b>: share of questions in which the answer's "
-        "probability changes the other way than the top score says (low is good; occlusion has "
-        "none by definition).</p>" + _table(("method", *measures), rows)
-    )
+    return _table(("method", *measures), rows)
 
 
 def _confidence(report: Mapping[str, Any]) -> str:

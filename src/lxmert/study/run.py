@@ -7,28 +7,37 @@ from typing import Any
 import numpy as np
 import torch
 
+from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
-from lxmert.explain.shapley import shapley_for_answers, text_share
-from lxmert.files import to_json, write_text
+from lxmert.explain.shapley_values import SAMPLES
+from lxmert.files import resume_log, to_json, write_text
 from lxmert.hub import find_model
-from lxmert.metrics.intervals import bootstrap
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, RegionReader, open_reader
-from lxmert.schema import Regions
+from lxmert.schema import Example, Regions
 from lxmert.study.confidence import measure_confidence
+from lxmert.study.matching import FoilReport, evaluate_foils
 from lxmert.study.page import write_page
-from lxmert.study.robustness import measure_robustness
-from lxmert.study.trust import measure_trust
-from lxmert.tasks.metrics import accuracy_by_question_type, intervals_by_question_type
+from lxmert.study.robustness import CHANGES, measure_robustness
+from lxmert.study.trust import Explained, mean_of, measure_question, summarize_trust
+from lxmert.tasks.metrics import (
+    accuracy_by_question_type,
+    intervals_by_question_type,
+    rows_by_question_type,
+)
 
-REPORT, PAGE = "study.json", "study.html"
-"""Files in the results folder."""
+REPORT, PAGE, _PROGRESS = "study.json", "study.html", "progress.jsonl"
+"""Files in the results folder; the last one exists until the results are complete."""
 
 EXPLAINED = 50
 """Questions whose answers are explained."""
+
+
+def _silent(done: int, total: int | None) -> None:
+    """Report no progress."""
 
 
 def study_model(
@@ -38,13 +47,18 @@ def study_model(
     *,
     images: Path | None = None,
     stores: tuple[Path, ...] = (),
+    foils: Path | None = None,
     limit: int | None = None,
     explained: int = EXPLAINED,
+    samples: int = SAMPLES,
     seed: int = 0,
     device: str = "cpu",
-    progress: Progress = lambda done, total: None,  # noqa: ARG005
+    progress: Progress = _silent,
+    explaining: Progress = _silent,
 ) -> dict[str, Any]:
     """Measure accuracy, robustness, confidence and the contribution of each modality.
+
+    The same call resumes an interrupted study after the last question that it has explained.
 
     Args:
         model: folder or hub name of a model that answers questions.
@@ -52,22 +66,27 @@ def study_model(
         output: folder to write `study.json` and `study.html` to.
         images: image folder.
         stores: region stores to use instead of images.
+        foils: file of captions and foils as for `evaluate_foils`; needs a matching head.
         limit: number of questions, drawn at random; None: all.
         explained: number of these whose answers are explained; 0: none.
+        samples: coalitions for the Shapley values of an answer.
         seed: seed of all random choices.
         device: where to compute.
-        progress: called with the numbers of finished and of all steps.
+        progress: called with the numbers of finished and of all texts to score.
+        explaining: called with the numbers of finished and of all questions to explain.
 
     Returns:
-        The written report: `model`, `data`, `seed`, `count`; `accuracy` and `intervals` by question
-        type; `robustness` (see `measure_robustness`); `confidence` (see `measure_confidence`);
-        `modality`: the mean share of the text in the Shapley values (T-SHAP) with its interval, and
-        the number of questions; and `explanations` (see `measure_trust`). The last two are None if
-        no question was explained.
+        The written report: `model`, `data`, `seed`, `count`; `accuracy`, `intervals` and `counts`
+        by question type; `foils` (see `evaluate_foils`; None without foils); `robustness` (see
+        `measure_robustness`); `confidence` (see `measure_confidence`); `modality`: `text_share`,
+        the mean share of the text in the Shapley values (T-SHAP) with its interval, the number of
+        questions (`count`) and of `samples`; and `explanations` (see `measure_question`). The last
+        two are None if no question was explained.
 
     Raises:
         FileExistsError: if the folder already has results.
-        ValueError: if the model answers no questions about one image, or nothing can be scored.
+        ValueError: if the model answers no questions about one image, nothing can be scored, or the
+            folder belongs to another study.
     """
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
@@ -79,16 +98,11 @@ def study_model(
         )
     corpus = _read(data, limit, seed)
     read = _Remembered(open_reader(folder, images=images, stores=stores, device=device))
+    matched = _match(folder, foils, images, stores, device, progress)
     examples = list(corpus)
-    steps = 7 * len(corpus)  # logits, and six passes of the robustness suite
-    logits = np.zeros((len(corpus), len(predictor.answers)), np.float32)
-    done = 0
-    for indices, found in predictor.logits(corpus, read):
-        logits[indices] = found
-        done += len(indices)
-        progress(done, steps)
+    logits = _logits(predictor, corpus, read, progress)
     answers = [predictor.answers[place] for place in logits.argmax(axis=1)]
-    questions = _explainable(predictor, corpus, read, explained, seed)
+    types = rows_by_question_type(examples)
     report: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
@@ -96,23 +110,103 @@ def study_model(
         "count": len(corpus),
         "accuracy": accuracy_by_question_type(examples, answers),
         "intervals": intervals_by_question_type(examples, answers),
+        "counts": {name: len(rows) for name, rows in types.items()},
+        "foils": matched,
         "robustness": measure_robustness(
             predictor,
             corpus,
             read,
             seed=seed,
-            progress=lambda done, _: progress(len(corpus) + done, steps),
+            progress=lambda done, total: progress(len(corpus) + done, len(corpus) + (total or 0)),
         ),
         "confidence": measure_confidence(examples, logits, predictor.answers, seed=seed),
-        "modality": _modality(_answering(predictor), questions, seed),
-        "explanations": (
-            measure_trust(_answering(predictor), questions, seed=seed) if questions else None
-        ),
     }
     output.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "model": str(model),
+        "data": str(data),
+        "limit": limit,
+        "explained": explained,
+        "samples": samples,
+        "seed": seed,
+    }
+    questions = _explainable(predictor, corpus, read, explained, seed)
+    records = _explain(_answering(predictor), questions, arguments, output, explaining)
+    report |= _summarize(records, [question.image for question in questions], samples)
     write_page(report, output / PAGE)
     write_text(output / REPORT, to_json(report, indent=1) + "\n")
+    (output / _PROGRESS).unlink()
     return report
+
+
+def _match(
+    folder: Path,
+    foils: Path | None,
+    images: Path | None,
+    stores: tuple[Path, ...],
+    device: str,
+    progress: Progress,
+) -> FoilReport | None:
+    """Score captions and foils, if there are any."""
+    if foils is None:
+        return None
+    return evaluate_foils(
+        folder, foils, images=images, stores=stores, device=device, progress=progress
+    )
+
+
+def _logits(
+    predictor: Predictor, corpus: Corpus, read: RegionReader, progress: Progress
+) -> np.ndarray:
+    """Return the scores of all answers, `[questions, answers]`."""
+    logits = np.zeros((len(corpus), len(predictor.answers)), np.float32)
+    done, steps = 0, (1 + len(CHANGES)) * len(corpus)
+    for indices, found in predictor.logits(corpus, read):
+        logits[indices] = found
+        done += len(indices)
+        progress(done, steps)
+    return logits
+
+
+def _explain(
+    model: LxmertForQuestionAnswering,
+    questions: Sequence[Explained],
+    arguments: dict[str, Any],
+    output: Path,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Explain questions; what an interrupted study has finished is read from its log."""
+    path = output / _PROGRESS
+    records = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
+    with path.open("a", encoding="utf-8") as lines:
+        for index in range(len(records), len(questions)):
+            records.append(
+                measure_question(
+                    model,
+                    questions[index],
+                    index=index,
+                    samples=arguments["samples"],
+                    seed=arguments["seed"],
+                )
+            )
+            lines.write(to_json(records[-1]) + "\n")
+            lines.flush()
+            progress(index + 1, len(questions))
+    return records
+
+
+def _summarize(
+    records: Sequence[dict[str, Any]], images: Sequence[str], samples: int
+) -> dict[str, Any]:
+    """Return the parts of the report about explained questions."""
+    if not records:
+        return {"modality": None, "explanations": None}
+    share = mean_of([record["text_share"] for record in records], images)
+    modality = None
+    if share is not None:
+        shown = {name: share[name] for name in ("mean", "low", "high")}
+        modality = {"text_share": shown, "count": share["count"], "samples": samples}
+    return {"modality": modality, "explanations": summarize_trust(records, images)}
 
 
 class _Remembered:
@@ -147,13 +241,16 @@ def _read(data: Path, limit: int | None, seed: int) -> Corpus:
 
 def _explainable(
     predictor: Predictor, corpus: Corpus, read: RegionReader, explained: int, seed: int
-) -> list[tuple[dict[str, torch.Tensor], str]]:
-    """Draw questions to explain, each with its image."""
+) -> list[Explained]:
+    """Draw questions to explain."""
+    vocabulary = AnswerVocabulary(predictor.answers)
     questions = []
     for row in draw_rows(len(corpus), explained, seed=seed).tolist() if explained else []:
-        image = corpus.image_ids(row)[0]
-        (regions,) = read([image])
-        questions.append((predictor.inputs(corpus[row].text, regions), image))
+        example: Example = corpus[row]
+        (regions,) = read(example.image_ids)
+        scores = torch.from_numpy(vocabulary.scores(example.answers))
+        inputs = predictor.inputs(example.text, regions)
+        questions.append(Explained(inputs, example.image_ids[0], scores))
     return questions
 
 
@@ -163,23 +260,3 @@ def _answering(predictor: Predictor) -> LxmertForQuestionAnswering:
     model = predictor.runtime.model
     assert isinstance(model, LxmertForQuestionAnswering)
     return model
-
-
-def _modality(
-    model: LxmertForQuestionAnswering,
-    questions: Sequence[tuple[dict[str, torch.Tensor], str]],
-    seed: int,
-) -> dict[str, Any] | None:
-    """Return the share of the text in the Shapley values of the best answers."""
-    shares, images = [], []
-    for inputs, image in questions:
-        with torch.inference_mode():
-            best = model(**inputs).question_answering_score.argmax(dim=-1)
-        values, _ = shapley_for_answers(model, inputs, best, seed=seed)
-        share = float(text_share(values)[0])
-        if np.isfinite(share):
-            shares.append(share)
-            images.append(image)
-    if not shares:
-        return None
-    return {"text_share": bootstrap(shares, images)._asdict(), "count": len(shares)}

@@ -1,0 +1,113 @@
+"""Says in a few sentences what a study has found."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_FEWEST = 10
+"""Questions of a type below which its accuracy is not called out."""
+
+_DEPENDS = 0.5
+"""Rank correlation with a random answer head from which an explanation does not depend on it."""
+
+
+def summarize(report: Mapping[str, Any]) -> list[str]:
+    """Return sentences about a report of `lxmert.study.run.study_model`.
+
+    They say what the model can tell apart, whether it looks at the image, which explanation to
+    trust, and where it is unsure.
+    """
+    return [*_tells_apart(report), *_looks(report), *_trusts(report), *_is_unsure(report)]
+
+
+def _tells_apart(report: Mapping[str, Any]) -> list[str]:
+    accuracy = report["accuracy"]
+    text = (
+        f"It answers {accuracy['overall']:.1%} ({_span(report['intervals']['overall'])}) of "
+        f"{report['count']:,} questions correctly"
+    )
+    enough = [
+        name for name, number in report["counts"].items() if number >= _FEWEST and name != "overall"
+    ]
+    if len(enough) > 1:
+        best, worst = max(enough, key=accuracy.__getitem__), min(enough, key=accuracy.__getitem__)
+        text += (
+            f"; most of the type {best!r} ({accuracy[best]:.1%}), fewest of {worst!r} "
+            f"({accuracy[worst]:.1%})"
+        )
+    return [text + ".", *_foils(report["foils"])]
+
+
+def _foils(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    pairwise = {name: each["pairwise_accuracy"] for name, each in found["scores"].items()}
+    worst = min(pairwise, key=pairwise.__getitem__)
+    return [
+        f"It tells a caption from a foil in {pairwise['overall']:.1%} "
+        f"({_span(found['intervals']['overall'])}) of {found['count']['overall']:,} pairs; least "
+        f"often for {worst!r} ({pairwise[worst]:.1%}; chance is 50 %)."
+    ]
+
+
+def _looks(report: Mapping[str, Any]) -> list[str]:
+    image = report["robustness"]["image exchanged"]
+    question = report["robustness"]["question exchanged"]
+    lines = [
+        f"With another image, {image['same_answer']:.1%} "
+        f"({_span((image['same_low'], image['same_high']))}) of its answers stay the same, and "
+        f"{image['accuracy']:.1%} are right; with another question, {question['same_answer']:.1%} "
+        "stay the same."
+    ]
+    if report["modality"] is not None:
+        share = report["modality"]["text_share"]
+        lines.append(
+            f"The words contribute {share['mean']:.1%} ({_span((share['low'], share['high']))}) to "
+            "its answers, the regions the rest (Shapley values)."
+        )
+    return lines
+
+
+def _trusts(report: Mapping[str, Any]) -> list[str]:
+    found = report["explanations"]
+    if found is None:
+        return []
+    lines = []
+    aopc = {name: each["AOPC"]["mean"] for name, each in found.items() if each["AOPC"]}
+    if aopc:
+        best = max(aopc, key=aopc.__getitem__)
+        lines.append(
+            f"Without what {best!r} calls most relevant, the probability of an answer drops most: "
+            f"by {aopc[best]:.2f} on average, and by {aopc['random']:.2f} in a random order."
+        )
+    deaf = [name for name, each in found.items() if _correlation(each) >= _DEPENDS]
+    if deaf:
+        lines.append(
+            f"Explanations by {', '.join(map(repr, deaf))} hardly depend on the answer head: with "
+            "random weights in it, they stay nearly the same."
+        )
+    return lines
+
+
+def _correlation(measures: Mapping[str, Any]) -> float:
+    """Return the higher of the correlations of words and regions with a random answer head."""
+    names = ("words, random answer head", "regions, random answer head")
+    known = [measures[name]["mean"] for name in names if measures.get(name)]
+    return max(known, default=0.0)
+
+
+def _is_unsure(report: Mapping[str, Any]) -> list[str]:
+    found = report["confidence"]
+    text = (
+        "Its confidence differs from its accuracy by "
+        f"{found['calibration_error'] * 100:.1f} points on average"
+    )
+    if found["threshold"] is None:
+        return [f"{text}; no threshold of it leaves at most {found['accepted_risk']:.0%} wrong."]
+    return [
+        f"{text}. For at most {found['accepted_risk']:.0%} wrong answers, it should answer above a "
+        f"confidence of {found['threshold']:.2f} only: {found['answered']:.1%} of the questions."
+    ]
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
