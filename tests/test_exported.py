@@ -12,6 +12,7 @@ import torch
 from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
 
 from lxmert import LxmertPipeline
+from lxmert.data.store import RegionStore
 from lxmert.exported import MANIFEST, ExportedModel
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.regions.extractor import load_extractor
@@ -146,6 +147,51 @@ assert "torch" not in sys.modules and "transformers" not in sys.modules
     assert predicted["answer"] == expected.answers[0].answer
     assert predicted["score"] == pytest.approx(expected.answers[0].score, abs=1e-5)
     assert len(matched["captions"]) == 1
+
+
+def test_extracted_regions_are_those_of_the_model(folders, lxmert, tmp_path):
+    """Also with another number of regions; the tolerance is that of the card."""
+    model, fast = folders
+    tolerance = ExportedModel(fast).manifest.tolerances["features"]
+    for limits in ([], ["--num-regions", "3-5"]):
+        stores = []
+        for extractor in (model / "extractor", fast):
+            output = tmp_path / f"{extractor.name}{len(limits)}"
+            done = lxmert("extract", SCENE.parent, "--extractor", extractor, "-o", output, *limits)
+            assert done.code == 0, done.err
+            stores.append(RegionStore(output))
+        expected, found = stores
+        assert len(found) == 6
+        assert found.header == expected.header
+        for name in expected.image_ids:
+            one, other = expected[name], found[name]
+            np.testing.assert_allclose(other.boxes, one.boxes, atol=1e-2)
+            norms = np.linalg.norm(one.features, axis=1) * np.linalg.norm(other.features, axis=1)
+            cosines = (one.features * other.features).sum(axis=1) / norms
+            assert cosines.min() >= 1 - tolerance
+
+
+def test_extraction_options_that_an_export_defines_are_refused(folders, lxmert, tmp_path):
+    fast = folders[1]
+    command = ("extract", SCENE.parent, "-o", tmp_path / "out", "--extractor", fast)
+    for options, message in (
+        (["--precision", "bf16"], "is an exported model, which defines precision and names"),
+        (["--device", "meta"], "computes on the CPU, not on 'meta'"),
+    ):
+        done = lxmert(*command, *options)
+        assert done.code == 2
+        assert message in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_evaluated_as_the_model(folders, lxmert, tmp_path):
+    rows = [{"image": SCENE.name, "question": text, "answer": "red"} for text in TEXTS[:2]]
+    data = tmp_path / "questions.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("--data", data, "--images", SCENE.parent, "--json")
+    one, other = (lxmert("evaluate", folder, *given) for folder in folders)
+    assert other.code == 0, other.err
+    assert json.loads(other.out)["accuracy"] == json.loads(one.out)["accuracy"]
 
 
 def test_a_pipeline_is_loaded_without_torch(folders):

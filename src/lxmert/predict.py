@@ -255,6 +255,8 @@ class Predictor:
         runtime: computes the logits.
         answers: name of each class.
         num_images: images that a text is about, 1 or 2.
+        tokenizer: tokenizer of the model.
+        max_text_length: maximum number of tokens of a text.
     """
 
     def __init__(
@@ -278,8 +280,8 @@ class Predictor:
         self.runtime = runtime
         self.answers = tuple(answers)
         self.num_images = num_images
-        self._tokenizer = tokenizer
-        self._max_text_length = max_text_length
+        self.tokenizer = tokenizer
+        self.max_text_length = max_text_length
 
     @classmethod
     def from_pretrained(
@@ -346,19 +348,19 @@ class Predictor:
             The indices of the texts of a batch, and their logits `[texts, answers]`.
         """
         check_images(corpus, read, self.num_images)
-        tokens = Tokens(corpus.texts(), self._tokenizer, longest=self._max_text_length)
+        tokens = Tokens(corpus.texts(), self.tokenizer, longest=self.max_text_length)
         tokens.log_losses(_logger)
-        pad_id = padding_id(self._tokenizer)
+        pad_id = padding_id(self.tokenizer)
         for indices, regions in region_batches(corpus, read, batch_size=batch_size):
             text = text_arrays([tokens[index] for index in indices], pad_id=pad_id)
             yield indices, score(self.runtime, text, regions)
 
     def inputs(self, text: str, regions: Regions) -> dict[str, "Tensor"]:
         """Return the arguments of the model's forward for one text about one image."""
-        tokens = Tokens([text], self._tokenizer, longest=self._max_text_length)
+        tokens = Tokens([text], self.tokenizer, longest=self.max_text_length)
         from lxmert.data.collate import collate_images, collate_text
 
-        collated = collate_text([tokens[0]], pad_id=padding_id(self._tokenizer))
+        collated = collate_text([tokens[0]], pad_id=padding_id(self.tokenizer))
         return {**collated, **collate_images([regions])}
 
 

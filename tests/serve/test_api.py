@@ -2,6 +2,7 @@
 
 import base64
 import threading
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,6 +13,7 @@ from servers import QUESTION, SCENE, RunningServer, bundled, in_base64, running,
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.pipeline import LxmertPipeline
 from lxmert.serve.messages import MAX_REQUESTS, MAX_TEXT
+from lxmert.workflows.exporting import export_folder
 
 __all__ = ["server"]
 SCENES = [ROOT / f"src/lxmert/examples/scene-{number}.png" for number in range(1, 6)]
@@ -28,6 +30,23 @@ def test_answers_are_those_of_the_pipeline(server: RunningServer) -> None:
         answers = response.json()["answers"]
         assert [a["answer"] for a in answers] == [a.answer for a in expected]
         assert [a["score"] for a in answers] == pytest.approx([a.score for a in expected], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_an_exported_model_is_served_with_the_same_answers(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    export_folder(None, tmp_path / "fast", runtime="onnxruntime")
+    expected = bundled().ask(SCENE, QUESTION, top_k=3)
+    with running(lambda: LxmertPipeline.from_pretrained(tmp_path / "fast")) as served:
+        response = served.ask(top_k=3)
+        assert response.status_code == 200, response.text
+        answers = response.json()["answers"]
+        assert [a["answer"] for a in answers] == [a.answer for a in expected]
+        assert [a["score"] for a in answers] == pytest.approx([a.score for a in expected], abs=1e-4)
+        refused = served.post("/v1/explain", json={"image": in_base64(), "question": QUESTION})
+        assert 400 <= refused.status_code < 500
+        assert "no gradients" in refused.json()["error"]
 
 
 def test_a_data_url_is_base64_too(server: RunningServer) -> None:

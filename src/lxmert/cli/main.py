@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from lxmert.cli import (
     asking,
+    benchmarking,
     checking,
     compressing,
     data,
@@ -105,6 +106,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         files.verify,
         files.convert,
         exporting.export,
+        benchmarking.benchmark,
         compressing.compress,
         files.cache,
         data.fetch,

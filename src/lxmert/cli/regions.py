@@ -29,8 +29,8 @@ def extract(
     extractor: Annotated[
         Path | None,
         typer.Option(
-            help="Region extractor: a folder or a published detector file. Default: the one of "
-            "the bundled model."
+            help="Region extractor: a folder, also of an exported model, or a published detector "
+            "file. Default: the one of the bundled model."
         ),
     ] = None,
     dtype: Annotated[
@@ -85,6 +85,7 @@ def extract(
     from lxmert.cluster.ray_engine import run_on_ray
     from lxmert.cluster.shards import parse_share, run_share
     from lxmert.devices import choose_device
+    from lxmert.exported import check_complete, is_exported
     from lxmert.workflows.extraction import (
         ExtractionSettings,
         extract_folder,
@@ -96,6 +97,8 @@ def extract(
     check_output_folder(output, "-o", images, extractor)
     if figures is not None:
         check_output_folder(figures, "--figures", images, extractor)
+    if extractor is not None and is_exported(extractor):
+        check_complete(extractor, device=device)
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures, shard_images)
     loading = Loading(extractor, precision, preset, objects, attributes)

@@ -5,6 +5,7 @@ Each image is computed alone, so that it needs no padding; heads run on a limite
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -121,6 +122,12 @@ class ExportedDetector:
     ) -> Iterator[tuple[str, Regions]]:
         """Yield the image id and regions of each image in order."""
         return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
+
+    def to(self, device: object) -> Self:
+        """Return the extractor itself; raise `ValueError` for another device than the CPU."""
+        if str(device) != "cpu":
+            raise ValueError(f"an exported detector computes on the CPU, not on {str(device)!r}")
+        return self
 
     def save_pretrained(self, folder: object) -> None:
         """Raise `ValueError`: the exported folder is copied as a whole instead."""

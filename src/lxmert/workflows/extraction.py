@@ -15,15 +15,20 @@ from lxmert.data.store import RegionStore, StoreHeader
 from lxmert.data.store_layout import UNIT
 from lxmert.data.store_writing import Extracted
 from lxmert.explain.figures import draw_regions, save_image
+from lxmert.exported import ExportedModel, is_exported
 from lxmert.hub import find_extractor, find_model
 from lxmert.images import Pixels
 from lxmert.regions.cells import cell_labels
+from lxmert.regions.exported import ExportedDetector
 from lxmert.regions.extract import DetectorExtractor, find_folder
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.regions.inference import Precision
 from lxmert.regions.published import load_published_detector, read_names
 from lxmert.schema import Failure, Regions
 from lxmert.workflows.reading import Loaded, join_batches, load_ahead
+
+_DETECTORS = (DetectorExtractor, ExportedDetector)
+"""Extractors with a choice of the number of regions."""
 
 _MOST_WORKERS = 256
 _MOST_SHARD_IMAGES = 100_000
@@ -152,8 +157,8 @@ def load_for_extraction(
     """Load a region extractor, with options for published detectors.
 
     Args:
-        path: what `load_extractor` reads, or a published detector by name; absent: the extractor
-            of the bundled model.
+        path: what `load_extractor` reads, a published detector by name, or the folder of an
+            exported model; absent: the extractor of the bundled model.
         device: where to compute.
         precision: as for `load_extractor`.
         preset: preset of a published detector; absent: "caffe".
@@ -166,6 +171,13 @@ def load_for_extraction(
     if path is None:
         path = find_model(None) / EXTRACTOR_FOLDER
     path = find_extractor(path)
+    if is_exported(path):
+        if precision != "fp32" or any((preset, objects, attributes)):
+            raise ValueError(
+                f"{path} is an exported model, which defines precision and names: leave "
+                "--precision, --preset, --objects and --attributes out"
+            )
+        return ExportedModel(path).extractor
     if preset is None and objects is None and attributes is None:
         return load_extractor(path, device=device, precision=precision)
     if find_folder(path) is not None:
@@ -231,7 +243,7 @@ def find_regions(
     try:
         found = (
             extractor(images, num_regions=settings.num_regions)
-            if isinstance(extractor, DetectorExtractor)
+            if isinstance(extractor, _DETECTORS)
             else extractor(images)
         )
     except ValueError as error:
@@ -286,7 +298,7 @@ def _check_number(extractor: RegionExtractor, num_regions: int | tuple[int, int]
     """Raise `ValueError` for a number of regions that the extractor does not support."""
     if num_regions is None:
         return
-    if not isinstance(extractor, DetectorExtractor):
+    if not isinstance(extractor, _DETECTORS):
         raise ValueError(
             f"--num-regions is for detectors, and {type(extractor).__name__} has a fixed number of "
             "regions: leave it out"
