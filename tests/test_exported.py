@@ -16,6 +16,8 @@ from lxmert.data.store import RegionStore
 from lxmert.exported import MANIFEST, ExportedModel
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.regions.extractor import load_extractor
+from lxmert.workflows.benchmark_worker import Variant
+from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
 from lxmert.workflows.exporting import export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
 
@@ -192,6 +194,15 @@ def test_an_export_is_evaluated_as_the_model(folders, lxmert, tmp_path):
     one, other = (lxmert("evaluate", folder, *given) for folder in folders)
     assert other.code == 0, other.err
     assert json.loads(other.out)["accuracy"] == json.loads(one.out)["accuracy"]
+
+
+def test_a_benchmark_names_the_source_of_an_export(folders, tmp_path):
+    model, fast = folders
+    with pytest.raises(ValueError, match=f"it was exported from, {model}, and exports"):
+        benchmark(Benchmark(fast))
+    variant = Variant("onnxruntime", "fp32", fast)
+    with pytest.raises(ValueError, match=f"is an export of {model} onnxruntime fp32: name another"):
+        _export(variant, tmp_path / "other", None, report=print)
 
 
 def test_a_pipeline_is_loaded_without_torch(folders):
