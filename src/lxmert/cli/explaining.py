@@ -14,7 +14,9 @@ from lxmert.cli.options import (
     ModelArgument,
     Question,
     RegionExtractor,
+    Samples,
     check_quoted,
+    check_samples,
     split_names,
 )
 from lxmert.cli.outputs import check_output, check_output_folder
@@ -142,8 +144,20 @@ def explain_eval(
     ],
     methods: Methods = None,
     protocol: Annotated[
-        str, typer.Option(help="What is measured: chefer, aopc, sign or sanity.")
-    ] = "chefer",
+        str | None,
+        typer.Option(help="What is measured: chefer (the default), aopc, sign or sanity."),
+    ] = None,
+    modalities: Annotated[
+        bool,
+        typer.Option("--modalities", help="Measure how much words and regions contribute instead."),
+    ] = False,
+    as_captions: Annotated[
+        bool,
+        typer.Option(
+            "--match", help="With --modalities: matches of the captions and foils of --data."
+        ),
+    ] = False,
+    samples: Samples = 2000,
     seeds: Annotated[
         int, typer.Option(help="Number of random rankings; ties are broken at random too.")
     ] = 3,
@@ -152,33 +166,96 @@ def explain_eval(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Measure the faithfulness of explanations.
+    """Measure the faithfulness of explanations, or the contribution of each modality.
 
     chefer: accuracy while words or regions are removed in the order of their relevance, and whether
     the most relevant region is one that the question is about. aopc: confidence without, or with
     only, the most relevant words and regions. sign: does the answer lose what the top score says.
     sanity: is the explanation another one for randomized models and for other answers.
 
+    --modalities: share of the words in the Shapley values of each answer (T-SHAP of MM-SHAP), and
+    its mean; the regions have the rest.
+
     Rerun to resume after an interruption.
     """
     for name, number in (("--seeds", seeds), ("--limit", limit)):
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}: expected at least 1")
+    check_samples(samples)
+    _check_measured(methods, protocol, modalities=modalities, as_captions=as_captions)
     check_output_folder(output, "-o", data, images)
+    if modalities:
+        _measure_modalities(
+            model,
+            data,
+            images,
+            output,
+            as_captions=as_captions,
+            limit=limit,
+            samples=samples,
+            device=device,
+        )
+        return
     from lxmert.cli.faithfulness_tables import show_faithfulness
     from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
-    chosen = tuple(split_names(methods) or QUICK)
-    subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit, protocol)
+    chosen, measured = tuple(split_names(methods) or QUICK), protocol or "chefer"
+    subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit, measured)
     with show_progress("questions") as progress:
         report = evaluate_explanations(
             subject, output, device=choose_device(device), progress=progress
         )
     show_faithfulness(report)
-    plot = f", plot: {output / CURVES}" if protocol == "chefer" else ""
+    plot = f", plot: {output / CURVES}" if measured == "chefer" else ""
     say(f"results: {output / REPORT}{plot}")
+
+
+def _check_measured(
+    methods: str | None, protocol: str | None, *, modalities: bool, as_captions: bool
+) -> None:
+    """Raise `ValueError` for options that do not go together."""
+    if as_captions and not modalities:
+        raise ValueError("--match is for --modalities: add it, or leave --match out")
+    for name, given in (("--methods", methods), ("--protocol", protocol)):
+        if modalities and given is not None:
+            raise ValueError(
+                f"--modalities and {name} exclude each other: Shapley values say how much each "
+                "modality contributes"
+            )
+
+
+def _measure_modalities(
+    model: str,
+    data: Path,
+    images: Path,
+    output: Path,
+    *,
+    as_captions: bool,
+    limit: int | None,
+    samples: int,
+    device: str | None,
+) -> None:
+    """Run `explain-eval --modalities`."""
+    from lxmert.cli.faithfulness_tables import show_modalities
+    from lxmert.devices import choose_device
+    from lxmert.workflows.modalities import REPORT, measure_modalities
+
+    with show_progress("texts") as progress:
+        report = measure_modalities(
+            model,
+            data,
+            images,
+            output,
+            match=as_captions,
+            limit=limit,
+            samples=samples,
+            device=choose_device(device),
+            progress=progress,
+        )
+    show_modalities(report)
+    say(f"results: {output / REPORT}")
 
 
 def attention_figures(

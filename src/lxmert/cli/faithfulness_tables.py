@@ -25,6 +25,31 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
         console.print(f"counted as wrong: {count(report['unknown'], 'question')} {reported}")
 
 
+def show_modalities(report: Mapping[str, Any]) -> None:
+    """Print the share of the words by group, from a report of `measure_modalities`."""
+    console = open_console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("text" if report["match"] else "question type", header_style="dim")
+    for title in ("words", "95 % interval", "regions", "count"):
+        table.add_column(title, justify="right", header_style="dim")
+    for name, found in report["text_share"].items():
+        if found is None:
+            table.add_row(Text(name), "none", "", "none", "0")
+            continue
+        low, high = found["low"] * 100, found["high"] * 100
+        shares = (f"{found['mean']:.1%}", f"{low:.1f} to {high:.1f}", f"{1 - found['mean']:.1%}")
+        table.add_row(Text(name), *shares, f"{found['count']:,}")
+    console.print(table)
+    console.print(
+        "\n[dim]share of words and of regions in the absolute Shapley values of "
+        f"{'a match' if report['match'] else 'the best answer'} (T-SHAP and V-SHAP); near 0 or "
+        "100 % one modality decides alone[/]"
+    )
+    if report["left_out"]:
+        console.print(f"left out: {count(report['left_out'], 'question')} without an answer")
+    show_left_out(report["findings"])
+
+
 def _show_areas(report: Mapping[str, Any]) -> None:
     """Print pointing accuracy and areas under the deletion curves (mean and spread) by method."""
     console = open_console(highlight=False)

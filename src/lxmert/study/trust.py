@@ -104,16 +104,26 @@ def question_text_share(
     model: LxmertForQuestionAnswering,
     inputs: Mapping[str, Tensor],
     *,
+    answer_id: int | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> float | None:
-    """Return the share of the words in the Shapley values of the best answer to one question.
+    """Return the share of the words in the Shapley values of an answer to one question.
 
-    None if neither words nor regions contribute.
+    Args:
+        model: in evaluation mode.
+        inputs: a batch of one question.
+        answer_id: the answer; None: the best one.
+        samples: coalitions.
+        seed: seed of the coalitions.
+
+    Returns:
+        T-SHAP in `[0, 1]`; None if neither words nor regions contribute.
     """
     with torch.inference_mode():
         best = model(**inputs).question_answering_score.argmax(dim=-1)
-    values, _ = shapley_for_answers(model, inputs, best, samples=samples, seed=seed)
+    chosen = best if answer_id is None else torch.full_like(best, answer_id)
+    values, _ = shapley_for_answers(model, inputs, chosen, samples=samples, seed=seed)
     share = float(text_share(values)[0])
     return share if np.isfinite(share) else None
 
