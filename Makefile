@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test weights-test lint docs default-model drawings ablations learning-curve transfer clean
+.PHONY: ask test weights-test lint docs demo default-model drawings ablations learning-curve transfer clean
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
@@ -28,6 +28,13 @@ lint: $(VENV)/installed-dev
 # The documentation site, in build/docs; warnings are errors.
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+# The bundled model in the browser: a static page in docs/demo. Needs npm and a network.
+demo: docs/demo/index.html
+
+docs/demo/index.html: $(VENV)/installed-dev
+	npm install --no-save onnxruntime-web
+	$(BIN)/lxmert export src/lxmert/default -o docs/demo --runtime web
 
 # Train the bundled model from scratch, in stages; each stage resumes after an interruption.
 RUN := runs/default

@@ -9,7 +9,7 @@ project = "lxmert"
 author = "the lxmert maintainers"
 version = release = lxmert.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns: list[str] = []
+exclude_patterns = ["demo"]  # of `make demo`
 html_theme = "furo"
 html_title = f"lxmert {version}"
 html_static_path: list[str] = []

@@ -100,11 +100,12 @@ class Browser:
 
 
 @contextmanager
-def open_driver() -> Iterator[Any]:
-    """Start a headless browser."""
+def open_driver(*more: str) -> Iterator[Any]:
+    """Start a headless browser, with further arguments."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    usual = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+    for argument in (*usual, *more):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))

@@ -14,7 +14,11 @@ def export(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"], typer.Option(help="Library that will run the model.")
+        Literal["onnxruntime", "openvino", "web"],
+        typer.Option(
+            help="Library that will run the model; web: onnxruntime, with a page that answers in "
+            "the browser."
+        ),
     ] = "onnxruntime",
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
@@ -34,20 +38,26 @@ def export(
     """Export a model with its detector for a fast runtime without PyTorch.
 
     The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Differences from the
-    PyTorch model are measured, and written into its README.md.
+    PyTorch model are measured, and written into its README.md. With --runtime web, any static
+    server shows the folder: python -m http.server --directory FOLDER.
     """
     from lxmert.workflows.exporting import export_folder
+    from lxmert.workflows.web_page import check_library, write_page
 
     check_output_folder(output, "-o", model, calibrate)
+    pages = {"finish": write_page} if runtime == "web" else {}
+    if pages:
+        check_library()
     manifest = export_folder(
         model,
         output,
-        runtime=runtime,
+        runtime="onnxruntime" if runtime == "web" else runtime,
         precision=precision,
         calibrate=calibrate,
+        **pages,
         report=lambda step: say(f"{step} ..."),
     )
-    size = sum(known.size for known in manifest.files.values()) / 1e6
+    size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
     say(f"{output}: {size:.1f} MB for {runtime} in {precision}")
     for name, value in manifest.differences.items():
         say(f"  {name}: {value:g} (at most {manifest.tolerances[name]:g})")

@@ -29,14 +29,14 @@ def region_labels(extractor: "RegionExtractor", regions: Regions) -> list[str]:
     objects = object_labels(extractor, regions)
     if not regions.found:
         return objects
-    order = _adjective_order(list(extractor.attribute_groups))
+    order = adjective_order(list(extractor.attribute_groups))
     return [
         " ".join([*(extractor.attribute_names[attributes[group]] for group in order), name])
         for name, attributes in zip(objects, regions.attribute_ids, strict=True)
     ]
 
 
-def _adjective_order(groups: Sequence[str]) -> list[int]:
+def adjective_order(groups: Sequence[str]) -> list[int]:
     """Return the indices of attribute groups in English adjective order: size, color, others."""
     rank = {"size": 0, "color": 1}
     return sorted(range(len(groups)), key=lambda index: rank.get(groups[index], 2))

@@ -124,6 +124,7 @@ def export_folder(
     runtime: RuntimeName,
     precision: Precision = "fp32",
     calibrate: Path | None = None,
+    finish: Callable[[Path, ExportManifest], None] = lambda folder, manifest: None,  # noqa: ARG005
     report: Report = lambda step: None,  # noqa: ARG005
 ) -> ExportManifest:
     """Export a model with its region extractor, and compare it with the PyTorch model.
@@ -136,6 +137,7 @@ def export_folder(
         calibrate: image folder, or region store of the model's extractor, to compare
             with; None: the example image. For int8, the ranges of values are measured on it; with
             a store, the detector stays in fp32.
+        finish: adds files to the finished folder, such as `web_page.write_page`.
         report: called before each step.
 
     Raises:
@@ -171,6 +173,7 @@ def export_folder(
             manifest = _compare(source, partial, calibration, manifest)
         _check_tolerances(manifest)
         write_text(partial / "README.md", card(manifest, calibration))
+        finish(partial, manifest)
     return manifest
 
 
