@@ -1,10 +1,11 @@
-"""Measure `lxmert serve` on loopback: load, bad images, known images, start, SIGTERM under load.
+"""Measure `lxmert serve` on loopback: load, known images, start, SIGTERM under load.
+
+In the load, every hundredth image is bad: empty, truncated, HTML, PDF or half a JPEG file.
 
 Everything is bounded. The bodies are JPEG files of 320x240 pixels. Each differs in bytes behind its
 end, so that the server does not know it unless it is sent again. The client uses the same cores.
 
     python benchmarks/serve.py load --requests 10000 --users 32
-    python benchmarks/serve.py bad --requests 2000
     python benchmarks/serve.py known
     python benchmarks/serve.py start
     python benchmarks/serve.py term --rounds 20
@@ -171,6 +172,16 @@ def unique(images: list[bytes], salt: int) -> Callable[[int], bytes]:
     return body
 
 
+def some_bad(images: list[bytes], salt: int) -> Callable[[int], bytes]:
+    """Return a function that makes body n as `unique`, but every hundredth has a bad image."""
+    good, bad = unique(images, salt), [*BAD, images[0][: len(images[0]) // 2]]
+
+    def body(number: int) -> bytes:
+        return form(bad[number // 100 % len(bad)]) if number % 100 == 50 else good(number)
+
+    return body
+
+
 def quantile(values: list[float], share: float) -> float:
     return 1000 * sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
@@ -183,21 +194,25 @@ def measure_load(arguments: argparse.Namespace) -> None:
         alone, single, _, _ = run_load(
             server.port, users=1, requests=arguments.alone, body=unique(images, 2)
         )
-        rates, memory, failed, latencies = [], [], 0, list[float]()
+        rates, memory, latencies, broken = [], [], list[float](), 0
+        good, bad = Counter[int](), Counter[int]()
         for part in range(10):
             seconds, found, statuses, errors = run_load(
-                server.port, users=arguments.users, requests=tenth, body=unique(images, 8 + part)
+                server.port, users=arguments.users, requests=tenth, body=some_bad(images, 8 + part)
             )
             rates.append(tenth / seconds)
             memory.append(server.resident_mib())
             latencies += found
-            failed += len(errors) + sum(n for (_, code), n in statuses.items() if code != 200)
+            broken += len(errors)
+            for (place, code), number in statuses.items():
+                (bad if place == 50 else good)[code] += number
         again, _, _, _ = run_load(
             server.port, users=1, requests=arguments.alone, body=unique(images, 3)
         )
         batch = re.findall(r"batch_size_(?:sum|count) (\S+)", server.get("/metrics")[1])
     one = 2 * arguments.alone / (alone + again)
-    print(f"{10 * tenth} requests of {arguments.users} users: {failed} errors")
+    print(f"{10 * tenth} requests of {arguments.users} users; statuses of good images: ", end="")
+    print(f"{dict(good)}, of bad ones: {dict(bad)}; broken connections: {broken}")
     print(f"{statistics.mean(rates):.1f} requests/s; one at a time {one:.1f} (before and after)")
     print(f"ratio {statistics.mean(rates) / one:.2f}")
     print(
@@ -207,27 +222,6 @@ def measure_load(arguments: argparse.Namespace) -> None:
     print(f"memory after each tenth: {', '.join(f'{each:.0f}' for each in memory)} MiB; ", end="")
     print(f"last to first {memory[-1] / memory[0]:.3f}")
     print(f"items per batch {float(batch[1]) / float(batch[0]):.1f}")
-
-
-def measure_bad(arguments: argparse.Namespace) -> None:
-    """Every hundredth image is bad; each of the good ones must be answered."""
-    images = make_images()
-    good = unique(images, 8)
-    bombs = [*BAD, images[0][: len(images[0]) // 2]]
-
-    def body(number: int) -> bytes:
-        return form(bombs[number // 100 % len(bombs)]) if number % 100 == 50 else good(number)
-
-    with served() as server:
-        _, _, statuses, errors = run_load(
-            server.port, users=arguments.users, requests=arguments.requests, body=body
-        )
-    bad = {code: n for (place, code), n in statuses.items() if place == 50}
-    fine = Counter[int]()
-    for (place, code), number in statuses.items():
-        if place != 50:
-            fine[code] += number
-    print(f"good images: {dict(fine)}; bad images: {bad}; errors of connections: {len(errors)}")
 
 
 def measure_known(arguments: argparse.Namespace) -> None:
@@ -307,7 +301,7 @@ def is_free(port: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["load", "bad", "known", "start", "term"])
+    parser.add_argument("what", choices=["load", "known", "start", "term"])
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--users", type=int, default=32)
     parser.add_argument("--alone", type=int, default=100, help="requests one at a time")

@@ -14,6 +14,7 @@ from lxmert.explain.answered import QUICK
 from lxmert.explain.explanation import Explanation, split_words
 from lxmert.explain.maps import AttentionMaps, attention_maps
 from lxmert.explain.methods import choose_methods, explain_answers
+from lxmert.explain.projection import project_states
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.views import (
     contrast_answers,
@@ -344,6 +345,7 @@ def _explain(
         maps=_real_maps(attention_maps(model, inputs), images_per_text(model), real),
         model=shown.name,
         without_image=rank(without, names, 1)[0],
+        states=project_states(model, inputs),
     )
 
 

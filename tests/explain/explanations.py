@@ -7,6 +7,7 @@ from model import tiny
 from lxmert.explain.explanation import Explanation, Word
 from lxmert.explain.maps import attention_maps
 from lxmert.explain.methods import QUICK, explain_answers
+from lxmert.explain.projection import project_states
 from lxmert.schema import Answer, Regions
 
 SHAPE = (120, 160)
@@ -65,4 +66,5 @@ def make_explanation(
         by_method=explain_answers(network, inputs, answer_ids, QUICK),
         maps=attention_maps(network, inputs),
         model="a tiny model",
+        states=project_states(network, inputs),
     )

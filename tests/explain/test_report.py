@@ -343,7 +343,8 @@ def test_every_control_has_a_name(browser: ReportBrowser) -> None:
 def test_every_text_has_contrast_and_a_readable_size(browser: ReportBrowser, dark: bool) -> None:
     browser.open(make_explanation(unread=" and so on"), dark=dark)
     for prepare in ("", "document.querySelector('.word').focus()",
-                    "document.getElementById('tab-attention').click()"):  # fmt: skip
+                    "document.getElementById('tab-attention').click()",
+                    "document.getElementById('tab-states').click()"):  # fmt: skip
         browser.run(prepare)
         found = browser.run(CONTRASTS)
         assert len(found) > 20
@@ -373,7 +374,7 @@ def test_any_image_and_a_long_question_fit_any_window(
         shape=shape, boxes=boxes, words=words, unread=" and" * 400 + " " + "x" * 300
     )
     browser.open(extreme, width=width)
-    for tab in ("why", "attention"):
+    for tab in ("why", "attention", "states"):
         browser.find(f"#tab-{tab}")[0].click()
         assert browser.run("return document.documentElement.scrollWidth") <= width
         sizes = """
@@ -494,3 +495,30 @@ def test_a_notebook_shows_the_report_in_a_frame(browser: ReportBrowser) -> None:
     assert len(browser.find(".region")) == len(BOXES)
     browser.driver.switch_to.default_content()
     assert math.isclose(browser.find("iframe")[0].size["height"], 820)
+
+
+def test_states_are_shown_layer_by_layer(browser: ReportBrowser) -> None:
+    browser.open(EXPLANATION)
+    browser.find("#tab-states")[0].click()
+    last = EXPLANATION.states[-1]
+    assert browser.text("states-title") == f"After {last.title}"
+    points = browser.find("#plane .point")
+    names = [point.get_attribute("aria-label") for point in points]
+    assert names == EXPLANATION.labels + [word.text for word in EXPLANATION.words]
+    centers = browser.run(
+        "return arguments[0].map((e) => e.getCTM()).map((m) => [m.e, m.f])", points
+    )
+    expected = np.concatenate([last.regions, last.words]) * [1, -1]
+    for axis in (0, 1):
+        assert np.corrcoef(np.array(centers)[:, axis], expected[:, axis])[0, 1] > 0.999
+    slider = "const e = document.getElementById('depth'); e.value = 0;"
+    browser.run(slider + "e.dispatchEvent(new Event('input'))")
+    assert browser.text("states-title") == f"After {EXPLANATION.states[0].title}"
+    browser.find("#words .word")[2].click()
+    active = [e.get_attribute("aria-label") for e in browser.find("#plane .active")]
+    assert active == [EXPLANATION.words[2].text]
+
+
+def test_without_states_there_is_no_tab_for_them(browser: ReportBrowser) -> None:
+    browser.open(replace(EXPLANATION, states=()))
+    assert not browser.find("#tab-states")[0].is_displayed()

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lxmert.explain.answered import AnsweredQuestion
 from lxmert.explain.cells import are_cells
 from lxmert.explain.maps import AttentionMaps
+from lxmert.explain.projection import Projection
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.report import (
     fill_page,
@@ -20,6 +21,7 @@ from lxmert.explain.report import (
     pack_image,
     pack_maps,
     pack_methods,
+    pack_states,
     static_page,
 )
 from lxmert.explain.text import percent
@@ -95,6 +97,8 @@ class Explanation:
         model: name of the model.
         without_image: the best answer if all regions are masked, so that the model reads the
             question only; None if it was not computed.
+        states: the states of words and regions after each layer, in a plane; empty if they were not
+            computed.
     """
 
     image: npt.NDArray[np.uint8]
@@ -109,6 +113,7 @@ class Explanation:
     maps: AttentionMaps
     model: str
     without_image: Answer | None = None
+    states: tuple[Projection, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line without the arrays."""
@@ -221,6 +226,7 @@ class Explanation:
                 "answers": [{"text": a.answer, "score": a.score} for a in self.answers],
                 "methods": pack_methods(self.by_method),
                 "maps": pack_maps(self.maps),
+                "states": pack_states(self.states),
             }
         )
 

@@ -7,6 +7,7 @@ function drawReport(data, signal) {
   const SVG = "http://www.w3.org/2000/svg";
   const MEAN = -1; // the head index that stands for the mean of all heads
   const MOST_OUTLINED = 5;
+  const TABS = ["why", "attention", "states"];
   const MOST_LAYERS = 3; // overlapping layers of full shade above which all are made lighter
   const names = {
     words: data.words.map((word) => word.text),
@@ -18,6 +19,7 @@ function drawReport(data, signal) {
   // The displayed state; every change goes through `change`, which redraws what depends on it.
   const state = {
     tab: "why", answer: 0, method: 0, pinned: null, hovered: null, cell: null,
+    depth: (data.states ?? []).length - 1,
     kind: "text_over_regions", layer: kinds.text_over_regions.layers - 1, head: MEAN,
   };
 
@@ -111,6 +113,8 @@ function drawReport(data, signal) {
       text = state.cell ? cellText() : link.text;
     } else if (why) {
       text = reason();
+    } else if (state.tab === "states") {
+      text = "Point at a word, a region or a dot to find it in the plane, the question or the image.";
     } else {
       const map = kinds[state.kind];
       shades[map.columns] = scaled(average());
@@ -174,6 +178,7 @@ function drawReport(data, signal) {
     legend(tones, active);
     tag(shades.regions, active);
     markMatrix(active);
+    for (const { made, target } of pointElements) made.classList.toggle("active", Boolean(same(active, target)));
   }
 
   // The largest sum of overlapping shades; if it is too high, the image would be hidden.
@@ -287,6 +292,7 @@ function drawReport(data, signal) {
     canvas.dataset.cell = cell + gap;
   }
 
+  let pointElements = []; // the points of the drawn plane, with what each stands for
   let matrix = null; // geometry of the drawn matrix, for the marks
 
   function drawMatrix() {
@@ -333,8 +339,20 @@ function drawReport(data, signal) {
     }
   }
 
+  function drawPlane() {
+    const plane = data.states[state.depth];
+    $("depth").value = state.depth;
+    $("depth").setAttribute("aria-valuetext", plane.title);
+    $("states-title").textContent = `After ${plane.title}`;
+    $("states-about").textContent = `${percent(plane.shown)} of the variance is shown.`;
+    const points = drawStates($("plane"), plane, names, element);
+    for (const { made, target } of points) follow(made, target);
+    pointElements = points;
+    first($("plane"));
+  }
+
   function drawTabs() {
-    for (const name of ["why", "attention"]) {
+    for (const name of TABS) {
       const chosen = state.tab === name;
       $(name).hidden = !chosen;
       $(`tab-${name}`).setAttribute("aria-selected", chosen);
@@ -359,6 +377,7 @@ function drawReport(data, signal) {
       drawHeads();
       drawMatrix();
     }
+    if (state.tab === "states" && ["tab", "depth"].some((name) => name in changes)) drawPlane();
     shade();
   }
 
@@ -388,7 +407,7 @@ function drawReport(data, signal) {
   function rove(container, choose) {
     container.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      const items = [...container.querySelectorAll("button, .region")].filter((item) => !item.hidden);
+      const items = [...container.querySelectorAll("button, .region, .point")].filter((item) => !item.hidden);
       const place = items.indexOf(document.activeElement);
       if (place < 0) return;
       let next = step ? (place + step + items.length) % items.length : -1;
@@ -404,7 +423,7 @@ function drawReport(data, signal) {
   }
 
   function first(container) {
-    container.querySelector("button, .region")?.setAttribute("tabindex", 0);
+    container.querySelector("button, .region, .point")?.setAttribute("tabindex", 0);
   }
 
   function options(select, texts, values, chosen) {
@@ -502,12 +521,16 @@ function drawReport(data, signal) {
   });
   $("matrix").addEventListener("pointerleave", () => change({ hovered: null, cell: null }));
 
-  for (const name of ["why", "attention"]) {
+  $("tab-states").hidden = !(data.states ?? []).length;
+  $("depth").max = state.depth;
+  $("depth").addEventListener("input", (event) => change({ depth: Number(event.target.value) }));
+  for (const name of TABS) {
     $(`tab-${name}`).addEventListener("click", () => change({ tab: name, pinned: null, cell: null }));
   }
   rove($("words"));
   rove(image);
   rove($("ranking"));
+  rove($("plane"));
   rove($("answers"), true);
   rove($("methods"), true);
   rove($("views"), true);

@@ -1,7 +1,8 @@
 """The interactive report of an explanation: one page with all of its data.
 
-The page is `report.html` with the style of `report.css` and the behavior of `report.js`. Its data
-are one JSON object with keys written by `Explanation.to_html` and read by `report.js`.
+The page is `report.html` with the style of `report.css` and the behavior of `report_states.js` and
+`report.js`. Its data are one JSON object with keys written by `Explanation.to_html` and read by
+`report.js`.
 """
 
 import base64
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lxmert.explain.figures import encode_image
 from lxmert.explain.maps import AttentionMaps
+from lxmert.explain.projection import Projection
 from lxmert.explain.relevance import Relevance
 from lxmert.explain.text import printable
 
@@ -90,6 +92,10 @@ _MAP_TITLES = {
 """Title, rows and columns of each kind of map."""
 
 
+SCRIPTS = ("report_states.js", "report.js")
+"""The behavior of the page, in order."""
+
+
 def fill_page(data: Mapping[str, object]) -> str:
     """Insert data into the page so that no text in them can break out of it.
 
@@ -102,7 +108,7 @@ def fill_page(data: Mapping[str, object]) -> str:
     head, rest = _read("report.html").split("/* style */")
     body, rest = rest.split("/* data */")
     between, end = rest.split("/* behavior */")
-    parts = (head, _read("report.css"), body, text, between, _read("report.js"), end)
+    parts = (head, _read("report.css"), body, text, between, *map(_read, SCRIPTS), end)
     return "".join(parts)
 
 
@@ -209,6 +215,19 @@ def pack_maps(maps: AttentionMaps) -> list[dict[str, object]]:
             }
         )
     return packed
+
+
+def pack_states(states: Sequence[Projection]) -> list[dict[str, object]]:
+    """Return `title`, `words` and `regions` (`[length, 2]`), and `shown` of each projection."""
+    return [
+        {
+            "title": each.title,
+            "words": each.words.round(3).astype(float).tolist(),
+            "regions": each.regions.round(3).astype(float).tolist(),
+            "shown": round(each.shown, 3),
+        }
+        for each in states
+    ]
 
 
 def _pack_scores(scores: Tensor) -> list[list[float]]:

@@ -166,7 +166,7 @@ class Client:
             top_k: number of answers to explain.
             answers: further answers to explain.
             methods: relevance methods; none: the quick ones.
-            attention: whether to return all attention maps.
+            attention: whether to return attention maps and states.
             save: whether the server saves the report, whose path is `report` of the result.
 
         Raises:

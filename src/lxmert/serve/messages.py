@@ -94,7 +94,9 @@ class ExplainRequest(ImageRequest):
     methods: Annotated[
         Items[Text], Field(max_length=16, description="Relevance methods; none: the quick ones.")
     ] = ()
-    attention: Annotated[bool, Field(description="Whether to include all attention maps.")] = False
+    attention: Annotated[
+        bool, Field(description="Whether to include attention maps and states.")
+    ] = False
     save: Annotated[bool, Field(description="Whether to save the report for a link.")] = False
 
 
@@ -189,6 +191,15 @@ class MapItem(Record):
     values: Annotated[str, Field(description="Little-endian uint16 in steps of 1/65535, base64.")]
 
 
+class StateItem(Record):
+    """States of words and regions after one layer, in a plane."""
+
+    title: str
+    words: Annotated[Items[Items[float]], Field(description="`[words, 2]`, in [-1, 1].")]
+    regions: Annotated[Items[Items[float]], Field(description="`[regions, 2]`, likewise.")]
+    shown: Annotated[float, Field(description="Share of the variance that the plane shows.")]
+
+
 class ExplainResponse(ImageResponse):
     """Answers with the relevance of every region and word."""
 
@@ -208,6 +219,9 @@ class ExplainResponse(ImageResponse):
     ] = False
     maps: Annotated[
         Items[MapItem], Field(description="Attention maps, if `attention` is true.")
+    ] = ()
+    states: Annotated[
+        Items[StateItem], Field(description="States by layer, if `attention` is true.")
     ] = ()
     report: Annotated[
         str | None, Field(description="Path of the saved report, if `save` is true.")

@@ -13,6 +13,7 @@ from lxmert.serve.security import PAGE_POLICY
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".html": "text/html"}
 _ASSETS = {
     "report.css": "explain",
+    "report_states.js": "explain",
     "report.js": "explain",
     "page.css": "serve/web",
     "page.js": "serve/web",

@@ -11,7 +11,7 @@ import numpy as np
 from lxmert.explain.cells import are_cells
 from lxmert.explain.explanation import Explanation
 from lxmert.explain.methods import QUICK
-from lxmert.explain.report import pack_maps, pack_methods
+from lxmert.explain.report import pack_maps, pack_methods, pack_states
 from lxmert.pipeline import LxmertPipeline
 from lxmert.reading import image_warnings
 from lxmert.schema import Answer, Regions
@@ -33,6 +33,7 @@ from lxmert.serve.messages import (
     RegionItem,
     RegionsRequest,
     RegionsResponse,
+    StateItem,
     WordItem,
 )
 from lxmert.serve.uploads import Upload
@@ -174,6 +175,9 @@ class ModelWorker:
             **about,
             **_explained(found),
             maps=tuple(MapItem(**each) for each in pack_maps(found.maps))  # type: ignore[arg-type]
+            if request.attention
+            else (),
+            states=tuple(StateItem(**each) for each in pack_states(found.states))  # type: ignore[arg-type]
             if request.attention
             else (),
         )
