@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Damage", "RegionStore", "StoreHeader", "describe_store"]
 
+_FEATURES = StoreHeader.row_columns.index("features")
+
 
 class RegionStore(Shards[StoreHeader]):
     """Read access to the regions of many images by image id; it is pickled as its path.
@@ -70,17 +72,15 @@ class RegionStore(Shards[StoreHeader]):
         """
         import torch
 
-        parts = []
-        for row in np.asarray(rows).tolist():
-            shard, _, start, end = self.locate(row)
-            parts.append(torch.from_numpy(shard.file.tensors["features"][start:end]))
-        counts = [len(part) for part in parts]
-        longest = max(counts)
-        shape = (len(counts), longest, self.header.feature_dim)
-        batch = torch.zeros(shape) if min(counts) < longest else torch.empty(shape)
-        for target, part in zip(batch, parts, strict=True):
-            target[: len(part)].copy_(part)
-        return batch
+        spans = [self.locate(row) for row in np.asarray(rows).tolist()]
+        longest = max(end - start for _, _, start, end in spans)
+        dim, parts = self.header.feature_dim, []
+        for shard, _, start, end in spans:
+            part = torch.from_numpy(shard.rows[_FEATURES][start:end])
+            parts.append(part)
+            if end - start < longest:
+                parts.append(part.new_zeros(longest - end + start, dim))
+        return torch.cat(parts).float().view(len(spans), longest, dim)
 
     @staticmethod
     def write(
