@@ -204,6 +204,7 @@ def measure_load(arguments: argparse.Namespace) -> None:
             memory.append(server.resident_mib())
             latencies += found
             broken += len(errors)
+            print(f"part {part + 1}: {rates[-1]:.1f} requests/s, {memory[-1]:.0f} MiB", flush=True)
             for (place, code), number in statuses.items():
                 (bad if place == 50 else good)[code] += number
         again, _, _, _ = run_load(
