@@ -32,6 +32,13 @@ _TRIAL_SHARE = 0.12
 _LEAST_TRIAL = 8.0
 """Fewest seconds of a trial that tells anything."""
 
+_TRAINED_RATE = 0.4
+"""Learning rate of trained weights, as a share of that of random weights.
+
+With the rate of random weights, 900 steps of questions about the nearest and the farthest of six
+objects (Sort-of-CLEVR) reached 74 % of held-out questions from drawings; with this one, 90 %.
+"""
+
 _STEP_QUESTIONS = 192
 _FEWEST_EXAMPLES, _MOST_IMAGES = 12, 64
 
@@ -183,10 +190,10 @@ def _trials(recipe: Recipe) -> dict[str, list[str]]:
     assert isinstance(settings, CustomDataSettings)
     if settings.data.extractor is not None or settings.model.init_from is not None:
         return {"given": []}
-    slower = f"optim.lr={recipe.optim.lr / 2}"
+    slower = f"optim.lr={recipe.optim.lr * _TRAINED_RATE:.3g}"
     known = {
         "random": [],
-        "drawings": [f"model.init_from={DRAWINGS}"],
+        "drawings": [f"model.init_from={DRAWINGS}", slower],
         "scenes": [f"model.init_from={find_model(None)}", slower],
     }
     start = settings.data.start
