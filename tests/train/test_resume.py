@@ -109,9 +109,10 @@ def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_a_run_resumes_on_four_two_and_one_processes_with_the_same_examples(tmp_path):
+@pytest.mark.parametrize("mix", [(), ("data.mix=[3.0, 1.0]",)], ids=["whole", "mixed"])
+def test_a_run_resumes_on_four_two_and_one_processes_with_the_same_examples(tmp_path, mix):
     """In float64: another order of sums stays below the tolerance, another example does not."""
-    overrides = ("optim.steps=90", "model.double=true", "loop.evaluate_every=7")
+    overrides = ("optim.steps=90", "model.double=true", "loop.evaluate_every=7", *mix)
     finish(start(tmp_path / "whole", overrides=overrides))
     for num_ranks, step in ((4, 12), (2, 48)):
         ranks = start(tmp_path / "moved", num_ranks=num_ranks, overrides=overrides)

@@ -2,17 +2,28 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from toy import toy_recipe, toy_task
 
+from lxmert.tasks.mixture import Mixture
 from lxmert.train.sampling import RankShare, StepBatches, load_batches, permutation
 
 
-def draws(*, micro_batches=1, num_ranks=1, first_step=0, last_step=23, num_examples=23, seed=3):
+def draws(
+    *,
+    micro_batches=1,
+    num_ranks=1,
+    first_step=0,
+    last_step=23,
+    num_examples=23,
+    seed=3,
+    mixture=None,
+):
     """Return the draws by step, over all ranks and micro-batches."""
     by_step = [[] for _ in range(first_step, last_step)]
     for rank in range(num_ranks):
-        share = RankShare(num_examples, seed, 8, micro_batches, rank, num_ranks)
+        share = RankShare(num_examples, seed, 8, micro_batches, rank, num_ranks, mixture)
         batches = StepBatches(share, first_step=first_step, last_step=last_step)
         micro = list(batches)
         assert len(micro) == len(batches)
@@ -48,6 +59,36 @@ def test_ranks_and_micro_batches_cut_the_same_batches(micro_batches, num_ranks):
 
 def test_starting_late_skips_and_changes_nothing():
     assert draws(first_step=5, micro_batches=2) == draws(micro_batches=2)[5:]
+
+
+MIXTURE = Mixture((np.arange(3), np.arange(3, 23)), (2.0, 1.0))
+
+
+def test_each_epoch_of_a_mixture_draws_by_weight():
+    drawn = [draw for step in draws(mixture=MIXTURE) for draw in step]
+    for epoch in range(8):
+        small = [index < 3 for index, _ in drawn[epoch * 23 : (epoch + 1) * 23]]
+        assert sum(small) == 15  # 2 / 3 of 23
+        assert small not in (sorted(small), sorted(small, reverse=True))
+
+
+def test_each_data_set_of_a_mixture_is_drawn_in_whole_passes():
+    """8 epochs of 23 draws: 120 of the 3 first examples, and 64 of the 20 others."""
+    drawn = [draw for step in draws(mixture=MIXTURE) for draw in step]
+    expected = [(index, passed) for passed in range(40) for index in range(3)]
+    assert Counter(draw for draw in drawn if draw[0] < 3) == Counter(expected)
+    others = [draw for draw in drawn if draw[0] >= 3]
+    assert len(set(others)) == len(others) == 64
+    whole = {(index, passed) for passed in range(3) for index in range(3, 23)}
+    assert whole < set(others)
+    assert {passed for _, passed in set(others) - whole} == {3}
+
+
+def test_a_mixture_is_the_same_for_any_processes_and_from_any_step():
+    whole = draws(mixture=MIXTURE)
+    assert draws(mixture=MIXTURE, num_ranks=4, micro_batches=2) == whole
+    assert draws(mixture=MIXTURE, first_step=9, num_ranks=2) == whole[9:]
+    assert draws(mixture=MIXTURE, seed=4) != whole
 
 
 def test_order_depends_on_seed_and_epoch():

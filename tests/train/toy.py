@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lxmert.records import Record
+from lxmert.tasks.mixture import Mixture
 from lxmert.tasks.task import Batch
 from lxmert.train.loop import train
 from lxmert.train.recipes import Recipe, Tasks, read_recipe
@@ -23,6 +25,9 @@ class ToyData(Record):
 
     num_examples: int = 23
     """Numbers from 0 on."""
+
+    mix: tuple[float, float] | None = Field(default=None, strict=False)
+    """Weights of the first five numbers and of the others; absent: no mixture."""
 
     failing: int | None = None
     """Number whose loss is NaN; absent: none."""
@@ -81,6 +86,9 @@ class ToyTask:
         self.loss_weights: Mapping[str, float] = settings.data.weights
         torch.manual_seed(seed)
         self.model: nn.Module = ToyNetwork(settings.model)
+        groups = np.arange(5), np.arange(5, settings.data.num_examples)
+        mix = settings.data.mix
+        self.mixture = None if mix is None else Mixture(groups, mix)
         self.model.to(torch.float64 if settings.model.double else torch.float32)
 
     def __len__(self) -> int:

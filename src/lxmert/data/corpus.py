@@ -180,6 +180,14 @@ class Corpus(Sequence[Example]):
         columns = self._columns
         return str(columns.source_names[columns.sources.item(self._rows[index])])
 
+    def by_source(self) -> dict[str, IntArray]:
+        """Return the indices of the examples of each file, by its name; empty files are absent."""
+        sources = self._columns.sources[np.asarray(self._rows, dtype=np.int64)]
+        return {
+            str(self._columns.source_names[place]): np.flatnonzero(sources == place)
+            for place in np.unique(sources).tolist()
+        }
+
     def images(self, index: int) -> list[int]:
         """Return the positions in `image_names` of an example's one or two images."""
         first, second = self._columns.images[self._rows[index]].tolist()

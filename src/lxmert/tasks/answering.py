@@ -21,7 +21,7 @@ from lxmert.data.modality import Modality, keep_regions, keep_text
 from lxmert.data.question_kinds import QuestionKinds, answer_priors
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.names import count
-from lxmert.records import Items, Record
+from lxmert.records import Items, Positive, Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.answering_objectives import (
     WITHOUT_ANSWERS,
@@ -37,6 +37,7 @@ from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
 from lxmert.tasks.inputs import File, Files
 from lxmert.tasks.metrics import OVERALL
+from lxmert.tasks.mixture import mix
 from lxmert.tasks.task import Batch
 from lxmert.tasks.text_training import open_training, validation_outputs
 from lxmert.tasks.texts import (
@@ -68,6 +69,9 @@ class AnsweringData(Record):
         attribute_swap: values of one attribute, such as the colors, to swap at random in half of
             the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
         limit: number of training questions to use, a random subset; absent: all.
+        mix: weight of each training file by its name without folder and suffix, such as
+            `{vqa = 2, gqa = 1}`: the files are drawn by weight, and an epoch has as many draws as
+            there are examples; absent: every example is drawn once in an epoch.
         modality: `both`; or `text` or `image`, to train and validate on one of them alone.
     """
 
@@ -81,6 +85,7 @@ class AnsweringData(Record):
     question_types: Items[str] | None = None
     attribute_swap: Items[str] = ()
     limit: PositiveInt | None = None
+    mix: dict[str, Positive] | None = None
     modality: Modality = "both"
 
 
@@ -141,6 +146,7 @@ class AnsweringTask:
         self.training, self.validation = self.parts.training, self.parts.validation
         self.answers = AnswerVocabulary.from_id2label(self.parts.model.config.id2label or {})
         self.targets = [Targets(corpus, self.answers) for corpus in (training, validation)]
+        self.mixture = mix(training, data.mix)
         self._report_unknown(training)
         self.baselines = Baselines.learn(training).to_text()
         self.attribute_swap = make_attribute_swap(

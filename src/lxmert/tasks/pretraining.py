@@ -25,6 +25,7 @@ from lxmert.names import count
 from lxmert.records import Record
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.attribute_swap import make_attribute_swap
+from lxmert.tasks.mixture import mix
 from lxmert.tasks.pretraining_metrics import PretrainingMetrics
 from lxmert.tasks.pretraining_settings import NAMES, PRESETS, PretrainingSettings
 from lxmert.tasks.task import Batch
@@ -109,6 +110,7 @@ class PretrainingTask:
         self.parts.model.config.visual_feat_distance = settings.objectives.feature_distance
         self.tokenizer = self.parts.tokenizer
         self.training, self.validation = self.parts.training, self.parts.validation
+        self.mixture = mix(training, data.mix)
         has_attributes = bool(self.training.store.header.attribute_names)
         self.loss_weights: Mapping[str, float] = {
             name: settings.objectives.weights.get(name, 0.0)

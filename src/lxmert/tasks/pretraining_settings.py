@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from lxmert.names import unknown_name
-from lxmert.records import Items, Probability, Record
+from lxmert.records import Items, Positive, Probability, Record
 from lxmert.tasks.inputs import File, FileList, Files
 from lxmert.tasks.texts import ModelSettings
 
@@ -36,6 +36,9 @@ class PretrainingData(Record):
             type, such as captions, are kept.
         attribute_swap: values of one attribute, such as the colors, to swap at random in half of
             the training examples (`tasks.attribute_swap`); absent or empty: no swaps.
+        mix: weight of each training file by its name without folder and suffix, such as
+            `{vqa = 2, gqa = 1}`: the files are drawn by weight, and an epoch has as many draws as
+            there are examples; absent: every example is drawn once in an epoch.
     """
 
     questions: FileList
@@ -48,6 +51,7 @@ class PretrainingData(Record):
     extractor: File | None = None
     question_types: Items[str] | None = None
     attribute_swap: Items[str] = ()
+    mix: dict[str, Positive] | None = None
 
 
 class ObjectiveSettings(Record):

@@ -26,6 +26,8 @@ class Task(Protocol):
         model: the model to train.
         loss_weights: weight of each objective by name, with the names of `counts` and `losses`.
         presets: partial recipes by name, on which a recipe may build; optional.
+        mixture: data sets that are drawn by weight; optional, absent or None: an epoch draws every
+            example once. The epoch of a drawn example is then the pass over its data set.
         best_metric: key of the result of `evaluate` by which the best weights are chosen; higher
             is better.
     """

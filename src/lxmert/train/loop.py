@@ -269,6 +269,7 @@ def _batches(run: TrainingRun) -> Iterator[Batch]:
         micro_batches=run.recipe.loop.micro_batches,
         rank=run.accelerator.process_index,
         num_ranks=run.accelerator.num_processes,
+        mixture=getattr(run.task, "mixture", None),
     )
     batches = StepBatches(share, first_step=run.progress.step, last_step=run.total_steps)
     return iter(

@@ -10,11 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lxmert.schema import IntArray
+from lxmert.tasks.mixture import Mixture
 from lxmert.tasks.task import Batch, Task
 from lxmert.train.stopping import leave_group
 
 Draw = tuple[int, int]
-"""Index of an example, and its epoch."""
+"""Index of an example, and its epoch, or the pass over its data set."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class RankShare:
         micro_batches: parts into which this process splits its share.
         rank: number of this process.
         num_ranks: number of processes; `batch_size` is a multiple of `micro_batches * num_ranks`.
+        mixture: data sets that are drawn by weight; None: an epoch draws every example once.
     """
 
     num_examples: int
@@ -40,6 +42,7 @@ class RankShare:
     micro_batches: int
     rank: int
     num_ranks: int
+    mixture: Mixture | None = None
 
 
 class StepBatches(Sampler[list[Draw]]):
@@ -57,7 +60,7 @@ class StepBatches(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         share = self.share
         size = share.batch_size // (share.micro_batches * share.num_ranks)
-        epoch, order = -1, np.zeros(0, dtype=np.int64)
+        epoch, order = -1, np.zeros((0, 2), dtype=np.int64)
         for step in range(self.first_step, self.last_step):
             start = step * share.batch_size + share.rank * share.micro_batches * size
             for part in range(share.micro_batches):
@@ -65,14 +68,37 @@ class StepBatches(Sampler[list[Draw]]):
                 for position in range(start + part * size, start + (part + 1) * size):
                     if position // share.num_examples != epoch:
                         epoch = position // share.num_examples
-                        order = permutation(share.num_examples, share.seed, epoch)
-                    draws.append((int(order[position % share.num_examples]), epoch))
+                        order = draw_epoch(share.num_examples, share.seed, epoch, share.mixture)
+                    index, passed = order[position % share.num_examples].tolist()
+                    draws.append((index, passed))
                 yield draws
 
 
 def permutation(num_examples: int, seed: int, epoch: int) -> IntArray:
     """Return the order of the examples in one epoch."""
     return np.random.default_rng([seed, epoch]).permutation(num_examples)
+
+
+def draw_epoch(num_examples: int, seed: int, epoch: int, mixture: Mixture | None) -> IntArray:
+    """Return the draws of an epoch, `[num_examples, 2]`: index and epoch of each example.
+
+    Each data set of a mixture is an endless stream of permutations of its own, of which an epoch
+    takes its quota; the epoch of an example is then the number of the permutation.
+    """
+    order = permutation(num_examples, seed, epoch)
+    if mixture is None:
+        return np.stack([order, np.full(num_examples, epoch)], axis=1)
+    drawn = []
+    for number, (group, quota) in enumerate(
+        zip(mixture.groups, mixture.quotas(num_examples), strict=True)
+    ):
+        passes, places = np.divmod(np.arange(epoch * quota, (epoch + 1) * quota), len(group))
+        indices = np.empty_like(passes)
+        for passed in np.unique(passes).tolist():
+            shuffled = np.random.default_rng([seed, passed, 1 + number]).permutation(group)
+            indices[passes == passed] = shuffled[places[passes == passed]]
+        drawn.append(np.stack([indices, passes], axis=1))
+    return np.concatenate(drawn)[order]
 
 
 def load_batches(
