@@ -127,5 +127,5 @@ def test_a_budget_that_is_no_duration_is_refused(world, tmp_path, budget):
 
 
 def test_a_budget_too_small_for_a_trial_names_the_least(world, tmp_path):
-    with pytest.raises(ValueError, match="too short for one trial: give at least 67s, or set"):
+    with pytest.raises(ValueError, match="too short for one trial: give at least 100s, or set"):
         train_recipe(recipe(world, "data.budget=60s"), tmp_path, cpu=True)

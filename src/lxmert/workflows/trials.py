@@ -26,7 +26,7 @@ from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_
 PLAN = "plan.json"
 TRIALS = "trials"
 
-_TRIAL_SHARE = 0.12
+_TRIAL_SHARE = 0.08
 """Share of the budget of one trial."""
 
 _LEAST_TRIAL = 8.0
