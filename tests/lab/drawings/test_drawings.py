@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lxmert.data.tokenizer import load_tokenizer
 from lxmert.hub import DRAWINGS
+from lxmert.lab.drawings.drawing import arrange, render
 from lxmert.lab.drawings.grounding import (
     attention_loss,
     find_mentions,
@@ -19,7 +20,6 @@ from lxmert.lab.drawings.grounding import (
     matching_loss,
 )
 from lxmert.lab.drawings.phrases import pluralize
-from lxmert.lab.drawings.pictures import arrange, render
 from lxmert.lab.drawings.questions import FAMILIES, TRUTHS, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES, SYNONYMS
 from lxmert.lab.drawings.task import train_on_drawings
@@ -29,7 +29,7 @@ from lxmert.tasks.custom_start import has_grid
 from lxmert.workflows.verification import verify
 
 TINY = (
-    "data.groups=3", "data.drawings=3", "data.valid_groups=1", "data.word_pictures=50",
+    "data.groups=3", "data.drawings=3", "data.valid_groups=1", "data.word_drawings=50",
     "model.hidden_size=16",
     "model.num_attention_heads=4", "model.intermediate_size=16", "optim.steps=2",
     "optim.warmup_steps=1", "loop.precision=fp32", "loop.evaluate_every=",
@@ -47,9 +47,9 @@ def asked():
     generator = np.random.default_rng(5)
     pairs = []
     for number in range(400):
-        picture = arrange(generator, 96, 128)
-        made = ask_about(picture, generator, 12, statements=number % 2 == 1)
-        pairs += [(picture, each) for each in made]
+        drawing = arrange(generator, 96, 128)
+        made = ask_about(drawing, generator, 12, statements=number % 2 == 1)
+        pairs += [(drawing, each) for each in made]
     return pairs
 
 
@@ -62,18 +62,18 @@ def test_every_family_is_asked_and_truths_are_balanced(asked):
     assert 0.8 < answers["true"] / answers["false"] < 1.25
 
 
-def meant(words: str, picture) -> list:
+def meant(words: str, drawing) -> list:
     """Return the things that some words describe, read word by word."""
     names = {NAMES[word] for word in words.split() if word in NAMES}
-    if picture.layout in ("bars", "towers"):
+    if drawing.layout in ("bars", "towers"):
         names -= {"rectangle", "square"}
-    return [thing for thing in picture.things if names <= {thing.color, thing.shape}]
+    return [thing for thing in drawing.things if names <= {thing.color, thing.shape}]
 
 
-def test_counts_and_existence_are_those_of_the_picture(asked):
+def test_counts_and_existence_are_those_of_the_drawing(asked):
     checked = count()
     sizes = re.compile(r"small|little|tiny|medium|large|big|sized|round shape")
-    for picture, each in asked:
+    for drawing, each in asked:
         many = re.match(
             r"(?:how many|count the|what is the number of) (.*?)( are .*)?\??$", each.text
         )
@@ -81,23 +81,23 @@ def test_counts_and_existence_are_those_of_the_picture(asked):
         if sizes.search(each.text):
             continue
         if each.family == "how many" and many:
-            assert each.answer == str(len(meant(many[1], picture))), each
+            assert each.answer == str(len(meant(many[1], drawing))), each
             next(checked)
         if each.family == "exists" and one:
-            assert (each.answer in ("yes", "true")) == bool(meant(one[1], picture)), each
+            assert (each.answer in ("yes", "true")) == bool(meant(one[1], drawing)), each
             next(checked)
     assert next(checked) > 300
 
 
-def test_cells_are_those_of_the_centers_and_pictures_are_rendered_again():
-    picture = arrange(np.random.default_rng(8), 64, 192)
-    colors, shapes = picture.cells(16)
+def test_cells_are_those_of_the_centers_and_drawings_are_rendered_again():
+    drawing = arrange(np.random.default_rng(8), 64, 192)
+    colors, shapes = drawing.cells(16)
     assert colors.shape == shapes.shape == (4, 12)
-    for thing in picture.things:
+    for thing in drawing.things:
         assert colors[int(thing.y // 16), int(thing.x // 16)] > 0
-    pixels = render(np.random.default_rng(3), picture)
+    pixels = render(np.random.default_rng(3), drawing)
     assert (pixels.shape, pixels.dtype) == ((64, 192, 3), np.uint8)
-    assert (pixels == render(np.random.default_rng(3), picture)).all()
+    assert (pixels == render(np.random.default_rng(3), drawing)).all()
 
 
 def test_mentions_name_the_cells_of_their_things():

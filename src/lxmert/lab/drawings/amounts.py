@@ -1,12 +1,12 @@
 """Questions about how many things there are, and which of them are alike."""
 
+from lxmert.lab.drawings.drawing import Drawing
 from lxmert.lab.drawings.phrases import NOUNS, NUMBERS, Choices, Made, pluralize
-from lxmert.lab.drawings.pictures import Picture
 
 
-def how_many(picture: Picture, choices: Choices) -> Made | None:
+def how_many(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask for the number of things of a kind."""
-    wanted = choices.phrase(picture, present=0.85, general=0.15)
+    wanted = choices.phrase(drawing, present=0.85, general=0.15)
     text = choices.text(wanted, plural=True)
     asks = (
         f"how many {text} are there",
@@ -14,13 +14,13 @@ def how_many(picture: Picture, choices: Choices) -> Made | None:
         f"what is the number of {text}",
         f"count the {text}",
     )
-    return choices.one_of(asks), "", wanted.count(picture)
+    return choices.one_of(asks), "", wanted.count(drawing)
 
 
-def number(picture: Picture, choices: Choices) -> Made | None:
+def number(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether there are so many things of a kind, exactly, at least, ..."""
-    wanted = choices.phrase(picture, present=0.9)
-    counted = wanted.count(picture)
+    wanted = choices.phrase(drawing, present=0.9)
+    counted = wanted.count(drawing)
     said = max(1, counted + int(choices.one_of((-1, 0, 0, 1))))
     how = choices.one_of(("exactly", "exactly", "at least", "at most", "more than"))
     truth = {
@@ -36,12 +36,12 @@ def number(picture: Picture, choices: Choices) -> Made | None:
     return f"{be} there {how}{amount} {text}", f"there {be} {how}{amount} {text}", truth
 
 
-def more(picture: Picture, choices: Choices) -> Made | None:
+def more(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether there are more things of one kind than of another."""
-    first, second = (choices.phrase(picture, present=0.8, general=0) for _ in range(2))
-    if first == second or picture.layout == "bars":
+    first, second = (choices.phrase(drawing, present=0.8, general=0) for _ in range(2))
+    if first == second or drawing.layout == "bars":
         return None
-    a, b = first.count(picture), second.count(picture)
+    a, b = first.count(drawing), second.count(drawing)
     one, two = choices.text(first, plural=True), choices.text(second, plural=True)
     how = choices.one_of(("more", "more", "fewer", "as many"))
     if how == "as many":
@@ -51,20 +51,20 @@ def more(picture: Picture, choices: Choices) -> Made | None:
     return f"are there {said}", f"there are {said}", a > b if how == "more" else a < b
 
 
-def same(picture: Picture, choices: Choices) -> Made | None:
+def same(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether two things share an attribute, or how many share one with a thing."""
-    one, name = choices.unique(picture), choices.one_of(("color", "shape"))
-    if one is None or picture.layout in ("bars", "towers"):
+    one, name = choices.unique(drawing), choices.one_of(("color", "shape"))
+    if one is None or drawing.layout in ("bars", "towers"):
         return None
     value, text = getattr(one[1], name), choices.text(one[0])
-    others = [thing for thing in picture.things if thing != one[1]]
+    others = [thing for thing in drawing.things if thing != one[1]]
     if choices.chance(0.5):
         alike = sum(getattr(other, name) == value for other in others)
         noun = choices.one_of(NOUNS) + "s"
         if choices.chance(0.5):
             return f"how many other {noun} have the same {name} as the {text}", "", alike
         return f"how many {noun} have the {name} of the {text}", "", alike + 1
-    two = choices.unique(picture)
+    two = choices.unique(drawing)
     if two is None or two[1] == one[1]:
         return None
     other = choices.text(two[0])
@@ -75,13 +75,13 @@ def same(picture: Picture, choices: Choices) -> Made | None:
     )
 
 
-def every(picture: Picture, choices: Choices) -> Made | None:
+def every(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether all things of a kind have an attribute."""
-    wanted = choices.phrase(picture, present=1.0, general=0.15)
+    wanted = choices.phrase(drawing, present=1.0, general=0.15)
     name = choices.one_of(("color", "shape"))
     if getattr(wanted, name):
         return None
-    values = [getattr(thing, name) for thing in picture.things if wanted.fits(thing)]
+    values = [getattr(thing, name) for thing in drawing.things if wanted.fits(thing)]
     if len(values) < 2:
         return None
     text = choices.text(wanted, plural=True)

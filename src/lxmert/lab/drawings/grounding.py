@@ -1,4 +1,4 @@
-"""Two losses that ground words in the cells of a picture whose content is known.
+"""Two losses that ground words in the cells of a drawing whose content is known.
 
 Without them, question answering alone stayed near chance for the first 200,000 questions.
 """
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lxmert.lab.drawings.drawing import IntArray
 from lxmert.lab.drawings.phrases import NOUNS, pluralize
-from lxmert.lab.drawings.pictures import IntArray
 from lxmert.lab.drawings.shapes import COLORS, SHAPES, SYNONYMS
 from lxmert.model.attention import LxmertAttention
 
@@ -37,7 +37,7 @@ _ANY_SHAPE = {form for noun in (*NOUNS, "block", "bar", "column") for form in (n
 
 
 class Mention(NamedTuple):
-    """A word of a question that names something in the picture.
+    """A word of a question that names something in the drawing.
 
     Attributes:
         position: of the word in the text, from 0.
@@ -49,13 +49,13 @@ class Mention(NamedTuple):
 
 
 def find_mentions(words: Sequence[str], colors: IntArray, shapes: IntArray) -> Iterator[Mention]:
-    """Yield the words that name a color or a kind of thing that the picture has.
+    """Yield the words that name a color or a kind of thing that the drawing has.
 
     A color names all things of the color; a noun those of its shape and of the color before it.
 
     Args:
         words: of the question, in lower case.
-        colors: `[rows, columns]`, as `Picture.cells` returns them.
+        colors: `[rows, columns]`, as `Drawing.cells` returns them.
         shapes: `[rows, columns]`, likewise.
     """
     color = ""
@@ -94,12 +94,12 @@ def match_words(cells: Tensor, words: Tensor, nothing: Tensor) -> Tensor:
     (equation 3), here of the states of the region encoder and the word embeddings.
 
     Args:
-        cells: `[pictures, cells, hidden]`, encoded.
+        cells: `[drawings, cells, hidden]`, encoded.
         words: `[words, hidden]`.
         nothing: `[hidden]`, learned.
 
     Returns:
-        `[pictures, cells, 1 + words]`, that of nothing first.
+        `[drawings, cells, 1 + words]`, that of nothing first.
     """
     return cells @ torch.cat([nothing[None], words]).to(cells.dtype).T
 
@@ -108,8 +108,8 @@ def matching_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of the word of each cell, summed over cells by their weight.
 
     Args:
-        scores: `[pictures, cells, 1 + words]`.
-        targets: `[pictures, cells]`; 0 for nothing.
+        scores: `[drawings, cells, 1 + words]`.
+        targets: `[drawings, cells]`; 0 for nothing.
     """
     weight = scores.new_ones(scores.shape[-1], dtype=torch.float32)
     weight[0] = _NOTHING_WEIGHT
@@ -119,7 +119,7 @@ def matching_loss(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def matching_count(targets: Tensor) -> float:
-    """Return the sum of the weights of the cells, `[pictures, cells]`."""
+    """Return the sum of the weights of the cells, `[drawings, cells]`."""
     is_thing = targets > 0
     return float(is_thing.sum() + _NOTHING_WEIGHT * (~is_thing).sum())
 
@@ -136,7 +136,7 @@ def attention_loss(
     Args:
         attention: of words to regions, in the first cross-modality layer.
         words: `[mentions, hidden]`, encoded texts at the positions of the mentions.
-        cells: `[mentions, cells, hidden]`, the encoded picture of each.
+        cells: `[mentions, cells, hidden]`, the encoded drawing of each.
         named: `[mentions, cells]` bool.
     """
     heads = attention.num_attention_heads

@@ -1,26 +1,26 @@
 """Questions about boxes with things, towers of blocks, and bar charts."""
 
+from lxmert.lab.drawings.drawing import Drawing, DrawnThing
 from lxmert.lab.drawings.phrases import NUMBERS, Choices, Made, Phrase, pluralize
-from lxmert.lab.drawings.pictures import DrawnThing, Picture
 
 
 class _Boxes:
-    """The boxes or towers of a picture, and how they and their things are called."""
+    """The boxes or towers of a drawing, and how they and their things are called."""
 
-    def __init__(self, picture: Picture, choices: Choices) -> None:
-        self.is_tower = picture.layout == "towers"
+    def __init__(self, drawing: Drawing, choices: Choices) -> None:
+        self.is_tower = drawing.layout == "towers"
         others = ("box", "square", "frame") if choices.chance(0.2) else ("box",)
         self.name = "tower" if self.is_tower else choices.one_of(others)
-        self.picture, self.choices = picture, choices
+        self.drawing, self.choices = drawing, choices
         self.things = [
-            [thing for thing in picture.things if thing.panel == panel]
-            for panel in range(len(picture.boxes))
+            [thing for thing in drawing.things if thing.panel == panel]
+            for panel in range(len(drawing.boxes))
         ]
         self._noun = choices.one_of(("block", "item")) if self.is_tower else ""
 
     def phrase(self, *, general: float) -> Phrase:
         """Describe things; blocks by their color only."""
-        phrase = self.choices.phrase(self.picture, present=0.9, general=general)
+        phrase = self.choices.phrase(self.drawing, present=0.9, general=general)
         return Phrase(color=phrase.color) if self.is_tower else phrase
 
     def text(self, phrase: Phrase, *, plural: bool = False) -> str:
@@ -32,11 +32,11 @@ class _Boxes:
         return [sum(map(phrase.fits, things)) for things in self.things]
 
 
-def boxes(picture: Picture, choices: Choices) -> Made | None:
+def boxes(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask what a box or a tower contains."""
-    if picture.layout not in ("panels", "towers"):
+    if drawing.layout not in ("panels", "towers"):
         return None
-    found = _Boxes(picture, choices)
+    found = _Boxes(drawing, choices)
     kind = choices.random.random()
     if 0.65 <= kind < 0.75:
         phrase = found.phrase(general=0.1)
@@ -111,7 +111,7 @@ def _end(found: _Boxes) -> tuple[str, bool]:
 def _wall(found: _Boxes) -> tuple[str, bool] | None:
     """Say that a thing touches the border of its box; None if that is not clear."""
     phrase, one_of = found.phrase(general=0.1), found.choices.one_of
-    meant = list(filter(phrase.fits, found.picture.things))
+    meant = list(filter(phrase.fits, found.drawing.things))
     is_true = any(thing.wall for thing in meant)
     if not is_true and any(_may_touch(thing, found.things[thing.panel]) for thing in meant):
         return None
@@ -133,11 +133,11 @@ def _may_touch(thing: DrawnThing, mates: list[DrawnThing]) -> bool:
     )
 
 
-def chart(picture: Picture, choices: Choices) -> Made | None:
+def chart(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask about the bars of a chart: the tallest, which of two is taller, how many, how tall."""
-    if picture.layout != "bars":
+    if drawing.layout != "bars":
         return None
-    bars, bar = picture.things, choices.one_of(("bar", "column"))
+    bars, bar = drawing.things, choices.one_of(("bar", "column"))
     one, two = (choices.one_of(bars) for _ in range(2))
     first, second = (choices.word(each.color) for each in (one, two))
     is_up = choices.chance(0.5)
@@ -154,5 +154,5 @@ def chart(picture: Picture, choices: Choices) -> Made | None:
     if kind < 0.85:
         return f"how many {bar}s are there", "", len(bars)
     said = "above half of the height"
-    is_true = one.radius * 2 > picture.size[0] / 2
+    is_true = one.radius * 2 > drawing.size[0] / 2
     return f"is the {first} {bar} {said}", f"the {first} {bar} is {said}", is_true

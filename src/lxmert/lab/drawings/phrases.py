@@ -1,11 +1,11 @@
-"""Random words for the things in a picture: descriptions with synonyms, plurals and numbers."""
+"""Random words for the things in a drawing: descriptions with synonyms, plurals and numbers."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lxmert.lab.drawings.pictures import DrawnThing, Picture
+from lxmert.lab.drawings.drawing import Drawing, DrawnThing
 from lxmert.lab.drawings.shapes import SYNONYMS
 
 T = TypeVar("T")
@@ -42,9 +42,9 @@ class Phrase:
             and self.shape in ("", thing.shape)
         )
 
-    def count(self, picture: Picture) -> int:
+    def count(self, drawing: Drawing) -> int:
         """Return the number of things that it describes."""
-        return sum(self.fits(thing) for thing in picture.things)
+        return sum(self.fits(thing) for thing in drawing.things)
 
 
 class Choices:
@@ -67,7 +67,7 @@ class Choices:
         return name if self.chance(0.6) else self.one_of(SYNONYMS.get(name, (name,)))
 
     def image(self) -> str:
-        """Return a word for the picture."""
+        """Return a word for the drawing."""
         return self.one_of(_IMAGES)
 
     def text(self, phrase: Phrase, *, plural: bool = False, noun: str = "") -> str:
@@ -82,20 +82,20 @@ class Choices:
         noun = pluralize(noun) if plural else noun
         return " ".join(filter(None, (self.word(phrase.size), self.word(phrase.color), noun)))
 
-    def phrase(self, picture: Picture, *, present: float = 0.7, general: float = 0.1) -> Phrase:
-        """Describe things that the picture has, or may have.
+    def phrase(self, drawing: Drawing, *, present: float = 0.7, general: float = 0.1) -> Phrase:
+        """Describe things that the drawing has, or may have.
 
         Args:
-            picture: the picture.
+            drawing: the drawing.
             present: probability of describing a thing that is there.
             general: probability of a description that fits all things.
         """
-        if self.chance(present) and picture.things:
-            thing = self.one_of(picture.things)
+        if self.chance(present) and drawing.things:
+            thing = self.one_of(drawing.things)
             size, color, shape = thing.size, thing.color, thing.shape
         else:
-            size = self.one_of(_SIZES) if any(t.size for t in picture.things) else ""
-            color, shape = self.one_of(picture.colors), self.one_of(picture.shapes)
+            size = self.one_of(_SIZES) if any(t.size for t in drawing.things) else ""
+            color, shape = self.one_of(drawing.colors), self.one_of(drawing.shapes)
         if self.chance(general):
             return Phrase()
         kind = self.random.random()
@@ -104,15 +104,15 @@ class Choices:
             return Phrase(size, color, shape)
         return Phrase(size, color) if kind < 0.7 else Phrase(size, "", shape)
 
-    def unique(self, picture: Picture, without: str = "") -> tuple[Phrase, DrawnThing] | None:
+    def unique(self, drawing: Drawing, without: str = "") -> tuple[Phrase, DrawnThing] | None:
         """Describe exactly one thing; None if no such description was found.
 
         Args:
-            picture: the picture.
+            drawing: the drawing.
             without: attribute that the description does not have: `size`, `color` or `shape`.
         """
-        for _ in range(_TRIES if picture.things else 0):
-            thing = self.one_of(picture.things)
+        for _ in range(_TRIES if drawing.things else 0):
+            thing = self.one_of(drawing.things)
             values = {"size": thing.size, "color": thing.color, "shape": thing.shape}
             kept = {
                 name: value
@@ -120,7 +120,7 @@ class Choices:
                 if name != without and self.chance(0.35 if name == "size" else 0.65)
             }
             phrase = Phrase(**kept)
-            if kept and phrase.count(picture) == 1:
+            if kept and phrase.count(drawing) == 1:
                 return phrase, thing
         return None
 

@@ -1,6 +1,6 @@
-"""Questions and statements about pictures, with their answers.
+"""Questions and statements about drawings, with their answers.
 
-A question family is a function of a picture and random choices. It returns None if the picture does
+A question family is a function of a drawing and random choices. It returns None if the drawing does
 not allow the question.
 """
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lxmert.lab.drawings.amounts import every, how_many, more, number, same
+from lxmert.lab.drawings.drawing import Drawing
 from lxmert.lab.drawings.layouts import boxes, chart
 from lxmert.lab.drawings.phrases import Choices, Made
-from lxmert.lab.drawings.pictures import Picture
 from lxmert.lab.drawings.relations import neighbor, related, some_related
 from lxmert.lab.drawings.things import attribute, exists, extreme, place, verify
 
-Family = Callable[[Picture, Choices], Made | None]
+Family = Callable[[Drawing, Choices], Made | None]
 
 FAMILIES: dict[str, tuple[float, Family]] = {
     "attribute": (3, attribute),
@@ -58,12 +58,12 @@ class Asked(NamedTuple):
 
 
 def ask_about(
-    picture: Picture, generator: np.random.Generator, count: int, *, statements: bool
+    drawing: Drawing, generator: np.random.Generator, count: int, *, statements: bool
 ) -> list[Asked]:
-    """Ask questions about a picture; yes and no, true and false are about equally frequent.
+    """Ask questions about a drawing; yes and no, true and false are about equally frequent.
 
     Args:
-        picture: the content.
+        drawing: the content.
         generator: source of all choices.
         count: maximum number of questions.
         statements: whether to make statements, true or false, instead of questions with yes or no.
@@ -74,7 +74,7 @@ def ask_about(
     order = generator.choice(len(names), size=count * 3, p=weights / weights.sum())
     asked: list[Asked] = []
     for index in order.tolist():
-        made = _balanced(picture, choices, FAMILIES[names[index]][1])
+        made = _balanced(drawing, choices, FAMILIES[names[index]][1])
         if made is not None:
             asked.append(_finish(names[index], made, choices, statements=statements))
         if len(asked) == count:
@@ -82,14 +82,14 @@ def ask_about(
     return asked
 
 
-def _balanced(picture: Picture, choices: Choices, family: Family) -> Made | None:
+def _balanced(drawing: Drawing, choices: Choices, family: Family) -> Made | None:
     """Ask until the answer is the one of yes and no that was drawn first.
 
     If it never is, the other answer is returned rarely.
     """
     wanted, last = choices.chance(0.5), None
     for _ in range(_TRIES):
-        made = family(picture, choices)
+        made = family(drawing, choices)
         if made is not None:
             last = made
             if not isinstance(made[2], bool) or made[2] == wanted:

@@ -2,8 +2,8 @@
 
 import math
 
+from lxmert.lab.drawings.drawing import Drawing, DrawnThing
 from lxmert.lab.drawings.phrases import NOUNS, Choices, Made
-from lxmert.lab.drawings.pictures import DrawnThing, Picture
 
 _CLEAR = 0.8
 """How far apart centers must be, in radii, for one to be left of or above the other."""
@@ -46,10 +46,10 @@ def _holds_in_tower(relation: str, one: DrawnThing, two: DrawnThing) -> bool:
     return one.panel == two.panel and levels == (1 if relation == "above" else -1)
 
 
-def related(picture: Picture, choices: Choices) -> Made | None:
+def related(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether one of two things is left of, right of, above or below the other."""
-    one, two = choices.unique(picture), choices.unique(picture)
-    if one is None or two is None or one[1] == two[1] or picture.layout in ("bars", "towers"):
+    one, two = choices.unique(drawing), choices.unique(drawing)
+    if one is None or two is None or one[1] == two[1] or drawing.layout in ("bars", "towers"):
         return None
     relation = choices.one_of(tuple(_RELATIONS))
     truth = _holds(relation, one[1], two[1], grid=False)
@@ -60,19 +60,19 @@ def related(picture: Picture, choices: Choices) -> Made | None:
     return f"is the {first} {said} the {second}", f"the {first} is {said} the {second}", truth
 
 
-def some_related(picture: Picture, choices: Choices) -> Made | None:
+def some_related(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether some thing is related to some other one; next to it in a grid or a tower."""
-    if picture.layout == "bars" or len(picture.things) < 2:
+    if drawing.layout == "bars" or len(drawing.things) < 2:
         return None
-    first, second = (choices.phrase(picture, present=0.85) for _ in range(2))
-    in_tower = picture.layout == "towers"
+    first, second = (choices.phrase(drawing, present=0.85) for _ in range(2))
+    in_tower = drawing.layout == "towers"
     relation = choices.one_of(("above", "below") if in_tower else tuple(_RELATIONS))
     found = [
         _holds_in_tower(relation, one, two)
         if in_tower
-        else _holds(relation, one, two, grid=picture.layout == "grid")
-        for one in picture.things
-        for two in picture.things
+        else _holds(relation, one, two, grid=drawing.layout == "grid")
+        for one in drawing.things
+        for two in drawing.things
         if one != two and first.fits(one) and second.fits(two)
     ]
     if not any(found) and None in found:
@@ -82,16 +82,16 @@ def some_related(picture: Picture, choices: Choices) -> Made | None:
     return f"{choices.one_of(('is', 'is there'))} {text}", f"there is {text}", any(found)
 
 
-def neighbor(picture: Picture, choices: Choices) -> Made | None:
+def neighbor(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask for an attribute of the nearest or farthest thing, or of the things on one side."""
-    found = choices.unique(picture)
-    if found is None or len(picture.things) < 3 or picture.layout in ("bars", "towers"):
+    found = choices.unique(drawing)
+    if found is None or len(drawing.things) < 3 or drawing.layout in ("bars", "towers"):
         return None
     phrase, origin = found
-    others = [thing for thing in picture.things if thing != origin]
+    others = [thing for thing in drawing.things if thing != origin]
     how = choices.one_of(("near", "near", "far", *_RELATIONS))
     chosen, words = (
-        (_on_side(how, origin, others, grid=picture.layout == "grid"), _RELATION_WORDS[how])
+        (_on_side(how, origin, others, grid=drawing.layout == "grid"), _RELATION_WORDS[how])
         if how in _RELATIONS
         else (_by_distance(how, origin, others), _DISTANCE_WORDS[how])
     )

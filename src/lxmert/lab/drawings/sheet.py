@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lxmert.files import atomic_path
-from lxmert.lab.drawings.pictures import arrange, render
+from lxmert.lab.drawings.drawing import arrange, render
 from lxmert.lab.drawings.questions import ask_about
 
 _COLUMNS, _ROWS, _SIDE, _GAP, _LINE, _TEXT_LINES = 4, 3, 190, 16, 16, 8
@@ -23,13 +23,13 @@ def save_sheet(path: Path, *, seed: int = 0) -> None:
     for row in range(_ROWS):
         for column in range(_COLUMNS):
             size = (64, 192) if column == _COLUMNS - 1 else (128, 128)
-            picture = arrange(generator, *size)
-            image = Image.fromarray(render(generator, picture))
+            drawing = arrange(generator, *size)
+            image = Image.fromarray(render(generator, drawing))
             image = image.resize((_SIDE, _SIDE * size[0] // size[1]), Image.Resampling.BICUBIC)
             left, top = _GAP + column * width, _GAP + row * height
             sheet.paste(image, (left, top))
             lines: list[str] = []
-            for asked in ask_about(picture, generator, 8, statements=column % 2 == 1):
+            for asked in ask_about(drawing, generator, 8, statements=column % 2 == 1):
                 wrapped = textwrap.wrap(f"{asked.text} [{asked.answer}]", 31)
                 if len(lines) + len(wrapped) < _TEXT_LINES:
                     lines += wrapped

@@ -22,6 +22,7 @@ from lxmert.data.collate import collate_text
 from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.tokens import token_ids
 from lxmert.images import Pixels
+from lxmert.lab.drawings.drawing import Drawing, IntArray, arrange, render
 from lxmert.lab.drawings.grounding import (
     WORDS,
     Mention,
@@ -31,7 +32,6 @@ from lxmert.lab.drawings.grounding import (
     matching_count,
     matching_loss,
 )
-from lxmert.lab.drawings.pictures import IntArray, Picture, arrange, render
 from lxmert.lab.drawings.questions import TRUTHS, Asked, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES
 from lxmert.model import objectives
@@ -75,7 +75,7 @@ class DrawingsData(Record):
             little before words are grounded.
         truths_left_out: share of the drawings without them at the beginning; it falls to 0.
         valid_groups: groups for validation, with all questions.
-        word_pictures: pictures whose questions give the words and answers of the model.
+        word_drawings: drawings whose questions give the words and answers of the model.
     """
 
     groups: PositiveInt = 1000
@@ -84,7 +84,7 @@ class DrawingsData(Record):
     few_truths: PositiveInt = 2
     truths_left_out: Probability = 0.6
     valid_groups: PositiveInt = 20
-    word_pictures: PositiveInt = 2000
+    word_drawings: PositiveInt = 2000
 
 
 class DrawingsSettings(Record):
@@ -99,7 +99,7 @@ class GroupItem(NamedTuple):
 
     Attributes:
         pixels: `[drawings, height, width, 3]` uint8 RGB.
-        colors: `[drawings, cells]`, as `Picture.cells` returns them.
+        colors: `[drawings, cells]`, as `Drawing.cells` returns them.
         shapes: `[drawings, cells]`, likewise.
         owners: the drawing of each question.
         asked: the questions.
@@ -205,8 +205,8 @@ class DrawingsTask:
         """Collect the words and answers of many questions, and initialize the model."""
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "matching": 0.5, "attention": 0.5}
-        pictures = range(settings.data.word_pictures)
-        asked = [each for index in pictures for each in self._ask(_WORDS, index)]
+        drawings = range(settings.data.word_drawings)
+        asked = [each for index in drawings for each in self._ask(_WORDS, index)]
         self.answers = AnswerVocabulary(sorted({each.answer for each in asked}))
         texts = [each.text for each in asked]
         texts += [word for words in WORDS.values() for word in words]
@@ -229,7 +229,7 @@ class DrawingsTask:
         )
 
     def _ask(self, purpose: int, index: int) -> list[Asked]:
-        """Ask about a picture that is not rendered."""
+        """Ask about a drawing that is not rendered."""
         generator = np.random.default_rng([self.seed, purpose, index])
         return _ask(generator, arrange(generator, 96, 128), 16)
 
@@ -239,18 +239,18 @@ class DrawingsTask:
         """Draw a group with at most some questions about each drawing."""
         sizes = list(_SIZES)
         height, width = sizes[generator.choice(len(sizes), p=list(_SIZES.values()))]
-        pictures = [arrange(generator, height, width) for _ in range(self.settings.data.drawings)]
+        drawings = [arrange(generator, height, width) for _ in range(self.settings.data.drawings)]
         owners: list[int] = []
         asked: list[Asked] = []
-        for number, picture in enumerate(pictures):
-            some = _ask(generator, picture, most)
+        for number, drawing in enumerate(drawings):
+            some = _ask(generator, drawing, most)
             if generator.random() < truths_left_out:
                 some = [each for each in some if each.answer not in TRUTHS]
             owners += [number] * len(some)
             asked += some
-        cells = [picture.cells(self.stride) for picture in pictures]
+        cells = [drawing.cells(self.stride) for drawing in drawings]
         return GroupItem(
-            np.stack([render(generator, picture) for picture in pictures]),
+            np.stack([render(generator, drawing) for drawing in drawings]),
             np.stack([colors.ravel() for colors, _ in cells]),
             np.stack([shapes.ravel() for _, shapes in cells]),
             owners,
@@ -378,6 +378,6 @@ def train_on_drawings(output: Path, overrides: Sequence[str] = ()) -> dict[str, 
     return train(recipe, DrawingsTask(recipe.settings, seed=recipe.seed), output)
 
 
-def _ask(generator: np.random.Generator, picture: Picture, most: int) -> list[Asked]:
-    """Ask about a picture, or make statements."""
-    return ask_about(picture, generator, most, statements=generator.random() < _STATEMENTS)
+def _ask(generator: np.random.Generator, drawing: Drawing, most: int) -> list[Asked]:
+    """Ask about a drawing, or make statements."""
+    return ask_about(drawing, generator, most, statements=generator.random() < _STATEMENTS)

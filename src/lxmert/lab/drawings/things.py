@@ -1,17 +1,17 @@
-"""Questions about one thing of a picture, or about whether there is one."""
+"""Questions about one thing of a drawing, or about whether there is one."""
 
 from collections.abc import Callable
 
+from lxmert.lab.drawings.drawing import Drawing, DrawnThing
 from lxmert.lab.drawings.phrases import Choices, Made
-from lxmert.lab.drawings.pictures import DrawnThing, Picture
 
 
-def attribute(picture: Picture, choices: Choices) -> Made | None:
+def attribute(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask for the color, shape or size of a thing."""
     name = choices.one_of(("color", "color", "shape", "shape", "size"))
-    if picture.layout in ("towers", "bars"):
+    if drawing.layout in ("towers", "bars"):
         return None
-    found = choices.unique(picture, name)
+    found = choices.unique(drawing, name)
     if found is None or not getattr(found[1], name):
         return None
     text = choices.text(found[0])
@@ -25,26 +25,26 @@ def attribute(picture: Picture, choices: Choices) -> Made | None:
     return choices.one_of(asks), "", str(getattr(found[1], name))
 
 
-def verify(picture: Picture, choices: Choices) -> Made | None:
+def verify(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether a thing has a color or shape."""
     name = choices.one_of(("color", "shape"))
-    found = choices.unique(picture, name)
-    if found is None or picture.layout in ("towers", "bars"):
+    found = choices.unique(drawing, name)
+    if found is None or drawing.layout in ("towers", "bars"):
         return None
     truth = getattr(found[1], name)
-    said = truth if choices.chance(0.5) else choices.one_of(getattr(picture, name + "s"))
+    said = truth if choices.chance(0.5) else choices.one_of(getattr(drawing, name + "s"))
     value = choices.word(said)
     value = value if name == "color" else f"a {value}"
     text = choices.text(found[0])
     return f"is the {text} {value}", f"the {text} is {value}", said == truth
 
 
-def place(picture: Picture, choices: Choices) -> Made | None:
+def place(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask for the corner, half or side where a thing is, or whether it is there."""
-    found = choices.unique(picture)
-    if found is None or picture.layout == "bars":
+    found = choices.unique(drawing)
+    if found is None or drawing.layout == "bars":
         return None
-    height, width = picture.size
+    height, width = drawing.size
     x, y, text = found[1].x / width - 0.5, found[1].y / height - 0.5, choices.text(found[0])
     is_across = choices.chance(0.5)
     value = x if is_across else y
@@ -78,10 +78,10 @@ def _along(word: str, choices: Choices) -> str:
     return choices.one_of((f"in the {said} half of the {choices.image()}", f"in the {said} part"))
 
 
-def exists(picture: Picture, choices: Choices) -> Made | None:
+def exists(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask whether there is a thing of a kind, or none."""
-    wanted = choices.phrase(picture, present=0.5, general=0)
-    text, number = choices.text(wanted), wanted.count(picture)
+    wanted = choices.phrase(drawing, present=0.5, general=0)
+    text, number = choices.text(wanted), wanted.count(drawing)
     if choices.chance(0.2):
         return (
             f"are there no {(many := choices.text(wanted, plural=True))}",
@@ -103,12 +103,12 @@ _EXTREMES: tuple[tuple[tuple[str, ...], Callable[[DrawnThing], float]], ...] = (
 """Words for an extreme, and the number that is smallest for that thing."""
 
 
-def extreme(picture: Picture, choices: Choices) -> Made | None:
+def extreme(drawing: Drawing, choices: Choices) -> Made | None:
     """Ask for an attribute of the leftmost, highest, ... or largest thing."""
-    if len(picture.things) < 2 or picture.layout in ("bars", "towers"):
+    if len(drawing.things) < 2 or drawing.layout in ("bars", "towers"):
         return None
-    wanted = choices.phrase(picture, general=0.5)
-    some = [thing for thing in picture.things if wanted.fits(thing)]
+    wanted = choices.phrase(drawing, general=0.5)
+    some = [thing for thing in drawing.things if wanted.fits(thing)]
     how, key = choices.one_of(_EXTREMES)
     order = sorted(some, key=key)
     if len(order) < 2 or abs(key(order[0]) - key(order[1])) < 0.5 * order[0].radius:

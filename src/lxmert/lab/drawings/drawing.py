@@ -35,7 +35,7 @@ class DrawnThing:
     Attributes:
         shape: one of `SHAPES`.
         color: one of `COLORS`.
-        size: `small`, `medium` or `large`; empty if all shapes of the picture have one size.
+        size: `small`, `medium` or `large`; empty if all shapes of the drawing have one size.
         x: of its center, in pixels.
         y: of its center, in pixels.
         radius: half of its size, in pixels.
@@ -57,7 +57,7 @@ class DrawnThing:
 
 @dataclass(frozen=True)
 class _Style:
-    """What all things of one picture share."""
+    """What all things of one drawing share."""
 
     shapes: tuple[str, ...]
     colors: tuple[str, ...]
@@ -68,8 +68,8 @@ class _Style:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The content of a picture.
+class Drawing:
+    """The content of a drawing.
 
     Attributes:
         size: height and width in pixels.
@@ -115,16 +115,16 @@ class Picture:
 
 
 _Content = tuple[list[DrawnThing], list[Box]]
-"""The things of a picture, and its boxes."""
+"""The things of a drawing, and its boxes."""
 
 
-def arrange(generator: np.random.Generator, height: int, width: int) -> Picture:
-    """Choose the content of a picture: layout, style and things.
+def arrange(generator: np.random.Generator, height: int, width: int) -> Drawing:
+    """Choose the content of a drawing: layout, style and things.
 
     Args:
         generator: source of all choices.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
+        height: of the drawing in pixels.
+        width: of the drawing in pixels.
     """
     layout = _LAYOUTS[generator.integers(len(_LAYOUTS))]
     style = _style(generator, layout)
@@ -133,11 +133,11 @@ def arrange(generator: np.random.Generator, height: int, width: int) -> Picture:
     else:
         make = {"scatter": _scatter, "grid": _grid, "bars": _bars}[layout]
         things, boxes = make(generator, height, width, style)
-    return Picture((height, width), layout, tuple(things), tuple(boxes), style)
+    return Drawing((height, width), layout, tuple(things), tuple(boxes), style)
 
 
 def _style(generator: np.random.Generator, layout: Layout) -> _Style:
-    """Choose shapes, colors, sizes and the background of a picture."""
+    """Choose shapes, colors, sizes and the background of a drawing."""
     background = _background(generator)
     colors = [n for n in COLORS if np.abs(np.subtract(COLORS[n], background)).sum() >= _DISTINCT]
     pool = _COMMON_SHAPES if generator.random() < 0.5 else SHAPES
@@ -297,25 +297,25 @@ def _bars(generator: np.random.Generator, height: int, width: int, style: _Style
     return things, list(boxes)
 
 
-def render(generator: np.random.Generator, picture: Picture) -> Pixels:
-    """Draw a picture at twice its size and shrink it; blur some pictures, add noise to others.
+def render(generator: np.random.Generator, drawing: Drawing) -> Pixels:
+    """Draw a drawing at twice its size and shrink it; blur some drawings, add noise to others.
 
     Args:
         generator: source of all choices.
-        picture: the content.
+        drawing: the content.
 
     Returns:
         `[height, width, 3]` uint8 RGB.
     """
-    height, width = picture.size
-    image = _ground(generator, picture)
+    height, width = drawing.size
+    image = _ground(generator, drawing)
     draw = ImageDraw.Draw(image)
-    for thing in picture.things:
+    for thing in drawing.things:
         color = _rgb(_jitter(generator, COLORS[thing.color], 10))
-        if picture.layout == "bars":
-            left, _, right, bottom = picture.boxes[thing.panel]
+        if drawing.layout == "bars":
+            left, _, right, bottom = drawing.boxes[thing.panel]
             bar = (left, bottom - 2 * thing.radius, right, bottom)
-            draw.rectangle([2 * v for v in bar], fill=color, outline=picture.style.line)
+            draw.rectangle([2 * v for v in bar], fill=color, outline=drawing.style.line)
             continue
         # Squares that touch a wall or each other reach the edge of their place.
         share = 0.8 if thing.shape == "square" and not thing.wall else 0.96
@@ -325,8 +325,8 @@ def render(generator: np.random.Generator, picture: Picture) -> Pixels:
             (2 * thing.x, 2 * thing.y),
             2 * share * thing.radius,
             color,
-            turn=float(generator.uniform(-1, 1)) * picture.style.turn,
-            line=picture.style.line,
+            turn=float(generator.uniform(-1, 1)) * drawing.style.turn,
+            line=drawing.style.line,
         )
     small = image.resize((width, height), Image.Resampling.BOX)
     if generator.random() < 0.15:
@@ -338,17 +338,17 @@ def render(generator: np.random.Generator, picture: Picture) -> Pixels:
     return pixels
 
 
-def _ground(generator: np.random.Generator, picture: Picture) -> Image.Image:
+def _ground(generator: np.random.Generator, drawing: Drawing) -> Image.Image:
     """Return the empty image at twice its size: plain or cloudy, with the boxes of panels."""
-    size = (picture.size[1] * 2, picture.size[0] * 2)
-    background = picture.style.background
+    size = (drawing.size[1] * 2, drawing.size[0] * 2)
+    background = drawing.style.background
     image = Image.new("RGB", size, background)
     if generator.random() < 0.25:
         clouds = np.clip(np.asarray(background) + generator.normal(0, 14, (5, 5, 3)), 0, 255)
         image = Image.fromarray(clouds.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    if picture.layout in ("panels", "towers"):
+    if drawing.layout in ("panels", "towers"):
         shade = 22 if sum(background) < 380 else -22
-        for box in picture.boxes:
+        for box in drawing.boxes:
             fill = _rgb(np.asarray(background) + shade)
             ImageDraw.Draw(image).rectangle([2 * v for v in box], fill=fill)
     return image
