@@ -12,9 +12,10 @@ ask: $(VENV)/installed
 	$(BIN)/lxmert examples
 	$(BIN)/lxmert ask examples/scene.png "What color is the ball?" --figure answer.png
 
-# All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers.
+# All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers. One thread for each
+# of two processes.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Fetch the published weights (2 GB) and check them; prints a table. Needs a network.
 weights-test: $(VENV)/installed-dev
