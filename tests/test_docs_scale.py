@@ -19,7 +19,7 @@ def test_the_commands_write_one_store(
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
     lines = commands(PAGE)
-    assert len(lines) == 8
+    assert len(lines) == 11
     for program, *arguments in lines:
         assert program == "lxmert"
         result = lxmert(*arguments)

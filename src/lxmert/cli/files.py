@@ -16,7 +16,8 @@ def convert(
         typer.Argument(
             metavar="SOURCE",
             help="Weights: an original checkpoint (.pth), a model folder, or a Hugging Face hub "
-            "name. Regions: a TSV file, a folder of .npz or TSV files, or a region store.",
+            "name. Regions: a TSV or Parquet file, a folder of .npz, TSV or WebDataset files, or a "
+            "region store.",
         ),
     ],
     target: Annotated[
@@ -24,7 +25,7 @@ def convert(
         typer.Argument(
             metavar="TARGET",
             help="Model folder or region store to write; FILE.pth for an original checkpoint, "
-            "FILE.tsv for a TSV file, FILE.parquet for a Parquet file.",
+            "FILE.tsv for a TSV file, FILE.parquet for a Parquet file, FOLDER.wds for WebDataset.",
         ),
     ],
     answers: Annotated[

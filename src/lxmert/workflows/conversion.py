@@ -12,9 +12,11 @@ from lxmert.data.npz import UNKNOWN, import_npz
 from lxmert.data.parquet import read_parquet, read_parquet_header, write_parquet
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
 from lxmert.data.store import RegionStore, is_finished
-from lxmert.data.store_writing import StoreWriter
+from lxmert.data.store_layout import StoreHeader
+from lxmert.data.store_writing import Extracted, StoreWriter
 from lxmert.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
+from lxmert.data.web_dataset import read_web_dataset, read_web_index, write_web_dataset
 from lxmert.files import atomic_path
 from lxmert.hub import find_model
 from lxmert.model.answers import answers_of, name_answers
@@ -37,6 +39,7 @@ from lxmert.workflows.inspection import (
     STORE,
     TSV,
     TSVS,
+    WEB_DATASET,
     recognise,
 )
 from lxmert.workflows.old_store import convert_old_store
@@ -127,11 +130,11 @@ def convert(
 
     Args:
         source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV or
-            Parquet file, a folder of .npz or TSV files, or a region store, also in its earlier
-            format.
+            Parquet file, a folder of .npz, TSV or WebDataset files, or a region store, also in its
+            earlier format.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
-            it ends in `.tsv`, a Parquet file if it ends in `.parquet`, otherwise a model folder
-            with safetensors or a region store.
+            it ends in `.tsv`, a Parquet file if it ends in `.parquet`, a WebDataset folder if it
+            ends in `.wds`, otherwise a model folder with safetensors or a region store.
         choices: options; absent: the defaults.
         progress: called with the converted part of the source and its total, for regions only.
 
@@ -165,7 +168,7 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
     conversion = CONVERSIONS.get((kind, form))
     if conversion is None:
         forms = " or ".join(
-            "a folder" if to == "folder" else f"a file that ends in {to}"
+            "a folder" if to == "folder" else f"a name that ends in {to}"
             for of, to in CONVERSIONS
             if of == kind
         )
@@ -334,20 +337,45 @@ def _old_store_to_store(job: Job) -> Converted:
 
 
 def _store_to_parquet(job: Job) -> Converted:
+    return _store_to(write_parquet, job)
+
+
+def _store_to_web_dataset(job: Job) -> Converted:
+    return _store_to(write_web_dataset, job)
+
+
+def _store_to(write: Callable[..., None], job: Job) -> Converted:
+    """Check a store, and write it by a function that takes target, store and `progress`."""
     store = RegionStore(job.source)
     if damages := store.verify():
         raise ValueError(f"{job.source} is damaged ({damages[0].problem}): make the store again")
-    write_parquet(job.target, store, progress=job.progress)
+    write(job.target, store, progress=job.progress)
     skipped = count(len(store.failures), "image")
     return Converted([f"skipped without regions: {skipped}"] if store.failures else [], [])
 
 
 def _parquet_to_store(job: Job) -> Converted:
     header, images = read_parquet_header(job.source)
+    return _to_store(job, header, images, read_parquet)
+
+
+def _web_dataset_to_store(job: Job) -> Converted:
+    index = read_web_index(job.source)
+    images = sum(shard.images for shard in index.shards)
+    return _to_store(job, index.header, images, read_web_dataset)
+
+
+def _to_store(
+    job: Job,
+    header: StoreHeader,
+    images: int,
+    read: Callable[[Path, frozenset[str]], Iterator[Extracted]],
+) -> Converted:
+    """Write a store, resuming it, from what `read` yields without the given images."""
     if is_finished(job.target):
         raise FileExistsError(f"{job.target} is a finished region store: name another folder")
     with StoreWriter(job.target, header) as writer:
-        for item in read_parquet(job.source, frozenset(writer.done)):
+        for item in read(job.source, frozenset(writer.done)):
             writer.add(item)
             job.progress(len(writer.done), images)
         writer.finish()
@@ -390,6 +418,8 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     (OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
     (STORE, ".parquet"): Conversion(_store_to_parquet, ()),
     (PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
+    (STORE, ".wds"): Conversion(_store_to_web_dataset, ()),
+    (WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""

@@ -12,6 +12,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorC
 from lxmert.data.store import describe_store, is_store, list_failures
 from lxmert.data.store_layout import OLD_STORE_FILE
 from lxmert.data.tokenizer import TOKENIZER_FILES
+from lxmert.data.web_dataset import is_web_dataset, read_web_index
 from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
@@ -55,7 +56,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 MODEL, ORIGINAL = "model folder", "original checkpoint"
-PARQUET = "Parquet file of regions"
+PARQUET, WEB_DATASET = "Parquet file of regions", "WebDataset folder of regions"
 OLD_STORE = "region store in an earlier format"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
 TSVS = "folder of TSV files with regions"
@@ -178,6 +179,8 @@ def _recognise_folder(folder: Path) -> str:
         return "tokenizer"
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
         return PUBLISHED
+    if is_web_dataset(folder):
+        return WEB_DATASET
     check_layout(folder)
     if has_npz(folder):
         return NPZ
@@ -265,6 +268,18 @@ def _inspect_parquet(path: Path) -> Inspection:
     return Inspection(str(path), PARQUET, {**facts, "fingerprint": header.fingerprint})
 
 
+def _inspect_web_dataset(folder: Path) -> Inspection:
+    index = read_web_index(folder)
+    facts: dict[str, object] = {
+        "images": sum(shard.images for shard in index.shards),
+        "tar files": len(index.shards),
+        "feature dim": index.header.feature_dim,
+        "dtype": index.header.dtype,
+        "fingerprint": index.header.fingerprint,
+    }
+    return Inspection(str(folder), WEB_DATASET, facts)
+
+
 def _inspect_npz(folder: Path) -> Inspection:
     return Inspection(str(folder), NPZ, describe_npz(folder))
 
@@ -307,6 +322,7 @@ INSPECTORS: dict[str, Callable[[Path], Inspection]] = {
     TSVS: _inspect_tsv,
     NPZ: _inspect_npz,
     PARQUET: _inspect_parquet,
+    WEB_DATASET: _inspect_web_dataset,
     "tokenizer": _inspect_tokenizer,
 }
 """Type of file or folder -> the function that describes it."""
