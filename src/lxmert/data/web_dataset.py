@@ -34,7 +34,7 @@ from lxmert.records import Count, Items, Record
 from lxmert.schema import Regions
 
 INDEX = "index.json"
-FORMAT = "lxmert-webdataset-1"
+FORMAT: Literal["lxmert-webdataset-1"] = "lxmert-webdataset-1"
 
 _REMEDY = "convert the store again"
 _MOST_JSON = 16 << 20

@@ -168,7 +168,7 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
     conversion = CONVERSIONS.get((kind, form))
     if conversion is None:
         forms = " or ".join(
-            "a folder" if to == "folder" else f"a name that ends in {to}"
+            "a folder" if to == "folder" else f"a name with the suffix {to}"
             for of, to in CONVERSIONS
             if of == kind
         )
