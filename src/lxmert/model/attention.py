@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.import_utils import is_tracing
 
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.packing import Packing, find_packing
+from lxmert.model.tracing import is_traced
 
 
 class AttentionMask(NamedTuple):
@@ -81,7 +81,7 @@ def additive_mask(readable: Tensor, dtype: torch.dtype) -> AttentionMask | None:
     Returns:
         The mask, or None if it has no effect.
     """
-    may_read_values = readable.device.type == "cpu" and not is_tracing(readable)
+    may_read_values = readable.device.type == "cpu" and not is_traced(readable)
     if may_read_values and bool(readable.all()):
         return None
     # Half of the smallest number stays finite after adding a score. A query without any visible key
@@ -223,7 +223,7 @@ class LxmertAttention(nn.Module):
     def _must_be_eager(self, query: Tensor, key: Tensor, mask: AttentionMask | None) -> bool:
         """Return whether to compute eagerly: as configured, for correctness or for speed."""
         implementation = self.config._attn_implementation
-        if not is_tracing(query) and 0 in (query.shape[2], key.shape[2]):
+        if not is_traced(query) and 0 in (query.shape[2], key.shape[2]):
             return True  # fused implementations fail without regions
         if implementation == "sdpa" and query.requires_grad and query.device.type == "cpu":
             # On CPUs the fused kernel has no dropout, and its bfloat16 gradient takes twice as

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.utils.import_utils import is_tracing
 
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.outputs import LxmertEncodedStream
+from lxmert.model.tracing import is_traced
 
 PASSED_BY_LIBRARIES = frozenset({"num_items_in_batch", "return_loss", "use_cache"})
 """Keywords that trainers and wrappers pass to every model, which are ignored."""
@@ -189,7 +189,7 @@ def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> N
 
 
 def _check_not_empty(name: str, given: Tensor) -> None:
-    if not is_tracing(given) and given.numel() == 0:
+    if not is_traced(given) and given.numel() == 0:
         raise ValueError(
             f"{name} has shape {list(given.shape)}, which is empty: pass at least one element."
         )
@@ -199,7 +199,7 @@ def _check_ids(name: str, ids: Tensor, number: int, setting: str) -> None:
     """Reject ids outside of an embedding; on a CPU only, where reading values is cheap."""
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise ValueError(f"{name} is {ids.dtype}, expected integers, such as {name}.long().")
-    if ids.device.type != "cpu" or is_tracing(ids) or not ids.numel():
+    if ids.device.type != "cpu" or is_traced(ids) or not ids.numel():
         return
     least, most = (int(value) for value in ids.aminmax())
     if least < 0 or most >= number:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.utils.import_utils import is_tracing
 
+from lxmert.model.tracing import is_traced
 from lxmert.schema import IGNORE_INDEX
 
 Terms = tuple[Tensor, Tensor]
@@ -163,7 +163,7 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_classes(labels: Tensor, number: int) -> None:
     """Reject invalid class ids; on a CPU only, where reading values is cheap."""
-    if labels.device.type != "cpu" or is_tracing(labels):
+    if labels.device.type != "cpu" or is_traced(labels):
         return
     wrong = labels[(labels != IGNORE_INDEX) & ((labels < 0) | (labels >= number))]
     if wrong.numel():

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.utils.import_utils import is_tracing
+
+from lxmert.model.tracing import is_traced
 
 
 class Packing(NamedTuple):
@@ -45,7 +46,7 @@ def find_packing(mask: Tensor | None) -> Packing | None:
         None also in a trace (sizes must not depend on values), on other devices than the CPU
         (reading values synchronizes), without padding, or if a first position is hidden.
     """
-    if mask is None or mask.dim() != 2 or mask.device.type != "cpu" or is_tracing(mask):
+    if mask is None or mask.dim() != 2 or mask.device.type != "cpu" or is_traced(mask):
         return None
     real = mask.bool()
     if bool(real.all()) or not bool(real[:, :1].all()):

@@ -35,8 +35,10 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def execution_device(model: nn.Module) -> device:
-    """Return the device of computation; accelerate may offload the weights elsewhere."""
+    """Return the device of computation; that of accelerate's hooks if it offloads the weights."""
+    place = next(model.parameters()).device
+    if place.type != "meta":
+        return place
     hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
     places = (getattr(hook, "execution_device", None) for hook in hooks)
-    place = next((place for place in places if place is not None), None)
-    return next(model.parameters()).device if place is None else device(place)
+    return device(next((each for each in places if each is not None), place))
