@@ -221,7 +221,7 @@ pipeline.explain({str(SCENE)!r}, {TEXTS[0]!r})
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 7}, "has version 7, but this version of lxmert reads 1: export"),
+        ({"version": 7}, "has version 7, but this version of lxmert reads 2: export"),
         ({"files": {"gone.onnx": {"size": 1, "sha256": "0" * 64}}}, "lacks its file 'gone.onnx'"),
         ({"files": {"../x": {"size": 1, "sha256": "0" * 64}}}, r"lacks its file '\.\./x'"),
         ({"runtime": "tflite"}, "runtime: got .tflite., expected"),

@@ -23,7 +23,7 @@ from lxmert.runtimes import Graph, Precision, RuntimeName, open_graph
 from lxmert.schema import FloatArray, IntArray, Regions
 
 MANIFEST = "export.json"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
 TRUNK_GRAPH, HEADS_GRAPH = "trunk.onnx", "heads.onnx"
 TOKENIZER, EXTRACTOR = "tokenizer.json", "extractor.json"
@@ -65,7 +65,7 @@ class ExportManifest(Record):
     remedy = "export the model again with `lxmert export`"
 
     model_type: Literal["lxmert-export"] = "lxmert-export"
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     runtime: RuntimeName
     precision: Precision
     source: str

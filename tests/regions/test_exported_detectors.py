@@ -10,7 +10,7 @@ from lxmert.regions.detector import Detector
 from lxmert.regions.exported import ExportedDetector, ExportedDetectorConfig
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
-from lxmert.runtimes import open_graph
+from lxmert.runtimes import open_graph, supports
 from lxmert.workflows.graphs import export_detector
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -33,12 +33,12 @@ NARROW = {
 PRESETS = ("caffe", "detectron2", "hf")
 
 
-def make_detector(preset):
+def make_detector(preset, **settings):
     """Return a narrow detector of the published geometry with random weights and norms."""
     torch.manual_seed(8)
     names = [f"object {index}" for index in range(30)]
     config = DetectorConfig.preset(preset, object_names=names, attribute_names=["red", "tall"])
-    detector = Detector(config.replace(**NARROW)).eval()
+    detector = Detector(config.replace(**NARROW | settings)).eval()
     for module in detector.modules():
         if hasattr(module, "running_var"):
             module.running_mean.normal_(std=0.1)
@@ -55,18 +55,22 @@ def exported(request, tmp_path_factory):
     return detector, folder
 
 
+def open_detector(folder, runtime, precision="fp32"):
+    return ExportedDetector(
+        ExportedDetectorConfig.from_file(folder / EXTRACTOR),
+        open_graph(folder / TRUNK_GRAPH, runtime, precision=precision),
+        open_graph(folder / HEADS_GRAPH, runtime, precision=precision),
+        fingerprint="",
+        precision=precision,
+    )
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_the_published_detector_finds_the_same_regions(exported, runtime):
     """A stem that pools incomplete windows, and RoIPool, had no graph."""
     pytest.importorskip(runtime, reason=f"{runtime} is not installed")
     detector, folder = exported
-    found = ExportedDetector(
-        ExportedDetectorConfig.from_file(folder / EXTRACTOR),
-        open_graph(folder / TRUNK_GRAPH, runtime),
-        open_graph(folder / HEADS_GRAPH, runtime),
-        fingerprint="",
-        precision="fp32",
-    )
+    found = open_detector(folder, runtime)
     generator = np.random.default_rng(3)
     # Sides of every remainder by 4, so that the last windows are complete and incomplete.
     images = [
@@ -79,3 +83,21 @@ def test_the_published_detector_finds_the_same_regions(exported, runtime):
         np.testing.assert_array_equal(other.object_ids, one.object_ids)
         scale = np.abs(one.features).max()
         np.testing.assert_allclose(other.features, one.features, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("pooling", ["pool", "align"])
+def test_bfloat16_keeps_the_places_of_boxes(tmp_path, pooling):
+    """OpenVINO rounded the corners of boxes to 8 bits: to multiples of 4 beyond 512 pixels."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    if not supports("openvino", "bf16"):
+        pytest.skip("this processor does not compute bfloat16")
+    detector = make_detector("caffe", pooling=pooling, shorter_side=505, longer_side=850)
+    export_detector(make_fast(detector, "fp32"), tmp_path)
+    generator = np.random.default_rng(4)
+    image = generator.integers(0, 256, (505, 850, 3), dtype=np.uint8)
+    corners = generator.uniform(0, (800, 450), (60, 2))
+    boxes = np.hstack([corners, corners + generator.uniform(8, 40, (60, 2))]).astype(np.float32)
+    expected = DetectorExtractor(detector)([image], boxes=[boxes])[0].features
+    found = open_detector(tmp_path, "openvino", "bf16").features(image, boxes)
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    assert ((expected * found).sum(axis=1) / norms).min() > 0.9999

@@ -70,8 +70,8 @@ class ExportedDetector:
             config: the configuration.
             trunk: `pixel_values` `[1, 3, height, width]` to the feature map, the logits
                 `[1, anchors]` and the deltas `[1, anchors, 4]` of the proposals.
-            heads: `feature_map` and `boxes` `[regions, 4]` to features, probabilities, deltas
-                `[regions, classes or 1, 4]`, attribute ids and attribute scores.
+            heads: `feature_map` and `boxes` `[regions, 4]` in its cells to features, probabilities,
+                deltas `[regions, classes or 1, 4]`, attribute ids and attribute scores.
             fingerprint: that of the detector.
             precision: numeric precision of the graphs.
         """
@@ -136,15 +136,27 @@ class ExportedDetector:
             "model, or use the extractor of the model that it was exported from"
         )
 
+    def features(self, image: ImageInput, boxes: FloatArray) -> FloatArray:
+        """Return the features `[boxes, dim]` of boxes `[boxes, 4]` in pixels of an image."""
+        prepared = prepare(load_image(image), self.config)
+        feature_map, _, _ = self._trunk({"pixel_values": _with_margin(prepared)})
+        features: FloatArray = self.describe(feature_map, boxes * prepared.box_scale)[0]
+        return features
+
     def describe(self, feature_map: FloatArray, boxes: FloatArray) -> list[Array]:
-        """Run the heads on boxes `[regions, 4]`, at least one, in chunks."""
+        """Run the heads on boxes `[regions, 4]` of the resized image, at least one, in chunks."""
         config = self.config
+        cells = boxes / np.float32(config.stride)
+        if config.pooling == "pool":
+            # RoIPool rounds corners. A runtime that computes in bfloat16 rounds its input before,
+            # which keeps whole numbers up to 256.
+            cells = np.floor(cells + np.float32(0.5))
         inputs = config.pooled_size**2 * config.stage_widths[-1]
         outputs = (config.pooled_size / config.head_stride) ** 2 * config.feature_dim
         chunk = max(1, int(_CHUNK_BYTES / (4 * (inputs + 3 * outputs))))
         parts = [
-            self._heads({"feature_map": feature_map, "boxes": boxes[start : start + chunk]})
-            for start in range(0, len(boxes), chunk)
+            self._heads({"feature_map": feature_map, "boxes": cells[start : start + chunk]})
+            for start in range(0, len(cells), chunk)
         ]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 

@@ -102,10 +102,9 @@ class HeadsGraph(nn.Module):
         self.config = detector.config
 
     def forward(self, feature_map: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
-        """Describe boxes `[regions, 4]`, in pixels of the resized image."""
+        """Describe boxes `[regions, 4]`, in cells of the map; whole numbers for RoIPool."""
         config = self.config
-        cells = boxes / config.stride
-        rois = torch.cat([torch.zeros_like(cells[:, :1]), cells], dim=1)
+        rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
         if config.pooling == "pool":
             pooled = roi_pool(feature_map, rois, config.pooled_size, 1.0)
         else:
@@ -190,7 +189,7 @@ def export_detector(detector: Detector, folder: Path) -> None:
     _export(trunk, {"pixel_values": pixels}, outputs, [side], folder / TRUNK_GRAPH)
     with torch.inference_mode():
         feature_map = trunk(pixels)[0]
-    boxes = torch.tensor([[1.0, 2, 60, 70], [3, 5, 40, 50], [0, 0, 20, 20]])
+    boxes = torch.tensor([[1.0, 2, 6, 7], [3, 5, 4, 6], [0, 0, 2, 2]])
     described = ["features", "probabilities", "deltas", "attribute_ids", "attribute_scores"]
     cells = {2: Dim("rows"), 3: Dim("columns")}
     _export(
@@ -222,6 +221,36 @@ def _max_roi_pool(
     return pooled, pooled
 
 
+def _roi_align(
+    feature_map: Any,
+    rois: Any,
+    spatial_scale: float,
+    height: int,
+    width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Any:
+    """Translate torchvision's RoIAlign.
+
+    The boxes are taken as they were before they were joined with the numbers of their images: with
+    bf16, OpenVINO rounds what it joins to 8 bits, but not what RoIAlign gets directly.
+    """
+    from onnxscript import opset18
+
+    ops: Any = opset18
+    numbers, boxes = rois.producer().inputs
+    return ops.RoiAlign(
+        feature_map,
+        boxes,
+        ops.Cast(ops.Squeeze(numbers, axes=[1]), to=7),  # int64
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+        output_height=height,
+        output_width=width,
+        sampling_ratio=sampling_ratio,
+        spatial_scale=spatial_scale,
+    )
+
+
 def _export(
     module: nn.Module,
     inputs: Mapping[str, Tensor],
@@ -241,7 +270,10 @@ def _export(
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=tuple(dict(size) for size in sizes),
-                custom_translation_table={torch.ops.torchvision.roi_pool.default: _max_roi_pool},
+                custom_translation_table={
+                    torch.ops.torchvision.roi_pool.default: _max_roi_pool,
+                    torch.ops.torchvision.roi_align.default: _roi_align,
+                },
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:300]

@@ -63,8 +63,10 @@ export async function findRegions(run, picture, page) {
   const config = page.detector, image = prepare(picture, config);
   const trunk = await run("trunk", { pixel_values: [image.pixels, [1, 3, image.rows, image.columns]] });
   const map = [trunk.feature_map.data, trunk.feature_map.dims];
-  const describe = (boxes) =>
-    run("heads", { feature_map: map, boxes: [Float32Array.from(boxes.flat()), [boxes.length, 4]] });
+  const describe = (boxes) => {
+    const cells = Float32Array.from(boxes.flat(), (side) => side / config.stride);
+    return run("heads", { feature_map: map, boxes: [cells, [boxes.length, 4]] });
+  };
   const proposals = propose(trunk, image, page);
   let boxes = [];
   if (proposals.length) boxes = select(await describe(proposals), proposals, image, config);
