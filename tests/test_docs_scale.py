@@ -16,15 +16,22 @@ JOBS = ROOT / "examples/cluster"
 def test_the_commands_write_one_store(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    saved_datasets = pytest.importorskip(
+        "saved_datasets", reason="needs pyarrow", exc_type=ImportError
+    )
     (tmp_path / "src").symlink_to(ROOT / "src")
+    image = (ROOT / "src/lxmert/examples/scene.png").read_bytes()
+    table = saved_datasets.table_of([image], question=["what color is it?"], answer=["red"])
+    saved_datasets.save_splits(tmp_path / "saved-vqa", {"train": table, "test": table})
     monkeypatch.chdir(tmp_path)
     lines = commands(PAGE)
-    assert len(lines) == 11
+    assert len(lines) == 13
     for program, *arguments in lines:
         assert program == "lxmert"
         result = lxmert(*arguments)
         assert result.code == 0, result.err
     assert len(RegionStore("runs/scale/regions")) >= 3
+    assert len(Path("runs/scale/vqa/answers.jsonl").read_text().splitlines()) == 1
 
 
 def test_links_lead_somewhere() -> None:

@@ -20,6 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _PLUGIN_FORMATS = ("AVIF", "HEIF")
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg"}
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
@@ -57,6 +58,17 @@ def image_size(path: Path) -> tuple[int, int]:
         except Exception as error:  # Pillow has no type of its own for damaged metadata
             raise ValueError(_damaged(error)) from error
     return (width, height) if sideways else (height, width)
+
+
+def image_suffix(file: BinaryIO) -> str:
+    """Return the suffix that the name of an image file should have, such as `.jpg`.
+
+    Raises:
+        ValueError: as `read_image`; only the header is read.
+    """
+    with _open(file) as image:
+        name = str(image.format)
+        return _SUFFIXES.get(name, f".{name.lower()}")
 
 
 def decode_image(image: Image.Image) -> Pixels:

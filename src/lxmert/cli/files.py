@@ -17,15 +17,16 @@ def convert(
             metavar="SOURCE",
             help="Weights: an original checkpoint (.pth), a model folder, or a Hugging Face hub "
             "name. Regions: a TSV or Parquet file, a folder of .npz, TSV or WebDataset files, or a "
-            "region store.",
+            "region store. Questions: a data set that Hugging Face's datasets saved.",
         ),
     ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="TARGET",
-            help="Model folder or region store to write; FILE.pth for an original checkpoint, "
-            "FILE.tsv for a TSV file, FILE.parquet for a Parquet file, FOLDER.wds for WebDataset.",
+            help="Model folder, region store, or folder of questions and images to write; FILE.pth "
+            "for an original checkpoint, FILE.tsv for a TSV file, FILE.parquet for a Parquet file, "
+            "FOLDER.wds for WebDataset.",
         ),
     ],
     answers: Annotated[
@@ -65,9 +66,9 @@ def convert(
         Path | None, typer.Option(help="Attribute names of a TSV file, one per line.")
     ] = None,
 ) -> None:
-    """Convert weights or regions to another format. The source format is detected automatically.
+    """Convert weights, regions or questions; the source format is detected automatically.
 
-    Exit code 3: some lines or files of regions are damaged; the rest was converted.
+    Exit code 3: some regions or images are damaged; the rest was converted.
     """
     from lxmert.files import check_not_input
     from lxmert.workflows.conversion import Choices

@@ -35,6 +35,11 @@ def scan_lines(path: str | Path) -> Iterator[Line]:
         FileNotFoundError: if there is no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is a folder, expected a JSONL file: if it is a data set that Hugging Face's "
+            f"datasets saved, write its questions with `lxmert convert {path} NEW`"
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file {path}: expected a JSONL file, one JSON object per line"
@@ -111,6 +116,12 @@ def _detect_other(path: Path, head: bytes) -> Problem | None:
     if wide is not None:
         command = f"iconv -f {wide} -t UTF-8 {path} > {path.stem}-utf8{path.suffix}"
         return _other("wrong_encoding", f"the file is in {wide}, expected UTF-8: `{command}`")
+    if head.startswith(b"PAR1"):
+        return _other(
+            "binary_file",
+            "the file is a Parquet file: write its questions and images with "
+            f"`lxmert convert {path} NEW`",
+        )
     if b"\0" in head or head.startswith(b"\x1f\x8b"):
         return _other("binary_file", "the file is not text; if it is compressed, unpack it first")
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()

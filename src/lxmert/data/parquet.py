@@ -38,7 +38,7 @@ def write_parquet(
         OSError: if the file cannot be written; an existing file is kept.
         ValueError: if the store has no image, or not all have as many attribute groups.
     """
-    arrow, parquet = _import_pyarrow()
+    arrow, parquet = import_pyarrow()
     header = {_HEADER: json.dumps(store.header.to_dict()).encode()}
     writer, done = None, 0
     with atomic_path(Path(path)) as partial:
@@ -60,6 +60,11 @@ def write_parquet(
                 writer.close()
         if writer is None:
             raise ValueError(f"{store.folder} has no image with regions: there is nothing to write")
+
+
+def has_header(path: str | Path) -> bool:
+    """Return whether a Parquet file has the header of a region store; errors are the same."""
+    return _HEADER in (_open(path).schema_arrow.metadata or {})
 
 
 def read_parquet_header(path: str | Path) -> tuple[StoreHeader, int]:
@@ -89,7 +94,7 @@ def read_parquet(path: str | Path, skip: frozenset[str]) -> Iterator[Extracted]:
     Raises:
         ValueError: if the file is damaged.
     """
-    arrow, _ = _import_pyarrow()
+    arrow, _ = import_pyarrow()
     try:
         for batch in _open(path).iter_batches(batch_size=_BATCH):
             for row in range(len(batch)):
@@ -149,19 +154,25 @@ def _to_regions(batch: Any, row: int) -> Regions:
 
 
 def _open(path: str | Path) -> Any:
-    arrow, parquet = _import_pyarrow()
+    arrow, parquet = import_pyarrow()
     try:
         return parquet.ParquetFile(path)
     except arrow.ArrowException as error:
-        raise ValueError(f"{path} is damaged ({error}): convert the store again") from error
+        raise ValueError(f"{path} is damaged ({error}): write it again") from error
 
 
-def _import_pyarrow() -> Sequence[Any]:
+def import_pyarrow() -> Sequence[Any]:
+    """Return the modules `pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed.
+    """
     try:
         import pyarrow  # type: ignore[import-untyped]
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Parquet files need pyarrow, which is not installed: pip install 'lxmert[cluster]'"
+            "Parquet and Arrow files need pyarrow, which is not installed: pip install "
+            "'lxmert[cluster]'"
         ) from error
     return pyarrow, pyarrow.parquet

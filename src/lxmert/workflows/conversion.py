@@ -1,4 +1,4 @@
-"""Converts weights and regions between our formats and those of other programs."""
+"""Converts weights, regions and questions between our formats and those of other programs."""
 
 import re
 import shutil
@@ -11,6 +11,8 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.npz import UNKNOWN, import_npz
 from lxmert.data.parquet import read_parquet, read_parquet_header, write_parquet
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER
+from lxmert.data.records import KEYS
+from lxmert.data.saved_datasets import open_saved_dataset, write_questions
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import Extracted, StoreWriter
@@ -36,6 +38,7 @@ from lxmert.workflows.inspection import (
     OLD_STORE,
     ORIGINAL,
     PARQUET,
+    SAVED_DATASET,
     STORE,
     TSV,
     TSVS,
@@ -126,15 +129,17 @@ def convert(
 ) -> Converted:
     """Convert a file or folder; the source format is detected automatically.
 
-    The target is written atomically, except for region stores, which can be resumed.
+    The target is written atomically, except for region stores and images, which can be resumed.
 
     Args:
         source: weights: an original checkpoint, a model folder or its hub name; regions: a TSV or
             Parquet file, a folder of .npz, TSV or WebDataset files, or a region store, also in its
-            earlier format.
+            earlier format; questions with images: a data set that Hugging Face's datasets saved,
+            a Parquet file or a folder of them.
         target: file or folder to write: an original checkpoint if it ends in `.pth`, a TSV file if
             it ends in `.tsv`, a Parquet file if it ends in `.parquet`, a WebDataset folder if it
-            ends in `.wds`, otherwise a model folder with safetensors or a region store.
+            ends in `.wds`, otherwise a model folder with safetensors, a region store, or a folder
+            of questions and images.
         choices: options; absent: the defaults.
         progress: called with the converted part of the source and its total, for regions only.
 
@@ -382,6 +387,13 @@ def _to_store(
     return Converted([], [])
 
 
+def _dataset_to_questions(job: Job) -> Converted:
+    data = open_saved_dataset(job.source)
+    failures = write_questions(data, job.target, progress=job.progress)
+    unread = ", ".join(name for name in data.columns if name not in KEYS)
+    return Converted([f"columns that are not read: {unread}"] if unread else [], failures)
+
+
 def _store_to_tsv(job: Job) -> Converted:
     store = RegionStore(job.source)
     write_tsv(job.target, store, progress=job.progress)
@@ -420,6 +432,7 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     (PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
     (STORE, ".wds"): Conversion(_store_to_web_dataset, ()),
     (WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
+    (SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""

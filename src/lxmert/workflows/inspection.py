@@ -9,6 +9,11 @@ from torch import Tensor
 
 from lxmert.data.parquet import read_parquet_header
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorConfig
+from lxmert.data.saved_datasets import (
+    describe_saved_dataset,
+    is_saved_dataset,
+    open_saved_dataset,
+)
 from lxmert.data.store import describe_store, is_store, list_failures
 from lxmert.data.store_layout import OLD_STORE_FILE
 from lxmert.data.tokenizer import TOKENIZER_FILES
@@ -56,6 +61,7 @@ _OBJECTIVES = {
     "task_qa": "answers",
 }
 MODEL, ORIGINAL = "model folder", "original checkpoint"
+SAVED_DATASET = "saved data set"
 PARQUET, WEB_DATASET = "Parquet file of regions", "WebDataset folder of regions"
 OLD_STORE = "region store in an earlier format"
 STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
@@ -127,7 +133,7 @@ def recognise(path: Path) -> str:
     if start.startswith((b"PK", b"\x80")):
         return _recognise_pickle(path)
     if start.startswith(b"PAR1"):
-        return PARQUET
+        return SAVED_DATASET if is_saved_dataset(path) else PARQUET
     if is_tsv(path):
         return TSV
     try:
@@ -141,7 +147,8 @@ def recognise(path: Path) -> str:
 _EXPECTED = (
     "of an unknown type: expected a model folder, an original checkpoint such as "
     "model_LXRT.pth, a detector folder or published detector file, a region store, a TSV file or "
-    "a folder of .npz or TSV files with regions, or a tokenizer"
+    "a folder of .npz or TSV files with regions, a data set of Hugging Face's datasets, or a "
+    "tokenizer"
 )
 
 
@@ -181,6 +188,8 @@ def _recognise_folder(folder: Path) -> str:
         return PUBLISHED
     if is_web_dataset(folder):
         return WEB_DATASET
+    if is_saved_dataset(folder):
+        return SAVED_DATASET
     check_layout(folder)
     if has_npz(folder):
         return NPZ
@@ -280,6 +289,10 @@ def _inspect_web_dataset(folder: Path) -> Inspection:
     return Inspection(str(folder), WEB_DATASET, facts)
 
 
+def _inspect_saved_dataset(path: Path) -> Inspection:
+    return Inspection(str(path), SAVED_DATASET, describe_saved_dataset(open_saved_dataset(path)))
+
+
 def _inspect_npz(folder: Path) -> Inspection:
     return Inspection(str(folder), NPZ, describe_npz(folder))
 
@@ -323,6 +336,7 @@ INSPECTORS: dict[str, Callable[[Path], Inspection]] = {
     NPZ: _inspect_npz,
     PARQUET: _inspect_parquet,
     WEB_DATASET: _inspect_web_dataset,
+    SAVED_DATASET: _inspect_saved_dataset,
     "tokenizer": _inspect_tokenizer,
 }
 """Type of file or folder -> the function that describes it."""
