@@ -11,6 +11,7 @@ import pytest
 from conftest import Command
 from PIL import Image
 
+from lxmert.data.check import check_data
 from lxmert.data.lines import scan_lines
 from lxmert.data.readers import read_questions
 from lxmert.workflows.conversion import convert
@@ -155,6 +156,8 @@ def test_bad_data_sets_get_one_sentence(tmp_path: Path) -> None:
 def test_readers_of_questions_say_how_to_convert(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"`lxmert convert {tmp_path} NEW`"):
         list(scan_lines(tmp_path))
+    report = check_data({"train": [tmp_path]}, images=tmp_path)
+    assert f"`lxmert convert {tmp_path} NEW`" in str(report.to_dict())
     file = tmp_path / "train.parquet"
     pyarrow.parquet.write_table(table_of([RED], question=["a?"]), file)
     (line,) = scan_lines(file)

@@ -93,7 +93,7 @@ def convert(
     for note in converted.notes:
         say(f"note: {note}")
     reasons = [failure.reason for failure in converted.failures]
-    report_failures(reasons, f"{count(len(reasons), 'image')} skipped")
+    report_failures(reasons, f"{count(len(reasons), 'image')} that cannot be used")
 
 
 def verify(

@@ -13,6 +13,7 @@ from transformers import BertTokenizer
 from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.columns import in_batches
 from lxmert.data.image_folder import ImageFolder
+from lxmert.data.lines import folder_hint
 from lxmert.data.records import SPLITS, Row, read_rows
 from lxmert.data.report import Case, Findings, Report, SplitFacts
 from lxmert.data.tokens import token_ids
@@ -132,7 +133,8 @@ class _Check:
         self._paths.append(str(path))
         self._splits.add(split)
         if not path.is_file():
-            self.found.add("missing_file", Case(str(path), 0, "there is no such file"))
+            detail = folder_hint(path) if path.is_dir() else "there is no such file"
+            self.found.add("missing_file", Case(str(path), 0, detail))
             return
         done, first_unsplit, unsplit, named = 0, 0, 0, False
         for rows in in_batches(read_rows(path)):

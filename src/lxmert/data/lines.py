@@ -36,10 +36,7 @@ def scan_lines(path: str | Path) -> Iterator[Line]:
     """
     path = Path(path)
     if path.is_dir():
-        raise FileNotFoundError(
-            f"{path} is a folder, expected a JSONL file: if it is a data set that Hugging Face's "
-            f"datasets saved, write its questions with `lxmert convert {path} NEW`"
-        )
+        raise FileNotFoundError(f"{path} is {folder_hint(path)}")
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file {path}: expected a JSONL file, one JSON object per line"
@@ -57,6 +54,14 @@ def scan_lines(path: str | Path) -> Iterator[Line]:
             return
         file.seek(0)
         yield from _scan(file)
+
+
+def folder_hint(path: Path) -> str:
+    """Return what to do about a folder in the place of a file of questions."""
+    return (
+        "a folder, expected a JSONL file: if it is a data set that Hugging Face's datasets saved, "
+        f"write its questions with `lxmert convert {path} NEW`"
+    )
 
 
 def _scan(file: BinaryIO) -> Iterator[Line]:

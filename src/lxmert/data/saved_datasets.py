@@ -314,7 +314,7 @@ def _explain(path: Path) -> Iterator[None]:
 
 def _listed(folder: Path) -> list[Path]:
     """Return the files of a saved data set; the folder may have others, of caches."""
-    listed = read_json_object(folder / _STATE).get("_data_files")
+    listed: Any = read_json_object(folder / _STATE).get("_data_files")
     names = [entry.get("filename") for entry in listed] if _are_objects(listed) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{folder / _STATE} lists no files: save the data set again")
