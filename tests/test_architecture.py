@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schema": set(),
     "boxes": set(),
     "model": {"schema"},
+    "model_folders": {"model", "data", "regions"},
     "web": set(),
     "runtimes": set(),
     "regions": LEAVES | {"web", "runtimes"},
@@ -57,6 +58,7 @@ BASE = {
     "records",
     "tensor_files",
     "vocabularies",
+    "weight_files",
     "workers",
 }
 # Every package but the leaves may write files as a whole, open images, keep others from files, read
@@ -66,7 +68,8 @@ MAY_IMPORT = {
 }
 MAY_IMPORT |= {leaf: set() for leaf in LEAVES | BASE}
 MAY_IMPORT["records"] = {"files", "names"}
-MAY_IMPORT["tensor_files"] = {"files"}
+MAY_IMPORT["weight_files"] = {"files"}
+MAY_IMPORT["tensor_files"] = {"weight_files"}
 MAY_IMPORT["workflows"] = set(MAY_IMPORT) - {"terminal"}
 MAY_IMPORT["lab"] = set(MAY_IMPORT) - {"terminal"}  # which nothing but the command line imports
 MAY_IMPORT["cluster"] = BASE | {"schema", "data", "regions", "workflows", "predict", "hub"}

@@ -16,11 +16,11 @@ from torch import Tensor
 from lxmert.tensor_files import (
     check_values,
     find_faults,
-    is_safetensors,
     named_tensors,
     read_safetensors,
     read_torch,
 )
+from lxmert.weight_files import is_safetensors
 
 GOOD = {"a.weight": torch.full((2, 3), 3.25), "a.bias": torch.zeros(2), "b": torch.tensor(-8.0)}
 

@@ -77,6 +77,8 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             f"{'follows' if len(questions) == 2 else 'follow'}: quote the question, as in "
             f'"{" ".join(questions)}"'
         )
+    for text in questions:
+        check_text(text)
     return images, questions
 
 

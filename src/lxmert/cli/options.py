@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lxmert.cli.inputs import check_answers, check_extractor, check_image, check_model
 from lxmert.names import count
 from lxmert.terminal import say, show_failures
 
@@ -15,18 +16,25 @@ if TYPE_CHECKING:
 TAKES_REST = {"allow_extra_args": True}
 """Context settings of commands that check for unquoted questions themselves."""
 
-ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Image file or URL.")]
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="Image file or URL.", callback=check_image)
+]
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="Question about the image, in quotes.")
 ]
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", help="Model folder or Hugging Face hub name. Default: the bundled model."
+        "--model",
+        help="Model folder or Hugging Face hub name. Default: the bundled model.",
+        callback=check_model,
     ),
 ]
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Model folder or Hugging Face hub name.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Model folder or Hugging Face hub name.", callback=check_model
+    ),
 ]
 RegionExtractor = Annotated[
     Path | None,
@@ -34,6 +42,7 @@ RegionExtractor = Annotated[
         "--extractor",
         help="Region extractor, for a model that comes without one: a folder or a published "
         "detector file. `lxmert convert` writes both into one folder.",
+        callback=check_extractor,
     ),
 ]
 AnswerList = Annotated[
@@ -41,6 +50,7 @@ AnswerList = Annotated[
     typer.Option(
         "--answers",
         help="Answer list, for a model that comes without one.",
+        callback=check_answers,
     ),
 ]
 ImageFolder = Annotated[Path | None, typer.Option("--images", help="Image folder.")]

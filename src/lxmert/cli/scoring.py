@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lxmert.cli.inputs import check_boxes, check_model
 from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
 from lxmert.cli.outputs import check_output
 from lxmert.cli.score_tables import (
@@ -36,7 +37,9 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Model folder, Hugging Face hub name, or detector folder."
+            metavar="MODEL",
+            help="Model folder, Hugging Face hub name, or detector folder.",
+            callback=check_model,
         ),
     ],
     data: Annotated[
@@ -77,6 +80,7 @@ def evaluate(
     check_source(images, regions)
     if output is not None:
         check_output(output, "-o", data, training)
+    check_boxes(model, data, images)
     from lxmert.devices import choose_device
     from lxmert.workflows import evaluation
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lxmert.cli.inputs import check_model
 from lxmert.cli.options import AnswerList, Device, RegionExtractor
 
 
@@ -12,7 +13,9 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="Model folder or Hugging Face hub name. Default: bundled."
+            metavar="[MODEL]",
+            help="Model folder or Hugging Face hub name. Default: bundled.",
+            callback=check_model,
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",

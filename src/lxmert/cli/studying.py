@@ -9,6 +9,7 @@ from lxmert.cli.options import (
     Device,
     ImageFolder,
     Json,
+    ModelArgument,
     RegionStores,
     Samples,
     check_samples,
@@ -21,7 +22,7 @@ from lxmert.terminal import say, show_progress, show_steps
 
 
 def study(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub name.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")],
     images: ImageFolder = None,
@@ -88,7 +89,7 @@ def study(
 
 
 def states(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub name.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Option(help="JSONL file of questions or captions.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Safetensors file to write.")],
     images: ImageFolder = None,

@@ -18,10 +18,11 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from lxmert.files import atomic_path, read_json_object
-from lxmert.model.checkpoints import WEIGHT_FILES, check_fit, read_folder, read_weights
+from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
 from lxmert.names import did_you_mean
 from lxmert.tensor_files import State
+from lxmert.weight_files import WEIGHT_FILES
 
 _SHARED_SETTINGS = (
     "vocab_size",

@@ -6,19 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lxmert.files import child_path, read_json_object
 from lxmert.tensor_files import (
     Place,
     State,
     check_values,
-    is_safetensors,
     named_tensors,
     read_safetensors,
     read_torch,
 )
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Weight files of a Hugging Face folder, in order of preference; large ones are sharded."""
+from lxmert.weight_files import find_weights, is_safetensors
 
 _NAMES_SHOWN, _LONGEST_NAME = 50, 200
 
@@ -53,17 +49,8 @@ def read_folder(folder: str | Path, *, device: Place = "cpu") -> State:
         FileNotFoundError: if the folder has no weights, or a shard is missing.
         ValueError: if a file cannot be read as weights; see `read_weights`.
     """
-    folder = Path(folder)
-    for name in WEIGHT_FILES:
-        index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return read_weights(folder / name, device=device)
-        if index.is_file():
-            states = [read_weights(part, device=device) for part in _read_index(index)]
-            return {name: value for state in states for name, value in state.items()}
-    raise FileNotFoundError(
-        f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the weights of the model there"
-    )
+    states = [read_weights(path, device=device) for path in find_weights(Path(folder))]
+    return {name: value for state in states for name, value in state.items()}
 
 
 def check_fit(
@@ -150,11 +137,3 @@ def _same(one: Tensor, other: Tensor) -> bool:
     if one.is_meta or other.is_meta:
         return one.shape == other.shape
     return torch.equal(one, other)
-
-
-def _read_index(path: Path) -> list[Path]:
-    """Return the paths of the shards, which are in the folder of their index."""
-    parts = read_json_object(path, remedy="copy it again").get("weight_map")
-    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
-        raise ValueError(f"{path} is damaged (no weight_map of file names): copy it again")
-    return [child_path(path.parent, name) for name in sorted(set(parts.values()))]

@@ -12,10 +12,10 @@ from transformers.utils import logging
 
 from lxmert.files import read_json_object
 from lxmert.model.checkpoints import read_folder
+from lxmert.model.config_file import REMEDY, read_values
 from lxmert.model.configuration import LxmertConfig
 from lxmert.tensor_files import WEIGHT_TYPES, check_values
-
-_REMEDY = "copy it again from the source of the weights"
+from lxmert.weight_files import PARAMETERS
 
 
 def read_config(folder: str | Path) -> LxmertConfig:
@@ -25,23 +25,12 @@ def read_config(folder: str | Path) -> LxmertConfig:
         FileNotFoundError: if it does not exist.
         ValueError: if it is damaged, invalid, or that of another kind of model.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no config.json: copy it from the source of the weights"
-        )
-    found = read_json_object(path, remedy=_REMEDY)
-    kind = found.get("model_type", LxmertConfig.model_type)
-    if kind != LxmertConfig.model_type:
-        raise ValueError(
-            f"config.json in {folder} has model_type {kind!r}, expected 'lxmert': use another "
-            "folder"
-        )
+    read_values(Path(folder))
     try:
         return LxmertConfig.from_pretrained(folder)
     except (StrictDataclassError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"config.json in {folder} is damaged ({one_line(error)}): {_REMEDY}"
+            f"config.json in {folder} is damaged ({one_line(error)}): {REMEDY}"
         ) from error
 
 
@@ -134,5 +123,4 @@ def _check_types(folder: Path) -> None:
         state = read_folder(folder, device="meta")
     except FileNotFoundError:
         return  # transformers may support other files
-    weights = (".weight", ".bias")
-    check_values(folder, {n: value for n, value in state.items() if n.endswith(weights)})
+    check_values(folder, {n: value for n, value in state.items() if n.endswith(PARAMETERS)})

@@ -31,13 +31,8 @@ from lxmert.regions.layouts import (
     published_shapes,
 )
 from lxmert.regions.pickles import read_pickle
-from lxmert.tensor_files import (
-    check_values,
-    is_safetensors,
-    named_tensors,
-    read_safetensors,
-    read_torch,
-)
+from lxmert.tensor_files import check_values, named_tensors, read_safetensors, read_torch
+from lxmert.weight_files import is_safetensors
 
 WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 """File names that are searched in a folder, in this order."""

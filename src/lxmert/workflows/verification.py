@@ -16,7 +16,8 @@ from lxmert.model.checkpoints import read_folder, read_weights
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.preprocess import load_image
 from lxmert.schema import FloatArray, Regions
-from lxmert.tensor_files import describe_faults, find_faults
+from lxmert.tensor_files import find_faults
+from lxmert.weight_files import describe_faults
 from lxmert.workflows.extraction import load_for_extraction
 from lxmert.workflows.inspection import (
     DETECTOR,
