@@ -11,7 +11,7 @@ import pyarrow.parquet
 from PIL import Image
 
 
-def picture(color: tuple[int, int, int], kind: str = "PNG") -> bytes:
+def encoded(color: tuple[int, int, int], kind: str = "PNG") -> bytes:
     """Return an image file of 8 x 6 pixels."""
     file = io.BytesIO()
     Image.new("RGB", (8, 6), color).save(file, kind)

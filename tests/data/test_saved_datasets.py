@@ -19,9 +19,13 @@ from lxmert.workflows.inspection import inspect
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
 
-from saved_datasets import picture, save_splits, save_to_disk, table_of  # noqa: E402
+from saved_datasets import encoded, save_splits, save_to_disk, table_of  # noqa: E402
 
-RED, BLUE, PHOTO = picture((255, 0, 0)), picture((0, 0, 255)), picture((9, 8, 7), "JPEG")
+RED, BLUE, PHOTO = (
+    encoded((255, 0, 0)),
+    encoded((0, 0, 255)),
+    encoded((9, 8, 7), "JPEG"),
+)
 QUESTIONS = ["what color?", "is it ünlit?", "what is it?"]
 
 
@@ -169,6 +173,6 @@ def test_suffixes_are_those_of_the_content() -> None:
     from lxmert.images import FORMATS, image_suffix
 
     for kind in FORMATS:
-        suffix = image_suffix(io.BytesIO(picture((1, 2, 3), kind)))
+        suffix = image_suffix(io.BytesIO(encoded((1, 2, 3), kind)))
         assert suffix in IMAGE_ENDINGS
         assert Image.registered_extensions()[suffix] == kind

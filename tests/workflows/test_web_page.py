@@ -120,7 +120,7 @@ def test_a_missing_library_is_named_before_anything_is_computed(lxmert, tmp_path
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The exported bundled model, and its page in a browser whose camera shows a test picture."""
+    """The exported bundled model, and its page in a browser whose camera shows a test image."""
     if not (ROOT / LIBRARY).is_dir():
         pytest.skip(f"needs {LIBRARY}: npm install --no-save onnxruntime-web")
     browsers = pytest.importorskip("browsers")
@@ -156,7 +156,7 @@ const [given, done] = [arguments, arguments[arguments.length - 1]];
 
 
 @pytest.mark.slow
-def test_texts_pictures_and_boxes_are_read_as_in_python(page):
+def test_texts_images_and_boxes_are_read_as_in_python(page):
     page.driver.get(f"{page.origin}/index.html")
     tokenizer = read_json_object(page.folder / TOKENIZER)
     code = "return given[0].map((line) => text.tokenize(line, given[1], given[2]).ids);"
@@ -168,9 +168,9 @@ def test_texts_pictures_and_boxes_are_read_as_in_python(page):
     config = DetectorConfig.from_file(find_model(None) / "extractor/config.json")
     generator = np.random.default_rng(8)
     code = """
-const picture = {data: given[0], height: given[1], width: given[2]};
-const image = detector.prepare(picture, given[3]);
-return [image.height, image.width, image.scale, Array.from(image.pixels)];
+const image = {data: given[0], height: given[1], width: given[2]};
+const input = detector.prepare(image, given[3]);
+return [input.height, input.width, input.scale, Array.from(input.pixels)];
 """
     for height, width in ((160, 160), (97, 211), (320, 240), (33, 500)):
         pixels = generator.integers(256, size=(height, width, 3), dtype=np.uint8)
@@ -201,10 +201,10 @@ for (const [name, questions] of given[0]) {
   const bitmap = await createImageBitmap(await (await fetch(name)).blob());
   const brush = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
   brush.drawImage(bitmap, 0, 0);
-  const picture = brush.getImageData(0, 0, bitmap.width, bitmap.height);
-  const {boxes, features, names, found} = await network.regions(picture), answers = [];
+  const image = brush.getImageData(0, 0, bitmap.width, bitmap.height);
+  const {boxes, features, names, found} = await network.regions(image), answers = [];
   for (const question of questions) {
-    answers.push(await network.ask(picture, {boxes, features}, question));
+    answers.push(await network.ask(image, {boxes, features}, question));
   }
   results.push({boxes, features: Array.from(features), names, found, answers});
 }

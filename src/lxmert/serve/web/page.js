@@ -266,8 +266,8 @@
     $("examples").hidden = !examples.length;
     $("try").hidden = !examples.length;
     $("examples").replaceChildren(...examples.map((each, index) => {
-      const picture = element("img", { src: each.image, alt: `Example ${index + 1}` });
-      const made = element("button", { type: "button", "aria-pressed": false }, picture);
+      const thumbnail = element("img", { src: each.image, alt: `Example ${index + 1}` });
+      const made = element("button", { type: "button", "aria-pressed": false }, thumbnail);
       made.addEventListener("click", () => example(each, made));
       return made;
     }));

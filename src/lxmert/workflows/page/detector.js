@@ -1,24 +1,24 @@
 // Finds the regions of an image: the rules of lxmert.regions.exported, around the same two graphs.
-// A picture is {data: RGBA bytes, width, height}; boxes are [x1, y1, x2, y2] in pixels.
+// An image is {data: RGBA bytes, width, height}; boxes are [x1, y1, x2, y2] in pixels.
 
 const ANCHOR_WEIGHTS = [1, 1, 1, 1];
 const REGION_WEIGHTS = [10, 10, 5, 5];
 const SMALLEST_INPUT = 3; // pixels per side that the first layers need
 
-/** Resize a picture by the exact scale with antialiasing, and normalize it: [3, height, width]. */
-export function prepare(picture, config) {
-  const sides = [picture.height, picture.width];
+/** Resize an image by the exact scale with antialiasing, and normalize it: [3, height, width]. */
+export function prepare(image, config) {
+  const sides = [image.height, image.width];
   let scale = config.shorter_side / Math.min(...sides);
   if (Math.max(...sides) * scale > config.longer_side) scale = config.longer_side / Math.max(...sides);
   const [height, width] = sides.map((side) => Math.max(1, roundHalfEven(side * scale)));
-  const rgb = new Float32Array(3 * picture.width * picture.height);
-  for (let place = 0; place < picture.width * picture.height; place++) {
-    for (let color = 0; color < 3; color++) rgb[3 * place + color] = picture.data[4 * place + color];
+  const rgb = new Float32Array(3 * image.width * image.height);
+  for (let place = 0; place < image.width * image.height; place++) {
+    for (let color = 0; color < 3; color++) rgb[3 * place + color] = image.data[4 * place + color];
   }
   let values = rgb;
-  if (height !== picture.height || width !== picture.width) {
-    values = average(values, picture.height, picture.width, 3, width, scale);
-    values = average(values, 1, picture.height, 3 * width, height, scale);
+  if (height !== image.height || width !== image.width) {
+    values = average(values, image.height, image.width, 3, width, scale);
+    values = average(values, 1, image.height, 3 * width, height, scale);
   }
   const rows = Math.max(height, SMALLEST_INPUT), columns = Math.max(width, SMALLEST_INPUT);
   const pixels = new Float32Array(3 * rows * columns);
@@ -58,26 +58,26 @@ function average(values, outer, length, inner, size, scale) {
   return result;
 }
 
-/** Return the regions of a picture: {boxes, features, names, found}. */
-export async function findRegions(run, picture, page) {
-  const config = page.detector, image = prepare(picture, config);
-  const trunk = await run("trunk", { pixel_values: [image.pixels, [1, 3, image.rows, image.columns]] });
+/** Return the regions of an image: {boxes, features, names, found}. */
+export async function findRegions(run, image, page) {
+  const config = page.detector, input = prepare(image, config);
+  const trunk = await run("trunk", { pixel_values: [input.pixels, [1, 3, input.rows, input.columns]] });
   const map = [trunk.feature_map.data, trunk.feature_map.dims];
   const describe = (boxes) => {
     const cells = Float32Array.from(boxes.flat(), (side) => side / config.stride);
     return run("heads", { feature_map: map, boxes: [cells, [boxes.length, 4]] });
   };
-  const proposals = propose(trunk, image, page);
+  const proposals = propose(trunk, input, page);
   let boxes = [];
-  if (proposals.length) boxes = select(await describe(proposals), proposals, image, config);
+  if (proposals.length) boxes = select(await describe(proposals), proposals, input, config);
   const found = boxes.length > 0;
-  if (!found) boxes = [[0, 0, image.width, image.height]];
+  if (!found) boxes = [[0, 0, input.width, input.height]];
   const heads = await describe(boxes);
-  const limits = [picture.width, picture.height, picture.width, picture.height];
+  const limits = [image.width, image.height, image.width, image.height];
   return {
     boxes: found
-      ? boxes.map((box) => box.map((side, k) => Math.min(side / image.scale, limits[k])))
-      : [[0, 0, picture.width, picture.height]],
+      ? boxes.map((box) => box.map((side, k) => Math.min(side / input.scale, limits[k])))
+      : [[0, 0, image.width, image.height]],
     features: heads.features.data,
     names: found ? nameRegions(heads, boxes.length, config) : ["whole image"],
     found,
@@ -96,7 +96,7 @@ function nameRegions(heads, number, config) {
 }
 
 /** Return the proposals, best first. */
-function propose({ feature_map, logits, deltas }, image, page) {
+function propose({ feature_map, logits, deltas }, input, page) {
   const config = page.detector, [, , , columns] = feature_map.dims, shapes = page.cell_anchors;
   const anchor = (index) => {
     const cell = Math.floor(index / shapes.length);
@@ -109,7 +109,7 @@ function propose({ feature_map, logits, deltas }, image, page) {
   const boxes = [], scores = [];
   for (const index of order) {
     const delta = deltas.data.subarray(4 * index, 4 * index + 4);
-    const box = decode(delta, anchor(index), ANCHOR_WEIGHTS, image, config);
+    const box = decode(delta, anchor(index), ANCHOR_WEIGHTS, input, config);
     const sides = [box[2] - box[0], box[3] - box[1]];
     if (sides.every((side) => side >= config.proposal_min_side && side > 0)) {
       boxes.push(box);
@@ -121,14 +121,14 @@ function propose({ feature_map, logits, deltas }, image, page) {
 }
 
 /** Return the refined boxes of the selected proposals, best first. */
-function select({ probabilities, deltas }, proposals, image, config) {
+function select({ probabilities, deltas }, proposals, input, config) {
   const classes = probabilities.dims[1], boxes = [], scores = [];
   proposals.forEach((proposal, index) => {
     const row = probabilities.data.subarray(index * classes, (index + 1) * classes - 1);
     const score = row[argmax(row)];
     if (score >= Math.fround(config.score_threshold)) {
       const delta = deltas.data.subarray(4 * index, 4 * index + 4);
-      boxes.push(decode(delta, proposal, REGION_WEIGHTS, image, config));
+      boxes.push(decode(delta, proposal, REGION_WEIGHTS, input, config));
       scores.push(score);
     }
   });

@@ -47,26 +47,26 @@ class Model {
     return this.sessions[graph].run(feeds);
   }
 
-  /** Return the regions of a picture; see detector.js. */
-  regions(picture) {
-    return findRegions(this.run, picture, this.page);
+  /** Return the regions of an image; see detector.js. */
+  regions(image) {
+    return findRegions(this.run, image, this.page);
   }
 
   tokenize(text) {
     return tokenize(text, this.tokenizer, this.page.max_text_length);
   }
 
-  /** Answer a question about a picture with known regions.
+  /** Answer a question about an image with known regions.
    *
    * Returns the answers, best first, as {answer, score}; the relevance of each region, which is how
    * much the probability of the best answer falls without it; the words without a token.
    */
-  async ask(picture, regions, question) {
+  async ask(image, regions, question) {
     const { ids, unknown } = this.tokenize(question);
     const number = regions.boxes.length, rows = number > 1 ? number + 1 : 1;
     const mask = new BigInt64Array(rows * number).fill(1n);
     for (let left = 0; left + 1 < rows; left++) mask[(left + 1) * number + left] = 0n;
-    const sides = [picture.width, picture.height, picture.width, picture.height];
+    const sides = [image.width, image.height, image.width, image.height];
     const places = regions.boxes.flatMap((box) => box.map((side, k) => Math.min(side / sides[k], 1)));
     const seen = [mask, [rows, number]];
     const { image_state: state } = await this.run("image", {

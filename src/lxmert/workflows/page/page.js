@@ -1,11 +1,11 @@
-// The page: an example, a file, a dropped image or a picture of the camera, and questions about it.
+// The page: an example, a file, a dropped image or a photo of the camera, and questions about it.
 
 import { loadModel } from "./model.js";
 
 const WIDEST = 1600; // pixels; larger images are reduced when they are opened
 const SHOWN = [5, 6]; // answers and regions
 const at = (id) => document.getElementById(id);
-const state = { model: null, picture: null, regions: null, question: "" };
+const state = { model: null, image: null, regions: null, question: "" };
 
 function say(text, problem = false) {
   at("status").textContent = text;
@@ -48,7 +48,7 @@ async function showImage(source, width, height) {
   brush.fillStyle = "#fff";
   brush.fillRect(0, 0, canvas.width, canvas.height);
   brush.drawImage(source, 0, 0, canvas.width, canvas.height);
-  state.picture = brush.getImageData(0, 0, canvas.width, canvas.height);
+  state.image = brush.getImageData(0, 0, canvas.width, canvas.height);
   state.regions = null;
   at("boxes").replaceChildren();
   at("result").hidden = true;
@@ -59,7 +59,7 @@ async function findRegions() {
   say("Finding regions ...");
   await new Promise(requestAnimationFrame);
   const started = performance.now();
-  state.regions = await state.model.regions(state.picture);
+  state.regions = await state.model.regions(state.image);
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   const number = state.regions.boxes.length;
   say(state.regions.found
@@ -69,7 +69,7 @@ async function findRegions() {
 }
 
 function drawBoxes(shares) {
-  const { width, height } = state.picture, best = shares.indexOf(Math.max(...shares));
+  const { width, height } = state.image, best = shares.indexOf(Math.max(...shares));
   at("boxes").replaceChildren(...state.regions.boxes.map(([x1, y1, x2, y2], index) => {
     const box = make("span", { title: state.regions.names[index] });
     box.classList.toggle("top", index === best && shares[index] > 0);
@@ -85,7 +85,7 @@ async function ask() {
   if (!question) return say("Write a question, such as: What color is the ball?", true);
   if (!state.regions) return say("Choose an image first.", true);
   const started = performance.now();
-  const found = await state.model.ask(state.picture, state.regions, question);
+  const found = await state.model.ask(state.image, state.regions, question);
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   const words = found.unknown.map((word) => `"${word}"`).join(", ");
   say(words
@@ -142,13 +142,13 @@ function forgetExample() {
   for (const button of at("examples").children) button.setAttribute("aria-pressed", false);
 }
 
-/** Show the camera; the second click takes a picture. */
+/** Show the camera; the second click takes a photo. */
 async function useCamera() {
   const video = at("camera"), button = at("use-camera");
   if (!video.srcObject) {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     await video.play();
-    button.textContent = "Take the picture";
+    button.textContent = "Take the photo";
   } else {
     forgetExample();
     const show = showImage(video, video.videoWidth, video.videoHeight);
@@ -204,7 +204,7 @@ async function start() {
   state.model = await loadModel((bytes) => (at("progress").value = bytes / page.graph_bytes));
   at("progress").hidden = true;
   at("ask").disabled = false;
-  if (state.picture) await findRegions();
+  if (state.image) await findRegions();
 }
 
 attempt(start);
