@@ -110,12 +110,17 @@ def test_damaged_model_folders_are_refused_without_pytorch(tmp_path: Path) -> No
 
 
 def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
-    """Of the same kind: images, questions, answer lists, extractors, annotations of boxes."""
+    """Of the same kind: images, questions, answer lists, extractors, annotations, recipes."""
     text, cut = tmp_path / "text.png", tmp_path / "cut.png"
     text.write_text("%!PS-Adobe-3.0 EPSF-3.0\n")
     cut.write_bytes(SCENE.read_bytes()[:2000])
     (tmp_path / "answers.json").write_text(DEEP)
     (tmp_path / "boxes.json").write_text("[]")
+    (tmp_path / "lines").write_text('{"question": "a"}\n{"answer": 1' + "0" * 400 + "}\n")
+    (tmp_path / "recipe.toml").write_text("a = " + DEEP)
+    empty = tmp_path / "empty"
+    shutil.copytree(BUNDLED, empty)
+    (empty / "model.safetensors").write_bytes(b"")
     detector = tmp_path / "detector"
     shutil.copytree(BUNDLED / "extractor", detector)
     edited(detector, "config.json", proposals=0)
@@ -132,11 +137,17 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
             ["ask", str(SCENE), QUESTION, "--extractor", str(detector)],
             ["evaluate", extractor, *boxes],
             ["evaluate", str(detector), *boxes],
+            ["evaluate", str(BUNDLED), "--data", str(tmp_path / "lines"), "--images", "."],
+            ["train", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "run")],
+            ["train", "custom", "-o", str(tmp_path / "run"), "--set", "optim.lr=" + DEEP],
+            ["info", str(empty)],
+            ["verify", str(empty)],
         ]
     )
     expected = ["no image that is read here", "cut short", "cut short", "no image that is read"]
     expected += ["not valid Unicode", "nested too deep", "proposals", "no list `images`"]
-    expected += ["proposals"]
+    expected += ["proposals", "line 2: it is not usable JSON", "nested too deep", "nested too deep"]
+    expected += ["it is empty", "it is empty"]
     for (code, message), part in zip(found, expected, strict=True):
         assert (code, message.count("\n")) == (2, 1), message
         assert part in message, message

@@ -97,12 +97,21 @@ def check_weights(path: Path, source: Path) -> None:
     Raises:
         ValueError: if it is damaged, or holds weights that no training leaves.
     """
+    check_readable(path)
     if is_safetensors(path):
         weights = {n: value for n, value in _read_values(path) if n.endswith(PARAMETERS)}
         refuse_faults(source, len(weights), find_faults(weights))
-        return
+
+
+def check_readable(path: Path) -> None:
+    """Raise `ValueError` for a file that holds no weights, or is cut short; no value is read."""
     try:
+        if is_safetensors(path):
+            with safe_open(path, framework="numpy"):
+                return
         check_container(path, zipped=is_zipfile(path))
+    except SafetensorError as error:
+        raise unreadable(path, error) from error
     except DAMAGE as error:
         raise damaged(path, error) from error
 

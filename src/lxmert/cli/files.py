@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lxmert.cli.inputs import check_readable
 from lxmert.cli.options import Device, Json, report_failures
 from lxmert.names import count
 from lxmert.terminal import say, show_progress, show_report, show_verdict
@@ -97,7 +98,12 @@ def convert(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Region store, model or detector.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="Region store, model or detector.", callback=check_readable
+        ),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(help="Reference images with published features, to check a detector."),
@@ -151,6 +157,7 @@ def info(
             metavar="PATH",
             help="Model folder, original checkpoint, detector, region store, TSV file, folder of "
             ".npz files, or tokenizer.",
+            callback=check_readable,
         ),
     ],
     as_json: Json = False,

@@ -1,5 +1,6 @@
 """Checks of local input files before PyTorch is imported, which takes seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -44,12 +45,37 @@ def check_image(image: str) -> str:
     return image
 
 
-def check_boxes(model: str, data: Path, images: Path | None) -> None:
-    """Raise an error if MODEL is a detector, and `data` no annotations of boxes in `images`."""
-    if images is not None and _is_detector(model):
-        from lxmert.data.coco import read_coco
+def check_annotations(model: str, data: Path, images: Path | None) -> None:
+    """Raise an error if `data` is no file of questions, or of boxes where MODEL is a detector."""
+    from lxmert.data.coco import read_coco
+    from lxmert.data.lines import scan_lines
 
-        read_coco(data, image_folder=images)
+    if _is_detector(model):
+        if images is not None:
+            read_coco(data, image_folder=images)
+        return
+    for line in scan_lines(data):
+        refused = [problem.detail for problem in line.problems if problem.refused]
+        if refused:
+            raise ValueError(f"{data} line {line.number}: {refused[0]}")
+
+
+def check_recipe(recipe: Path, overrides: Sequence[str]) -> None:
+    """Raise an error if a recipe is no TOML file, or an override no assignment."""
+    from lxmert.train.recipes import override, read_tables
+
+    override(read_tables(recipe), overrides)
+
+
+def check_readable(path: Path) -> Path:
+    """Return a PATH; raise an error if it is a folder whose weights are no complete files."""
+    if (path / "config.json").is_file():
+        from lxmert import weight_files
+
+        for name in weight_files.WEIGHT_FILES:
+            if (path / name).is_file():
+                weight_files.check_readable(path / name)
+    return path
 
 
 def _is_detector(model: str) -> bool:

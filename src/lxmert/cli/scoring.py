@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.inputs import check_boxes, check_model
+from lxmert.cli.inputs import check_annotations, check_model
 from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
 from lxmert.cli.outputs import check_output
 from lxmert.cli.score_tables import (
@@ -80,7 +80,8 @@ def evaluate(
     check_source(images, regions)
     if output is not None:
         check_output(output, "-o", data, training)
-    check_boxes(model, data, images)
+    if metric is None:
+        check_annotations(model, data, images)
     from lxmert.devices import choose_device
     from lxmert.workflows import evaluation
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lxmert.cli.inputs import check_recipe
 from lxmert.cli.outputs import check_output_folder
 from lxmert.terminal import show_stages
 
@@ -40,10 +41,11 @@ def train(
 
     Several processes: torchrun --standalone --nproc-per-node 2 -m lxmert train ...
     """
+    check_output_folder(output, "--output")
+    check_recipe(recipe, override or ())
     from lxmert.tasks.custom_files import UntidyData
     from lxmert.workflows.training import read_with_options, train_recipe
 
-    check_output_folder(output, "--output")
     options = {"strict": strict or None, "limit_images": limit_images, "budget": budget}
     settings = read_with_options(recipe, override or (), options)
     try:
