@@ -118,7 +118,9 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text("[]")
     (tmp_path / "lines").write_text('{"question": "a"}\n{"answer": 1' + "0" * 400 + "}\n")
     (tmp_path / "recipe.toml").write_text("a = " + DEEP)
-    empty = tmp_path / "empty"
+    store, empty = tmp_path / "damaged-store", tmp_path / "empty"
+    store.mkdir()
+    (store / "index.safetensors").write_bytes(b"\0" * 30)
     shutil.copytree(BUNDLED, empty)
     (empty / "model.safetensors").write_bytes(b"")
     detector = tmp_path / "detector"
@@ -140,6 +142,7 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
             ["evaluate", str(BUNDLED), "--data", str(tmp_path / "lines"), "--images", "."],
             ["train", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "run")],
             ["train", "custom", "-o", str(tmp_path / "run"), "--set", "optim.lr=" + DEEP],
+            ["evaluate", str(BUNDLED), "--data", str(tmp_path / "lines"), "--regions", str(store)],
             ["info", str(empty)],
             ["verify", str(empty)],
         ]
@@ -147,7 +150,7 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
     expected = ["no image that is read here", "cut short", "cut short", "no image that is read"]
     expected += ["not valid Unicode", "nested too deep", "proposals", "no list `images`"]
     expected += ["proposals", "line 2: it is not usable JSON", "nested too deep", "nested too deep"]
-    expected += ["it is empty", "it is empty"]
+    expected += [store.name, "it is empty", "it is empty"]
     for (code, message), part in zip(found, expected, strict=True):
         assert (code, message.count("\n")) == (2, 1), message
         assert part in message, message

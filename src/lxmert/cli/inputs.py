@@ -36,6 +36,16 @@ def check_answers(path: Path | None) -> Path | None:
     return path
 
 
+def check_stores(paths: list[Path] | None) -> list[Path] | None:
+    """Return region stores; raise an error if one is a folder with a damaged index."""
+    for path in paths or ():
+        if path.is_dir():
+            from lxmert.data.store import RegionStore
+
+            RegionStore(path)
+    return paths
+
+
 def check_image(image: str) -> str:
     """Return an IMAGE; raise an error if it is a file that cannot be read as one."""
     if Path(image).is_file():

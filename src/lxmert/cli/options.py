@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lxmert.cli.inputs import check_answers, check_extractor, check_image, check_model
+from lxmert.cli.inputs import check_answers, check_extractor, check_image, check_model, check_stores
 from lxmert.names import count
 from lxmert.terminal import say, show_failures
 
@@ -56,7 +56,11 @@ AnswerList = Annotated[
 ImageFolder = Annotated[Path | None, typer.Option("--images", help="Image folder.")]
 RegionStores = Annotated[
     list[Path] | None,
-    typer.Option("--regions", help="Region store to use instead of images. Repeatable."),
+    typer.Option(
+        "--regions",
+        help="Region store to use instead of images. Repeatable.",
+        callback=check_stores,
+    ),
 ]
 Device = Annotated[
     str | None,
