@@ -7,7 +7,7 @@ end, so that the server does not know it unless it is sent again. The client use
 
     python benchmarks/serve.py load --requests 10000 --users 32
     python benchmarks/serve.py known
-    python benchmarks/serve.py start
+    python benchmarks/serve.py start fast
     python benchmarks/serve.py term --rounds 20
 """
 
@@ -250,8 +250,9 @@ def measure_known(arguments: argparse.Namespace) -> None:
 def measure_start(arguments: argparse.Namespace) -> None:
     """From the command to the first answer."""
     body, seconds = form(make_images()[0]), []
+    model = [] if arguments.model is None else [arguments.model]
     for _ in range(arguments.rounds):
-        with served() as server:
+        with served(*model) as server:
             connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
             status, _ = post(connection, body, f"multipart/form-data; boundary={BOUNDARY}")
             assert status == 200
@@ -303,6 +304,7 @@ def is_free(port: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["load", "known", "start", "term"])
+    parser.add_argument("model", nargs="?", help="for start; default: the bundled model")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--users", type=int, default=32)
     parser.add_argument("--alone", type=int, default=100, help="requests one at a time")

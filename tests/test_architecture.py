@@ -57,6 +57,7 @@ BASE = {
     "names",
     "records",
     "tensor_files",
+    "version",
     "vocabularies",
     "weight_files",
     "workers",
@@ -77,7 +78,7 @@ MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = set(MAY_IMPORT) - {"cli", "lab", "__main__"}  # public names, loaded lazily
 
-LAZY = {"__init__", "cli", "names", "terminal"}
+LAZY = {"__init__", "cli", "names", "terminal", "version"}
 """Packages that import others inside functions only, so that `lxmert --help` loads no torch."""
 
 Sources = dict[str, str]

@@ -218,6 +218,43 @@ pipeline.explain({str(SCENE)!r}, {TEXTS[0]!r})
     assert f"was exported from, {folders[0]}" in done.stderr
 
 
+def test_a_server_answers_without_torch(folders):
+    code = f"""
+import asyncio, base64
+from pathlib import Path
+from lxmert.serve.errors import RequestError
+from lxmert.serve.messages import AskRequest, ExplainRequest
+from lxmert.serve.run import make_service
+from lxmert.serve.settings import ServeSettings
+
+service = make_service(ServeSettings(model="fast", reports=Path("reports")))
+request = dict(
+    image=base64.b64encode(Path({str(SCENE)!r}).read_bytes()).decode(), question={TEXTS[0]!r}
+)
+
+async def ask():
+    service.start()
+    assert await asyncio.to_thread(service.queue.ready.wait, 60)
+    print((await service.answer(AskRequest(**request))).answers[0].answer)
+    try:
+        await service.answer(ExplainRequest(**request))
+    except RequestError as error:
+        print(error)
+    await service.stop()
+
+asyncio.run(ask())
+"""
+    done = run_without_torch(code, folders[1].parent)
+    assert done.returncode == 0, done.stderr
+    answer, refused = done.stdout.splitlines()
+    assert (
+        answer
+        == LxmertPipeline.from_pretrained(folders[0], cache=False).ask(SCENE, TEXTS[0])[0].answer
+    )
+    assert "no gradients" in refused
+    assert str(folders[0]) not in refused
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

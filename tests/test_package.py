@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from conftest import ROOT
 
 import lxmert
 
@@ -12,6 +14,12 @@ import lxmert
 def test_every_public_name_is_there(name: str) -> None:
     value = getattr(lxmert, name)
     assert getattr(value, "__name__", name) in (name, "LxmertTokenizer")
+
+
+@pytest.mark.parametrize("project", [".", "packaging/runtime"])
+def test_the_version_is_that_of_the_distributions(project: str) -> None:
+    settings = tomllib.loads((ROOT / project / "pyproject.toml").read_text())
+    assert settings["project"]["version"] == lxmert.__version__
 
 
 def test_names_are_those_that_are_loaded_lazily() -> None:

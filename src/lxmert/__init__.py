@@ -6,6 +6,8 @@ Public names are imported on first use, so that `import lxmert` loads no other l
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lxmert.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from lxmert.auto import register_auto_classes
     from lxmert.data.store import RegionStore
@@ -182,7 +184,6 @@ __all__ = [  # a literal list, for type checkers
     "score_vqa",
     "train_recipe",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -69,10 +69,10 @@ class LxmertPipeline:
         self.answering: LxmertForQuestionAnswering | None = None
         self.matcher: LxmertForImageAndTextRetrieval | None = None
         self._answerer: Runtime | None = None
-        self._matching: Runtime | None = None
+        self.matching: Runtime | None = None
         self.device: Any = "cpu"
         if isinstance(model, ExportedModel):
-            self._answerer, self._matching = model.answering, model.matching
+            self._answerer, self.matching = model.answering, model.matching
             self.answers = model.manifest.answers
         else:
             self._use_torch(model, matcher)
@@ -104,7 +104,7 @@ class LxmertPipeline:
         self.matcher = model if isinstance(model, LxmertForImageAndTextRetrieval) else matcher
         if self.matcher is not None:
             self.matcher.train(mode=False)
-            self._matching = TorchRuntime(self.matcher)
+            self.matching = TorchRuntime(self.matcher)
         self.device = execution_device(model)
         self.answers = (answers_of(model.config) if self.answering else None) or ()
         self.processor.check_fit(model.config, self._folder or "the model")
@@ -414,7 +414,7 @@ class LxmertPipeline:
     def __repr__(self) -> str:
         """Return one line."""
         skills = [f"{count(len(self.answers), 'answer')}"] if self._answerer is not None else []
-        skills += ["matching"] if self._matching is not None else []
+        skills += ["matching"] if self.matching is not None else []
         return (
             f"LxmertPipeline({self.name}: {', '.join(skills)}; "
             f"{type(self.processor.extractor).__name__}; {self.device})"
@@ -450,13 +450,13 @@ class LxmertPipeline:
 
     def _matching_runtime(self) -> Runtime:
         """Return what scores captions."""
-        if self._matching is None:
+        if self.matching is None:
             raise ValueError(
                 f"{self.name} has no matching head, it can only answer questions: use a "
                 "pretrained model with --model (in Python from_pretrained(...)), such as "
                 "unc-nlp/lxmert-base-uncased or the output of a pretraining recipe"
             )
-        return self._matching
+        return self.matching
 
     @property
     def name(self) -> str:

@@ -44,9 +44,16 @@ def test_an_exported_model_is_served_with_the_same_answers(tmp_path: Path) -> No
         answers = response.json()["answers"]
         assert [a["answer"] for a in answers] == [a.answer for a in expected]
         assert [a["score"] for a in answers] == pytest.approx([a.score for a in expected], abs=1e-4)
+        about = served.get("/v1/model").json()
+        assert (about["can_ask"], about["can_explain"], about["can_match"]) == (True, False, True)
+        captions = ["a yellow ball", "a red mug"]
+        matched = served.post("/v1/match", json={"image": in_base64(), "captions": captions})
+        whole = LxmertPipeline.from_pretrained()
+        assert matched.json()["scores"] == pytest.approx(whole.match(SCENE, captions), abs=1e-4)
         refused = served.post("/v1/explain", json={"image": in_base64(), "question": QUESTION})
         assert 400 <= refused.status_code < 500
         assert "no gradients" in refused.json()["error"]
+        assert "/" not in refused.json()["error"]  # no path of the host
 
 
 def test_a_data_url_is_base64_too(server: RunningServer) -> None:
@@ -173,8 +180,8 @@ def test_many_clients_at_once_get_their_own_answers(server: RunningServer) -> No
 
 def test_the_model_is_described(server: RunningServer) -> None:
     about = server.get("/v1/model").json()
-    assert (about["model"], about["can_ask"], about["can_match"]) == (
-        "the bundled model", True, False,
+    assert (about["model"], about["can_ask"], about["can_explain"], about["can_match"]) == (
+        "the bundled model", True, True, False,
     )  # fmt: skip
     refused = server.post("/v1/match", json={"image": in_base64(), "captions": ["a ball"]})
     assert refused.status_code == 422

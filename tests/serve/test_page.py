@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from browsers import CONTRASTS, Browser, open_driver
 from selenium.webdriver.common.keys import Keys
 from servers import QUESTION, SCENE, RunningServer, bundled, in_base64, running
 from test_api import make_matcher
+
+from lxmert.pipeline import LxmertPipeline
+from lxmert.workflows.exporting import export_folder
 
 EXAMPLES = SCENE.parent
 
@@ -325,3 +329,21 @@ def test_only_listed_files_are_served(site: RunningServer) -> None:
     policy = site.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+@pytest.mark.slow
+def test_an_exported_model_answers_without_explanations(
+    browser: PageBrowser, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    export_folder(None, tmp_path / "fast", runtime="onnxruntime")
+    with running(lambda: LxmertPipeline.from_pretrained(tmp_path / "fast")) as client:
+        browser.open(client)
+        browser.upload()
+        field = browser.find("#ask-text")[0]
+        field.send_keys(QUESTION, Keys.ENTER)
+        browser.wait("document.getElementById('status').textContent.includes('exported model')")
+        browser.finish()
+        assert browser.text("answer") == "yellow"
+        assert browser.run("return document.getElementById('problem').hidden")

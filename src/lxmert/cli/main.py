@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -36,6 +35,7 @@ from lxmert.cli import (
 )
 from lxmert.cli.options import TAKES_REST
 from lxmert.terminal import quiet_libraries, say, show_warning
+from lxmert.version import __version__
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """What typer raises for wrong arguments; only its subclass is public."""
@@ -155,11 +155,7 @@ _UNEXPECTED = 70
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        try:
-            version = metadata.version("lxmert")
-        except metadata.PackageNotFoundError:
-            version = metadata.version("lxmert-runtime")
-        print(f"lxmert {version}")
+        print(f"lxmert {__version__}")
         raise typer.Exit
 
 

@@ -262,6 +262,7 @@ class ModelResponse(Record):
     version: Annotated[str, Field(description="Version of lxmert.")]
     answers: Annotated[int, Field(description="Number of answers it chooses from.")]
     can_ask: bool
+    can_explain: Annotated[bool, Field(description="False for exported models.")]
     can_match: bool
     missing: Annotated[str, Field(description="What the model lacks, in one sentence.")]
     max_image_bytes: int

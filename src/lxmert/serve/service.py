@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Literal
 
 from lxmert.files import shorten
@@ -27,6 +26,7 @@ from lxmert.serve.reports import SavedReports
 from lxmert.serve.settings import ServeSettings
 from lxmert.serve.uploads import Upload, decode_upload, fetch_public, from_base64, image_id_of
 from lxmert.serve.worker import ModelJob, ModelWorker, Worked, unknown_image
+from lxmert.version import __version__
 
 _logger = logging.getLogger(__name__)
 
@@ -91,9 +91,10 @@ class Service:
         pipeline, settings = self.worker.pipeline, self.settings
         return ModelResponse(
             model=self.worker.model_name,
-            version=metadata.version("lxmert"),
+            version=__version__,
             answers=len(pipeline.answers),
             can_ask=self._missing(AskRequest) == "",
+            can_explain=self._missing(ExplainRequest) == "",
             can_match=self._missing(MatchRequest) == "",
             missing=self._missing(AskRequest) or self._missing(MatchRequest),
             max_image_bytes=settings.max_image_bytes,
@@ -144,7 +145,7 @@ class Service:
     def _missing(self, request: type[ImageRequest]) -> str:
         """Return what the model lacks for a kind of request; empty if nothing."""
         pipeline = self.worker.pipeline
-        if issubclass(request, MatchRequest) and pipeline.matcher is None:
+        if issubclass(request, MatchRequest) and pipeline.matching is None:
             return (
                 f"{self.worker.model_name} has no matching head, so it cannot compare captions: "
                 "serve a pretrained model, such as unc-nlp/lxmert-base-uncased or the output of a "
@@ -154,6 +155,11 @@ class Service:
             return (
                 f"{self.worker.model_name} has no answer head with named answers, so it cannot "
                 "answer questions: serve a question-answering model, or the bundled one"
+            )
+        if issubclass(request, ExplainRequest) and pipeline.answering is None:
+            return (
+                f"{self.worker.model_name} is an exported model, which has no gradients to explain "
+                "an answer: serve the model that it was exported from"
             )
         return ""
 

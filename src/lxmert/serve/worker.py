@@ -1,40 +1,29 @@
 """What the model's thread does: regions for all images of a batch, then every request."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lxmert.explain.cells import are_cells
-from lxmert.explain.explanation import Explanation
-from lxmert.explain.methods import QUICK
-from lxmert.explain.report import pack_maps, pack_methods, pack_states
+from lxmert.explain.answered import QUICK
 from lxmert.pipeline import LxmertPipeline
 from lxmert.reading import image_warnings
-from lxmert.schema import Answer, Regions
+from lxmert.schema import Regions
 from lxmert.serve.cache import KnownImage, RegionCache
 from lxmert.serve.errors import RequestError
+from lxmert.serve.items import answer_items, pack_arrays, region_items
 from lxmert.serve.messages import (
-    AnswerItem,
-    Array,
     AskRequest,
     AskResponse,
     ExplainRequest,
-    ExplainResponse,
     ImageRequest,
     ImageResponse,
-    MapItem,
     MatchRequest,
     MatchResponse,
-    MethodItem,
-    RegionItem,
     RegionsRequest,
     RegionsResponse,
-    StateItem,
-    WordItem,
 )
 from lxmert.serve.uploads import Upload
 
@@ -128,7 +117,7 @@ class ModelWorker:
             response = AskResponse(
                 **self._about_image(image_id, found[image_id], request.question),
                 question=request.question,
-                answers=_answer_items(ranked[: request.top_k]),
+                answers=answer_items(ranked[: request.top_k]),
             )
             future.set_result(Worked(response))
 
@@ -149,7 +138,7 @@ class ModelWorker:
         return RegionsResponse(
             **self._about_image(image_id, regions),
             found=regions.found,
-            regions=_region_items(
+            regions=region_items(
                 regions, self.pipeline.objects(regions), self.pipeline.labels(regions)
             ),
             arrays=pack_arrays(regions) if request.arrays else None,
@@ -167,28 +156,20 @@ class ModelWorker:
             )
         except ValueError as error:  # an unknown answer or method
             raise RequestError(422, str(error)) from error
+        from lxmert.serve.explained import explain_response  # needs PyTorch, as `found` did
+
         found = replace(found, model=self.model_name)
         about = self._about_image(upload.image_id, regions, request.question)
         if found.did_not_look:
             about["warnings"] = (*about["warnings"], _DID_NOT_LOOK)
-        response = ExplainResponse(
-            **about,
-            **_explained(found),
-            maps=tuple(MapItem(**each) for each in pack_maps(found.maps))  # type: ignore[arg-type]
-            if request.attention
-            else (),
-            states=tuple(StateItem(**each) for each in pack_states(found.states))  # type: ignore[arg-type]
-            if request.attention
-            else (),
-        )
+        response = explain_response(found, about, attention=request.attention)
         return Worked(response, found.to_html() if request.save else None)
 
     def _about_image(self, image_id: str, regions: Regions, *texts: str) -> dict[str, Any]:
         height, width = regions.image_size
         processor = self.pipeline.processor
-        warnings = [
-            w for text in texts for w in processor.reader.text_warnings(processor.read(text))
-        ]
+        reader = processor.reader
+        warnings = [w for text in texts for w in reader.text_warnings(reader.read(text))]
         return {
             "image_id": image_id,
             "width": width,
@@ -201,68 +182,4 @@ def unknown_image(image_id: str) -> RequestError:
     """Return the error of an image that is not in the cache."""
     return RequestError(
         404, f"the image {image_id[:12]}... is not in the cache: send the image itself"
-    )
-
-
-def pack_arrays(regions: Regions) -> dict[str, Array]:
-    """Return the arrays of regions by the names of their fields."""
-    values = {field.name: getattr(regions, field.name) for field in fields(regions)}
-    return {
-        name: Array(
-            dtype="int64" if value.dtype.kind == "i" else "float32",
-            shape=value.shape,
-            data=base64.b64encode(
-                value.astype("<i8" if value.dtype.kind == "i" else "<f4").tobytes()
-            ).decode(),
-        )
-        for name, value in values.items()
-        if isinstance(value, np.ndarray)
-    }
-
-
-def _explained(found: Explanation) -> dict[str, Any]:
-    return {
-        "question": found.question,
-        "model": found.model,
-        "answers": _answer_items(found.answers),
-        "regions": _region_items(found.regions, found.objects, found.labels),
-        "words": tuple(WordItem(**word._asdict()) for word in found.words),
-        "unread": found.unread,
-        "without_image": found.without_image and _answer_item(found.without_image),
-        "did_not_look": found.did_not_look,
-        "cells": are_cells(found.regions.boxes, found.image.shape[:2]),
-        "methods": tuple(_method_item(each) for each in pack_methods(found.by_method)),
-    }
-
-
-def _method_item(packed: dict[str, Any]) -> MethodItem:
-    scores = {side: tuple(map(tuple, packed[side])) for side in ("words", "regions")}
-    return MethodItem(**{**packed, **scores})
-
-
-def _answer_items(answers: Sequence[Answer]) -> tuple[AnswerItem, ...]:
-    return tuple(map(_answer_item, answers))
-
-
-def _answer_item(answer: Answer) -> AnswerItem:
-    return AnswerItem(answer=answer.answer, score=round(answer.score, 6))
-
-
-def _region_items(
-    regions: Regions, objects: Sequence[str], labels: Sequence[str]
-) -> tuple[RegionItem, ...]:
-    return tuple(
-        RegionItem(
-            box=(x1, y1, x2, y2),
-            label=label,
-            object=name,
-            score=round(float(score), 4),
-        )
-        for (x1, y1, x2, y2), label, name, score in zip(
-            regions.boxes.astype(float).round(2).tolist(),
-            labels,
-            objects,
-            regions.object_scores,
-            strict=True,
-        )
     )

@@ -207,7 +207,9 @@
       warn(found.warnings);
       const [{ answer: name, score }] = found.answers;
       const rows = found.answers.map((each) => row(each.answer, each.score, percent(each.score)));
-      preview("Answers", rows, "", { name, score });
+      const status = model.can_explain ? "" : "An exported model does not explain its answers.";
+      preview("Answers", rows, status, { name, score });
+      if (!model.can_explain) return;
       say("Explaining the answer");
       const explained = await send("explain", { question, attention: true }, signal);
       warn(explained.warnings);
