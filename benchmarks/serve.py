@@ -47,6 +47,7 @@ class Server:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.lines: list[str] = []
+        self.polls = 0
         for line in self.process.stderr:
             self.lines.append(line)
             if found := re.search(r"http://[^:]+:(\d+)", line):
@@ -67,6 +68,7 @@ class Server:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of a path."""
+        self.polls += 1
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path)
@@ -272,7 +274,6 @@ def measure_term(arguments: argparse.Namespace) -> None:
             received.append(run_load(port, users=arguments.users, requests=2000, body=body)[2])
 
         with served() as server:
-            polled = int(server.get("/health")[0] == 200)
             clients = threading.Thread(target=load, args=(server.port, 100 + number))
             clients.start()
             time.sleep(1.5)
@@ -280,12 +281,11 @@ def measure_term(arguments: argparse.Namespace) -> None:
             clients.join()
             taken += not is_free(server.port)
             (found,) = re.findall(r"(\d+) of (\d+) accepted", "".join(server.lines))
-        posts = sum(received[0].values())
-        lost += int(found[1]) - int(found[0])
-        print(
-            f"accepted {found[1]}, answered {found[0]}; questions answered at the clients ", end=""
-        )
-        print(f"{posts}; ended in {slow[-1]:.1f} s (polled {polled})")
+        answered, accepted = (int(number) - server.polls for number in found)
+        good = sum(number for (_, status), number in received[0].items() if status == 200)
+        lost += accepted - good
+        print(f"questions: accepted {accepted}, answered {answered}, ", end="")
+        print(f"answers at the clients {good}; ended in {slow[-1]:.1f} s")
     print(
         f"{arguments.rounds} rounds: {lost} accepted requests lost, port taken {taken} times, ",
         end="",

@@ -19,12 +19,18 @@ import pytest
 from conftest import Command
 from servers import QUESTION, SCENE
 
+from lxmert.serve.run import _listen
+from lxmert.serve.settings import ServeSettings
+
 LIMIT = 120
 
 
 class Served(NamedTuple):
+    """A server, its address, and the lines that it has printed since it listens."""
+
     process: subprocess.Popen[str]
     url: str
+    lines: list[str]
 
     def ask(self) -> httpx.Response:
         files = {"image": SCENE.read_bytes()}
@@ -53,7 +59,7 @@ def serving(*arguments: str) -> Iterator[Served]:
             pytest.fail("".join(lines))
         threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()
         wait_until_ready(match[0], process)
-        yield Served(process, match[0])
+        yield Served(process, match[0], lines)
     finally:
         process.kill()
         process.wait(60)
@@ -129,6 +135,28 @@ def test_accepted_requests_are_answered_before_the_end() -> None:
         assert wrong == []
         assert served.process.returncode in (0, -signal.SIGTERM)
         assert is_free(served.url)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+def test_sigterm_under_load_loses_no_accepted_request(attempt: int) -> None:
+    with serving() as served:
+        _, wrong = load_until_sigterm(served, clients=32)
+        assert wrong == []
+        assert is_free(served.url)
+        wait_for(lambda: any(line.startswith("ended:") for line in served.lines))
+        (counts,) = re.findall(r"ended: (\d+) of (\d+) accepted", "".join(served.lines))
+        assert counts[0] == counts[1]
+
+
+def test_responses_are_sent_without_delay() -> None:
+    """Each response but the first of a connection took 40 ms longer than the model."""
+    with (
+        _listen(ServeSettings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.slow
