@@ -33,13 +33,13 @@ def test_two_processes_give_the_same_update_as_one(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
-@pytest.mark.parametrize("num_ranks", [2, 4])
-def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks):
+@pytest.mark.parametrize(("num_ranks", "parallel"), [(2, "ddp"), (4, "ddp"), (4, "fsdp")])
+def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks, parallel):
     """The weights after every fourth step; in some steps three of four lack a target."""
     overrides = (*OVERRIDES[:1], "loop.evaluate_every=4", "loop.log_every=1")
     train_toy(tmp_path / "one", *overrides)
-    work = tmp_path / "many"
-    finish(start_ranks(lambda rank: train_toy(work, *overrides), num_ranks))
+    work, shared = tmp_path / "many", (*overrides, f"loop.parallel={parallel}")
+    finish(start_ranks(lambda rank: train_toy(work, *shared), num_ranks))
     assert_same_weights(tmp_path / "one", work)
     one, many = ((tmp_path / name / "run/log.jsonl").read_text() for name in ("one", "many"))
     ours, theirs = ([json.loads(line) for line in text.splitlines()] for text in (many, one))
@@ -49,6 +49,19 @@ def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks):
         assert line.get("losses", {}) == pytest.approx(other.get("losses", {}), rel=1e-6)
         scores = [one.get("metrics", {"score": 0.0})["score"] for one in (line, other)]
         assert scores[0] == pytest.approx(scores[1], rel=1e-9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_sharded_weights_without_gradient_do_not_decay(tmp_path):
+    """`value` has no weight, so that most micro-batches have no loss at all on some rank."""
+    overrides = (
+        *OVERRIDES, "data.weights={value = 0.0, parity = 1.0}", "optim.weight_decay=0.5",
+        "optim.name=bert-adam", "optim.warmup_steps=1",
+    )  # fmt: skip
+    train_toy(tmp_path / "one", *overrides)
+    work, shared = tmp_path / "many", (*overrides, "loop.parallel=fsdp")
+    finish(start_ranks(lambda rank: train_toy(work, *shared), 2))
+    assert_same_weights(tmp_path / "one", work)
 
 
 def assert_same_weights(one, other):

@@ -109,10 +109,17 @@ def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("mix", [(), ("data.mix=[3.0, 1.0]",)], ids=["whole", "mixed"])
-def test_a_run_resumes_on_four_two_and_one_processes_with_the_same_examples(tmp_path, mix):
+@pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param("seed=3", id="whole"),
+        pytest.param("data.mix=[3.0, 1.0]", id="mixed"),
+        pytest.param("loop.parallel=fsdp", id="sharded", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_resumes_on_four_two_and_one_processes_with_the_same_examples(tmp_path, setting):
     """In float64: another order of sums stays below the tolerance, another example does not."""
-    overrides = ("optim.steps=90", "model.double=true", "loop.evaluate_every=7", *mix)
+    overrides = ("optim.steps=90", "model.double=true", "loop.evaluate_every=7", setting)
     finish(start(tmp_path / "whole", overrides=overrides))
     for num_ranks, step in ((4, 12), (2, 48)):
         ranks = start(tmp_path / "moved", num_ranks=num_ranks, overrides=overrides)

@@ -45,18 +45,19 @@ from lxmert.train.optim import build_optimizer, learning_rate, num_steps
 from lxmert.train.processes import (
     copy_from_first,
     start_processes,
-    sum_gradients,
     sum_over_ranks,
 )
 from lxmert.train.recipes import Recipe, recipe_table, recipe_text
 from lxmert.train.run import TrainingRun, failure, interruption, is_time_to_decay, shorten
 from lxmert.train.sampling import RankShare, StepBatches, load_batches, split
 from lxmert.train.settings import batch_problems, objective_problems, warmup_problems
+from lxmert.train.sharding import Sharing, share
 from lxmert.train.state import (
     Progress,
     choose_checkpoint,
     latest_checkpoint,
-    load_checkpoint,
+    load_state,
+    load_weights,
     random_state,
     restore_random_state,
     save_checkpoint,
@@ -152,15 +153,18 @@ def _start(
         _recompute_layers(task.model)
     task.model.to(accelerator.device)
     copy_from_first(task.model, accelerator)
-    optimizer = build_optimizer(task.model, recipe.optim)
-    set_seed(recipe.seed, device_specific=True)
     versions = find_versions()
     checkpoint: Path | None = None
     if accelerator.is_main_process:
         checkpoint = choose_checkpoint(output / CHECKPOINTS)
         open_folder(output, recipe_text(recipe), versions)
     (checkpoint,) = broadcast_object_list([checkpoint])
-    progress, random_states = _resume(checkpoint, task, optimizer, accelerator)
+    if checkpoint is not None:
+        load_weights(checkpoint, task.model)
+    sharing = share(task, accelerator, recipe.loop.parallel)
+    optimizer = build_optimizer(task.model, recipe.optim)
+    set_seed(recipe.seed, device_specific=True)
+    progress, random_states = _resume(checkpoint, sharing, optimizer, accelerator)
     report = RunLog(
         output / "log.jsonl",
         total_steps=progress.total_steps or total_steps,
@@ -172,6 +176,7 @@ def _start(
         task=task,
         output=output,
         accelerator=accelerator,
+        sharing=sharing,
         optimizer=accelerator.prepare_optimizer(optimizer),
         parameters=[p for group in optimizer.param_groups for p in group["params"]],
         total_steps=progress.total_steps or total_steps,
@@ -200,15 +205,15 @@ def _recompute_layers(model: nn.Module) -> None:
 
 def _resume(
     checkpoint: Path | None,
-    task: Task,
+    sharing: Sharing,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
 ) -> tuple[Progress, list[dict[str, object]]]:
-    """Load a checkpoint; return the progress and the random states, both empty without one."""
+    """Load all but the weights; return progress and random states, empty without a checkpoint."""
     if checkpoint is None:
         return Progress(), []
-    progress, random_states = load_checkpoint(
-        checkpoint, model=task.model, optimizer=optimizer, scaler=accelerator.scaler
+    progress, random_states = load_state(
+        checkpoint, optimizer=optimizer, own=sharing.own_state, scaler=accelerator.scaler
     )
     if accelerator.is_main_process:
         _logger.info("resumed after step %d, from %s", progress.step, checkpoint)
@@ -307,9 +312,10 @@ def _train_step(
         for weight, count in zip(weights.values(), counts, strict=True)
     ]
     sums = torch.zeros(len(counts), device=run.accelerator.device)
-    for batch, batch_counts in zip(batches, own_counts, strict=True):
-        sums += _backward(run, batch, batch_counts, scales)
-    sum_gradients(run.parameters, run.accelerator)
+    for number, (batch, batch_counts) in enumerate(zip(batches, own_counts, strict=True), 1):
+        is_last = number == len(batches)
+        sums += _backward(run, batch, batch_counts, scales, is_last=is_last)
+    run.sharing.sum_gradients(run.parameters)
     norm = _clip(run)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.progress.step, run.recipe.optim, run.total_steps)
@@ -320,11 +326,13 @@ def _train_step(
     return stops_now, bool(saves)
 
 
-def _backward(run: TrainingRun, batch: Batch, counts: list[float], scales: list[float]) -> Tensor:
+def _backward(
+    run: TrainingRun, batch: Batch, counts: list[float], scales: list[float], *, is_last: bool
+) -> Tensor:
     """Add the gradients of one micro-batch and return its loss sums, `[objectives]`."""
     batch = send_to_device(batch, run.accelerator.device, non_blocking=True)
     with run.accelerator.autocast():
-        losses = run.task.losses(run.task.model, batch)
+        losses = run.sharing.losses(batch, is_last=is_last)
     ordered = _in_order(run.task.loss_weights, losses, "losses")
     # Skip objectives without targets: 0 times the NaN of an empty mean would be NaN.
     parts = [
@@ -334,6 +342,8 @@ def _backward(run: TrainingRun, batch: Batch, counts: list[float], scales: list[
     ]
     if parts:
         run.accelerator.backward(sum(parts))
+    else:
+        run.sharing.backward_nothing()
     sums = [
         loss.detach().float() if count else torch.zeros((), device=run.accelerator.device)
         for loss, count in zip(ordered, counts, strict=True)
@@ -353,7 +363,7 @@ def _clip(run: TrainingRun) -> Tensor:
     """Clip the norm of all gradients together; return the norm before clipping, `[]`."""
     run.accelerator.unscale_gradients(run.optimizer)
     gradients = [p.grad for p in run.parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = run.sharing.norm(gradients)
     if run.recipe.optim.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(run.parameters, run.recipe.optim.clip_norm, norm)
     return norm.to(run.accelerator.device)
@@ -388,6 +398,7 @@ def _report_losses(run: TrainingRun, examples_per_second: float) -> None:
 def _evaluate(run: TrainingRun) -> dict[str, float]:
     """Evaluate the validation split on rank 0, and save the weights if they are the best so far."""
     metrics: dict[str, float] = {}
+    run.sharing.gather()
     if run.is_main:
         modes = {module: module.training for module in run.task.model.modules()}
         run.task.model.eval()
@@ -407,6 +418,7 @@ def _evaluate(run: TrainingRun) -> dict[str, float]:
             run.task.save(run.output / "best")
         run.report.evaluation({"step": run.progress.step, "metrics": metrics, "best": is_best})
     run.accelerator.wait_for_everyone()
+    run.sharing.scatter()
     return metrics
 
 
@@ -426,22 +438,26 @@ def _save(run: TrainingRun) -> None:
     """Save a checkpoint with the random states of all processes."""
     run.progress.rows = run.meter.rows
     random_states = gather_object([random_state()])
+    state = run.sharing.whole_state(run.optimizer.optimizer)
+    run.sharing.gather()
     if run.is_main:
         save_checkpoint(
             run.output / CHECKPOINTS,
             run.progress,
             model=run.task.model,
-            optimizer=run.optimizer.optimizer,
+            optimizer=state,
             scaler=run.accelerator.scaler,
             random_states=random_states,
             record={"recipe": recipe_table(run.recipe), "versions": run.versions},
         )
     run.accelerator.wait_for_everyone()
+    run.sharing.scatter()
 
 
 def _finish(run: TrainingRun) -> dict[str, float]:
     """Save the best weights, without evaluations before the last ones; mark the run as finished."""
     metrics = _evaluate(run)
+    run.sharing.gather()
     if run.is_main:
         if run.recipe.loop.evaluate_every:
             shutil.copytree(run.output / "best", run.output, dirs_exist_ok=True)

@@ -15,6 +15,7 @@ from lxmert.train.log import RunLog
 from lxmert.train.meter import Meter
 from lxmert.train.optim import CONSTANT_SHARE
 from lxmert.train.recipes import Recipe
+from lxmert.train.sharding import Sharing
 from lxmert.train.state import Progress, latest_checkpoint
 
 _CLOCK_STEPS = 10
@@ -29,6 +30,7 @@ class TrainingRun:
     task: Task
     output: Path
     accelerator: Accelerator
+    sharing: Sharing
     optimizer: AcceleratedOptimizer
     parameters: list[nn.Parameter]
     total_steps: int

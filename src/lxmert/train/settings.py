@@ -100,6 +100,10 @@ class LoopSettings(Record):
     micro_batches: PositiveInt = 1
     """Parts into which each process splits its share of a batch, to save memory."""
 
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the model: each has all of it, or (FSDP2) keeps a part of the
+    weights, gradients and optimizer state, which saves memory. Both make the same updates."""
+
     gradient_checkpointing: bool = False
     """Whether layers are recomputed in the backward pass: slower, with less memory."""
 
@@ -121,6 +125,11 @@ class LoopSettings(Record):
 
     evaluate_limit: PositiveInt | None = None
     """Maximum number of validation examples per evaluation; absent: all."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a precision that sharded training does not have."""
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            yield 'precision is "fp16" with parallel "fsdp", expected "bf16" or "fp32" there'
 
 
 def warmup_problems(optim: OptimSettings, num_steps: int) -> Iterator[str]:

@@ -8,7 +8,8 @@ and the order of the examples are functions of the step and need no state.
 import logging
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def save_checkpoint(
     progress: Progress,
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Mapping[str, Any],
     scaler: GradScaler | None,
     random_states: Sequence[RandomState],
     record: Mapping[str, object],
@@ -72,8 +73,8 @@ def save_checkpoint(
     Args:
         folder: folder of the run's checkpoints.
         progress: progress of the run.
-        model: the model.
-        optimizer: its optimizer.
+        model: the whole model.
+        optimizer: the state of its whole optimizer.
         scaler: loss scaler of fp16; None for the other precisions.
         random_states: `random_state()` of every rank, in order.
         record: recipe and versions, as information for readers of the manifest.
@@ -90,7 +91,7 @@ def save_checkpoint(
     _remove(part)
     part.mkdir(parents=True)
     states = (
-        optimizer.state_dict(),
+        dict(optimizer),
         None if scaler is None else scaler.state_dict(),
         list(random_states),
         asdict(progress),
@@ -113,19 +114,33 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(
-    path: Path,
-    *,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: GradScaler | None,
-) -> tuple[Progress, list[RandomState]]:
-    """Restore the state that `save_checkpoint` wrote.
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Restore the weights that `save_checkpoint` wrote, before the model is shared.
 
     Args:
         path: folder of the checkpoint, from `choose_checkpoint`.
         model: receives the weights.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    with _explain(path):
+        load_model(model, path / _WEIGHTS)
+
+
+def load_state(
+    path: Path,
+    *,
+    optimizer: torch.optim.Optimizer,
+    own: Callable[[torch.optim.Optimizer, dict[str, Any]], dict[str, Any]],
+    scaler: GradScaler | None,
+) -> tuple[Progress, list[RandomState]]:
+    """Restore the rest of what `save_checkpoint` wrote.
+
+    Args:
+        path: folder of the checkpoint, from `choose_checkpoint`.
         optimizer: receives its state.
+        own: returns what this process keeps of the state of the whole optimizer.
         scaler: receives its state.
 
     Returns:
@@ -133,21 +148,27 @@ def load_checkpoint(
         next step.
 
     Raises:
-        ValueError: if its model or optimizer does not fit.
+        ValueError: if the optimizer does not fit.
     """
+    with _explain(path):
+        optimizer.load_state_dict(own(optimizer, _load(path / "optimizer.pt")))
+    if scaler is not None:
+        scaler.load_state_dict(_load(path / "scaler.pt"))
+    random_states: list[RandomState] = _load(path / "random.pt")
+    return Progress(**_load(path / "progress.pt")), random_states
+
+
+@contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    """Turn the errors of weights and states that do not fit into one sentence."""
     try:
-        load_model(model, path / _WEIGHTS)
-        optimizer.load_state_dict(_load(path / "optimizer.pt"))
-    except (RuntimeError, ValueError) as error:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path} has another model than this recipe ({reason}): undo the changes of the data "
             "or of this package, or choose another folder with -o"
         ) from error
-    if scaler is not None:
-        scaler.load_state_dict(_load(path / "scaler.pt"))
-    random_states: list[RandomState] = _load(path / "random.pt")
-    return Progress(**_load(path / "progress.pt")), random_states
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
