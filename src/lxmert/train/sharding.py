@@ -117,8 +117,8 @@ class _Losses(nn.Module):
         if not self._watches:  # the whole parameters exist from the first call on
             for place, parameter in enumerate(parameters):
                 if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(
-                        lambda _, place=place: self.used.add(place)  # type: ignore[misc]
+                    parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                        lambda _, place=place: self.used.add(place)
                     )
             self._watches = True
         trained = next(parameter for parameter in parameters if parameter.requires_grad)
@@ -191,10 +191,8 @@ class Sharded:
         whole: dict[nn.Parameter, nn.Parameter] = {}
         for module in self._losses.modules():
             for name, own in list(module.named_parameters(recurse=False)):
-                assert isinstance(own, DTensor)
                 if own not in whole:  # tied weights stay tied
-                    full = own.detach().full_tensor().clone()  # parts of unequal size are padded
-                    whole[own] = nn.Parameter(full, requires_grad=own.requires_grad)
+                    whole[own] = nn.Parameter(_full(own), requires_grad=own.requires_grad)
                 self._own.append((module, name, own))
                 setattr(module, name, whole[own])
 
@@ -231,7 +229,13 @@ def share(task: Task, accelerator: Accelerator, parallel: str) -> Sharing:
 
 
 def _whole(value: object) -> object:
-    return value.full_tensor().clone().cpu() if isinstance(value, DTensor) else value
+    return _full(value).cpu() if isinstance(value, DTensor) else value
+
+
+def _full(value: Tensor) -> Tensor:
+    assert isinstance(value, DTensor)
+    full: Tensor = value.full_tensor()
+    return full.detach().clone()  # of parts of unequal size, it is a view of a padded tensor
 
 
 def _part(value: object, parameter: Tensor) -> object:
