@@ -125,12 +125,18 @@ def test_wrong_keys_and_types_are_named(tmp_path, assignment, message):
         ("loop.log_every=0", "loop.log_every: got 0"),
         ("loop.evaluate_every=0", "loop.evaluate_every: got 0"),
         ("loop.workers=-1", "loop.workers: got -1"),
+        ("loop.parallel=zero", "loop.parallel: .* expected 'ddp' or 'fsdp'"),
         ("seed=-1", "seed: got -1"),
     ],
 )
 def test_values_out_of_range_and_contradictions_are_named(tmp_path, assignment, message):
     with pytest.raises(ValueError, match=message):
         toy_recipe(tmp_path, assignment)
+
+
+def test_sharded_training_has_no_fp16(tmp_path):
+    with pytest.raises(ValueError, match='is "fp16" with parallel "fsdp", expected "bf16"'):
+        toy_recipe(tmp_path, "loop.parallel=fsdp", "loop.precision=fp16")
 
 
 def test_all_errors_of_a_file_are_named_at_once(tmp_path):
