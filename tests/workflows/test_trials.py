@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,24 @@ def recipe(world, *more):
     return read_recipe(Path("custom"), RECIPES, overrides=[*files, *SMALL, *more])
 
 
+def trial_limit(run):
+    return tomllib.loads((run / "recipe.toml").read_text())["data"].get("limit_images")
+
+
 def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         metrics = train_recipe(recipe(world), tmp_path, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
     scores = {name: trial["accuracy"] for name, trial in plan["trials"].items()}
-    assert list(scores) == ["random", "drawings", "scenes"]
+    assert list(scores) == ["drawings", "random", "scenes"]
     assert scores[plan["chosen"]] == max(scores.values())
     assert f"chosen: {plan['chosen']}; " in caplog.text
     assert caplog.text.count("held out for validation") == 1  # the data are checked once
     words = load_tokenizer(tmp_path / "trials" / "scenes").get_vocab()
     assert "zebras" in words  # the bundled model did not know it
+    limits = {name: trial_limit(tmp_path / "trials" / name) for name in scores}
+    assert limits == {"drawings": None, "random": None, "scenes": 500}
+    assert trial_limit(tmp_path) is None
     text = (tmp_path / "recipe.toml").read_text()
     assert f'init_from = "{tmp_path / "trials" / plan["chosen"]}"' in text
     monkeypatch.setattr(trials, "_try", None)  # the same command tries nothing again
