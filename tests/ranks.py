@@ -7,7 +7,13 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
+import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
+
+NEEDS_FSDP = pytest.mark.skipif(
+    not hasattr(FSDPModule, "set_reduce_scatter_unused_params"), reason="needs PyTorch 2.13"
+)
 
 
 def start_ranks(work: Callable[[int], None], num_ranks: int) -> list[BaseProcess]:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import finish, start_ranks
+from ranks import NEEDS_FSDP, finish, start_ranks
 from safetensors.torch import load_file
+from torch.distributed.fsdp import FSDPModule
 from toy import train_toy
+
+from lxmert.train.sharding import Sharded
 
 OVERRIDES = ("model.double=true", "loop.micro_batches=2")
 
@@ -33,7 +36,10 @@ def test_two_processes_give_the_same_update_as_one(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
-@pytest.mark.parametrize(("num_ranks", "parallel"), [(2, "ddp"), (4, "ddp"), (4, "fsdp")])
+@pytest.mark.parametrize(
+    ("num_ranks", "parallel"),
+    [(2, "ddp"), (4, "ddp"), pytest.param(4, "fsdp", marks=NEEDS_FSDP)],
+)
 def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks, parallel):
     """The weights after every fourth step; in some steps three of four lack a target."""
     overrides = (*OVERRIDES[:1], "loop.evaluate_every=4", "loop.log_every=1")
@@ -51,6 +57,7 @@ def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks, para
         assert scores[0] == pytest.approx(scores[1], rel=1e-9)
 
 
+@NEEDS_FSDP
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 def test_sharded_weights_without_gradient_do_not_decay(tmp_path):
     """`value` has no weight, so that most micro-batches have no loss at all on some rank."""
@@ -62,6 +69,12 @@ def test_sharded_weights_without_gradient_do_not_decay(tmp_path):
     work, shared = tmp_path / "many", (*overrides, "loop.parallel=fsdp")
     finish(start_ranks(lambda rank: train_toy(work, *shared), 2))
     assert_same_weights(tmp_path / "one", work)
+
+
+def test_a_pytorch_without_what_sharding_needs_is_refused(monkeypatch):
+    monkeypatch.delattr(FSDPModule, "set_reduce_scatter_unused_params", raising=False)
+    with pytest.raises(ValueError, match="or pass --set loop.parallel=ddp"):
+        Sharded(None, None)
 
 
 def assert_same_weights(one, other):

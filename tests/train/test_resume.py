@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from ranks import finish, kill, start_ranks, wait_for
+from ranks import NEEDS_FSDP, finish, kill, start_ranks, wait_for
 from safetensors.torch import load_file
 from toy import ToyNetwork, toy_recipe, toy_task, train_toy
 
@@ -114,7 +114,7 @@ def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     [
         pytest.param("seed=3", id="whole"),
         pytest.param("data.mix=[3.0, 1.0]", id="mixed"),
-        pytest.param("loop.parallel=fsdp", id="sharded", marks=pytest.mark.slow),
+        pytest.param("loop.parallel=fsdp", id="sharded", marks=(pytest.mark.slow, NEEDS_FSDP)),
     ],
 )
 def test_a_run_resumes_on_four_two_and_one_processes_with_the_same_examples(tmp_path, setting):
