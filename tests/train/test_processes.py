@@ -73,7 +73,7 @@ def test_sharded_weights_without_gradient_do_not_decay(tmp_path):
 
 def test_a_pytorch_without_what_sharding_needs_is_refused(monkeypatch):
     monkeypatch.delattr(FSDPModule, "set_reduce_scatter_unused_params", raising=False)
-    with pytest.raises(ValueError, match="or pass --set loop.parallel=ddp"):
+    with pytest.raises(ValueError, match=r"or pass --set loop\.parallel=ddp"):
         Sharded(None, None)
 
 
