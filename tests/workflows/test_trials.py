@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from squares import read_lines, write_lines, write_squares
 
@@ -46,7 +47,8 @@ def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, cap
     plan = json.loads((tmp_path / "plan.json").read_text())
     scores = {name: trial["accuracy"] for name, trial in plan["trials"].items()}
     assert list(scores) == ["drawings", "random", "scenes"]
-    assert scores[plan["chosen"]] == max(scores.values())
+    fair = scores | {"scenes": scores["scenes"] - 0.1}
+    assert fair[plan["chosen"]] == max(fair.values())
     assert f"chosen: {plan['chosen']}; " in caplog.text
     assert caplog.text.count("held out for validation") == 1  # the data are checked once
     words = load_tokenizer(tmp_path / "trials" / "scenes").get_vocab()
@@ -119,6 +121,16 @@ def test_strict_stops_untidy_data_before_any_trial(world, tmp_path, lxmert):
     done = lxmert("train", "custom", "-o", tmp_path / "run", "--strict", *given)
     assert (done.code, "--strict stops at any" in done.err) == (1, True)
     assert not (tmp_path / "run" / "trials").exists()
+
+
+@pytest.mark.parametrize(("scenes", "chosen"), [(0.65, "drawings"), (0.70, "scenes")])
+def test_regions_that_are_not_trained_need_a_lead(world, tmp_path, scenes, chosen):
+    """Of textures, they led by 7 points after 40 s, and were behind in the end."""
+    plan = trials._Plan(recipe(world), tmp_path, Accelerator(cpu=True))
+    found = {"drawings": 0.58, "random": 0.53, "scenes": scenes}
+    for name, accuracy in found.items():
+        plan.record(name, {"accuracy": accuracy})
+    assert plan.choose([*found, "failed"], 100.0) == chosen
 
 
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):

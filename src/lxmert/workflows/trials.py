@@ -45,6 +45,13 @@ With the rate of random weights, 900 steps of questions about the nearest and th
 objects (Sort-of-CLEVR) reached 74 % of held-out questions from drawings; with this one, 90 %.
 """
 
+_HEAD_START = {"scenes": 0.1}
+"""Accuracy by which a trial is ahead of the others only because it does not train its extractor.
+
+On images of textures the bundled detector was 7 points ahead of drawings after 40 s, and at its
+limit of 83 % after 5 min, when drawings had 96 %.
+"""
+
 _STEP_QUESTIONS = 192
 _FEWEST_EXAMPLES, _MOST_IMAGES = 12, 64
 
@@ -150,7 +157,9 @@ class _Plan:
         self._write()
 
     def choose(self, names: list[str], budget: float) -> str:
-        """Choose the trial with the best accuracy on validation questions; the first among equals.
+        """Choose the trial with the best accuracy on validation questions, less its head start.
+
+        The first among equals is chosen.
 
         Raises:
             ValueError: if all trials failed.
@@ -163,7 +172,8 @@ class _Plan:
                 raise ValueError(f"all trials failed; the first: {self.trials[names[0]]['error']}")
             left = max(budget - self.values["spent"], budget * _TRIAL_SHARE)
             (self.values["seconds"],) = broadcast_object_list([round(left, 1)])
-            self.values["chosen"] = max(scores, key=scores.__getitem__) if scores else names[0]
+            fair = {name: score - _HEAD_START.get(name, 0.0) for name, score in scores.items()}
+            self.values["chosen"] = max(fair, key=fair.__getitem__) if fair else names[0]
             self._write()
             if len(names) > 1:
                 _logger.info("chosen: %s; %.0f s are left", self.values["chosen"], left)
