@@ -30,7 +30,7 @@ _TRIAL_SHARE = 0.08
 """Share of the budget of one trial."""
 
 _LONGEST_TRIAL = 60.0
-"""Seconds after which a trial tells enough: in five worlds, 40 s chose as longer ones did."""
+"""Seconds of a trial at most; 40 s were enough to choose in the five worlds of docs/worlds.md."""
 
 _TRIAL_IMAGES = 500
 """Training images of a trial whose extractor is not trained; all their regions come first."""
