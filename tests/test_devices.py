@@ -43,7 +43,8 @@ def test_predict_names_the_devices(lxmert: Command, tmp_path: Path, name: str, s
     (tmp_path / "q.jsonl").write_text(
         '{"image": "scene.png", "question": "is it?", "answer": "no"}'
     )
-    options = ("--data", tmp_path / "q.jsonl", sight, tmp_path, "--device", name)
+    source = tmp_path / "store" if sight == "--regions" else tmp_path  # no store is opened
+    options = ("--data", tmp_path / "q.jsonl", sight, source, "--device", name)
     done = lxmert("predict", DEFAULT, *options, "-o", tmp_path / "p.jsonl")
     assert done.code == 2
     assert f"device '{name}' is" in done.err
@@ -89,6 +90,7 @@ def test_every_command_that_computes_takes_a_device(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(ROOT)
+    (tmp_path / "q.jsonl").write_text('{"image": "scene.png", "question": "is it?"}')
     given = [str(argument).replace("{tmp}", str(tmp_path)) for argument in arguments]
     done = lxmert(*given, "--device", "cuda:99")
     assert done.code == 2

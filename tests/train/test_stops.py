@@ -281,7 +281,7 @@ def test_the_command_says_where_it_stopped(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("lxmert.workflows.training.train_recipe", stop)
     monkeypatch.setattr("lxmert.workflows.training.read_with_options", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["lxmert", "train", "some.toml", "-o", str(tmp_path / "run")])
+    monkeypatch.setattr(sys, "argv", ["lxmert", "train", "custom", "-o", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
