@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.inputs import check_image
+from lxmert.cli.inputs import check_device, check_image
 from lxmert.cli.options import (
     Actors,
     Address,
@@ -68,6 +68,7 @@ def ask(
         if len(images) > 1 or len(questions) != 1:
             raise ValueError(f"--figure {figure} shows one answer: name one image and one question")
         check_figure(figure, "--figure", *images, answers)
+    check_device(device)
     for image in images:
         check_image(image)
     from lxmert.explain.figures import save_image
@@ -124,6 +125,7 @@ def match(
     """
     import time
 
+    check_device(device)
     from lxmert.files import to_json
     from lxmert.pipeline import LxmertPipeline
 

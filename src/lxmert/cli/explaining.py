@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lxmert.cli.inputs import check_device
 from lxmert.cli.options import (
     AnswerList,
     Device,
@@ -73,6 +74,7 @@ def explain(
             )
     if figure is not None:
         check_output(figure, "--figure", image, answers)
+    check_device(device)
     from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
     from lxmert.explain.plots import check_plot, save_plot

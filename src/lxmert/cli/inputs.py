@@ -70,6 +70,14 @@ def check_annotations(model: str, data: Path, images: Path | None) -> None:
             raise ValueError(f"{data} line {line.number}: {refused[0]}")
 
 
+def check_device(device: str | None) -> None:
+    """Raise an error if a device is given that is not there; of the heavy imports, torch only."""
+    if device is not None:
+        from lxmert import devices
+
+        devices.check_device(device)
+
+
 def check_recipe(recipe: Path, overrides: Sequence[str]) -> None:
     """Raise an error if a recipe is no TOML file, or an override no assignment."""
     from lxmert.train.recipes import override, read_tables
