@@ -137,6 +137,19 @@ def test_accepted_requests_are_answered_before_the_end() -> None:
         assert is_free(served.url)
 
 
+def test_a_request_on_its_way_is_answered_before_the_end() -> None:
+    """A connection was closed if nothing had arrived on it when the server was to end."""
+    with serving() as served:
+        address = httpx.URL(served.url)
+        with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
+            assert served.ask().status_code == 200  # so that the connection above is accepted too
+            served.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: is_free(served.url))
+            connection.sendall(b"GET /v1/model HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        assert served.process.wait(60) in (0, -signal.SIGTERM)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(3))
 def test_sigterm_under_load_loses_no_accepted_request(attempt: int) -> None:

@@ -121,6 +121,7 @@ def make_server(service: Any) -> Any:
     import uvicorn
 
     from lxmert.serve.app import build_app
+    from lxmert.serve.draining import DrainingServer
 
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
@@ -130,7 +131,7 @@ def make_server(service: Any) -> Any:
         server_header=False,
         timeout_graceful_shutdown=int(service.settings.timeout) + _DRAIN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return DrainingServer(config)
 
 
 def _serve_here(settings: ServeSettings, listener: socket.socket) -> None:
