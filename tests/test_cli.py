@@ -269,6 +269,14 @@ def test_sizes_that_no_model_has_are_one_line(lxmert: Command, tmp_path: Path) -
     assert "model.hidden_size: got -1, expected above 0" in result.err.splitlines()[-1]
 
 
+def test_paragraphs_of_help_fill_the_lines(
+    lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of a docstring longer than the terminal were each wrapped on their own."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "regions; peak memory; size on disk" in lxmert("benchmark", "--help").out
+
+
 def test_help_loads_no_torch() -> None:
     code = "import sys; sys.argv = ['lxmert', '--help']; import lxmert.cli.main as c\n"
     code += "try: c.main()\nexcept SystemExit: print('torch' in sys.modules)"

@@ -80,6 +80,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a model": (asking.ask, explaining.explain, asking.match, asking.predict, serving.serve),
