@@ -329,7 +329,7 @@ def new_figure(width: float, height: float) -> "Figure":
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "plots need matplotlib, which is not installed: run pip install 'lxmert[explain]'"
+            "plots need matplotlib, which is not installed: run pip install matplotlib"
         ) from error
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
