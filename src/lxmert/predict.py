@@ -380,7 +380,7 @@ def check_images(corpus: Corpus, read: RegionReader, num_images: int) -> None:
         wrong = int((counts != num_images).argmax())
         raise ValueError(
             f"{corpus.example_id(wrong)!r} is about {count(counts[wrong], 'image')}, but the "
-            f"model reads {num_images} with each text"
+            f"model reads {num_images} with each text: name a model for such texts"
         )
     names = [corpus.image_names[image] for image in corpus.used_images]
     problems = [problem for name in sorted(names) if (problem := read.problem(name))]

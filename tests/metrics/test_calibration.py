@@ -89,9 +89,9 @@ def test_the_threshold_keeps_its_risk_and_answers_as_much_as_possible() -> None:
     [
         ([], [], "expected one of each"),
         ([0.5], [0.5, 1], "expected one of each"),
-        ([1.5], [1], "a confidence lies outside"),
-        ([0.5], [-1], "a score lies outside"),
-        ([math.nan], [1], "a confidence lies outside"),
+        ([1.5], [1], "a confidence is 1.5, expected 0 to 1"),
+        ([0.5], [-1], "a score is"),
+        ([math.nan], [1], "a confidence is"),
     ],
 )
 def test_what_is_no_confidence_is_refused(

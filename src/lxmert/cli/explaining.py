@@ -222,10 +222,7 @@ def _check_measured(
         raise ValueError("--match is for --modalities: add it, or leave --match out")
     for name, given in (("--methods", methods), ("--protocol", protocol)):
         if modalities and given is not None:
-            raise ValueError(
-                f"--modalities and {name} exclude each other: Shapley values say how much each "
-                "modality contributes"
-            )
+            raise ValueError(f"--modalities and {name} exclude each other: leave one of them out")
 
 
 def _measure_modalities(

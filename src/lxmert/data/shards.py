@@ -163,7 +163,9 @@ class Shards(Generic[H]):
         found = self.find(image_ids)
         if None in found:
             image_id = image_ids[found.index(None)]
-            raise KeyError(f"image {image_id!r} is not in the region store {self.folder}")
+            raise KeyError(
+                f"image {image_id!r} is not in the region store {self.folder}: extract it first"
+            )
         return np.asarray(found, dtype=np.int64)
 
     def find(self, image_ids: Sequence[str]) -> list[int | None]:

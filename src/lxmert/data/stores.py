@@ -53,7 +53,9 @@ class RegionStores:
         for store in self.stores:
             if image_id in store:
                 return store[image_id]
-        raise KeyError(f"image {image_id!r} is in none of the region stores {self.folder}")
+        raise KeyError(
+            f"image {image_id!r} is in none of the region stores {self.folder}: extract it first"
+        )
 
 
 RegionSource = RegionStore | RegionStores

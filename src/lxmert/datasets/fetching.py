@@ -137,7 +137,9 @@ def _download(remote: Remote, path: Path, mirrors: Sequence[str], progress: Prog
 def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
     """Copy or unpack a file from a local folder, where it may be packed or unpacked."""
     if not local.is_dir():
-        raise FileNotFoundError(f"there is no folder {local} to read {remote.name} from")
+        raise FileNotFoundError(
+            f"there is no folder {local} to read {remote.name} from: check --from"
+        )
     packed = _find(local, remote.name)
     if packed is not None:
         _check_local(remote, packed)
@@ -149,7 +151,7 @@ def _take(remote: Remote, path: Path, local: Path) -> tuple[str, list[Path]]:
         lacking = [name for name, place in found.items() if place is None]
         name = name_within(remote.name, local.resolve())
         wanted = " or ".join([name, ", ".join(lacking)] if lacking else [name])
-        raise FileNotFoundError(f"{local} and its subfolders have no {wanted}")
+        raise FileNotFoundError(f"{local} and its subfolders have no {wanted}: copy it there")
     files = [_copy(place, path.parent / name) for name, place in found.items() if place]
     return str(local), files
 

@@ -99,7 +99,9 @@ def _is_chosen(image: str) -> bool:
 def _read_names(path: Path) -> Iterable[str]:
     """Return image names from any of the supported file formats."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} with the images to hold out")
+        raise FileNotFoundError(
+            f"there is no file {path} with the images to hold out: check --minival"
+        )
     with path.open(encoding="utf-8-sig") as file:
         first = file.read(1)
     if first == "[":

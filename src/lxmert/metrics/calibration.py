@@ -154,6 +154,7 @@ def _check(
             "every example"
         )
     for name, values in (("confidence", first), ("score", second)):
-        if not ((values >= 0) & (values <= 1)).all():
-            raise ValueError(f"a {name} lies outside of [0, 1]")
+        outside = values[~((values >= 0) & (values <= 1))]
+        if len(outside):
+            raise ValueError(f"a {name} is {outside[0]}, expected 0 to 1")
     return first, second

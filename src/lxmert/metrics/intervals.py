@@ -151,7 +151,9 @@ def _check(scores: Sequence[float] | Array, clusters: Sequence[str] | None) -> A
             f"scores have shape {list(values.shape)}, expected at least one finite number a row"
         )
     if clusters is not None and len(clusters) != len(values):
-        raise ValueError(f"got {len(clusters)} clusters for {len(values)} scores")
+        raise ValueError(
+            f"got {len(clusters)} clusters for {len(values)} scores, expected one each"
+        )
     return values
 
 

@@ -50,7 +50,7 @@ class StreamMask(NamedTuple):
         """Remove the padding of `[batch, length, width]`, if the stream is packed."""
         return padded if self.packing is None else self.packing.pack(padded)
 
-    def read_by(self, other: "StreamMask") -> AttentionMask | Tensor | None:
+    def for_queries_of(self, other: "StreamMask") -> AttentionMask | Tensor | None:
         """Return `across` for the queries of the other stream, which may be packed."""
         if other.packing is None:
             return self.across
@@ -69,26 +69,26 @@ def attention_dtype(hidden_states: Tensor) -> torch.dtype:
     return hidden_states.dtype
 
 
-def additive_mask(readable: Tensor, dtype: torch.dtype) -> AttentionMask | None:
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> AttentionMask | None:
     """Convert a boolean mask to a bias.
 
     On a CPU, where reading values is cheap, a mask that hides no key becomes None.
 
     Args:
-        readable: boolean `[batch, 1 or heads, 1 or queries, keys]`, True for a visible key.
+        visible: boolean `[batch, 1 or heads, 1 or queries, keys]`, True for a visible key.
         dtype: dtype of the attention scores.
 
     Returns:
         The mask, or None if it has no effect.
     """
-    may_read_values = readable.device.type == "cpu" and not is_traced(readable)
-    if may_read_values and bool(readable.all()):
+    may_read_values = visible.device.type == "cpu" and not is_traced(visible)
+    if may_read_values and bool(visible.all()):
         return None
     # Half of the smallest number stays finite after adding a score. A query without any visible key
     # then gets a uniform map, which `has_key` clears, instead of 0 / 0.
-    bias = torch.zeros(readable.shape, dtype=dtype, device=readable.device)
-    bias = bias.masked_fill_(~readable, torch.finfo(dtype).min / 2)
-    has_key = readable.any(dim=-1, keepdim=True)
+    bias = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    bias = bias.masked_fill_(~visible, torch.finfo(dtype).min / 2)
+    has_key = visible.any(dim=-1, keepdim=True)
     if may_read_values and bool(has_key.all()):
         return AttentionMask(bias, None)
     return AttentionMask(bias, has_key.to(dtype))
@@ -107,19 +107,19 @@ def stream_mask(given: Tensor | None, hidden_states: Tensor, *, pack: bool = Fal
     if given is None:
         return StreamMask(None, None)
     dtype = attention_dtype(hidden_states)
-    readable = given.to(device=hidden_states.device, dtype=torch.bool)
-    if readable.dim() == 2:
-        mask = additive_mask(readable[:, None, None, :], dtype)
-        packing = find_packing(readable) if pack else None
+    visible = given.to(device=hidden_states.device, dtype=torch.bool)
+    if visible.dim() == 2:
+        mask = additive_mask(visible[:, None, None, :], dtype)
+        packing = find_packing(visible) if pack else None
         if packing is None or mask is None:
             return StreamMask(mask, mask)
         across = mask._replace(keys=packing)
         return StreamMask(across._replace(queries=packing), across, packing)
-    if readable.dim() == 3:
-        readable = readable[:, None]
+    if visible.dim() == 3:
+        visible = visible[:, None]
     # [batch, heads, queries, keys] -> [batch, 1, 1, keys]
-    read_by_any = readable.flatten(1, 2).any(dim=1)[:, None, None, :]
-    return StreamMask(additive_mask(readable, dtype), additive_mask(read_by_any, dtype))
+    visible_to_any = visible.flatten(1, 2).any(dim=1)[:, None, None, :]
+    return StreamMask(additive_mask(visible, dtype), additive_mask(visible_to_any, dtype))
 
 
 def as_stream_mask(mask: StreamMask | Tensor | None) -> StreamMask:
@@ -213,12 +213,14 @@ class LxmertAttention(nn.Module):
 
         attention_map = None
         if output_attentions or self._must_be_eager(query, key, attention_mask):
-            read, attention_map = attend_eagerly(query, key, value, attention_mask, dropout=dropout)
+            attended, attention_map = attend_eagerly(
+                query, key, value, attention_mask, dropout=dropout
+            )
         else:
-            read = self._attend_fused(query, key, value, attention_mask, dropout)
+            attended = self._attend_fused(query, key, value, attention_mask, dropout)
         # [batch, queries, heads, head_dim] -> [batch, queries, hidden]
-        read = read.flatten(2) if queries is None else queries.pack(read.flatten(2))
-        return read, attention_map if output_attentions else None
+        attended = attended.flatten(2) if queries is None else queries.pack(attended.flatten(2))
+        return attended, attention_map if output_attentions else None
 
     def _must_be_eager(self, query: Tensor, key: Tensor, mask: AttentionMask | None) -> bool:
         """Return whether to compute eagerly: as configured, for correctness or for speed."""
@@ -255,7 +257,7 @@ class LxmertAttention(nn.Module):
     ) -> Tensor:
         """Attend with the implementation named by the configuration."""
         implementation = str(self.config._attn_implementation)
-        if mask is not None and not _can_read(implementation, mask):
+        if mask is not None and not _supports_mask(implementation, mask):
             implementation = "sdpa"
         if dropout and implementation == "flex_attention":
             implementation = "sdpa"  # flex attention has no dropout
@@ -264,15 +266,15 @@ class LxmertAttention(nn.Module):
         if bias is not None and implementation == "flex_attention":
             # Flex attention reads single entries and does not broadcast.
             bias = bias.expand(-1, -1, query.shape[2], -1)
-        read: Tensor
-        read, _ = attend(self, query, key, value, bias, dropout=dropout, scaling=self.scaling)
+        attended: Tensor
+        attended, _ = attend(self, query, key, value, bias, dropout=dropout, scaling=self.scaling)
         if mask is not None and mask.has_key is not None:
             # [batch, heads, queries, 1] -> [batch, queries, heads, 1]
-            read = read * mask.has_key.transpose(1, 2)
-        return read
+            attended = attended * mask.has_key.transpose(1, 2)
+        return attended
 
 
-def _can_read(implementation: str, mask: AttentionMask) -> bool:
+def _supports_mask(implementation: str, mask: AttentionMask) -> bool:
     """Return whether an implementation of transformers supports a mask."""
     if implementation == "flex_attention":
         # It uses the mask of the first head for all heads.
@@ -313,10 +315,10 @@ class LxmertSelfAttentionLayer(nn.Module):
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return `[batch, length, hidden]` and the map, as in `LxmertAttention`."""
-        read, attention_map = self.self(
+        attended, attention_map = self.self(
             input_tensor, input_tensor, attention_mask, output_attentions
         )
-        return self.output(read, input_tensor), attention_map
+        return self.output(attended, input_tensor), attention_map
 
 
 class LxmertCrossAttentionLayer(nn.Module):
@@ -335,5 +337,7 @@ class LxmertCrossAttentionLayer(nn.Module):
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return `[batch, queries, hidden]` and the map, as in `LxmertAttention`."""
-        read, attention_map = self.att(input_tensor, ctx_tensor, ctx_att_mask, output_attentions)
-        return self.output(read, input_tensor), attention_map
+        attended, attention_map = self.att(
+            input_tensor, ctx_tensor, ctx_att_mask, output_attentions
+        )
+        return self.output(attended, input_tensor), attention_map

@@ -42,13 +42,13 @@ def learned_mixin(
             functional.logsigmoid(-shift)
         )
         entropy = entropies.mean(dim=-1)
-        labelled = (targets != IGNORE_INDEX).all(dim=-1)
+        labeled = (targets != IGNORE_INDEX).all(dim=-1)
     else:
         log_shares = shift.log_softmax(dim=-1)
         entropy = -(log_shares.exp() * log_shares).sum(dim=-1)
-        labelled = targets >= 0
+        labeled = targets >= 0
     terms = answering(logits.float() + shift, targets)
-    return terms, (torch.where(labelled, entropy, 0).sum(), labelled.sum())
+    return terms, (torch.where(labeled, entropy, 0).sum(), labeled.sum())
 
 
 def language_prior_feedback(
@@ -71,8 +71,8 @@ def language_prior_feedback(
     soft = targets.shape == logits.shape
     best = targets.argmax(dim=-1) if soft else targets.clamp(min=0)
     known = question_logits.float().softmax(dim=-1).gather(-1, best[:, None])[:, 0]
-    losses, labelled = answering_losses(logits, targets)
-    return (losses * (1 - known) ** focus).sum(), labelled.sum()
+    losses, labeled = answering_losses(logits, targets)
+    return (losses * (1 - known) ** focus).sum(), labeled.sum()
 
 
 def rubi(logits: Tensor, question_logits: Tensor, targets: Tensor) -> Terms:

@@ -329,13 +329,13 @@ class LxmertForImagesAndTextClassification(LxmertPreTrainedModel):  # type: igno
         state = encoded_text.last_hidden_state
         texts = torch.arange(state.shape[0], device=state.device)
         # [batch, images, ...] -> [batch * images, ...]
-        features, places, mask = (
+        features, boxes, mask = (
             None if given is None else given.flatten(0, 1)
             for given in (visual_feats, visual_pos, visual_attention_mask)
         )
         encoded = self.lxmert(
             visual_feats=features,
-            visual_pos=places,
+            visual_pos=boxes,
             visual_attention_mask=mask,
             **flags,
             return_dict=True,

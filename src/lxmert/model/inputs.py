@@ -117,8 +117,8 @@ def check_image(inputs: Inputs, config: LxmertConfig) -> int:
         others = ("visual_feats", "visual_pos", "visual_attention_mask")
         _refuse_beside(inputs, "encoded_image", others)
         return _check_stream("encoded_image", inputs.encoded_image, config)
-    features, places = inputs.visual_feats, inputs.visual_pos
-    if features is None or places is None:
+    features, boxes = inputs.visual_feats, inputs.visual_pos
+    if features is None or boxes is None:
         missing = "visual_feats" if features is None else "visual_pos"
         raise ValueError(
             f"{missing} is None, but the model needs images: pass visual_feats, region features "
@@ -127,13 +127,13 @@ def check_image(inputs: Inputs, config: LxmertConfig) -> int:
         )
     _check_shape("visual_feats", features, ("batch", "regions", config.visual_feat_dim))
     size = (features.shape[0], features.shape[1])
-    _check_shape("visual_pos", places, (*size, config.visual_pos_dim))
+    _check_shape("visual_pos", boxes, (*size, config.visual_pos_dim))
     _check_mask("visual_attention_mask", inputs.visual_attention_mask, size, config)
     return size[0]
 
 
 def check_several_images(
-    features: Tensor | None, places: Tensor | None, mask: Tensor | None, config: LxmertConfig
+    features: Tensor | None, boxes: Tensor | None, mask: Tensor | None, config: LxmertConfig
 ) -> None:
     """Reject a number of images per text other than the model's; None is not checked.
 
@@ -143,8 +143,8 @@ def check_several_images(
     shape = ("batch", config.num_images, "regions")
     if features is not None:
         _check_shape("visual_feats", features, (*shape, config.visual_feat_dim))
-    if places is not None:
-        _check_shape("visual_pos", places, (*shape, config.visual_pos_dim))
+    if boxes is not None:
+        _check_shape("visual_pos", boxes, (*shape, config.visual_pos_dim))
     if mask is not None:
         _check_shape("visual_attention_mask", mask, shape)
 

@@ -98,8 +98,8 @@ class LxmertVisualFeatureEncoder(nn.Module):
         # has the model's dtype even if the linear weights are quantized.
         dtype = self.visn_layer_norm.weight.dtype
         features = self.visn_layer_norm(self.visn_fc(visual_feats.to(dtype)))
-        places = self.box_layer_norm(self.box_fc(visual_pos.to(dtype)))
-        dropped: Tensor = self.dropout((features + places) / 2)
+        boxes = self.box_layer_norm(self.box_fc(visual_pos.to(dtype)))
+        dropped: Tensor = self.dropout((features + boxes) / 2)
         return dropped
 
 
@@ -201,10 +201,10 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
             return self._first_word(lang_feats, lang_mask, visual_feats, visual_mask), None
         # Both directions use the inputs of the layer, not the output of the other direction.
         lang, lang_cross = self.visual_attention(
-            lang_feats, visual_feats, visual_mask.read_by(lang_mask), output_attentions
+            lang_feats, visual_feats, visual_mask.for_queries_of(lang_mask), output_attentions
         )
         visual, visual_cross = self.visual_attention(
-            visual_feats, lang_feats, lang_mask.read_by(visual_mask), output_attentions
+            visual_feats, lang_feats, lang_mask.for_queries_of(visual_mask), output_attentions
         )
         lang, lang_self = self.lang_self_att(lang, lang_mask.within, output_attentions)
         visual, visual_self = self.visn_self_att(visual, visual_mask.within, output_attentions)
@@ -223,12 +223,12 @@ class LxmertXLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         visual_mask: StreamMask,
     ) -> Tensor:
         """Compute the state of the first word, without the last states of words and regions."""
-        across = visual_mask.read_by(lang_mask)
+        across = visual_mask.for_queries_of(lang_mask)
         lang, _ = self.visual_attention(lang_feats, visual_feats, across)
         packing = lang_mask.packing
         first = lang[:, :1] if packing is None else lang[packing.firsts][:, None]
-        read, _ = self.lang_self_att.self(first, lang, rows_of_first_query(lang_mask.within))
-        first = self.lang_self_att.output(read, first)
+        attended, _ = self.lang_self_att.self(first, lang, rows_of_first_query(lang_mask.within))
+        first = self.lang_self_att.output(attended, first)
         state: Tensor = self.lang_output(self.lang_inter(first), first)
         return state
 

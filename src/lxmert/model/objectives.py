@@ -1,8 +1,8 @@
 """The losses of LXMERT: pure functions of logits and targets.
 
-Each returns `(sum, count)`: the loss summed over the labelled targets, in float32 even for half
+Each returns `(sum, count)`: the loss summed over the labeled targets, in float32 even for half
 precision logits, and their number. The caller divides and weights the losses, possibly after adding
-both numbers over micro-batches and devices. Without labelled targets, the sum is 0 and still has a
+both numbers over micro-batches and devices. Without labeled targets, the sum is 0 and still has a
 gradient.
 """
 
@@ -26,14 +26,14 @@ def mean(terms: Terms) -> Tensor:
 
 
 def classification(logits: Tensor, labels: Tensor) -> Terms:
-    """Sum the cross-entropy of labelled targets.
+    """Sum the cross-entropy of labeled targets.
 
     Args:
         logits: `[..., classes]`.
         labels: `[...]` class ids; -100, or -1 as in the original files, is not counted.
     """
-    losses, labelled = _cross_entropies(logits, labels)
-    return losses.sum(), labelled.sum()
+    losses, labeled = _cross_entropies(logits, labels)
+    return losses.sum(), labeled.sum()
 
 
 def masked_language_modelling(logits: Tensor, labels: Tensor) -> Terms:
@@ -68,9 +68,9 @@ def region_classification(logits: Tensor, labels: Tensor, weights: Tensor) -> Te
         weights: `[batch, regions]`; the detector's confidence in the published code, 0 for
             regions that are not predicted.
     """
-    losses, labelled = _cross_entropies(logits, labels)
+    losses, labeled = _cross_entropies(logits, labels)
     weights = weights.reshape(losses.shape).to(losses.dtype)
-    return (losses * weights).sum(), (labelled & (weights > 0)).sum()
+    return (losses * weights).sum(), (labeled & (weights > 0)).sum()
 
 
 def feature_regression(
@@ -117,12 +117,12 @@ def answering(logits: Tensor, targets: Tensor) -> Terms:
     Raises:
         ValueError: if the targets have neither of the two shapes.
     """
-    losses, labelled = answering_losses(logits, targets)
-    return losses.sum(), labelled.sum()
+    losses, labeled = answering_losses(logits, targets)
+    return losses.sum(), labeled.sum()
 
 
-def answering_losses(logits: Tensor, targets: Tensor) -> Terms:
-    """Return the loss of each question, and which are labelled, both `[batch]`; see `answering`."""
+def answering_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each question, and which are labeled, both `[batch]`; see `answering`."""
     if targets.shape == logits.shape:
         return _soft_answering(logits, targets)
     if targets.numel() != logits.shape[0]:
@@ -133,17 +133,17 @@ def answering_losses(logits: Tensor, targets: Tensor) -> Terms:
     return _cross_entropies(logits, targets)
 
 
-def _soft_answering(logits: Tensor, targets: Tensor) -> Terms:
+def _soft_answering(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the binary cross-entropy of each row, both arguments `[batch, answers]`."""
     logits = _precise(logits)
     targets = targets.to(logits.dtype)
-    labelled = (targets != IGNORE_INDEX).all(dim=-1)
+    labeled = (targets != IGNORE_INDEX).all(dim=-1)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return torch.where(labelled, losses.sum(dim=-1), 0), labelled
+    return torch.where(labeled, losses.sum(dim=-1), 0), labeled
 
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss of each target, 0 if not labelled, and which are labelled; both flat."""
+    """Return the loss of each target, 0 if not labeled, and which are labeled; both flat."""
     if labels.is_floating_point():
         raise ValueError(
             f"Class ids of dtype {labels.dtype} for scores of shape {tuple(logits.shape)}: "

@@ -165,7 +165,9 @@ def from_original(
     for name in state:
         plain = _plain(name)
         if plain in cleaned:
-            raise ValueError(f"{source} has two tensors for {plain}: {cleaned[plain]} and {name}")
+            raise ValueError(
+                f"{source} has two tensors for {plain}: remove {cleaned[plain]} or {name}"
+            )
         cleaned[plain] = name
     kind = _find_kind({plain: state[name] for plain, name in cleaned.items()}, source)
     renamed = {name: rename(plain, NAMES[kind]) for plain, name in cleaned.items()}

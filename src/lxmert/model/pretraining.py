@@ -119,11 +119,11 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         - `ans`: `[batch]` answer ids, -100 or -1 for none, or `[batch, answers]` one-hot or soft
           scores in `[0, 1]`, rows of -100 for none.
         - `output_predictions`: True also returns predictions for all regions; False returns none
-          and skips unlabelled words and regions; None returns the documented outputs, of which the
+          and skips unlabeled words and regions; None returns the documented outputs, of which the
           word logits are the expensive part.
 
         Returns:
-            Predictions by name. `loss` is the sum of `losses`: means over labelled words, pairs
+            Predictions by name. `loss` is the sum of `losses`: means over labeled words, pairs
             and questions, and over all regions times `visual_loss_normalizer`. With
             `visual_loss_masked_only` of the configuration, objects and attributes count only if
             the weight of `feat` is above 0.
@@ -157,8 +157,8 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             labels = labels.reshape(states.shape[:2])
         if matched_label is not None:
             check_labels("matched_label", matched_label, pooled.shape[:1])
-        labelled, word_labels = _labelled_words(states, labels)
-        words, matching = self.cls(labelled if output_predictions is False else states, pooled)
+        labeled, word_labels = _labeled_words(states, labels)
+        words, matching = self.cls(labeled if output_predictions is False else states, pooled)
         answers = self.answer_head(pooled) if self.task_qa else None
         regions: dict[str, Tensor] = {}
         if self.task_obj_predict and output_predictions:
@@ -166,10 +166,10 @@ class LxmertForPreTraining(LxmertAnsweringModel):
 
         terms: dict[str, objectives.Terms] = {}
         if word_labels is not None and self.task_mask_lm:
-            # If the logits of all words are returned, those of labelled words are computed again:
+            # If the logits of all words are returned, those of labeled words are computed again:
             # a gradient through the logits of all words takes longer.
             cut = words.shape[:-1] == word_labels.shape
-            scores = words if cut else self.cls.predictions(labelled)
+            scores = words if cut else self.cls.predictions(labeled)
             terms["mask_lm"] = objectives.masked_language_modelling(scores, word_labels)
         if matched_label is not None and self.task_matched:
             terms["matched"] = objectives.matching(matching, matched_label)
@@ -258,8 +258,8 @@ _REGION_OBJECTIVES: dict[str, Callable[..., objectives.Terms]] = {
 }
 
 
-def _labelled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Select the states `[batch, text_len, hidden]` and the labels of labelled words."""
+def _labeled_words(states: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Select the states `[batch, text_len, hidden]` and the labels of labeled words."""
     if labels is None:
         return states[:, :0], None
     rows = _rows((labels != IGNORE_INDEX) & (labels != -1))

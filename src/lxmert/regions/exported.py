@@ -126,7 +126,9 @@ class ExportedDetector:
     def to(self, device: object) -> Self:
         """Return the extractor itself; raise `ValueError` for another device than the CPU."""
         if str(device) != "cpu":
-            raise ValueError(f"an exported detector computes on the CPU, not on {str(device)!r}")
+            raise ValueError(
+                f"device is {str(device)!r}, but an exported detector computes on the CPU: omit it"
+            )
         return self
 
     def save_pretrained(self, folder: object) -> None:

@@ -57,7 +57,9 @@ def check_origin(headers: Headers, settings: ServeSettings) -> None:
         return
     if urlsplit(origin).netloc != headers.get("host"):
         raise RequestError(
-            403, "requests of pages of other hosts are refused: start with --allow-origin to allow"
+            403,
+            f"requests from pages of {origin} are refused: start the server with "
+            f"--allow-origin {origin} to accept them",
         )
 
 

@@ -203,7 +203,7 @@ def _check_images(corpus: Corpus, read: RegionReader, data: Path) -> None:
     if problems:
         raise ValueError(
             f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
-            f"{problems[0]}"
+            f"{problems[0]}: correct the names"
         )
 
 

@@ -96,7 +96,9 @@ def load_teacher(
     """
     teacher = load_heads(folder).answering
     if teacher is None:
-        raise ValueError(f"objectives.teacher: {folder} holds a model that answers no questions")
+        raise ValueError(
+            f"objectives.teacher is {folder}, a model that answers no questions: name one that does"
+        )
     for what, theirs, ours in (
         ("answers", teacher.config.id2label, model.config.id2label),
         ("words", load_tokenizer(folder).get_vocab(), tokenizer.get_vocab()),

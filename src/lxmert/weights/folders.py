@@ -154,7 +154,7 @@ def _check_config(config: LxmertConfig, num_answers: int, name: str) -> None:
     if config.num_qa_labels != num_answers:
         raise ValueError(
             f"the configuration of {name} has {config.num_qa_labels} answers, but its answer list "
-            f"has {num_answers}: the files are those of another model"
+            f"has {num_answers}: the files belong to different models, remove and fetch them again"
         )
 
 

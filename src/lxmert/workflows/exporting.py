@@ -332,14 +332,14 @@ def _load(folder: Path) -> _Source:
     kind = find_kind(read_folder(folder, device="meta"))
     if kind not in ("answering", "pretraining", "retrieval"):
         raise ValueError(
-            f"{folder} holds a model of the kind {kind!r}, but only models that answer questions "
-            "or match captions about one image can be exported"
+            f"{folder} holds a model of the kind {kind!r}, expected one that answers questions or "
+            "matches captions about one image: name another model"
         )
     processor = LxmertProcessor.from_folder(folder)
     if not isinstance(processor.extractor, DetectorExtractor):
         raise ValueError(
-            f"the region extractor of {folder} is a {type(processor.extractor).__name__}, but only "
-            "detectors can be exported"
+            f"the region extractor of {folder} is a {type(processor.extractor).__name__}, expected "
+            "a detector: name another model"
         )
     heads = load_heads(folder)
     source = _Source(model_name(folder), heads, processor, processor.extractor)
@@ -354,7 +354,9 @@ def _load(folder: Path) -> _Source:
 def _read_calibration(source: _Source, path: Path | None) -> Calibration:
     """Read images, or the first regions of a store."""
     if path is not None and not path.is_dir():
-        raise FileNotFoundError(f"{path} is neither an image folder nor a region store")
+        raise FileNotFoundError(
+            f"{path} is neither an image folder nor a region store: check --calibrate"
+        )
     if path is not None and is_finished(path):
         store: RegionStore = source.processor.open_store(path)
         names = islice(store.image_ids, _MOST_IMAGES)

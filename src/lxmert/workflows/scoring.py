@@ -87,7 +87,7 @@ def score_vqa_files(*, questions: Path, annotations: Path, results: Path) -> Vqa
     """
     asked = read_vqa_questions(questions)
     if not asked:
-        raise ValueError(f"{questions} has no question: there is nothing to score")
+        raise ValueError(f"{questions} has no question: name the official questions")
     answered = read_vqa_results(results)
     check_coverage(answered, asked, name=str(results), reference=str(questions))
     return score_vqa(_read_annotations(answered, annotations, questions), answered)
@@ -116,7 +116,7 @@ def score_gqa_files(
     asked = read_gqa_questions(questions)
     balanced = {key: question for key, question in asked.items() if question.balanced}
     if not balanced:
-        raise ValueError(f"{questions} has no balanced question: there is nothing to score")
+        raise ValueError(f"{questions} has no balanced question: name GQA's balanced questions")
     answered = read_gqa_predictions(predictions)
     _check_answered(answered, balanced, asked, name=predictions, whole=questions)
     gap = consistency_gap(asked, answered)
@@ -141,7 +141,7 @@ def score_nlvr2_files(*, examples: Path, predictions: Path) -> Nlvr2Scores:
     """
     labels, predicted = read_nlvr2_labels(examples), read_nlvr2_predictions(predictions)
     if not labels:
-        raise ValueError(f"{examples} has no example: there is nothing to score")
+        raise ValueError(f"{examples} has no example: name a file of NLVR2")
     _check_answered(predicted, labels, labels, name=predictions, whole=examples)
     return score_nlvr2(labels, predicted)
 

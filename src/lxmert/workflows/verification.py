@@ -209,7 +209,7 @@ def compare_rows(
         agreements.append(compare(extractor, image_id, pixels, regions))
         progress(done, len(published))
     if not agreements:
-        raise ValueError(f"{rows} has no rows: there is nothing to compare with")
+        raise ValueError(f"{rows} has no rows: name a TSV file with the published regions")
     return agreements
 
 
