@@ -33,6 +33,7 @@ from lxmert.regions.preprocess import (
 )
 from lxmert.regions.published import PUBLISHED_NAMES, load_published_detector
 from lxmert.regions.selection import whole_image
+from lxmert.regions.threads import map_parts
 from lxmert.schema import Regions
 
 
@@ -189,7 +190,7 @@ class DetectorExtractor:
         for indices in plan_batches(prepared):
             group = [prepared[index] for index in indices]
             found = (
-                self._find(group, limits)
+                self._find_all(group, limits)
                 if given is None
                 else self._describe(group, [given[index] for index in indices])
             )
@@ -211,6 +212,16 @@ class DetectorExtractor:
             num_regions: as for `__call__`.
         """
         return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
+
+    def _find_all(
+        self, images: Sequence[Prepared], limits: tuple[int, int] | None
+    ) -> list[Regions]:
+        """Detect the regions of images that fit into one batch, on CPUs by several threads."""
+        find = partial(self._find, limits=limits)
+        # "exact" changes settings of PyTorch that all threads share.
+        if self.device.type == "cpu" and self.precision != "exact":
+            return map_parts(find, images)
+        return find(images)
 
     @torch.inference_mode()
     def _find(self, images: Sequence[Prepared], limits: tuple[int, int] | None) -> list[Regions]:
