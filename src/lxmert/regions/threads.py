@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from threading import Barrier
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ def map_parts(
     if count < 2:
         return work(items)
     bounds = [index * len(items) // count for index in range(count + 1)]
-    parts = [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [items[start:end] for start, end in pairwise(bounds)]
     found = _pool(count, threads // count).map(work, parts)
     return [result for part in found for result in part]
 
