@@ -26,7 +26,9 @@ def check(
     test: Annotated[Path | None, typer.Option(help="Test questions.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model whose words and answers to compare with. Default: the training."),
+        typer.Option(
+            help="Model to compare words and answers with. Default: the training questions."
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with code 1 if anything is reported.")

@@ -170,13 +170,19 @@ def explain_eval(
 ) -> None:
     """Measure the faithfulness of explanations, or the contribution of each modality.
 
-    chefer: accuracy while words or regions are removed in the order of their relevance, and whether
-    the most relevant region is one that the question is about. aopc: confidence without, or with
-    only, the most relevant words and regions. sign: does the answer lose what the top score says.
-    sanity: is the explanation another one for randomized models and for other answers.
+    --protocol chefer: accuracy while words or regions are removed in the order of their relevance,
+    and how often the most relevant region lies in the box that the question is about.
 
-    --modalities: share of the words in the Shapley values of each answer (T-SHAP of MM-SHAP), and
-    its mean; the regions have the rest.
+    --protocol aopc: the answer's probability without, or with only, the most relevant words and
+    regions.
+
+    --protocol sign: how often the answer's probability changes against the sign of the top score.
+
+    --protocol sanity: similarity to the explanations of models with random weights, and of another
+    answer.
+
+    --modalities: share of the words in the absolute Shapley values of words and regions (T-SHAP
+    of MM-SHAP), for each answer and on average.
 
     Rerun to resume after an interruption.
     """

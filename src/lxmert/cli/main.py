@@ -119,7 +119,7 @@ for _panel, _commands in _COMMANDS.items():
         _settings = TAKES_REST if _command in _WITH_REST else None
         app.command(rich_help_panel=_panel, context_settings=_settings)(_command)
 
-_data = typer.Typer(no_args_is_help=True, help="Build training files from downloads, or boxes.")
+_data = typer.Typer(no_args_is_help=True, help="Build training files, boxes or biased splits.")
 _data.command()(data.build)
 _data.command()(data.boxes)
 _data.command()(data.shift)
@@ -140,7 +140,7 @@ _worlds = typer.Typer(no_args_is_help=True, help="Make a suite of small syntheti
 for _world_command in (worlds.make, worlds.show):
     _worlds.command()(_world_command)
 _lab.add_typer(_worlds, name="worlds")
-_drawings = typer.Typer(no_args_is_help=True, help="Pretrain a start for custom data.")
+_drawings = typer.Typer(no_args_is_help=True, help="Pretrain weights for training on custom data.")
 for _drawing_command in (drawings.show, drawings.train):
     _drawings.command()(_drawing_command)
 _lab.add_typer(_drawings, name="drawings")

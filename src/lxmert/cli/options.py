@@ -102,7 +102,7 @@ Samples = Annotated[
     typer.Option(
         "--samples",
         help="Sets of words and regions from which Shapley values are estimated. Fewer are faster, "
-        "but count sampling errors as contributions, mostly of regions.",
+        "but lower T-SHAP: compare values from equal numbers only.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -30,7 +30,7 @@ def plan(
     ] = "published",
     rate: Annotated[
         float | None,
-        typer.Option(help="Images/s of one device, if you measured them. Default: see below."),
+        typer.Option(help="Images/s of one device, if you measured them. Default: see above."),
     ] = None,
     cores: Annotated[
         float | None, typer.Option(help="CPU cores for decoding, per GPU. Default: unknown.")
@@ -62,8 +62,8 @@ def plan(
 ) -> None:
     """Estimate time, bytes, memory and the bottleneck of an extraction.
 
-    Without --rate or --measure, the rate of a CPU is one that was measured for the documentation,
-    and that of a GPU an upper limit by arithmetic. Every number is printed with its origin.
+    Without --rate or --measure, a CPU has the rate that the documentation reports, and a GPU the
+    upper limit of its data sheet. Every number is printed with its origin.
 
     Example: lxmert plan --images 100e6 --device h200 --num-devices 64
     """

@@ -58,7 +58,7 @@ def evaluate(
     ] = None,
     modality: Annotated[
         str | None,
-        typer.Option(help="Show the model only the text (no regions), or only the image."),
+        typer.Option(help="text: leave out the regions; image: leave out the words."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
@@ -177,7 +177,7 @@ def score(
 ) -> None:
     """Score files of results, without a model.
 
-    With --data: a file written by `lxmert predict`, from any source. With --metric: official scores
+    With --data: predictions in the format of `lxmert predict`. With --metric: the official scores
     of VQA, GQA or NLVR2.
     """
     files = {

@@ -13,7 +13,7 @@ from lxmert.terminal import say, show_progress
 
 def make(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder in which each world's is created.")
+        Path, typer.Option("-o", "--output", help="Folder; each world gets a subfolder.")
     ],
     names: Annotated[
         list[str] | None,
@@ -21,7 +21,7 @@ def make(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(help="Training images, at least 20. Default: that of the world."),
+        typer.Option(help="Training images, at least 20. Default: depends on the world."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 2019,
     boxes: Annotated[
@@ -58,7 +58,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what guessing without an image reaches in each world; draw a contact sheet.
+    """Print the accuracy of guessing without an image in each world; draw a contact sheet.
 
     Majority: the most frequent training answer of the question type. Question only: that of the
     identical question.

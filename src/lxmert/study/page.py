@@ -99,8 +99,9 @@ def _foils(report: Mapping[str, Any]) -> str:
         "<h2>Captions against foils: what it can tell apart</h2>"
         "<p>A foil is a caption with one wrong detail. <b>Pairwise accuracy</b>: share of pairs in "
         "which the caption matches the image better than the foil (chance 50 %). "
-        "<b>Accuracy</b>: share of captions above, and of foils below, a match of 50 %. "
-        "<b>AUROC</b>: probability that any caption scores higher than any foil. Scores of VALSE "
+        "<b>Accuracy</b>: share of captions above, and of foils below, a match of 50 % (chance "
+        "50 %). <b>AUROC</b>: probability that a random caption scores higher than a random foil "
+        "(chance 0.5). Scores of VALSE "
         "(Parcalabescu et al. 2022).</p>" + _table(head, rows)
     )
 
@@ -154,26 +155,29 @@ def _trust(report: Mapping[str, Any]) -> str:
     checks = [name for name in next(iter(found.values())) if name not in (*removal, *signs)][3:]
     return (
         "<h2>Explanations: which to trust</h2>"
-        "<p>An explanation gives each word and region a relevance for the answer. Is it true? Four "
-        "tests say so; the row <b>random</b> is that of a random order.</p>"
+        "<p>An explanation gives each word and region a relevance for the answer. Four tests show "
+        "whether it is faithful to the model; the row <b>random</b> is a random order, for "
+        "reference.</p>"
         "<h3>Confidence without, or with only, the most relevant</h3>"
-        "<p><b>AOPC</b>: mean drop of the answer's probability without the top 5 to 100 % of the "
-        "words and regions; <b>Del@15</b>: that drop at 15 %; <b>Ins@15</b>: gain over an empty "
-        "input with only the top 15 %. High is good (Samek et al. 2017).</p>"
+        "<p>Differences of the answer's probability, -1 to 1. <b>AOPC</b>: mean drop without the "
+        "top 5 to 100 % of the words and regions; <b>Del@15</b>: that drop at 15 %; "
+        "<b>Ins@15</b>: gain over an empty input with only the top 15 %. High is good (Samek et "
+        "al. 2017).</p>"
         + _measures(found, ("AOPC", "Del@15", "Ins@15"))
         + "<h3>Accuracy while the most relevant are removed</h3>"
         "<p>Area, 0 to 100, under the accuracy while 0 to 100 % of the words, or of the regions, "
         "are removed, the most relevant first. Low is good (Chefer, Gur and Wolf 2021).</p>"
         + _measures(found, removal, digits=1)
         + "<h3>Wrong signs</h3>"
-        "<p>Share of questions in which the answer's probability changes the other way than the "
-        "top score says. Low is good; occlusion has none by definition (Liu et al. 2022).</p>"
+        "<p>Share of questions, 0 to 1, in which removing the word or region with the largest "
+        "score changes the answer's probability against the sign of that score. Low is good, "
+        "chance is 0.5; occlusion has none by definition (Liu et al. 2022).</p>"
         + _measures(found, signs)
         + "<h3>Sanity checks</h3>"
-        "<p>Rank correlation of an explanation with that of a model with random weights in the "
-        "answer head or everywhere, and with that of another, random answer. Near 0 is good: at 1, "
-        "the explanation does not depend on what the model has learned, or on the answer "
-        "(Adebayo et al. 2018).</p>" + _measures(found, checks)
+        "<p>Rank correlation, -1 to 1, of an explanation with that of a model with random weights "
+        "in the answer head or everywhere, and with that of another, random answer. Near 0 is "
+        "good: at 1, the explanation does not depend on what the model has learned, or on the "
+        "answer (Adebayo et al. 2018).</p>" + _measures(found, checks)
     )
 
 
@@ -200,21 +204,23 @@ def _measures(
 
 def _confidence(report: Mapping[str, Any]) -> str:
     found = report["confidence"]
-    answering = "No confidence threshold reaches"
+    risk = f"a risk of {found['accepted_risk']:.0%} wrong answers"
+    answering = f"No confidence threshold has {risk} on the validation half."
     if found["threshold"] is not None:
         answering = (
-            f"Answering only above a confidence of {found['threshold']:.3f}, a threshold that has "
-            f"this risk on the validation half, it answers {found['answered']:.1%} of the "
-            f"questions, and {found['answered_risk'] or 0:.1%} of these answers are wrong. It "
-            "was chosen for"
+            f"A confidence threshold of {found['threshold']:.3f} has {risk} on the validation "
+            f"half. Above it, the model answers {found['answered']:.1%} of the questions "
+            f"(coverage), and {found['answered_risk'] or 0:.1%} of these answers are wrong (risk)."
         )
     return (
         "<h2>Calibration and risk</h2>"
-        f"<p>Half of the images are for validation; the numbers are those of the other half, "
-        f"{found['count']:,} questions. The expected calibration error, the mean distance between "
-        f"confidence and accuracy, is <b>{found['calibration_error'] * 100:.1f} points</b>, and "
+        "<p>Confidence is the probability of the best answer. Temperature and threshold are fitted "
+        "on half of the images (validation); the numbers are those of the other half, "
+        f"{found['count']:,} questions. The expected calibration error, the mean difference "
+        "between confidence and accuracy in 15 bins (0 is best), is "
+        f"<b>{found['calibration_error'] * 100:.1f} points</b>, and "
         f"{found['calibrated_error'] * 100:.1f} after dividing the logits by the temperature "
-        f"{found['temperature']:.2f}. {answering} a risk of {found['accepted_risk']:.0%}.</p>"
+        f"{found['temperature']:.2f} (Guo et al. 2017). {answering}</p>"
         f"<figure>{_figure(found)}</figure>"
         '<p class="note">Left: accuracy of the answers in each bin of confidence; on the diagonal, '
         "confidence is accuracy. Right: share of wrong answers if only the most confident "
