@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lxmert.data.arrays import normalize_boxes
-from lxmert.regions.cells import cell_boxes, cell_labels, cell_regions
+from lxmert.regions.cells import cell_boxes, cell_labels, cell_regions, cells_of_boxes
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (7, 7), (5, 1), (49, 61)])
@@ -41,3 +41,27 @@ def test_cells_are_called_by_row_and_column_in_any_order():
     assert cell_labels(boxes) == labels
     order = np.random.default_rng(1).permutation(12)
     assert cell_labels(boxes[order]) == [labels[index] for index in order]
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0, 0, 1, 1), {0, 1, 2, 3, 4, 5}),
+        ((0, 0, 1 / 3, 0.5), {0}),
+        ((0.1, 0, 0.6, 0.5), {0, 1}),  # 70 and 80 % of the cells
+        ((0.2, 0, 0.6, 0.5), {1}),  # 40 and 80 %
+        ((0.4, 0.6, 0.42, 0.62), {4}),  # far smaller than a cell
+        ((0.3, 0.3, 0.3, 0.9), set()),  # no area, such as outside of a shifted image
+    ],
+)
+def test_boxes_are_shown_by_cells_that_share_half(box, expected):
+    shown = cells_of_boxes(np.array([box], np.float32), 2, 3)
+    assert set(np.flatnonzero(shown).tolist()) == expected
+
+
+def test_cells_of_several_boxes_are_those_of_each():
+    boxes = np.random.default_rng(4).random((5, 4), np.float32)
+    boxes = np.concatenate([np.sort(boxes[:, ::2]), np.sort(boxes[:, 1::2])], 1)[:, [0, 2, 1, 3]]
+    each = [cells_of_boxes(box[None], 4, 5) for box in boxes]
+    np.testing.assert_array_equal(cells_of_boxes(boxes, 4, 5), np.any(each, axis=0))
+    assert not cells_of_boxes(boxes[:0], 4, 5).any()

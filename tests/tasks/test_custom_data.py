@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from squares import read_lines, write_lines, write_squares
 from torch.testing import assert_close
 
@@ -233,3 +234,71 @@ def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
     with pytest.raises(ValueError, match=r"cannot be used for training: fix .*data-report\.json"):
         CustomDataTask.prepare(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert json.loads((tmp_path / "data-report.json").read_text())["findings"]
+
+
+@pytest.fixture
+def boxed(world, tmp_path):
+    """A task of which the first two questions about each image have the box of the square."""
+    lines = read_lines(world / "train.jsonl")
+    for line in lines:
+        with Image.open(world / "images" / str(line["image"])) as image:
+            top, left = np.argwhere((np.asarray(image) != 200).any(-1)).min(axis=0).tolist()
+        if line["question"] != "how many?":
+            line["boxes"] = [[left, top, left + 20, top + 20]]
+    write_lines(world / "boxed.jsonl", lines)
+    data = CustomData(train=str(world / "boxed.jsonl"), images=str(world / "images"))
+    torch.manual_seed(8)
+    settings = CustomDataSettings(
+        data=data, model=SMALL, extractor=ExtractorSettings(shift=0.2, questions=3)
+    )
+    return CustomDataTask.prepare(settings, seed=8, folder=tmp_path)
+
+
+def test_boxes_are_found_again_in_shifted_images(boxed):
+    for index in range(len(boxed)):
+        item = boxed.example(index, epoch=index)
+        (image,) = boxed.collate([item])["inputs"]["pixels"].numpy()
+        rows, columns = boxed.cells
+        cells = image.reshape(rows, len(image) // rows, columns, -1, 3).swapaxes(1, 2)
+        is_square = np.ptp(cells, axis=-1) > 50  # the background is gray
+        share = is_square.mean(axis=(2, 3)).ravel()
+        first, second, unknown = item.shown
+        assert not unknown.any()
+        np.testing.assert_array_equal(first, second)
+        # Shifts are whole pixels, and the borders of resized squares are blurred.
+        assert (share[first] > 0.4).all()
+        assert (share[~first] < 0.6).all()
+
+
+def test_boxes_guide_the_attention_of_their_questions(boxed):
+    batch = boxed.collate([boxed.example(index, epoch=0) for index in range(8)])
+    assert boxed.counts(batch)["boxes"] == 16
+    optimizer = torch.optim.Adam(boxed.model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = boxed.losses(boxed.model, batch)["boxes"]
+        losses.append(loss.item() / 16)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_boxes_change_nothing_but_their_loss(boxed):
+    batch = boxed.collate([boxed.example(index, epoch=0) for index in range(4)])
+    boxed.model.eval()
+    with_boxes = boxed.losses(boxed.model, batch)
+    del batch["inputs"]["shown"]
+    without = boxed.losses(boxed.model, batch)
+    assert with_boxes.keys() - without.keys() == {"boxes"}
+    for name, value in without.items():
+        assert_close(with_boxes[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_without_known_boxes_has_no_box_loss(boxed):
+    item = boxed.example(0, epoch=0)
+    batch = boxed.collate([item._replace(shown=[np.zeros_like(cells) for cells in item.shown])])
+    assert boxed.counts(batch)["boxes"] == 0
+    loss = boxed.losses(boxed.model, batch)["boxes"]
+    loss.backward()
+    assert loss.item() == 0

@@ -22,6 +22,8 @@ from lxmert.schema import IGNORE_INDEX, Example, FloatArray, IntArray
 
 _ANSWER = np.dtype([("name", "<i4"), ("score", "<f8")])
 
+_BOX = np.dtype([("corners", "<f4", 4)])
+
 _NO_SPLIT = -1
 
 
@@ -36,6 +38,7 @@ class _Columns:
     splits: npt.NDArray[np.int8]
     sources: npt.NDArray[np.int16]
     answers: Ragged  # of _ANSWER
+    boxes: Ragged  # of _BOX, in the first image
     image_names: Texts
     answer_names: Texts
     question_type_names: Texts
@@ -50,7 +53,7 @@ class _Columns:
             self.splits,
             self.sources,
         ]
-        arrays += self.answers
+        arrays += [*self.answers, *self.boxes]
         return sum(column.nbytes for column in texts) + sum(array.nbytes for array in arrays)
 
 
@@ -234,6 +237,16 @@ class Corpus(Sequence[Example]):
         """The answers of all stored rows, and the row of each example."""
         return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
 
+    def boxes(self, index: int) -> FloatArray:
+        """Return the boxes that an example is about, in pixels of its first image: `[boxes, 4]`."""
+        boxes: FloatArray = self._columns.boxes.row(self._rows[index])["corners"]
+        return boxes
+
+    def num_boxes(self) -> IntArray:
+        """Return how many boxes each example has in its first image, `[examples]`."""
+        bounds = self._columns.boxes.bounds.astype(np.int64)
+        return (bounds[1:] - bounds[:-1])[np.asarray(self._rows, dtype=np.int64)]
+
     def num_answers(self) -> IntArray:
         """Return how many answers each example has, `[examples]`."""
         stored, rows = self.stored_answers
@@ -366,7 +379,7 @@ class _Writer:
         self._example_ids, self._texts = TextWriter(), TextWriter()
         self._images, self._question_types = ColumnWriter(np.int32), ColumnWriter(np.int32)
         self._splits, self._answers = ColumnWriter(np.int8), RaggedWriter(_ANSWER)
-        self._sources = ColumnWriter(np.int16)
+        self._sources, self._boxes = ColumnWriter(np.int16), RaggedWriter(_BOX)
         self._image_names, self._answer_names = _Names(), _Names()
         self._question_type_names, self._source_names = _Names(), _Names()
 
@@ -388,6 +401,9 @@ class _Writer:
                 for e in examples
             ]
         )
+
+        given = [row.boxes[0].tolist() if row.boxes else [] for row, _ in used]
+        self._boxes.add([[(tuple(box),) for box in boxes] for boxes in given])
 
     def _take(self, row: Row) -> tuple[int, ...]:
         """Return the images of a usable row; count an unusable row and return nothing."""
@@ -411,6 +427,7 @@ class _Writer:
             splits=self._splits.finish(),
             sources=self._sources.finish(),
             answers=self._answers.finish(),
+            boxes=self._boxes.finish(),
             image_names=self._image_names.finish(),
             answer_names=self._answer_names.finish(),
             question_type_names=self._question_type_names.finish(),

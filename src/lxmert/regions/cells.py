@@ -4,9 +4,11 @@ Cells are ordered row by row, each row from left to right.
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lxmert.boxes import area
 from lxmert.schema import FloatArray, Regions
 
 CELL_NAMES = ("cell",)
@@ -22,6 +24,27 @@ def cell_boxes(rows: int, columns: int, device: torch.device | None = None) -> T
     bottom, right = torch.meshgrid(y[1:], x[1:], indexing="ij")
     # [rows, columns, 4] -> [cells, 4]
     return torch.stack([left, top, right, bottom], dim=-1).flatten(0, 1)
+
+
+def cells_of_boxes(boxes: FloatArray, rows: int, columns: int) -> npt.NDArray[np.bool_]:
+    """Return which cells show the content of boxes.
+
+    A cell does if it shares at least half of its area, or of that of a box.
+
+    Args:
+        boxes: `[boxes, 4]` `(x1, y1, x2, y2)` in `[0, 1]`.
+        rows: number of rows of cells.
+        columns: number of columns.
+
+    Returns:
+        `[cells]`.
+    """
+    cells = cell_boxes(rows, columns).numpy()[:, None]  # [cells, 1, 4]
+    shared = np.concatenate(
+        [np.maximum(cells[..., :2], boxes[:, :2]), np.minimum(cells[..., 2:], boxes[:, 2:])], -1
+    )
+    least = np.minimum(area(boxes), 1 / (rows * columns)) / 2
+    return np.asarray(((area(shared) >= least) & (least > 0)).any(axis=1))
 
 
 def cell_regions(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Regions:

@@ -1,20 +1,23 @@
 """Question answering on custom data with a grid extractor that is trained along with the model.
 
 Needs neither boxes nor pretrained weights. A training example is one image with several of its
-questions; the image is encoded once for all of them.
+questions; the image is encoded once for all of them. Where questions have boxes, attention is
+guided to the cells that show their content.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lxmert.boxes import normalize
 from lxmert.data.check import Progress
 from lxmert.data.collate import collate_text
 from lxmert.data.columns import Ragged
@@ -24,9 +27,12 @@ from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.tokens import Tokens
 from lxmert.images import Pixels, image_size
 from lxmert.model import objectives
+from lxmert.model.guidance import attention_loss, first_cross_attention
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.model.outputs import LxmertEncodedStream
 from lxmert.names import count
 from lxmert.records import Probability, Record
+from lxmert.regions.cells import cells_of_boxes
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork, shrink
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.answering import count_answered
@@ -39,6 +45,9 @@ from lxmert.tasks.text_training import save_model, validation_outputs
 from lxmert.tasks.texts import ModelSettings, refuse_initial
 
 _VALIDATION_BATCH = 64
+_BOX_WEIGHT = 0.5
+"""Weight of the loss that guides attention to boxes, compared with that of the answers."""
+
 _SAMPLED_IMAGES = 200
 """Number of images whose sizes determine the input size of the extractor."""
 
@@ -71,12 +80,14 @@ class ImageItem(NamedTuple):
         shift: pixels by which to move the image up and to the left; may be negative.
         questions: token ids of each question.
         targets: class id of the answer to each question, or the score of each answer.
+        shown: `[cells]` bool for each question, the cells that it is about; none if unknown.
     """
 
     pixels: Pixels
     shift: tuple[int, int]
     questions: list[IntArray]
     targets: Sequence[int | FloatArray]
+    shown: Sequence[npt.NDArray[np.bool_]] = ()
 
 
 class ExtractorWithModel(nn.Module):
@@ -95,7 +106,8 @@ class ExtractorWithModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         token_type_ids: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        shown: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Score the answers to all questions, and to each image without its questions.
 
         Args:
@@ -104,19 +116,39 @@ class ExtractorWithModel(nn.Module):
             input_ids: `[questions, text_len]`.
             attention_mask: `[questions, text_len]`.
             token_type_ids: `[questions, text_len]`.
+            shown: `[questions, cells]` bool, the cells that each question is about; none in a row
+                if unknown. None: unknown for all.
 
         Returns:
-            `[questions, answers]` and `[images, answers]`.
+            `[questions, answers]`, `[images, answers]`, and the loss of the attention of questions
+            to the cells that they are about, summed; None without `shown`.
         """
         features, cells = self.extractor(pixels)
-        image = self.model.lxmert.encode_image(features, cells)
-        scores: Tensor = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            encoded_image=image.take(owners),
-        )[0]
-        return scores, self.image_only(features.mean(dim=1))
+        image = self.model.lxmert.encode_image(features, cells).take(owners)
+        text: dict[str, Any] = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        guided = None
+        if shown is not None:
+            words = self.model.lxmert.encode_text(**text)
+            guided = self._guide(words, image, shown)
+            text = {"encoded_text": words}
+        scores: Tensor = self.model(**text, encoded_image=image)[0]
+        return scores, self.image_only(features.mean(dim=1)), guided
+
+    def _guide(
+        self, words: LxmertEncodedStream, image: LxmertEncodedStream, shown: Tensor
+    ) -> Tensor:
+        """Return the loss of the attention of [CLS], from which answers are computed."""
+        known = shown.any(dim=1)
+        return attention_loss(
+            first_cross_attention(self.model.lxmert),
+            words.last_hidden_state[known, 0],
+            image.last_hidden_state[known],
+            shown[known],
+        )
 
 
 class CustomDataTask:
@@ -147,6 +179,9 @@ class CustomDataTask:
         self.settings, self.seed = settings, seed
         self.loss_weights: Mapping[str, float] = {"qa": 1.0, "image_only": 1.0}
         self.training, self.validation = splits
+        self.boxes = _relative_boxes(self.training, Path(settings.data.images))
+        if self.boxes:
+            self.loss_weights = {**self.loss_weights, "boxes": _BOX_WEIGHT}
         self.images = images
         self.answers = self.training.vocabulary()
         started = start_grid_model(
@@ -156,6 +191,7 @@ class CustomDataTask:
             image_size=(images.header.height, images.header.width),
         )
         self.tokenizer = started.tokenizer
+        self.cells = started.extractor.config.num_cells
         self.model: nn.Module = ExtractorWithModel(started.extractor, started.model)
         self.max_text_length = min(
             settings.model.max_text_length, started.model.config.max_position_embeddings
@@ -225,7 +261,16 @@ class CustomDataTask:
         image = self.images[self.rows[0].item(self.training.images(rows[0])[0])]
         target = self.targets.best_id if self.single else self.targets.scores
         questions = [self.tokens[0][row] for row in rows]
-        return ImageItem(image, (up, left), questions, [target(row) for row in rows])
+        shown = [self._cells(row, up, left) for row in rows] if self.boxes else ()
+        return ImageItem(image, (up, left), questions, [target(row) for row in rows], shown)
+
+    def _cells(self, row: int, up: int, left: int) -> npt.NDArray[np.bool_]:
+        """Return the cells that a question is about, `[cells]`, in its shifted image."""
+        header = self.images.header
+        x, y = left / header.width, up / header.height
+        boxes = self.boxes.get(row, np.zeros((0, 4), np.float32))
+        moved = np.clip(boxes - np.array([x, y, x, y], np.float32), 0, 1)
+        return cells_of_boxes(moved, *self.cells)
 
     def collate(self, examples: Sequence[ImageItem]) -> Batch:
         """Batch images and their questions.
@@ -242,31 +287,38 @@ class CustomDataTask:
             "pixels": torch.from_numpy(pixels),
             "owners": torch.arange(len(examples)).repeat_interleave(counts),
         }
+        shown = [cells for item in examples for cells in item.shown]
+        if shown:
+            images["shown"] = torch.from_numpy(np.stack(shown))
         return {
             "inputs": images | collate_text(questions, pad_id=self.tokenizer.pad_token_id),
             "targets": torch.from_numpy(np.array(targets)),
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the questions that have an answer in the list, and the images."""
-        return {
+        """Count the questions that have an answer in the list, the images, and known boxes."""
+        counts = {
             "qa": count_answered(batch["targets"]),
             "image_only": float(len(batch["inputs"]["pixels"])),
         }
+        if self.boxes:
+            counts["boxes"] = float(batch["inputs"]["shown"].any(dim=1).sum())
+        return counts
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run extractor and model; return the losses summed over questions and over images.
 
         The `qa` loss trains a new extractor slowly; the auxiliary `image_only` loss predicts all
-        answers of an image's questions without the questions.
+        answers of an image's questions without the questions. `boxes` guides attention.
         """
-        scores, image_only_logits = model(**batch["inputs"])
+        scores, image_only_logits, guided = model(**batch["inputs"])
         owners, targets = batch["inputs"]["owners"], batch["targets"]
         image_targets = answers_by_image(targets, owners, image_only_logits.shape)
-        return {
+        losses = {
             "qa": objectives.answering(scores, targets)[0],
             "image_only": objectives.answering(image_only_logits, image_targets)[0],
         }
+        return losses if guided is None else {**losses, "boxes": guided}
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
         """Return the accuracy on validation questions, and that of the baselines.
@@ -277,7 +329,7 @@ class CustomDataTask:
         groups = group_by_image(self.validation, self.settings.extractor.questions)
         num_groups = min(len(groups.bounds) - 1, limit or len(self.validation))
         predictions: list[str] = []
-        for _, _, (scores, _) in validation_outputs(
+        for _, _, (scores, *_) in validation_outputs(
             self.model,
             range(num_groups),
             lambda group: self._validation_item(groups.row(group).tolist()),
@@ -305,6 +357,14 @@ class CustomDataTask:
         save_model(
             folder, self.model.model, self.tokenizer, preprocessor, extractor, self.baselines
         )
+
+
+def _relative_boxes(corpus: Corpus, images: Path) -> dict[int, FloatArray]:
+    """Return the boxes of each question that has any, `[boxes, 4]` in `[0, 1]`, by its row."""
+    rows = np.flatnonzero(corpus.num_boxes()).tolist()
+    names = {row: corpus.image_ids(row)[0] for row in rows}
+    sizes = {name: image_size(images / name) for name in set(names.values())}
+    return {row: normalize(corpus.boxes(row), sizes[names[row]]) for row in rows}
 
 
 def is_single(targets: str, corpus: Corpus) -> bool:

@@ -13,7 +13,6 @@ from lxmert.data.tokenizer import load_tokenizer
 from lxmert.hub import DRAWINGS
 from lxmert.lab.drawings.drawing import arrange, render
 from lxmert.lab.drawings.grounding import (
-    attention_loss,
     find_mentions,
     match_words,
     matching_count,
@@ -23,8 +22,6 @@ from lxmert.lab.drawings.phrases import pluralize
 from lxmert.lab.drawings.questions import FAMILIES, TRUTHS, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES, SYNONYMS
 from lxmert.lab.drawings.task import train_on_drawings
-from lxmert.model.configuration import LxmertConfig
-from lxmert.model.modeling import LxmertModel
 from lxmert.tasks.custom_start import has_grid
 from lxmert.workflows.verification import verify
 
@@ -140,24 +137,6 @@ def test_cells_are_matched_with_words_or_nothing():
     weights = torch.tensor([0.15, 1, 0.15, 1, 0.15, 1])
     assert matching_loss(scores, targets).item() == pytest.approx((single * weights).sum().item())
     assert matching_count(targets) == pytest.approx(3.45)
-
-
-def test_the_attention_loss_is_that_of_the_maps_that_the_model_returns():
-    torch.manual_seed(4)
-    config = LxmertConfig(
-        hidden_size=16, num_attention_heads=4, intermediate_size=16, vocab_size=30, l_layers=1,
-        r_layers=1, x_layers=1, visual_feat_dim=6, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0, initializer_range=0.5,
-    )  # fmt: skip
-    model = LxmertModel(config).eval()
-    text, image = torch.randint(1, 30, (1, 5)), (torch.randn(1, 7, 6), torch.rand(1, 7, 4))
-    maps = model(text, *image, output_attentions=True).cross_encoder_attentions[0][0]
-    named = torch.tensor([[1, 0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0]], dtype=torch.bool)
-    shares = [maps[:3, word, cells].sum(-1) for word, cells in zip((1, 3), named, strict=True)]
-    words = model.encode_text(text).last_hidden_state[0, [1, 3]]
-    cells = model.encode_image(*image).last_hidden_state.expand(2, -1, -1)
-    loss = attention_loss(model.encoder.x_layers[0].visual_attention.att, words, cells, named)
-    assert loss.item() == pytest.approx(-sum(s.log().mean().item() for s in shares), rel=1e-4)
 
 
 def test_the_command_trains_a_start_and_the_same_command_changes_nothing(tmp_path, lxmert):

@@ -15,13 +15,9 @@ from torch.nn import functional
 from lxmert.lab.drawings.drawing import IntArray
 from lxmert.lab.drawings.phrases import NOUNS, pluralize
 from lxmert.lab.drawings.shapes import COLORS, SHAPES, SYNONYMS
-from lxmert.model.attention import LxmertAttention
 
 _NOTHING_WEIGHT = 0.15
 """Weight of cells with nothing in the matching loss; most cells are such."""
-
-_GUIDED_HEADS = 3
-"""Number of attention heads that are guided; the others stay free."""
 
 _NAMES = (*COLORS, *SHAPES)
 WORDS = {name: [w for w in SYNONYMS.get(name, (name,)) if " " not in w] for name in _NAMES}
@@ -122,27 +118,3 @@ def matching_count(targets: Tensor) -> float:
     """Return the sum of the weights of the cells, `[drawings, cells]`."""
     is_thing = targets > 0
     return float(is_thing.sum() + _NOTHING_WEIGHT * (~is_thing).sum())
-
-
-def attention_loss(
-    attention: LxmertAttention, words: Tensor, cells: Tensor, named: Tensor
-) -> Tensor:
-    """Return minus the log of the attention of words to what they name, summed over words.
-
-    The mean over the guided heads. Source: attention is supervised as in Gan et al. 2017, "VQS:
-    Linking segmentations to questions and answers for supervised attention in VQA", but any
-    division among the cells is equally good.
-
-    Args:
-        attention: of words to regions, in the first cross-modality layer.
-        words: `[mentions, hidden]`, encoded texts at the positions of the mentions.
-        cells: `[mentions, cells, hidden]`, the encoded drawing of each.
-        named: `[mentions, cells]` bool.
-    """
-    heads = attention.num_attention_heads
-    query = attention.query(words).unflatten(-1, (heads, -1))[:, :_GUIDED_HEADS]
-    key = attention.key(cells).unflatten(-1, (heads, -1))[:, :, :_GUIDED_HEADS]
-    scores = torch.einsum("mhd,mchd->mhc", query.float(), key.float()) / query.shape[-1] ** 0.5
-    elsewhere = ~named[:, None]
-    share: Tensor = scores.log_softmax(-1).masked_fill(elsewhere, -torch.inf).logsumexp(-1)
-    return -share.mean(dim=1).sum()

@@ -26,7 +26,6 @@ from lxmert.lab.drawings.drawing import Drawing, IntArray, arrange, render
 from lxmert.lab.drawings.grounding import (
     WORDS,
     Mention,
-    attention_loss,
     find_mentions,
     match_words,
     matching_count,
@@ -35,9 +34,8 @@ from lxmert.lab.drawings.grounding import (
 from lxmert.lab.drawings.questions import TRUTHS, Asked, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES
 from lxmert.model import objectives
-from lxmert.model.attention import LxmertAttention
+from lxmert.model.guidance import attention_loss, first_cross_attention
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.model.layers import LxmertXLayer
 from lxmert.records import Probability, Record
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.custom_start import start_grid_model
@@ -142,18 +140,12 @@ class GroundedModel(nn.Module):
     def prepare(self) -> None:
         """Change random weights so that words are compared with cells and places are kept."""
         # Words and cells are compared: the same projection of both is a better start than two.
-        self.attention.key.load_state_dict(self.attention.query.state_dict())
+        attention = first_cross_attention(self.model.lxmert)
+        attention.key.load_state_dict(attention.query.state_dict())
         # Larger weights change more slowly. Otherwise the losses of grounding, which need no
         # places, make the embeddings of all boxes equal before a question asks for a place.
         for weight in self.model.lxmert.encoder.visn_fc.box_fc.parameters():
             weight.mul_(_BOX_SCALE)
-
-    @property
-    def attention(self) -> LxmertAttention:
-        """The attention of words to cells in the first cross-modality layer."""
-        layer = self.model.lxmert.encoder.x_layers[0]
-        assert isinstance(layer, LxmertXLayer)
-        return layer.visual_attention.att
 
     def forward(
         self,
@@ -187,7 +179,7 @@ class GroundedModel(nn.Module):
             match_words(cells, colors, self.nothing[0]),
             match_words(cells, shapes, self.nothing[1]),
             attention_loss(
-                self.attention,
+                first_cross_attention(encoder),
                 words.last_hidden_state[questions, positions],
                 own.last_hidden_state[questions],
                 named,
