@@ -6,11 +6,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from squares import read_lines, write_lines, write_squares
+from torchvision.models import get_model_weights, resnet18
 
 from lxmert.data.tokenizer import load_tokenizer
+from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.regions.backbone_grid import _PREFERRED, BackboneGridExtractor, find_backbone
+from lxmert.regions.extractor import load_extractor
 from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import read_recipe
 from lxmert.workflows import trials
@@ -149,3 +154,40 @@ def test_a_budget_that_is_no_duration_is_refused(world, tmp_path, budget):
 def test_a_budget_too_small_for_a_trial_names_the_least(world, tmp_path):
     with pytest.raises(ValueError, match="too short for one trial: give at least 100s, or set"):
         train_recipe(recipe(world, "data.budget=60s"), tmp_path, cpu=True)
+
+
+@pytest.fixture
+def at_hand(tmp_path, monkeypatch):
+    """A cache of torch with weights of a small network, as if downloaded before."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    weights = get_model_weights("resnet18").DEFAULT
+    folder = tmp_path / "torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    torch.manual_seed(2)
+    torch.save(resnet18().state_dict(), folder / weights.url.rpartition("/")[2])
+    return folder
+
+
+def test_a_backbone_at_hand_is_tried(world, tmp_path, at_hand):
+    changed = recipe(world)
+    assert list(trials._trials(changed, tmp_path)) == ["drawings", "random", "scenes", "backbone"]
+    next(at_hand.iterdir()).unlink()
+    assert list(trials._trials(changed, tmp_path)) == ["drawings", "random", "scenes"]
+    (tmp_path / "backbone").mkdir()  # of a run that began when it was at hand
+    assert "backbone" in trials._trials(changed, tmp_path)
+
+
+def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_hand):
+    run = tmp_path / "run"
+    train_recipe(recipe(world, "data.start=backbone"), run, cpu=True)
+    extractor = load_extractor(run / "extractor")
+    assert isinstance(extractor, BackboneGridExtractor)
+    assert extractor.config.model == "resnet18"
+    model = LxmertForQuestionAnswering.from_pretrained(run)
+    assert model.config.visual_feat_dim == extractor.feature_dim == 512
+
+
+def test_the_weights_of_torchvision_are_looked_for_under_their_names(at_hand):
+    assert find_backbone() == "resnet18"
+    for name in _PREFERRED:
+        assert name in get_model_weights(name).DEFAULT.url

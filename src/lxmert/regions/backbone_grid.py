@@ -34,6 +34,19 @@ _OTHER_INPUT = ("googlenet", "inception_v3")
 """With trained weights, these networks normalize the pixels a second time."""
 
 
+_PREFERRED = ("resnet50", "resnet101", "convnext_tiny", "resnet34", "resnet18")
+
+
+def find_backbone() -> str | None:
+    """Return a torchvision network whose recommended weights were downloaded before."""
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    for name in _PREFERRED:
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        if (folder / url.rpartition("/")[2]).is_file():
+            return name
+    return None
+
+
 class BackboneGridConfig(Record):
     """Configuration of a backbone grid; saved as `config.json` next to the weights.
 

@@ -41,7 +41,8 @@ class CustomData(Record):
         start: how to begin within a budget, if neither `data.extractor` nor `model.init_from` is
             given. `random`: with a grid extractor and random weights; `drawings`: with both as
             trained on drawings of shapes; `scenes`: with the bundled model and its detector;
-            `auto`: as short trials decide.
+            `backbone`: with grid features of a network that torchvision offers trained on ImageNet,
+            downloaded unless it is at hand; `auto`: as short trials decide.
         targets: `soft` trains the score of every answer (binary cross-entropy, as published),
             `single` the best answer (cross-entropy); `auto` is `single` if every question has
             one answer.
@@ -54,7 +55,7 @@ class CustomData(Record):
     valid: File | None = None
     extractor: File | None = None
     budget: str | None = None
-    start: Literal["auto", "random", "drawings", "scenes"] = "auto"
+    start: Literal["auto", "random", "drawings", "scenes", "backbone"] = "auto"
     targets: Literal["auto", "soft", "single"] = "auto"
     limit_images: PositiveInt | None = None
     strict: bool = False

@@ -15,6 +15,8 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import DRAWINGS, find_model
+from lxmert.regions.backbone_grid import BackboneGridExtractor, find_backbone
+from lxmert.regions.checkpoints import DOWNLOAD
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
@@ -25,6 +27,7 @@ from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_
 
 PLAN = "plan.json"
 TRIALS = "trials"
+BACKBONE = "backbone"
 
 _TRIAL_SHARE = 0.08
 """Share of the budget of one trial."""
@@ -32,8 +35,14 @@ _TRIAL_SHARE = 0.08
 _LONGEST_TRIAL = 60.0
 """Seconds of a trial at most; 40 s were enough to choose in the five worlds of docs/worlds.md."""
 
+_NOT_TRAINED = ("scenes", "backbone")
+"""Trials whose region extractor is not trained; the regions of all their images come first."""
+
 _TRIAL_IMAGES = 500
-"""Training images of a trial whose extractor is not trained; all their regions come first."""
+"""Training images of such a trial."""
+
+_BACKBONE = "resnet50"
+"""Downloaded for `data.start=backbone` if no backbone is at hand."""
 
 _LEAST_TRIAL = 8.0
 """Fewest seconds of a trial that tells anything."""
@@ -91,7 +100,7 @@ def train_in_budget(
     assert isinstance(recipe.settings, CustomDataSettings)
     budget = _seconds(str(recipe.settings.data.budget))
     plan = _Plan(recipe, output, accelerator)
-    trials = _trials(recipe)
+    trials = _trials(recipe, output)
     share = min(budget * _TRIAL_SHARE, _LONGEST_TRIAL)
     if len(trials) > 1 and share < _LEAST_TRIAL:
         least = _LEAST_TRIAL / _TRIAL_SHARE
@@ -100,10 +109,13 @@ def train_in_budget(
             f"{least:.0f}s, or set data.start to one of {', '.join(trials)}"
         )
     check()
+    if "backbone" in trials:
+        with accelerator.main_process_first():
+            _save_backbone(output / BACKBONE)
     for name, changes in trials.items():
         if len(trials) > 1 and name not in plan.trials:
             short = [f"loop.seconds={share}", "loop.evaluate_every="]
-            if name == "scenes":
+            if name in _NOT_TRAINED:
                 limit = recipe.settings.data.limit_images or _TRIAL_IMAGES
                 short.append(f"data.limit_images={min(limit, _TRIAL_IMAGES)}")
             changed = _changed(recipe, [*changes, *short])
@@ -204,8 +216,11 @@ def _try(
     return {"accuracy": accuracy, "seconds": round(seconds, 1)}
 
 
-def _trials(recipe: Recipe) -> dict[str, list[str]]:
-    """Return the changes of the recipe by name of the trial."""
+def _trials(recipe: Recipe, output: Path) -> dict[str, list[str]]:
+    """Return the changes of the recipe by name of the trial.
+
+    A pretrained backbone is tried if its weights are at hand, or were when the run began.
+    """
     settings = recipe.settings
     assert isinstance(settings, CustomDataSettings)
     if settings.data.extractor is not None or settings.model.init_from is not None:
@@ -215,9 +230,22 @@ def _trials(recipe: Recipe) -> dict[str, list[str]]:
         "drawings": [f"model.init_from={DRAWINGS}", slower],
         "random": [],
         "scenes": [f"model.init_from={find_model(None)}", slower],
+        "backbone": [f"data.extractor={output / BACKBONE}"],
     }
     start = settings.data.start
-    return known if start == "auto" else {start: known[start]}
+    if start != "auto":
+        return {start: known[start]}
+    if not (output / BACKBONE).is_dir() and ((output / PLAN).is_file() or find_backbone() is None):
+        del known["backbone"]
+    return known
+
+
+def _save_backbone(folder: Path) -> None:
+    """Make a region extractor of a pretrained backbone, unless the folder has one."""
+    if not folder.is_dir():
+        name = find_backbone() or _BACKBONE
+        _logger.info("backbone: grid features of torchvision's %s, trained on ImageNet", name)
+        BackboneGridExtractor.from_torchvision(name, weights=DOWNLOAD).save_pretrained(folder)
 
 
 def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
