@@ -1,13 +1,15 @@
-"""`lxmert recipes`: the list, a copy, the schema."""
+"""`lxmert train --device`; `lxmert recipes`: the list, a copy, the schema."""
 
 import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import ROOT, Command
 
+from lxmert import devices
 from lxmert.tasks.registry import TASKS
 from lxmert.train.recipes import BUNDLED, bundled_recipes, read_tables
+from lxmert.workflows import training
 
 
 def test_the_list_has_a_line_for_every_bundled_recipe(lxmert: Command) -> None:
@@ -40,3 +42,27 @@ def test_the_schema_describes_the_recipes_of_all_tasks(lxmert: Command) -> None:
     assert sorted(tasks) == sorted(TASKS)
     presets = schema["$defs"]["PretrainingRecipe"]["properties"]["preset"]["enum"]
     assert presets == ["default", "released", "paper"]
+
+
+@pytest.mark.parametrize(
+    ("device", "cpu"), [(None, False), ("cpu", True), ("cuda", False), ("cuda:1", None)]
+)
+def test_training_takes_all_gpus_or_none(
+    lxmert: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    device: str | None,
+    cpu: object,
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(devices, "_available", lambda: {"cpu": 1, "cuda": 2})
+    monkeypatch.setattr(training, "train_recipe", lambda *_, **named: given.update(named))
+    options = ("--device", device) if device else ()
+    folder = ROOT / "src/lxmert/examples"
+    data = (f"data.train={folder / 'questions.jsonl'}", f"data.images={folder}")
+    files = [option for pair in data for option in ("--set", pair)]
+    done = lxmert("train", "custom", "-o", tmp_path / "run", *files, *options)
+    assert given.get("cpu") is cpu
+    if cpu is None:
+        assert done.code == 2
+        assert "expected cpu or cuda: each process" in done.err

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import ImageFolder, Json, ModelArgument, RegionStores, check_source
+from lxmert.cli.options import Device, ImageFolder, Json, ModelArgument, RegionStores, check_source
 from lxmert.cli.outputs import check_output_folder
 from lxmert.terminal import say, show_progress
 
@@ -39,6 +39,7 @@ def compress(
     limit: Annotated[
         int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compress a model: prune its weights by encoder, drop layers; with size, time and accuracy.
@@ -51,6 +52,7 @@ def compress(
     elif images is not None or regions or limit is not None:
         raise ValueError("--images, --regions and --limit belong to --data: add it, or drop them")
     check_output_folder(output, "-o", model, data)
+    from lxmert.devices import choose_device
     from lxmert.files import to_json
     from lxmert.workflows.compression import compress_model, describe, parse_layers
 
@@ -64,6 +66,7 @@ def compress(
             images=images,
             stores=tuple(regions or ()),
             limit=limit,
+            device=choose_device(device),
             progress=progress,
         )
     if as_json:

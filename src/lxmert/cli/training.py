@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lxmert.cli.inputs import check_recipe
+from lxmert.cli.options import Device
 from lxmert.cli.outputs import check_output_folder
 from lxmert.terminal import show_stages
 
@@ -36,6 +37,7 @@ def train(
             help="Custom data: time for trials and training, such as 30m.  [default: 30m]"
         ),
     ] = None,
+    device: Device = None,
 ) -> None:
     """Train a model from a recipe. Rerun to resume.
 
@@ -43,6 +45,7 @@ def train(
     """
     check_output_folder(output, "--output")
     check_recipe(recipe, override or ())
+    cpu = _trains_on_cpu(device)
     from lxmert.tasks.custom_files import UntidyData
     from lxmert.workflows.training import read_with_options, train_recipe
 
@@ -50,10 +53,24 @@ def train(
     settings = read_with_options(recipe, override or (), options)
     try:
         with show_stages() as progress:
-            train_recipe(settings, output, progress=progress)
+            train_recipe(settings, output, cpu=cpu, progress=progress)
     except UntidyData as problem:
         typer.echo(f"lxmert: {problem}", err=True)
         raise typer.Exit(1) from problem
+
+
+def _trains_on_cpu(device: str | None) -> bool:
+    """Return whether to leave GPUs alone; each process takes the GPU of its number otherwise."""
+    from lxmert.devices import choose_device
+
+    if device is None or choose_device(device) == "cpu":
+        return device == "cpu"
+    if device != choose_device():
+        raise ValueError(
+            f"--device is {device}, expected cpu or {choose_device()}: each process trains on the "
+            "GPU of its number; to choose one, set CUDA_VISIBLE_DEVICES"
+        )
+    return False
 
 
 def recipes(

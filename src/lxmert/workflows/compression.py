@@ -58,6 +58,7 @@ def compress_model(
     images: Path | None = None,
     stores: tuple[Path, ...] = (),
     limit: int | None = None,
+    device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> CompressionReport:
     """Drop layers and prune weights of a model, and write it to a new folder.
@@ -71,6 +72,7 @@ def compress_model(
         images: image folder of the data.
         stores: region stores to use instead of images.
         limit: number of questions, drawn at random; None: all.
+        device: where to answer them; the time is that on a CPU.
         progress: called with the numbers of finished and of all questions of each model.
 
     Raises:
@@ -101,7 +103,13 @@ def compress_model(
     if data is not None:
         first, second = (
             evaluate_answers(
-                each, data, images=images, stores=stores, limit=limit, progress=progress
+                each,
+                data,
+                images=images,
+                stores=stores,
+                limit=limit,
+                device=device,
+                progress=progress,
             )
             for each in (folder, output)
         )
