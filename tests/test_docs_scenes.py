@@ -28,7 +28,6 @@ def table(page: str, heading: str) -> dict[str, str]:
 def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "runs/scenes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for program, *arguments in commands(SCENES):
         assert program == "lxmert"

@@ -37,7 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_every_curl_call_is_answered(server: RunningServer, folder: Path) -> None:
-    first, *lines = command_lines(PAGE)
+    examples, first, *lines = command_lines(PAGE)
+    assert examples.startswith("lxmert examples ")
     assert first == "lxmert serve --port 8000"
     assert len(lines) == 8
     url = str(server.base_url).rstrip("/")

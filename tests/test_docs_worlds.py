@@ -15,7 +15,6 @@ PAGE = (ROOT / "docs/worlds.md").read_text(encoding="utf-8")
 def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     assert len(commands(PAGE)) == 4
     for program, *arguments in commands(PAGE):

@@ -133,6 +133,7 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
             ["ask", str(text), QUESTION],
             ["ask", str(cut), QUESTION],
             ["explain", str(cut), QUESTION],
+            ["ask", "absent.jpg", QUESTION, "--model", "vqa"],
             ["match", str(text), "a red ball"],
             ["ask", str(SCENE), "what \udcff?"],
             ["ask", str(SCENE), QUESTION, "--answers", str(tmp_path / "answers.json")],
@@ -147,7 +148,8 @@ def test_other_inputs_are_refused_without_pytorch(tmp_path: Path) -> None:
             ["verify", str(empty)],
         ]
     )
-    expected = ["no image that is read here", "cut short", "cut short", "no image that is read"]
+    expected = ["no image that is read here", "cut short", "cut short", "is not a file"]
+    expected += ["no image that is read"]
     expected += ["not valid Unicode", "nested too deep", "proposals", "no list `images`"]
     expected += ["proposals", "line 2: it is not usable JSON", "nested too deep", "nested too deep"]
     expected += [store.name, "it is empty", "it is empty"]

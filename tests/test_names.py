@@ -2,7 +2,7 @@
 
 import pytest
 
-from lxmert.names import count, did_you_mean, nearest
+from lxmert.names import count, did_you_mean, file_size, nearest
 
 ANSWERS = ["0", "1", "2", "black", "pine", "yes", "Yellow"]
 
@@ -39,3 +39,9 @@ def test_one_is_counted_without_an_s():
     assert count(12_345, "question") == "12,345 questions"
     assert count(2, "entry", "entries") == "2 entries"
     assert count(1, "entry", "entries") == "1 entry"
+
+
+def test_sizes_of_small_files_are_not_zero():
+    """Bug: `lxmert info` said that a region store had 0.0 MB."""
+    assert file_size(15_720_000) == "15.7 MB"
+    assert file_size(45_300) == "45 kB"

@@ -61,6 +61,21 @@ class UselessMirrorError(ValueError):
     """A mirror does not deliver the file; the next one may."""
 
 
+class NotFetchedError(OSError):
+    """No address delivers a file.
+
+    Attributes:
+        reasons: why each of them does not.
+    """
+
+    def __init__(self, name: str, reasons: str, otherwise: str) -> None:
+        super().__init__(
+            f"{name} was not fetched ({reasons}): rerun the command later to resume, or get the "
+            f"file elsewhere and {otherwise}"
+        )
+        self.reasons = reasons
+
+
 class _Part(NamedTuple):
     """A partial download, with a note of its origin beside it."""
 
@@ -112,6 +127,7 @@ def download(
     *,
     progress: Progress | None = None,
     pause: float = 1.0,
+    otherwise: str = "pass its folder with --from",
 ) -> str:
     """Download a file, resuming an earlier attempt.
 
@@ -120,12 +136,13 @@ def download(
         path: output path, which appears when the file is complete.
         progress: called after each chunk.
         pause: seconds before the first retry after an interruption; increases with each retry.
+        otherwise: what errors advise who gets the file elsewhere.
 
     Returns:
         The URL that it was downloaded from.
 
     Raises:
-        OSError: if all URLs fail, with the reason for each.
+        NotFetchedError: if all URLs fail, with the reason for each.
     """
     part = _Part(path.with_name(f".{path.name}.part"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,10 +162,7 @@ def download(
         part.path.replace(path)
         part.remove()
         return url
-    raise OSError(
-        f"{remote.name} was not fetched ({'; '.join(reasons)}): rerun the command later to "
-        "resume, or get the file elsewhere and pass its folder with --from"
-    )
+    raise NotFetchedError(remote.name, "; ".join(reasons), otherwise)
 
 
 def _from_mirror(

@@ -159,12 +159,16 @@ def _fetch(name: str, revision: str | None, check: Callable[[Path], None]) -> Pa
         if not any(folder.glob("*.safetensors")):
             folder = fetch(*_SMALL_FILES, *_LARGE_FILES, commit=folder.name)
     except (http_error, errors.HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split("\n\n")[0].split())
+        published = ", ".join(key for key, entry in PUBLISHED.items() if entry.kind == "model")
+        if isinstance(error, errors.HFValidationError):
+            hub = "it has not the form OWNER/NAME of the Hugging Face hub"
+        else:
+            reason = str(error).partition("\n")[0].removeprefix("Got: ")
+            hub = f"the Hugging Face hub did not provide it ({reason})"
         raise FileNotFoundError(
             f"no model {name!r}: there is no such folder, it is none of the published models "
-            f"({', '.join(key for key, entry in PUBLISHED.items() if entry.kind == 'model')}), and "
-            f"the Hugging Face hub did not provide it ({reason}); name a folder written by `lxmert "
-            "train`, or leave it out for the bundled model"
+            f"({published}), and {hub}; name a folder written by `lxmert train`, or leave it out "
+            "for the bundled model"
         ) from error
     return folder
 

@@ -1,4 +1,4 @@
-"""Names and counts in messages: nearest valid names, counts with their nouns."""
+"""Names and counts in messages: nearest valid names, counts with their nouns, sizes of files."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -47,3 +47,8 @@ def count(number: int, noun: str, plural: str = "") -> str:
         plural: its plural; default: the noun with an s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def file_size(size: int) -> str:
+    """Return a number of bytes as text: "15.7 MB", "12 kB"."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{round(size / 1e3)} kB"

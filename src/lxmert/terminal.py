@@ -22,7 +22,7 @@ _HIDDEN = {"Cc", "Cs"}
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _SHOWN = 10
-"""Maximum number of failures to list."""
+"""Maximum number of rows to list, such as failures."""
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> "Console":
@@ -91,6 +91,7 @@ _CHATTY = (
     "httpx",
     "httpx2",  # of newer clients of the hub
     "huggingface_hub",
+    "matplotlib",
     "onnx_ir",
     "onnxscript",
     "torch.distributed",
@@ -224,15 +225,23 @@ def show_explanation(explanation: "AnsweredQuestion", seconds: float, figure: Pa
     regions = Table(box=None, pad_edge=False)
     for title, side in (("region", "left"), ("confidence", "right"), ("relevance", "left")):
         regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
-    for index in sorted(range(len(explanation.labels)), key=lambda i: -explanation.relevance[i]):
+    for index in _most_relevant(explanation.relevance):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
         shown = f"{signed_percent(relevance)} {'█' * round(30 * max(0.0, relevance))}"
         regions.add_row(Text(explanation.labels[index]), percent(float(score)), shown)
     console.print()
     console.print(regions)
+    if (hidden := len(explanation.labels) - _SHOWN) > 0:
+        console.print(f"[dim]and {hidden} regions with less relevance; --json lists all[/]")
     console.print(f"\n[dim]answered in {seconds:.2f} s[/]")
     if figure is not None:
         console.print(Text(f"image with the regions: {figure}", style="dim"))
+
+
+def _most_relevant(relevance: Sequence[float]) -> list[int]:
+    """Return the regions to list, in the order of their relevance, which may be negative."""
+    strongest = sorted(range(len(relevance)), key=lambda i: -abs(relevance[i]))[:_SHOWN]
+    return sorted(strongest, key=lambda i: -relevance[i])
 
 
 def show_reasons(explanation: "Explanation") -> None:
@@ -452,4 +461,6 @@ def _shorten(fact: object) -> str:
     if isinstance(fact, list):
         shown = ", ".join(repr(entry) if entry == "" else str(entry) for entry in fact[:8])
         return f"{len(fact):,}: {shown}{', ...' if len(fact) > 8 else ''}"
+    if isinstance(fact, float) and abs(fact) < 10_000:
+        return f"{fact:.4g}"
     return f"{fact:,}" if isinstance(fact, int) else str(fact)

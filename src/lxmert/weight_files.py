@@ -80,9 +80,10 @@ def find_weights(folder: Path) -> list[Path]:
             return [folder / name]
         if index.is_file():
             return _read_index(index)
-    raise FileNotFoundError(
-        f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the weights of the model there"
-    )
+    advice = "copy the weights of the model there"
+    if (folder / "recipe.toml").is_file():
+        advice = "its training is not finished, rerun the command of the training to resume it"
+    raise FileNotFoundError(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: {advice}")
 
 
 def check_weights(path: Path, source: Path) -> None:

@@ -106,6 +106,20 @@ def test_a_folder_records_the_origin_of_its_files(server: Server) -> None:
     assert not any(path.is_file() for path in downloads.rglob("*"))  # nothing is kept twice
 
 
+def test_files_that_were_fetched_before_an_interruption_keep_their_origin(server: Server) -> None:
+    """Bug: the record named a path that no longer exists."""
+    server.answer.hub.spoiled = {"pytorch_model.bin"}
+    with pytest.raises(OSError, match="run `lxmert weights fetch vqa --from FOLDER`"):
+        open_published("vqa")
+    server.answer.hub.spoiled = set()
+    record = json.loads((open_published("vqa") / RECORD).read_text())
+    assert len(record["files"]) == 3
+    for file in record["files"]:
+        assert file["from"].startswith(server.url)
+        assert file["from"].endswith(f"/{file['file']}")
+    assert not any(path.is_file() for path in published_folder("downloads").rglob("*"))
+
+
 def test_the_regions_that_were_published_with_the_model_are_accepted(
     server: Server, tmp_path: Path, lxmert: Command
 ) -> None:
@@ -206,6 +220,7 @@ def test_without_any_detector_the_error_says_how_to_use_a_file_and_nothing_large
         "`lxmert weights fetch vqa --from FOLDER`",
     ):
         assert text in message
+    assert message.count("rerun the command") == 0  # the advice of each file does not apply
     assert not any(path.endswith(".bin") for path in server.paths("GET") if "frcnn" not in path)
     (tmp_path / "mine").mkdir()
     own = tmp_path / "mine/faster_rcnn_from_caffe_attr.pkl"

@@ -47,8 +47,12 @@ def check_stores(paths: list[Path] | None) -> list[Path] | None:
 
 
 def check_image(image: str) -> str:
-    """Return an IMAGE; raise an error if it is a file that cannot be read as one."""
-    if Path(image).is_file():
+    """Return an IMAGE; raise an error if it names a file that cannot be read as one."""
+    from lxmert.data.image_folder import IMAGE_ENDINGS
+    from lxmert.web import SCHEMES
+
+    named = image.lower().endswith(tuple(IMAGE_ENDINGS)) and not image.startswith(SCHEMES)
+    if named or Path(image).is_file():
         from lxmert.regions.preprocess import load_image
 
         load_image(image)

@@ -383,6 +383,8 @@ def _read_losses(run: TrainingRun) -> None:
 def _report_losses(run: TrainingRun, examples_per_second: float) -> None:
     step, optim = run.progress.step, run.recipe.optim
     left = (run.total_steps - step) * optim.batch_size / examples_per_second
+    if (limit := run.recipe.loop.seconds) is not None:
+        left = min(left, max(0.0, limit - run.progress.seconds))
     run.report.training(
         {
             "step": step,

@@ -9,7 +9,7 @@ from huggingface_hub import constants, errors, get_hf_file_metadata, try_to_load
 from huggingface_hub.utils.tqdm import tqdm
 
 from lxmert.downloading import Progress, Remote, download
-from lxmert.files import child_path, read_json_object, sha256
+from lxmert.files import child_path, read_json_object, sha256, write_json
 from lxmert.weights.table import HUB, File
 
 _LARGE = 10_000_000
@@ -54,12 +54,13 @@ class Origin(NamedTuple):
         }
 
 
-def fetch_file(file: File, folder: Path, sources: Sources) -> Origin:
+def fetch_file(name: str, file: File, folder: Path, sources: Sources) -> Origin:
     """Fetch a file, resuming an interrupted download.
 
     In a terminal a bar shows size and remaining time of a large file.
 
     Args:
+        name: row of `PUBLISHED` that the file belongs to, for messages.
         file: the file.
         folder: where to download it to, under its name.
         sources: where to look first.
@@ -72,18 +73,27 @@ def fetch_file(file: File, folder: Path, sources: Sources) -> Origin:
     if local is not None:
         return Origin(local, str(local), _check_local(file, local))
     path = child_path(folder, file.name)
+    note = origin_note(path)
     if path.is_file():
-        return Origin(path, str(path), "downloaded before")
+        before = {"from": str(path), "checked": "downloaded before", **read_record(note)}
+        return Origin(path, before["from"], before["checked"])
+    command = f"`lxmert weights fetch {name} --from FOLDER`"
     if constants.HF_HUB_OFFLINE:
         raise OSError(
             f"{file.name} is not on this machine, and HF_HUB_OFFLINE forbids downloads: unset it, "
-            "or name a folder that has the file with --from"
+            f"or name a folder that has the file: {command}"
         )
     remote = _remote(file, sources.mirrors)
     with _Bar(file) as progress:
-        url = download(remote, path, progress=progress)
+        url = download(remote, path, progress=progress, otherwise=f"run {command}")
     checked = "no checksum is known" if remote.sha256 is None else "its SHA-256"
+    write_json(note, {"from": url, "checked": checked})
     return Origin(path, url, checked)
+
+
+def origin_note(path: Path) -> Path:
+    """Return the note of where a downloaded file is from, for when other files come later."""
+    return path.with_name(f".{path.name}.origin.json")
 
 
 def find_local(file: File, folder: Path | None) -> Path | None:

@@ -25,7 +25,14 @@ from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.model.pretrained import read_config
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.tensor_files import report_write_errors
-from lxmert.weights.fetching import Origin, Sources, fetch_file, find_local, read_record
+from lxmert.weights.fetching import (
+    Origin,
+    Sources,
+    fetch_file,
+    find_local,
+    origin_note,
+    read_record,
+)
 from lxmert.weights.table import PUBLISHED, PublishedModel
 
 RECORD = "source.json"
@@ -83,7 +90,7 @@ def open_extractor(name: str, sources: Sources | None = None) -> Path:
         try:
             return open_published(each, sources)
         except (OSError, ValueError) as error:
-            reasons.append(f"{each}: {error}")
+            reasons.append(f"{each}: {getattr(error, 'reasons', error)}")
             if place + 1 < len(names):
                 _logger.warning("%s is not available; trying %s", each, names[place + 1])
     raise OSError(
@@ -94,7 +101,7 @@ def open_extractor(name: str, sources: Sources | None = None) -> Path:
 
 
 def _write_detector(name: str, target: Path, sources: Sources) -> None:
-    origins = [fetch_file(file, _downloads(), sources) for file in PUBLISHED[name].files]
+    origins = [fetch_file(name, file, _downloads(), sources) for file in PUBLISHED[name].files]
     weights = origins[-1].path
     try:
         extractor = DetectorExtractor.from_pretrained(weights)
@@ -113,13 +120,13 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
     entry = PUBLISHED[name]
     assert entry.answers is not None
     answers = read_answers(entry.answers).answers
-    origins = [fetch_file(file, _downloads(), sources) for file in entry.files[:-1]]
+    origins = [fetch_file(name, file, _downloads(), sources) for file in entry.files[:-1]]
     by_name = {origin.path.name: origin.path for origin in origins}
     tokenizer = load_tokenizer(by_name["vocab.txt"])
     if "config.json" in by_name:
         _check_config(read_config(by_name["config.json"].parent), len(answers), name)
     extractor = open_extractor(name, sources)
-    origins.append(fetch_file(entry.files[-1], _downloads(), sources))
+    origins.append(fetch_file(name, entry.files[-1], _downloads(), sources))
     try:
         model = _load(origins)
         check_words(tokenizer, model.config.vocab_size, name)
@@ -182,6 +189,7 @@ def _remove_downloads(origins: list[Origin]) -> None:
     for origin in origins:
         if origin.path.is_relative_to(_downloads()):
             origin.path.unlink(missing_ok=True)
+            origin_note(origin.path).unlink(missing_ok=True)
 
 
 def _is_local(entry: PublishedModel, sources: Sources) -> bool:

@@ -25,7 +25,7 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.loading import BESIDE, MODELS, find_kind, outline
 from lxmert.model.original import HEAD_WIDTH, Original, from_original
 from lxmert.model.pretrained import read_config
-from lxmert.names import count
+from lxmert.names import count, file_size
 from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.regions.extract import DetectorExtractor
@@ -309,7 +309,7 @@ def _inspect_store(folder: Path) -> Inspection:
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)
-    return Inspection(str(folder), STORE, facts | {"size": _megabytes(size)}, notes=notes)
+    return Inspection(str(folder), STORE, facts | {"size": file_size(size)}, notes=notes)
 
 
 def _inspect_old_store(folder: Path) -> Inspection:
@@ -361,7 +361,7 @@ def _describe_model(
         "attention heads": config.num_attention_heads,
         "text": f"{config.vocab_size} word pieces, up to {config.max_position_embeddings} per text",
         "region": f"{config.visual_feat_dim} features, {config.visual_pos_dim} box coordinates",
-        "weights": f"{', '.join(types)}, {_megabytes(size)}",
+        "weights": f"{', '.join(types)}, {file_size(size)}",
     }
     notes: tuple[str, ...] = ()
     if kind == "pretraining":
@@ -449,7 +449,3 @@ def _unshared(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, Te
     """Leave out the word decoder if it shares the embedding."""
     shared = {"cls.predictions.decoder.weight"} if config.tie_word_embeddings else set()
     return {name: value for name, value in state.items() if name not in shared}
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lxmert.data.npz import find_npz, read_shapes
 from lxmert.data.tsv import FEATURE_DIM, LONGEST_LINE, find_tsv, is_blank, to_columns
+from lxmert.names import file_size
 
 _START = 1 << 16
 _WIDEST = 1 << 16
@@ -99,7 +100,7 @@ def describe_tsv(path: Path) -> dict[str, object]:
         "first image": columns.get("img_id", b"").decode("utf-8", "replace"),
         "regions of first image": count,
         "region feature": tsv_feature_dim(path),
-        "size": f"{sum(part.stat().st_size for part in parts) / 1e6:,.1f} MB",
+        "size": file_size(sum(part.stat().st_size for part in parts)),
     }
 
 
