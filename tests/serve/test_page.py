@@ -102,8 +102,9 @@ def test_an_uploaded_image_is_asked_about_again_without_a_new_upload(
     browser: PageBrowser, site: RunningServer
 ) -> None:
     browser.open(site)
-    browser.wait("document.getElementById('intro').textContent.includes('knows drawn scenes')")
+    browser.wait("document.getElementById('intro').textContent.includes('knows only drawn scenes')")
     browser.upload()
+    assert browser.text("notes").startswith("This model knows only drawn scenes")
     rows = browser.run("return [...document.querySelectorAll('#list span')].map((e) => e.title)")
     assert rows == labels()
     assert len(browser.find("#image .region")) == len(labels())
@@ -145,6 +146,7 @@ def test_an_example_comes_with_questions(browser: PageBrowser, site: RunningServ
     browser.find("#suggestions button")[0].click()
     browser.wait_for_report(QUESTION)
     assert browser.text("answer") == "yellow"
+    assert browser.text("notes") == ""
 
 
 def test_the_keyboard_is_enough(browser: PageBrowser, site: RunningServer) -> None:
@@ -303,7 +305,23 @@ def test_a_bad_image_is_told(browser: PageBrowser, site: RunningServer) -> None:
     browser.open(site)
     browser.run(GIVE, "x.png", "image/png", "AAAA", "drop")
     assert browser.problem().startswith("The image is ")
+    assert not browser.find("#again")[0].is_displayed()
+    browser.upload()
+    assert browser.find("#ask-form")[0].is_displayed()
+    browser.run(GIVE, "x.png", "image/png", "AAAA", "drop")
+    browser.problem()
+    assert not browser.find("#ask-form")[0].is_displayed()
     browser.driver.get_log("browser")
+
+
+@pytest.mark.slow
+def test_a_question_of_spaces_is_not_sent(browser: PageBrowser, site: RunningServer) -> None:
+    browser.open(site)
+    browser.upload()
+    browser.run("document.getElementById('ask-text').oninvalid = () => { window.told = true; }")
+    browser.find("#ask-text")[0].send_keys("  ", Keys.ENTER)
+    browser.wait("window.told")
+    assert [path for path, _ in browser.run("return window.sent")] == ["/v1/regions"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
   const MOST_TAGS = 6;
+  const UNREADABLE = [400, 413, 415, 422]; // trying again would give the same error
+  const DRAWN = "this model knows only drawn scenes such as the examples: for a photo, its regions and answers are unreliable. The command \"lxmert serve vqa\" starts a model that knows photos";
 
   // The image that is asked about; `id` names it once the server has seen it.
   let image = null;
@@ -18,7 +20,8 @@
   async function read(response) {
     const body = await response.json().catch(() => null);
     if (response.ok && body) return body;
-    throw new Error(sentence(body?.error || `the server answers with status ${response.status}`));
+    const error = new Error(sentence(body?.error || `the server answers with status ${response.status}`));
+    throw Object.assign(error, { status: response.status });
   }
 
   async function request(path, options) {
@@ -70,6 +73,7 @@
       if (mine === running) {
         $("problem-text").textContent = error.message;
         $("problem").hidden = false;
+        $("again").hidden = UNREADABLE.includes(error.status);
         $("again").onclick = () => run(text, task);
       }
     } finally {
@@ -92,7 +96,7 @@
     return made;
   }
 
-  const percent = (share) => `${(100 * share).toFixed(1)}%`;
+  const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
 
   function row(name, share, value) {
     const bar = element("i", {});
@@ -108,8 +112,11 @@
     $("share").hidden = true;
   }
 
+  const isBundled = () => model?.model === "the bundled model";
+
   function warn(warnings) {
-    $("notes").replaceChildren(...warnings.map((text) => element("li", {}, sentence(text))));
+    const all = image.own && isBundled() ? [DRAWN, ...warnings] : warnings;
+    $("notes").replaceChildren(...all.map((text) => element("li", {}, sentence(text))));
   }
 
   // The image with its regions, beside a list of `rows`: what is known before an explanation.
@@ -169,18 +176,22 @@
 
   /* ---- what the user does ---- */
 
-  function choose(file, questions = []) {
+  // An own image comes without questions, an example with some.
+  function choose(file, questions = null) {
     if (model && file.size > model.max_image_bytes) {
       return fail(`The image file has ${(file.size / 2 ** 20).toFixed(1)} MiB; this server reads at most ${model.max_image_bytes >> 20} MiB.`);
     }
     if (image) URL.revokeObjectURL(image.url);
-    image = { file, url: URL.createObjectURL(file), id: null, regions: [], width: 1, height: 1 };
+    image = { file, own: !questions, url: URL.createObjectURL(file), id: null, regions: [], width: 1, height: 1 };
     clear();
-    warn([]);
-    suggest(questions);
+    $("notes").replaceChildren();
+    suggest(questions ?? []);
     document.title = "Ask about an image";
     return run("Finding regions", async (signal) => {
-      const found = await send("regions", {}, signal);
+      const found = await send("regions", {}, signal).catch((error) => {
+        if (!signal.aborted) $("asking").hidden = true; // there is nothing to ask about
+        throw error;
+      });
       Object.assign(image, found);
       document.body.classList.add("has-image");
       $("drop-title").textContent = "Other image";
@@ -188,7 +199,7 @@
       warn(found.warnings);
       const rows = found.regions.map(({ label, score }) => row(label, score, percent(score)));
       const number = found.found ? found.regions.length : 0;
-      preview("Regions found", rows, `${number} ${number === 1 ? "region" : "regions"} found. Ask a question about the image.`);
+      preview("Regions found", rows, `${number} ${number === 1 ? "region" : "regions"} found. The percentages say how sure the model is of their names.`);
       if (matchMedia("(pointer: fine)").matches) $("ask-text").focus();
     });
   }
@@ -198,7 +209,7 @@
     $("progress").hidden = true;
     $("problem-text").textContent = text;
     $("problem").hidden = false;
-    $("again").onclick = () => { $("problem").hidden = true; $("file").focus(); };
+    $("again").hidden = true;
   }
 
   function ask(question) {
@@ -207,7 +218,7 @@
       warn(found.warnings);
       const [{ answer: name, score }] = found.answers;
       const rows = found.answers.map((each) => row(each.answer, each.score, percent(each.score)));
-      const status = model.can_explain ? "" : "An exported model does not explain its answers.";
+      const status = model.can_explain ? "" : "This is an exported model: it does not show what an answer depends on. The model that it was exported from does.";
       preview("Answers", rows, status, { name, score });
       if (!model.can_explain) return;
       say("Explaining the answer");
@@ -258,11 +269,19 @@
     }
   }
 
-  async function start() {
-    model = await read(await request("/v1/model"));
+  async function start(signal, say) {
+    let response = await request("/v1/model");
+    while (response.status === 503) {
+      say("The server is loading the model");
+      await new Promise((wake) => { setTimeout(wake, 1000); });
+      response = await request("/v1/model");
+    }
+    model = await read(response);
     $("served").textContent = `${model.model}, lxmert ${model.version}`;
-    if (model.model === "the bundled model") $("intro").append(
-      " This model knows drawn scenes such as the examples; lxmert serve vqa starts one that knows photos.");
+    if (isBundled()) $("intro").append(` ${sentence(DRAWN)}`);
+    if (model.can_ask && !model.can_explain) {
+      $("intro").textContent = "The model finds the objects in an image and answers questions about it. It is an exported model, which does not show what an answer depends on.";
+    }
     mode(model.can_ask ? "ask" : "match");
     const { examples } = await read(await request("/examples"));
     $("examples").hidden = !examples.length;
@@ -296,14 +315,19 @@
     document.body.classList.remove("dropping");
     take(event.dataTransfer.files);
   });
+  // Spaces alone are an empty text, which the browser points at.
+  function filled(form) {
+    for (const each of form.querySelectorAll("input")) each.value = each.value.trim();
+    return form.reportValidity();
+  }
+
   $("ask-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const question = $("ask-text").value.trim();
-    if (question) ask(question);
+    if (filled(event.target)) ask($("ask-text").value);
   });
   $("match-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    compare([...document.querySelectorAll(".caption")].map((each) => each.value.trim()).filter(Boolean));
+    if (filled(event.target)) compare([...document.querySelectorAll(".caption")].map((each) => each.value));
   });
   for (const name of ["ask", "match"]) {
     $(`mode-${name}`).addEventListener("click", () => mode(name));
