@@ -256,7 +256,7 @@ def test_what_cannot_be_plotted_is_said_with_what_can(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match=r"out\.xyz has no figure suffix: use out\.pdf"):
         check_plot(Path("out.xyz"))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install matplotlib"):
         EXPLANATION.plot()
 
 

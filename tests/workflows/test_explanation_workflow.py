@@ -237,7 +237,7 @@ def test_what_cannot_be_plotted_is_not_tested_either(
 ) -> None:
     """Without matplotlib all questions were asked, and then nothing was written."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lxmert\[explain\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install matplotlib"):
         evaluate_explanations(subject(scenes), tmp_path / "out", progress=silent)
     assert not (tmp_path / "out").exists()
 
