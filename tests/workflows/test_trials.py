@@ -187,6 +187,18 @@ def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_han
     assert model.config.visual_feat_dim == extractor.feature_dim == 512
 
 
+def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_hand, caplog):
+    """They ended the command with an unexpected error."""
+    (file,) = at_hand.iterdir()
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="weights of torchvision's resnet18 cannot be used"):
+        train_recipe(recipe(world, "data.start=backbone"), tmp_path / "one", cpu=True)
+    train_recipe(recipe(world), tmp_path / "all", cpu=True)
+    plan = json.loads((tmp_path / "all/plan.json").read_text())
+    assert "cannot be used" in plan["trials"]["backbone"]["error"]
+    assert plan["chosen"] != "backbone"
+
+
 def test_the_weights_of_torchvision_are_looked_for_under_their_names(at_hand):
     assert find_backbone() == "resnet18"
     for name in _PREFERRED:

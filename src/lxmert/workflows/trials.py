@@ -15,8 +15,10 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import DRAWINGS, find_model
+from lxmert.model.pretrained import one_line
 from lxmert.regions.backbone_grid import BackboneGridExtractor, find_backbone
 from lxmert.regions.checkpoints import DOWNLOAD
+from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
@@ -24,6 +26,7 @@ from lxmert.tasks.task import Task
 from lxmert.train.folder import FREE_KEYS
 from lxmert.train.loop import train
 from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_table
+from lxmert.weight_files import DAMAGE
 
 PLAN = "plan.json"
 TRIALS = "trials"
@@ -100,7 +103,7 @@ def train_in_budget(
     assert isinstance(recipe.settings, CustomDataSettings)
     budget = _seconds(str(recipe.settings.data.budget))
     plan = _Plan(recipe, output, accelerator)
-    trials = _trials(recipe, output)
+    (trials,) = broadcast_object_list([_trials(recipe, output)])
     share = min(budget * _TRIAL_SHARE, _LONGEST_TRIAL)
     if len(trials) > 1 and share < _LEAST_TRIAL:
         least = _LEAST_TRIAL / _TRIAL_SHARE
@@ -109,9 +112,14 @@ def train_in_budget(
             f"{least:.0f}s, or set data.start to one of {', '.join(trials)}"
         )
     check()
-    if "backbone" in trials:
+    if "backbone" in trials and "backbone" not in plan.trials:
         with accelerator.main_process_first():
-            _save_backbone(output / BACKBONE)
+            error = _save_backbone(output / BACKBONE)
+        if error and len(trials) == 1:
+            raise ValueError(error)
+        if error:
+            _logger.warning("trial backbone failed: %s", error)
+            plan.record("backbone", {"error": error})
     for name, changes in trials.items():
         if len(trials) > 1 and name not in plan.trials:
             short = [f"loop.seconds={share}", "loop.evaluate_every="]
@@ -235,17 +243,26 @@ def _trials(recipe: Recipe, output: Path) -> dict[str, list[str]]:
     start = settings.data.start
     if start != "auto":
         return {start: known[start]}
-    if not (output / BACKBONE).is_dir() and ((output / PLAN).is_file() or find_backbone() is None):
+    if not (output / BACKBONE).is_dir() and ((output / PLAN).is_file() or not find_backbone()):
         del known["backbone"]
     return known
 
 
-def _save_backbone(folder: Path) -> None:
-    """Make a region extractor of a pretrained backbone, unless the folder has one."""
-    if not folder.is_dir():
-        name = find_backbone() or _BACKBONE
-        _logger.info("backbone: grid features of torchvision's %s, trained on ImageNet", name)
+def _save_backbone(folder: Path) -> str:
+    """Make a region extractor of a pretrained backbone, unless the folder has one.
+
+    Returns:
+        Why it cannot be made; empty if it was.
+    """
+    if (folder / CONFIG_NAME).is_file():
+        return ""
+    name = find_backbone() or _BACKBONE
+    _logger.info("backbone: grid features of torchvision's %s, trained on ImageNet", name)
+    try:
         BackboneGridExtractor.from_torchvision(name, weights=DOWNLOAD).save_pretrained(folder)
+    except (OSError, *DAMAGE) as problem:
+        return f"the weights of torchvision's {name} cannot be used ({one_line(problem)})"
+    return ""
 
 
 def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
