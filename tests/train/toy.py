@@ -13,6 +13,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lxmert.files import write_text
 from lxmert.records import Record
 from lxmert.tasks.mixture import Mixture
 from lxmert.tasks.task import Batch
@@ -156,7 +157,8 @@ evaluate_every = 6
 def toy_recipe(folder: Path, *overrides: str) -> Recipe:
     """Write the recipe into a folder and read it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "toy.toml").write_text(RECIPE)
+    # At once, since several processes of a run write it while others read it.
+    write_text(folder / "toy.toml", RECIPE)
     return read_recipe(folder / "toy.toml", TASKS, overrides=overrides)
 
 
