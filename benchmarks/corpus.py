@@ -107,7 +107,7 @@ def measure_index(folder: Path) -> dict[str, float]:
     corpus = Corpus.read(questions, captions=captions, strict=True)
     read = time.perf_counter() - started
     tokens = Tokens(corpus.texts(), tokenizer, longest=LONGEST)
-    tokenised = time.perf_counter() - started - read
+    tokenized = time.perf_counter() - started - read
     targets = Targets(corpus, corpus.vocabulary())
     seconds = time.perf_counter() - started
     order = np.random.default_rng(7).integers(len(corpus), size=BATCH * BATCHES).tolist()
@@ -120,7 +120,7 @@ def measure_index(folder: Path) -> dict[str, float]:
         "images": len(corpus.image_names),
         "seconds": seconds,
         "seconds_reading": read,
-        "seconds_tokenising": tokenised,
+        "seconds_tokenizing": tokenized,
         "bytes_per_sentence": (corpus.nbytes + tokens.nbytes) / len(corpus),
         "gigabytes_mapped": (corpus.nbytes + tokens.nbytes) / 1e9,
         "private_megabytes_before": before,
@@ -142,7 +142,7 @@ def measure(folder: Path) -> dict[str, float]:
     targets = Targets(corpus, corpus.vocabulary())
     started = time.perf_counter()
     tokens = Tokens(corpus.texts(), tokenizer, longest=LONGEST)
-    tokenised = time.perf_counter() - started
+    tokenized = time.perf_counter() - started
     store = RegionStore(folder / "store")
     rows = np.random.default_rng(7).permutation(len(corpus))[: BATCH * BATCHES]
     order = np.resize(rows, BATCH * BATCHES).reshape(BATCHES, BATCH)
@@ -157,7 +157,7 @@ def measure(folder: Path) -> dict[str, float]:
         "images": len(corpus.image_names),
         "questions": len(corpus),
         "lines_per_second": len(corpus) / read,
-        "texts_tokenised_per_second": len(corpus) / tokenised,
+        "texts_tokenized_per_second": len(corpus) / tokenized,
         "bytes_per_question": (corpus.nbytes + tokens.nbytes) / len(corpus),
         "examples_per_second": BATCH / float(np.median(second)),
         "examples_per_second_mean": BATCH * BATCHES / sum(second),

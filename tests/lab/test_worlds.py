@@ -16,7 +16,7 @@ from lxmert.data.check import check_data
 from lxmert.files import sha256
 from lxmert.images import read_image
 from lxmert.lab.worlds.drawing import COLORS
-from lxmert.lab.worlds.sheet import find_worlds, guess
+from lxmert.lab.worlds.sheet import find_worlds, score_baselines
 from lxmert.lab.worlds.suite import SPLITS, WORLDS, make_world
 from lxmert.lab.worlds.textures import skewed
 
@@ -324,7 +324,7 @@ def test_the_check_of_custom_data_finds_nothing_to_stop(made: Path, name: str):
 @pytest.mark.parametrize("name", WORLDS)
 def test_guessing_is_far_from_right(made: Path, name: str):
     """Two answers are guessed half of the time; 0.75 leaves room for few questions."""
-    rows = guess(made / name)
+    rows = score_baselines(made / name)
     assert rows[-1].type == "overall"
     assert rows[-1].questions == sum(row.questions for row in rows[:-1])
     assert rows[-1].question_only < 0.65

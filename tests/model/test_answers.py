@@ -42,7 +42,7 @@ def read(name):
         ("one man", "one man"),
     ],
 )
-def test_answers_are_normalised_as_in_the_original_code(answer, expected):
+def test_answers_are_normalized_as_in_the_original_code(answer, expected):
     assert normalize_answer(answer) == expected
 
 

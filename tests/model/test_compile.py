@@ -42,7 +42,7 @@ def test_every_model_is_one_graph(name):
 
 @pytest.mark.parametrize("output_predictions", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_pretraining_with_all_losses_is_one_graph(output_predictions):
-    """Without predictions an eager call picks labelled words, whose number no graph can know."""
+    """Without predictions an eager call picks labeled words, whose number no graph can know."""
     model = build(PRETRAINING, visual_loss_masked_only=True)
     given = tiny.inputs() | tiny.labels() | {"output_predictions": output_predictions}
     check_one_graph(model, given)

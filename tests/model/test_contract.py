@@ -241,7 +241,7 @@ def test_unsplittable_modules_exist():
     assert {"LxmertLayer", "LxmertXLayer"} <= set(blocks) <= known
 
 
-def test_new_models_are_initialised_as_published():
+def test_new_models_are_initialized_as_published():
     torch.manual_seed(8)
     model = tiny.MODELS["LxmertForPreTraining"][0](tiny.config(hidden_size=64))
     assert len(list(model.parameters())) > 100

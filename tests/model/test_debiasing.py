@@ -91,7 +91,7 @@ def test_rubi_masks_the_logits() -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_unlabelled_questions_do_not_count() -> None:
+def test_unlabeled_questions_do_not_count() -> None:
     ids, scores = torch.tensor([-100, 0]), SCORES.clone()
     scores[0] = -100
     for targets in (ids, scores):

@@ -18,7 +18,7 @@ def scores(seed=8):
 # Labels and losses
 
 
-def test_unlabelled_batches_have_a_loss_of_zero():
+def test_unlabeled_batches_have_a_loss_of_zero():
     """A2: a batch without a masked word or without an answered question gave NaN."""
     model = tiny.build(PRETRAINING)
     given = tiny.labels() | {
@@ -137,7 +137,7 @@ def test_losses_without_predictions_are_equal(kind):
     words = int((labels["labels"] >= 0).sum())
     weights = torch.stack([weight for _, weight in labels["obj_labels"].values()])
     chosen = int((weights > 0).any(0).sum())
-    # With all predictions, the labelled words are scored once more: only they need a gradient.
+    # With all predictions, the labeled words are scored once more: only they need a gradient.
     everything = [tiny.BATCH * tiny.TEXT_LEN, tiny.BATCH * tiny.REGIONS, words]
     assert rows == [*everything, words, chosen]
     lean.loss.backward()
@@ -160,12 +160,12 @@ def test_regions_are_predicted_on_request():
     """C7: predictions of objects, attributes and features were not returned."""
     model, given = tiny.build(PRETRAINING), tiny.inputs()
     names = ("object_logits", "attribute_logits", "feature_predictions")
-    labelled = model(**given, **tiny.labels(), output_predictions=True)
+    labeled = model(**given, **tiny.labels(), output_predictions=True)
     asked = model(**given, output_predictions=True)
     assert asked.loss is None
     assert asked.losses is None
     for name in names:
-        assert_close(asked[name], labelled[name], rtol=0, atol=0)
+        assert_close(asked[name], labeled[name], rtol=0, atol=0)
     for plain in (model(**given), model(**given, **tiny.labels())):
         assert not set(names) & plain.keys()
     without = tiny.build(PRETRAINING, visual_attr_loss=False)(**given, output_predictions=True)
@@ -394,17 +394,17 @@ def test_region_labels_mean_the_same_with_and_without_predictions(wanted):
     assert_close(model(**given, obj_labels=flat, output_predictions=wanted).loss, loss)
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_without_an_answer_head_there_are_no_answers(labelled):
+@pytest.mark.parametrize("labeled", [False, True])
+def test_without_an_answer_head_there_are_no_answers(labeled):
     """Bug: a number of the pooled vector, without dimensions, was returned for the answers."""
     model = tiny.build("LxmertForPreTraining", task_qa=False)
-    given = tiny.inputs() | (tiny.labels() if labelled else {})
+    given = tiny.inputs() | (tiny.labels() if labeled else {})
     output = model(**given)
     assert output.question_answering_score is None
     assert all(value is not None for value in output.to_tuple())
     fields = model(**given, return_dict=False)
-    assert fields[labelled].shape == (tiny.BATCH, tiny.TEXT_LEN, 51)
-    assert fields[labelled + 1].shape == (tiny.BATCH, 2)
+    assert fields[labeled].shape == (tiny.BATCH, tiny.TEXT_LEN, 51)
+    assert fields[labeled + 1].shape == (tiny.BATCH, 2)
     assert len(fields) == len(output.to_tuple())
 
 

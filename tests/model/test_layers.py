@@ -10,7 +10,7 @@ from lxmert.model.pretraining import LxmertForPreTraining
 from . import tiny
 
 
-def test_first_position_and_segment_are_initialised():
+def test_first_position_and_segment_are_initialized():
     """A3: rows 0 of positions and segments were padding: zero at the start, never trained."""
     embeddings = LxmertModel(tiny.config()).embeddings
     assert embeddings.position_embeddings.weight[0].abs().max() > 1e-3

@@ -27,7 +27,7 @@ def surprise(scores, label):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("objective", [objectives.masked_language_modelling, objectives.matching])
+@pytest.mark.parametrize("objective", [objectives.masked_language_modeling, objectives.matching])
 def test_cross_entropies(objective, seed):
     logits, labels, _ = random_problem(seed)
     expected = [
@@ -139,7 +139,7 @@ def problem_without_targets():
     nothing, weights = torch.full((2, 3), -100), torch.zeros(2, 3)
     pooled = torch.randn(2, 5, requires_grad=True)
     return [
-        (logits, objectives.masked_language_modelling(logits, nothing)),
+        (logits, objectives.masked_language_modeling(logits, nothing)),
         (logits, objectives.region_classification(logits, nothing, weights + 1)),
         (logits, objectives.feature_regression(logits, torch.randn(2, 3, 5), weights)),
         (pooled, objectives.answering(pooled, nothing[:, 0])),

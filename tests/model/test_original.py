@@ -25,7 +25,7 @@ def test_a_full_size_pretraining_file_has_the_documented_names():
 
 
 @pytest.mark.parametrize(("kind", "answers", "parameters", "tensors"), FULL_SIZE)
-def test_full_size_files_are_recognised_with_all_of_their_sizes(kind, answers, parameters, tensors):
+def test_full_size_files_are_recognized_with_all_of_their_sizes(kind, answers, parameters, tensors):
     config = LxmertConfig(num_qa_labels=answers)
     model = outline(kind, config)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters

@@ -119,7 +119,7 @@ def test_regions_have_the_types_of_the_schema_and_lie_inside(extractor, kind, si
     assert 0 <= regions.object_ids.min() <= regions.object_ids.max() < len(extractor.object_names)
 
 
-def test_colour_means_the_same_for_each_kind_of_image(extractor, tmp_path):
+def test_color_means_the_same_for_each_kind_of_image(extractor, tmp_path):
     array = random_image(40, 60)
     image = Image.fromarray(array)
     path = tmp_path / "image.png"
@@ -316,7 +316,7 @@ def test_a_model_reads_the_regions_and_travels_with_its_extractor(extractor, tmp
     assert len(explanation.labels) == len(explanation.relevance) == len(explanation.regions)
 
 
-def test_regions_without_names_are_called_by_their_place_and_never_unrecognised(recwarn):
+def test_regions_without_names_are_called_by_their_place_and_never_unrecognized(recwarn):
     extractor = make_extractor("grid")
     processor = make_processor(extractor)
     pipeline = LxmertPipeline(make_model(extractor, processor.tokenizer), processor)

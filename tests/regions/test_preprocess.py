@@ -133,10 +133,10 @@ def test_exif_orientation_is_applied(pixels, tmp_path):
 
 
 def test_grey_images_get_three_equal_channels(pixels):
-    grey = pixels[..., 0]
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    np.testing.assert_array_equal(load_image(Image.fromarray(grey)), expected)
-    np.testing.assert_array_equal(load_image(grey), expected)
+    gray = pixels[..., 0]
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    np.testing.assert_array_equal(load_image(Image.fromarray(gray)), expected)
+    np.testing.assert_array_equal(load_image(gray), expected)
 
 
 def test_sixteen_bit_grey_is_scaled_not_cut_off():
@@ -251,8 +251,8 @@ def test_shrinking_averages_instead_of_skipping_pixels():
     stripes = np.zeros((1600, 1600, 3), np.uint8)
     stripes[::2] = 255
     values = prepare(stripes, CONFIG).pixel_values
-    grey = (127.5 - np.array(CONFIG.pixel_mean)) / np.array(CONFIG.pixel_std)
-    np.testing.assert_allclose(values[:, 9, 9], grey, atol=0.05)
+    gray = (127.5 - np.array(CONFIG.pixel_mean)) / np.array(CONFIG.pixel_std)
+    np.testing.assert_allclose(values[:, 9, 9], gray, atol=0.05)
 
 
 def test_batch_is_padded_below_and_on_the_right():
@@ -310,9 +310,9 @@ def test_resize_of_the_original_is_that_of_opencv(name):
     config = published("caffe")
     prepared = prepare(draw(height, width), config)
     assert prepared.scaled_size == tuple(STORED[f"{name}.size"])
-    grey = prepared.pixel_values[::-1].transpose(1, 2, 0) + np.float32(config.pixel_mean)[::-1]
+    gray = prepared.pixel_values[::-1].transpose(1, 2, 0) + np.float32(config.pixel_mean)[::-1]
     rows, columns = STORED[f"{name}.places"].astype(np.int64)
-    np.testing.assert_allclose(grey[rows, columns], STORED[f"{name}.values"], atol=0.001)
+    np.testing.assert_allclose(gray[rows, columns], STORED[f"{name}.values"], atol=0.001)
 
 
 @pytest.mark.parametrize(

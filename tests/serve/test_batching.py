@@ -82,7 +82,7 @@ def test_what_was_finished_before_a_failure_is_not_done_again() -> None:
     queue.stop()
 
 
-def test_a_cancelled_item_is_skipped() -> None:
+def test_a_canceled_item_is_skipped() -> None:
     work = Squares()
     queue = make_queue(work)
     first = queue.submit(1)  # taken at once

@@ -81,7 +81,7 @@ def objective_means(task: PretrainingTask, batch: Batch) -> dict[str, float]:
 
 
 def test_released_losses_are_those_of_the_documented_model(world: World) -> None:
-    """Its forward, proven equal to transformers', gives the released sum when all is labelled."""
+    """Its forward, proven equal to transformers', gives the released sum when all is labeled."""
     task = preset(world, "released")
     batch = batch_of(task)
     config = task.model.config
@@ -139,7 +139,7 @@ def test_default_losses_are_masked_and_weighted_by_confidence(world: World) -> N
 
 
 def test_padding_is_no_region_to_label(world: World) -> None:
-    task = build(world, labelled_regions="all", label_confidence=False, region_mask_rate=0.0)
+    task = build(world, labeled_regions="all", label_confidence=False, region_mask_rate=0.0)
     item = task.example(0, 0)
     cut = {name: value[:1] for name, value in item._asdict().items() if name in (
         "features", "true_features", "boxes", "chosen", "object_ids",
@@ -264,7 +264,7 @@ TABLE = {
     "objectives.weights.attr": (1.0, 1 / 0.15, 1.0),
     "objectives.weights.feat": (1.0, 1 / 0.15, 1.0),
     "objectives.region_mask_shares": ([0.8, 0.1], [0.8, 0.1], [1.0, 0.0]),
-    "objectives.labelled_regions": ("masked", "all", "masked"),
+    "objectives.labeled_regions": ("masked", "all", "masked"),
     "objectives.label_confidence": (True, True, False),
     "objectives.feature_distance": ("smooth_l1", "smooth_l1", "l2"),
     "objectives.region_losses_over": ("targets", "regions", "targets"),

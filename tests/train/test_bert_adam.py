@@ -1,4 +1,4 @@
-"""The original code's optimiser against its rule in plain numpy, and what it is not."""
+"""The original code's optimizer against its rule in plain numpy, and what it is not."""
 
 import numpy as np
 import pytest

@@ -210,7 +210,7 @@ def test_a_file_of_the_original_code_that_should_stay_one_is_refused_with_what_i
         convert(best[0], tmp_path / "again.pth")
 
 
-def test_every_conversion_starts_from_a_kind_that_is_recognised():
+def test_every_conversion_starts_from_a_kind_that_is_recognized():
     assert len(CONVERSIONS) >= 6
     for (kind, form), conversion in CONVERSIONS.items():
         assert kind in INSPECTORS

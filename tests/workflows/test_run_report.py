@@ -22,7 +22,7 @@ TRAINING = [ask(0, "red", "color"), ask(1, "red", "color"), ask(2, "yes", "exist
 
 
 def test_types_are_compared_with_guessing_on_the_same_questions():
-    """Of colors the model knows all and the guess half; of the others both know the same."""
+    """Of colors the model knows all and the baseline half; of the others both know the same."""
     examples = [ask(n, ("red", "blue")[n % 2], "color") for n in range(60)]
     examples += [ask(n, ("yes", "no")[n % 2], "exists") for n in range(60, 120)]
     predictions = [next(iter(e.answers)) for e in examples[:60]] + ["yes"] * 60
@@ -30,7 +30,7 @@ def test_types_are_compared_with_guessing_on_the_same_questions():
     assert [s.name for s in (overall, color, exists)] == ["overall", "color", "exists"]
     assert (color.questions, color.accuracy.mean, color.question_only) == (60, 1.0, 0.5)
     assert (exists.accuracy.mean, exists.question_only, exists.gain.mean) == (0.5, 0.5, 0)
-    assert (color.is_blind, exists.is_blind, overall.is_blind) == (False, True, False)
+    assert (color.is_weak, exists.is_weak, overall.is_weak) == (False, True, False)
     assert overall.accuracy.low <= 0.75 <= overall.accuracy.high
     advice = advise([overall, color, exists], num_images=30, is_grid=True)
     assert advice[0] == "not clearly better than guessing without the image: question types exists"

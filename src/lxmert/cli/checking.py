@@ -73,9 +73,9 @@ def _show(facts: "DataFacts", findings: Sequence[Mapping[str, object]]) -> None:
         title = f"{'question type':<{width}}  questions  answers  majority  question only"
         say(f"\nsplit  {title}  most frequent")
         for each in facts.types:
-            blind = "" if each.question_only is None else f"{each.question_only:.1%}"
+            guessed = "" if each.question_only is None else f"{each.question_only:.1%}"
             numbers = f"{each.questions:9,}  {each.answers:7,}  {each.majority_share:8.1%}"
-            say(f"{each.split:<5}  {each.name:<{width}}  {numbers}  {blind:>13}  {each.majority}")
+            say(f"{each.split:<5}  {each.name:<{width}}  {numbers}  {guessed:>13}  {each.majority}")
     if facts.answers:
         say(f"\n{count_of(len(facts.answers), 'answer')} in training: {_most(facts.answers)}")
     if facts.rare:

@@ -58,24 +58,24 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the accuracy of guessing without an image in each world; draw a contact sheet.
+    """Print the accuracy of baselines without an image in each world; draw a contact sheet.
 
     Majority: the most frequent training answer of the question type. Question only: that of the
     identical question.
     """
     from lxmert.files import to_json
-    from lxmert.lab.worlds.sheet import find_worlds, guess, save_sheet
+    from lxmert.lab.worlds.sheet import find_worlds, save_sheet, score_baselines
 
     if output is not None:
         check_figure(output, "--output")
     worlds = find_worlds(folder)
-    guesses = {world.name: guess(world) for world in worlds}
+    scores = {world.name: score_baselines(world) for world in worlds}
     if as_json:
-        print(to_json({name: [row._asdict() for row in rows] for name, rows in guesses.items()}))
+        print(to_json({name: [row._asdict() for row in rows] for name, rows in scores.items()}))
     else:
         columns = "questions  answers  majority  question only"
         say(f"{'world and question type':<32}{columns}")
-        for name, rows in guesses.items():
+        for name, rows in scores.items():
             for row in rows:
                 numbers = f"{row.questions:9,}  {row.answers:7,}"
                 shares = f"{row.majority:8.1%}  {row.question_only:13.1%}"

@@ -18,6 +18,6 @@ def lie_inside(boxes: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
 
 def centers_inside(boxes: FloatArray, targets: FloatArray) -> npt.NDArray[np.bool_]:
     """Return `[boxes, targets]`, whether the center of each box lies inside each target."""
-    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    inside = (targets[None, :, :2] <= centres) & (centres <= targets[None, :, 2:])
+    centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    inside = (targets[None, :, :2] <= centers) & (centers <= targets[None, :, 2:])
     return np.asarray(np.all(inside, axis=2))

@@ -36,7 +36,7 @@ def classification(logits: Tensor, labels: Tensor) -> Terms:
     return losses.sum(), labeled.sum()
 
 
-def masked_language_modelling(logits: Tensor, labels: Tensor) -> Terms:
+def masked_language_modeling(logits: Tensor, labels: Tensor) -> Terms:
     """Sum the cross-entropy of masked words (paper, section 3.1.1).
 
     Args:

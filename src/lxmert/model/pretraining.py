@@ -170,7 +170,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
             # a gradient through the logits of all words takes longer.
             cut = words.shape[:-1] == word_labels.shape
             scores = words if cut else self.cls.predictions(labeled)
-            terms["mask_lm"] = objectives.masked_language_modelling(scores, word_labels)
+            terms["mask_lm"] = objectives.masked_language_modeling(scores, word_labels)
         if matched_label is not None and self.task_matched:
             terms["matched"] = objectives.matching(matching, matched_label)
         if obj_labels is not None and self.task_obj_predict:

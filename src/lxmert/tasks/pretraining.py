@@ -261,28 +261,28 @@ class PretrainingTask:
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count masked words, pairs, regions as the recipe says, and questions with an answer."""
         chosen = float(batch["chosen"].sum())
-        labelled = float(self._labelled(batch).sum())
+        labeled = float(self._labeled(batch).sum())
         if self.objectives.region_losses_over == "regions":
-            chosen = labelled = float(batch["inputs"]["visual_attention_mask"].sum())
+            chosen = labeled = float(batch["inputs"]["visual_attention_mask"].sum())
         counts = {
             "mask_lm": float((batch["labels"] != IGNORE_INDEX).sum()),
             "matched": float(len(batch["matched"])),
-            "obj": labelled,
-            "attr": labelled,
+            "obj": labeled,
+            "attr": labeled,
             "feat": chosen,
             "qa": float((batch["answers"] != IGNORE_INDEX).sum()),
         }
         return {name: counts[name] for name in self.loss_weights}
 
-    def _labelled(self, batch: Batch) -> Tensor:
+    def _labeled(self, batch: Batch) -> Tensor:
         """Return which objects and attributes are to be predicted, `[batch, regions]`."""
-        if self.objectives.labelled_regions == "masked":
+        if self.objectives.labeled_regions == "masked":
             return torch.as_tensor(batch["chosen"])
         return torch.as_tensor(batch["inputs"]["visual_attention_mask"]) > 0
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model on masked pairs; return sums over the targets of `counts`."""
-        objects = attributes = self._labelled(batch).float()
+        objects = attributes = self._labeled(batch).float()
         attribute_ids, attribute_scores = (
             _of_group(batch[name], batch["group"]) for name in ("attribute_ids", "attribute_scores")
         )

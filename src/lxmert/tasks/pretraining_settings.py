@@ -65,7 +65,7 @@ class ObjectiveSettings(Record):
             and replaced by those of another image; the others are left unchanged.
         mismatch_rate: share of the pairs with the text of another image; taken as 0 if the weight
             of `matched` is 0.
-        labelled_regions: whether objects and attributes are predicted for `masked` regions only or
+        labeled_regions: whether objects and attributes are predicted for `masked` regions only or
             for `all` regions.
         label_confidence: whether the losses of objects and attributes are weighted by the
             detector's confidence.
@@ -83,7 +83,7 @@ class ObjectiveSettings(Record):
     region_mask_rate: Probability = 0.15
     region_mask_shares: Annotated[tuple[Probability, Probability], Strict(False)] = (0.8, 0.1)
     mismatch_rate: Probability = 0.5
-    labelled_regions: Literal["masked", "all"] = "masked"
+    labeled_regions: Literal["masked", "all"] = "masked"
     label_confidence: bool = True
     feature_distance: Literal["smooth_l1", "l2"] = "smooth_l1"
     region_losses_over: Literal["targets", "regions"] = "targets"
@@ -124,7 +124,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
                 "qa": 1.0,
             },
             "region_mask_shares": [0.8, 0.1],
-            "labelled_regions": "all",
+            "labeled_regions": "all",
             "label_confidence": True,
             "feature_distance": "smooth_l1",
             "region_losses_over": "regions",
@@ -144,7 +144,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     "paper": {
         "objectives": {
             "region_mask_shares": [1.0, 0.0],
-            "labelled_regions": "masked",
+            "labeled_regions": "masked",
             "label_confidence": False,
             "feature_distance": "l2",
             "region_losses_over": "targets",

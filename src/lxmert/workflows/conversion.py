@@ -43,7 +43,7 @@ from lxmert.workflows.inspection import (
     TSV,
     TSVS,
     WEB_DATASET,
-    recognise,
+    recognize,
 )
 from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
@@ -167,7 +167,7 @@ def convert(
 
 def _find(source: Path, target: Path, choices: Choices) -> Conversion:
     """Look up the conversion, and raise `ValueError` for options that it does not use."""
-    kind = recognise(source)
+    kind = recognize(source)
     ending = target.suffix.lower()
     form = ending if any(ending == form for _, form in CONVERSIONS) else "folder"
     conversion = CONVERSIONS.get((kind, form))

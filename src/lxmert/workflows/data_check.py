@@ -149,9 +149,11 @@ def _types(split: str, examples: Sequence[Example], baselines: Baselines) -> lis
     for name, rows in rows_by_question_type(answered).items():
         counted = Counter(best_answer(answered[row].answers) for row in rows)
         majority, number = counted.most_common(1)[0]
-        blind = None if scores is None else scores[name]
+        question_only = None if scores is None else scores[name]
         facts.append(
-            TypeFacts(split, name, len(rows), len(counted), majority, number / len(rows), blind)
+            TypeFacts(
+                split, name, len(rows), len(counted), majority, number / len(rows), question_only
+            )
         )
     return sorted(facts, key=lambda each: (each.name != OVERALL, each.name))
 

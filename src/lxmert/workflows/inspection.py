@@ -107,10 +107,10 @@ def inspect(path: str | Path) -> Inspection:
         ValueError: if it is none of these, or damaged.
     """
     path = Path(path)
-    return INSPECTORS[recognise(path)](path)
+    return INSPECTORS[recognize(path)](path)
 
 
-def recognise(path: Path) -> str:
+def recognize(path: Path) -> str:
     """Detect the type of a file or folder by its content.
 
     Returns:
@@ -123,7 +123,7 @@ def recognise(path: Path) -> str:
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: check the path")
     if path.is_dir():
-        return _recognise_folder(path)
+        return _recognize_folder(path)
     check_layout(path)
     with path.open("rb") as file:
         start = file.read(9)
@@ -131,7 +131,7 @@ def recognise(path: Path) -> str:
         raise ValueError(f"{path} is one file of a model: name its folder")
     # A zip archive or a pickle, the two formats of torch.save.
     if start.startswith((b"PK", b"\x80")):
-        return _recognise_pickle(path)
+        return _recognize_pickle(path)
     if start.startswith(b"PAR1"):
         return SAVED_DATASET if is_saved_dataset(path) else PARQUET
     if is_tsv(path):
@@ -152,7 +152,7 @@ _EXPECTED = (
 )
 
 
-def _recognise_pickle(path: Path) -> str:
+def _recognize_pickle(path: Path) -> str:
     """Distinguish an original checkpoint from a detector; if neither, raise the first error."""
     try:
         _read_original(path)
@@ -165,7 +165,7 @@ def _recognise_pickle(path: Path) -> str:
     return ORIGINAL
 
 
-def _recognise_folder(folder: Path) -> str:
+def _recognize_folder(folder: Path) -> str:
     if is_store(folder):
         return STORE
     if (folder / OLD_STORE_FILE).is_file():

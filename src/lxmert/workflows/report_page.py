@@ -16,11 +16,11 @@ _MOST_SIDE = 480
 
 _STYLE = """
 :root { --paper: #fbfbf8; --card: #fff; --ink: #1c1e22; --soft: #596069; --line: #e1e2dc;
-  --model: #2455c3; --range: #b9c8ee; --blind: #d9822b; color-scheme: light dark;
+  --model: #2455c3; --range: #b9c8ee; --baseline: #d9822b; color-scheme: light dark;
   font: 16px/1.5 system-ui, "Segoe UI", "Liberation Sans", sans-serif; color: var(--ink);
   background: var(--paper); }
 @media (prefers-color-scheme: dark) { :root { --paper: #141619; --card: #1b1e22; --ink: #eceae4;
-  --soft: #a8aeb8; --line: #34383e; --model: #8fb3ff; --range: #34476f; --blind: #e8a25a; } }
+  --soft: #a8aeb8; --line: #34383e; --model: #8fb3ff; --range: #34476f; --baseline: #e8a25a; } }
 * { box-sizing: border-box; }
 body { margin: 0; }
 main { max-width: 1100px; margin: 0 auto; padding: 28px 20px; }
@@ -37,10 +37,10 @@ td:first-child { overflow-wrap: anywhere; }
 .track i { position: absolute; top: 0; bottom: 0; }
 .range { background: var(--range); }
 .mean { width: 3px; margin-left: -1px; background: var(--model); }
-.guess { width: 3px; margin-left: -1px; background: var(--blind); }
+.baseline { width: 3px; margin-left: -1px; background: var(--baseline); }
 .key i { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 12px;
   border-radius: 2px; }
-.advice { border-left: 4px solid var(--blind); padding-left: 14px; margin-top: 16px; }
+.advice { border-left: 4px solid var(--baseline); padding-left: 14px; margin-top: 16px; }
 .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 16px; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   overflow: hidden; }
@@ -51,7 +51,7 @@ figcaption b { display: block; }
 figcaption small { color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; overflow-x: auto; font-size: 14px; margin: 0; }
-.weak td:first-child span { color: var(--blind); font-size: 13px; white-space: nowrap; }
+.weak td:first-child span { color: var(--baseline); font-size: 13px; white-space: nowrap; }
 @media (max-width: 640px) { main { padding: 20px 14px; } .bar, .many { display: none; }
   .number span, .weak td:first-child span { display: block; } th.number { white-space: normal; } }
 """
@@ -75,7 +75,7 @@ class TypeScore(NamedTuple):
     gain: Interval
 
     @property
-    def is_blind(self) -> bool:
+    def is_weak(self) -> bool:
         """Whether the model is not clearly better than guessing without the image."""
         return self.gain.low <= 0
 
@@ -114,7 +114,8 @@ def fill_report(
     """
     rows = "".join(map(_row, scores))
     sentences = (f"{line[:1].upper()}{line[1:]}." for line in advice)
-    told = f'<div class="advice">{"".join(f"<p>{escape(each)}</p>" for each in sentences)}</div>'
+    paragraphs = "".join(f"<p>{escape(each)}</p>" for each in sentences)
+    advised = f'<div class="advice">{paragraphs}</div>' if advice else ""
     shown = "".join(map(_figure, worst))
     failures = f"<h2>Most confident wrong answers</h2><div class=worst>{shown}</div>"
     return f"""<!doctype html>
@@ -124,11 +125,12 @@ def fill_report(
 <h1>{escape(title)}: what was learned</h1>
 <p>Accuracy on validation questions. The intervals contain 95 % (bootstrap over images).</p>
 <p class="key"><i style="background:var(--model)"></i>model<i class="range"></i>its interval
-<i style="background:var(--blind)"></i>question only: most frequent answer to the same question</p>
+<i style="background:var(--baseline)"></i>question only: most frequent answer to the same
+question</p>
 <table><thead><tr><th>question type</th><th class="number many">questions</th>
 <th class="number">accuracy</th><th class="number">question only</th><th class="bar"></th>
 </tr></thead><tbody>{rows}</tbody></table>
-{told if advice else ""}
+{advised}
 {failures if worst else ""}
 <h2>Next</h2><pre>{escape(chr(10).join(commands))}</pre>
 </main></body></html>
@@ -138,18 +140,18 @@ def fill_report(
 def _row(score: TypeScore) -> str:
     """Return a row of the table."""
     mean, low, high = (100 * value for value in score.accuracy)
-    blind = 100 * score.question_only
-    weak = " <span>not clearly better</span>" if score.is_blind else ""
+    baseline = 100 * score.question_only
+    weak = " <span>not clearly better</span>" if score.is_weak else ""
     bar = (
         f'<div class="track"><i class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
         f'<i class="mean" style="left:{mean:.1f}%"></i>'
-        f'<i class="guess" style="left:{blind:.1f}%"></i></div>'
+        f'<i class="baseline" style="left:{baseline:.1f}%"></i></div>'
     )
     return (
-        f"<tr{' class=weak' if score.is_blind else ''}><td>{escape(score.name)}{weak}</td>"
+        f"<tr{' class=weak' if score.is_weak else ''}><td>{escape(score.name)}{weak}</td>"
         f'<td class="number many">{score.questions:,}</td>'
         f'<td class="number">{mean:.1f} % <span>[{low:.1f}, {high:.1f}]</span></td>'
-        f'<td class="number">{blind:.1f} %</td><td class="bar">{bar}</td></tr>'
+        f'<td class="number">{baseline:.1f} %</td><td class="bar">{bar}</td></tr>'
     )
 
 

@@ -83,15 +83,17 @@ def score_by_type(
     examples: Sequence[Example], predictions: Sequence[str], baselines: Baselines
 ) -> list[TypeScore]:
     """Score predictions and the question-only baseline, overall and by question type."""
-    guesses = [baselines.predict(each.text, each.question_type) for each in examples]
-    own, blind = (np.array(score_answers(examples, each)) for each in (predictions, guesses))
+    question_only = [baselines.predict(each.text, each.question_type) for each in examples]
+    own, baseline = (
+        np.array(score_answers(examples, each)) for each in (predictions, question_only)
+    )
     images = [each.image_ids[0] for each in examples]
     scores = []
     for name, rows in rows_by_question_type(examples).items():
         clusters = [images[row] for row in rows]
         accuracy = bootstrap(own[rows], clusters)
-        gain = compare(own[rows], blind[rows], clusters).difference
-        scores.append(TypeScore(name, len(rows), accuracy, float(blind[rows].mean()), gain))
+        gain = compare(own[rows], baseline[rows], clusters).difference
+        scores.append(TypeScore(name, len(rows), accuracy, float(baseline[rows].mean()), gain))
     return sorted(scores, key=lambda score: (score.name != OVERALL, score.name))
 
 
@@ -107,10 +109,10 @@ def find_worst(
 
 def advise(scores: Sequence[TypeScore], *, num_images: int, is_grid: bool) -> list[str]:
     """Return what was not learned, and what may help, as sentences."""
-    blind = [score.name for score in scores if score.is_blind and score.name != OVERALL]
-    if not blind and not any(score.is_blind for score in scores):
+    weak = [score.name for score in scores if score.is_weak and score.name != OVERALL]
+    if not weak and not any(score.is_weak for score in scores):
         return []
-    what = f"question types {', '.join(blind)}" if blind else "the answers"
+    what = f"question types {', '.join(weak)}" if weak else "the answers"
     lines = [f"not clearly better than guessing without the image: {what}"]
     if num_images < _FEW_IMAGES:
         lines.append(f"more images may help: the training has {count(num_images, 'image')}")
@@ -119,7 +121,7 @@ def advise(scores: Sequence[TypeScore], *, num_images: int, is_grid: bool) -> li
             "regions of things may help, if the questions are about single things: a detector "
             "trained on boxes, --set data.extractor=FOLDER (docs/region-features.md)"
         )
-    few = [score.name for score in scores if score.name in blind and score.questions < 100]
+    few = [score.name for score in scores if score.name in weak and score.questions < 100]
     if few:
         lines.append(f"too few validation questions to tell: {', '.join(few)}")
     return lines
@@ -146,7 +148,7 @@ def _draw(validation: Corpus) -> Corpus:
 def _describe(score: TypeScore) -> str:
     """Return a score in a line of the log."""
     low, high = (100 * limit for limit in score.accuracy[1:])
-    mark = "  not clearly better" if score.is_blind else ""
+    mark = "  not clearly better" if score.is_weak else ""
     return (
         f"{score.name}: {score.accuracy.mean:.1%} [{low:.1f}, {high:.1f}], question only "
         f"{score.question_only:.1%}, {count(score.questions, 'question')}{mark}"

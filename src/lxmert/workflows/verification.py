@@ -26,7 +26,7 @@ from lxmert.workflows.inspection import (
     PUBLISHED,
     STORE,
     inspect,
-    recognise,
+    recognize,
 )
 
 EQUAL_IOU = 0.99
@@ -96,7 +96,7 @@ def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -
             have.
     """
     path = Path(path)
-    if recognise(path) == STORE:
+    if recognize(path) == STORE:
         return _verify_store(path, progress)
     report = inspect(path)
     problems = report.problems + _faults_of(path, report.kind)
@@ -162,7 +162,7 @@ def verify_rows(
     Raises:
         ValueError: if the path is not a detector.
     """
-    kind = recognise(path)
+    kind = recognize(path)
     if kind not in (DETECTOR, PUBLISHED):
         raise ValueError(f"{path} ({kind}) is not a detector: leave out --images and --rows")
     extractor = load_for_extraction(path, preset=preset, device=device)

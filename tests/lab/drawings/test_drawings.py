@@ -19,7 +19,7 @@ from lxmert.lab.drawings.grounding import (
     matching_loss,
 )
 from lxmert.lab.drawings.phrases import pluralize
-from lxmert.lab.drawings.questions import FAMILIES, TRUTHS, ask_about
+from lxmert.lab.drawings.questions import QUESTION_TYPES, TRUTHS, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES, SYNONYMS
 from lxmert.lab.drawings.task import train_on_drawings
 from lxmert.tasks.custom_start import has_grid
@@ -50,9 +50,9 @@ def asked():
     return pairs
 
 
-def test_every_family_is_asked_and_truths_are_balanced(asked):
-    families = Counter(each.family for _, each in asked)
-    assert set(families) == set(FAMILIES)
+def test_every_question_type_is_asked_and_truths_are_balanced(asked):
+    question_types = Counter(each.question_type for _, each in asked)
+    assert set(question_types) == set(QUESTION_TYPES)
     answers = Counter(each.answer for _, each in asked)
     assert all(answers[truth] > 100 for truth in TRUTHS)
     assert 0.8 < answers["yes"] / answers["no"] < 1.25
@@ -77,10 +77,10 @@ def test_counts_and_existence_are_those_of_the_drawing(asked):
         one = re.match(r"(?:is there|do you see|can you find|there is) an? (.*?)[?.]?$", each.text)
         if sizes.search(each.text):
             continue
-        if each.family == "how many" and many:
+        if each.question_type == "how many" and many:
             assert each.answer == str(len(meant(many[1], drawing))), each
             next(checked)
-        if each.family == "exists" and one:
+        if each.question_type == "exists" and one:
             assert (each.answer in ("yes", "true")) == bool(meant(one[1], drawing)), each
             next(checked)
     assert next(checked) > 300

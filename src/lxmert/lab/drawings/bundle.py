@@ -11,7 +11,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
 from lxmert.data.tokenizer import load_tokenizer
 from lxmert.files import write_text
 from lxmert.hub import DRAWINGS
-from lxmert.lab.drawings.questions import FAMILIES
+from lxmert.lab.drawings.questions import QUESTION_TYPES
 from lxmert.lab.drawings.shapes import COLORS, SHAPES
 from lxmert.lab.drawings.task import DrawingsData, DrawingsSettings, DrawingsTask
 from lxmert.model.answers import answers_of
@@ -47,7 +47,7 @@ to learn from answers alone. It was not trained on photographs.
 
 `make drawings` trains it from random weights and writes this folder. `lxmert lab drawings train`
 draws new images in five layouts (scattered, grid, boxes, towers, bar chart), and asks
-{families} kinds of questions about it. Beside the answers, two losses ground the words
+{question_types} kinds of questions about it. Beside the answers, two losses ground the words
 (`lxmert.lab.drawings.grounding`): each cell is matched with the words for the color and shape that
 it shows, and the attention of words that name something is guided to the cells that show it.
 {history}
@@ -99,7 +99,7 @@ def _write_card(folder: Path, history: str) -> str:
         answers=len(answers_of(model.config) or ()),
         parameters=model.num_parameters() / 1e6,
         network=sum(weight.numel() for weight in extractor.parameters()) / 1e6,
-        families=len(FAMILIES),
+        question_types=len(QUESTION_TYPES),
         history=f"\n{history}\n" if history else "",
         questions=sum(len(group.asked) for group in task.validation),
         drawings=sum(len(group.pixels) for group in task.validation),
@@ -109,13 +109,13 @@ def _write_card(folder: Path, history: str) -> str:
 
 def _majorities(task: DrawingsTask) -> dict[str, float]:
     """Return the share of the most frequent answer, overall and of each kind of question."""
-    by_family: dict[str, list[str]] = defaultdict(list)
+    by_type: dict[str, list[str]] = defaultdict(list)
     for group in task.validation:
         for asked in group.asked:
-            by_family[asked.family].append(asked.answer)
-    right = {n: max(Counter(by_family[n]).values()) for n in FAMILIES if n in by_family}
-    total = sum(map(len, by_family.values()))
-    shares = {name: number / len(by_family[name]) for name, number in right.items()}
+            by_type[asked.question_type].append(asked.answer)
+    right = {n: max(Counter(by_type[n]).values()) for n in QUESTION_TYPES if n in by_type}
+    total = sum(map(len, by_type.values()))
+    shares = {name: number / len(by_type[name]) for name, number in right.items()}
     return {OVERALL: sum(right.values()) / total, **shares}
 
 

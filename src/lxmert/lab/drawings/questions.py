@@ -1,6 +1,6 @@
 """Questions and statements about drawings, with their answers.
 
-A question family is a function of a drawing and random choices. It returns None if the drawing does
+A question type is a function of a drawing and random choices. It returns None if the drawing does
 not allow the question.
 """
 
@@ -16,9 +16,9 @@ from lxmert.lab.drawings.phrases import Choices, Made
 from lxmert.lab.drawings.relations import neighbor, related, some_related
 from lxmert.lab.drawings.things import attribute, exists, extreme, place, verify
 
-Family = Callable[[Drawing, Choices], Made | None]
+QuestionFunction = Callable[[Drawing, Choices], Made | None]
 
-FAMILIES: dict[str, tuple[float, Family]] = {
+QUESTION_TYPES: dict[str, tuple[float, QuestionFunction]] = {
     "attribute": (3, attribute),
     "place": (2.5, place),
     "neighbor": (2.5, neighbor),
@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[float, Family]] = {
     "same": (1.5, same),
     "every": (1.5, every),
 }
-"""Weight and function of each family."""
+"""Weight and function of each question type."""
 
 TRUTHS = ("yes", "no", "true", "false")
 """Answers to questions about a truth, and to statements."""
@@ -47,12 +47,12 @@ class Asked(NamedTuple):
     """A question or statement.
 
     Attributes:
-        family: key of `FAMILIES`.
+        question_type: key of `QUESTION_TYPES`.
         text: the words.
         answer: a word, a number in digits, or one of `TRUTHS`.
     """
 
-    family: str
+    question_type: str
     text: str
     answer: str
 
@@ -69,12 +69,12 @@ def ask_about(
         statements: whether to make statements, true or false, instead of questions with yes or no.
     """
     choices = Choices(int(generator.integers(2**62)))
-    names = list(FAMILIES)
-    weights = np.array([weight for weight, _ in FAMILIES.values()])
+    names = list(QUESTION_TYPES)
+    weights = np.array([weight for weight, _ in QUESTION_TYPES.values()])
     order = generator.choice(len(names), size=count * 3, p=weights / weights.sum())
     asked: list[Asked] = []
     for index in order.tolist():
-        made = _balanced(drawing, choices, FAMILIES[names[index]][1])
+        made = _balanced(drawing, choices, QUESTION_TYPES[names[index]][1])
         if made is not None:
             asked.append(_finish(names[index], made, choices, statements=statements))
         if len(asked) == count:
@@ -82,14 +82,14 @@ def ask_about(
     return asked
 
 
-def _balanced(drawing: Drawing, choices: Choices, family: Family) -> Made | None:
+def _balanced(drawing: Drawing, choices: Choices, ask: QuestionFunction) -> Made | None:
     """Ask until the answer is the one of yes and no that was drawn first.
 
     If it never is, the other answer is returned rarely.
     """
     wanted, last = choices.chance(0.5), None
     for _ in range(_TRIES):
-        made = family(drawing, choices)
+        made = ask(drawing, choices)
         if made is not None:
             last = made
             if not isinstance(made[2], bool) or made[2] == wanted:
@@ -97,12 +97,12 @@ def _balanced(drawing: Drawing, choices: Choices, family: Family) -> Made | None
     return last if choices.chance(0.3) else None
 
 
-def _finish(family: str, made: Made, choices: Choices, *, statements: bool) -> Asked:
+def _finish(question_type: str, made: Made, choices: Choices, *, statements: bool) -> Asked:
     """Return a question, or the same as a statement where there is one."""
     question, statement, answer = made
     mark = "?" * choices.chance(0.7)
     if not isinstance(answer, bool):
-        return Asked(family, question + mark, str(answer))
+        return Asked(question_type, question + mark, str(answer))
     if statements and statement:
-        return Asked(family, statement + "." * choices.chance(0.5), str(answer).lower())
-    return Asked(family, question + mark, "yes" if answer else "no")
+        return Asked(question_type, statement + "." * choices.chance(0.5), str(answer).lower())
+    return Asked(question_type, question + mark, "yes" if answer else "no")

@@ -321,7 +321,7 @@ class DrawingsTask:
         return [self._group(np.random.default_rng([self.seed, _VALID, g]), 16) for g in groups]
 
     def evaluate(self, *, device: str, limit: int | None = None) -> dict[str, float]:
-        """Return the accuracy on new drawings, overall and by question family.
+        """Return the accuracy on new drawings, overall and by question type.
 
         Args:
             device: where the model is.
@@ -335,7 +335,7 @@ class DrawingsTask:
             answers = said.answers.argmax(-1).cpu()
             for each, is_right in zip(item.asked, answers == batch["answers"], strict=True):
                 right[OVERALL].append(bool(is_right))
-                right[each.family].append(bool(is_right))
+                right[each.question_type].append(bool(is_right))
         return {name: sum(values) / len(values) for name, values in right.items()}
 
     def save(self, folder: Path) -> None:
@@ -356,7 +356,7 @@ def train_on_drawings(output: Path, overrides: Sequence[str] = ()) -> dict[str, 
         overrides: changes of `RECIPE`, as `read_recipe` takes them.
 
     Returns:
-        The final accuracy on new drawings, by question family.
+        The final accuracy on new drawings, by question type.
 
     Raises:
         ValueError: a key is wrong, or the folder has another run.

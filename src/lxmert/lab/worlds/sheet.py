@@ -1,4 +1,4 @@
-"""A contact sheet of worlds, and what guessing reaches in them without an image."""
+"""A contact sheet of worlds, and the baselines that need no image."""
 
 import textwrap
 from collections import defaultdict
@@ -21,8 +21,8 @@ _SIDE, _GAP, _LINE, _FONT, _WRAP, _ROWS = 200, 12, 17, 13, 31, 6
 _PAPER, _INK, _SOFT = (250, 250, 248), (30, 32, 36), (89, 96, 105)
 
 
-class Guessing(NamedTuple):
-    """What guessing reaches on the test questions of one type, or `overall`.
+class BaselineScores(NamedTuple):
+    """The baselines on the test questions of one type, or `overall`.
 
     Attributes:
         type: question type.
@@ -53,11 +53,11 @@ def find_worlds(folder: Path) -> list[Path]:
     return found
 
 
-def guess(folder: Path) -> list[Guessing]:
-    """Return what guessing reaches in a world, by question type and overall."""
+def score_baselines(folder: Path) -> list[BaselineScores]:
+    """Return the accuracy of the baselines in a world, by question type and overall."""
     baselines = Baselines.learn(read_questions(folder / "train.jsonl"))
     questions = read_questions(folder / "test.jsonl")
-    blind = baselines.scores(questions)["question_only"]
+    question_only = baselines.scores(questions)["question_only"]
     by_type: dict[str, list[str]] = defaultdict(list)
     for question in questions:
         for key in (question.question_type, OVERALL):
@@ -67,7 +67,7 @@ def guess(folder: Path) -> list[Guessing]:
         answers = by_type[key]
         right = answers.count(baselines.question_types.get(key, baselines.majority))
         numbers = len(answers), len(set(answers)), right / len(answers)
-        rows.append(Guessing(key, *numbers, blind[key]))
+        rows.append(BaselineScores(key, *numbers, question_only[key]))
     return rows
 
 

@@ -142,11 +142,11 @@
     $("status").textContent = status;
   }
 
-  // Names of the surest regions, where they overlap no other name.
+  // Names of the most confident regions, where they overlap no other name.
   function tag(regions, width, height) {
     const taken = [];
-    const surest = [...regions].sort((a, b) => b.score - a.score).slice(0, MOST_TAGS);
-    for (const { label, box: [x1, y1] } of surest) {
+    const shown = [...regions].sort((a, b) => b.score - a.score).slice(0, MOST_TAGS);
+    for (const { label, box: [x1, y1] } of shown) {
       const made = element("div", { class: "tag" }, label);
       $("tags").append(made);
       made.style.top = `clamp(0px, calc(${(100 * y1) / height}% - 24px), calc(100% - 21px))`;
