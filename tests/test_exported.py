@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
+from safetensors.torch import load_file, save_file
 
 from lxmert import LxmertPipeline
 from lxmert.data.store import RegionStore
@@ -201,8 +202,12 @@ def test_a_benchmark_names_the_source_of_an_export(folders, tmp_path):
     with pytest.raises(ValueError, match=f"it was exported from, {model}, and exports"):
         benchmark(Benchmark(fast))
     variant = Variant("onnxruntime", "fp32", fast)
-    with pytest.raises(ValueError, match=f"is an export of {model} onnxruntime fp32: name another"):
-        _export(variant, tmp_path / "other", None, report=print)
+    copy = shutil.copytree(model, tmp_path / "copy")
+    _export(variant, copy, None, report=print)  # the same weights under another name
+    weights = load_file(copy / "model.safetensors")
+    save_file({name: 2 * values for name, values in weights.items()}, copy / "model.safetensors")
+    with pytest.raises(ValueError, match=f"is the onnxruntime fp32 export of {model}, whose"):
+        _export(variant, copy, None, report=print)
 
 
 def test_a_pipeline_is_loaded_without_torch(folders):
@@ -258,7 +263,7 @@ asyncio.run(ask())
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 7}, "has version 7, but this version of lxmert reads 2: export"),
+        ({"version": 7}, "has version 7, but this version of lxmert reads 3: export"),
         ({"files": {"gone.onnx": {"size": 1, "sha256": "0" * 64}}}, "lacks its file 'gone.onnx'"),
         ({"files": {"../x": {"size": 1, "sha256": "0" * 64}}}, r"lacks its file '\.\./x'"),
         ({"runtime": "tflite"}, "runtime: got .tflite., expected"),

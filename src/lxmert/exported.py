@@ -23,7 +23,7 @@ from lxmert.runtimes import Graph, Precision, RuntimeName, open_graph
 from lxmert.schema import FloatArray, IntArray, Regions
 
 MANIFEST = "export.json"
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
 TRUNK_GRAPH, HEADS_GRAPH = "trunk.onnx", "heads.onnx"
 TOKENIZER, EXTRACTOR = "tokenizer.json", "extractor.json"
@@ -51,7 +51,8 @@ class ExportManifest(Record):
         version: version of the layout.
         runtime: library that the graphs were compared in, and are loaded by.
         precision: numeric precision.
-        source: the model that was exported.
+        source: name or folder of the model that was exported.
+        weights: SHA-256 of its weight files.
         answers: name of each answer; empty if the model only matches captions.
         matches: whether the model matches captions.
         max_text_length: maximum number of tokens of a text.
@@ -65,10 +66,11 @@ class ExportManifest(Record):
     remedy = "export the model again with `lxmert export`"
 
     model_type: Literal["lxmert-export"] = "lxmert-export"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     runtime: RuntimeName
     precision: Precision
     source: str
+    weights: Items[str]
     answers: Items[str]
     matches: bool
     max_text_length: Annotated[int, Field(ge=3, le=100_000)]

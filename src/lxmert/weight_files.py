@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from safetensors import SafetensorError, safe_open
 
-from lxmert.files import child_path, read_json_object
+from lxmert.files import child_path, read_json_object, sha256
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weight files of a Hugging Face folder, in order of preference; large ones are sharded."""
@@ -84,6 +84,11 @@ def find_weights(folder: Path) -> list[Path]:
     if (folder / "recipe.toml").is_file():
         advice = "its training is not finished, rerun the command of the training to resume it"
     raise FileNotFoundError(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: {advice}")
+
+
+def weight_digests(folder: Path) -> tuple[str, ...]:
+    """Return the SHA-256 of each weight file of a model, by which its copies are recognized."""
+    return tuple(sha256(path) for path in find_weights(folder))
 
 
 def check_weights(path: Path, source: Path) -> None:

@@ -59,6 +59,7 @@ def write_export(folder, **changes):
         runtime="onnxruntime",
         precision="fp32",
         source=str(bundled),
+        weights=(),
         answers=("yes", "no"),
         matches=False,
         max_text_length=9,

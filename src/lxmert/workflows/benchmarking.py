@@ -20,6 +20,7 @@ from lxmert.hub import find_model, model_name
 from lxmert.predict import judges_statements
 from lxmert.runtimes import Precision, RuntimeName, supports
 from lxmert.tasks.metrics import score_answers
+from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Asked, Batch, RuntimeKind, Variant, work
 from lxmert.workflows.evaluation import with_answers
 from lxmert.workflows.examples import EXAMPLES
@@ -239,10 +240,12 @@ def _export(variant: Variant, model: Path, calibrate: Path | None, report: Repor
     """
     if variant.folder.exists():
         manifest = read_manifest(variant.folder)
-        found = (manifest.source, manifest.runtime, manifest.precision)
-        if found != (model_name(model), variant.runtime, variant.precision):
+        found = (manifest.weights, manifest.runtime, manifest.precision)
+        if found != (weight_digests(model), variant.runtime, variant.precision):
             raise ValueError(
-                f"{variant.folder} is an export of {' '.join(found)}: name another folder"
+                f"{variant.folder} is the {manifest.runtime} {manifest.precision} export of "
+                f"{manifest.source}, whose weights may have changed since: name another folder for "
+                "--exports, or remove this one"
             )
         return
     if variant.precision == "int8" and calibrate is None:

@@ -4,7 +4,7 @@ The folder holds ONNX graphs; `lxmert.exported` describes it and answers with it
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -42,6 +42,7 @@ from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
 from lxmert.runtimes import Array, Graph, Precision, RuntimeName, installed, open_graph, supports
 from lxmert.schema import FloatArray, Regions
+from lxmert.weight_files import weight_digests
 from lxmert.workflows.graphs import export_detector, export_model
 from lxmert.workflows.quantizing import Kept, layer_names, quantize_folder
 
@@ -87,12 +88,14 @@ class _Source:
 
     Attributes:
         name: for the manifest.
+        weights: SHA-256 of its weight files.
         heads: the models that answer and match.
         processor: its processor.
         extractor: its detector, with which the export is compared.
     """
 
     name: str
+    weights: tuple[str, ...]
     heads: Heads
     processor: LxmertProcessor
     extractor: DetectorExtractor
@@ -342,12 +345,13 @@ def _load(folder: Path) -> _Source:
             "a detector: name another model"
         )
     heads = load_heads(folder)
-    source = _Source(model_name(folder), heads, processor, processor.extractor)
+    weights = weight_digests(folder)
+    source = _Source(model_name(folder), weights, heads, processor, processor.extractor)
     processor.check_fit(source.scoring.config, folder)
     if heads.answering is not None and answers_of(heads.answering.config) is None:
         if heads.matching is None:
             raise ValueError(f"{folder} does not name its answers: add them with `lxmert convert`")
-        source = _Source(source.name, Heads(None, heads.matching), processor, processor.extractor)
+        source = replace(source, heads=Heads(None, heads.matching))
     return source
 
 
@@ -381,6 +385,7 @@ def _describe(
         runtime=runtime,
         precision=precision,
         source=source.name,
+        weights=source.weights,
         answers=() if answering is None else answers_of(answering.config) or (),
         matches=source.heads.matching is not None,
         max_text_length=source.processor.config.max_text_length,
