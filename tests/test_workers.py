@@ -14,14 +14,15 @@ import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from lxmert.workers import end_with_parent
 
+def initialize():
+    end_with_parent()
+    print(os.getpid(), flush=True)
+
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
-    with ProcessPoolExecutor(2, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(2, mp_context=context, initializer=initialize) as pool:
         for _ in range(4):
             pool.submit(time.sleep, 60)
-        while len(pool._processes) < 2:
-            time.sleep(0.1)
-        print(*pool._processes, flush=True)
 """
 
 
@@ -43,8 +44,7 @@ def test_a_pool_whose_owner_was_killed_leaves_no_process(method: str, tmp_path: 
     command = [sys.executable, script, method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        processes = [int(word) for word in owner.stdout.readline().split()]
-        time.sleep(1)  # their initializer has run
+        processes = [int(owner.stdout.readline()) for _ in range(2)]
         assert [is_alive(process) for process in processes] == [True, True]
         os.kill(owner.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -85,12 +84,10 @@ def test_other_versions_are_named(cluster: None, monkeypatch: pytest.MonkeyPatch
 
 def test_an_actor_that_cannot_get_its_gpu_is_named(cluster: None) -> None:
     """CPU and GPU are free, but not on one machine: Ray itself would wait without end."""
-    started = time.monotonic()
     with pytest.raises(
         OSError, match="1 actor of 1 did not get one CPU and one GPU on one machine"
     ):
         run_on_ray(job("none"), actors=1, device="cuda", progress=lambda done, total: None)
-    assert time.monotonic() - started < 2 * ray_engine.PLACE_SECONDS
 
 
 def test_devices_are_free_again_afterwards(cluster: None) -> None:

@@ -1,9 +1,9 @@
 """Sweeps: which runs are made, how their scores become a table and a figure, what is refused."""
 
 import json
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -254,15 +254,13 @@ def test_an_interruption_ends_the_runs(
 
     monkeypatch.setattr("lxmert.lab.sweep._start", start_slowly)
     plan = make_plan(one_stage(recipe, SweepRow(name="a")), tmp_path)
-    begun = time.monotonic()
 
     def interrupt(status: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, jobs=1, changed=interrupt)
-    assert started[0].poll() is not None
-    assert time.monotonic() - begun < 30
+    assert started[0].poll() == -signal.SIGTERM
 
 
 def test_the_command_refuses_before_any_run_and_reports_failures(
