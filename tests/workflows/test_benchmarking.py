@@ -36,6 +36,7 @@ def test_the_command_measures_a_model_and_names_what_it_cannot(lxmert, tmp_path,
     assert row["accuracy"] == pytest.approx(2 / 3, abs=1e-5)
     assert row["same_answers"] == 1
     assert min(row["pixels_ms"], *row["ms"].values()) > 0
+    assert [*row["ms"]] == ["1 question", "32 questions", "5 per image"]
     assert row["memory_mb"] > 200  # PyTorch alone needs as much
     weights = [*model.glob("*.safetensors"), *model.glob("extractor/*.safetensors")]
     assert row["disk_mb"] == pytest.approx(sum(w.stat().st_size for w in weights) / 1e6, abs=0.01)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxmert.explain.plots import new_figure, save_plot
-from lxmert.workflows.benchmarking import SIZES, BenchmarkReport, Row
+from lxmert.workflows.benchmarking import BenchmarkReport, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,7 @@ def draw_benchmark(report: BenchmarkReport, path: Path) -> None:
     rows = report["rows"]
     panels: dict[str, list[float | None]] = {
         "from pixels (ms)": [row["pixels_ms"] for row in rows],
-        "1 question (ms)": [row["ms"][str(SIZES[0])] for row in rows],
-        f"{SIZES[1]} questions (ms)": [row["ms"][str(SIZES[1])] for row in rows],
+        **{f"{name} (ms)": [row["ms"][name] for row in rows] for name in rows[0]["ms"]},
         "peak memory (MB)": [row["memory_mb"] for row in rows],
         "on disk (MB)": [row["disk_mb"] for row in rows],
     }

@@ -6,12 +6,12 @@ It imports PyTorch only for the runtimes that need it, so that the memory is tha
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,18 @@ class Variant:
     def exported(self) -> bool:
         """Whether the folder is an exported model."""
         return self.runtime in ("onnxruntime", "openvino")
+
+
+class Size(NamedTuple):
+    """Size of a timed batch.
+
+    Attributes:
+        questions: number of questions.
+        per_image: how many consecutive questions are about one image.
+    """
+
+    questions: int
+    per_image: int
 
 
 @dataclass(frozen=True)
@@ -116,21 +128,24 @@ class Candidate:
     def _supply(self) -> RegionSupply:
         return self._exported if self._variant.exported else _torch_supply(self._variant)
 
-    def batches(self, asked: Asked, sizes: Sequence[int]) -> list[Batch]:
-        """Return questions about their images in batches of these sizes, for `logits`."""
-        questions = asked.questions()
+    def batches(self, asked: Asked, sizes: Sequence[Size]) -> list[Batch]:
+        """Return batches of these sizes, for `logits`; each image is extracted once."""
         read = ImageRegions(asked.images, self._supply)
-        return [self._batch(questions, read, size) for size in sizes]
+        extract = cache(lambda name: read([name])[0])
+        return [self._batch(asked.questions(), extract, size) for size in sizes]
 
-    def _batch(self, questions: Corpus, read: ImageRegions, size: int) -> Batch:
-        """Return one batch; too few questions are repeated, and each has an image of its own."""
+    def _batch(self, questions: Corpus, extract: Callable[[str], Regions], size: Size) -> Batch:
+        """Return one batch; too few questions are repeated, and their images are encoded again."""
         order = np.random.default_rng(0).permutation(len(questions))
-        chosen = [questions[int(row)] for row in np.resize(order, size)]
+        chosen = [questions[int(row)] for row in np.resize(order, size.questions)]
         tokenizer, longest = self._predictor.tokenizer, self._predictor.max_text_length
         tokens = Tokens([example.text for example in chosen], tokenizer, longest=longest)
-        text = text_arrays([tokens[row] for row in range(size)], pad_id=padding_id(tokenizer))
-        regions = [read([example.image_ids[0]])[0] for example in chosen]
-        return Batch(text, image_arrays(regions), np.arange(size)[:, None])
+        text = text_arrays(
+            [tokens[row] for row in range(len(chosen))], pad_id=padding_id(tokenizer)
+        )
+        regions = [extract(example.image_ids[0]) for example in chosen[:: size.per_image]]
+        rows = np.arange(len(chosen)) // size.per_image
+        return Batch(text, image_arrays(regions), rows[:, None])
 
     def logits(self, batch: Batch) -> FloatArray:
         """Return the logits of a batch."""

@@ -21,18 +21,25 @@ from lxmert.predict import judges_statements
 from lxmert.runtimes import Precision, RuntimeName, supports
 from lxmert.tasks.metrics import score_answers
 from lxmert.weight_files import weight_digests
-from lxmert.workflows.benchmark_worker import Asked, Batch, RuntimeKind, Variant, work
+from lxmert.workflows.benchmark_worker import Asked, Batch, RuntimeKind, Size, Variant, work
 from lxmert.workflows.evaluation import with_answers
 from lxmert.workflows.examples import EXAMPLES
 from lxmert.workflows.exporting import export_folder
 
 RUNTIMES: tuple[RuntimeKind, ...] = get_args(RuntimeKind)
 
-SIZES = (1, 32)
-"""Questions per timed batch, each about an image of its own."""
+_SIZES = {
+    "1 question": Size(1, 1),
+    "32 questions": Size(32, 1),
+    "5 per image": Size(32, 5),
+}
+"""Timed batches by name; the last one is of 32 questions, too."""
 
-_CALLS = (5, 1)
-"""Timed calls of a round for each of `SIZES`."""
+_CALLS = (5, 1, 1)
+"""Timed calls of a round for each of `_SIZES`."""
+
+_PIXEL_CALLS = 2
+"""Timed calls of a round from pixels, which take seconds with the published detector."""
 
 _COMPUTED: dict[RuntimeKind, tuple[Precision, ...]] = {
     "torch": ("fp32", "bf16"),
@@ -57,12 +64,13 @@ class Row(TypedDict):
         precision: numeric precision.
         pixels_ms: one question about an image file, its regions extracted; None: it has no
             extractor.
-        ms: one batch of questions with given regions, by the size of the batch.
+        ms: one batch of questions with given regions, by its name: `1 question`, `32 questions`,
+            and `5 per image`, 32 questions of which each five are about one image.
         memory_mb: peak memory of the process.
         disk_mb: size of the files that it reads.
         accuracy: share of right answers from pixels; None without data.
         same_answers: share of questions with the same best answer as eager fp32: those of the
-            data, from pixels; without data, those of the largest timed batch.
+            data, from pixels; without data, the 32 of a timed batch.
     """
 
     runtime: str
@@ -314,18 +322,18 @@ def _measure(
 ) -> dict[Variant, Row]:
     """Time all variants in turn, and compare the answers to the largest batch."""
     reference = next(iter(running.values()))
-    batches: list[Batch] = reference.call("batches", asked, SIZES)
-    best = {v: process.call("logits", batches[-1]).argmax(1) for v, process in running.items()}
+    batches: list[Batch] = reference.call("batches", asked, [*_SIZES.values()])
+    best = {v: process.call("logits", batches[1]).argmax(1) for v, process in running.items()}
     expected = next(iter(best.values()))
     times: dict[Variant, dict[str, list[float]]] = {v: defaultdict(list) for v in running}
     for turn in range(rounds):
         report(f"times: round {turn + 1} of {rounds}")
         for variant in list(running)[:: -1 if turn % 2 else 1]:
             found, process = times[variant], running[variant]
-            for size, batch, calls in zip(SIZES, batches, _CALLS, strict=True):
-                found[str(size)] += process.call("time", batch, calls)
+            for name, batch, calls in zip(_SIZES, batches, _CALLS, strict=True):
+                found[name] += process.call("time", batch, calls)
             if variant.runtime != "transformers":
-                found["pixels"] += process.call("time_pixels", asked, batches[0], _CALLS[0])
+                found["pixels"] += process.call("time_pixels", asked, batches[0], _PIXEL_CALLS)
     rows: dict[Variant, Row] = {}
     for variant, process in running.items():
         ms = {name: round(1000 * median(found), 3) for name, found in times[variant].items()}
