@@ -38,7 +38,7 @@ from lxmert.questions import check_order, check_texts, check_top_k
 from lxmert.reading import check_text
 from lxmert.regions.labels import object_labels, region_labels
 from lxmert.regions.preprocess import ImageInput, load_image
-from lxmert.schema import Answer, Regions
+from lxmert.schema import REGION_ARRAYS, Answer, Regions
 
 MATCHES = ("does not match", "matches")
 """The answers to a caption, by class."""
@@ -282,14 +282,12 @@ def _join_regions(found: Sequence[Regions]) -> Regions:
         regions.boxes + np.array([start, 0, start, 0], dtype=np.float32)
         for regions, start in zip(found, starts, strict=True)
     ]
-    names = ("features", "object_ids", "object_scores", "attribute_ids", "attribute_scores")
-    joined: Any = {name: np.concatenate([getattr(each, name) for each in found]) for name in names}
-    return replace(
-        found[0],
-        boxes=np.concatenate(moved),
-        image_size=(max(regions.image_size[0] for regions in found), sum(widths)),
-        **joined,
-    )
+    joined: Any = {
+        name: np.concatenate([getattr(each, name) for each in found]) for name in REGION_ARRAYS
+    }
+    joined["boxes"] = np.concatenate(moved)
+    height = max(regions.image_size[0] for regions in found)
+    return replace(found[0], image_size=(height, sum(widths)), **joined)
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """The data that crosses modules: regions of an image, an example of a dataset, an answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,17 @@ IntArray = npt.NDArray[np.int64]
 
 IGNORE_INDEX = -100
 """Label of positions without a loss: unmasked words, questions without an answer."""
+
+
+REGION_ARRAYS = (
+    "boxes",
+    "features",
+    "object_ids",
+    "object_scores",
+    "attribute_ids",
+    "attribute_scores",
+)
+"""Fields of `Regions` with one row per region."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +51,10 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, rows: IntArray) -> "Regions":
+        """Return some of the regions, by their indices."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in REGION_ARRAYS})
 
     def __repr__(self) -> str:
         """Return one line without the arrays."""

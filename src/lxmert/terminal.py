@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
 
     from lxmert.explain.answered import AnsweredQuestion
     from lxmert.explain.explanation import Explanation
@@ -78,6 +79,22 @@ def escape_controls(text: str, *, encoding: str = "utf-8") -> str:
         shown = shown.replace("█", "#").replace("±", "+-").replace("↓", "v").replace("↑", "^")
         return shown.encode(encoding, "replace").decode(encoding)
     return shown
+
+
+def make_table(*titles: str, **options: Any) -> "Table":
+    """Return an empty table without lines.
+
+    Args:
+        titles: of the columns; `>` before a title aligns the column to the right.
+        **options: further arguments of rich's `Table`.
+    """
+    from rich.table import Table
+
+    table = Table(**{"box": None, "pad_edge": False, **options})
+    for title in titles:
+        justify: Any = "right" if title.startswith(">") else "left"
+        table.add_column(title.removeprefix(">"), justify=justify, header_style="dim")
+    return table
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -200,7 +217,6 @@ def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 
 def show_explanation(explanation: "AnsweredQuestion", seconds: float, figure: Path | None) -> None:
     """Print answers and regions as two tables."""
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.text import percent, signed_percent
@@ -209,9 +225,7 @@ def show_explanation(explanation: "AnsweredQuestion", seconds: float, figure: Pa
     best = explanation.answers[0].answer
     question = (explanation.question, "bold")
     console.print(Text.assemble("\n", question, "  ", (best, "bold green"), "\n"))
-    answers = Table(box=None, pad_edge=False)
-    for title, side in (("answer", "left"), ("probability", "right"), ("", "left")):
-        answers.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    answers = make_table("answer", ">probability", "")
     for answer in explanation.answers:
         answers.add_row(Text(answer.answer), percent(answer.score), "█" * round(30 * answer.score))
     console.print(answers)
@@ -222,9 +236,7 @@ def show_explanation(explanation: "AnsweredQuestion", seconds: float, figure: Pa
         else:
             shown = f"[dim]with all regions removed, the answer would be the same ({score})[/]"
         console.print(shown)
-    regions = Table(box=None, pad_edge=False)
-    for title, side in (("region", "left"), ("confidence", "right"), ("relevance", "left")):
-        regions.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    regions = make_table("region", ">confidence", "relevance")
     for index in _most_relevant(explanation.relevance):
         score, relevance = explanation.regions.object_scores[index], explanation.relevance[index]
         shown = f"{signed_percent(relevance)} {'█' * round(30 * max(0.0, relevance))}"
@@ -246,7 +258,6 @@ def _most_relevant(relevance: Sequence[float]) -> list[int]:
 
 def show_reasons(explanation: "Explanation") -> None:
     """Print the most relevant region and word for each answer, by the first method."""
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.text import percent
@@ -257,9 +268,7 @@ def show_reasons(explanation: "Explanation") -> None:
         Text.assemble("\n", (explanation.question, "bold"), "  ", (best, "bold green"), "\n")
     )
     method = next(iter(explanation.by_method))
-    table = Table(box=None, pad_edge=False)
-    for title in ("answer", "probability", "most relevant region", "most relevant word"):
-        table.add_column(title, header_style="dim")
+    table = make_table("answer", "probability", "most relevant region", "most relevant word")
     for answer, region, word in explanation.reasons()[:_SHOWN]:
         named = (Text(region or "none"), Text(word or "none"))
         table.add_row(Text(answer.answer), percent(answer.score), *named)
@@ -287,15 +296,11 @@ def show_heads(
 
     And below, what is wrong with questions that were left out.
     """
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.patterns import PATTERNS
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("what is read", header_style="dim")
-    for title in ("layer", "head", "share", "all alike"):
-        table.add_column(title, justify="right", header_style="dim")
+    table = make_table("what is read", ">layer", ">head", ">share", ">all alike")
     for name, share in shares.items():
         layer, head = divmod(int(share.mean.argmax()), share.mean.shape[1])
         best = f"{share.mean[layer, head]:.0%}"
@@ -307,12 +312,9 @@ def show_heads(
 
 def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
     """Print captions with the probabilities that they match, in the given order."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for title, side in (("caption", "left"), ("matches", "right"), ("", "left")):
-        table.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    table = make_table("caption", ">matches", "")
     for caption, score in ranked:
         table.add_row(Text(caption), f"{score:.1%}", "█" * round(30 * score))
     console = open_console()
@@ -323,12 +325,11 @@ def show_matches(ranked: Sequence[tuple[str, float]], seconds: float) -> None:
 
 def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str, int]) -> None:
     """Print type and facts of a file or folder, and its parameters by group."""
-    from rich.table import Table
     from rich.text import Text
 
     console = open_console(highlight=False)
     console.print(Text(f"\n{kind}\n", style="bold"), soft_wrap=True)
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = make_table(show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for name, fact in facts.items():
@@ -336,9 +337,7 @@ def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str,
     console.print(table)
     if not parameters:
         return
-    groups = Table(box=None, pad_edge=False)
-    groups.add_column("layers", header_style="dim")
-    groups.add_column("parameters", justify="right", header_style="dim")
+    groups = make_table("layers", ">parameters")
     for name, count in parameters.items():
         groups.add_row(Text(name), f"{count:,}")
     groups.add_row(Text("in all", style="bold"), Text(f"{sum(parameters.values()):,}", "bold"))
@@ -366,16 +365,12 @@ def show_findings(
 def show_made(made: Mapping[str, Any]) -> None:
     """Print the files of a dataset, its counts next to the published ones, and what was skipped."""
     from rich.markup import escape
-    from rich.table import Table
     from rich.text import Text
 
-    files, checks = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
-    for name, side in (("file", "left"), ("sentences", "right"), ("images", "right")):
-        files.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    files = make_table("file", ">sentences", ">images")
     for name, file in made["files"].items():
         files.add_row(Text(name), f"{file['sentences']:,}", f"{file['images']:,}")
-    for name, side in (("found", "right"), ("published", "right"), ("", "left"), ("of", "left")):
-        checks.add_column(name, justify=side, header_style="dim")  # type: ignore[arg-type]
+    checks = make_table(">found", ">published", "", "of")
     for check in made["checks"]:
         verdict = Text("as published", "green") if check["agrees"] else Text("differs", "yellow")
         what = f"{check['what']} ({check['source']})"
@@ -396,14 +391,10 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 def show_published(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print published weights as a table, from the results of `lxmert.weights.describe`."""
-    from rich.table import Table
     from rich.text import Text
 
     console = open_console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "size", "fetched", "what it is"):
-        side = "right" if title == "size" else "left"
-        table.add_column(title, justify=side, header_style="dim")  # type: ignore[arg-type]
+    table = make_table("name", ">size", "fetched", "what it is")
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.0f} MB" if row["bytes"] else "unknown"
         table.add_row(row["name"], size, "yes" if row["folder"] else "no", Text(row["title"]))
@@ -439,13 +430,12 @@ def show_verdict(report: Mapping[str, Any]) -> None:
 
 def _show_agreement(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a row per image, the mean and the expected values."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for number, name in enumerate(rows[0]):
-        side: Any = "right" if number else "left"
-        table.add_column(name.replace("_", " "), justify=side, header_style="dim", overflow="fold")
+    first, *others = (name.replace("_", " ") for name in rows[0])
+    table = make_table(first, *(f">{name}" for name in others))
+    for column in table.columns:
+        column.overflow = "fold"
     for row in rows:
         cells = ("" if value is None else value for value in row.values())
         table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else cell) for cell in cells))

@@ -273,7 +273,7 @@ def test_statements_about_two_images_stay_as_true_as_they_are(
             assert item.truth == row["answer"]
             assert item.truth == all(shows(features, color, noun) for features in item.features)
             texts.add((index, text))
-        plain = task._validation_item(index)
+        plain = task.validation_example(index)
         assert plain.input_ids.tolist() == task.training.token_ids[index].tolist()
         for features, image in zip(plain.features, row["images"], strict=True):
             assert (features == make_regions(image).features).all()

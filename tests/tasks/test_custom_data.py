@@ -210,7 +210,7 @@ def test_the_saved_model_answers_as_the_task_does(world, tmp_path):
     own.save(tmp_path / "model")
     pipeline = LxmertPipeline.from_pretrained(tmp_path / "model")
     rows = list(range(3))  # the questions about one image
-    batch = own.collate([own._validation_item(rows)])
+    batch = own.collate([own.validation_example(rows)])
     with torch.inference_mode():
         scores = own.model(**batch["inputs"])[0].softmax(-1)
     image = world / "images" / own.validation.image_ids(0)[0]

@@ -9,25 +9,19 @@ import typer
 
 from lxmert.cli.inputs import check_device, check_image
 from lxmert.cli.options import (
-    Actors,
-    Address,
     AnswerList,
     Device,
-    Engine,
     ImageArgument,
     ImageFolder,
-    Join,
     Json,
     Model,
     ModelArgument,
     RegionExtractor,
     RegionStores,
-    Share,
-    check_engine,
     check_source,
-    report_receipts,
 )
 from lxmert.cli.outputs import check_figure, check_output
+from lxmert.cli.sharding import Actors, Address, Engine, Join, Share, check_engine, write_shards
 from lxmert.names import count
 from lxmert.terminal import say, show_explanation, show_matches, show_progress
 
@@ -171,8 +165,6 @@ def predict(
     after an interruption.
     """
     from lxmert.cluster.prediction import join_predictions, predict_file, prediction_job
-    from lxmert.cluster.ray_engine import run_on_ray
-    from lxmert.cluster.shards import parse_share, run_share
     from lxmert.devices import choose_device
     from lxmert.workflows.prediction import Prediction, read_questions
 
@@ -181,24 +173,16 @@ def predict(
     check_output(output, "-o", data, official)
     stores = tuple(regions or ())
     prediction = Prediction(model, data, output, images, stores, form, official, shard_questions)
-    if engine == "ray":
-        job, corpus = prediction_job(prediction)
-        with show_progress("shards") as progress:
-            receipts = run_on_ray(
-                job, address=address, actors=actors, device=device, progress=progress
+    if engine == "ray" or shard is not None or join:
+        corpus = read_questions(prediction)
+        if not join:
+            job = prediction_job(prediction, corpus)
+            write_shards(
+                job, "question", shard=shard, address=address, actors=actors, device=device
             )
-        report_receipts(receipts, "question")
+        if shard is not None:
+            return
         number = join_predictions(prediction, corpus)
-    elif join:
-        number = join_predictions(prediction, read_questions(prediction))
-    elif shard is not None:
-        share = parse_share(shard)
-        job, _ = prediction_job(prediction)
-        writer = job.load(choose_device(device))
-        with show_progress("shards") as progress:
-            receipts = run_share(writer, job, share=share, progress=progress)
-        report_receipts(receipts, "question")
-        return
     else:
         with show_progress("questions") as progress:
             number = predict_file(prediction, device=choose_device(device), progress=progress)

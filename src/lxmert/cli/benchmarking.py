@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.options import Json, ModelArgument, split_names
+from lxmert.cli.options import Json, Limit, ModelArgument, split_names
 from lxmert.cli.outputs import check_output, check_output_folder
-from lxmert.terminal import open_console, say
+from lxmert.cli.reports import print_report
+from lxmert.terminal import make_table, open_console, say
 
 
 def benchmark(
@@ -25,9 +26,7 @@ def benchmark(
         typer.Option(help="JSONL file of questions with answers, to measure the accuracy with."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of --data.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     exports: Annotated[
         Path | None,
         typer.Option(
@@ -76,27 +75,22 @@ def benchmark(
         write_json(output, report)
     if figure is not None:
         draw_benchmark(report, figure)
-    if as_json:
-        from lxmert.files import to_json
-
-        say(to_json(report))
-    else:
-        show_benchmark(report)
+    print_report(report, show_benchmark, as_json=as_json)
 
 
 def show_benchmark(report: Mapping[str, Any]) -> None:
     """Print a `BenchmarkReport`: a row for each variant, and why others are missing."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("runtime", header_style="dim", min_width=len("transformers"))
     first = report["rows"][0]
     scored = first["accuracy"] is not None
     sizes = ["\n".join([*name.rsplit(" ", 1), "ms"]) for name in first["ms"]]
     others = ["memory\n\nMB", "disk\n\nMB", *["right\n\n%"] * scored, "same\n\n%"]
-    for title in ("from\npixels\nms", *sizes, *others):
-        table.add_column(title, justify="right", header_style="dim", no_wrap=title in others)
+    numbers = (f">{title}" for title in ("from\npixels\nms", *sizes, *others))
+    table = make_table("runtime", *numbers, padding=(0, 1, 0, 0), pad_edge=True)
+    table.columns[0].min_width = len("transformers")
+    for column in table.columns[-len(others) :]:
+        column.no_wrap = True
     for row in report["rows"]:
         table.add_row(
             Text(f"{row['runtime']} {row['precision']}"),

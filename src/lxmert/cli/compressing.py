@@ -5,8 +5,18 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import Device, ImageFolder, Json, ModelArgument, RegionStores, check_source
+from lxmert.cli.options import (
+    Device,
+    ImageFolder,
+    Json,
+    Limit,
+    ModelArgument,
+    OutputFolder,
+    RegionStores,
+    check_source,
+)
 from lxmert.cli.outputs import check_output_folder
+from lxmert.cli.reports import print_report
 from lxmert.terminal import say, show_progress
 
 
@@ -19,7 +29,7 @@ def _share(encoder: str) -> typer.models.OptionInfo:
 
 def compress(
     model: ModelArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: OutputFolder,
     language: Annotated[float, _share("language encoder's")] = 0.0,
     vision: Annotated[float, _share("object-relationship encoder's")] = 0.0,
     cross: Annotated[float, _share("cross-modality encoder's")] = 0.0,
@@ -36,9 +46,7 @@ def compress(
     ] = None,
     images: ImageFolder = None,
     regions: RegionStores = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +61,6 @@ def compress(
         raise ValueError("--images, --regions and --limit belong to --data: add it, or drop them")
     check_output_folder(output, "-o", model, data)
     from lxmert.devices import choose_device
-    from lxmert.files import to_json
     from lxmert.workflows.compression import compress_model, describe, parse_layers
 
     with show_progress("questions") as progress:
@@ -69,9 +76,6 @@ def compress(
             device=choose_device(device),
             progress=progress,
         )
-    if as_json:
-        print(to_json(report))
-        return
-    for line in describe(report):
-        say(line)
-    say(str(output))
+    print_report(
+        report, lambda found: say("\n".join([*describe(found), str(output)])), as_json=as_json
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import Json
+from lxmert.cli.options import Json, LocalFiles, Mirrors, OutputFolder, RequiredImages, Seed
 from lxmert.names import count
 from lxmert.terminal import say, show_downloads, show_made, show_progress
 
@@ -42,14 +42,8 @@ def fetch(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all downloads.")],
-    mirrors: Annotated[
-        list[str] | None,
-        typer.Option("--mirror", help="URL of a folder with the files; tried first. Repeatable."),
-    ] = None,
-    local: Annotated[
-        Path | None,
-        typer.Option("--from", help="Local folder with the files, instead of downloading."),
-    ] = None,
+    mirrors: Mirrors = None,
+    local: LocalFiles = None,
 ) -> None:
     """Download official dataset files. Resumes interrupted downloads, skips complete files."""
     from lxmert.datasets import fetching
@@ -145,7 +139,7 @@ def boxes(
     data: Annotated[
         Path, typer.Argument(metavar="QUESTIONS", help="Questions, some of them with boxes.")
     ],
-    images: Annotated[Path, typer.Option(help="Image folder.")],
+    images: RequiredImages,
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
 ) -> None:
     """Write the boxes of questions in COCO format, to train a detector on them.
@@ -165,11 +159,11 @@ def shift(
     data: Annotated[
         Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: OutputFolder,
     rare: Annotated[
         float, typer.Option(help="Share to keep of the questions with a rare answer.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Split questions so that answers that are frequent in training are rare in the test.
 

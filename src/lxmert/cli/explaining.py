@@ -10,11 +10,14 @@ from lxmert.cli.options import (
     AnswerList,
     Device,
     ImageArgument,
+    Limit,
     Methods,
     Model,
     ModelArgument,
     Question,
+    Questions,
     RegionExtractor,
+    RequiredImages,
     Samples,
     check_quoted,
     check_samples,
@@ -140,7 +143,7 @@ def explain_eval(
         Path,
         typer.Option(help="JSONL file of questions with answers; 'boxes' add a pointing game."),
     ],
-    images: Annotated[Path, typer.Option(help="Image folder.")],
+    images: RequiredImages,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for the results (JSON and a plot).")
     ],
@@ -163,9 +166,7 @@ def explain_eval(
     seeds: Annotated[
         int, typer.Option(help="Number of random rankings; ties are broken at random too.")
     ] = 3,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     device: Device = None,
 ) -> None:
     """Measure the faithfulness of explanations, or the contribution of each modality.
@@ -265,8 +266,8 @@ def _measure_modalities(
 
 def attention_figures(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
-    images: Annotated[Path, typer.Option(help="Image folder.")],
+    data: Questions,
+    images: RequiredImages,
     output: Annotated[Path, typer.Option("-o", "--output", help="Figure: PNG, PDF or SVG.")],
     limit: Annotated[int, typer.Option(help="Number of questions, drawn at random.")] = 200,
     device: Device = None,

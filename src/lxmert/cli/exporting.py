@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import ModelArgument
+from lxmert.cli.options import ModelArgument, OutputFolder
 from lxmert.cli.outputs import check_output_folder
 from lxmert.terminal import say
 
 
 def export(
     model: ModelArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: OutputFolder,
     runtime: Annotated[
         Literal["onnxruntime", "openvino", "web"],
         typer.Option(

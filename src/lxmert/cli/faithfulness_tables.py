@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from lxmert.names import count
-from lxmert.terminal import open_console, show_left_out
+from lxmert.terminal import make_table, open_console, show_left_out
 
 
 def show_faithfulness(report: Mapping[str, Any]) -> None:
@@ -28,10 +27,8 @@ def show_faithfulness(report: Mapping[str, Any]) -> None:
 def show_modalities(report: Mapping[str, Any]) -> None:
     """Print the share of the words by group, from a report of `measure_modalities`."""
     console = open_console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("text" if report["match"] else "question type", header_style="dim")
-    for title in ("words", "95 % interval", "regions", "count"):
-        table.add_column(title, justify="right", header_style="dim")
+    kind = "text" if report["match"] else "question type"
+    table = make_table(kind, ">words", ">95 % interval", ">regions", ">count")
     for name, found in report["text_share"].items():
         if found is None:
             table.add_row(Text(name), "none", "", "none", "0")
@@ -58,13 +55,11 @@ def _show_areas(report: Mapping[str, Any]) -> None:
         f"{count(report['questions'], 'question')}, {report['accuracy']:.1%} answered correctly"
     )
     console.print(f"{reported}; areas 0 to 100, mean of {count(seeds, 'random order')}\n")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method", header_style="dim", no_wrap=True)
     panels = [(side, way) for side in ("words", "regions") for way in ("positive", "negative")]
-    table.add_column("points\nat it", justify="right", header_style="dim")
-    for side, way in panels:
-        wish = "↓" if way == "positive" else "↑"
-        table.add_column(f"{side}\n{way} {wish}", justify="right", header_style="dim")
+    wishes = {"positive": "↓", "negative": "↑"}
+    titles = (f">{side}\n{way} {wishes[way]}" for side, way in panels)
+    table = make_table("method", ">points\nat it", *titles)
+    table.columns[0].no_wrap = True
     for name, found in report["methods"].items():
         pointing = "" if found["pointing"] is None else f"{found['pointing']:.1%}"
         areas = [found[side][way]["areas"] for side, way in panels]
@@ -106,10 +101,9 @@ def _show_measures(report: Mapping[str, Any]) -> None:
     for title in ("words", "regions") if sanity else ("",):
         ending = f": {title}, Spearman"
         chosen = [name for name in report["measures"] if not sanity or name.endswith(ending)]
-        table = Table(box=None, pad_edge=False)
-        table.add_column("\n".join(("method", title)).strip(), header_style="dim", no_wrap=True)
-        for name in chosen:
-            table.add_column(name.removesuffix(ending), justify="right", header_style="dim")
+        numbers = (f">{name.removesuffix(ending)}" for name in chosen)
+        table = make_table("\n".join(("method", title)).strip(), *numbers)
+        table.columns[0].no_wrap = True
         for method, found in report["methods"].items():
             cells = [_interval(found[name], short=sanity) for name in chosen]
             table.add_row(Text(method), *cells)

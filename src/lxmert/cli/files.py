@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from lxmert.cli.inputs import check_readable
-from lxmert.cli.options import Device, Json, report_failures
+from lxmert.cli.options import Device, Json, Preset, report_failures
+from lxmert.cli.reports import print_report
 from lxmert.names import count
 from lxmert.terminal import say, show_progress, show_report, show_verdict
 
@@ -111,10 +112,7 @@ def verify(
     rows: Annotated[
         Path | None, typer.Option(help="TSV file of the published features of these images.")
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preset of a published detector: caffe (default), detectron2 or hf."),
-    ] = None,
+    preset: Preset = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +124,6 @@ def verify(
     from dataclasses import asdict
 
     from lxmert.devices import choose_device
-    from lxmert.files import to_json
     from lxmert.workflows import verification
 
     if (images is None) != (rows is None):
@@ -142,10 +139,7 @@ def verify(
             )
         problems += report["problems"]
         report["problems"] = problems
-    if as_json:
-        print(to_json(report))
-    else:
-        show_verdict(report)
+    print_report(report, show_verdict, as_json=as_json)
     if problems:
         raise typer.Exit(1)
 

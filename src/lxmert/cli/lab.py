@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.options import report_failures
+from lxmert.cli.options import OutputFolder, OutputImage, report_failures
 from lxmert.cli.outputs import check_figure, check_output, check_output_folder
 from lxmert.names import count as count_of
 from lxmert.terminal import say, show_progress
@@ -19,7 +19,7 @@ def make(
             metavar="KIND...", help="Kinds of text to write: qa, captions, pairs, foils."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: OutputFolder,
     split: Annotated[
         str,
         typer.Option(
@@ -94,7 +94,7 @@ def show(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Dataset written by `lxmert lab make`.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Image to write.")],
+    output: OutputImage,
     count: Annotated[
         int | None,
         typer.Option(help="Number of scenes, drawn at random. Default: 12, or all if fewer."),

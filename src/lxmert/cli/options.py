@@ -1,17 +1,13 @@
 """Options shared by several commands, and the report of partial failures."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lxmert.cli.inputs import check_answers, check_extractor, check_image, check_model, check_stores
 from lxmert.names import count
-from lxmert.terminal import say, show_failures
-
-if TYPE_CHECKING:
-    from lxmert.cluster.shards import Receipt
+from lxmert.terminal import show_failures
 
 TAKES_REST = {"allow_extra_args": True}
 """Context settings of commands that check for unquoted questions themselves."""
@@ -62,33 +58,42 @@ RegionStores = Annotated[
         callback=check_stores,
     ),
 ]
+RequiredImages = Annotated[Path, typer.Option("--images", help="Image folder.")]
+Questions = Annotated[Path, typer.Option("--data", help="JSONL file of questions with answers.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="Number of examples, drawn at random. Default: all."),
+]
+OutputFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")]
+OutputImage = Annotated[Path, typer.Option("-o", "--output", help="Image to write.")]
+RunFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one key, such as optim.lr=5e-5. Repeatable."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.")]
+StoredType = Annotated[
+    Literal["float16", "float32"],
+    typer.Option("--dtype", help="Data type of the stored features."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help="Preset of a published detector: caffe (default), detectron2 or hf."
+    ),
+]
+Mirrors = Annotated[
+    list[str] | None,
+    typer.Option("--mirror", help="URL of a folder with the files; tried first. Repeatable."),
+]
+LocalFiles = Annotated[
+    Path | None, typer.Option("--from", help="Local folder with files that need no download.")
+]
 Device = Annotated[
     str | None,
     typer.Option(
         "--device", help="Device: cpu, cuda, cuda:1, mps, ... Default: a GPU if there is one."
     ),
-]
-Share = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Write a share of the shards only, from 0/N to N-1/N, as one of N jobs; then join "
-        "them with --join.",
-    ),
-]
-Join = Annotated[bool, typer.Option("--join", help="Join the shards of all jobs.")]
-Engine = Annotated[
-    Literal["local", "ray"],
-    typer.Option("--engine", help="ray: on all devices of a Ray cluster."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", help="Address of the Ray cluster. Default: start one here."),
-]
-Actors = Annotated[
-    int | None,
-    typer.Option("--actors", help="Ray processes with a model each. Default: one for each device."),
 ]
 Methods = Annotated[
     str | None,
@@ -140,31 +145,3 @@ def report_failures(reasons: list[str], title: str) -> None:
     if reasons:
         show_failures(reasons, title)
         raise typer.Exit(3)
-
-
-def check_engine(
-    engine: str, *, shard: str | None, join: bool, address: str | None, actors: int | None
-) -> None:
-    """Raise `ValueError` for options of several engines."""
-    if engine != "ray" and (address is not None or actors is not None):
-        name = "--actors" if address is None else "--address"
-        raise ValueError(f"{name} is for Ray: add --engine ray, or leave it out")
-    chosen = [
-        name
-        for name, given in (("--engine ray", engine == "ray"), ("--shard", shard), ("--join", join))
-        if given
-    ]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} exclude each other: choose one")
-    if actors is not None and actors < 1:
-        raise ValueError(f"--actors is {actors}: expected at least 1")
-
-
-def report_receipts(receipts: "Sequence[Receipt]", noun: str) -> None:
-    """Print a line for each shard that was written."""
-    for receipt in receipts:
-        failed = f", {len(receipt.failures)} failed" if receipt.failures else ""
-        say(
-            f"shard {receipt.shard}: {count(receipt.done, noun)}{failed}, "
-            f"{receipt.seconds:.1f} s on {receipt.worker}"
-        )

@@ -1,13 +1,13 @@
 """The command `plan`: how long an extraction takes on given hardware."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lxmert.cli.options import Json
+from lxmert.cli.options import Json, StoredType
 from lxmert.names import count
-from lxmert.terminal import open_console, show_progress
+from lxmert.terminal import make_table, open_console, show_progress
 
 if TYPE_CHECKING:
     from lxmert.cluster.planning import Figure, Plan, Rates
@@ -47,9 +47,7 @@ def plan(
         typer.Option(help="Mean size of an image file. Default: that of COCO, 157 kB."),
     ] = None,
     num_regions: Annotated[int, typer.Option(help="Regions per image.")] = 36,
-    dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Data type of the stored features.")
-    ] = "float16",
+    dtype: StoredType = "float16",
     measure: Annotated[
         Path | None,
         typer.Option(
@@ -134,7 +132,6 @@ def _measure(
 def _show(plan: "Plan") -> None:
     """Print the estimate, its stages and the origin of every number."""
     from rich.markup import escape
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.cluster.planning import format_bytes
@@ -146,14 +143,12 @@ def _show(plan: "Plan") -> None:
         f"{_rounded(plan.rate)} images/s, limited by [bold]{plan.bottleneck}[/]"
         f"{', as far as rates are known' if plan.is_limit else ''}\n"
     )
-    table = Table(box=None, pad_edge=False)
-    for title in ("stage", "images/s", "to keep up"):
-        table.add_column(title, header_style="dim", justify="right" if "/" in title else "left")
+    table = make_table("stage", ">images/s", "to keep up")
     for stage in plan.stages:
         known = "unknown" if stage.rate is None else _rounded(stage.rate)
         table.add_row(Text(stage.name), known, Text(stage.needs))
     console.print(table)
-    sizes = Table(box=None, pad_edge=False, show_header=False)
+    sizes = make_table(show_header=False)
     sizes.add_column(justify="right")
     sizes.add_column(style="dim")
     for name, size in plan.sizes.items():

@@ -5,18 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxmert.cli.options import (
-    Actors,
-    Address,
-    Device,
-    Engine,
-    Join,
-    Share,
-    check_engine,
-    report_failures,
-    report_receipts,
-)
+from lxmert.cli.options import Device, Preset, StoredType, report_failures
 from lxmert.cli.outputs import check_output_folder
+from lxmert.cli.sharding import Actors, Address, Engine, Join, Share, check_engine, write_shards
 from lxmert.names import count
 from lxmert.terminal import say, show_progress
 
@@ -33,9 +24,7 @@ def extract(
             "file. Default: the one of the bundled model."
         ),
     ] = None,
-    dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Data type of the stored features.")
-    ] = "float16",
+    dtype: StoredType = "float16",
     num_regions: Annotated[
         str | None,
         typer.Option(
@@ -54,10 +43,7 @@ def extract(
     figures: Annotated[
         Path | None, typer.Option(help="Folder for drawings of the images with their regions.")
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preset of a published detector: caffe (default), detectron2 or hf."),
-    ] = None,
+    preset: Preset = None,
     objects: Annotated[
         Path | None,
         typer.Option(
@@ -82,8 +68,6 @@ def extract(
     are printed at the end and kept in the store.
     """
     from lxmert.cluster.extraction import Loading, extraction_job, join_shards
-    from lxmert.cluster.ray_engine import run_on_ray
-    from lxmert.cluster.shards import parse_share, run_share
     from lxmert.devices import choose_device
     from lxmert.exported import check_complete, is_exported
     from lxmert.workflows.extraction import (
@@ -102,23 +86,13 @@ def extract(
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures, shard_images)
     loading = Loading(extractor, precision, preset, objects, attributes)
-    if engine == "ray":
-        job = extraction_job(images, output, loading, settings)
-        with show_progress("shards") as progress:
-            receipts = run_on_ray(
-                job, address=address, actors=actors, device=device, progress=progress
-            )
-        report_receipts(receipts, "image")
+    if engine == "ray" or shard is not None or join:
+        if not join:
+            job = extraction_job(images, output, loading, settings)
+            write_shards(job, "image", shard=shard, address=address, actors=actors, device=device)
+        if shard is not None:
+            return
         store = join_shards(output, len(find_images(images)), shard_images)
-    elif join:
-        store = join_shards(output, len(find_images(images)), shard_images)
-    elif shard is not None:
-        share, job = parse_share(shard), extraction_job(images, output, loading, settings)
-        writer = job.load(choose_device(device))
-        with show_progress("shards") as progress:
-            receipts = run_share(writer, job, share=share, progress=progress)
-        report_receipts(receipts, "image")
-        return
     else:
         with show_progress("images") as progress:
             store = extract_folder(

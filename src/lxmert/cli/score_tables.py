@@ -1,44 +1,37 @@
 """Tables of scores, printed by the commands that evaluate, score and compare."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from lxmert.terminal import open_console, show_warning
+from lxmert.terminal import make_table, open_console, show_warning
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show_scores(report: Mapping[str, Any]) -> None:
     """Print accuracy by question type next to the baselines, from an `AnswerReport`."""
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.names import count
 
     titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
     shown = {title: report[name] for name, title in titles.items() if report[name]}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("question type", header_style="dim")
-    for title in ("accuracy", "95 % interval", *list(shown)[1:]):
-        table.add_column(title, justify="right", header_style="dim")
+    numbers = ("accuracy", "95 % interval", *list(shown)[1:])
+    table = make_table("question type", *(f">{title}" for title in numbers))
     for question_type in report["accuracy"]:
         first, *others = (f"{scores[question_type]:.1%}" for scores in shown.values())
         low, high = report["intervals"][question_type]
-        table.add_row(Text(question_type), first, f"{low * 100:.1f} to {high * 100:.1f}", *others)
-    console = open_console()
-    console.print(table)
-    console.print(f"scored: {count(report['count'], 'question')}")
-    for warning in report["warnings"]:
-        show_warning(warning)
+        table.add_row(Text(question_type), first, _interval(low, high), *others)
+    _print(table, f"scored: {count(report['count'], 'question')}", warnings=report["warnings"])
 
 
 def show_comparison(report: Mapping[str, Any]) -> None:
     """Print a `ComparisonReport`."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("question type", header_style="dim")
-    for title in ("first", "second", "difference", "95 % interval", "p", "questions"):
-        table.add_column(title, justify="right", header_style="dim")
+    numbers = ("first", "second", "difference", "95 % interval", "p", "questions")
+    table = make_table("question type", *(f">{title}" for title in numbers))
     for question_type, row in report["rows"].items():
         table.add_row(
             Text(question_type),
@@ -49,27 +42,21 @@ def show_comparison(report: Mapping[str, Any]) -> None:
             f"{row['p_value']:.3f}" if row["p_value"] >= 0.001 else "< 0.001",
             f"{row['count']:,}",
         )
-    console = open_console(highlight=False)
-    console.print(table)
-    if report["questions_needed"] is not None:
-        console.print(
-            f"A difference of one point would need about {report['questions_needed']:,} questions "
-            "about different images (paired test, 5 % level, 80 % power)."
-        )
-    for warning in report["warnings"]:
-        show_warning(warning)
+    needed = report["questions_needed"]
+    line = (
+        f"A difference of one point would need about {needed:,} questions about different images "
+        "(paired test, 5 % level, 80 % power)."
+    )
+    _print(table, *([] if needed is None else [line]), warnings=report["warnings"])
 
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
     """Print official scores as a table, including those by type, steps or length."""
-    from rich.table import Table
     from rich.text import Text
 
     from lxmert.explain.text import printable
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score", header_style="dim")
-    table.add_column("", justify="right")
+    table = make_table("score", ">")
     for name, value in scores.items():
         parts = value if isinstance(value, Mapping) else {"": value}
         for part, number in parts.items():
@@ -81,59 +68,56 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_matching(report: Mapping[str, Any]) -> None:
-    """Print a `FoilReport`, `GroupReport` or `ConsensusReport`.
+    """Print a `MatchingReport` or `ConsensusReport`.
 
     The interval is that of the first score, or for groups and consensus of the last.
     """
-    from rich.table import Table
     from rich.text import Text
 
     names = list(report["scores"]["overall"])
     of_interval = names[-1] if {"group", "consensus_1"} & set(names) else names[0]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", header_style="dim")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right", header_style="dim")
-        if name == of_interval:
-            table.add_column("95 % interval", justify="right", header_style="dim")
-    table.add_column("entries", justify="right", header_style="dim")
+    titles = [name.replace("_", " ") for name in names]
+    titles.insert(names.index(of_interval) + 1, "95 % interval")
+    table = make_table("", *(f">{title}" for title in titles), ">entries")
     for kind, scores in report["scores"].items():
-        cells = []
-        for name in names:
-            cells.append(f"{scores[name] * 100:.1f}")
-            if name == of_interval:
-                low, high = report["intervals"][kind]
-                cells.append(f"{low * 100:.1f} to {high * 100:.1f}")
+        cells = [f"{scores[name] * 100:.1f}" for name in names]
+        cells.insert(names.index(of_interval) + 1, _interval(*report["intervals"][kind]))
         table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
-    open_console(highlight=False).print(table)
-    for warning in report["warnings"]:
-        show_warning(warning)
+    _print(table, warnings=report["warnings"])
 
 
 def show_probe(report: Mapping[str, Any]) -> None:
     """Print a `ProbeReport`."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", header_style="dim")
-    for title in ("accuracy", "95 % interval", "control", "selectivity", "95 % interval"):
-        table.add_column(title, justify="right", header_style="dim")
+    numbers = ("accuracy", "95 % interval", "control", "selectivity", "95 % interval")
+    table = make_table("layer", *(f">{title}" for title in numbers))
     for layer, row in report["layers"].items():
         table.add_row(
             Text(layer),
             f"{row['accuracy']:.1%}",
-            f"{row['low'] * 100:.1f} to {row['high'] * 100:.1f}",
+            _interval(row["low"], row["high"]),
             f"{row['control']:.1%}",
             f"{row['selectivity'] * 100:.1f}",
-            f"{row['selectivity_low'] * 100:.1f} to {row['selectivity_high'] * 100:.1f}",
+            _interval(row["selectivity_low"], row["selectivity_high"]),
         )
-    console = open_console(highlight=False)
-    console.print(table)
-    console.print(
+    line = (
         f"{report['label']}: {report['classes']:,} labels; the most frequent one would reach "
         f"{report['majority']:.1%}. {report['train']:,} training and {report['test']:,} test "
         "examples"
     )
-    for warning in report["warnings"]:
+    _print(table, line, warnings=report["warnings"])
+
+
+def _print(table: "Table", *lines: str, warnings: Sequence[str]) -> None:
+    """Print a table, lines below it, and warnings on stderr."""
+    console = open_console(highlight=False)
+    console.print(table)
+    for line in lines:
+        console.print(line)
+    for warning in warnings:
         show_warning(warning)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low * 100:.1f} to {high * 100:.1f}"

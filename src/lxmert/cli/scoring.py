@@ -1,13 +1,24 @@
 """The commands `evaluate` (of a model or detector), `score` and `compare` (of files of results)."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lxmert.cli.inputs import check_annotations, check_model
-from lxmert.cli.options import Device, ImageFolder, Json, RegionStores, check_source
+from lxmert.cli.options import (
+    Device,
+    ImageFolder,
+    Json,
+    Limit,
+    Questions,
+    RegionStores,
+    check_source,
+)
 from lxmert.cli.outputs import check_output
+from lxmert.cli.reports import print_report, write_report
 from lxmert.cli.score_tables import (
     show_comparison,
     show_matching,
@@ -60,9 +71,7 @@ def evaluate(
         str | None,
         typer.Option(help="text: leave out the regions; image: leave out the words."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     output: Output = None,
     device: Device = None,
     as_json: Json = False,
@@ -102,7 +111,8 @@ def evaluate(
                 f"{model} is a detector: expected --images, and neither --limit nor --modality"
             )
         found = evaluation.evaluate_detector(Path(model), data, images, device=device)
-        _show(found, output, as_json=as_json)
+        write_report(found, output)
+        print_report(found, _show, as_json=as_json)
         return
     source: dict[str, Any] = {"images": images, "stores": tuple(regions or ())}
     source["modality"] = modality or "both"
@@ -112,7 +122,8 @@ def evaluate(
             report: Any = evaluation.evaluate_statements(model, data, **common)
         else:
             report = evaluation.evaluate_answers(model, data, training=training, **common)
-    _show(report, output, as_json=as_json)
+    write_report(report, output)
+    print_report(report, _show, as_json=as_json)
 
 
 def _evaluate_matching(
@@ -126,7 +137,6 @@ def _evaluate_matching(
     *,
     as_json: bool,
 ) -> None:
-    from lxmert.files import to_json
     from lxmert.names import unknown_name
     from lxmert.study.matching import METRICS
 
@@ -141,11 +151,8 @@ def _evaluate_matching(
             device=device,
             progress=progress,
         )
-    _write(report, output)
-    if as_json:
-        print(to_json(report))
-    else:
-        show_matching(report)
+    write_report(report, output)
+    print_report(report, show_matching, as_json=as_json)
 
 
 def score(
@@ -204,13 +211,15 @@ def score(
         )
     from lxmert.workflows.evaluation import evaluate_predictions
 
-    _show(evaluate_predictions(data, predictions, training=training), output, as_json=as_json)
+    report = evaluate_predictions(data, predictions, training=training)
+    write_report(report, output)
+    print_report(report, _show, as_json=as_json)
 
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="FIRST", help="Predictions (JSONL).")],
     second: Annotated[Path, typer.Argument(metavar="SECOND", help="Other predictions (JSONL).")],
-    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    data: Questions,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -221,50 +230,29 @@ def compare(
     """
     if output is not None:
         check_output(output, "-o", first, second, data)
-    from lxmert.files import to_json
     from lxmert.workflows.comparison import compare_predictions
 
     report = compare_predictions(data, first, second)
-    _write(report, output)
-    if as_json:
-        print(to_json(report))
-    else:
-        show_comparison(report)
+    write_report(report, output)
+    print_report(report, show_comparison, as_json=as_json)
 
 
 def _score_files(
     metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
 ) -> None:
     """Score result files by the official rules."""
-    from lxmert.files import to_json
     from lxmert.workflows.scoring import score_files
 
     scores = score_files(metric, **paths)
-    _write(scores, output)
-    if as_json:
-        print(to_json(scores))
-    else:
-        names = " with ".join(path.name for path in paths.values())
-        show_official_scores(f"{metric}: {names}", scores)
+    names = " with ".join(path.name for path in paths.values())
+    write_report(scores, output)
+    print_report(scores, partial(show_official_scores, f"{metric}: {names}"), as_json=as_json)
 
 
-def _show(report: Any, output: Path | None, *, as_json: bool) -> None:
-    """Print the scores of a model or of predictions, and write them if `output` is given."""
-    from lxmert.files import to_json
-
-    _write(report, output)
-    if as_json:
-        print(to_json(report))
-    elif "accuracy" in report and isinstance(report["accuracy"], dict):
+def _show(report: Mapping[str, Any]) -> None:
+    """Print the scores of answers as a table, other scores one per line."""
+    if isinstance(report.get("accuracy"), dict):
         show_scores(report)
     else:
         for name, value in report.items():
             say(f"{name:24} {value:.3f}")
-
-
-def _write(report: object, output: Path | None) -> None:
-    """Write a report as JSON if `output` is given."""
-    from lxmert.files import to_json, write_text
-
-    if output is not None:
-        write_text(output, to_json(report, indent=1) + "\n")

@@ -9,7 +9,9 @@ from lxmert.cli.options import (
     Device,
     ImageFolder,
     Json,
+    Limit,
     ModelArgument,
+    Questions,
     RegionStores,
     Samples,
     check_samples,
@@ -17,13 +19,14 @@ from lxmert.cli.options import (
     split_names,
 )
 from lxmert.cli.outputs import check_output, check_output_folder
+from lxmert.cli.reports import print_report, write_report
 from lxmert.cli.score_tables import show_probe
 from lxmert.terminal import say, show_progress, show_steps
 
 
 def study(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="JSONL file of questions with answers.")],
+    data: Questions,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")],
     images: ImageFolder = None,
     regions: RegionStores = None,
@@ -31,9 +34,7 @@ def study(
         Path | None,
         typer.Option(help="File of captions and foils; needs a model with a matching head."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of questions, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     explained: Annotated[
         int, typer.Option(help="Number of questions whose answers are explained.")
     ] = 50,
@@ -60,7 +61,6 @@ def study(
     check_source(images, regions)
     check_output_folder(output, "-o", data, foils)
     from lxmert.devices import choose_device
-    from lxmert.files import to_json
     from lxmert.study.run import PAGE, study_model
     from lxmert.study.summary import summarize
 
@@ -80,12 +80,8 @@ def study(
             progress=progress,
             explaining=explaining,
         )
-    if as_json:
-        print(to_json(report))
-        return
-    for line in summarize(report):
-        say(line)
-    say(f"{output / PAGE}: open it in a browser")
+    page = f"{output / PAGE}: open it in a browser"
+    print_report(report, lambda found: say("\n".join([*summarize(found), page])), as_json=as_json)
 
 
 def states(
@@ -106,9 +102,7 @@ def states(
             help="Comma-separated layers, such as language.9,cross.5.vision,pooler. Default: all."
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Number of examples, drawn at random. Default: all.")
-    ] = None,
+    limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     device: Device = None,
 ) -> None:
@@ -162,14 +156,9 @@ def probe(
     """
     if output is not None:
         check_output(output, "-o", states, data)
-    from lxmert.files import to_json, write_text
     from lxmert.study.probe import probe_states
 
     with show_progress("layers") as progress:
         report = probe_states(states, data, label, seed=seed, progress=progress)
-    if output is not None:
-        write_text(output, to_json(report, indent=1) + "\n")
-    if as_json:
-        print(to_json(report))
-    else:
-        show_probe(report)
+    write_report(report, output)
+    print_report(report, show_probe, as_json=as_json)

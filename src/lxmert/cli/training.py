@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lxmert.cli.inputs import check_recipe
-from lxmert.cli.options import Device
+from lxmert.cli.options import Device, Overrides, RunFolder
 from lxmert.cli.outputs import check_output_folder
 from lxmert.terminal import show_stages
 
@@ -16,11 +16,8 @@ def train(
         Path,
         typer.Argument(metavar="RECIPE", help="TOML file, or a name listed by `lxmert recipes`."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override one key, such as optim.lr=5e-5. Repeatable."),
-    ] = None,
+    output: RunFolder,
+    override: Overrides = None,
     strict: Annotated[
         bool,
         typer.Option(

@@ -1,11 +1,11 @@
 """Commands for published weights: `weights`, `weights show`, `weights fetch`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import Json
+from lxmert.cli.options import Json, LocalFiles, Mirrors
+from lxmert.cli.reports import print_report
 from lxmert.names import did_you_mean
 from lxmert.terminal import say, show_published, show_verdict
 
@@ -21,15 +21,11 @@ def list_weights(context: typer.Context, as_json: Json = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from lxmert.files import to_json
     from lxmert.weights.describing import describe
     from lxmert.weights.table import PUBLISHED
 
     rows = [describe(name) for name in PUBLISHED]
-    if as_json:
-        print(to_json(rows))
-    else:
-        show_published(rows)
+    print_report(rows, show_published, as_json=as_json)
 
 
 def show(name: WeightsName, as_json: Json = False) -> None:
@@ -37,27 +33,16 @@ def show(name: WeightsName, as_json: Json = False) -> None:
 
     Example: lxmert weights show vqa
     """
-    from lxmert.files import to_json
     from lxmert.weights.describing import describe, describe_lines
 
     row = describe(_known(name))
-    if as_json:
-        print(to_json(row))
-    else:
-        for line in describe_lines(row):
-            print(line)
+    print_report(row, lambda found: say("\n".join(describe_lines(found))), as_json=as_json)
 
 
 def fetch(
     name: WeightsName,
-    mirrors: Annotated[
-        list[str] | None,
-        typer.Option("--mirror", help="URL of a folder with the files; tried first. Repeatable."),
-    ] = None,
-    local: Annotated[
-        Path | None,
-        typer.Option("--from", help="Local folder with files that need no download."),
-    ] = None,
+    mirrors: Mirrors = None,
+    local: LocalFiles = None,
 ) -> None:
     """Fetch published weights with all that belongs to them, and check them.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.options import Json
+from lxmert.cli.options import Json, Seed
 from lxmert.cli.outputs import check_figure, check_output_folder
 from lxmert.names import count as count_of
 from lxmert.terminal import say, show_progress
@@ -23,7 +23,7 @@ def make(
         int | None,
         typer.Option(help="Training images, at least 20. Default: depends on the world."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 2019,
+    seed: Seed = 2019,
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Write the boxes that a question is about as well.")
     ] = False,

@@ -94,20 +94,16 @@ class AnswerWriter:
         )
 
 
-def prediction_job(prediction: Prediction) -> tuple[Job, Corpus]:
-    """Return what is missing of a file of predictions, and all questions.
+def prediction_job(prediction: Prediction, corpus: Corpus) -> Job:
+    """Return what is missing of a file of predictions.
+
+    Args:
+        prediction: what to predict.
+        corpus: what `read_questions` returned.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a line cannot be used, the model is of another kind than the format, the
-            leaderboard would reject the ids, or `OUTPUT.parts` is of another job.
+        ValueError: if `OUTPUT.parts` is of another job.
     """
-    corpus = read_questions(prediction)
-    return _missing(prediction, corpus), corpus
-
-
-def _missing(prediction: Prediction, corpus: Corpus) -> Job:
-    """Return the shards of these questions that have no receipt."""
     size, total = prediction.shard_questions, _num_shards(prediction, corpus)
     parts = _begin(prediction)
     missing = [unit for unit in range(total) if not _shard_paths(parts, unit)[1].is_file()]
@@ -142,7 +138,7 @@ def predict_file(prediction: Prediction, *, device: str, progress: Progress) -> 
     corpus = read_questions(prediction)
     writer = AnswerWriter(prediction, device)
     writer.check(corpus)
-    job = _missing(prediction, corpus)
+    job = prediction_job(prediction, corpus)
     done = len(corpus) - sum(map(len, job.parts.values()))
     for unit, part in job.parts.items():
         writer.write(unit, part, _shifted(progress, done, len(corpus)))

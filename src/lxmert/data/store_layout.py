@@ -45,7 +45,7 @@ from pydantic import Field
 from lxmert.data.tensor_maps import Array, TensorMap, map_tensors, write_tensors
 from lxmert.files import parse_json, shorten
 from lxmert.records import Count, Items, Record
-from lxmert.schema import Failure, Regions
+from lxmert.schema import REGION_ARRAYS, Failure, Regions
 
 FORMAT = "lxmert-store-3"
 INDEX, PREVIOUS, LOCK = "index.safetensors", "previous.safetensors", ".lock"
@@ -85,14 +85,7 @@ class StoreHeader(Record):
     """
 
     kind: ClassVar[str] = "regions"
-    row_columns: ClassVar[tuple[str, ...]] = (
-        "attribute_ids",
-        "attribute_scores",
-        "boxes",
-        "features",
-        "object_ids",
-        "object_scores",
-    )
+    row_columns: ClassVar[tuple[str, ...]] = tuple(sorted(REGION_ARRAYS))
 
     fingerprint: str
     feature_dim: Count

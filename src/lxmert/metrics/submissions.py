@@ -23,12 +23,9 @@ def write_vqa_submission(
         ValueError: if answers and questions do not match, or an id or answer has the wrong type.
     """
     _check_texts(answers, path, empty=True)
-    _check_ids(answers, path, int)
-    check_coverage(answers, question_ids, name=str(path), reference="the questions")
-    write_text(
-        path,
-        json.dumps([{"question_id": key, "answer": answers[key]} for key in question_ids]),
-    )
+    _check_ids(answers, question_ids, path, int)
+    lines = [{"question_id": key, "answer": answers[key]} for key in question_ids]
+    write_text(path, json.dumps(lines))
 
 
 def write_gqa_submission(
@@ -45,12 +42,9 @@ def write_gqa_submission(
         ValueError: as for VQA, and if an answer is empty or has surrounding whitespace.
     """
     _check_texts(predictions, path, empty=False)
-    _check_ids(predictions, path, str)
-    check_coverage(predictions, question_ids, name=str(path), reference="the questions")
-    write_text(
-        path,
-        json.dumps([{"questionId": key, "prediction": predictions[key]} for key in question_ids]),
-    )
+    _check_ids(predictions, question_ids, path, str)
+    lines = [{"questionId": key, "prediction": predictions[key]} for key in question_ids]
+    write_text(path, json.dumps(lines))
 
 
 def write_nlvr2_submission(
@@ -79,13 +73,20 @@ def write_nlvr2_submission(
     write_text(path, "".join(f"{key},{predictions[key]}\n" for key in identifiers), newline="")
 
 
-def _check_ids(predictions: Mapping[int, str] | Mapping[str, str], path: Path, kind: type) -> None:
+def _check_ids(
+    predictions: Mapping[int, str] | Mapping[str, str],
+    question_ids: Collection[int] | Collection[str],
+    path: Path,
+    kind: type,
+) -> None:
+    """Check that the ids have a type, and are those of the questions."""
     wrong = [key for key in predictions if not isinstance(key, kind) or isinstance(key, bool)]
     if wrong:
         raise ValueError(
             f"{path}: question ids are not {kind.__name__} in {first_cases(wrong)} cases: convert "
             "them"
         )
+    check_coverage(predictions, question_ids, name=str(path), reference="the questions")
 
 
 def _check_texts(

@@ -20,7 +20,7 @@ import numpy as np
 from lxmert.files import atomic_path, cache_folder
 from lxmert.images import Pixels
 from lxmert.regions.preprocess import ImageInput, load_image
-from lxmert.schema import Regions
+from lxmert.schema import REGION_ARRAYS, Regions
 
 if TYPE_CHECKING:
     from lxmert.regions.extractor import RegionExtractor
@@ -31,14 +31,6 @@ MAX_BYTES = 2_000_000_000
 _KEPT = 0.9
 """Share of the maximum size that is kept when files are removed."""
 
-_ARRAYS = (
-    "boxes",
-    "features",
-    "object_ids",
-    "object_scores",
-    "attribute_ids",
-    "attribute_scores",
-)
 _logger = logging.getLogger(__name__)
 
 
@@ -119,7 +111,7 @@ class DiskCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as partial, partial.open("wb") as file:
-                arrays = {name: getattr(regions, name) for name in _ARRAYS}
+                arrays = {name: getattr(regions, name) for name in REGION_ARRAYS}
                 size, found = np.array(regions.image_size), np.array(regions.found)
                 np.savez(file, **arrays, image_size=size, found=found)
             self._limit(path.stat().st_size)
@@ -155,7 +147,7 @@ def _read(path: Path, feature_dim: int) -> Regions | None:
     """Read a file; None if there is none, or it is damaged (zip files have checksums)."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: file[name] for name in REGION_ARRAYS}
             height, width = file["image_size"].tolist()
             regions = Regions(**arrays, image_size=(height, width), found=bool(file["found"]))
         number = len(regions)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from lxmert.schema import Example
 from lxmert.study.consensus import ConsensusReport, evaluate_consensus
 
 Scores = npt.NDArray[np.float64]
+ScoresT = TypeVar("ScoresT", FoilScores, GroupScores)
 
 VALID_VOTES = 2
 """Annotators of VALSE, of three, who must have chosen the caption alone."""
@@ -66,33 +67,18 @@ class Group(NamedTuple):
     tag: str
 
 
-class FoilReport(TypedDict):
-    """Result of `evaluate_foils`.
+class MatchingReport(TypedDict, Generic[ScoresT]):
+    """Result of `evaluate_foils` and `evaluate_groups`.
 
     Attributes:
-        scores: VALSE's scores, `overall` and by phenomenon.
-        intervals: lower and upper limit of the 95 % interval of the pairwise accuracy, likewise.
-        count: number of pairs, likewise.
+        scores: VALSE's scores, `overall` and by phenomenon; or Winoground's, by tag.
+        intervals: lower and upper limit of the 95 % interval of the pairwise accuracy, or of the
+            group score, likewise.
+        count: number of pairs or groups, likewise.
         warnings: what limits the meaning of the numbers.
     """
 
-    scores: dict[str, FoilScores]
-    intervals: dict[str, tuple[float, float]]
-    count: dict[str, int]
-    warnings: list[str]
-
-
-class GroupReport(TypedDict):
-    """Result of `evaluate_groups`.
-
-    Attributes:
-        scores: Winoground's scores, `overall` and by tag.
-        intervals: lower and upper limit of the 95 % interval of the group score, likewise.
-        count: number of groups, likewise.
-        warnings: what limits the meaning of the numbers.
-    """
-
-    scores: dict[str, GroupScores]
+    scores: dict[str, ScoresT]
     intervals: dict[str, tuple[float, float]]
     count: dict[str, int]
     warnings: list[str]
@@ -156,7 +142,7 @@ def evaluate_foils(
     stores: tuple[Path, ...] = (),
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
-) -> FoilReport:
+) -> MatchingReport[FoilScores]:
     """Score a model with a matching head on captions and foils.
 
     Args:
@@ -196,7 +182,7 @@ def evaluate_groups(
     stores: tuple[Path, ...] = (),
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
-) -> GroupReport:
+) -> MatchingReport[GroupScores]:
     """Score a model with a matching head on Winoground's groups; arguments as `evaluate_foils`.
 
     Source: Thrush et al. 2022 (Winoground).
@@ -316,7 +302,7 @@ def _interval(scores: Scores, keys: Sequence[str], rows: Sequence[int]) -> tuple
     return found.low, found.high
 
 
-METRICS: dict[str, Callable[..., FoilReport | GroupReport | ConsensusReport]] = {
+METRICS: dict[str, Callable[..., MatchingReport[Any] | ConsensusReport]] = {
     "consensus": evaluate_consensus,
     "foil": evaluate_foils,
     "pairs": evaluate_foils,

@@ -14,7 +14,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.modality import Modality
 from lxmert.metrics.intervals import bootstrap
 from lxmert.predict import Predictor, Progress, RegionReader
-from lxmert.schema import Example, IntArray, Regions
+from lxmert.schema import Example, Regions
 from lxmert.tasks.metrics import score_answers
 
 NOISE = 0.5
@@ -162,19 +162,7 @@ CHANGES: dict[str, Change] = {
 def drop_regions(regions: Regions, generator: np.random.Generator) -> Regions:
     """Drop half of the regions at random; at least one is left."""
     number = max(1, round(len(regions) * (1 - DROPPED)))
-    return _keep(regions, np.sort(generator.permutation(len(regions))[:number]))
-
-
-def _keep(regions: Regions, kept: IntArray) -> Regions:
-    names = (
-        "boxes",
-        "features",
-        "object_ids",
-        "object_scores",
-        "attribute_ids",
-        "attribute_scores",
-    )
-    return replace(regions, **{name: getattr(regions, name)[kept] for name in names})
+    return regions.take(np.sort(generator.permutation(len(regions))[:number]))
 
 
 def add_noise(regions: Regions, generator: np.random.Generator) -> Regions:
@@ -201,7 +189,7 @@ def one_modality(
 
 def no_regions(regions: Regions, _: np.random.Generator) -> Regions:
     """Drop all regions."""
-    return _keep(regions, np.zeros(0, np.int64))
+    return regions.take(np.zeros(0, np.int64))
 
 
 def _partners(images: Sequence[str], seed: int) -> list[int]:

@@ -13,13 +13,14 @@ from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.files import resume_log, to_json, write_text
 from lxmert.hub import find_model
+from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, RegionReader, open_reader
 from lxmert.schema import Example, Regions
 from lxmert.study.confidence import measure_confidence
-from lxmert.study.matching import FoilReport, evaluate_foils
+from lxmert.study.matching import MatchingReport, evaluate_foils
 from lxmert.study.page import write_page
 from lxmert.study.robustness import CHANGES, measure_robustness
 from lxmert.study.trust import Explained, mean_of, measure_question, summarize_trust
@@ -146,7 +147,7 @@ def _match(
     stores: tuple[Path, ...],
     device: str,
     progress: Progress,
-) -> FoilReport | None:
+) -> MatchingReport[FoilScores] | None:
     """Score captions and foils, if there are any."""
     if foils is None:
         return None

@@ -209,7 +209,8 @@ class AnsweringTask:
             target = self.attribute_swap.answer(target, permutation)
         return self._item(input_ids, regions.features, boxes, target, self.kinds.item(index))
 
-    def _validation_item(self, index: int) -> QuestionItem:
+    def validation_example(self, index: int) -> QuestionItem:
+        """Return a validation question."""
         regions, boxes = self.validation.regions(index)
         target = self._target(self.targets[1], index)
         return self._item(self.validation.token_ids[index], regions.features, boxes, target)
@@ -269,12 +270,7 @@ class AnsweringTask:
         rows = range(min(len(self.validation), limit or len(self.validation)))
         predictions: list[str] = []
         for _, _, output in validation_outputs(
-            self.model,
-            rows,
-            self._validation_item,
-            self.collate,
-            batch_size=_VALIDATION_BATCH,
-            device=device,
+            self, rows, batch_size=_VALIDATION_BATCH, device=device
         ):
             best = output.question_answering_score.argmax(-1).tolist()
             predictions += [self.answers.answers[answer] for answer in best]

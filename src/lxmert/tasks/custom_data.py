@@ -328,20 +328,16 @@ class CustomDataTask:
         """
         groups = group_by_image(self.validation, self.settings.extractor.questions)
         num_groups = min(len(groups.bounds) - 1, limit or len(self.validation))
+        rows = [groups.row(group).tolist() for group in range(num_groups)]
         predictions: list[str] = []
         for _, _, (scores, *_) in validation_outputs(
-            self.model,
-            range(num_groups),
-            lambda group: self._validation_item(groups.row(group).tolist()),
-            self.collate,
-            batch_size=_VALIDATION_BATCH,
-            device=device,
+            self, rows, batch_size=_VALIDATION_BATCH, device=device
         ):
             predictions += [self.answers.answers[i] for i in scores.argmax(-1).tolist()]
         examples = self.validation.select(groups.values[: groups.bounds.item(num_groups)])
         return scores_beside_baselines(examples, predictions, self.baselines)
 
-    def _validation_item(self, rows: Sequence[int]) -> ImageItem:
+    def validation_example(self, rows: Sequence[int]) -> ImageItem:
         """Return a validation image without a shift, with the questions of some rows."""
         image = self.images[self.rows[1].item(self.validation.images(rows[0])[0])]
         questions = [self.tokens[1][row] for row in rows]

@@ -129,7 +129,8 @@ class PairsTask:
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
         return self._item(input_ids, features, boxes, self.truths[0].item(index))
 
-    def _validation_item(self, index: int) -> StatementItem:
+    def validation_example(self, index: int) -> StatementItem:
+        """Return a validation example."""
         (left, left_boxes), (right, right_boxes) = _sides(self.validation, index)
         features, boxes = (left.features, right.features), (left_boxes, right_boxes)
         input_ids = self.validation.token_ids[index]
@@ -186,12 +187,7 @@ class PairsTask:
         rows = range(min(len(self.validation), limit or len(self.validation)))
         predictions: list[int] = []
         for _, _, output in validation_outputs(
-            self.model,
-            rows,
-            self._validation_item,
-            self.collate,
-            batch_size=_VALIDATION_BATCH,
-            device=device,
+            self, rows, batch_size=_VALIDATION_BATCH, device=device
         ):
             predictions += output.logits.argmax(-1).tolist()
         return score_truths(

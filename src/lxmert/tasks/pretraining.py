@@ -152,7 +152,7 @@ class PretrainingTask:
         """Return a training pair with the masks of this epoch."""
         return self._mask(self.training, index, np.random.default_rng([self.seed, epoch, index]))
 
-    def _validation_item(self, index: int) -> MaskedItem:
+    def validation_example(self, index: int) -> MaskedItem:
         """Return a validation pair, whose masks are always the same."""
         return self._mask(self.validation, index, np.random.default_rng([self.seed, index]))
 
@@ -316,13 +316,7 @@ class PretrainingTask:
         order = np.random.default_rng(self.seed).permutation(len(self.validation))[:rows].tolist()
         metrics = PretrainingMetrics(NAMES)
         for part, batch, output in validation_outputs(
-            self.model,
-            order,
-            self._validation_item,
-            self.collate,
-            batch_size=_VALIDATION_BATCH,
-            device=device,
-            output_predictions=True,
+            self, order, batch_size=_VALIDATION_BATCH, device=device, output_predictions=True
         ):
             metrics.add(output, batch, [self.validation.examples.source(row) for row in part])
         return metrics.scores()

@@ -40,6 +40,20 @@ class RegionSettings(Protocol):
         """Folder of the extractor that made the stores."""
 
 
+class ValidatedTask(Protocol):
+    """A task whose validation examples are collated as its training examples."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model to validate."""
+
+    def validation_example(self, row: Any, /) -> Any:
+        """Return a validation example without random changes."""
+
+    def collate(self, examples: Sequence[Any], /) -> Batch:
+        """Combine examples into one batch."""
+
+
 class TextTraining(NamedTuple):
     """Everything that a text task trains with; `save` writes the model folder."""
 
@@ -122,22 +136,14 @@ def open_training(
 
 
 def validation_outputs(
-    model: nn.Module,
-    rows: Sequence[int],
-    item: Callable[[int], Any],
-    collate: Callable[[Sequence[Any]], Batch],
-    *,
-    batch_size: int,
-    device: str,
-    **options: bool,
-) -> Iterator[tuple[Sequence[int], Batch, Any]]:
-    """Run a model on validation examples in batches, without gradients.
+    task: ValidatedTask, rows: Sequence[Any], *, batch_size: int, device: str, **options: bool
+) -> Iterator[tuple[Sequence[Any], Batch, Any]]:
+    """Run the model of a task on validation examples in batches, without gradients.
 
     Args:
-        model: called with the `inputs` of each batch as keyword arguments; already on `device`.
-        rows: which examples, in this order.
-        item: returns the example of a row.
-        collate: joins examples to a batch.
+        task: its model is called with the `inputs` of each batch as keyword arguments, and is
+            already on `device`.
+        rows: which examples, in this order; each is passed to `validation_example`.
         batch_size: examples per batch.
         device: where the model is.
         **options: further keyword arguments of the model.
@@ -147,10 +153,10 @@ def validation_outputs(
     """
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        batch = collate([item(row) for row in part])
+        batch = task.collate([task.validation_example(row) for row in part])
         inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
         with torch.inference_mode():
-            output = model(**inputs, **options)
+            output = task.model(**inputs, **options)
         yield part, batch, output
 
 

@@ -227,10 +227,6 @@ def _inspect_model(folder: Path) -> Inspection:
 def _inspect_detector(folder: Path) -> Inspection:
     extractor = DetectorExtractor.from_pretrained(folder)
     config = extractor.detector.config
-    parameters: dict[str, int] = {}
-    for name, parameter in extractor.detector.named_parameters():
-        group = name.split(".")[0]
-        parameters[group] = parameters.get(group, 0) + parameter.numel()
     facts: dict[str, object] = {
         "fingerprint": extractor.fingerprint,
         "objects": list(extractor.object_names),
@@ -239,6 +235,7 @@ def _inspect_detector(folder: Path) -> Inspection:
         "maximum regions": config.num_regions,
         "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
+    parameters = _count_by_part(dict(extractor.detector.named_parameters()))
     return Inspection(str(folder), DETECTOR, facts, parameters)
 
 
@@ -255,15 +252,12 @@ def _inspect_extractor(folder: Path) -> Inspection:
 
 def _inspect_published(path: Path) -> Inspection:
     published = load_published(path)
-    parameters: dict[str, int] = {}
-    for name, value in published.state.items():
-        group = name.split(".")[0]
-        parameters[group] = parameters.get(group, 0) + value.numel()
     facts: dict[str, object] = {
         "format": published.format,
         "tensors": len(published.state),
         **{f"norm of {name}": norm for name, norm in published.norms.items()},
     }
+    parameters = _count_by_part(published.state)
     return Inspection(str(path), PUBLISHED, facts, parameters, published.notes)
 
 
@@ -443,6 +437,15 @@ def _count(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, int]:
         group = next((title for start, title in _GROUPS.items() if name.startswith(start)), "other")
         counts[group] += math.prod(value.shape)
     return {group: count for group, count in counts.items() if count}
+
+
+def _count_by_part(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count the parameters of each part of a detector."""
+    counts: dict[str, int] = {}
+    for name, value in state.items():
+        part = name.split(".")[0]
+        counts[part] = counts.get(part, 0) + value.numel()
+    return counts
 
 
 def _unshared(config: LxmertConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
