@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lxmert.model.loading import MODELS, load_model, load_original, outline, save_original
+from lxmert.model.loading import MODELS, empty_model, load_model, load_original, save_original
 from lxmert.model.original import NAMES
 
 from . import published, tiny
@@ -228,6 +228,6 @@ def test_a_folder_that_lacks_something_is_refused(tmp_path):
 
 
 def test_an_outline_costs_no_memory():
-    parameters = list(outline("pairs", tiny.config()).parameters())
+    parameters = list(empty_model("pairs", tiny.config()).parameters())
     assert len(parameters) > 100
     assert all(parameter.is_meta for parameter in parameters)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.loading import outline
+from lxmert.model.loading import empty_model
 from lxmert.model.original import NAMES, from_original, infer_config, to_original
 
 from . import published, tiny
@@ -19,7 +19,7 @@ FULL_SIZE = [
 
 
 def test_a_full_size_pretraining_file_has_the_documented_names():
-    state = outline("pretraining", LxmertConfig()).state_dict()
+    state = empty_model("pretraining", LxmertConfig()).state_dict()
     assert set(to_original("pretraining", state)) == published.pretraining_names(9, 5, 5)
     assert len(published.pretraining_names(9, 5, 5)) == 473
 
@@ -27,7 +27,7 @@ def test_a_full_size_pretraining_file_has_the_documented_names():
 @pytest.mark.parametrize(("kind", "answers", "parameters", "tensors"), FULL_SIZE)
 def test_full_size_files_are_recognized_with_all_of_their_sizes(kind, answers, parameters, tensors):
     config = LxmertConfig(num_qa_labels=answers)
-    model = outline(kind, config)
+    model = empty_model(kind, config)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     found = from_original(to_original(kind, model.state_dict()))
     assert (found.kind, found.unknown, len(found.state)) == (kind, (), tensors)
@@ -63,7 +63,7 @@ def test_other_sizes_are_inferred_from_the_shapes(kind, depth):
     layers = {"l_layers": l_layers, "x_layers": x_layers, "r_layers": r_layers}
     config = tiny.config(**layers, num_qa_labels=17)
     found = from_original(
-        to_original(kind, outline(kind, config).state_dict()), num_attention_heads=4
+        to_original(kind, empty_model(kind, config).state_dict()), num_attention_heads=4
     )
     # Sizes of heads that a file has not are unknown, and the defaults.
     heads = {"num_qa_labels", "num_object_labels", "num_attr_labels"}
@@ -92,7 +92,7 @@ def test_other_sizes_are_inferred_from_the_shapes(kind, depth):
 )
 def test_heads_that_a_pretraining_file_lacks_are_switched_off(switches):
     config = tiny.config(**switches)
-    state = to_original("pretraining", outline("pretraining", config).state_dict())
+    state = to_original("pretraining", empty_model("pretraining", config).state_dict())
     found = from_original(state, num_attention_heads=4).config
     names = ("task_qa", "task_obj_predict", "visual_obj_loss", "visual_attr_loss")
     for name in (*names, "visual_feat_loss"):
@@ -107,16 +107,16 @@ def test_a_number_of_heads_below_one_is_refused(number):
 
 
 def test_the_number_of_heads_is_one_for_each_64_of_the_width_unless_given():
-    state = outline("encoder", tiny.config(hidden_size=192)).state_dict()
+    state = empty_model("encoder", tiny.config(hidden_size=192)).state_dict()
     assert infer_config(state).num_attention_heads == 3
     assert infer_config(state, num_attention_heads=6).num_attention_heads == 6
-    narrow = outline("encoder", tiny.config()).state_dict()
+    narrow = empty_model("encoder", tiny.config()).state_dict()
     with pytest.raises(ValueError, match=r"width 32.*num_attention_heads=N or --heads N"):
         infer_config(narrow)
 
 
 def test_one_weight_under_two_names_is_refused():
-    state = to_original("encoder", outline("encoder", tiny.config()).state_dict())
+    state = to_original("encoder", empty_model("encoder", tiny.config()).state_dict())
     twice = {**state, "module.bert.pooler.dense.bias": torch.zeros(32)}
     with pytest.raises(ValueError, match=r"two tensors for bert\.pooler\.dense\.bias"):
         from_original(twice, num_attention_heads=4)

@@ -44,7 +44,7 @@ def test_saved_models_have_a_card_whose_example_runs(name, tmp_path, monkeypatch
         expected["pipeline_tag"] = "visual-question-answering"
     assert card.data.to_dict() == expected
     assert f"- **Parameters**: {model.num_parameters():,}\n" in card.text
-    assert "2 for text, 1 for regions, 3 for both" in card.text
+    assert "2 language, 1 object-relationship, 3 cross-modality" in card.text
     code = code_of(card)
     assert len(code.splitlines()) == 6
     monkeypatch.chdir(tmp_path)

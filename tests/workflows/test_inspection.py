@@ -11,7 +11,7 @@ from conftest import ROOT
 from model import published, tiny
 
 from lxmert.model.answers import name_answers
-from lxmert.model.loading import outline
+from lxmert.model.loading import empty_model
 from lxmert.model.original import to_original
 from lxmert.workflows.inspection import inspect
 
@@ -40,8 +40,8 @@ def test_a_file_of_the_original_code_is_described_by_its_shapes(tmp_path):
 
 @pytest.mark.parametrize(("kind", "parameters"), [("pairs", 210_303_746), ("encoder", 207_936_768)])
 def test_full_size_is_described_without_being_read(kind, parameters, tmp_path):
-    """A file with the outline of the tensors takes the same path as one with their values."""
-    state = to_original(kind, outline(kind, tiny.LxmertConfig()).state_dict())
+    """A file with the empty_model of the tensors takes the same path as one with their values."""
+    state = to_original(kind, empty_model(kind, tiny.LxmertConfig()).state_dict())
     empty = {name: torch.empty(value.shape) for name, value in state.items()}
     with torch.serialization.skip_data():  # a file of holes, that takes no space
         published.write(tmp_path / "BEST.pth", empty, zipped=True)

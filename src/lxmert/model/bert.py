@@ -18,7 +18,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from lxmert.files import atomic_path, read_json_object
-from lxmert.model.checkpoints import check_fit, read_folder, read_weights
+from lxmert.model.checkpoints import check_fit, read_folder, read_weights, rename_norm
 from lxmert.model.configuration import LxmertConfig
 from lxmert.names import did_you_mean
 from lxmert.tensor_files import State
@@ -48,17 +48,21 @@ _SIZES = {
     "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
 }
 _TEXT = ("embeddings.", "encoder.layer.", "pooler.")
+"""Prefixes of the weights of the language side."""
+
 _HEADS = (
     "cls.predictions.transform.",
     "cls.predictions.bias",
     "cls.seq_relationship.",
 )
-_SPARE = (
+"""Prefixes of the weights of the word head and of the matching (next-sentence) head."""
+
+_REDUNDANT = (
     "embeddings.position_ids",
     "cls.predictions.decoder.weight",
     "cls.predictions.decoder.bias",
 )
-"""Redundant weights of BERT files."""
+"""Weights of BERT files that repeat others, or are no parameters."""
 
 
 def bert_config(
@@ -119,9 +123,11 @@ def fill_from_bert(
     """
     bert = {_plain(name): value for name, value in _read(name_or_path).items()}
     _check_sizes(bert, config, name_or_path)
-    own = {_below(name): parameter for name, parameter in model.named_parameters()}
+    own = {_in_model(name): parameter for name, parameter in model.named_parameters()}
     expected = {name: value for name, value in own.items() if name.startswith((*_TEXT, *_HEADS))}
-    offered = {name: value for name, value in bert.items() if not _is_left(name, config, expected)}
+    offered = {
+        name: value for name, value in bert.items() if not _is_unused(name, config, expected)
+    }
     fitting = check_fit(name_or_path, offered, expected, tied={}, allow=allow)
     with torch.no_grad():
         for name, value in fitting.items():
@@ -140,7 +146,7 @@ def save_language_side(folder: Path, target: Path) -> None:
         FileNotFoundError: if the folder lacks configuration or weights.
     """
     config = read_json_object(folder / "config.json", remedy="copy it again")
-    weights = {_below(name): value for name, value in read_folder(folder).items()}
+    weights = {_in_model(name): value for name, value in read_folder(folder).items()}
     kept = {name: value for name, value in weights.items() if name.startswith((*_TEXT, *_HEADS))}
     named = {name if name.startswith("cls.") else f"bert.{name}": kept[name] for name in kept}
     shared = {name: config[name] for name in _SHARED_SETTINGS if name in config}
@@ -170,21 +176,20 @@ def _read(name_or_path: str | Path) -> State:
 
 def _plain(name: str) -> str:
     """Return the current name of a BERT weight, without prefix."""
-    name = name.removeprefix("bert.")
-    name = re.sub(r"\.gamma$", ".weight", name)
-    return re.sub(r"\.beta$", ".bias", name)
+    return rename_norm(name.removeprefix("bert."))
 
 
-def _below(name: str) -> str:
+def _in_model(name: str) -> str:
+    """Return the name that a weight has in `LxmertModel`."""
     return name.removeprefix("lxmert.")
 
 
-def _is_left(name: str, config: LxmertConfig, expected: Mapping[str, Tensor]) -> bool:
+def _is_unused(name: str, config: LxmertConfig, expected: Mapping[str, Tensor]) -> bool:
     """Return whether LXMERT has no use for a weight of BERT."""
     layer = re.match(r"encoder\.layer\.(\d+)\.", name)
     if layer is not None:
         return int(layer[1]) >= config.l_layers
-    return name in _SPARE or (name.startswith(_HEADS) and name not in expected)
+    return name in _REDUNDANT or (name.startswith(_HEADS) and name not in expected)
 
 
 def _check_sizes(bert: Mapping[str, Tensor], config: LxmertConfig, source: str | Path) -> None:

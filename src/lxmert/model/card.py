@@ -115,18 +115,18 @@ def describe_model(
         f"{_ABOUT[_kind(model)]} A `{_kind(model)}` of the Python package `lxmert`, after LXMERT "
         "(Tan & Bansal, EMNLP 2019, arXiv 1908.07490).",
         _facts(model),
-        f"## How to load it\n\n```python\n{_example(model, name)}\n```",
-        "The tensors above stand for the word pieces of a text, and for the features and "
+        f"## Usage\n\n```python\n{_example(model, name)}\n```",
+        "Replace the random tensors by the word pieces of a text, and by the features and "
         "normalized boxes `(x1, y1, x2, y2)` of the regions from a region extractor.",
     ]
     if details.training or details.datasets:
-        parts.append("## How it was trained")
+        parts.append("## Training")
     if details.training:
         parts.append(details.training)
     if details.datasets:
         parts.append(f"Data: {', '.join(details.datasets)}.")
     if details.metrics:
-        parts.append(f"## What it scored\n\n{_table(details.metrics)}")
+        parts.append(f"## Scores\n\n{_table(details.metrics)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,14 +160,13 @@ def _facts(model: PreTrainedModel) -> str:
     config = model.config
     facts = {
         "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
-        "Layers": f"{config.l_layers} for text, {config.r_layers} for regions, "
-        f"{config.x_layers} for both",
-        "Width": f"{config.hidden_size}, {config.num_attention_heads} heads, feed-forward "
+        "Layers": f"{config.l_layers} language, {config.r_layers} object-relationship, "
+        f"{config.x_layers} cross-modality",
+        "Hidden size": f"{config.hidden_size}, {config.num_attention_heads} heads, feed-forward "
         f"{config.intermediate_size}",
-        "Text": f"{config.vocab_size:,} word pieces, at most {config.max_position_embeddings} at "
-        "a time",
-        "Regions": f"features of {config.visual_feat_dim}, places of {config.visual_pos_dim} "
-        "numbers",
+        "Text": f"vocabulary of {config.vocab_size:,} word pieces, at most "
+        f"{config.max_position_embeddings} in a text",
+        "Regions": f"features of {config.visual_feat_dim}, boxes of {config.visual_pos_dim}",
     }
     if _kind(model) == "LxmertForPreTraining":
         facts["Objectives"] = ", ".join(

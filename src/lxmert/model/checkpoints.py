@@ -1,5 +1,6 @@
 """Safe reading of weight files, and comparison of weights with a model."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def read_folder(folder: str | Path, *, device: Place = "cpu") -> State:
     return {name: value for state in states for name, value in state.items()}
 
 
+def rename_norm(name: str) -> str:
+    """Return the name of a weight, with `weight` and `bias` for a norm's `gamma` and `beta`.
+
+    The latter are the names of TensorFlow, which older BERT files have.
+    """
+    name = re.sub(r"\.gamma$", ".weight", name)
+    return re.sub(r"\.beta$", ".bias", name)
+
+
 def check_fit(
     source: str | Path,
     state: Mapping[str, Tensor],
@@ -69,7 +79,7 @@ def check_fit(
         state: tensors by the names of the model.
         expected: weights of the model; only names and shapes matter.
         tied: name of a tied tensor -> name of the tensor that it shares; it may be missing.
-        unknown: names in the source without a counterpart in any model.
+        unknown: names in the source that no model has.
         allow: names, or dot-separated prefixes, that may be unused, missing or misshapen; the
             latter two keep their random initial values.
 

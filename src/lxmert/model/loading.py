@@ -19,7 +19,7 @@ from lxmert.model.modeling import LxmertModel, LxmertPreTrainedModel
 from lxmert.model.original import read_original, to_original
 from lxmert.model.pretrained import read_config
 from lxmert.model.pretraining import LxmertForPreTraining
-from lxmert.tensor_files import report_write_errors
+from lxmert.tensor_files import State, report_write_errors
 
 MODELS: dict[str, type[LxmertPreTrainedModel]] = {
     "encoder": LxmertModel,
@@ -30,13 +30,13 @@ MODELS: dict[str, type[LxmertPreTrainedModel]] = {
 }
 """Model class by kind of weights; original checkpoints have all kinds but the last."""
 
-_MARKS = {
+_KIND_OF_PREFIX = {
     "cls.predictions.": "pretraining",
     "classifier.": "pairs",
     "answer_head.": "answering",
     "cls.seq_relationship.": "retrieval",
 }
-"""Name prefix -> kind of weights; the first match decides."""
+"""Prefix of a weight -> kind of weights; the first match decides, `encoder` if there is none."""
 
 _OTHER_HEADS = {
     "encoder": ("cls", "obj_predict_head", "answer_head", "classifier"),
@@ -47,8 +47,8 @@ _OTHER_HEADS = {
 }
 """Kind of model -> heads of other kinds, which it does not use."""
 
-BESIDE = {"answering": ("cls.seq_relationship",)}
-"""Kind of model -> a head of another kind in the same file; `load_heads` loads both."""
+SECOND_HEADS = {"answering": ("cls.seq_relationship",)}
+"""Kind of model -> a head of another kind that its folder may contain; `load_heads` loads both."""
 
 _NEVER_PRETRAINED = {"pairs": ("classifier",)}
 """Kind of model -> its heads that pretraining does not have."""
@@ -133,9 +133,8 @@ def load_model(folder: str | Path, *, allow: Sequence[str] = ()) -> LxmertPreTra
     """
     config, state = read_config(folder), read_folder(folder)
     kind = find_kind(state)
-    if kind == "encoder":
-        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
-    return fill_model(folder, kind, config, state, allow=(*allow, *BESIDE.get(kind, ())))
+    state = rename_encoder(state, kind, kind)
+    return fill_model(folder, kind, config, state, allow=(*allow, *SECOND_HEADS.get(kind, ())))
 
 
 def load_initial(
@@ -168,11 +167,7 @@ def load_initial(
         original = read_original(source, num_attention_heads=num_attention_heads)
         config, state, unknown = original.config, original.state, original.unknown
         found = original.kind
-    # Names have the prefix `lxmert.` in all models but the encoder alone.
-    if found == "encoder" and kind != "encoder":
-        state = {f"lxmert.{name.removeprefix('lxmert.')}": value for name, value in state.items()}
-    elif kind == "encoder":
-        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
+    state = rename_encoder(state, found, kind)
     state = {n: value.float() if value.is_floating_point() else value for n, value in state.items()}
     allow = (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()), *allow)
     model = fill_model(source, kind, config, state, unknown=unknown, allow=allow)
@@ -196,17 +191,16 @@ def load_heads(folder: str | Path) -> Heads:
         ValueError: if they are damaged, contain code, or do not fit each other.
     """
     config, state = read_config(folder), read_folder(folder)
-    kinds = []
-    if any(name.startswith("answer_head.") for name in state):
-        kinds.append("answering")
-    if config.task_matched and any(name.startswith("cls.seq_relationship.") for name in state):
-        kinds.append("retrieval")
+    prefixes = {"answering": "answer_head."}
+    if config.task_matched:
+        prefixes["retrieval"] = "cls.seq_relationship."
     models = {}
-    for kind in kinds:
+    for kind, prefix in prefixes.items():
+        if not any(name.startswith(prefix) for name in state):
+            continue
+        own_config = read_config(folder)  # models change theirs
         try:
-            models[kind] = fill_model(
-                folder, kind, read_config(folder), state, allow=_OTHER_HEADS[kind]
-            )
+            models[kind] = fill_model(folder, kind, own_config, state, allow=_OTHER_HEADS[kind])
         except ValueError as error:
             raise ValueError(
                 f"the weights in {folder} do not fit its config.json; expected both from the same "
@@ -242,14 +236,25 @@ def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
 
 def find_kind(state: Mapping[str, Tensor]) -> str:
     """Return the row of `MODELS` for weights in the Hugging Face layout."""
-    return next(
-        (kind for mark, kind in _MARKS.items() if any(name.startswith(mark) for name in state)),
-        "encoder",
-    )
+    for prefix, kind in _KIND_OF_PREFIX.items():
+        if any(name.startswith(prefix) for name in state):
+            return kind
+    return "encoder"
 
 
-def outline(kind: str, config: LxmertConfig) -> LxmertPreTrainedModel:
-    """Return a model on the meta device, which has names and shapes but no memory."""
+def rename_encoder(state: Mapping[str, Tensor], found: str, kind: str) -> State:
+    """Return weights of the kind `found` by the names that models of the kind `kind` use.
+
+    The names of the encoder's weights start with `lxmert.` in all models but the encoder itself.
+    """
+    if "encoder" not in (found, kind):
+        return dict(state)
+    prefix = "" if kind == "encoder" else "lxmert."
+    return {f"{prefix}{name.removeprefix('lxmert.')}": value for name, value in state.items()}
+
+
+def empty_model(kind: str, config: LxmertConfig) -> LxmertPreTrainedModel:
+    """Return a model on the meta device: names and shapes of its weights, without values."""
     with torch.device("meta"):
         return MODELS[kind](config)
 
@@ -270,7 +275,7 @@ def fill_model(
         kind: row of `MODELS`.
         config: configuration of the model.
         state: tensors by the names of the model.
-        unknown: names in the source without a counterpart in any model.
+        unknown: names in the source that no model has.
         allow: as in `load_original`.
 
     Returns:
@@ -279,7 +284,7 @@ def fill_model(
     Raises:
         ValueError: if the weights do not fit the model.
     """
-    empty = outline(kind, config)
+    empty = empty_model(kind, config)
     fitting = check_fit(
         source,
         state,

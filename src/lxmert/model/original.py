@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from lxmert.model.checkpoints import read_weights
+from lxmert.model.checkpoints import read_weights, rename_norm
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.pretrained import one_line
 from lxmert.tensor_files import State
@@ -98,12 +98,16 @@ _SIZES: dict[str, tuple[str, int]] = {
 }
 """Setting -> tensor and axis with this size."""
 
-_INNER_LAYERS = (
+_FEED_FORWARD = (
     "encoder.layer.0.intermediate.dense.weight",
     "encoder.r_layers.0.intermediate.dense.weight",
     "encoder.x_layers.0.lang_inter.dense.weight",
 )
+"""Tensors whose first axis is `intermediate_size`; an encoder may lack all layers of one kind."""
+
 _LAYER_LISTS = {"l_layers": "layer", "r_layers": "r_layers", "x_layers": "x_layers"}
+"""Setting -> name of the list of layers in `encoder`."""
+
 _SWITCHES = {
     "task_qa": "answer_head.",
     "task_obj_predict": "obj_predict_head.",
@@ -111,17 +115,18 @@ _SWITCHES = {
     "visual_attr_loss": "obj_predict_head.decoder_dict.attr.",
     "visual_feat_loss": "obj_predict_head.decoder_dict.feat.",
 }
+"""Setting of a pretraining model -> prefix of the weights that exist if it is on."""
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalCheckpoint:
     """The content of an original checkpoint, in the Hugging Face layout.
 
     Attributes:
         kind: a row of `NAMES`.
         config: the sizes, inferred from the shapes.
         state: tensors by the names of the model of that kind.
-        unknown: names in the file without a counterpart in the model.
+        unknown: names in the file that the model does not have.
     """
 
     kind: str
@@ -130,7 +135,9 @@ class Original:
     unknown: tuple[str, ...]
 
 
-def read_original(path: str | Path, *, num_attention_heads: int | None = None) -> Original:
+def read_original(
+    path: str | Path, *, num_attention_heads: int | None = None
+) -> OriginalCheckpoint:
     """Read an original checkpoint, such as `model_LXRT.pth` or `BEST.pth`.
 
     Args:
@@ -150,7 +157,7 @@ def from_original(
     *,
     source: str | Path = "the state dict",
     num_attention_heads: int | None = None,
-) -> Original:
+) -> OriginalCheckpoint:
     """Convert tensors of an original checkpoint to the Hugging Face layout.
 
     Args:
@@ -172,7 +179,7 @@ def from_original(
     kind = _find_kind({plain: state[name] for plain, name in cleaned.items()}, source)
     renamed = {name: rename(plain, NAMES[kind]) for plain, name in cleaned.items()}
     arranged = {new: state[name] for name, new in renamed.items() if new is not None}
-    return Original(
+    return OriginalCheckpoint(
         kind,
         infer_config(arranged, source=source, num_attention_heads=num_attention_heads),
         arranged,
@@ -237,9 +244,9 @@ def infer_config(
     sizes |= {
         setting: _count_layers(shapes, part, source) for setting, part in _LAYER_LISTS.items()
     }
-    inner = [shapes[name][0] for name in _INNER_LAYERS if shapes.get(name)]
-    if inner:
-        sizes["intermediate_size"] = inner[0]
+    widths = [shapes[name][0] for name in _FEED_FORWARD if shapes.get(name)]
+    if widths:
+        sizes["intermediate_size"] = widths[0]
     width = sizes.get("hidden_size", LxmertConfig.hidden_size)
     if num_attention_heads is not None and num_attention_heads < 1:
         raise ValueError(
@@ -268,8 +275,7 @@ def infer_config(
 def _plain(name: str) -> str:
     """Remove `module.`, and rename layer norms of older BERT files."""
     name = name.removeprefix("module.").replace(f"{_FINE_TUNED}module.", _FINE_TUNED, 1)
-    name = re.sub(r"\.gamma$", ".weight", name)
-    return re.sub(r"\.beta$", ".bias", name)
+    return rename_norm(name)
 
 
 def _find_kind(state: Mapping[str, Tensor], source: str | Path) -> str:

@@ -22,8 +22,8 @@ from lxmert.files import read_json_object, shorten
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import check_fit, read_folder, read_weights
 from lxmert.model.configuration import LxmertConfig
-from lxmert.model.loading import BESIDE, MODELS, find_kind, outline
-from lxmert.model.original import HEAD_WIDTH, Original, from_original
+from lxmert.model.loading import MODELS, SECOND_HEADS, empty_model, find_kind, rename_encoder
+from lxmert.model.original import HEAD_WIDTH, OriginalCheckpoint, from_original
 from lxmert.model.pretrained import read_config
 from lxmert.names import count, file_size
 from lxmert.regions.checkpoints import WEIGHTS_NAMES, YAML_NAME, load_published
@@ -215,8 +215,7 @@ def _inspect_model(folder: Path) -> Inspection:
     config = read_config(folder)
     kind = find_kind(state)
     facts, notes = _describe_model(kind, config, state)
-    if kind == "encoder":
-        state = {name.removeprefix("lxmert."): value for name, value in state.items()}
+    state = rename_encoder(state, kind, kind)
     extractor, differs = _describe_extractor(folder)
     problems = _find_misfit(folder, kind, config, state, ()) + differs
     facts["extractor"] = extractor
@@ -336,7 +335,7 @@ INSPECTORS: dict[str, Callable[[Path], Inspection]] = {
 """Type of file or folder -> the function that describes it."""
 
 
-def _read_original(path: Path) -> Original:
+def _read_original(path: Path) -> OriginalCheckpoint:
     """Read names and shapes of an original checkpoint; its number of heads is unknown."""
     return from_original(read_weights(path, device="meta"), source=path, num_attention_heads=1)
 
@@ -388,10 +387,10 @@ def _find_misfit(
     unknown: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Return the mismatch between weights and their model, if any."""
-    empty = outline(kind, config)
+    empty = empty_model(kind, config)
     tied = empty.all_tied_weights_keys
     try:
-        own, beside = empty.state_dict(), BESIDE.get(kind, ())
+        own, beside = empty.state_dict(), SECOND_HEADS.get(kind, ())
         check_fit(source, state, own, tied=tied, unknown=unknown, allow=beside)
     except ValueError as error:
         return (str(error),)
