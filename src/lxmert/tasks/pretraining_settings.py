@@ -65,8 +65,7 @@ class ObjectiveSettings(Record):
             and replaced by those of another image; the others are left unchanged.
         mismatch_rate: share of the pairs with the text of another image; taken as 0 if the weight
             of `matched` is 0.
-        labeled_regions: whether objects and attributes are predicted for `masked` regions only or
-            for `all` regions.
+        labeled_regions: regions whose objects and attributes are predicted, `masked` or `all`.
         label_confidence: whether the losses of objects and attributes are weighted by the
             detector's confidence.
         feature_distance: distance of predicted and true features, `smooth_l1` or `l2`.
