@@ -22,14 +22,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights and a matching head, in a complete folder."""
-    from lxmert.workflows.conversion import Choices, convert
+    from lxmert.workflows.conversion import ConversionOptions, convert
 
     folder = tmp_path_factory.mktemp("matching")
     base = published.write(folder / "base", published.build("LxmertForPreTraining"))
     answers = folder / "answers.json"
     answers.write_text(json.dumps(published.ANSWERS))
     extractor = ROOT / "src/lxmert/default/extractor"
-    convert(base, folder / "model", Choices(extractor=extractor, answers=answers))
+    convert(base, folder / "model", ConversionOptions(extractor=extractor, answers=answers))
     return folder / "model"
 
 

@@ -23,7 +23,7 @@ from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import load_model
 from lxmert.schema import Failure, Regions
-from lxmert.workflows.conversion import CONVERSIONS, Choices, convert
+from lxmert.workflows.conversion import CONVERSIONS, ConversionOptions, convert
 from lxmert.workflows.inspection import INSPECTORS, inspect
 
 OLD_STORE = ASSETS / "old_store"
@@ -48,7 +48,7 @@ def write_answers(path: Path, count: int = 13) -> Path:
 def test_a_file_of_the_original_code_becomes_a_folder_for_transformers_too(best, tmp_path):
     path, theirs = best
     notes, _ = convert(
-        path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list.json"))
+        path, tmp_path / "out", ConversionOptions(answers=write_answers(tmp_path / "list.json"))
     )
     folder = tmp_path / "out"
     assert {"config.json", "model.safetensors"} <= {file.name for file in folder.iterdir()}
@@ -78,7 +78,7 @@ def test_the_way_back_gives_the_same_bits(best, tmp_path):
 def test_without_answers_a_note_says_what_to_do(best, tmp_path):
     notes, _ = convert(best[0], tmp_path / "out")
     assert "its 13 answers have no names: convert again with --answers LIST" in notes[0]
-    named = Choices(answers=write_answers(tmp_path / "list.json"))
+    named = ConversionOptions(answers=write_answers(tmp_path / "list.json"))
     assert convert(tmp_path / "out", tmp_path / "named", named) == ([], [])
     assert answers_of(LxmertConfig.from_pretrained(tmp_path / "named"))[12] == "answer 12"
 
@@ -115,8 +115,12 @@ def test_heads_and_allowed_weights_are_choices(tmp_path):
     with pytest.raises(ValueError, match="--heads N"):
         convert(tmp_path / "a.pth", tmp_path / "out")
     with pytest.raises(ValueError, match=r"missing: cls\.seq_relationship\.bias"):
-        convert(tmp_path / "a.pth", tmp_path / "out", Choices(heads=4))
-    convert(tmp_path / "a.pth", tmp_path / "out", Choices(heads=4, allow=("cls.seq_relationship",)))
+        convert(tmp_path / "a.pth", tmp_path / "out", ConversionOptions(heads=4))
+    convert(
+        tmp_path / "a.pth",
+        tmp_path / "out",
+        ConversionOptions(heads=4, allow=("cls.seq_relationship",)),
+    )
     assert LxmertConfig.from_pretrained(tmp_path / "out").num_attention_heads == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "out"]
 
@@ -132,7 +136,9 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         convert(path, tmp_path / "nowhere" / "out")
     with pytest.raises(ValueError, match="Got 2 answers for a model with 13"):
-        convert(path, tmp_path / "out", Choices(answers=write_answers(tmp_path / "list", 2)))
+        convert(
+            path, tmp_path / "out", ConversionOptions(answers=write_answers(tmp_path / "list", 2))
+        )
 
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left")
@@ -152,7 +158,9 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
 def test_a_disk_that_is_full_leaves_nothing_and_one_sentence(form, limit, tmp_path, best):
     """Bug: a full disk ended in tracebacks of torch and safetensors, and half a file was left."""
     convert(
-        write_rows(tmp_path / "a.tsv", feature_dim=9999), tmp_path / "s", Choices(fingerprint="x")
+        write_rows(tmp_path / "a.tsv", feature_dim=9999),
+        tmp_path / "s",
+        ConversionOptions(fingerprint="x"),
     )
     source = {"folder": best[0], "copy": DEFAULT, ".pth": DEFAULT, ".tsv": tmp_path / "s"}[form]
     target = tmp_path / f"out{form if form.startswith('.') else ''}"
@@ -184,10 +192,10 @@ def test_two_writers_of_one_target_do_not_disturb_each_other(tmp_path, best):
 @pytest.mark.parametrize(
     ("source", "target", "choices", "message"),
     [
-        ("extractor", "out", Choices(), "detector folder.* cannot be converted to"),
-        (".", "out.pth", Choices(heads=4), "--heads does not apply when .*model folder"),
-        (".", "out.pth", Choices(answers=Path("list")), "--answers does not apply"),
-        (".", "out", Choices(heads=4), "--heads does not apply"),
+        ("extractor", "out", ConversionOptions(), "detector folder.* cannot be converted to"),
+        (".", "out.pth", ConversionOptions(heads=4), "--heads does not apply when .*model folder"),
+        (".", "out.pth", ConversionOptions(answers=Path("list")), "--answers does not apply"),
+        (".", "out", ConversionOptions(heads=4), "--heads does not apply"),
     ],
 )
 def test_what_does_not_apply_is_refused(source, target, choices, message, tmp_path):
@@ -198,7 +206,7 @@ def test_what_does_not_apply_is_refused(source, target, choices, message, tmp_pa
 
 def test_answers_for_a_model_without_any_are_refused(tmp_path):
     tiny.build(tiny.PAIRS).save_pretrained(tmp_path / "pairs")
-    choices = Choices(answers=write_answers(tmp_path / "list.json"))
+    choices = ConversionOptions(answers=write_answers(tmp_path / "list.json"))
     with pytest.raises(ValueError, match="has no answers: leave it out"):
         convert(tmp_path / "pairs", tmp_path / "out", choices)
 
@@ -215,7 +223,7 @@ def test_every_conversion_starts_from_a_kind_that_is_recognized():
     for (kind, form), conversion in CONVERSIONS.items():
         assert kind in INSPECTORS
         assert form == "folder" or form.startswith(".")
-        assert set(conversion.choices) <= set(Choices.__dataclass_fields__)
+        assert set(conversion.choices) <= set(ConversionOptions.__dataclass_fields__)
 
 
 REAL = ASSETS / "train2014_obj36.tsv"
@@ -229,7 +237,7 @@ def test_real_rows_become_a_store_and_the_same_bytes_again(tmp_path):
     assert steps[-1] == (REAL.stat().st_size,) * 2
     assert convert(tmp_path / "store", tmp_path / "back.tsv") == ([], [])
     assert (tmp_path / "back.tsv").read_bytes() == REAL.read_bytes()
-    half = convert(REAL, tmp_path / "half", Choices(dtype="float16"))
+    half = convert(REAL, tmp_path / "half", ConversionOptions(dtype="float16"))
     assert half.failures == []
     assert RegionStore(tmp_path / "half").header.dtype == "float16"
     notes = convert(tmp_path / "half", tmp_path / "half.tsv").notes
@@ -283,7 +291,7 @@ def test_rows_of_another_extractor_need_their_name_and_keep_their_width(tmp_path
     for name, count in (("objects", 9), ("attributes", 3)):
         names = [f"{name} {index}, synonym" for index in range(count)]
         (tmp_path / name).write_text("\n".join(names))
-    choices = Choices(
+    choices = ConversionOptions(
         fingerprint="mine", objects=tmp_path / "objects", attributes=tmp_path / "attributes"
     )
     assert convert(rows, tmp_path / "store", choices) == ([], [])
@@ -300,14 +308,14 @@ def test_damaged_rows_fail_alone_and_are_taken_up_when_fixed(tmp_path):
     lines = whole.splitlines(keepends=True)
     lines[2] = lines[2].replace(b"\t50\t", b"\tfifty\t")
     rows.write_bytes(b"".join(lines))
-    converted = convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+    converted = convert(rows, tmp_path / "store", ConversionOptions(fingerprint="mine"))
     assert [failure.image_id for failure in converted.failures] == ["image2"]
     assert converted.failures[0].reason.startswith("line 3, column img_h")
     rows.write_bytes(whole)
-    assert convert(rows, tmp_path / "store", Choices(fingerprint="mine")) == ([], [])
+    assert convert(rows, tmp_path / "store", ConversionOptions(fingerprint="mine")) == ([], [])
     assert len(RegionStore(tmp_path / "store")) == 4
     with pytest.raises(FileExistsError, match="finished region store"):
-        convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+        convert(rows, tmp_path / "store", ConversionOptions(fingerprint="mine"))
 
 
 def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
@@ -318,7 +326,9 @@ def test_a_folder_of_tsv_files_becomes_a_store(tmp_path):
     report = inspect(tmp_path / "files")
     assert report.kind == "folder of TSV files with regions"
     assert (report.facts["files"], report.facts["first image"]) == (2, "image0")
-    assert convert(tmp_path / "files", tmp_path / "store", Choices(fingerprint="mine")) == ([], [])
+    assert convert(
+        tmp_path / "files", tmp_path / "store", ConversionOptions(fingerprint="mine")
+    ) == ([], [])
     expected = [f"image{row}" for row in range(3)] + [f"photo{row}" for row in range(5)]
     assert RegionStore(tmp_path / "store").image_ids == expected
 
@@ -391,14 +401,14 @@ def test_a_folder_of_npz_files_becomes_a_store(tmp_path):
         ValueError, match=r"do not name their region extractor: .* --fingerprint NAME"
     ):
         convert(folder, tmp_path / "store")
-    converted = convert(folder, tmp_path / "store", Choices(fingerprint="theirs"))
+    converted = convert(folder, tmp_path / "store", ConversionOptions(fingerprint="theirs"))
     assert [failure.image_id for failure in converted.failures] == ["c"]
     store = RegionStore(tmp_path / "store")
     assert store.image_ids == ["a", "more/b"]
     np.testing.assert_array_equal(store["a"].features, features)
     assert store.header.fingerprint == "theirs"
     with pytest.raises(ValueError, match=r"--objects does not apply when .*folder of \.npz files"):
-        convert(folder, tmp_path / "other", Choices(fingerprint="x", objects=tmp_path))
+        convert(folder, tmp_path / "other", ConversionOptions(fingerprint="x", objects=tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flat", "no array"])
@@ -414,7 +424,7 @@ def test_a_damaged_first_npz_file_does_not_spoil_the_others(tmp_path, damage):
     else:
         arrays = {"x": features[0], "bbox": boxes} if damage == "flat" else {"y": features}
         np.savez(folder / "a.npz", image_h=9, image_w=8, **arrays)
-    converted = convert(folder, tmp_path / "store", Choices(fingerprint="theirs"))
+    converted = convert(folder, tmp_path / "store", ConversionOptions(fingerprint="theirs"))
     assert [failure.image_id for failure in converted.failures] == ["a"]
     assert RegionStore(tmp_path / "store").image_ids == ["b", "c"]
 
@@ -424,7 +434,7 @@ def test_the_width_is_that_of_the_first_line_that_tells_it(tmp_path, first):
     """Bug: after a damaged first line all others were expected to be as wide as published ones."""
     rows = write_rows(tmp_path / "rows.tsv")
     rows.write_bytes(first + rows.read_bytes())
-    convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+    convert(rows, tmp_path / "store", ConversionOptions(fingerprint="mine"))
     store = RegionStore(tmp_path / "store")
     assert {"image0", "image1", "image2"} <= set(store.image_ids)
 
@@ -435,7 +445,7 @@ def test_six_columns_become_a_store_without_names(tmp_path):
     six = [b"\t".join(line[index] for index in (0, 2, 1, 7, 8, 9)) for line in lines]
     rows.write_bytes(b"\n".join(six))
     assert inspect(rows).facts["region feature"] == 6
-    converted = convert(rows, tmp_path / "store", Choices(fingerprint="mine"))
+    converted = convert(rows, tmp_path / "store", ConversionOptions(fingerprint="mine"))
     assert converted.failures == []
     assert "six columns of bottom-up-attention, without objects" in converted.notes[0]
     store = RegionStore(tmp_path / "store")
@@ -448,9 +458,9 @@ def test_regions_cannot_become_weights(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be converted to .*: expected a folder"):
         convert(rows, tmp_path / "again.tsv")
     with pytest.raises(ValueError, match=r"--heads does not apply when .*TSV file of regions"):
-        convert(rows, tmp_path / "store", Choices(heads=3))
+        convert(rows, tmp_path / "store", ConversionOptions(heads=3))
     with pytest.raises(ValueError, match="--dtype is 'int8': expected float16 or float32"):
-        convert(rows, tmp_path / "store", Choices(dtype="int8", fingerprint="mine"))
+        convert(rows, tmp_path / "store", ConversionOptions(dtype="int8", fingerprint="mine"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.tsv"]
 
 

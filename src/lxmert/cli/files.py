@@ -73,10 +73,10 @@ def convert(
     Exit code 3: some regions or images are damaged; the rest was converted.
     """
     from lxmert.files import check_not_input
-    from lxmert.workflows.conversion import Choices
+    from lxmert.workflows.conversion import ConversionOptions
     from lxmert.workflows.conversion import convert as run
 
-    choices = Choices(
+    choices = ConversionOptions(
         answers,
         heads,
         tuple(allow or ()),

@@ -135,7 +135,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Stage:
+class WorkStage:
     """A stage of the extraction, over all devices.
 
     Attributes:
@@ -165,7 +165,7 @@ class Plan:
     """
 
     work: Work
-    stages: tuple[Stage, ...]
+    stages: tuple[WorkStage, ...]
     rate: float
     bottleneck: str
     is_limit: bool
@@ -316,7 +316,7 @@ def _write_rate(work: Work, rates: Rates) -> float | None:
 
 def _stages(
     work: Work, rates: Rates, known: Mapping[str, float | None], rate: float
-) -> tuple[Stage, ...]:
+) -> tuple[WorkStage, ...]:
     """Return all stages; on a CPU, decoding is part of the detector's rate."""
     figures: dict[str, dict[str, Figure | None]] = {
         "network": {
@@ -342,7 +342,9 @@ def _stages(
         needs["decode"] = f"{cores:.2g} cores per device"
     if rates.write is not None:
         figures["write"]["bytes/s of a process"] = rates.write
-    return tuple(Stage(name, known[name], parts, needs[name]) for name, parts in figures.items())
+    return tuple(
+        WorkStage(name, known[name], parts, needs[name]) for name, parts in figures.items()
+    )
 
 
 def _sizes(work: Work) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxmert.explain.plots import new_figure, save_plot
-from lxmert.workflows.benchmarking import BenchmarkReport, Row
+from lxmert.workflows.benchmarking import BenchmarkReport, BenchmarkRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +42,14 @@ def draw_benchmark(report: BenchmarkReport, path: Path) -> None:
     save_plot(figure, path)
 
 
-def _label(row: Row) -> str:
+def _label(row: BenchmarkRow) -> str:
     """Return the name of a variant, with its accuracy if it was measured."""
     name = f"{row['runtime']} {row['precision']}"
     return name if row["accuracy"] is None else f"{name}: {row['accuracy']:.1%} right"
 
 
 def _draw_panel(
-    axis: "Axes", title: str, values: Sequence[float | None], rows: Sequence[Row]
+    axis: "Axes", title: str, values: Sequence[float | None], rows: Sequence[BenchmarkRow]
 ) -> None:
     """Draw one bar with its number for each variant that was measured."""
     largest = max(value for value in values if value is not None)

@@ -56,7 +56,7 @@ Report = Callable[[str], None]
 """Called with the name of each step."""
 
 
-class Row(TypedDict):
+class BenchmarkRow(TypedDict):
     """Measurements of a variant.
 
     Attributes:
@@ -99,7 +99,7 @@ class BenchmarkReport(TypedDict):
     threads: int | None
     rounds: int
     questions: int
-    rows: list[Row]
+    rows: list[BenchmarkRow]
     not_measured: dict[str, str]
 
 
@@ -319,7 +319,7 @@ class _Process:
 
 def _measure(
     running: Mapping[Variant, _Process], asked: Asked, rounds: int, report: Report
-) -> dict[Variant, Row]:
+) -> dict[Variant, BenchmarkRow]:
     """Time all variants in turn, and compare the answers to the largest batch."""
     reference = next(iter(running.values()))
     batches: list[Batch] = reference.call("batches", asked, [*_SIZES.values()])
@@ -334,7 +334,7 @@ def _measure(
                 found[name] += process.call("time", batch, calls)
             if variant.runtime != "transformers":
                 found["pixels"] += process.call("time_pixels", asked, batches[0], _PIXEL_CALLS)
-    rows: dict[Variant, Row] = {}
+    rows: dict[Variant, BenchmarkRow] = {}
     for variant, process in running.items():
         ms = {name: round(1000 * median(found), 3) for name, found in times[variant].items()}
         rows[variant] = {
@@ -352,7 +352,7 @@ def _measure(
 
 def _score(
     running: Mapping[Variant, _Process],
-    rows: Mapping[Variant, Row],
+    rows: Mapping[Variant, BenchmarkRow],
     asked: Asked,
     scored: Corpus,
     report: Report,

@@ -57,7 +57,7 @@ _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pth", ".pt", ".sa
 
 
 @dataclass(frozen=True)
-class Choices:
+class ConversionOptions:
     """Options of a conversion.
 
     Attributes:
@@ -97,12 +97,12 @@ class Converted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """The arguments of `convert`."""
 
     source: Path
     target: Path
-    choices: Choices
+    choices: ConversionOptions
     progress: Progress
 
 
@@ -111,11 +111,11 @@ class Conversion(NamedTuple):
 
     Attributes:
         run: reads the source and writes the target atomically.
-        choices: the fields of `Choices` that it uses.
+        choices: the fields of `ConversionOptions` that it uses.
         resumes: whether it resumes an incomplete target.
     """
 
-    run: Callable[[Job], Converted]
+    run: Callable[[ConversionJob], Converted]
     choices: tuple[str, ...]
     resumes: bool = False
 
@@ -123,7 +123,7 @@ class Conversion(NamedTuple):
 def convert(
     source: str | Path,
     target: str | Path,
-    choices: Choices | None = None,
+    choices: ConversionOptions | None = None,
     *,
     progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> Converted:
@@ -153,7 +153,7 @@ def convert(
         ValueError: if the source cannot be read or converted, or an option does not apply.
     """
     source, target = Path(source), Path(target)
-    choices = choices or Choices()
+    choices = choices or ConversionOptions()
     known = find_name(str(source)) is not None or _HUB_NAME.fullmatch(str(source))
     if not source.exists() and known:
         source = find_model(str(source), complete=choices.extractor is None)
@@ -162,10 +162,10 @@ def convert(
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: create it first")
     if target.exists() and not conversion.resumes:
         raise FileExistsError(f"{target} exists already: name another target, or remove it first")
-    return conversion.run(Job(source, target, choices, progress))
+    return conversion.run(ConversionJob(source, target, choices, progress))
 
 
-def _find(source: Path, target: Path, choices: Choices) -> Conversion:
+def _find(source: Path, target: Path, choices: ConversionOptions) -> Conversion:
     """Look up the conversion, and raise `ValueError` for options that it does not use."""
     kind = recognize(source)
     ending = target.suffix.lower()
@@ -181,7 +181,7 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
             f"{source} ({kind}) cannot be converted to {target}"
             + (f": expected {forms}" if forms else "")
         )
-    for choice in fields(Choices):
+    for choice in fields(ConversionOptions):
         given = getattr(choices, choice.name) != choice.default
         if given and choice.name not in conversion.choices:
             raise ValueError(
@@ -191,7 +191,7 @@ def _find(source: Path, target: Path, choices: Choices) -> Conversion:
     return conversion
 
 
-def _original_to_folder(job: Job) -> Converted:
+def _original_to_folder(job: ConversionJob) -> Converted:
     choices = job.choices
     model = load_original(job.source, num_attention_heads=choices.heads, allow=choices.allow)
     notes = _name_answers(model, choices.answers)
@@ -213,7 +213,7 @@ def _original_to_folder(job: Job) -> Converted:
     return Converted(notes, [])
 
 
-def _folder_to_folder(job: Job) -> Converted:
+def _folder_to_folder(job: ConversionJob) -> Converted:
     source = job.source
     model = load_model(source, allow=job.choices.allow)
     notes = _name_answers(model, job.choices.answers)
@@ -231,7 +231,9 @@ def _folder_to_folder(job: Job) -> Converted:
     return Converted(notes, [])
 
 
-def _add_parts(folder: Path, model: LxmertPreTrainedModel, choices: Choices, source: Path) -> None:
+def _add_parts(
+    folder: Path, model: LxmertPreTrainedModel, choices: ConversionOptions, source: Path
+) -> None:
     """Write the tokenizer and the region extractor of the choices into a model folder.
 
     Raises:
@@ -273,14 +275,14 @@ def _check_link(path: Path, folder: Path) -> None:
         )
 
 
-def _folder_to_original(job: Job) -> Converted:
+def _folder_to_original(job: ConversionJob) -> Converted:
     model = load_model(job.source, allow=job.choices.allow)
     save_original(model, job.target)
     note = "the file holds the weights only: keep answers, tokenizer and region extractor with it"
     return Converted([note], [])
 
 
-def _tsv_to_store(job: Job) -> Converted:
+def _tsv_to_store(job: ConversionJob) -> Converted:
     choices = job.choices
     feature_dim = tsv_feature_dim(job.source)
     notes = []
@@ -318,7 +320,7 @@ def _tsv_to_store(job: Job) -> Converted:
     return Converted(notes, store.failures)
 
 
-def _npz_to_store(job: Job) -> Converted:
+def _npz_to_store(job: ConversionJob) -> Converted:
     if job.choices.fingerprint is None:
         raise ValueError(
             f"the files in {job.source} do not name their region extractor: name it with "
@@ -337,19 +339,19 @@ def _npz_to_store(job: Job) -> Converted:
     )
 
 
-def _old_store_to_store(job: Job) -> Converted:
+def _old_store_to_store(job: ConversionJob) -> Converted:
     return Converted([], convert_old_store(job.source, job.target, job.progress).failures)
 
 
-def _store_to_parquet(job: Job) -> Converted:
+def _store_to_parquet(job: ConversionJob) -> Converted:
     return _store_to(write_parquet, job)
 
 
-def _store_to_web_dataset(job: Job) -> Converted:
+def _store_to_web_dataset(job: ConversionJob) -> Converted:
     return _store_to(write_web_dataset, job)
 
 
-def _store_to(write: Callable[..., None], job: Job) -> Converted:
+def _store_to(write: Callable[..., None], job: ConversionJob) -> Converted:
     """Check a store, and write it by a function that takes target, store and `progress`."""
     store = RegionStore(job.source)
     if damages := store.verify():
@@ -359,19 +361,19 @@ def _store_to(write: Callable[..., None], job: Job) -> Converted:
     return Converted([f"skipped without regions: {skipped}"] if store.failures else [], [])
 
 
-def _parquet_to_store(job: Job) -> Converted:
+def _parquet_to_store(job: ConversionJob) -> Converted:
     header, images = read_parquet_header(job.source)
     return _to_store(job, header, images, read_parquet)
 
 
-def _web_dataset_to_store(job: Job) -> Converted:
+def _web_dataset_to_store(job: ConversionJob) -> Converted:
     index = read_web_index(job.source)
     images = sum(shard.images for shard in index.shards)
     return _to_store(job, index.header, images, read_web_dataset)
 
 
 def _to_store(
-    job: Job,
+    job: ConversionJob,
     header: StoreHeader,
     images: int,
     read: Callable[[Path, frozenset[str]], Iterator[Extracted]],
@@ -387,14 +389,14 @@ def _to_store(
     return Converted([], [])
 
 
-def _dataset_to_questions(job: Job) -> Converted:
+def _dataset_to_questions(job: ConversionJob) -> Converted:
     data = open_saved_dataset(job.source)
     failures = write_questions(data, job.target, progress=job.progress)
     unread = ", ".join(name for name in data.columns if name not in KEYS)
     return Converted([f"columns that are not read: {unread}"] if unread else [], failures)
 
 
-def _store_to_tsv(job: Job) -> Converted:
+def _store_to_tsv(job: ConversionJob) -> Converted:
     store = RegionStore(job.source)
     write_tsv(job.target, store, progress=job.progress)
     notes = []
@@ -409,7 +411,7 @@ def _names_in(path: Path | None) -> tuple[str, ...] | None:
     return None if path is None else read_names(path)
 
 
-def _dtype(choices: Choices) -> str:
+def _dtype(choices: ConversionOptions) -> str:
     dtype = choices.dtype or "float32"
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype is {dtype!r}: expected float16 or float32")

@@ -29,7 +29,7 @@ MATCHES = 1
 Report = dict[str, Any]
 
 
-class Texts(NamedTuple):
+class AskedTexts(NamedTuple):
     """What a model is asked.
 
     Attributes:
@@ -133,12 +133,12 @@ def _open(
     return pipeline, match_view(pipeline.matcher)
 
 
-def _questions(data: Path, images: Path, limit: int | None) -> Texts:
+def _questions(data: Path, images: Path, limit: int | None) -> AskedTexts:
     asked, left_out, findings = choose_questions(data, images, limit=limit)
-    return Texts([row.example for row in asked], left_out, findings)
+    return AskedTexts([row.example for row in asked], left_out, findings)
 
 
-def _foils(data: Path, limit: int | None) -> Texts:
+def _foils(data: Path, limit: int | None) -> AskedTexts:
     """Read captions and foils as texts of the groups `caption` and `foil`, ordered by image."""
     pairs, warnings = read_foils(data)
     chosen = [pairs[row] for row in draw_rows(len(pairs), limit, seed=0)]
@@ -148,7 +148,7 @@ def _foils(data: Path, limit: int | None) -> Texts:
         for kind, text in (("caption", pair.caption), ("foil", pair.foil))
     ]
     findings = {warning: {"count": 1, "first": [str(data)]} for warning in warnings}
-    return Texts(examples, 0, findings)
+    return AskedTexts(examples, 0, findings)
 
 
 def _inputs(

@@ -162,11 +162,11 @@ class QuantizableGraph:
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod.MinMax,
             )
-            calibrator.collect_data(_Reader(self._calls))
+            calibrator.collect_data(_CallReader(self._calls))
             return calibrator.compute_data()
 
 
-class _Reader:
+class _CallReader:
     """Calls in the form in which the calibrator reads them."""
 
     def __init__(self, calls: Calls) -> None:

@@ -43,7 +43,7 @@ TRUTHS = ("yes", "no", "true", "false")
 _TRIES = 6
 
 
-class Asked(NamedTuple):
+class DrawingQuestion(NamedTuple):
     """A question or statement.
 
     Attributes:
@@ -59,7 +59,7 @@ class Asked(NamedTuple):
 
 def ask_about(
     drawing: Drawing, generator: np.random.Generator, count: int, *, statements: bool
-) -> list[Asked]:
+) -> list[DrawingQuestion]:
     """Ask questions about a drawing; yes and no, true and false are about equally frequent.
 
     Args:
@@ -72,7 +72,7 @@ def ask_about(
     names = list(QUESTION_TYPES)
     weights = np.array([weight for weight, _ in QUESTION_TYPES.values()])
     order = generator.choice(len(names), size=count * 3, p=weights / weights.sum())
-    asked: list[Asked] = []
+    asked: list[DrawingQuestion] = []
     for index in order.tolist():
         made = _balanced(drawing, choices, QUESTION_TYPES[names[index]][1])
         if made is not None:
@@ -97,12 +97,16 @@ def _balanced(drawing: Drawing, choices: Choices, ask: QuestionFunction) -> Made
     return last if choices.chance(0.3) else None
 
 
-def _finish(question_type: str, made: Made, choices: Choices, *, statements: bool) -> Asked:
+def _finish(
+    question_type: str, made: Made, choices: Choices, *, statements: bool
+) -> DrawingQuestion:
     """Return a question, or the same as a statement where there is one."""
     question, statement, answer = made
     mark = "?" * choices.chance(0.7)
     if not isinstance(answer, bool):
-        return Asked(question_type, question + mark, str(answer))
+        return DrawingQuestion(question_type, question + mark, str(answer))
     if statements and statement:
-        return Asked(question_type, statement + "." * choices.chance(0.5), str(answer).lower())
-    return Asked(question_type, question + mark, "yes" if answer else "no")
+        return DrawingQuestion(
+            question_type, statement + "." * choices.chance(0.5), str(answer).lower()
+        )
+    return DrawingQuestion(question_type, question + mark, "yes" if answer else "no")

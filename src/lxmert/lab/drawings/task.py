@@ -31,7 +31,7 @@ from lxmert.lab.drawings.grounding import (
     matching_count,
     matching_loss,
 )
-from lxmert.lab.drawings.questions import TRUTHS, Asked, ask_about
+from lxmert.lab.drawings.questions import TRUTHS, DrawingQuestion, ask_about
 from lxmert.lab.drawings.shapes import COLORS, SHAPES
 from lxmert.model import objectives
 from lxmert.model.guidance import attention_loss, first_cross_attention
@@ -108,7 +108,7 @@ class GroupItem(NamedTuple):
     colors: IntArray
     shapes: IntArray
     owners: list[int]
-    asked: list[Asked]
+    asked: list[DrawingQuestion]
     names: list[str]
 
 
@@ -220,7 +220,7 @@ class DrawingsTask:
             np.random.default_rng([self.seed, _TRAIN, epoch, index]), data.questions, share
         )
 
-    def _ask(self, purpose: int, index: int) -> list[Asked]:
+    def _ask(self, purpose: int, index: int) -> list[DrawingQuestion]:
         """Ask about a drawing that is not rendered."""
         generator = np.random.default_rng([self.seed, purpose, index])
         return _ask(generator, arrange(generator, 96, 128), 16)
@@ -233,7 +233,7 @@ class DrawingsTask:
         height, width = sizes[generator.choice(len(sizes), p=list(_SIZES.values()))]
         drawings = [arrange(generator, height, width) for _ in range(self.settings.data.drawings)]
         owners: list[int] = []
-        asked: list[Asked] = []
+        asked: list[DrawingQuestion] = []
         for number, drawing in enumerate(drawings):
             some = _ask(generator, drawing, most)
             if generator.random() < truths_left_out:
@@ -370,6 +370,6 @@ def train_on_drawings(output: Path, overrides: Sequence[str] = ()) -> dict[str, 
     return train(recipe, DrawingsTask(recipe.settings, seed=recipe.seed), output)
 
 
-def _ask(generator: np.random.Generator, drawing: Drawing, most: int) -> list[Asked]:
+def _ask(generator: np.random.Generator, drawing: Drawing, most: int) -> list[DrawingQuestion]:
     """Ask about a drawing, or make statements."""
     return ask_about(drawing, generator, most, statements=generator.random() < _STATEMENTS)

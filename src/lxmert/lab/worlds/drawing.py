@@ -101,7 +101,7 @@ class QA(NamedTuple):
     boxes: tuple[Box, ...] = ()
 
 
-class Drawing(NamedTuple):
+class WorldImage(NamedTuple):
     """An image with the record of its scene and the questions that may be asked about it."""
 
     image: Image.Image

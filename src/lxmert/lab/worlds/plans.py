@@ -5,7 +5,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lxmert.lab.worlds.drawing import COLORS, QA, SHAPES, YES_NO, Drawing, one_of, paint
+from lxmert.lab.worlds.drawing import COLORS, QA, SHAPES, YES_NO, WorldImage, one_of, paint
 
 _TOP, _UNIT, _BASE = 10, 11, 130
 _ROOMS = ("kitchen", "bedroom", "bathroom", "office", "hall", "nursery")
@@ -17,7 +17,7 @@ Room = tuple[int, int, int, int]
 """(x1, y1, x2, y2) in cells."""
 
 
-def bars(rng: Random) -> Drawing:
+def bars(rng: Random) -> WorldImage:
     """Draw a bar chart of three to six colors with values from 1 to 10."""
     colors = rng.sample(list(COLORS), rng.randint(3, 6))
     values = {color: rng.randint(1, _TOP) for color in colors}
@@ -31,7 +31,7 @@ def bars(rng: Random) -> Drawing:
     for number, color in enumerate(colors):
         x = 30 + number * 24
         draw.rectangle((x, _BASE - values[color] * _UNIT, x + width, _BASE - 1), fill=COLORS[color])
-    return Drawing(image, {"bars": values}, _about_bars(rng, values))
+    return WorldImage(image, {"bars": values}, _about_bars(rng, values))
 
 
 def _about_bars(rng: Random, values: dict[str, int]) -> list[QA]:
@@ -60,7 +60,7 @@ def _about_bars(rng: Random, values: dict[str, int]) -> list[QA]:
     return questions
 
 
-def floor_plan(rng: Random) -> Drawing:
+def floor_plan(rng: Random) -> WorldImage:
     """Draw a flat of three to six rooms with doors in some of the walls between them."""
     areas = _split(rng, rng.randint(3, 6))
     rooms = dict(zip(rng.sample(_ROOMS, len(areas)), areas, strict=True))
@@ -80,7 +80,7 @@ def floor_plan(rng: Random) -> Drawing:
             x, y = (_MARGIN + round(_CELL * value) for value in wall)
             draw.rectangle((x - 6, y - 6, x + 6, y + 6), fill=(170, 95, 30))
     scene = {"rooms": rooms, "doors": doors}
-    return Drawing(image, scene, _about_rooms(rng, rooms, doors))
+    return WorldImage(image, scene, _about_rooms(rng, rooms, doors))
 
 
 def _split(rng: Random, count: int) -> list[Room]:

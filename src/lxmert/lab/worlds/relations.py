@@ -11,8 +11,8 @@ from lxmert.lab.worlds.drawing import (
     QA,
     SHAPES,
     YES_NO,
-    Drawing,
     Glyph,
+    WorldImage,
     extreme,
     one_of,
     paint_all,
@@ -34,7 +34,7 @@ _SORT_OF_CLEVR = {
 _FEW, _KINDS = ("red", "blue", "green"), ("circle", "square", "star")
 
 
-def sort_of_clevr(rng: Random) -> Drawing:
+def sort_of_clevr(rng: Random) -> WorldImage:
     """Draw six things of six colors, circles and squares, with ten questions of each kind.
 
     Source: Santoro et al. 2017, section 4.2: the distribution of its scenes and questions.
@@ -54,7 +54,7 @@ def sort_of_clevr(rng: Random) -> Drawing:
         text = one_of(rng, _SORT_OF_CLEVR[key], thing.color)
         answer = _sort_of_answer(key, thing, things, side)
         questions.append(QA(key, text, answer, (key, thing.color), (thing.box,)))
-    return Drawing(image, scene_of(things, side=side), questions)
+    return WorldImage(image, scene_of(things, side=side), questions)
 
 
 def _sort_of_answer(key: str, thing: Glyph, things: list[Glyph], side: int) -> str:
@@ -69,7 +69,7 @@ def _sort_of_answer(key: str, thing: Glyph, things: list[Glyph], side: int) -> s
     return order[1 if key == "relational-near" else -1].shape
 
 
-def relations(rng: Random) -> Drawing:
+def relations(rng: Random) -> WorldImage:
     """Draw things of different colors, and ask about pairs and neighbors."""
     boxes = place(rng, rng.randint(4, 7), (2, 2, 142, 142), (16, 26), gap=1.3)
     colors, kinds = rng.sample(list(COLORS), len(boxes)), rng.sample(SHAPES, 4)
@@ -87,7 +87,7 @@ def relations(rng: Random) -> Drawing:
                 )  # fmt: skip
                 meaning = ("side", word, one.color, other.color)
                 questions.append(QA("side", text, YES_NO[holds], meaning, (one.box, other.box)))
-    return Drawing(paint_all(image, things), scene_of(things), questions)
+    return WorldImage(paint_all(image, things), scene_of(things), questions)
 
 
 def _about_neighbors(rng: Random, thing: Glyph, things: list[Glyph]) -> list[QA]:
@@ -122,7 +122,7 @@ def _about_neighbors(rng: Random, thing: Glyph, things: list[Glyph]) -> list[QA]
     return questions
 
 
-def counting(rng: Random) -> Drawing:
+def counting(rng: Random) -> WorldImage:
     """Draw up to twelve things of three colors and shapes, and ask for numbers."""
     colors, kinds = rng.sample(_FEW, rng.randint(1, 3)), rng.sample(_KINDS, rng.randint(1, 3))
     boxes = place(rng, rng.randint(1, 12), (2, 2, 126, 126), (12, 18), gap=1.15)
@@ -154,7 +154,7 @@ def counting(rng: Random) -> Drawing:
             )
             questions.append(QA("most", text, first[0], ("most", ("color", "shape")[axis])))
     image = Image.new("RGB", (128, 128), (245, 240, 230))
-    return Drawing(paint_all(image, things), scene_of(things), questions)
+    return WorldImage(paint_all(image, things), scene_of(things), questions)
 
 
 def _how_many(rng: Random, things: list[Glyph]) -> QA:

@@ -11,9 +11,9 @@ from lxmert.lab.worlds.drawing import (
     QA,
     YES_NO,
     Color,
-    Drawing,
     Glyph,
     Meaning,
+    WorldImage,
     one_of,
     paint,
     place,
@@ -34,7 +34,7 @@ _STEPS = {"above": (1, 0), "left of": (0, 1)}
 Things = list[Glyph]
 
 
-def statements(rng: Random) -> Drawing:
+def statements(rng: Random) -> WorldImage:
     """Draw three boxes of small shapes, and state things about them; some words are misspelled."""
     image = Image.new("RGB", (320, 100), (255, 255, 255))
     boxes: list[Things] = []
@@ -61,7 +61,7 @@ def statements(rng: Random) -> Drawing:
         QA(key, _misspell(rng, text), _TRUTH[holds], meaning)
         for key, text, holds, meaning in _state(rng, boxes, things)
     ]
-    return Drawing(image, scene_of(things), stated)
+    return WorldImage(image, scene_of(things), stated)
 
 
 def _state(
@@ -120,7 +120,7 @@ def _misspell(rng: Random, text: str) -> str:
     return " ".join(map(spell, text.split())) + ends
 
 
-def grid(rng: Random) -> Drawing:
+def grid(rng: Random) -> WorldImage:
     """Draw a grid of three by three cells, with few different questions of yes and no."""
     image = Image.new("RGB", (3 * _CELL, 3 * _CELL), (0, 0, 0))
     cells: dict[tuple[int, int], Glyph] = {}
@@ -133,7 +133,7 @@ def grid(rng: Random) -> Drawing:
             cells[row, column] = thing
             paint(image, thing.shape, COLORS[thing.color], thing.box)
     things = scene_of(list(cells.values()), cells=list(cells))
-    return Drawing(image, things, list(_grid_questions(cells)))
+    return WorldImage(image, things, list(_grid_questions(cells)))
 
 
 def _grid_questions(cells: dict[tuple[int, int], Glyph]) -> Iterator[QA]:

@@ -16,7 +16,7 @@ from shutil import rmtree
 from typing import NamedTuple
 
 from lxmert.files import read_json_object, to_json, write_json, write_text
-from lxmert.lab.worlds.drawing import QA, Drawing, Meaning
+from lxmert.lab.worlds.drawing import QA, Meaning, WorldImage
 from lxmert.lab.worlds.plans import bars, floor_plan
 from lxmert.lab.worlds.relations import counting, relations, sort_of_clevr
 from lxmert.lab.worlds.statements import grid, statements
@@ -43,7 +43,7 @@ class World(NamedTuple):
     """
 
     about: str
-    draw: Callable[[Random], Drawing]
+    draw: Callable[[Random], WorldImage]
     images: int = 2000
     questions: int = 8
     balanced: bool = True
@@ -197,7 +197,7 @@ def choose(questions: Sequence[QA], asked: Counter[Meaning], count: int, rng: Ra
     return chosen
 
 
-def _draw_new(world: World, rng: Random, seen: set[bytes]) -> Drawing:
+def _draw_new(world: World, rng: Random, seen: set[bytes]) -> WorldImage:
     """Draw until the image differs from all before, so that no two splits share one."""
     while True:
         drawing = world.draw(rng)

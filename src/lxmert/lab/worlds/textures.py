@@ -12,8 +12,8 @@ from lxmert.lab.worlds.drawing import (
     SHAPES,
     YES_NO,
     Color,
-    Drawing,
     Glyph,
+    WorldImage,
     one_of,
     paint,
     place,
@@ -29,7 +29,7 @@ _LIT = {"left": (1.25, 0.6), "right": (0.6, 1.25)}
 Plane = npt.NDArray[np.float64]
 
 
-def textures(rng: Random) -> Drawing:
+def textures(rng: Random) -> WorldImage:
     """Draw a ground of noise in a slanting light, with one to three blurred, patterned things."""
     noise = np.random.default_rng(rng.getrandbits(64))
     ground, light = rng.choice(_GROUNDS), rng.choice(list(_LIT))
@@ -48,7 +48,7 @@ def textures(rng: Random) -> Drawing:
     grain = noise.normal(0, 8, (_SIDE, _SIDE, 3))
     image = Image.fromarray(_bytes(np.asarray(soft) * shade + grain))
     scene = scene_of(things, ground=ground, light=light)
-    return Drawing(image, scene, _about_textures(rng, things, ground, light))
+    return WorldImage(image, scene, _about_textures(rng, things, ground, light))
 
 
 def _about_textures(rng: Random, things: list[Glyph], ground: str, light: str) -> list[QA]:
@@ -74,7 +74,7 @@ def _about_textures(rng: Random, things: list[Glyph], ground: str, light: str) -
     return questions
 
 
-def skewed(rng: Random) -> Drawing:
+def skewed(rng: Random) -> WorldImage:
     """Draw two patterned things; ask with 2, 20 and 500 different answers, few of them frequent."""
     boxes = [place(rng, 1, (left, 4, left + 60, 124), (40, 56))[0] for left in (2, 66)]
     things = [
@@ -98,7 +98,7 @@ def skewed(rng: Random) -> Drawing:
     text = one_of(rng, "do both have the same pattern?|are the two patterned alike?")
     same = things[0].look == things[1].look
     questions.append(QA("of-2", text, YES_NO[same], ("of-2",)))
-    return Drawing(image, scene_of(things), questions)
+    return WorldImage(image, scene_of(things), questions)
 
 
 def _rare(rng: Random, names: tuple[str, ...]) -> str:

@@ -11,8 +11,8 @@ from lxmert.lab.worlds.drawing import (
     QA,
     SHAPES,
     YES_NO,
-    Drawing,
     Glyph,
+    WorldImage,
     extreme,
     one_of,
     paint_all,
@@ -42,7 +42,7 @@ _ASIDES = (
 )
 
 
-def one_thing(rng: Random) -> Drawing:
+def one_thing(rng: Random) -> WorldImage:
     """Draw one thing on a plain ground."""
     shades = [rng.randint(200, 255) for _ in range(3)]
     colors = list(COLORS)[:8]
@@ -73,7 +73,7 @@ def one_thing(rng: Random) -> Drawing:
             questions.append(QA(key, asked, YES_NO[there], (key, name)))
             asked = one_of(rng, "is there no {0}?|is a {0} not in the image?", what)
             questions.append(QA(key, asked, YES_NO[not there], (f"not-{key}", name)))
-    return Drawing(image, scene_of([thing]), questions)
+    return WorldImage(image, scene_of([thing]), questions)
 
 
 def many_things(
@@ -85,7 +85,7 @@ def many_things(
     colors: int = 10,
     shapes: int = 10,
     phrase: Callable[[Random, str], str] = lambda rng, text: text,  # noqa: ARG005
-) -> Drawing:
+) -> WorldImage:
     """Draw things of different colors, and ask for shapes, colors and places.
 
     Args:
@@ -114,7 +114,7 @@ def many_things(
         there = any((thing.color, thing.shape) == (color, shape) for thing in things)
         questions.append(_exists(rng, color, shape, there=there))
     final = [question._replace(text=phrase(rng, question.text)) for question in questions]
-    return Drawing(image, scene_of(things, side=side), final)
+    return WorldImage(image, scene_of(things, side=side), final)
 
 
 def _about(rng: Random, thing: Glyph, things: list[Glyph], side: int) -> list[QA]:
