@@ -316,6 +316,7 @@ class Predictor:
         read: RegionReader,
         *,
         batch_size: int = 32,
+        warn: bool = True,
         progress: Progress = lambda done, total: None,  # noqa: ARG005
     ) -> list[Answer]:
         """Return the best answer to each text.
@@ -324,6 +325,7 @@ class Predictor:
             corpus: the texts and their images.
             read: returns the regions of images.
             batch_size: texts per batch.
+            warn: whether to warn about texts that are truncated, or have unknown words.
             progress: called after each batch.
 
         Raises:
@@ -331,14 +333,14 @@ class Predictor:
                 is computed then.
         """
         best: dict[int, Answer] = {}
-        for indices, logits in self.logits(corpus, read, batch_size=batch_size):
+        for indices, logits in self.logits(corpus, read, batch_size=batch_size, warn=warn):
             for index, row in zip(indices, softmax(logits), strict=True):
                 best[index] = rank(row, self.answers, 1)[0]
             progress(len(best), len(corpus))
         return [best[index] for index in range(len(corpus))]
 
     def logits(
-        self, corpus: Corpus, read: RegionReader, *, batch_size: int = 32
+        self, corpus: Corpus, read: RegionReader, *, batch_size: int = 32, warn: bool = True
     ) -> Iterator[tuple[list[int], FloatArray]]:
         """Yield the logits of the texts in batches, in another order than that of the corpus.
 
@@ -349,7 +351,8 @@ class Predictor:
         """
         check_images(corpus, read, self.num_images)
         tokens = Tokens(corpus.texts(), self.tokenizer, longest=self.max_text_length)
-        tokens.log_losses(_logger)
+        if warn:
+            tokens.log_losses(_logger)
         pad_id = padding_id(self.tokenizer)
         for indices, regions in region_batches(corpus, read, batch_size=batch_size):
             text = text_arrays([tokens[index] for index in indices], pad_id=pad_id)

@@ -170,6 +170,26 @@ def test_attention_passes_neither_check_and_the_model_stays() -> None:
         assert value.equal(before[name]), name
 
 
+def test_another_model_is_compared_by_its_explanation_of_the_same_answers() -> None:
+    other = copy.deepcopy(model())
+    randomize(other, 0.3, torch.Generator().manual_seed(5))
+    method = METHODS["occlusion"]
+    for against in (model(), other):
+        found = measure_sanity(
+            model(), inputs(), ANSWERS, {"occlusion": method}, draws(), seed=1, against=against
+        )["occlusion"]
+        names = measure_names("sanity", model(), against)
+        assert names[-len(SIMILARITIES) :] == [f"another model: {name}" for name in SIMILARITIES]
+        first, second = (method(each, inputs(), ANSWERS) for each in (model(), against))
+        for row, number in enumerate(REGIONS):
+            sides = [each.regions[row, :number].numpy() for each in (first, second)]
+            expected = stats.spearmanr(*sides).statistic
+            assert found[row, names.index("another model: regions, Spearman")] == pytest.approx(
+                expected
+            )
+        assert (np.nanmin(found[:, -len(SIMILARITIES) :]) > 0.999) == (against is model())
+
+
 def test_batches_of_any_size_give_the_same_numbers() -> None:
     methods = {"gradcam": METHODS["gradcam"]}
     for protocol in ("aopc", "sign", "sanity"):

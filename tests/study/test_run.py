@@ -108,6 +108,24 @@ def test_an_interrupted_study_goes_on_where_it_was(
     assert first.read_text() == second.read_text()
 
 
+def test_unknown_words_are_told_once(
+    lxmert: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were told again with each change of the input."""
+    lines = [
+        {"image": f"scene{part}.png", "question": "What hue has the zyx?", "answer": "red"}
+        for part in ("", "-1")
+    ]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = lxmert(
+        "study", ROOT / "src/lxmert/default", "--data", questions, "--images", EXAMPLES,
+        "-o", tmp_path / "out", "--explained", 0,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert caplog.text.count("2 of 2 texts contain words") == 1
+
+
 def test_captions_against_foils_are_a_part_of_the_study(lxmert: Command, tmp_path: Path) -> None:
     foils = tmp_path / "foils.jsonl"
     colors = (("yellow ball", "purple ball"), ("purple mug", "green mug"))

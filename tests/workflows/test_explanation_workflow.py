@@ -257,3 +257,22 @@ def test_other_protocols_report_means_with_intervals(
         for numbers in filter(None, found.values()):
             assert numbers["low"] <= numbers["mean"] <= numbers["high"]
             assert 1 <= numbers["count"] <= 4
+
+
+def test_another_model_is_compared_with_sanity_only(scenes: Path, tmp_path: Path) -> None:
+    itself = str(find_model(None))
+    chosen = subject(scenes, protocol="sanity", limit=4, seeds=(1,), against=itself)
+    report = evaluate_explanations(chosen, tmp_path / "out", progress=silent)
+    assert report["against"] == itself
+    for found in report["methods"].values():
+        for side in ("words", "regions"):
+            same = found[f"another model: {side}, Spearman"]
+            assert same is None or same["mean"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="--against is for --protocol sanity"):
+        evaluate_explanations(subject(scenes, against=itself), tmp_path / "areas", progress=silent)
+    drawings = str(Path(itself).parent / "drawings")
+    with pytest.raises(ValueError, match=r"--against: .*drawings has other answers than"):
+        evaluate_explanations(
+            chosen._replace(against=drawings), tmp_path / "other", progress=silent
+        )
+    assert not (tmp_path / "other").exists()

@@ -1,4 +1,4 @@
-"""Commands for datasets: `examples`, `fetch`, `data build`, `data boxes`, `data shift`."""
+"""Commands for datasets: `examples`, `fetch`, `data build`, `boxes`, `shift`, `shuffle`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -176,3 +176,23 @@ def shift(
     check_output_folder(output, "--output", data)
     for name, number in shift_priors(data, output, rare=rare, seed=seed).items():
         say(f"{output / name}.jsonl: {count(number, 'question')}")
+
+
+def shuffle(
+    data: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")],
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+) -> None:
+    """Give every question the answer of another one.
+
+    A model that is trained on them cannot learn what answers have to do with questions and images:
+    a sanity check of explanations (lxmert explain-eval --protocol sanity --against).
+    """
+    from lxmert.cli.outputs import check_output
+    from lxmert.data.shuffled_answers import shuffle_answers
+
+    check_output(output, "--output", data)
+    number, changed = shuffle_answers(data, output, seed=seed)
+    say(f"{output}: {count(number, 'question')}, {changed:,} of them with another answer")

@@ -163,6 +163,14 @@ def explain_eval(
         ),
     ] = False,
     samples: Samples = 2000,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="With --protocol sanity: another model, such as one trained on shuffled answers "
+            "(lxmert data shuffle).",
+        ),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(help="Number of random rankings; ties are broken at random too.")
     ] = 3,
@@ -179,8 +187,8 @@ def explain_eval(
 
     --protocol sign: how often the answer's probability changes against the sign of the top score.
 
-    --protocol sanity: similarity to the explanations of models with random weights, and of another
-    answer.
+    --protocol sanity: similarity to the explanations of models with random weights, of another
+    answer, and of the model of --against.
 
     --modalities: share of the words in the absolute Shapley values of words and regions (T-SHAP
     of MM-SHAP), for each answer and on average.
@@ -191,7 +199,7 @@ def explain_eval(
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}: expected at least 1")
     check_samples(samples)
-    _check_measured(methods, protocol, modalities=modalities, as_captions=as_captions)
+    _check_measured(methods, protocol, against, modalities=modalities, as_captions=as_captions)
     check_output_folder(output, "-o", data, images)
     if modalities:
         _measure_modalities(
@@ -211,7 +219,8 @@ def explain_eval(
     from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
 
     chosen, measured = tuple(split_names(methods) or QUICK), protocol or "chefer"
-    subject = Subject(model, data, images, chosen, tuple(range(1, seeds + 1)), limit, measured)
+    numbers = tuple(range(1, seeds + 1))
+    subject = Subject(model, data, images, chosen, numbers, limit, measured, against)
     with show_progress("questions") as progress:
         report = evaluate_explanations(
             subject, output, device=choose_device(device), progress=progress
@@ -222,12 +231,17 @@ def explain_eval(
 
 
 def _check_measured(
-    methods: str | None, protocol: str | None, *, modalities: bool, as_captions: bool
+    methods: str | None,
+    protocol: str | None,
+    against: str | None,
+    *,
+    modalities: bool,
+    as_captions: bool,
 ) -> None:
     """Raise `ValueError` for options that do not go together."""
     if as_captions and not modalities:
         raise ValueError("--match is for --modalities: add it, or leave --match out")
-    for name, given in (("--methods", methods), ("--protocol", protocol)):
+    for name, given in (("--methods", methods), ("--protocol", protocol), ("--against", against)):
         if modalities and given is not None:
             raise ValueError(f"--modalities and {name} exclude each other: leave one of them out")
 

@@ -88,7 +88,8 @@ _MEANINGS = {
     ),
     "sanity": (
         "rank correlation with the explanation of a copy of the model that has random weights from "
-        "the answer head down to the named layer, and with that of another answer; near 0 is good"
+        "the answer head down to the named layer, with that of another answer, and with that of "
+        "the model of --against; near 0 is good"
     ),
 }
 

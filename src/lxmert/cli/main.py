@@ -119,10 +119,13 @@ for _panel, _commands in _COMMANDS.items():
         _settings = TAKES_REST if _command in _WITH_REST else None
         app.command(rich_help_panel=_panel, context_settings=_settings)(_command)
 
-_data = typer.Typer(no_args_is_help=True, help="Build training files, boxes or biased splits.")
+_data = typer.Typer(
+    no_args_is_help=True, help="Build training files, boxes, biased splits, shuffled answers."
+)
 _data.command()(data.build)
 _data.command()(data.boxes)
 _data.command()(data.shift)
+_data.command()(data.shuffle)
 app.add_typer(_data, name="data", rich_help_panel="Files and datasets")
 
 _weights = typer.Typer(help="List, describe and fetch the published weights.")

@@ -64,7 +64,7 @@ def study(
     from lxmert.study.run import PAGE, study_model
     from lxmert.study.summary import summarize
 
-    with show_steps("answers", "explanations") as (progress, explaining):
+    with show_steps("images", "answers", "explanations") as (reading, progress, explaining):
         report = study_model(
             model,
             data,
@@ -77,6 +77,7 @@ def study(
             samples=samples,
             seed=seed,
             device=choose_device(device),
+            reading=reading,
             progress=progress,
             explaining=explaining,
         )

@@ -3,7 +3,7 @@
 `chefer`, which compares accuracies of whole data sets, is in `faithfulness.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ PROTOCOLS = {
     "chefer": "accuracy after removing shares of the words or regions, and the pointing game",
     "aopc": "confidence without, or with only, the most relevant words and regions",
     "sign": "does the answer really lose what the top score says it would",
-    "sanity": "similarity to explanations of randomized models and of other answers",
+    "sanity": "similarity to explanations of other models and of other answers",
 }
 """Name -> what is measured; the first is the default."""
 
@@ -43,10 +43,17 @@ def check_protocol(name: str) -> str:
     return name
 
 
-def measure_names(protocol: str, model: LxmertForQuestionAnswering) -> list[str]:
+def measure_names(
+    protocol: str,
+    model: LxmertForQuestionAnswering,
+    against: LxmertForQuestionAnswering | None = None,
+    *,
+    checks: Collection[str] | None = None,
+) -> list[str]:
     """Return the names of the numbers that a protocol other than `chefer` gives."""
     if protocol == "sanity":
-        return [f"{check}: {similar}" for check in check_names(model) for similar in SIMILARITIES]
+        used = [n for n in check_names(model, against) if checks is None or n in checks]
+        return [f"{check}: {similar}" for check in used for similar in SIMILARITIES]
     return list({"aopc": AOPC_MEASURES, "sign": SIGN_MEASURES}[protocol])
 
 
@@ -58,6 +65,8 @@ def measure_questions(
     *,
     seeds: Sequence[int],
     start: int,
+    against: LxmertForQuestionAnswering | None = None,
+    checks: Collection[str] | None = None,
 ) -> Measured:
     """Measure explanations of a model's best answers by any protocol but `chefer`.
 
@@ -68,6 +77,8 @@ def measure_questions(
         methods: by name.
         seeds: of random rankings, weights and answers; numbers are means over them.
         start: index of the first question in the data set.
+        against: another model to compare with, for `sanity` only; None: none.
+        checks: the sanity checks to measure, of `check_names`; None: all.
 
     Returns:
         The numbers of `measure_names` for each method and, unless the protocol compares an
@@ -88,7 +99,16 @@ def measure_questions(
     if protocol == "sanity":
         return _mean(
             [
-                measure_sanity(model, inputs, answer_ids, methods, draws, seed=seed)
+                measure_sanity(
+                    model,
+                    inputs,
+                    answer_ids,
+                    methods,
+                    draws,
+                    seed=seed,
+                    against=against,
+                    checks=checks,
+                )
                 for seed, draws in generators.items()
             ]
         )

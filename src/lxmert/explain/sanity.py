@@ -1,17 +1,18 @@
 """Sanity checks: does an explanation change if the model, or the explained answer, does?
 
 The layers of a copy of the model are given random weights, from the answer head downwards. An
-explanation that stays the same does not depend on what these layers have learned. As training with
-random labels needs a training run of its own, the second check explains another answer, drawn at
-random, to the same question.
+explanation that stays the same does not depend on what these layers have learned. The second check
+explains another answer, drawn at random, to the same question. The third compares the explanations
+of another model, such as one that was trained on shuffled answers: an explanation that stays the
+same does not depend on what the answers have to do with questions and images.
 
-Source: Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018), section 3 (cascading
-randomization); Sixt, Granz, Landgraf, When Explanations Lie (ICML 2020), section 4, for the
-explanation of another answer.
+Source: Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018), cascading randomization and
+data randomization test; Sixt, Granz, Landgraf, When Explanations Lie (ICML 2020), section 4, for
+the explanation of another answer.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from lxmert.schema import FloatArray
 
 OTHER_ANSWER = "another answer"
 """Name of the check that explains another answer."""
+
+OTHER_MODEL = "another model"
+"""Name of the check that explains the same answer of another model."""
 
 SIMILARITIES = ("words, Spearman", "words, cosine", "regions, Spearman", "regions, cosine")
 
@@ -57,9 +61,11 @@ def stages(model: LxmertForQuestionAnswering) -> dict[str, list[nn.Module]]:
     }
 
 
-def check_names(model: LxmertForQuestionAnswering) -> list[str]:
-    """Return the names of the checks: the stages, and the explanation of another answer."""
-    return [*stages(model), OTHER_ANSWER]
+def check_names(
+    model: LxmertForQuestionAnswering, against: LxmertForQuestionAnswering | None = None
+) -> list[str]:
+    """Return the names of the checks: the stages, another answer and, if given, another model."""
+    return [*stages(model), OTHER_ANSWER, *([] if against is None else [OTHER_MODEL])]
 
 
 def measure_sanity(
@@ -70,33 +76,49 @@ def measure_sanity(
     generators: Sequence[np.random.Generator],
     *,
     seed: int,
+    against: LxmertForQuestionAnswering | None = None,
+    checks: Collection[str] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure how similar explanations are to those of randomized models and of other answers.
+    """Measure how similar explanations are to those of other models and of other answers.
 
     Args:
         model: in evaluation mode; it is not changed.
         inputs: a batch of questions.
-        answer_ids: `[batch]`, the explained answers, also of the randomized models.
+        answer_ids: `[batch]`, the explained answers, also of the other models.
         methods: by name.
         generators: one for each question, to draw the other answer.
         seed: of the random weights.
+        against: another model with the same inputs and answers, in evaluation mode; None: none.
+        checks: the ones of `check_names` to measure; None: all.
 
     Returns:
-        `[batch, checks * similarities]` for each method: `SIMILARITIES` of each of `check_names`.
+        `[batch, checks * similarities]` for each method: `SIMILARITIES` of each check, in the order
+        of `check_names`.
     """
     before = {name: method(model, inputs, answer_ids) for name, method in methods.items()}
     after: dict[str, list[Relevance]] = {name: [] for name in methods}
+    others = _other_answers(answer_ids, model.num_qa_labels, generators)
+    for check, checked in _models(model, against, seed):
+        if checks is None or check in checks:
+            explained = others if check == OTHER_ANSWER else answer_ids
+            for name, method in methods.items():
+                after[name].append(method(checked, inputs, explained))
+    return {name: _compare(inputs, before[name], after[name]) for name in methods}
+
+
+def _models(
+    model: LxmertForQuestionAnswering, against: LxmertForQuestionAnswering | None, seed: int
+) -> Iterator[tuple[str, LxmertForQuestionAnswering]]:
+    """Yield the names of the checks with the explained model, in the order of `check_names`."""
     random_model = copy.deepcopy(model)
     weights = torch.Generator().manual_seed(seed)
-    for modules in stages(random_model).values():
+    for name, modules in stages(random_model).items():
         for module in modules:
             randomize(module, model.config.initializer_range, weights)
-        for name, method in methods.items():
-            after[name].append(method(random_model, inputs, answer_ids))
-    others = _other_answers(answer_ids, model.num_qa_labels, generators)
-    for name, method in methods.items():
-        after[name].append(method(model, inputs, others))
-    return {name: _compare(inputs, before[name], after[name]) for name in methods}
+        yield name, random_model
+    yield OTHER_ANSWER, model
+    if against is not None:
+        yield OTHER_MODEL, against
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ stays the same with another question, it ignored the question.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -49,6 +50,7 @@ def measure_robustness(
     predictor: Predictor,
     corpus: Corpus,
     read: RegionReader,
+    original: Sequence[str],
     *,
     seed: int = 0,
     progress: Progress = lambda done, total: None,  # noqa: ARG005
@@ -59,6 +61,7 @@ def measure_robustness(
         predictor: a model that answers questions about one image.
         corpus: the questions, about at least two images.
         read: returns the regions of images.
+        original: the answers without a change.
         seed: seed of all changes.
         progress: called with the numbers of finished and of all answers.
 
@@ -76,16 +79,25 @@ def measure_robustness(
             "least two of them"
         )
     others = _partners(images, seed)
-    total, rows = len(examples) * len(CHANGES), {}
-    original: list[str] = []
+    total = len(examples) * len(CHANGES)
+    rows = {"original": _row(examples, original, original, images, asked=True)}
     for number, (name, change) in enumerate(CHANGES.items()):
         changed, reader = change(examples, others, read, seed)
-        found = predictor.predict(Corpus.of(changed), reader)
-        progress((number + 1) * len(examples), total)
+        before = number * len(examples)
+        found = predictor.predict(
+            Corpus.of(changed),
+            reader,
+            warn=False,  # about the same words again
+            progress=partial(_progress_from, progress, before, total),
+        )
         answers = [answer.answer for answer in found]
-        original = original or answers
         rows[name] = _row(examples, answers, original, images, asked=name != "question exchanged")
     return rows
+
+
+def _progress_from(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Report answers under one change as a part of those under all of them."""
+    progress(before + done, total)
 
 
 class _ChangedRegions:
@@ -114,10 +126,6 @@ class _ChangedRegions:
 
 Changed = tuple[list[Example], RegionReader]
 Change = Callable[[list[Example], list[int], RegionReader, int], Changed]
-
-
-def _unchanged(examples: list[Example], _: list[int], read: RegionReader, __: int) -> Changed:
-    return examples, read
 
 
 def _other_image(examples: list[Example], others: list[int], read: RegionReader, _: int) -> Changed:
@@ -149,14 +157,13 @@ def _blank(examples: list[Example], _: list[int], read: RegionReader, seed: int)
 
 
 CHANGES: dict[str, Change] = {
-    "original": _unchanged,
     "image exchanged": _other_image,
     "question exchanged": _other_question,
     "features zero": _blank,
     "half of the regions": _fewer,
     "noisy features": _noisy,
 }
-"""Name -> change of the questions or the regions; the first changes nothing."""
+"""Name -> change of the questions or the regions."""
 
 
 def drop_regions(regions: Regions, generator: np.random.Generator) -> Regions:

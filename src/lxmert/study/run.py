@@ -17,7 +17,7 @@ from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Predictor, Progress, RegionReader, open_reader
+from lxmert.predict import Predictor, Progress, RegionReader, check_images, open_reader
 from lxmert.schema import Example, Regions
 from lxmert.study.confidence import measure_confidence
 from lxmert.study.matching import MatchingReport, evaluate_foils
@@ -35,6 +35,9 @@ REPORT, PAGE, _PROGRESS = "study.json", "study.html", "progress.jsonl"
 
 EXPLAINED = 50
 """Questions whose answers are explained."""
+
+_IMAGES = 8
+"""Images whose regions are extracted between two reports of progress."""
 
 
 def _silent(done: int, total: int | None) -> None:
@@ -54,6 +57,7 @@ def study_model(
     samples: int = SAMPLES,
     seed: int = 0,
     device: str = "cpu",
+    reading: Progress = _silent,
     progress: Progress = _silent,
     explaining: Progress = _silent,
 ) -> dict[str, Any]:
@@ -73,6 +77,7 @@ def study_model(
         samples: coalitions for the Shapley values of an answer.
         seed: seed of all random choices.
         device: where to compute.
+        reading: called with the numbers of images whose regions are known, and of all.
         progress: called with the numbers of finished and of all texts to score.
         explaining: called with the numbers of finished and of all questions to explain.
 
@@ -98,7 +103,9 @@ def study_model(
             f"{model} judges statements about two images: expected a model that answers questions"
         )
     corpus = _read(data, limit, seed)
-    read = _Remembered(open_reader(folder, images=images, stores=stores, device=device))
+    read = open_reader(folder, images=images, stores=stores, device=device)
+    if images is not None:
+        read = _remember(read, corpus, reading)
     matched = _match(folder, foils, images, stores, device, progress)
     examples = list(corpus)
     logits = _logits(predictor, corpus, read, progress)
@@ -117,6 +124,7 @@ def study_model(
             predictor,
             corpus,
             read,
+            answers,
             seed=seed,
             progress=lambda done, total: progress(len(corpus) + done, len(corpus) + (total or 0)),
         ),
@@ -210,8 +218,20 @@ def _summarize(
     return {"modality": modality, "explanations": summarize_trust(records, images)}
 
 
+def _remember(read: RegionReader, corpus: Corpus, progress: Progress) -> RegionReader:
+    """Read the regions of all images, since every image is read several times."""
+    check_images(corpus, read, 1)
+    names = [str(corpus.image_names[place]) for place in corpus.used_images]
+    remembered = _Remembered(read)
+    progress(0, len(names))
+    for start in range(0, len(names), _IMAGES):
+        remembered(names[start : start + _IMAGES])
+        progress(min(start + _IMAGES, len(names)), len(names))
+    return remembered
+
+
 class _Remembered:
-    """A reader that keeps the regions of all images, since every image is read several times."""
+    """A reader that keeps the regions of all images."""
 
     def __init__(self, read: RegionReader) -> None:
         self._read = read

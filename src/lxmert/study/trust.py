@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lxmert.explain.faithfulness import MODALITIES, RANDOM, Trial, measure_batch
-from lxmert.explain.inputs import real_regions
+from lxmert.explain.inputs import Inputs, real_regions
 from lxmert.explain.methods import METHODS, Method
 from lxmert.explain.perturbation import DIRECTIONS
 from lxmert.explain.protocols import measure_names, measure_questions
-from lxmert.explain.sanity import OTHER_ANSWER, check_names
+from lxmert.explain.relevance import Relevance
+from lxmert.explain.sanity import OTHER_ANSWER
 from lxmert.explain.shapley import shapley_for_answers, text_share
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.metrics.intervals import bootstrap
@@ -90,7 +91,7 @@ def measure_question(
         `regions removed` under the accuracy (`faithfulness.py`, the most relevant first), and the
         rank correlations `words, CHECK` and `regions, CHECK` for each of `CHECKS` (`sanity.py`).
     """
-    methods = {name: METHODS[name] for name in COMPARED}
+    methods = {name: _once(METHODS[name], model) for name in COMPARED}
     measures: dict[str, dict[str, float | None]] = {}
     for protocol in ("chefer", "aopc", "sign", "sanity"):
         for method, values in _measure(protocol, model, question, methods, index, seed).items():
@@ -172,25 +173,37 @@ def _measure(
             }
             for place, method in enumerate((*methods, RANDOM))
         }
-    found = measure_questions(protocol, model, question.inputs, methods, seeds=[seed], start=index)
-    names = measure_names(protocol, model)
-    titles = _titles(protocol, model)
+    found = measure_questions(
+        protocol, model, question.inputs, methods, seeds=[seed], start=index, checks=CHECKS
+    )
+    titles = [_title(protocol, name) for name in measure_names(protocol, model, checks=CHECKS)]
     return {
-        method: {
-            titles[name]: value for name, value in zip(names, row[0], strict=True) if name in titles
-        }
+        method: {title: value for title, value in zip(titles, row[0], strict=True) if title}
         for method, row in found.items()
     }
 
 
-def _titles(protocol: str, model: LxmertForQuestionAnswering) -> dict[str, str]:
-    """Return the reported measures of a protocol, and their titles."""
-    if protocol == "sanity":
-        return {
-            f"{check}: {side}, Spearman": f"{side}, {CHECKS[check]}"
-            for side in MODALITIES
-            for check in check_names(model)
-            if check in CHECKS
-        }
-    names = measure_names(protocol, model)
-    return {name: f"wrong sign, {name}" if protocol == "sign" else name for name in names}
+def _title(protocol: str, measure: str) -> str:
+    """Return the title of a measure; empty if it is not reported."""
+    if protocol != "sanity":
+        return f"wrong sign, {measure}" if protocol == "sign" else measure
+    check, _, similarity = measure.partition(": ")
+    side, _, kind = similarity.partition(", ")
+    return f"{side}, {CHECKS[check]}" if kind == "Spearman" else ""
+
+
+def _once(method: Method, model: LxmertForQuestionAnswering) -> Method:
+    """Return a method that explains each answer of `model` to one question only once."""
+    known: dict[int, Relevance] = {}
+
+    def explain(
+        explained: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor
+    ) -> Relevance:
+        if explained is not model:
+            return method(explained, inputs, answer_ids)
+        (answer_id,) = answer_ids.tolist()
+        if answer_id not in known:
+            known[answer_id] = method(explained, inputs, answer_ids)
+        return known[answer_id]
+
+    return explain

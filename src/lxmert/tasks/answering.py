@@ -31,7 +31,7 @@ from lxmert.tasks.answering_objectives import (
     Distilled,
     Objective,
     Plain,
-    load_teacher,
+    load_alike,
 )
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
@@ -162,7 +162,13 @@ class AnsweringTask:
         assert isinstance(model, LxmertForQuestionAnswering)
         self.kinds = np.zeros(len(training), np.int64)
         if settings.teacher is not None:
-            teacher = load_teacher(settings.teacher, model, self.tokenizer)
+            teacher = load_alike(
+                settings.teacher,
+                model,
+                self.tokenizer,
+                setting="objectives.teacher",
+                remedy="set data.answers and model.tokenizer to those of the teacher",
+            )
             return Distilled(settings, model, teacher)
         if settings.debias is None:
             return Adversarial(settings, model) if settings.adversarial_steps else Plain(model)

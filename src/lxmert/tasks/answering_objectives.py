@@ -1,6 +1,7 @@
 """What the answering task minimizes: the plain loss, or one with a term against overfitting."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -86,29 +87,39 @@ class Objective(Protocol):
         ...
 
 
-def load_teacher(
-    folder: str, model: LxmertForQuestionAnswering, tokenizer: BertTokenizer
+def load_alike(
+    folder: str | Path,
+    model: LxmertForQuestionAnswering,
+    tokenizer: BertTokenizer,
+    *,
+    setting: str,
+    remedy: str,
 ) -> LxmertForQuestionAnswering:
-    """Load a teacher.
+    """Load a model that takes the inputs of another one and has its answers, such as a teacher.
+
+    Args:
+        folder: its folder.
+        model: the other model.
+        tokenizer: of the other model.
+        setting: what names the folder, for messages.
+        remedy: what to do if the models differ, for messages.
 
     Raises:
-        ValueError: if it answers nothing, or has other answers or words than the model.
+        ValueError: if it answers nothing, or has other answers, words or region features.
     """
-    teacher = load_heads(folder).answering
-    if teacher is None:
+    alike = load_heads(folder).answering
+    if alike is None:
         raise ValueError(
-            f"objectives.teacher is {folder}, a model that answers no questions: name one that does"
+            f"{setting} is {folder}, a model that answers no questions: name one that does"
         )
     for what, theirs, ours in (
-        ("answers", teacher.config.id2label, model.config.id2label),
+        ("answers", alike.config.id2label, model.config.id2label),
         ("words", load_tokenizer(folder).get_vocab(), tokenizer.get_vocab()),
+        ("region features", alike.config.visual_feat_dim, model.config.visual_feat_dim),
     ):
         if theirs != ours:
-            raise ValueError(
-                f"objectives.teacher: {folder} has other {what} than the model: set data.answers "
-                "and model.tokenizer to those of the teacher"
-            )
-    return teacher
+            raise ValueError(f"{setting}: {folder} has other {what} than the model: {remedy}")
+    return alike
 
 
 class Plain:

@@ -21,10 +21,12 @@ from lxmert.explain.perturbation import DIRECTIONS, SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
 from lxmert.explain.protocols import check_protocol, measure_names, measure_questions
 from lxmert.files import resume_log, to_json, write_text
+from lxmert.hub import find_model
 from lxmert.metrics.intervals import bootstrap
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
 from lxmert.predict import Progress
+from lxmert.tasks.answering_objectives import load_alike
 from lxmert.workflows.questions import (
     SeenQuestion,
     choose_questions,
@@ -51,6 +53,7 @@ class Subject(NamedTuple):
         seeds: seeds of random rankings, weights and answers.
         limit: number of questions, drawn at random with a fixed seed; None means all.
         protocol: a name of `PROTOCOLS`.
+        against: folder or hub name of another model to compare with, for `sanity`; None: none.
     """
 
     model: str
@@ -60,6 +63,7 @@ class Subject(NamedTuple):
     seeds: tuple[int, ...]
     limit: int | None
     protocol: str = "chefer"
+    against: str | None = None
 
 
 def evaluate_explanations(
@@ -76,11 +80,11 @@ def evaluate_explanations(
         progress: called with the number of finished questions and of all.
 
     Returns:
-        The written report: `model`, `data`, `protocol`, `seeds`, `questions`; `left_out`, the
-        number of questions without an answer; `unknown`, the number of questions without an answer
-        in the model's list; `findings`, other problems -> `count` and `first` cases; and `methods`
-        by name, including `random` where it can be measured. Intervals (`low`, `high`) are 95 %
-        intervals for which images, not questions, are resampled.
+        The written report: `model`, `data`, `protocol`, `against`, `seeds`, `questions`;
+        `left_out`, the number of questions without an answer; `unknown`, the number of those
+        without one in the model's list; `findings`, other problems -> `count` and `first` cases;
+        and `methods` by name, including `random` where it can be measured. Intervals (`low`,
+        `high`) are 95 % intervals for which images, not questions, are resampled.
 
         For `chefer`: `accuracy` (in `[0, 1]`); `pointed`, the number of questions with boxes;
         `shares`, the removed fractions; for each method `pointing` (in `[0, 1]`; None without
@@ -94,10 +98,16 @@ def evaluate_explanations(
         FileExistsError: if the folder already has results.
         ModuleNotFoundError: if matplotlib is not installed.
         NotADirectoryError: if the folder is a file.
-        ValueError: if nothing can be tested, or the folder belongs to another subject.
+        ValueError: if nothing can be tested, the folder belongs to another subject, or `against`
+            does not fit the protocol or the model.
     """
     methods = choose_methods(subject.methods)
     check_protocol(subject.protocol)
+    if subject.against is not None and subject.protocol != "sanity":
+        raise ValueError(
+            f"--against is for --protocol sanity, and the protocol is {subject.protocol}: leave "
+            "--against out"
+        )
     check_plot(output / CURVES)
     if output.is_file():
         raise NotADirectoryError(f"-o {output} is a file: name a folder")
@@ -105,6 +115,7 @@ def evaluate_explanations(
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
     asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline, model = open_answering(subject.model, device=device)
+    against = _open_other(subject.against, pipeline, model)
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": subject.model,
@@ -114,6 +125,7 @@ def evaluate_explanations(
         "seeds": list(subject.seeds),
         "questions": len(asked),
         "protocol": subject.protocol,
+        "against": subject.against,
     }
     path = output / _PROGRESS
     records = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")
@@ -123,7 +135,7 @@ def evaluate_explanations(
         done = sum(record["questions"] for record in records)
         for batch in stream_batches(pipeline, asked[done:], subject.images):
             trial = _make_trial(pipeline, vocabulary, batch)
-            records.append(_measure(subject, model, trial, chosen, start=done))
+            records.append(_measure(subject, (model, against), trial, chosen, start=done))
             lines.write(to_json(records[-1]) + "\n")
             lines.flush()
             done += len(batch)
@@ -133,6 +145,7 @@ def evaluate_explanations(
         "model": subject.model,
         "data": str(subject.data),
         "protocol": subject.protocol,
+        "against": subject.against,
         "seeds": list(subject.seeds),
         "questions": len(asked),
         "left_out": left_out,
@@ -145,10 +158,28 @@ def evaluate_explanations(
         report |= _describe(found, areas, images)
         save_plot(plot_curves(SHARES, _by_panel(found)), output / CURVES)
     else:
-        report |= _describe_measures(records, measure_names(subject.protocol, model), images)
+        measures = measure_names(subject.protocol, model, against)
+        report |= _describe_measures(records, measures, images)
     write_text(output / REPORT, to_json(report, indent=1) + "\n")
     path.unlink()
     return report
+
+
+def _open_other(
+    name: str | None, pipeline: LxmertPipeline, model: LxmertForQuestionAnswering
+) -> LxmertForQuestionAnswering | None:
+    """Load the model to compare with, if there is one."""
+    if name is None:
+        return None
+    other = load_alike(
+        find_model(name),
+        model,
+        pipeline.processor.tokenizer,
+        setting="--against",
+        remedy="fine-tune both models from the same one, with the same answers",
+    )
+    other.to(pipeline.device)
+    return other
 
 
 def _make_trial(
@@ -169,17 +200,24 @@ def _make_trial(
 
 def _measure(
     subject: Subject,
-    model: LxmertForQuestionAnswering,
+    models: tuple[LxmertForQuestionAnswering, LxmertForQuestionAnswering | None],
     trial: Trial,
     methods: Mapping[str, Method],
     *,
     start: int,
 ) -> Report:
     """Measure one batch, and return JSON values."""
+    model, against = models
     if subject.protocol == "chefer":
         return _pack(measure_batch(model, trial, methods, seeds=subject.seeds, start=start))
     measured = measure_questions(
-        subject.protocol, model, trial.inputs, methods, seeds=subject.seeds, start=start
+        subject.protocol,
+        model,
+        trial.inputs,
+        methods,
+        seeds=subject.seeds,
+        start=start,
+        against=against,
     )
     rows = {
         name: [[None if np.isnan(value) else float(value) for value in row] for row in values]
