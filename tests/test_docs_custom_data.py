@@ -1,10 +1,9 @@
-"""Commands of docs/custom-data.md run in order on a few photos, with tiny settings."""
+"""Commands of docs/custom-data.md run in order in an empty folder, with tiny settings."""
 
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 from PIL import Image
-from squares import read_lines, settings, write_lines, write_squares
+from squares import read_lines, settings
 
 from docs import check_links, code_blocks, command_lines, table_below
 from lxmert.data.records import KEYS
@@ -26,23 +25,18 @@ LAUNCHERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the photos, questions, test questions and statements of the page."""
-    place = tmp_path_factory.mktemp("place")
-    world = write_squares(place / "world", 36)
-    (world / "images").rename(place / "photos")
-    shutil.copy(place / "photos" / "0.png", place / "photos" / "beach.png")
-    lines = read_lines(world / "train.jsonl")
-    write_lines(place / "questions.jsonl", lines[:90])
-    write_lines(place / "test.jsonl", lines[90:])
-    statements = [
-        {"images": [f"{n}.png", f"{(n + n % 2) % 36}.png"], "question": "both look the same",
-         "answer": n % 2 == 0, "split": "val" if n % 6 < 2 else "train"}
-        for n in range(36)
-    ]  # fmt: skip
-    write_lines(place / "statements.jsonl", statements)
-    return place
+TINY_DETECTOR = (
+    "optim.steps=2", "optim.warmup_steps=1", "optim.batch_size=2", "loop.precision=fp32",
+    "model.shorter_side=64", "model.longer_side=64", "model.num_regions=4",
+)  # fmt: skip
+"""Changes that train the detector of the page in a second."""
+
+
+def tiny_settings(arguments: list[str]) -> list[str]:
+    """Return options that shorten the training of a command."""
+    if arguments[:2] == ["train", "detector"]:
+        return [option for pair in TINY_DETECTOR for option in ("--set", pair)]
+    return settings() if arguments[0] == "train" else []
 
 
 def run_launched(arguments: list[str]) -> None:
@@ -56,26 +50,26 @@ def run_launched(arguments: list[str]) -> None:
 
 
 def test_the_page_has_the_commands_that_are_run_here() -> None:
-    assert len(COMMANDS) == 14
-    assert [line.split()[0] for line in COMMANDS].count("lxmert") == 12
+    assert len(COMMANDS) == 20
+    assert [line.split()[0] for line in COMMANDS].count("lxmert") == 18
 
 
 def test_commands_run_in_order(
-    place: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+    lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(tmp_path)
     for line in COMMANDS:
         program, *arguments = shlex.split(line, comments=True)
         if program != "lxmert":
             run_launched([program, *arguments])
             continue
-        tiny = settings() if arguments[0] == "train" else []
-        done = lxmert(*arguments, *tiny)
+        done = lxmert(*arguments, *tiny_settings(arguments))
         assert done.code == 0, f"{line}\n{done.err}"
-    for name in ("own", "few", "two", "launched", "seen", "tuned", "pairs"):
+    runs = ("own", "few", "two", "launched", "seen", "detector", "boxed", "tuned", "pairs")
+    for name in runs:
         assert Path("runs", name, "finished.json").is_file()
-    assert json.loads(Path("scores.json").read_text())["count"] == 18
-    assert len(read_lines(Path("predictions.jsonl"))) == 18
+    assert json.loads(Path("scores.json").read_text())["count"] == 160
+    assert len(read_lines(Path("predictions.jsonl"))) == 160
     check_folder(Path("runs/own"))
 
 

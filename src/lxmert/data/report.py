@@ -142,13 +142,15 @@ KINDS = {
     "answer_spaces": Kind("note", "answers with surrounding spaces", "removed"),
     "repeated_question": Kind("note", "repeated questions with the same answer", "used"),
     "given_boxes": Kind(
-        "note", "lines with boxes", "checked, not used: the extractor finds its own"
+        "note", "lines with boxes", "a grid extractor is trained on them; others find their own"
     ),
     "unused_image": Kind("note", "images without a question", "not used"),
 }
 
-TIDY = {"unused_image"}
+TIDY = {"given_boxes", "unused_image"}
 """Findings that `--strict` ignores: a folder may hold the images of other files as well."""
+
+_CASES_SHOWN = 3
 
 
 class Case(NamedTuple):
@@ -279,14 +281,14 @@ class Report:
             "image_names": self.image_names,
         }
 
-    def lines(self, *, cases: int = 3) -> list[str]:
-        """Return the report as lines of text, with at most `cases` cases of each finding."""
+    def lines(self) -> list[str]:
+        """Return the report as lines of text, with the first cases of each finding."""
         lines = self.summary()
         for finding in self.findings:
             lines.append(f"{finding.severity}: {finding}")
-            lines += [f"    {case}" for case in finding.cases[:cases]]
-            if finding.count > cases < len(finding.cases):
-                lines.append(f"    ... and {finding.count - cases:,} more")
+            lines += [f"    {case}" for case in finding.cases[:_CASES_SHOWN]]
+            if finding.count > _CASES_SHOWN < len(finding.cases):
+                lines.append(f"    ... and {finding.count - _CASES_SHOWN:,} more")
         return lines
 
     def summary(self) -> list[str]:
