@@ -22,8 +22,8 @@ _HIDDEN = {"Cc", "Cs"}
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-_SHOWN = 10
-"""Maximum number of rows to list, such as failures."""
+_SHOWN, _CASES = 10, 3
+"""Maximum number of rows to list, such as failures, and of cases of a finding."""
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> "Console":
@@ -345,9 +345,7 @@ def show_report(kind: str, facts: Mapping[str, object], parameters: Mapping[str,
     console.print(groups)
 
 
-def show_findings(
-    summary: Sequence[str], findings: Sequence[Mapping[str, Any]], *, cases: int = 3
-) -> None:
+def show_findings(summary: Sequence[str], findings: Sequence[Mapping[str, Any]]) -> None:
     """Print summary and findings of a dataset check, as `Report` returns them."""
     from rich.markup import escape
 
@@ -356,7 +354,7 @@ def show_findings(
     for finding in findings:
         color = colors[finding["severity"]]
         console.print(f"[{color}]{finding['severity']}[/] {escape(finding['text'])}")
-        for case in finding["cases"][:cases]:
+        for case in finding["cases"][:_CASES]:
             place = f"{case['file']}:{case['line']}" if case["line"] else case["file"]
             console.print(f"     {escape(f'{place}: ' if place else '')}{escape(case['detail'])}")
     console.print(escape("\n".join(summary)))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lxmert.data.lines import scan_lines
-from lxmert.data.readers import read_captions, read_located_questions, read_questions
-from lxmert.data.records import read_rows
+from lxmert.data.readers import read_located_questions, read_questions
+from lxmert.data.records import read_rows, require
 from lxmert.data.tables import MAX_LINE_BYTES
 
 
@@ -114,7 +114,8 @@ def test_a_pair_has_two_images_and_two_lists_of_boxes(tmp_path: Path) -> None:
 
 def test_captions_are_examples_without_answers(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", '{"image": "a.png", "caption": "A mug."}')
-    (example,) = read_captions(path)
+    (row,) = read_rows(path, text_key="caption")
+    example = require(row, path)
     assert (example.text, example.image_ids, example.answers) == ("A mug.", ("a.png",), {})
     assert example.example_id == "c-1"
 
@@ -311,7 +312,7 @@ def test_latin_1_is_refused_with_the_column(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*c\.jsonl"):
-        read_captions(tmp_path / "c.jsonl")
+        read_questions(tmp_path / "c.jsonl")
 
 
 @pytest.mark.parametrize("seed", range(5))

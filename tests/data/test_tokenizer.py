@@ -34,11 +34,6 @@ def test_unknown_words_are_named_as_they_were_typed(tokenizer: BertTokenizer) ->
     assert encode(tokenizer, "Is the mug red?", longest=20).unknown == []
 
 
-def test_rare_words_can_be_left_out() -> None:
-    tokenizer = build_tokenizer(TEXTS, min_count=2)
-    assert encode(tokenizer, "the rare mug", longest=20).unknown == ["rare"]
-
-
 @pytest.mark.parametrize("text", ["Où est le café?", "猫はどこ", "a_b c", "naïve façade"])
 def test_every_word_of_its_own_texts_is_known_in_any_language(text: str) -> None:
     """Bug: the vocabulary kept accents that the tokenizer strips, so that "café" was unknown."""

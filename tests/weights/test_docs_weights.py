@@ -2,10 +2,20 @@
 
 from conftest import ROOT
 
-from lxmert.weights.describing import table_lines
+from lxmert.weights.describing import size_text
 from lxmert.weights.table import HUB, PUBLISHED, find_name
 
 PAGE = (ROOT / "docs/weights.md").read_text()
+
+
+def table_lines() -> list[str]:
+    """Return the table of the page on published weights, in Markdown."""
+    rows = ["| name | what it is | size | published scores | license |", "|---|---|---|---|---|"]
+    for name, entry in PUBLISHED.items():
+        size = size_text(sum(file.about for file in entry.files))
+        title = f"{entry.title} (`{entry.repository}`)" if entry.repository else entry.title
+        rows.append(f"| `{name}` | {title} | {size} | {entry.scores} | {entry.license} |")
+    return rows
 
 
 def test_the_page_has_the_table() -> None:

@@ -26,12 +26,9 @@ class AnswerVocabulary:
             raise ValueError(f"answer {twice!r} is in the vocabulary more than once")
 
     @classmethod
-    def build(
-        cls, targets: Iterable[Mapping[str, float]], *, min_count: int = 1
-    ) -> "AnswerVocabulary":
-        """Collect the answers that at least `min_count` examples accept, sorted by text."""
-        counts = Counter(answer for target in targets for answer in target)
-        return cls(sorted(answer for answer, count in counts.items() if count >= min_count))
+    def build(cls, targets: Iterable[Mapping[str, float]]) -> "AnswerVocabulary":
+        """Collect the answers of all targets, sorted by text."""
+        return cls(sorted({answer for target in targets for answer in target}))
 
     @classmethod
     def from_id2label(cls, id2label: Mapping[int, str] | Mapping[str, str]) -> "AnswerVocabulary":

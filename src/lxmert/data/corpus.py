@@ -262,13 +262,13 @@ class Corpus(Sequence[Example]):
         counts = np.bincount(names, weights=weights, minlength=len(self.answer_names))
         return counts.astype(np.int64)
 
-    def vocabulary(self, *, min_count: int = 1) -> AnswerVocabulary:
-        """Return the answers that at least `min_count` examples accept, sorted by text.
+    def vocabulary(self) -> AnswerVocabulary:
+        """Return the answers of all examples, sorted by text.
 
         Raises:
             ValueError: if there is none.
         """
-        chosen = np.flatnonzero(self.answer_counts() >= min_count)
+        chosen = np.flatnonzero(self.answer_counts())
         return AnswerVocabulary(sorted(self.answer_names[place] for place in chosen))
 
     def split_rows(self) -> dict[str, IntArray]:

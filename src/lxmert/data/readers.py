@@ -72,13 +72,3 @@ def read_located_questions(path: str | Path) -> list[LocatedQuestion]:
         LocatedQuestion(require(row, path), row.boxes[0] if row.boxes else none)
         for row in read_rows(path)
     ]
-
-
-def read_captions(path: str | Path) -> list[Example]:
-    """Read a caption file: each line has `image` and `caption`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the first line that cannot be used, and the reason.
-    """
-    return [require(row, path) for row in read_rows(path, text_key="caption")]

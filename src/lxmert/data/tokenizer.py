@@ -46,14 +46,13 @@ LxmertTokenizerFast = LxmertTokenizer
 """Since transformers 5, slow and fast tokenizers are the same class."""
 
 
-def build_tokenizer(texts: Iterable[str], *, min_count: int = 1) -> BertTokenizer:
-    """Build a lower-case tokenizer of complete words; rarer words become `[UNK]`.
+def build_tokenizer(texts: Iterable[str]) -> BertTokenizer:
+    """Build a lower-case tokenizer of complete words; other words become `[UNK]`.
 
     Words are not split, so that words unknown to the model can be detected.
     """
     counts = count_words(texts, BertTokenizer(vocab=_number(()), do_lower_case=True))
-    words = sorted(word for word, count in counts.items() if count >= min_count)
-    return BertTokenizer(vocab=_number(words), do_lower_case=True)
+    return BertTokenizer(vocab=_number(sorted(counts)), do_lower_case=True)
 
 
 def add_words(tokenizer: BertTokenizer, texts: Iterable[str]) -> BertTokenizer:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
+_POWER = 0.8
 SAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn clusters in memory at once
 
@@ -120,16 +121,14 @@ def binomial_p_value(better: int, worse: int) -> float:
     return min(1.0, float(2 * tail / 2**total))
 
 
-def questions_needed(
-    difference: float, *, disagreement: float, level: float = LEVEL, power: float = 0.8
-) -> int:
+def questions_needed(difference: float, *, disagreement: float) -> int:
     """Return how many independent questions a paired test needs to detect a difference.
+
+    The two-sided test has the level 1 - `LEVEL`, and detects the difference with probability 0.8.
 
     Args:
         difference: difference of the accuracies, in `(0, disagreement]`.
         disagreement: share of questions on which exactly one model is correct, in `(0, 1]`.
-        level: 1 - the significance level of the two-sided test.
-        power: probability of detecting the difference.
 
     Source: Connor 1987, sample size for McNemar's test, equation 2.
     """
@@ -139,7 +138,7 @@ def questions_needed(
             "0 < difference <= disagreement <= 1"
         )
     normal = NormalDist()
-    alpha, beta = normal.inv_cdf((1 + level) / 2), normal.inv_cdf(power)
+    alpha, beta = normal.inv_cdf((1 + LEVEL) / 2), normal.inv_cdf(_POWER)
     root = math.sqrt(disagreement - difference**2)
     return math.ceil(((alpha * math.sqrt(disagreement) + beta * root) / difference) ** 2)
 

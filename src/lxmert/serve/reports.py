@@ -13,9 +13,9 @@ _MAX_REPORTS = 1000
 class SavedReports:
     """Reports by name; knowing the name is what gives access."""
 
-    def __init__(self, folder: Path, *, max_reports: int = _MAX_REPORTS) -> None:
+    def __init__(self, folder: Path) -> None:
         """Use a folder, which is created when the first report is saved."""
-        self._folder, self._max = folder, max_reports
+        self._folder = folder
 
     def save(self, page: str) -> str:
         """Write a page, and return its name of 128 random bits."""
@@ -34,7 +34,7 @@ class SavedReports:
 
     def _remove_oldest(self) -> None:
         paths = sorted(self._folder.glob("*.html"), key=_age)
-        for path in paths[: -self._max]:
+        for path in paths[:-_MAX_REPORTS]:
             path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import PositiveInt
-from transformers import BertTokenizer
 
 from lxmert.data.check import Progress, check_data
 from lxmert.data.corpus import Corpus
@@ -71,7 +70,6 @@ def open_custom_files(
     *,
     seed: int,
     longest: int,
-    tokenizer: BertTokenizer | None = None,
     first: bool = True,
     progress: Progress = lambda what, done, total: None,  # noqa: ARG005
 ) -> tuple[Corpus, Corpus, Report]:
@@ -81,8 +79,7 @@ def open_custom_files(
         data: the files.
         folder: folder of the run, where the report is written.
         seed: seed of the split and of the random subset.
-        longest: maximum text length of the model in tokens.
-        tokenizer: measures text lengths; absent: words and punctuation marks are counted.
+        longest: maximum text length of the model; words and punctuation marks are counted.
         first: whether this process checks the files; other processes read its report, and must
             be called later.
         progress: called while the files are checked.
@@ -94,7 +91,7 @@ def open_custom_files(
         UntidyData: if `strict` is set and the check found anything.
         ValueError: if the data cannot be used for training; the message names the report.
     """
-    report = _check(data, folder, longest, tokenizer, progress) if first else load_report(folder)
+    report = _check(data, folder, longest, progress) if first else load_report(folder)
     return *_read(data, report, seed, log=first), report
 
 
@@ -113,23 +110,10 @@ def load_report(folder: Path) -> Report:
         raise ValueError(f"{path} is not a report of a data check ({error!r}): {_AGAIN}") from error
 
 
-def _check(
-    data: CustomData,
-    folder: Path,
-    longest: int,
-    tokenizer: BertTokenizer | None,
-    progress: Progress,
-) -> Report:
+def _check(data: CustomData, folder: Path, longest: int, progress: Progress) -> Report:
     """Check all files; log the findings and write the report."""
     files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
-    report = check_data(
-        files,
-        images=data.images,
-        tokenizer=tokenizer,
-        longest=longest,
-        decode=True,
-        progress=progress,
-    )
+    report = check_data(files, images=data.images, longest=longest, decode=True, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / REPORT_NAME, json.dumps(report.to_dict(), indent=1) + "\n")
     for line in report.lines():

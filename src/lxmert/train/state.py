@@ -28,6 +28,9 @@ RandomState = dict[str, object]
 
 _MANIFEST = "manifest.json"
 _PART = ".part"
+_KEPT = 2
+"""Checkpoints to keep."""
+
 _WEIGHTS = "model.safetensors"
 _STATES = ("optimizer.pt", "scaler.pt", "random.pt", "progress.pt")
 
@@ -66,7 +69,6 @@ def save_checkpoint(
     scaler: GradScaler | None,
     random_states: Sequence[RandomState],
     record: Mapping[str, object],
-    keep: int = 2,
 ) -> Path:
     """Write a checkpoint and remove the oldest ones; only one process may call this.
 
@@ -78,7 +80,6 @@ def save_checkpoint(
         scaler: loss scaler of fp16; None for the other precisions.
         random_states: `random_state()` of every rank, in order.
         record: recipe and versions, as information for readers of the manifest.
-        keep: number of checkpoints to keep.
 
     Returns:
         The folder of the checkpoint, `folder/step-N`.
@@ -109,7 +110,7 @@ def save_checkpoint(
         raise OSError(f"{path} cannot be written, is the disk full? ({reason})") from problem
     _remove(path)
     part.rename(path)
-    for old in _complete(folder)[:-keep]:
+    for old in _complete(folder)[:-_KEPT]:
         _remove(old)
     return path
 

@@ -89,13 +89,3 @@ def size_text(size: int) -> str:
 
 def _checksum(sha256: str | None) -> str:
     return "no checksum published" if sha256 is None else f"SHA-256 {sha256}"
-
-
-def table_lines() -> list[str]:
-    """Return the table of the page on published weights, in Markdown."""
-    rows = ["| name | what it is | size | published scores | license |", "|---|---|---|---|---|"]
-    for name, entry in PUBLISHED.items():
-        size = size_text(sum(file.about for file in entry.files))
-        title = f"{entry.title} (`{entry.repository}`)" if entry.repository else entry.title
-        rows.append(f"| `{name}` | {title} | {size} | {entry.scores} | {entry.license} |")
-    return rows

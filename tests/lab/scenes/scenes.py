@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lxmert.lab.scenes.descriptions import Scene, Thing
-from lxmert.lab.scenes.image import SPLITS, see_objects
+from lxmert.lab.scenes.image import (
+    MAX_OBJECTS,
+    MIN_OBJECTS,
+    SPLITS,
+    VisibleObject,
+    draw_scene,
+    look,
+)
 
 Row = Mapping[str, Any]
 
@@ -18,6 +25,12 @@ def make_scenes(count: int, *, split: str = "train", seed: int = 4) -> list[Scen
         Scene(tuple(item.as_thing() for item in see_objects(split, i, seed=seed)), SPLITS[split])
         for i in range(count)
     ]
+
+
+def see_objects(split: str, index: int, *, seed: int) -> tuple[VisibleObject, ...]:
+    """Return the objects of an image without rendering it."""
+    _, objects, hits, _ = draw_scene(split, index, seed, MIN_OBJECTS, MAX_OBJECTS)
+    return look(objects, hits)
 
 
 def rows_of(things: Sequence[Thing]) -> list[Row]:

@@ -15,7 +15,8 @@ import pytest
 from transformers import BertTokenizer
 
 from lxmert.data.coco import read_coco
-from lxmert.data.readers import read_captions, read_questions
+from lxmert.data.corpus import Corpus
+from lxmert.data.readers import read_questions
 from lxmert.lab.scenes import dataset
 from lxmert.lab.scenes.captions import caption
 from lxmert.lab.scenes.dataset import KINDS, SceneSettings, make_dataset, thing_of
@@ -52,7 +53,7 @@ def test_our_own_readers_read_it(made: Path) -> None:
     assert len(split.records) == 9
     questions, captions, pairs = (
         read_questions(made / "questions.jsonl"),
-        read_captions(made / "captions.jsonl"),
+        list(Corpus.read((), captions=[made / "captions.jsonl"])),
         read_questions(made / "pairs.jsonl"),
     )
     assert len(captions) == 18

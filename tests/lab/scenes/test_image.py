@@ -13,12 +13,13 @@ from lxmert.lab.scenes.image import (
     SceneImage,
     look,
     make_image,
-    see_objects,
 )
 from lxmert.lab.scenes.layout import sample_layout
 from lxmert.lab.scenes.programs import CLEAR_DEPTH
 from lxmert.lab.scenes.render import SIZE, pixel_rays, render, trace
 from lxmert.lab.scenes.vocabulary import COLORS, MATERIALS, OBJECTS, SIZES
+
+from .scenes import see_objects
 
 COUNT = 40
 
@@ -97,10 +98,6 @@ def test_labels_are_balanced() -> None:
 def test_impossible_images_are_refused(split: str, index: int) -> None:
     with pytest.raises(ValueError, match=r"expected one of|expected 0 or more"):
         make_image(split, index, seed=7)
-
-
-def test_objects_are_the_same_without_rendering(images: list[SceneImage]) -> None:
-    assert see_objects("train", 3, seed=7) == images[3].objects
 
 
 def test_texts_know_where_an_object_is_seen_and_how_far_it_stands(images: list[SceneImage]) -> None:

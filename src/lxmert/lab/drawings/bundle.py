@@ -50,7 +50,7 @@ draws new images in five layouts (scattered, grid, boxes, towers, bar chart), an
 {question_types} kinds of questions about it. Beside the answers, two losses ground the words
 (`lxmert.lab.drawings.grounding`): each cell is matched with the words for the color and shape that
 it shows, and the attention of words that name something is guided to the cells that show it.
-{history}
+
 ## Accuracy on new drawings
 
 {questions:,} questions about {drawings:,} drawings that it was not trained on. Majority: the most
@@ -64,22 +64,21 @@ One run. Questions follow the phrasings of `lxmert.lab.drawings.questions`.
 """
 
 
-def bundle(run: Path, folder: Path = DRAWINGS, *, history: str = "") -> None:
+def bundle(run: Path, folder: Path = DRAWINGS) -> None:
     """Copy a trained model with float16 weights, and write its card.
 
     Args:
         run: folder of the run.
         folder: where to write; the default is the folder in the package.
-        history: paragraph of the card about a training that differed from the recipe.
     """
     model = load_initial(run, "answering").model
     model.half()  # type: ignore[no-untyped-call]
     extractor = GridExtractor.from_pretrained(run / EXTRACTOR_FOLDER)
     save_model(folder, model, load_tokenizer(run), PreprocessorConfig.load(run), extractor)
-    write_text(folder / "README.md", _write_card(folder, history))
+    write_text(folder / "README.md", _write_card(folder))
 
 
-def _write_card(folder: Path, history: str) -> str:
+def _write_card(folder: Path) -> str:
     """Return the card; the accuracies are measured here."""
     model = load_initial(folder, "answering").model
     extractor = GridExtractor.from_pretrained(folder / EXTRACTOR_FOLDER).network
@@ -100,7 +99,6 @@ def _write_card(folder: Path, history: str) -> str:
         parameters=model.num_parameters() / 1e6,
         network=sum(weight.numel() for weight in extractor.parameters()) / 1e6,
         question_types=len(QUESTION_TYPES),
-        history=f"\n{history}\n" if history else "",
         questions=sum(len(group.asked) for group in task.validation),
         drawings=sum(len(group.pixels) for group in task.validation),
         rows="\n".join(rows),

@@ -80,14 +80,8 @@ def make_image(
     Raises:
         ValueError: for an unknown split, a negative number, or an invalid number of objects.
     """
-    layout, objects, hits, generator = _set_table(split, index, seed, fewest, most)
+    layout, objects, hits, generator = draw_scene(split, index, seed, fewest, most)
     return SceneImage(render(layout, hits, generator), look(objects, hits))
-
-
-def see_objects(split: str, index: int, *, seed: int) -> tuple[VisibleObject, ...]:
-    """Return the objects of the image made by `make_image`, without rendering it."""
-    _, objects, hits, _ = _set_table(split, index, seed, MIN_OBJECTS, MAX_OBJECTS)
-    return look(objects, hits)
 
 
 def check_objects(fewest: int, most: int) -> None:
@@ -103,10 +97,16 @@ def check_objects(fewest: int, most: int) -> None:
         )
 
 
-def _set_table(
+def draw_scene(
     split: str, index: int, seed: int, fewest: int, most: int
 ) -> tuple[SceneLayout, tuple[SceneObject, ...], Hits, np.random.Generator]:
-    """Draw a scene and remove objects that are not visible enough."""
+    """Draw a scene and remove objects that are not visible enough, without rendering it.
+
+    Arguments and errors are those of `make_image`.
+
+    Returns:
+        The layout, its objects, the pixels that show them, and the generator for rendering.
+    """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if index < 0 or seed < 0:
