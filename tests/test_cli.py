@@ -110,7 +110,7 @@ def broken(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.png", "missing.png', which is not a file"),
+        ("missing.png", "missing.png' is not a file"),
         ("notes.txt", "no image that is read here"),
         ("empty.jpg", "no image that is read here"),
         ("half.png", "cut short or damaged"),
@@ -339,7 +339,7 @@ def test_a_file_of_the_original_code_is_converted_and_described(
         (["convert", "BEST.pth", "BEST.pth"], "is also an input"),
         (["convert", "BEST.pth", "notes.txt"], "notes.txt exists already"),
         (["convert", "notes.txt", "out"], "notes.txt is of an unknown type"),
-        (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "Got 1 answers for a model"),
+        (["convert", "BEST.pth", "out", "--answers", "notes.txt"], "got 1 answers for a model"),
         (["info", "nowhere"], "there is no nowhere"),
     ],
 )
@@ -564,7 +564,7 @@ def test_without_a_question_they_are_read_from_the_input(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone.png", QUESTION], "'gone.png', which is not a file"),
+        (["gone.png", QUESTION], "'gone.png' is not a file"),
         ([SCENE, QUESTION, "Why?", "--figure", "a.png"], "--figure a.png shows one answer"),
         ([SCENE, SCENE, QUESTION, "--figure", "a.png"], "--figure a.png shows one answer"),
     ],

@@ -175,7 +175,7 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
 
 
 @pytest.mark.parametrize(
-    ("count", "message"), [(12, "Got 12 answers for a model with 13"), (14, "Got 14 answers")]
+    ("count", "message"), [(12, "got 12 answers for a model with 13"), (14, "got 14 answers")]
 )
 def test_a_list_of_another_length_is_refused(
     repositories: dict[str, Path], tmp_path: Path, count: int, message: str

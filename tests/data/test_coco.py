@@ -138,7 +138,7 @@ def test_missing_images_are_counted_and_the_first_is_named(read):
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no\.json.*which is not a file"):
+    with pytest.raises(FileNotFoundError, match=r"no\.json.*are not a file"):
         read_coco(tmp_path / "no.json", image_folder=tmp_path)
     (tmp_path / "half.json").write_text('{"images": [')
     with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):

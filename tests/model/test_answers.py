@@ -106,7 +106,7 @@ def sorted_letters(answer):
 
 
 def test_a_list_of_another_length_than_the_rows_is_refused():
-    with pytest.raises(ValueError, match="Got 1 answers for 2 rows"):
+    with pytest.raises(ValueError, match="got 1 answers for 2 rows"):
         map_answers(torch.zeros(2, 3), torch.zeros(2), ["a"], ["a"])
 
 
@@ -146,7 +146,7 @@ def test_answers_that_cannot_be_carried_are_refused():
     model = tiny.build("LxmertForQuestionAnswering")
     with pytest.raises(ValueError, match=r"does not name the 13 answers .* old_answers"):
         carry_answers(model, ["yes"])
-    with pytest.raises(ValueError, match="Got 2 answers for 13 rows"):
+    with pytest.raises(ValueError, match="got 2 answers for 13 rows"):
         carry_answers(model, ["yes"], old_answers=["yes", "no"])
     old = [*"abcdefghijklm"]
     with pytest.raises(ValueError, match="answer 'yes' is in the list more than once"):
@@ -165,5 +165,5 @@ def test_only_named_answers_count_as_named():
     assert answers_of(tiny.config()) is None
     name_answers(config, ["no", "yes"])
     assert answers_of(config) == ("no", "yes")
-    with pytest.raises(ValueError, match="Got 1 answers for a model with 2"):
+    with pytest.raises(ValueError, match="got 1 answers for a model with 2"):
         name_answers(config, ["no"])

@@ -138,8 +138,8 @@ def test_weights_of_a_classifier_of_other_classes_do(network, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bogus", "Got the network 'bogus'"),
-        ("inception_v3", "Got the network 'inception_v3'"),
+        ("bogus", "the network is 'bogus'"),
+        ("inception_v3", "the network is 'inception_v3'"),
         ("fasterrcnn_resnet50_fpn", "expected a classification network"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_file_of_weights_is_read_by_timm(tmp_path):
 
 @needs_timm
 def test_a_name_that_timm_does_not_know_is_refused():
-    with pytest.raises(ValueError, match="Got the network 'bogus'"):
+    with pytest.raises(ValueError, match="the network is 'bogus'"):
         BackboneGridExtractor.from_timm("bogus")
 
 

@@ -179,7 +179,7 @@ def test_a_bad_backbone_grid_is_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "fasterrcnn"}, "Got the detector 'fasterrcnn'"),
+        ({"model": "fasterrcnn"}, "the detector is 'fasterrcnn'"),
         ({"object_names": [3]}, r"object_names\[0\]: got 3, expected a text"),
         ({"shorter_side": 900}, "shorter_side: 900 exceeds longer_side 640"),
         ({"norm_epsilon": math.nan}, "norm_epsilon: got NaN, expected a finite number"),

@@ -198,9 +198,9 @@ def test_wrong_boxes_are_refused(extractor, boxes):
 
 
 def test_wrong_calls_are_refused(extractor):
-    with pytest.raises(ValueError, match=r"Got one str; .*extractor\(\[image\]\)\[0\]"):
+    with pytest.raises(ValueError, match=r"got one str; .*extractor\(\[image\]\)\[0\]"):
         extractor("image.png")
-    with pytest.raises(ValueError, match="Got 2 images and boxes for 1"):
+    with pytest.raises(ValueError, match="got 2 images and boxes for 1"):
         extractor([random_image(), random_image()], boxes=[np.ones((1, 4))])
 
 

@@ -154,7 +154,7 @@ def test_no_images_have_no_regions(extractor):
 
 def test_one_image_outside_of_a_list_is_refused(extractor):
     for image in ("a.png", b"PNG"):
-        with pytest.raises(ValueError, match=r"Got one .*; expected a list of images"):
+        with pytest.raises(ValueError, match=r"got one .*; expected a list of images"):
             extractor(image)
 
 

@@ -99,7 +99,7 @@ def test_preset_survives_its_file(name):
 
 
 def test_unknown_preset_is_named():
-    with pytest.raises(ValueError, match="Got the preset 'cafe'; expected one of caffe, detectron"):
+    with pytest.raises(ValueError, match="the preset is 'cafe'; expected one of caffe, detectron"):
         DetectorConfig.preset("cafe", object_names=("cup",))
 
 

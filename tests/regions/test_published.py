@@ -60,11 +60,11 @@ def test_names_are_read_beside_the_weights_or_given(state, tmp_path, monkeypatch
     loaded = published.load_published(tmp_path)
     monkeypatch.setattr(published, "load_published", lambda path: loaded)
     (tmp_path / ATTRIBUTES_FILE).write_text("red\nold\n")
-    with pytest.raises(ValueError, match=r"Got 2 names in .*attributes_vocab\.txt; expected 400"):
+    with pytest.raises(ValueError, match=r"got 2 names in .*attributes_vocab\.txt; expected 400"):
         load_published_detector(tmp_path)
-    with pytest.raises(ValueError, match="Got 1599 names in object_names; expected 1600"):
+    with pytest.raises(ValueError, match="got 1599 names in object_names; expected 1600"):
         load_published_detector(tmp_path, object_names=OBJECTS[1:], attribute_names=ATTRIBUTES)
-    with pytest.raises(ValueError, match="Got the preset 'bogus'"):
+    with pytest.raises(ValueError, match="the preset is 'bogus'"):
         load_published_detector(tmp_path, preset="bogus", attribute_names=ATTRIBUTES)
 
 

@@ -314,7 +314,7 @@ def test_number_of_regions_is_chosen_at_the_call():
     streamed = dict(extractor.stream([("a", image)], num_regions=5))
     assert len(streamed["a"]) == 5
     for wrong in (0, -8, 301, (9, 3), (0, 0)):
-        with pytest.raises(ValueError, match=r"Got num_regions=.*expected a number from 1 to 300"):
+        with pytest.raises(ValueError, match=r"num_regions is .*expected a number from 1 to 300"):
             extractor([image], num_regions=wrong)
 
 

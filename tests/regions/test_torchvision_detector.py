@@ -116,7 +116,7 @@ def test_weights_of_other_classes_ask_for_their_names(path):
 
 def test_a_detector_without_vectors_is_refused():
     for name in ("ssd300_vgg16", "bogus", "resnet50"):
-        with pytest.raises(ValueError, match=f"Got the detector '{name}'; expected a torchvision"):
+        with pytest.raises(ValueError, match=f"the detector is '{name}'; expected a torchvision"):
             TorchvisionExtractor.from_torchvision(name)
     with pytest.raises(ValueError, match="num_regions: got 0"):
         TorchvisionExtractor.from_torchvision(NAME, num_regions=0)

@@ -135,7 +135,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
     assert (tmp_path / "mine.pth").read_text() == "mine"
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         convert(path, tmp_path / "nowhere" / "out")
-    with pytest.raises(ValueError, match="Got 2 answers for a model with 13"):
+    with pytest.raises(ValueError, match="got 2 answers for a model with 13"):
         convert(
             path, tmp_path / "out", ConversionOptions(answers=write_answers(tmp_path / "list", 2))
         )

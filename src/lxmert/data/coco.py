@@ -349,15 +349,15 @@ def _read_lists(path: Path) -> _Entry:
     """Read the file and check that its three lists are there."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"Got the annotations {str(path)!r}, which is not a file; expected JSON in COCO's "
-            "detection format: check the path in the recipe's [data] table."
+            f"the annotations {str(path)!r} are not a file; expected JSON in COCO's "
+            "detection format: check the path in the recipe's [data] table"
         )
     content = read_json(path, remedy="export it again")
     for name in ("images", "categories", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise ValueError(
                 f"{path} has no list `{name}`; expected COCO's detection format with the lists "
-                "images, categories and annotations: export the file again."
+                "images, categories and annotations: export the file again"
             )
     assert isinstance(content, dict)
     return content

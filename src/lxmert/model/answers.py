@@ -96,8 +96,8 @@ def map_answers(
     """
     if not len(weight) == len(bias) == len(old):
         raise ValueError(
-            f"Got {len(old)} answers for {len(weight)} rows and {len(bias)} biases; expected "
-            "equal numbers: use the list that the weights were trained with."
+            f"got {len(old)} answers for {len(weight)} rows and {len(bias)} biases; expected "
+            "equal numbers: use the list that the weights were trained with"
         )
     sources = match_answers(old, new, normalize=normalize)
     carried = CarriedAnswers(
@@ -177,8 +177,8 @@ def name_answers(config: LxmertConfig, answers: Sequence[str]) -> None:
     _check_answers(answers)
     if len(answers) != config.num_qa_labels:
         raise ValueError(
-            f"Got {len(answers)} answers for a model with {config.num_qa_labels}; expected equal "
-            "numbers: use the list that the model was trained with."
+            f"got {len(answers)} answers for a model with {config.num_qa_labels}; expected equal "
+            "numbers: use the list that the model was trained with"
         )
     config.id2label = dict(enumerate(answers))
     config.label2id = {answer: index for index, answer in enumerate(answers)}

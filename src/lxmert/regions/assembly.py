@@ -67,7 +67,7 @@ def assemble(path: Path, tensors: State, layout: Layout) -> tuple[State, list[st
             {name: tensor.detach().float() for name, tensor in stored.items()}
         )
     except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}.") from error
+        raise ValueError(f"{path} cannot be used: {error}") from error
     check_values(path, state)
     ignored = [name for name in unused if not name.endswith(_COUNTER)]
     notes = [f"Ignored tensors of other heads: {list_names(ignored)}."] if ignored else []

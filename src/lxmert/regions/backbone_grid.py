@@ -116,8 +116,8 @@ class BackboneGridExtractor(SingleImageExtractor):
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names or name in _OTHER_INPUT:
             raise ValueError(
-                f"Got the network {name!r}; expected a classification network of torchvision that "
-                f"pools a feature map, one of {', '.join(sorted({*names} - {*_OTHER_INPUT}))}."
+                f"the network is {name!r}; expected a classification network of torchvision that "
+                f"pools a feature map, one of {', '.join(sorted({*names} - {*_OTHER_INPUT}))}"
             )
         recommended = torchvision.models.get_model_weights(name).DEFAULT
         transforms = recommended.transforms()
@@ -218,7 +218,7 @@ class _TimmTrunk(nn.Module):
             ) from error
         if not timm.is_model(name):
             raise ValueError(
-                f"Got the network {name!r}; expected a name listed by timm.list_models()."
+                f"the network is {name!r}; expected a name listed by timm.list_models()"
             )
         local = weights is not None and weights != DOWNLOAD
         self.net: Any = timm.create_model(
@@ -247,7 +247,7 @@ def _cut(network: nn.Module, name: str) -> nn.Module:
     if not poolings:
         raise ValueError(
             f"The network {name!r} does not pool a feature map, so it has no grid of cells; use "
-            "another one, such as 'resnet50', or a transformer with `from_timm`."
+            "another one, such as 'resnet50', or a transformer with `from_timm`"
         )
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     output.args = (poolings[-1].args[0],)

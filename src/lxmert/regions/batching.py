@@ -11,8 +11,8 @@ def check_list(images: Sequence[ImageInput]) -> None:
     """Raise `ValueError` for a single image instead of a list of images."""
     if is_image(images) and getattr(images, "ndim", 3) <= 3:  # a batch of arrays is a list
         raise ValueError(
-            f"Got one {type(images).__name__}; expected a list of images: write "
-            "extractor([image])[0]."
+            f"got one {type(images).__name__}; expected a list of images: write "
+            "extractor([image])[0]"
         )
 
 

@@ -49,7 +49,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Blob]]:
         ValueError: if the file is not a Caffe network or damaged; gives the byte offset.
     """
     if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; expected a Caffe network: copy it again.")
+        raise ValueError(f"{path} is empty; expected a Caffe network: copy it again")
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
@@ -57,7 +57,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Blob]]:
     except _DamageError as error:
         raise ValueError(
             f"{path} is damaged or not a Caffe network: {error}. Expected a complete .caffemodel: "
-            "download it again."
+            "download it again"
         ) from error
 
 

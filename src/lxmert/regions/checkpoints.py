@@ -126,9 +126,7 @@ def read_tensors(path: str | Path) -> State:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"Got {str(path)!r}, which is not a file; expected weights: check the path."
-        )
+        raise FileNotFoundError(f"{str(path)!r} is not a file; expected weights: check the path")
     tensors = READERS[_recognize(path)](path)[0]
     check_values(path, {n: value for n, value in tensors.items() if value.is_floating_point()})
     return tensors
@@ -153,8 +151,8 @@ def _find_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise FileNotFoundError(
-        f"Got {str(path)!r}, which is neither a file nor a folder with "
-        f"{' or '.join(WEIGHTS_NAMES)}; expected the weights of a detector: check the path."
+        f"{str(path)!r} is neither a file nor a folder with "
+        f"{' or '.join(WEIGHTS_NAMES)}; expected the weights of a detector: check the path"
     )
 
 
@@ -173,7 +171,7 @@ def _recognize(path: Path) -> str:
             return name
     raise ValueError(
         f"{path} starts with {head.hex(' ') or 'nothing'}, which is not a weights format; "
-        "expected a .caffemodel, a pickle of arrays, a torch file or safetensors: check the file."
+        "expected a .caffemodel, a pickle of arrays, a torch file or safetensors: check the file"
     )
 
 
@@ -191,13 +189,13 @@ def _read_pickled(path: Path) -> tuple[State, list[str]]:
     if not isinstance(model, dict):
         raise ValueError(
             f"{path} is a pickle with {list_names(sorted(content))}; expected detectron2's, with "
-            "the arrays under 'model'."
+            "the arrays under 'model'"
         )
     notes = _check_extras(path, content)
     for name, value in model.items():
         if not isinstance(value, np.ndarray):
             raise ValueError(
-                f"{name!r} in {path} is a {type(value).__name__}; expected arrays only."
+                f"{name!r} in {path} is a {type(value).__name__}; expected arrays only"
             )
     return {
         name: torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
@@ -232,7 +230,7 @@ def _check_extras(path: Path, content: Mapping[str, object]) -> list[str]:
     if unknown := sorted(extras - TRAINING_KEYS):
         raise ValueError(
             f"{path} has {list_names(unknown)} beside 'model'; expected only the weights "
-            "and the training state."
+            "and the training state"
         )
     return [f"Ignored the training state: {list_names(sorted(extras))}."] if extras else []
 
@@ -261,7 +259,7 @@ def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}); expected YAML: copy it again or remove it."
+            f"{path} is damaged ({error}); expected YAML: copy it again or remove it"
         ) from error
     sections = _lower_keys(content)
     expected = GEOMETRY | {
@@ -276,7 +274,7 @@ def _check_yaml(path: Path, shapes: Mapping[str, Shape]) -> list[str]:
     if wrong:
         raise ValueError(
             f"{path} describes another detector: {'; '.join(wrong)}. Its weights would give other "
-            "features: use the weights and the configuration that were published together."
+            "features: use the weights and the configuration that were published together"
         )
     return []
 
@@ -297,7 +295,7 @@ def _check_config(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"Found no {CONFIG_NAME} next to the weights in {str(path.parent)!r}; expected both "
-            "from one `save_pretrained`."
+            "from one `save_pretrained`"
         )
     DetectorConfig.from_file(path)
 

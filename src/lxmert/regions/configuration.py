@@ -209,8 +209,8 @@ class DetectorConfig(Record):
         most = self.proposals
         if not 0 <= limits[0] <= limits[1] <= most or limits[1] == 0:
             raise ValueError(
-                f"Got num_regions={num_regions}; expected a number from 1 to {most} (the number of "
-                f"proposals), or (minimum, maximum) such as (10, {most})."
+                f"num_regions is {num_regions}; expected a number from 1 to {most} (the number of "
+                f"proposals), or (minimum, maximum) such as (10, {most})"
             )
         return limits
 
@@ -230,6 +230,6 @@ class DetectorConfig(Record):
             ValueError: for another name.
         """
         if name not in PRESETS:
-            raise ValueError(f"Got the preset {name!r}; expected one of {', '.join(PRESETS)}.")
+            raise ValueError(f"the preset is {name!r}; expected one of {', '.join(PRESETS)}")
         groups = {PRESET_GROUP: tuple(attribute_names)} if attribute_names else {}
         return cls(object_names=tuple(object_names), attribute_groups=groups, **PRESETS[name])

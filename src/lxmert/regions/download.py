@@ -39,8 +39,8 @@ def download_image(
             declared = response.headers.get("Content-Length")
     except HTTPError as error:
         raise ValueError(
-            f"Got {url!r}, for which the server answers {error.code} {error.reason}; expected an "
-            "image: check the address in a browser."
+            f"{url!r}: the server answers {error.code} {error.reason}; expected an "
+            "image: check the address in a browser"
         ) from error
     except (TimeoutError, URLError, HTTPException, OSError) as error:
         late = isinstance(error, TimeoutError) or isinstance(
@@ -48,13 +48,12 @@ def download_image(
         )
         reason = f"took more than {timeout:g} seconds" if late else f"failed ({error})"
         raise ValueError(
-            f"Got {url!r}, but fetching it {reason}; expected an image: try again, or download "
-            "it and pass the file."
+            f"{url!r}: fetching it {reason}; expected an image: try again, or download "
+            "it and pass the file"
         ) from error
     if declared is not None and size != int(declared):
         raise ValueError(
-            f"Got {url!r}, which ended after {size} of {declared} bytes; expected the complete "
-            "file: try again."
+            f"{url!r} ended after {size} of {declared} bytes; expected the complete file: try again"
         )
     return b"".join(parts)
 
@@ -64,14 +63,14 @@ def _check_headers(url: str, headers: Any, max_bytes: int) -> None:
     kind = headers.get("Content-Type")
     if kind is not None and not kind.strip().lower().startswith(_PLAIN_TYPES):
         raise ValueError(
-            f"Got {url!r}, which is {kind}; expected an image: give the address of the image "
-            "itself, not of the page that shows it."
+            f"{url!r} is {kind}; expected an image: give the address of the image "
+            "itself, not of the page that shows it"
         )
     size = headers.get("Content-Length")
     if size is not None and not fullmatch("[0-9]{1,18}", size):
         raise ValueError(
-            f"Got {url!r}, whose server declares a size of {size[:20]!r} bytes; expected a number: "
-            "download the image in a browser and pass the file."
+            f"{url!r}: the server declares a size of {size[:20]!r} bytes; expected a number: "
+            "download the image in a browser and pass the file"
         )
     if size is not None and int(size) > max_bytes:
         raise ValueError(_too_large(url, size, max_bytes))
@@ -79,6 +78,6 @@ def _check_headers(url: str, headers: Any, max_bytes: int) -> None:
 
 def _too_large(url: str, size: str, max_bytes: int) -> str:
     return (
-        f"Got {url!r}, which has {size} bytes; expected at most {max_bytes}: download and shrink "
-        "it, and pass the file."
+        f"{url!r} has {size} bytes; expected at most {max_bytes}: download and shrink "
+        "it, and pass the file"
     )

@@ -174,8 +174,8 @@ class DetectorExtractor:
         check_list(images)
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(
-                f"Got {len(images)} images and boxes for {len(boxes)}; expected one array of "
-                "boxes for each image."
+                f"got {len(images)} images and boxes for {len(boxes)}; expected one array of "
+                "boxes for each image"
             )
         prepared = [prepare(load_image(image), config) for image in images]
         given = (
@@ -282,9 +282,9 @@ def _check_boxes(boxes: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArr
     shaped = array.ndim == 2 and array.shape[1] == 4 and len(array) > 0
     if not shaped or not are_valid(array, image_size, allow_empty=False).all():
         raise ValueError(
-            f"Got boxes {np.array2string(array, threshold=8)}; expected [boxes, 4] with "
+            f"got boxes {np.array2string(array, threshold=8)}; expected [boxes, 4] with "
             f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}: pass corners in pixels of "
-            "the upright image, and omit images without boxes."
+            "the upright image, and omit images without boxes"
         )
     return array
 

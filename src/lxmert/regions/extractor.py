@@ -116,13 +116,13 @@ def load_extractor(
         raise ValueError(
             f"{folder / CONFIG_NAME} has model_type {model_type!r}; expected a region extractor, "
             f"one of {', '.join(map(repr, EXTRACTORS))}: pass the folder of an extractor, or a "
-            "file of the published detector."
+            "file of the published detector"
         )
     if model_type == MODEL_TYPE:
         return DetectorExtractor.from_pretrained(folder, device=device, precision=precision)
     if precision != "fp32":
         raise ValueError(
             f"precision is {precision!r}, but an extractor of model_type {model_type!r} supports "
-            "'fp32' only: omit the option."
+            "'fp32' only: omit the option"
         )
     return EXTRACTORS[model_type].from_pretrained(folder, device=device)

@@ -54,9 +54,9 @@ def _check_files(folder: Path) -> None:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"Got the folder {str(folder)!r}, which has no {name}; expected a region "
+                f"the folder {str(folder)!r} has no {name}; expected a region "
                 "extractor: train one with `lxmert train` and a detection recipe, or check the "
-                "path."
+                "path"
             )
 
 

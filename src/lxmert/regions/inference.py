@@ -44,7 +44,7 @@ def changes_weights(detector: Detector, precision: Precision) -> bool:
         ValueError: for another precision.
     """
     if precision not in ("exact", "fp32", "bf16"):
-        raise ValueError(f"precision is {precision!r}; expected 'exact', 'fp32' or 'bf16'.")
+        raise ValueError(f"precision is {precision!r}; expected 'exact', 'fp32' or 'bf16'")
     # Trainable norms are not folded; a small detector would gain little.
     return precision == "bf16" or (precision == "fp32" and detector.config.norm == "frozen")
 

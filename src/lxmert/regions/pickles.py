@@ -66,7 +66,7 @@ def read_pickle(path: Path) -> dict[str, object]:
             imported or run.
     """
     if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; expected a pickle of weights: copy it again.")
+        raise ValueError(f"{path} is empty; expected a pickle of weights: copy it again")
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -79,12 +79,11 @@ def read_pickle(path: Path) -> dict[str, object]:
         raise ValueError(
             f"{path} is refused: it asks for {error}, but a pickle of weights needs numpy arrays "
             "only. No code in it was run. Do not open it with other tools; download the weights "
-            "from where they were published."
+            "from where they were published"
         ) from error
     except DAMAGE as error:
         raise ValueError(
-            f"{path} is damaged ({error}); expected a complete pickle of weights: download it "
-            "again."
+            f"{path} is damaged ({error}); expected a complete pickle of weights: download it again"
         ) from error
 
 

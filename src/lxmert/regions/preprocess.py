@@ -74,8 +74,8 @@ def load_image(image: ImageInput) -> Pixels:
         return load_image(_from_row(image))
     if not is_image(image):
         raise ValueError(
-            f"Got {type(image).__name__}; expected a path, bytes, a file, a PIL image, a uint8 "
-            "array or a uint8 tensor: pass one of these for each image."
+            f"got {type(image).__name__}; expected a path, bytes, a file, a PIL image, a uint8 "
+            "array or a uint8 tensor: pass one of these for each image"
         )
     source, name = _find_source(image)
     try:
@@ -83,7 +83,7 @@ def load_image(image: ImageInput) -> Pixels:
             return decode_image(source)
         return read_image(source)
     except ValueError as error:
-        raise ValueError(f"Got {name}, which is {error}.") from error
+        raise ValueError(f"got {name}, which is {error}") from error
 
 
 def is_image(value: object) -> TypeGuard[ImageInput]:
@@ -118,8 +118,8 @@ def _find_file(path: str) -> Path:
         if os.path.isfile(name):
             return Path(name)
     raise FileNotFoundError(
-        f"Got the path {path!r}, which is not a file; expected an image: check the name and the "
-        "folder that it is relative to."
+        f"the path {path!r} is not a file; expected an image: check the name and the "
+        "folder that it is relative to"
     )
 
 
@@ -130,13 +130,13 @@ def _read_file(file: BinaryIO) -> bytes:
     data: object = file.read(MAX_FILE_BYTES + 1)
     if not isinstance(data, bytes):
         raise TypeError(
-            f"Got a {type(file).__name__} in text mode; expected the bytes of an image: open the "
-            "file in mode 'rb'."
+            f"got a {type(file).__name__} in text mode; expected the bytes of an image: open the "
+            "file in mode 'rb'"
         )
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(
-            f"Got a {type(file).__name__} of more than {MAX_FILE_BYTES} bytes; expected a smaller "
-            "image file: pass its path, or shrink it."
+            f"got a {type(file).__name__} of more than {MAX_FILE_BYTES} bytes; expected a smaller "
+            "image file: pass its path, or shrink it"
         )
     return data
 
@@ -146,8 +146,8 @@ def _from_row(row: Mapping[str, Any]) -> ImageInput:
     image = row.get("bytes") or row.get("path")
     if not isinstance(image, str | os.PathLike | bytes):
         raise ValueError(
-            f"Got a {type(row).__name__} with {', '.join(map(repr, row)) or 'nothing'}; expected "
-            "'bytes' or 'path' of an image: pass the column that holds it, such as row['image']."
+            f"got a {type(row).__name__} with {', '.join(map(repr, row)) or 'nothing'}; expected "
+            "'bytes' or 'path' of an image: pass the column that holds it, such as row['image']"
         )
     return image
 
@@ -157,8 +157,8 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Pixels:
         return np.repeat(array[:, :, None], 3, axis=2)
     if array.dtype != np.uint8 or not array.size or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(
-            f"Got an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] "
-            "in RGB, 0-255: convert it with PIL.Image.fromarray or numpy."
+            f"got an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] "
+            "in RGB, 0-255: convert it with PIL.Image.fromarray or numpy"
         )
     return np.ascontiguousarray(array)  # torch rejects negative strides (array[:, :, ::-1])
 
@@ -174,8 +174,8 @@ def _from_tensor(tensor: "Tensor") -> Pixels:
     ):
         return np.ascontiguousarray(tensor.permute(1, 2, 0).cpu().numpy())
     raise ValueError(
-        f"Got a tensor of {kind} {list(tensor.shape)}; expected uint8 [3, height, width] in "
-        "RGB, 0-255: use torchvision.io.decode_image or scale and convert it."
+        f"got a tensor of {kind} {list(tensor.shape)}; expected uint8 [3, height, width] in "
+        "RGB, 0-255: use torchvision.io.decode_image or scale and convert it"
     )
 
 

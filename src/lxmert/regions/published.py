@@ -82,7 +82,7 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     names = tuple(line.split(",")[0].strip() for line in lines)
     if "" in names:
         raise ValueError(
-            f"{path}, line {names.index('') + 1}, is empty; expected one name per line: fill it in."
+            f"{path}, line {names.index('') + 1}, is empty; expected one name per line: fill it in"
         )
     return names
 
@@ -100,7 +100,7 @@ def _choose_names(
     if len(names) != count:
         source = str(path) if given is None else f"{kind}_names"
         raise ValueError(
-            f"Got {len(names)} names in {source}; expected {count}, one for each {kind} that the "
-            "detector predicts, without background and 'none': correct the list."
+            f"got {len(names)} names in {source}; expected {count}, one for each {kind} that the "
+            "detector predicts, without background and 'none': correct the list"
         )
     return names

@@ -207,7 +207,7 @@ def _defaults(name: str) -> _Defaults:
 
 def _unknown(name: str) -> str:
     return (
-        f"Got the detector {name!r}; expected a torchvision detector with a feature vector per "
+        f"the detector is {name!r}; expected a torchvision detector with a feature vector per "
         f"region, one of {', '.join(DETECTORS)}"
     )
 
