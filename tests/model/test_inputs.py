@@ -166,5 +166,5 @@ def test_inputs_other_than_tensors_are_refused(wrong):
 )
 def test_an_id_that_is_no_class_is_refused(name, labels):
     """Bug: "Target 99 is out of bounds" from torch, an IndexError."""
-    with pytest.raises(ValueError, match=r"Class id -?\d+ for \d+ classes: expected 0 to"):
+    with pytest.raises(ValueError, match=r"class id -?\d+ for \d+ classes: expected 0 to"):
         tiny.build(name)(**tiny.inputs_for(name), **labels)

@@ -121,7 +121,7 @@ def test_answers_of_another_shape_are_refused():
 
 def test_labels_beyond_the_classes_are_refused():
     for wrong in (5, -8):
-        with pytest.raises(ValueError, match=f"Class id {wrong} for 5 classes: expected 0 to 4"):
+        with pytest.raises(ValueError, match=f"class id {wrong} for 5 classes: expected 0 to 4"):
             objectives.matching(torch.randn(1, 5), torch.tensor([wrong]))
 
 

@@ -117,10 +117,10 @@ def check_fit(
             found.append(f"{len(refused)} {problem}: {', '.join(shown)}")
     if found:
         raise ValueError(
-            f"{source} does not fill the model that it describes; tensors {'; '.join(found)}. "
-            "Use another file, or name weights that may be unused or randomly initialized, such as "
+            f"{source} does not fill the model that it describes; tensors {'; '.join(found)}: "
+            "use another file, or name weights that may be unused or randomly initialized, such as "
             "allow=('cls.predictions',), in a recipe model.allow = [\"cls.predictions\"], or "
-            "--allow cls.predictions."
+            "--allow cls.predictions"
         )
     fitting = {
         name: value

@@ -180,39 +180,39 @@ class LxmertConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         """
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0")
         for name in _LAYER_FIELDS:
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative.")
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
         for name in (*_POSITIVE_FIELDS, *_LAYER_FIELDS):
             most = _MOST.get(name, _MOST_OF_OTHERS)
             if getattr(self, name) > most:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be above {most}.")
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be above {most}")
         for name in _FINITE_FIELDS:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}, but must be finite and not below 0."
+                    f"{name} is {getattr(self, name)}, but must be finite and not below 0"
                 )
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
-                f"pad_token_id is {self.pad_token_id}, but must be one of {self.vocab_size} words."
+                f"pad_token_id is {self.pad_token_id}, but must be one of {self.vocab_size} words"
             )
         for name in _DROPOUT_FIELDS:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1].")
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be in [0, 1]")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                f"{self.num_attention_heads}: change one of them."
+                f"{self.num_attention_heads}: change one of them"
             )
         if self.visual_feat_distance not in DISTANCES:
             raise ValueError(
                 f"visual_feat_distance {self.visual_feat_distance!r} is unknown; known are "
-                f"{', '.join(DISTANCES)}."
+                f"{', '.join(DISTANCES)}"
             )
         if self.hidden_act not in ACT2FN:
             raise ValueError(
-                f"hidden_act {self.hidden_act!r} is unknown; known are {', '.join(sorted(ACT2FN))}."
+                f"hidden_act {self.hidden_act!r} is unknown; known are {', '.join(sorted(ACT2FN))}"
             )
 
 

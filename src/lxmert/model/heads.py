@@ -54,7 +54,7 @@ class LxmertAnsweringModel(LxmertPreTrainedModel):  # type: ignore[no-untyped-ca
         if layer is None or num_labels is None or num_labels == layer.out_features:
             return layer
         if num_labels < 1:
-            raise ValueError(f"num_labels is {num_labels}, but must be above 0.")
+            raise ValueError(f"num_labels is {num_labels}, but must be above 0")
         resized = nn.Linear(
             layer.in_features, num_labels, device=layer.weight.device, dtype=layer.weight.dtype
         )

@@ -46,7 +46,7 @@ def check_keywords(given: Mapping[str, object], forward: Callable[..., object]) 
         nearest = _nearest(name, known)
         raise TypeError(
             f"forward() got an unknown argument {name!r}; did you mean {nearest!r}? "
-            f"It takes {', '.join(known)}."
+            f"It takes {', '.join(known)}"
         )
 
 
@@ -71,8 +71,8 @@ def check_inputs(inputs: Inputs, config: LxmertConfig) -> None:
     text_batch, image_batch = check_text(inputs, config), check_image(inputs, config)
     if text_batch != image_batch:
         raise ValueError(
-            f"The batch has {text_batch} texts and {image_batch} images, expected equal numbers: "
-            "repeat shared texts or images, or rows of encoded ones with take(rows)."
+            f"the batch has {text_batch} texts and {image_batch} images, expected equal numbers: "
+            "repeat shared texts or images, or rows of encoded ones with take(rows)"
         )
 
 
@@ -83,7 +83,7 @@ def check_text(inputs: Inputs, config: LxmertConfig) -> int:
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "No text is given"
         raise ValueError(
-            f"{what}, expected exactly one of input_ids, inputs_embeds and encoded_text."
+            f"{what}, expected exactly one of input_ids, inputs_embeds and encoded_text"
         )
     if inputs.encoded_text is not None:
         _refuse_beside(inputs, "encoded_text", ("attention_mask", "token_type_ids"))
@@ -97,7 +97,7 @@ def check_text(inputs: Inputs, config: LxmertConfig) -> int:
         raise ValueError(
             f"{name} has {text_len} word pieces, but the model has positions for "
             f"{config.max_position_embeddings}: truncate the text with truncation=True, "
-            f"max_length={config.max_position_embeddings} in the tokenizer."
+            f"max_length={config.max_position_embeddings} in the tokenizer"
         )
     _check_not_empty(name, text)
     if name == "input_ids":
@@ -123,7 +123,7 @@ def check_image(inputs: Inputs, config: LxmertConfig) -> int:
         raise ValueError(
             f"{missing} is None, but the model needs images: pass visual_feats, region features "
             f"[batch, regions, {config.visual_feat_dim}], and visual_pos, their boxes "
-            f"[batch, regions, {config.visual_pos_dim}]; or encoded_image instead of both."
+            f"[batch, regions, {config.visual_pos_dim}]; or encoded_image instead of both"
         )
     _check_shape("visual_feats", features, ("batch", "regions", config.visual_feat_dim))
     size = (features.shape[0], features.shape[1])
@@ -156,7 +156,7 @@ def check_labels(name: str, labels: Tensor, size: tuple[int, ...]) -> None:
         ValueError: naming both shapes.
     """
     if labels.numel() != math.prod(size):
-        raise ValueError(f"{name} has shape {list(labels.shape)}, expected {list(size)}.")
+        raise ValueError(f"{name} has shape {list(labels.shape)}, expected {list(size)}")
 
 
 def _refuse_beside(inputs: Inputs, encoded: str, others: tuple[str, ...]) -> None:
@@ -164,7 +164,7 @@ def _refuse_beside(inputs: Inputs, encoded: str, others: tuple[str, ...]) -> Non
     twice = [name for name in others if getattr(inputs, name) is not None]
     if twice:
         raise ValueError(
-            f"{' and '.join(twice)} given beside {encoded}, which contains them: leave them out."
+            f"{' and '.join(twice)} given beside {encoded}, which contains them: leave them out"
         )
 
 
@@ -178,34 +178,34 @@ def _check_stream(name: str, stream: LxmertEncodedStream, config: LxmertConfig) 
 def _check_shape(name: str, given: Tensor, expected: tuple[int | str, ...]) -> None:
     """Compare a shape with the expected one, in which a name means any size."""
     if not hasattr(given, "dim"):
-        raise TypeError(f"{name} is a {type(given).__name__}, expected a tensor.")
+        raise TypeError(f"{name} is a {type(given).__name__}, expected a tensor")
     fits = given.dim() == len(expected) and all(
         isinstance(wanted, str) or size == wanted
         for size, wanted in zip(given.shape, expected, strict=True)
     )
     if not fits:
         wanted = ", ".join(str(size) for size in expected)
-        raise ValueError(f"{name} has shape {list(given.shape)}, expected [{wanted}].")
+        raise ValueError(f"{name} has shape {list(given.shape)}, expected [{wanted}]")
 
 
 def _check_not_empty(name: str, given: Tensor) -> None:
     if not is_traced(given) and given.numel() == 0:
         raise ValueError(
-            f"{name} has shape {list(given.shape)}, which is empty: pass at least one element."
+            f"{name} has shape {list(given.shape)}, which is empty: pass at least one element"
         )
 
 
 def _check_ids(name: str, ids: Tensor, number: int, setting: str) -> None:
     """Reject ids outside of an embedding; on a CPU only, where reading values is cheap."""
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(f"{name} is {ids.dtype}, expected integers, such as {name}.long().")
+        raise ValueError(f"{name} is {ids.dtype}, expected integers, such as {name}.long()")
     if ids.device.type != "cpu" or is_traced(ids) or not ids.numel():
         return
     least, most = (int(value) for value in ids.aminmax())
     if least < 0 or most >= number:
         raise ValueError(
             f"{name} contains {least if least < 0 else most}, expected 0 to {number - 1} "
-            f"({setting} is {number}): use the tokenizer of the model."
+            f"({setting} is {number}): use the tokenizer of the model"
         )
 
 
@@ -228,10 +228,10 @@ def _check_mask(
         raise ValueError(
             f"{name} has shape {list(mask.shape)}, expected [{batch_size}, {length}], "
             f"[{batch_size}, 1 or {length}, {length}] or "
-            f"[{batch_size}, 1 or {num_heads}, 1 or {length}, {length}]."
+            f"[{batch_size}, 1 or {num_heads}, 1 or {length}, {length}]"
         )
     if mask.dim() > 2 and mask.is_floating_point():
         raise ValueError(
             f"{name} is {mask.dim()}-dimensional and {mask.dtype}, which may be additive (0 for "
-            "visible): pass a boolean mask, such as `mask == 0` for an additive one."
+            "visible): pass a boolean mask, such as `mask == 0` for an additive one"
         )

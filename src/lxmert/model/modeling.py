@@ -423,7 +423,7 @@ def _as_stream(
         if wanted and kept is None:
             raise ValueError(
                 f"{name} was encoded without {flag}=True, but this call requests it: encode it "
-                f"again with {flag}=True."
+                f"again with {flag}=True"
             )
     kept = tuple(state.to(dtype) for state in encoded.hidden_states or ()) if states else ()
     return Stream(encoded.last_hidden_state.to(dtype), kept, encoded.attentions if maps else None)

@@ -127,8 +127,8 @@ def answering_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return _soft_answering(logits, targets)
     if targets.numel() != logits.shape[0]:
         raise ValueError(
-            f"Answers of shape {tuple(targets.shape)} for scores of shape {tuple(logits.shape)}: "
-            f"expected ids of shape {(logits.shape[0],)} or scores of shape {tuple(logits.shape)}."
+            f"answers of shape {tuple(targets.shape)} for scores of shape {tuple(logits.shape)}: "
+            f"expected ids of shape {(logits.shape[0],)} or scores of shape {tuple(logits.shape)}"
         )
     return _cross_entropies(logits, targets)
 
@@ -146,8 +146,8 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each target, 0 if not labeled, and which are labeled; both flat."""
     if labels.is_floating_point():
         raise ValueError(
-            f"Class ids of dtype {labels.dtype} for scores of shape {tuple(logits.shape)}: "
-            "expected integers, such as labels.long()."
+            f"class ids of dtype {labels.dtype} for scores of shape {tuple(logits.shape)}: "
+            "expected integers, such as labels.long()"
         )
     labels = labels.reshape(-1).long()
     labels = torch.where(labels == -1, IGNORE_INDEX, labels)
@@ -168,8 +168,8 @@ def _check_classes(labels: Tensor, number: int) -> None:
     wrong = labels[(labels != IGNORE_INDEX) & ((labels < 0) | (labels >= number))]
     if wrong.numel():
         raise ValueError(
-            f"Class id {int(wrong[0])} for {number} classes: expected 0 to {number - 1}, or "
-            f"{IGNORE_INDEX} for no label."
+            f"class id {int(wrong[0])} for {number} classes: expected 0 to {number - 1}, or "
+            f"{IGNORE_INDEX} for no label"
         )
 
 

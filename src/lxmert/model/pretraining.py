@@ -204,7 +204,7 @@ class LxmertForPreTraining(LxmertAnsweringModel):
         unknown = labels.keys() - _REGION_OBJECTIVES.keys()
         if unknown:
             raise ValueError(
-                f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}."
+                f"obj_labels has {sorted(unknown)}; known are {sorted(_REGION_OBJECTIVES)}"
             )
         size = states.shape[:2]
         for name, (target, weight) in labels.items():
@@ -279,7 +279,7 @@ def _where_masked(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if "feat" not in weights:
         raise ValueError(
             "obj_labels has no 'feat', whose weights mark masked regions for "
-            "visual_loss_masked_only: add it, or set visual_loss_masked_only=False."
+            "visual_loss_masked_only: add it, or set visual_loss_masked_only=False"
         )
     masked = weights["feat"] > 0
     return {name: weight * masked for name, weight in weights.items()}

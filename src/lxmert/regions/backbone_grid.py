@@ -246,7 +246,7 @@ def _cut(network: nn.Module, name: str) -> nn.Module:
     poolings = [node for node in traced.graph.nodes if _pools(node, modules)]
     if not poolings:
         raise ValueError(
-            f"The network {name!r} does not pool a feature map, so it has no grid of cells; use "
+            f"the network {name!r} does not pool a feature map, so it has no grid of cells; use "
             "another one, such as 'resnet50', or a transformer with `from_timm`"
         )
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
@@ -276,6 +276,6 @@ def _fill(
         module.load_state_dict({name: v for name, v in state.items() if name not in spare})
     except RuntimeError as error:
         raise ValueError(
-            f"The weights {source} do not fit this network; expected a file that torchvision "
+            f"the weights {source} do not fit this network; expected a file that torchvision "
             f"published for it, or its `state_dict()`: {error}"
         ) from error

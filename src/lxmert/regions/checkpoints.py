@@ -294,7 +294,7 @@ def _check_config(path: Path) -> None:
     """Check that a valid lxmert configuration is next to the weights."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"Found no {CONFIG_NAME} next to the weights in {str(path.parent)!r}; expected both "
+            f"there is no {CONFIG_NAME} next to the weights in {str(path.parent)!r}; expected both "
             "from one `save_pretrained`"
         )
     DetectorConfig.from_file(path)

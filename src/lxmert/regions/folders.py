@@ -98,7 +98,7 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} do not fit the {CONFIG_NAME} next to them; expected "
+            f"the weights in {str(path)!r} do not fit the {CONFIG_NAME} next to them; expected "
             f"both from one `save_pretrained`: {error}"
         ) from error
     counts = {name for name, value in module.named_buffers() if not value.is_floating_point()}

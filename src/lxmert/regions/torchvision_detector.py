@@ -220,7 +220,7 @@ def _fill(
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights {source} do not fit a {config.model} with {len(config.object_names)} "
+            f"the weights {source} do not fit a {config.model} with {len(config.object_names)} "
             f"classes beside the background: pass its classes as object_names=[...]: {error}"
         ) from error
 
