@@ -106,14 +106,15 @@ def train_in_budget(
             folder has another run.
     """
     assert isinstance(recipe.settings, CustomDataSettings)
-    budget = _seconds(str(recipe.settings.data.budget))
+    data = recipe.settings.data
+    budget = _seconds(str(data.budget))
     plan = _Plan(recipe, output, accelerator)
     (trials,) = broadcast_object_list([_trials(recipe, output)])
     share = min(budget * _TRIAL_SHARE, _LONGEST_TRIAL)
     if len(trials) > 1 and share < _LEAST_TRIAL:
         least = _LEAST_TRIAL / _TRIAL_SHARE
         raise ValueError(
-            f"data.budget is {recipe.settings.data.budget}, too short for one trial: give at least "
+            f"data.budget is {data.budget}, too short for one trial: give at least "
             f"{least:.0f}s, or set data.start to one of {', '.join(trials)}"
         )
     check()
@@ -130,7 +131,7 @@ def train_in_budget(
         if folder not in plan.trials:
             short = [*changes, f"loop.seconds={seconds}", "loop.evaluate_every="]
             if name in _NOT_TRAINED:
-                limit = recipe.settings.data.limit_images or _TRIAL_IMAGES
+                limit = data.limit_images or _TRIAL_IMAGES
                 short.append(f"data.limit_images={min(limit, _TRIAL_IMAGES)}")
             changed = _changed(recipe, [*trials[name], *short])
             plan.record(folder, _try(folder, changed, output, make_task, cpu=cpu))
