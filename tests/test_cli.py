@@ -405,7 +405,7 @@ def test_extract_reports_what_failed_with_exit_code_3(
         (["--workers", "0"], "--workers is 0: 1 to 256 threads"),
         (["--workers", "-1"], "--workers is -1: 1 to 256 threads"),
         (["--workers", "1000000"], "--workers is 1000000: 1 to 256 threads"),
-        (["--num-regions", "9000"], "num_regions=9000; expected a number from 1 to"),
+        (["--num-regions", "9000"], "num_regions is 9000; expected a number from 1 to"),
         (["--preset", "hf"], "--preset, --objects and --attributes are only for files"),
         (["--extractor", "nowhere"], "nowhere"),
     ],

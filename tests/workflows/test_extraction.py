@@ -176,7 +176,7 @@ def test_the_number_of_regions_and_the_type_are_kept_and_not_mixed(extractor, im
 def test_a_number_that_cannot_be_is_refused_before_the_first_image(extractor, images, tmp_path):
     """It would have been a failure of each image."""
     settings = ExtractionSettings(num_regions=8000)
-    with pytest.raises(ValueError, match="num_regions=8000; expected a number from 1 to 64"):
+    with pytest.raises(ValueError, match="num_regions is 8000; expected a number from 1 to 64"):
         extract_folder(images, tmp_path / "store", extractor, settings, progress=ignore)
     assert not (tmp_path / "store").exists()
 
