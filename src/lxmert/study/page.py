@@ -6,8 +6,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lxmert.explain.faithfulness import MODALITIES
 from lxmert.files import write_text
 from lxmert.study.summary import summarize
+from lxmert.study.trust import CHECKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +154,6 @@ def _trust(report: Mapping[str, Any]) -> str:
         return ""
     removal = ("words removed", "regions removed")
     signs = ("wrong sign, words", "wrong sign, regions")
-    checks = [name for name in next(iter(found.values())) if name not in (*removal, *signs)][3:]
     return (
         "<h2>Explanations: which to trust</h2>"
         "<p>An explanation gives each word and region a relevance for the answer. Four tests show "
@@ -177,8 +178,13 @@ def _trust(report: Mapping[str, Any]) -> str:
         "<p>Rank correlation, -1 to 1, of an explanation with that of a model with random weights "
         "in the answer head or everywhere, and with that of another, random answer. Near 0 is "
         "good: at 1, the explanation does not depend on what the model has learned, or on the "
-        "answer (Adebayo et al. 2018).</p>" + _measures(found, checks)
+        "answer (Adebayo et al. 2018).</p>" + "".join(_checks(found, side) for side in MODALITIES)
     )
+
+
+def _checks(found: Mapping[str, Mapping[str, Any]], side: str) -> str:
+    """Return the table of the sanity checks of words or regions."""
+    return _measures(found, [f"{side}, {check}" for check in CHECKS.values()])
 
 
 def _measures(

@@ -6,6 +6,9 @@ from typing import Any
 _FEWEST = 10
 """Questions of a type below which its accuracy is not called out."""
 
+_NOTICEABLE = 0.005
+"""Difference of AOPC from a random order below which no explanation is called better."""
+
 _DEPENDS = 0.5
 """Rank correlation with a random answer head from which an explanation does not depend on it."""
 
@@ -75,10 +78,17 @@ def _trusts(report: Mapping[str, Any]) -> list[str]:
     aopc = {name: each["AOPC"]["mean"] for name, each in found.items() if each["AOPC"]}
     if aopc:
         best = max(aopc, key=aopc.__getitem__)
-        lines.append(
-            f"Without what {best!r} calls most relevant, the probability of an answer drops most: "
-            f"by {aopc[best]:.2f} on average, and by {aopc['random']:.2f} in a random order."
-        )
+        if aopc[best] - aopc["random"] < _NOTICEABLE:
+            lines.append(
+                "No explanation finds better than a random order what the probability of an answer "
+                "depends on."
+            )
+        else:
+            lines.append(
+                f"Without what {best!r} calls most relevant, the probability of an answer drops "
+                f"most: by {aopc[best]:.2f} on average, and by {aopc['random']:.2f} in a random "
+                "order."
+            )
     deaf = [name for name, each in found.items() if _correlation(each) >= _DEPENDS]
     if deaf:
         lines.append(

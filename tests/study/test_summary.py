@@ -1,0 +1,39 @@
+"""Sentences about reports whose findings are known."""
+
+from typing import Any
+
+import pytest
+
+from lxmert.study.summary import summarize
+
+
+def report(aopc: dict[str, float]) -> dict[str, Any]:
+    """Return a report without foils, with the mean AOPC of each method."""
+    same = {"accuracy": 0.25, "same_answer": 0.5, "same_low": 0.4, "same_high": 0.6}
+    return {
+        "accuracy": {"overall": 0.5, "color": 0.75, "size": 0.25},
+        "intervals": {"overall": (0.4, 0.6)},
+        "counts": {"overall": 40, "color": 20, "size": 20},
+        "count": 40,
+        "foils": None,
+        "robustness": {"image exchanged": same, "question exchanged": same},
+        "modality": None,
+        "explanations": {name: {"AOPC": {"mean": mean}} for name, mean in aopc.items()},
+        "confidence": {"calibration_error": 0.03, "threshold": None, "accepted_risk": 0.05},
+    }
+
+
+def test_the_best_explanation_is_named() -> None:
+    lines = summarize(report({"attention": 0.3, "occlusion": 0.62, "random": 0.2}))
+    assert any("Without what 'occlusion'" in line and "0.62" in line for line in lines)
+    assert lines[0].endswith("most of the type 'color' (75.0%), fewest of 'size' (25.0%).")
+
+
+@pytest.mark.parametrize("others", [{"attention": 0.1}, {"attention": 0.204, "occlusion": 0.0}])
+def test_no_explanation_is_called_best_if_a_random_order_is_as_good(
+    others: dict[str, float],
+) -> None:
+    """The random order itself was called the best explanation of a model with random weights."""
+    lines = summarize(report({**others, "random": 0.2}))
+    assert not any("most relevant" in line for line in lines)
+    assert any(line.startswith("No explanation finds better than a random") for line in lines)
