@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert.explain.faithfulness import MODALITIES
 from lxmert.files import write_text
+from lxmert.names import count
 from lxmert.study.summary import summarize
 from lxmert.study.trust import CHECKS
 
@@ -42,8 +43,9 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
     """Write the page of a report of `lxmert.study.run.study_model`."""
     parts = [
         f"<h1>Study of {html.escape(str(report['model']))}</h1>",
-        f"<p>{report['count']:,} questions of {html.escape(str(report['data']))}. All intervals "
-        "are 95 % confidence intervals for which images, not questions, are resampled. "
+        f"<p>{count(report['count'], 'question')} of {html.escape(str(report['data']))}. All "
+        "intervals are 95 % confidence intervals for which images, not questions, are resampled; "
+        "an interval without width (all values are equal, or of one image) is no certainty. "
         f"Seed {report['seed']}.</p>",
         _in_short(report),
         _accuracy(report),
@@ -143,7 +145,7 @@ def _modality(report: Mapping[str, Any]) -> str:
         f"<p>The question contributes <b>{share['mean']:.1%}</b> "
         f"({_span(share['low'], share['high'])}) to the probability of the given answers, the "
         "image the rest: the share of the words in the absolute Shapley values of words and "
-        f"regions, mean over {found['count']:,} questions (T-SHAP of MM-SHAP, "
+        f"regions, mean over {count(found['count'], 'question')} (T-SHAP of MM-SHAP, "
         "Parcalabescu and Frank 2023). Near 0 % or 100 %, a model uses one modality only.</p>"
     )
 
@@ -222,7 +224,7 @@ def _confidence(report: Mapping[str, Any]) -> str:
         "<h2>Calibration and risk</h2>"
         "<p>Confidence is the probability of the best answer. Temperature and threshold are fitted "
         "on half of the images (validation); the numbers are those of the other half, "
-        f"{found['count']:,} questions. The expected calibration error, the mean difference "
+        f"{count(found['count'], 'question')}. The expected calibration error, the mean difference "
         "between confidence and accuracy in 15 bins (0 is best), is "
         f"<b>{found['calibration_error'] * 100:.1f} points</b>, and "
         f"{found['calibrated_error'] * 100:.1f} after dividing the logits by the temperature "
