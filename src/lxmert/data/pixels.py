@@ -40,8 +40,8 @@ class PixelStore(Shards[PixelHeader]):
 
     def __getitem__(self, row: int) -> Pixels:
         """Return `[height, width, 3]` uint8 RGB; a view of the file, not to be written to."""
-        shard, _, start, _ = self.locate(int(row))
-        pixels: Pixels = shard.file.tensors["pixels"][start]
+        [(shard, place)] = self.locate([row])
+        pixels: Pixels = shard.file.tensors["pixels"][place]
         return pixels
 
     def positions(self, image_ids: Iterable[str]) -> IntArray:

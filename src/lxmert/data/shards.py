@@ -3,7 +3,8 @@
 `store_layout` says which files there are and what is in them.
 """
 
-from bisect import bisect_left, bisect_right
+import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple
@@ -33,7 +34,7 @@ MOST_MAPPED = 20_000
 """Shards that are mapped at a time; Linux allows 65,530 mappings per process."""
 
 
-_GROUP = 64
+_GROUP = 256
 """Hashes of a group, about; see `_group`."""
 
 
@@ -81,12 +82,13 @@ class Shards(Generic[H]):
         if is_remote(folder):
             self._remote = RemoteFolder(str(folder), cache, cache_bytes)
             self.folder = self._remote.folder
-            self._index = map_tensors(self._remote.fetch(INDEX))
+            index = self._remote.fetch(INDEX)
         else:
             self.folder = Path(folder)
-            if not (self.folder / INDEX).is_file():
+            index = self.folder / INDEX
+            if not index.is_file():
                 raise FileNotFoundError(_why_absent(self.folder))
-            self._index = map_tensors(self.folder / INDEX)
+        self._index = map_tensors(index, descriptor=True)
         if not self._index.is_intact():
             raise ValueError(
                 f"{self._index.path} is damaged: its data do not have the checksum in its "
@@ -98,7 +100,7 @@ class Shards(Generic[H]):
         # As memory views and lists, which give single numbers faster than arrays do.
         self._hashes, self._places = tensors["hashes"].data, tensors["places"].data
         self._group_bits, self._group_starts = _group(tensors["hashes"])
-        self._shard_starts = tensors["shard_starts"].tolist()
+        self._shard_starts = tensors["shard_starts"]
         self._names = tensors["shards"].tolist()
         if self._remote is None:
             self._check_sizes()
@@ -110,9 +112,9 @@ class Shards(Generic[H]):
         for name, expected in zip(
             self._names, self._index.tensors["shard_bytes"].tolist(), strict=True
         ):
-            path = self.folder / file_name(*name)
+            path = f"{self.folder}{os.sep}{file_name(*name)}"
             try:
-                size = path.stat().st_size
+                size = os.stat(path).st_size  # twice as fast as by Path
             except FileNotFoundError:
                 raise ValueError(
                     f"{path} is missing: the store is damaged; make it again"
@@ -171,7 +173,10 @@ class Shards(Generic[H]):
     def find(self, image_ids: Sequence[str]) -> list[int | None]:
         """Return the position of each image; None for one that is not there."""
         keys = [encode_id(image_id) for image_id in image_ids]
-        return [self._match(key, hash_id(key)) for key in keys]
+        rows = [row for key in keys for row in self._candidates(hash_id(key))]
+        places = zip(rows, self._where(rows), strict=True)
+        found = {shard.image_id(place): row for row, (shard, place) in places}
+        return [found.get(key) for key in keys]
 
     def shards(self) -> Iterator[Shard]:
         """Yield the shards that have images, in order; the rows of images are not checked."""
@@ -211,38 +216,45 @@ class Shards(Generic[H]):
             for place in damaged
         ] or [Damage(name, "", "its data do not have the checksum in its header")]  # fmt: skip
 
-    def locate(self, row: int) -> tuple[Shard, int, int, int]:
-        """Return the shard of an image, its place there, and its first and last row.
+    def locate(self, rows: Sequence[int] | IntArray) -> list[tuple[Shard, int]]:
+        """Return the shard of each image, and its place there.
 
         Raises:
             IndexError: if there is no such image.
-            ValueError: if the image is not as it was written.
+            ValueError: if an image is not as it was written.
         """
-        if not 0 <= row < len(self):
-            raise IndexError(f"there is no image {row} in {self.folder}, which has {len(self)}")
-        number = bisect_right(self._shard_starts, row) - 1
-        shard, place = self._shard(number), row - self._shard_starts[number]
-        if not self._checked[row]:
-            if not shard.is_intact(place):
-                raise ValueError(
-                    f"{shard.file.path} is damaged: image {place} of {len(shard)} does not have "
-                    "its checksum; list all damage with `lxmert verify`, and make the store again"
-                )
-            self._checked[row] = True
-        return shard, place, shard.starts.item(place), shard.starts.item(place + 1)
+        for row in rows:
+            if not 0 <= row < len(self):
+                raise IndexError(f"there is no image {row} in {self.folder}, which has {len(self)}")
+        found = list(self._where(rows))
+        for row, (shard, place) in zip(rows, found, strict=True):
+            if not self._checked[row]:
+                if not shard.is_intact(place):
+                    raise ValueError(
+                        f"{shard.file.path} is damaged: image {place} of {len(shard)} does not "
+                        "have its checksum; list all damage with `lxmert verify`, and make the "
+                        "store again"
+                    )
+                self._checked[row] = True
+        return found
 
-    def _match(self, key: bytes, hashed: int) -> int | None:
-        """Return the position whose id is `key`."""
+    def _where(self, rows: Sequence[int] | IntArray) -> Iterator[tuple[Shard, int]]:
+        """Return the shard of each image, and its place there, unchecked."""
+        rows = np.asarray(rows, np.int64)
+        numbers = self._shard_starts.searchsorted(rows, "right") - 1
+        places = rows - self._shard_starts[numbers]
+        return zip(map(self._shard, numbers.tolist()), places.tolist(), strict=True)
+
+    def _candidates(self, hashed: int) -> list[int]:
+        """Return the positions of the images whose ids have a hash."""
         group = hashed >> (64 - self._group_bits)
-        start, end = self._group_starts[group], self._group_starts[group + 1]
-        first = bisect_left(self._hashes, hashed, start, end)
-        while first < len(self) and self._hashes[first] == hashed:
-            row: int = self._places[first]
-            number = bisect_right(self._shard_starts, row) - 1
-            if self._shard(number).image_id(row - self._shard_starts[number]) == key:
-                return row
-            first += 1  # another id with the same hash
-        return None
+        first, last = self._group_starts[group], self._group_starts[group + 1]
+        first = bisect_left(self._hashes, hashed, first, last)
+        rows = []
+        while first < last and self._hashes[first] == hashed:
+            rows.append(self._places[first])
+            first += 1
+        return rows
 
     def _shard(self, number: int) -> Shard:
         """Return a mapped shard; those that were mapped first are unmapped if there are many."""
@@ -275,8 +287,7 @@ class Shards(Generic[H]):
 def _group(hashes: Array) -> "tuple[int, memoryview[int]]":
     """Return where the hashes of each group start, those with the same first bits.
 
-    A search within a group touches a few neighboring cache lines, one in all hashes up to 30 that
-    are far apart.
+    A search within a group reads one or two pages of memory, one in all hashes up to 20 pages.
 
     Returns:
         The number of bits, at least 1, and `[groups + 1]` int64.

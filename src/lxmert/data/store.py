@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Damage", "RegionStore", "StoreHeader", "describe_store"]
 
-_FEATURES = StoreHeader.row_columns.index("features")
-
 
 class RegionStore(Shards[StoreHeader]):
     """Read access to the regions of many images by image id; it is pickled as its path.
@@ -45,8 +43,8 @@ class RegionStore(Shards[StoreHeader]):
             KeyError: naming the image and the store, if it is not there.
             ValueError: if the image is not as it was written.
         """
-        shard, place, start, end = self.locate(int(self.rows([image_id])[0]))
-        tensors = shard.file.tensors
+        [(shard, place)] = self.locate(self.rows([image_id]))
+        tensors, (start, end) = shard.file.tensors, shard.span(place)
         rows = {name: tensors[name][start:end] for name in StoreHeader.row_columns}
         height, width = tensors["image_sizes"][place].tolist()
         return Regions(
@@ -72,11 +70,11 @@ class RegionStore(Shards[StoreHeader]):
         """
         import torch
 
-        spans = [self.locate(row) for row in np.asarray(rows).tolist()]
-        longest = max(end - start for _, _, start, end in spans)
+        spans = [(shard, *shard.span(place)) for shard, place in self.locate(rows)]
+        longest = max(end - start for _, start, end in spans)
         dim, parts = self.header.feature_dim, []
-        for shard, _, start, end in spans:
-            part = torch.from_numpy(shard.rows[_FEATURES][start:end])
+        for shard, start, end in spans:
+            part = torch.from_numpy(shard.file.tensors["features"][start:end])
             parts.append(part)
             if end - start < longest:
                 parts.append(part.new_zeros(longest - end + start, dim))

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -54,6 +55,8 @@ OLD_STORE_FILE = "images.bin"
 
 UNIT = 1024
 """Images per shard, with and without regions, unless they exceed the size of a shard."""
+
+_PAIR, _SUM = Struct("<2q"), Struct("<I")
 
 _SHARD = re.compile(r"(?:shard|saved)-(\d{6,9})-(\d{1,5})(?:-(\d+))?\.safetensors")
 
@@ -176,38 +179,54 @@ Entry = tuple[str, Packed] | Failure
 class Shard:
     """A mapped shard, whose small tensors have been checked.
 
+    Of a store with thousands of shards, most of what a read touches is in no cache of the
+    processor. Hence images are read from two objects, instead of an array per tensor.
+
     Attributes:
         file: the mapped file.
-        starts: first row of each image.
-        id_starts: first byte of each id.
-        ids: the bytes of all ids.
-        checksums: checksum of the rows of each image.
-        rows: the columns with a row per region, in the order of their names.
+        data: the bytes of all tensors.
+        layout: pairs of int64: first bytes of `id_starts` and `ids`, of `starts` and `checksums`,
+            and for each column with a row per region, in the order of names, its first byte and
+            the bytes of a row.
     """
 
     file: TensorMap
-    starts: npt.NDArray[np.int64]
-    id_starts: npt.NDArray[np.int64]
-    ids: memoryview
-    checksums: npt.NDArray[np.uint32]
-    rows: tuple[Array, ...]
+    data: memoryview
+    layout: bytes
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """The first row of each image, and the number of rows."""
+        return self.file.tensors["starts"]
+
     def image_id(self, place: int) -> bytes:
         """Return the id of an image."""
-        return bytes(self.ids[self.id_starts.item(place) : self.id_starts.item(place + 1)])
+        id_starts, ids = _PAIR.unpack_from(self.layout)
+        start, end = _PAIR.unpack_from(self.data, id_starts + 8 * place)
+        return bytes(self.data[ids + start : ids + end])
 
     def image_ids(self) -> list[str]:
         """Return the ids of all images."""
         return [decode_id(self.image_id(place)) for place in range(len(self))]
 
+    def span(self, place: int) -> tuple[int, int]:
+        """Return the first row of an image, and that after its last."""
+        starts, _ = _PAIR.unpack_from(self.layout, _PAIR.size)
+        span: tuple[int, int] = _PAIR.unpack_from(self.data, starts + 8 * place)
+        return span
+
     def is_intact(self, place: int) -> bool:
         """Compare the rows of an image with their checksum."""
-        start, end = self.starts.item(place), self.starts.item(place + 1)
-        expected: int = self.checksums.item(place)
-        return _checksum([column[start:end] for column in self.rows]) == expected
+        _, (_, checksums), *columns = _PAIR.iter_unpack(self.layout)
+        start, end = self.span(place)
+        (expected,) = _SUM.unpack_from(self.data, checksums + 4 * place)
+        checksum = 0
+        for first, width in columns:
+            checksum = zlib.crc32(self.data[first + start * width : first + end * width], checksum)
+        return bool(checksum == expected)
 
     def failures(self) -> list[Failure]:
         """Return the images without regions."""
@@ -294,9 +313,11 @@ def open_shard(path: Path, header: Header) -> Shard:
         _check_tensors(file, header, starts, id_starts)
     except (KeyError, IndexError) as error:
         raise ValueError(f"{path} lacks the tensor {error}: make the store again") from error
-    rows = tuple(file.tensors[name] for name in header.row_columns if name in file.tensors)
-    ids, sums = file.tensors["ids"].data, file.tensors["checksums"]
-    return Shard(file, starts, id_starts, ids, sums, rows)
+    columns = [name for name in header.row_columns if name in file.tensors]
+    layout = [file.begin(name) for name in ("id_starts", "ids", "starts", "checksums")]
+    for name in columns:
+        layout += [file.begin(name), file.tensors[name][:1].nbytes]
+    return Shard(file, file.data.data, np.array(layout, "<i8").tobytes())
 
 
 @cache
@@ -382,6 +403,7 @@ def _check_tensors(file: TensorMap, header: Header, starts: Array, id_starts: Ar
     valid = (
         starts.shape == id_starts.shape == (images + 1,)
         and sums.shape == (images,)
+        and [part.dtype for part in (starts, id_starts, sums)] == ["<i8", "<i8", "<u4"]
         and starts[0] == id_starts[0] == 0
         and id_starts[-1] == len(ids)
         and bool((np.diff(starts) >= 0).all() and (np.diff(id_starts) >= 0).all())

@@ -53,6 +53,10 @@ class TensorMap(NamedTuple):
     tensors: dict[str, Array]
     data: npt.NDArray[np.uint8]
 
+    def begin(self, name: str) -> int:
+        """Return the first byte of a tensor in `data`."""
+        return self.tensors[name].ctypes.data - self.data.ctypes.data
+
     def is_intact(self) -> bool:
         """Read all data and compare them with their checksum."""
         return f"{zlib.crc32(self.data.data):08x}" == self.metadata.get("checksum")
@@ -107,10 +111,13 @@ def encode_header(content: dict[str, Any]) -> bytes:
     return b"%b%08x%b" % (header[:place], zlib.crc32(header), header[place + len(_UNSET) :])
 
 
-def map_tensors(path: Path) -> TensorMap:
+def map_tensors(path: Path, *, descriptor: bool = False) -> TensorMap:
     """Map a file that `write_tensors` wrote. Its header is checked, its data are not read.
 
-    No file descriptor stays open, so that thousands of files can be mapped.
+    Args:
+        path: the file.
+        descriptor: whether a file descriptor may stay open. If not, thousands of files can be
+            mapped, but PyTorch is imported.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -129,7 +136,7 @@ def map_tensors(path: Path) -> TensorMap:
         raise _damaged(path, "its header does not have the checksum that it names")
     entries = parse_json(header, str(path), remedy="make it again")
     start = 8 + length
-    data = _map(path, size)[start:]
+    data = _map(path, size, descriptor)[start:]
     try:
         metadata = {str(key): str(text) for key, text in entries.pop("__metadata__").items()}
         tensors = {name: _view(data, **entry) for name, entry in entries.items()}
@@ -141,10 +148,10 @@ def map_tensors(path: Path) -> TensorMap:
     return TensorMap(path, metadata, tensors, data)
 
 
-def _map(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """Map a file; without PyTorch by NumPy, which keeps its file descriptor open."""
-    if find_spec("torch") is None:
-        return np.memmap(path, np.uint8, "c")
+def _map(path: Path, size: int, descriptor: bool) -> npt.NDArray[np.uint8]:
+    """Map a file; NumPy keeps its file descriptor open, PyTorch does not."""
+    if descriptor or find_spec("torch") is None:
+        return np.asarray(np.memmap(path, np.uint8, "c"))
     import torch
 
     return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
