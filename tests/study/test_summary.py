@@ -37,3 +37,12 @@ def test_no_explanation_is_called_best_if_a_random_order_is_as_good(
     lines = summarize(report({**others, "random": 0.2}))
     assert not any("most relevant" in line for line in lines)
     assert any(line.startswith("No explanation finds better than a random") for line in lines)
+
+
+@pytest.mark.parametrize(("correlation", "named"), [(0.95, True), (0.55, False)])
+def test_an_explanation_ignores_the_head_only_if_it_stays_nearly_the_same(
+    correlation: float, *, named: bool
+) -> None:
+    found = report({"attention": 0.5, "random": 0.2})
+    found["explanations"]["attention"]["words, random answer head"] = {"mean": correlation}
+    assert any("hardly depend" in line for line in summarize(found)) == named

@@ -9,7 +9,7 @@ _FEWEST = 10
 _NOTICEABLE = 0.005
 """Difference of AOPC from a random order below which no explanation is called better."""
 
-_DEPENDS = 0.5
+_DEPENDS = 0.9
 """Rank correlation with a random answer head from which an explanation does not depend on it."""
 
 
