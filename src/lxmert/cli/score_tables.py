@@ -42,12 +42,13 @@ def show_comparison(report: Mapping[str, Any]) -> None:
             f"{row['p_value']:.3f}" if row["p_value"] >= 0.001 else "< 0.001",
             f"{row['count']:,}",
         )
-    needed = report["questions_needed"]
-    line = (
-        f"A difference of one point would need about {needed:,} questions about different images "
-        "(paired test, 5 % level, 80 % power)."
-    )
-    _print(table, *([] if needed is None else [line]), warnings=report["warnings"])
+    needed, lines = report["questions_needed"], []
+    if needed is not None:
+        lines.append(
+            f"A difference of one point would need about {needed:,} questions about different "
+            "images (paired test, 5 % level, 80 % power)."
+        )
+    _print(table, *lines, warnings=report["warnings"])
 
 
 def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
