@@ -43,7 +43,7 @@ def run_launched(arguments: list[str]) -> None:
     """Run a launcher as a user would, with the modules of this checkout."""
     command = [sys.executable, "-m", LAUNCHERS[arguments[0]], *arguments[1:], *settings()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("is finished after 6 steps") == 1
     assert done.stderr.count("findings: ") == 2  # before and after, by one process
