@@ -14,7 +14,7 @@ def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(commands(PAGE)) == 23
+    assert len(commands(PAGE)) == 24
     printed = []
     for program, *arguments in commands(PAGE):
         assert program == "lxmert"

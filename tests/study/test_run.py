@@ -126,6 +126,45 @@ def test_unknown_words_are_told_once(
     assert caplog.text.count("2 of 2 texts contain words") == 1
 
 
+def test_the_robust_suite_has_the_numbers_of_the_study(lxmert: Command, tmp_path: Path) -> None:
+    run(lxmert, tmp_path / "out", "--explained", 0)
+    study = json.loads((tmp_path / "out" / "study.json").read_text())
+    command = evaluate_robust(lxmert, "-o", tmp_path / "robust.json")
+    assert command.code == 0, command.err
+    report = json.loads((tmp_path / "robust.json").read_text())
+    assert report == {name: study[name] for name in report}
+    for text in ("question exchanged", f"{study['robustness']['noisy features']['accuracy']:.1%}"):
+        assert text in command.out
+    sure = study["confidence"]
+    assert f"confidence of {sure['threshold']:.2f} or more, chosen for 5.0%" in command.out
+    risky = json.loads(evaluate_robust(lxmert, "--risk", 0.5, "--json").out)["confidence"]
+    assert risky["accepted_risk"] == 0.5
+    assert risky["answered"] >= sure["answered"]
+
+
+def evaluate_robust(lxmert: Command, *options: object):  # type: ignore[no-untyped-def]
+    return lxmert(
+        "evaluate", ROOT / "src/lxmert/default", "--data", EXAMPLES / "questions.jsonl",
+        "--images", EXAMPLES, "--suite", "robust", *options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--suite", "strong"), "--suite is 'strong': expected robust"),
+        (("--risk", 2), "--risk is 2: expected 0 to 1, and --suite robust"),
+        (("--modality", "text"), "--suite has its own scores: leave out"),
+    ],
+)
+def test_impossible_options_of_the_suite_are_one_sentence(
+    lxmert: Command, options: tuple[object, ...], message: str
+) -> None:
+    done = evaluate_robust(lxmert, *options)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err
+
+
 def test_captions_against_foils_are_a_part_of_the_study(lxmert: Command, tmp_path: Path) -> None:
     foils = tmp_path / "foils.jsonl"
     colors = (("yellow ball", "purple ball"), ("purple mug", "green mug"))

@@ -26,6 +26,38 @@ def show_scores(report: Mapping[str, Any]) -> None:
     _print(table, f"scored: {count(report['count'], 'question')}", warnings=report["warnings"])
 
 
+def show_robustness(report: Mapping[str, Any]) -> None:
+    """Print an `AnswersReport`: the answers under each change, and the confidence in them."""
+    from rich.text import Text
+
+    from lxmert.names import count
+
+    table = make_table("change", ">accuracy", ">95 % interval", ">same answer", ">95 % interval")
+    for change, row in report["robustness"].items():
+        cells = ["", ""]
+        if row["accuracy"] is not None:
+            cells = [f"{row['accuracy']:.1%}", _interval(row["low"], row["high"])]
+        same = f"{row['same_answer']:.1%}", _interval(row["same_low"], row["same_high"])
+        table.add_row(Text(change), *cells, *same)
+    sure = report["confidence"]
+    lines = [
+        f"calibration error {sure['calibration_error']:.1%}, with temperature "
+        f"{sure['temperature']:.2f} {sure['calibrated_error']:.1%}"
+    ]
+    aim = f"{sure['accepted_risk']:.1%} wrong answers"
+    if sure["threshold"] is None:
+        lines.append(f"no threshold of confidence leaves {aim} or fewer")
+    else:
+        wrong = sure["answered_risk"]
+        lines.append(
+            f"confidence of {sure['threshold']:.2f} or more, chosen for {aim}: "
+            f"{sure['answered']:.1%} answered"
+            + ("" if wrong is None else f", {wrong:.1%} of them wrong")
+        )
+    half = "(temperature and threshold from half of the images, the rest from the other half)"
+    _print(table, f"scored: {count(report['count'], 'question')}", *lines, half, warnings=())
+
+
 def show_comparison(report: Mapping[str, Any]) -> None:
     """Print a `ComparisonReport`."""
     from rich.text import Text

@@ -23,9 +23,10 @@ from lxmert.cli.score_tables import (
     show_comparison,
     show_matching,
     show_official_scores,
+    show_robustness,
     show_scores,
 )
-from lxmert.terminal import say, show_progress
+from lxmert.terminal import say, show_progress, show_steps
 
 Training = Annotated[
     Path | None,
@@ -71,6 +72,20 @@ def evaluate(
         str | None,
         typer.Option(help="text: leave out the regions; image: leave out the words."),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="robust: also the answers after image, question or regions are exchanged or "
+            "damaged, calibration, and the answers above a threshold of confidence."
+        ),
+    ] = None,
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            help="With --suite: share of wrong answers that the threshold is chosen for, from 0 to "
+            "1. Default: 0.05."
+        ),
+    ] = None,
     limit: Limit = None,
     output: Output = None,
     device: Device = None,
@@ -80,12 +95,19 @@ def evaluate(
 
     Questions: accuracy by question type, with question-only and majority baselines. Statements
     about two images (NLVR2): accuracy and consistency. A detector: detection metrics. With
-    --metric: image-text matching or paraphrases. `lxmert score` scores files of predictions.
+    --metric: image-text matching or paraphrases. With --suite robust: whether the model uses image
+    and question, and is sure for good reason. `lxmert score` scores files of predictions.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: expected at least 1")
     if modality not in (None, "text", "image"):
         raise ValueError(f"--modality is {modality!r}: expected text or image")
+    if suite not in (None, "robust"):
+        raise ValueError(f"--suite is {suite!r}: expected robust")
+    if suite is not None and (metric or modality or training):
+        raise ValueError("--suite has its own scores: leave out --metric, --modality, --training")
+    if risk is not None and (suite is None or not 0 <= risk <= 1):
+        raise ValueError(f"--risk is {risk:g}: expected 0 to 1, and --suite robust")
     check_source(images, regions)
     if output is not None:
         check_output(output, "-o", data, training)
@@ -101,6 +123,27 @@ def evaluate(
                 "--metric scores all entries: leave out --training, --limit and --modality"
             )
         _evaluate_matching(metric, model, data, images, regions, output, device, as_json=as_json)
+        return
+    if suite is not None:
+        from lxmert.study import answers
+        from lxmert.study.confidence import RISK
+
+        stores = tuple(regions or ())
+        with show_steps("images", "answers") as (reading, progress):
+            opened = answers.open_questions(
+                model,
+                data,
+                images=images,
+                stores=stores,
+                limit=limit,
+                device=device,
+                reading=reading,
+            )
+            measured = answers.measure_answers(
+                *opened, risk=RISK if risk is None else risk, progress=progress
+            )
+        write_report(measured, output)
+        print_report(measured, show_robustness, as_json=as_json)
         return
     kind = evaluation.kind_of(model)
     if training is not None and kind != "questions":

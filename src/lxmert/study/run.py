@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lxmert.data.answers import AnswerVocabulary
@@ -16,32 +15,18 @@ from lxmert.hub import find_model
 from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
-from lxmert.names import count
-from lxmert.predict import Predictor, Progress, RegionReader, check_images, open_reader
-from lxmert.schema import Example, Regions
-from lxmert.study.confidence import measure_confidence
+from lxmert.predict import Predictor, Progress, RegionReader
+from lxmert.schema import Example
+from lxmert.study.answers import measure_answers, open_questions, silent
 from lxmert.study.matching import MatchingReport, evaluate_foils
 from lxmert.study.page import write_page
-from lxmert.study.robustness import CHANGES, measure_robustness
 from lxmert.study.trust import Explained, mean_of, measure_question, summarize_trust
-from lxmert.tasks.metrics import (
-    accuracy_by_question_type,
-    intervals_by_question_type,
-    rows_by_question_type,
-)
 
 REPORT, PAGE, _PROGRESS = "study.json", "study.html", "progress.jsonl"
 """Files in the results folder; the last one exists until the results are complete."""
 
 EXPLAINED = 50
 """Questions whose answers are explained."""
-
-_IMAGES = 8
-"""Images whose regions are extracted between two reports of progress."""
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Report no progress."""
 
 
 def study_model(
@@ -57,9 +42,9 @@ def study_model(
     samples: int = SAMPLES,
     seed: int = 0,
     device: str = "cpu",
-    reading: Progress = _silent,
-    progress: Progress = _silent,
-    explaining: Progress = _silent,
+    reading: Progress = silent,
+    progress: Progress = silent,
+    explaining: Progress = silent,
 ) -> dict[str, Any]:
     """Measure accuracy, robustness, confidence and the contribution of each modality.
 
@@ -96,39 +81,24 @@ def study_model(
     """
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
-    folder = find_model(model)
-    predictor = Predictor.from_pretrained(folder, device=device)
-    if predictor.num_images != 1:
-        raise ValueError(
-            f"{model} judges statements about two images: expected a model that answers questions"
-        )
-    corpus = _read(data, limit, seed)
-    read = open_reader(folder, images=images, stores=stores, device=device)
-    if images is not None:
-        read = _remember(read, corpus, reading)
-    matched = _match(folder, foils, images, stores, device, progress)
-    examples = list(corpus)
-    logits = _logits(predictor, corpus, read, progress)
-    answers = [predictor.answers[place] for place in logits.argmax(axis=1)]
-    types = rows_by_question_type(examples)
+    opened = open_questions(
+        model,
+        data,
+        images=images,
+        stores=stores,
+        limit=limit,
+        seed=seed,
+        device=device,
+        reading=reading,
+    )
+    predictor, corpus, read = opened
+    matched = _match(find_model(model), foils, images, stores, device, progress)
     report: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
         "seed": seed,
-        "count": len(corpus),
-        "accuracy": accuracy_by_question_type(examples, answers),
-        "intervals": intervals_by_question_type(examples, answers),
-        "counts": {name: len(rows) for name, rows in types.items()},
         "foils": matched,
-        "robustness": measure_robustness(
-            predictor,
-            corpus,
-            read,
-            answers,
-            seed=seed,
-            progress=lambda done, total: progress(len(corpus) + done, len(corpus) + (total or 0)),
-        ),
-        "confidence": measure_confidence(examples, logits, predictor.answers, seed=seed),
+        **measure_answers(*opened, seed=seed, progress=progress),
     }
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
@@ -162,19 +132,6 @@ def _match(
     return evaluate_foils(
         folder, foils, images=images, stores=stores, device=device, progress=progress
     )
-
-
-def _logits(
-    predictor: Predictor, corpus: Corpus, read: RegionReader, progress: Progress
-) -> np.ndarray:
-    """Return the scores of all answers, `[questions, answers]`."""
-    logits = np.zeros((len(corpus), len(predictor.answers)), np.float32)
-    done, steps = 0, (1 + len(CHANGES)) * len(corpus)
-    for indices, found in predictor.logits(corpus, read):
-        logits[indices] = found
-        done += len(indices)
-        progress(done, steps)
-    return logits
 
 
 def _explain(
@@ -216,48 +173,6 @@ def _summarize(
         shown = {name: share[name] for name in ("mean", "low", "high")}
         modality = {"text_share": shown, "count": share["count"], "samples": samples}
     return {"modality": modality, "explanations": summarize_trust(records, images)}
-
-
-def _remember(read: RegionReader, corpus: Corpus, progress: Progress) -> RegionReader:
-    """Read the regions of all images, since every image is read several times."""
-    check_images(corpus, read, 1)
-    names = [str(corpus.image_names[place]) for place in corpus.used_images]
-    remembered = _Remembered(read)
-    progress(0, len(names))
-    for start in range(0, len(names), _IMAGES):
-        remembered(names[start : start + _IMAGES])
-        progress(min(start + _IMAGES, len(names)), len(names))
-    return remembered
-
-
-class _Remembered:
-    """A reader that keeps the regions of all images."""
-
-    def __init__(self, read: RegionReader) -> None:
-        self._read = read
-        self._known: dict[str, Regions] = {}
-        self.name = read.name
-
-    def problem(self, image_id: str) -> str | None:
-        """Return why an image has no regions; None if it has."""
-        return self._read.problem(image_id)
-
-    def __call__(self, image_ids: Sequence[str]) -> list[Regions]:
-        """Return the regions of each image."""
-        new = [name for name in dict.fromkeys(image_ids) if name not in self._known]
-        self._known |= zip(new, self._read(new) if new else (), strict=True)
-        return [self._known[name] for name in image_ids]
-
-
-def _read(data: Path, limit: int | None, seed: int) -> Corpus:
-    """Read the questions with answers, and draw some of them."""
-    corpus = Corpus.read([data], strict=True)
-    corpus = corpus.select(np.flatnonzero(corpus.num_answers()))
-    if len(corpus) < 2:
-        raise ValueError(
-            f"{data} has {count(len(corpus), 'question')} with an answer: expected at least two"
-        )
-    return corpus.select(draw_rows(len(corpus), limit, seed=seed))
 
 
 def _explainable(
