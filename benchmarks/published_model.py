@@ -1,8 +1,8 @@
 """Writes a model folder of the published sizes with random weights, detector included.
 
     python benchmarks/published_model.py runs/published
-    lxmert benchmark runs/published --threads 2 --exports runs/published-exports
 
+docs/performance.md lists the commands that compare runtimes with it.
 It needs 1.1 GB. Ten answers instead of 3,129, so that few answers are nearly equal and differ
 between precisions for that reason alone.
 """
