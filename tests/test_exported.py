@@ -17,6 +17,7 @@ from lxmert.data.store import RegionStore
 from lxmert.exported import MANIFEST, ExportedModel
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.regions.extractor import load_extractor
+from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
 from lxmert.workflows.exporting import export_folder
@@ -203,11 +204,13 @@ def test_a_benchmark_names_the_source_of_an_export(folders, tmp_path):
         benchmark(Benchmark(fast))
     variant = Variant("onnxruntime", "fp32", fast)
     copy = shutil.copytree(model, tmp_path / "copy")
-    _export(variant, copy, None, report=print)  # the same weights under another name
+    _export(
+        variant, copy, weight_digests(copy), None, report=print
+    )  # the same weights under another name
     weights = load_file(copy / "model.safetensors")
     save_file({name: 2 * values for name, values in weights.items()}, copy / "model.safetensors")
     with pytest.raises(ValueError, match=f"is the onnxruntime fp32 export of {model}, whose"):
-        _export(variant, copy, None, report=print)
+        _export(variant, copy, weight_digests(copy), None, report=print)
 
 
 def test_a_pipeline_is_loaded_without_torch(folders):

@@ -150,7 +150,9 @@ def test_regions_that_are_not_trained_need_a_lasting_lead(
     def try_one(name, changed, output, make_task, *, cpu):
         tried.append(name)
         if name.endswith(trials.CONTINUED):
-            assert changed.settings.model.init_from == str(output / "trials" / name[:-10])
+            assert changed.settings.model.init_from == str(
+                output / "trials" / name.removesuffix(trials.CONTINUED)
+            )
             assert 2300 < changed.loop.seconds <= 2400  # a third of two hours
         found = results[name]
         return {"error": "it broke"} if found is None else {"accuracy": found}

@@ -183,7 +183,7 @@ def shuffle(
         Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")],
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Give every question the answer of another one.
 

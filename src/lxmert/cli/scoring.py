@@ -125,25 +125,9 @@ def evaluate(
         _evaluate_matching(metric, model, data, images, regions, output, device, as_json=as_json)
         return
     if suite is not None:
-        from lxmert.study import answers
-        from lxmert.study.confidence import RISK
-
-        stores = tuple(regions or ())
-        with show_steps("images", "answers") as (reading, progress):
-            opened = answers.open_questions(
-                model,
-                data,
-                images=images,
-                stores=stores,
-                limit=limit,
-                device=device,
-                reading=reading,
-            )
-            measured = answers.measure_answers(
-                *opened, risk=RISK if risk is None else risk, progress=progress
-            )
-        write_report(measured, output)
-        print_report(measured, show_robustness, as_json=as_json)
+        report = _measure_suite(model, data, images, regions, limit, risk, device)
+        write_report(report, output)
+        print_report(report, show_robustness, as_json=as_json)
         return
     kind = evaluation.kind_of(model)
     if training is not None and kind != "questions":
@@ -162,11 +146,31 @@ def evaluate(
     with show_progress("examples") as progress:
         common = {**source, "limit": limit, "device": device, "progress": progress}
         if kind == "statements":
-            report: Any = evaluation.evaluate_statements(model, data, **common)
+            report = evaluation.evaluate_statements(model, data, **common)
         else:
             report = evaluation.evaluate_answers(model, data, training=training, **common)
     write_report(report, output)
     print_report(report, _show, as_json=as_json)
+
+
+def _measure_suite(
+    model: str,
+    data: Path,
+    images: Path | None,
+    regions: list[Path] | None,
+    limit: int | None,
+    risk: float | None,
+    device: str,
+) -> Any:
+    from lxmert.study.answers import measure_answers, open_questions
+    from lxmert.study.confidence import RISK
+
+    stores = tuple(regions or ())
+    with show_steps("images", "answers") as (reading, progress):
+        opened = open_questions(
+            model, data, images=images, stores=stores, limit=limit, device=device, reading=reading
+        )
+        return measure_answers(*opened, risk=RISK if risk is None else risk, progress=progress)
 
 
 def _evaluate_matching(

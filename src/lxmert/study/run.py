@@ -11,7 +11,6 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.files import resume_log, to_json, write_text
-from lxmert.hub import find_model
 from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
@@ -92,7 +91,7 @@ def study_model(
         reading=reading,
     )
     predictor, corpus, read = opened
-    matched = _match(find_model(model), foils, images, stores, device, progress)
+    matched = _match(model, foils, images, stores, device, progress)
     report: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
@@ -119,7 +118,7 @@ def study_model(
 
 
 def _match(
-    folder: Path,
+    model: str | Path,
     foils: Path | None,
     images: Path | None,
     stores: tuple[Path, ...],
@@ -130,7 +129,7 @@ def _match(
     if foils is None:
         return None
     return evaluate_foils(
-        folder, foils, images=images, stores=stores, device=device, progress=progress
+        model, foils, images=images, stores=stores, device=device, progress=progress
     )
 
 

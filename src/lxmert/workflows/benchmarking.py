@@ -185,6 +185,7 @@ def benchmark(settings: Benchmark, *, report: Report = lambda step: None) -> Ben
     if judges_statements(folder):
         raise ValueError(f"{folder} judges statements: expected a model that answers questions")
     asked, scored = settings.asked()
+    weights = weight_digests(folder) if settings.exports else ()
     with ExitStack() as opened:
         exports = settings.exports or Path(opened.enter_context(TemporaryDirectory()))
         running: dict[Variant, _Process] = {}
@@ -193,7 +194,7 @@ def benchmark(settings: Benchmark, *, report: Report = lambda step: None) -> Ben
             try:
                 _check_available(variant)
                 if variant.exported:
-                    _export(variant, folder, settings.calibrate, report)
+                    _export(variant, folder, weights, settings.calibrate, report)
                 running[variant] = opened.enter_context(_Process(variant))
             except (ValueError, ModuleNotFoundError) as error:
                 if _is_reference(variant):
@@ -240,8 +241,14 @@ def _not_installed(runtime: RuntimeKind) -> ModuleNotFoundError:
     return ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
 
 
-def _export(variant: Variant, model: Path, calibrate: Path | None, report: Report) -> None:
-    """Export the model, unless that was done before.
+def _export(
+    variant: Variant,
+    model: Path,
+    weights: tuple[str, ...],
+    calibrate: Path | None,
+    report: Report,
+) -> None:
+    """Export the model, unless that was done before from the same weights.
 
     Raises:
         ValueError: if the export differs too much, cannot be made, or is of another model.
@@ -249,7 +256,7 @@ def _export(variant: Variant, model: Path, calibrate: Path | None, report: Repor
     if variant.folder.exists():
         manifest = read_manifest(variant.folder)
         found = (manifest.weights, manifest.runtime, manifest.precision)
-        if found != (weight_digests(model), variant.runtime, variant.precision):
+        if found != (weights, variant.runtime, variant.precision):
             raise ValueError(
                 f"{variant.folder} is the {manifest.runtime} {manifest.precision} export of "
                 f"{manifest.source}, whose weights may have changed since: name another folder for "

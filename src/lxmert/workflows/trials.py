@@ -197,7 +197,7 @@ class _Plan:
 
         They may where regions that are not trained lead by more than their head start: on images of
         handwritten digits they led by 14 points after 47 s and were at their limit of 66 % after
-        8 min, when drawings had 83 %; in the world `skewed` they led by as much, and stayed ahead.
+        8 min, when drawings had 81 %; in the world `skewed` they led by as much, and stayed ahead.
         """
         fair = self._fair_scores(names)
         leader = max(fair, key=fair.__getitem__, default=None)
