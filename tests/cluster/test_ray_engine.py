@@ -55,8 +55,8 @@ def write_images(folder: Path, count: int) -> Path:
     generator = np.random.default_rng(3)
     for number in range(count):
         pixels = generator.integers(256, size=(40, 48, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    (folder / "005b.png").write_bytes(b"no image")
+        Image.fromarray(pixels).save(folder / f"{number:04d}.png")
+    (folder / "0005b.png").write_bytes(b"no image")
     return folder
 
 
@@ -174,18 +174,18 @@ def kill_one(run: "subprocess.Popen[bytes]", generator: np.random.Generator) -> 
 @pytest.mark.slow
 def test_killed_drivers_and_workers_lose_nothing_and_write_nothing_twice(tmp_path: Path) -> None:
     """Twenty times kill -9, of the command or of one of its two workers."""
-    images = write_images(tmp_path / "images", 400)
-    settings = ExtractionSettings(shard_images=20)
+    images = write_images(tmp_path / "images", 2000)
+    settings = ExtractionSettings(shard_images=50)
     extract_folder(images, tmp_path / "one", load_for_extraction(None), settings, progress=ignore)
     output = tmp_path / "two"
     command = [sys.executable, "-m", "lxmert", "extract", images, "-o", output, "--engine", "ray"]
-    command += ["--actors", "2", "--shard-images", "20", "--device", "cpu"]
+    command += ["--actors", "2", "--shard-images", "50", "--device", "cpu"]
     generator = np.random.default_rng(4)
     kills = 0
     for _ in range(60):
         run = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
         while run.poll() is None and kills < 20:
-            time.sleep(generator.uniform(1, 4))
+            time.sleep(generator.uniform(0.2, 2))
             kills += kill_one(run, generator)
         if run.wait(timeout=300) in (0, 3):
             break
