@@ -6,18 +6,26 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from squares import read_lines, write_lines, write_squares
 from torchvision.models import get_model_weights, resnet18
 
 from lxmert.data.tokenizer import load_tokenizer
 from lxmert.model.heads import LxmertForQuestionAnswering
-from lxmert.regions.backbone_grid import _PREFERRED, BackboneGridExtractor, find_backbone
+from lxmert.regions.backbone_grid import (
+    _TIMM,
+    _TORCHVISION,
+    BackboneGridExtractor,
+    find_backbone,
+)
 from lxmert.regions.extractor import load_extractor
 from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import read_recipe
+from lxmert.train.state import Progress, save_checkpoint
 from lxmert.workflows import trials
 from lxmert.workflows.training import train_recipe
 
@@ -170,6 +178,33 @@ def test_regions_that_are_not_trained_need_a_lasting_lead(
     assert finals[0].settings.model.init_from == str(tmp_path / "trials" / last)
 
 
+def test_the_time_of_a_trial_before_a_kill_is_counted(world, tmp_path, monkeypatch):
+    """The budget was exceeded by as much, up to a third of it."""
+
+    def save(name, seconds):
+        return save_checkpoint(
+            tmp_path / "trials" / name / "checkpoints",
+            Progress(step=3, seconds=seconds),
+            model=torch.nn.Linear(1, 1),
+            optimizer={},
+            scaler=None,
+            random_states=[],
+            record={},
+        )
+
+    save("drawings", 1200.0)
+    damaged = save("random", 600.0) / "progress.pt"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    monkeypatch.setattr(trials, "_try", lambda *_, **__: {"accuracy": 0.5})
+    monkeypatch.setattr(trials, "train", lambda *_, **__: {})
+    monkeypatch.setattr(trials, "_with_batch", lambda final, task: final)
+    arguments = recipe(world), tmp_path, lambda: None, lambda final: None, Accelerator(cpu=True)
+    trials.train_in_budget(*arguments, cpu=True)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["spent"] > 1200
+    assert plan["seconds"] < 6000
+
+
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):
     train_recipe(recipe(world, "data.start=random"), tmp_path, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
@@ -192,6 +227,7 @@ def test_a_budget_too_small_for_a_trial_names_the_least(world, tmp_path):
 def at_hand(tmp_path, monkeypatch):
     """A cache of torch with weights of a small network, as if downloaded before."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     weights = get_model_weights("resnet18").DEFAULT
     folder = tmp_path / "torch/hub/checkpoints"
     folder.mkdir(parents=True)
@@ -232,6 +268,28 @@ def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_han
 
 
 def test_the_weights_of_torchvision_are_looked_for_under_their_names(at_hand):
-    assert find_backbone() == "resnet18"
-    for name in _PREFERRED:
+    assert find_backbone() == ("torchvision", "resnet18")
+    for name in _TORCHVISION:
         assert name in get_model_weights(name).DEFAULT.url
+
+
+def test_the_weights_of_timm_are_found_in_the_cache_of_the_hub(world, tmp_path, at_hand):
+    """Only those of torchvision were; the run is offline, as its tests are."""
+    for name in _TIMM:
+        assert timm.get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
+    next(at_hand.iterdir()).unlink()
+    assert find_backbone() is None
+    repository, revision = tmp_path / "hub/models--timm--resnet18.a1_in1k", "1" * 40
+    weights = repository / "snapshots" / revision / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(revision)
+    network = timm.create_model("resnet18")
+    save_file(network.state_dict(), weights)
+    assert find_backbone() == ("timm", "resnet18.a1_in1k")
+    train_recipe(recipe(world, "data.start=backbone"), tmp_path / "run", cpu=True)
+    extractor = load_extractor(tmp_path / "run/extractor")
+    assert isinstance(extractor, BackboneGridExtractor)
+    assert extractor.config.library == "timm"
+    trained = extractor.network.state_dict()["net.layer1.0.conv1.weight"]
+    assert torch.equal(trained, network.state_dict()["layer1.0.conv1.weight"])

@@ -5,6 +5,7 @@ Legend: `side` pixels of the resized image; `rows` and `columns` of the feature 
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision  # type: ignore[import-untyped]
+from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, fx, nn
@@ -34,16 +36,33 @@ _OTHER_INPUT = ("googlenet", "inception_v3")
 """With trained weights, these networks normalize the pixels a second time."""
 
 
-_PREFERRED = ("resnet50", "resnet101", "convnext_tiny", "resnet34", "resnet18")
+Library = Literal["torchvision", "timm"]
+
+_TORCHVISION = ("resnet50", "resnet101", "convnext_tiny", "resnet34", "resnet18")
+_TIMM = (
+    "convnext_tiny.in12k_ft_in1k",
+    "resnet50.a1_in1k",
+    "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "resnet18.a1_in1k",
+)
+_TIMM_FILE = "model.safetensors"
 
 
-def find_backbone() -> str | None:
-    """Return a torchvision network whose recommended weights were downloaded before."""
+def find_backbone() -> tuple[Library, str] | None:
+    """Return a network whose weights were downloaded before: its library and its name there.
+
+    Networks of timm are found in the cache of the hub, if timm is installed.
+    """
     folder = Path(torch.hub.get_dir(), "checkpoints")
-    for name in _PREFERRED:
+    for name in _TORCHVISION:
         url = torchvision.models.get_model_weights(name).DEFAULT.url
         if (folder / url.rpartition("/")[2]).is_file():
-            return name
+            return "torchvision", name
+    if find_spec("timm"):
+        for name in _TIMM:
+            if isinstance(try_to_load_from_cache(f"timm/{name}", _TIMM_FILE), str):
+                return "timm", name
     return None
 
 
@@ -61,7 +80,7 @@ class BackboneGridConfig(Record):
     """
 
     model_type: Literal["backbone-grid"] = BACKBONE_GRID_TYPE
-    library: Literal["torchvision", "timm"]
+    library: Library
     model: str
     side: Annotated[int, Field(ge=1, le=4096)]
     interpolation: Literal["bilinear", "bicubic"]
@@ -166,6 +185,14 @@ class BackboneGridExtractor(SingleImageExtractor):
             pixel_std=tuple(settings["std"]),
         )
         return cls(trunk, config, device=device)
+
+    @classmethod
+    def from_library(
+        cls, library: Library, name: str, *, weights: str | Path | None = None
+    ) -> "BackboneGridExtractor":
+        """Build an extractor from a network of either library, as found by `find_backbone`."""
+        build = cls.from_torchvision if library == "torchvision" else cls.from_timm
+        return build(name, weights=weights)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "BackboneGridExtractor":

@@ -9,7 +9,7 @@ import logging
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from lxmert.files import read_json_object, sha256, write_json
+from lxmert.weight_files import DAMAGE
 
 RandomState = dict[str, object]
 """State of the random generators of one process, by library; tensors and plain values only."""
@@ -176,6 +177,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """Return the last complete checkpoint in a folder; None without any, or without the folder."""
     complete = _complete(folder)
     return complete[-1] if complete else None
+
+
+def saved_seconds(folder: Path) -> float:
+    """Return `Progress.seconds` of the last checkpoint in a folder; 0 without any intact one."""
+    path = latest_checkpoint(folder)
+    with suppress(*DAMAGE):  # which choose_checkpoint reports
+        return 0.0 if path is None else float(_load(path / "progress.pt")["seconds"])
+    return 0.0
 
 
 def choose_checkpoint(folder: Path) -> Path | None:

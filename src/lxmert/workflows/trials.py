@@ -16,16 +16,17 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import DRAWINGS, find_model
 from lxmert.model.pretrained import one_line
-from lxmert.regions.backbone_grid import BackboneGridExtractor, find_backbone
+from lxmert.regions.backbone_grid import BackboneGridExtractor, Library, find_backbone
 from lxmert.regions.checkpoints import DOWNLOAD
 from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
 from lxmert.tasks.task import Task
-from lxmert.train.folder import FREE_KEYS
+from lxmert.train.folder import CHECKPOINTS, FREE_KEYS
 from lxmert.train.loop import train
 from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_table
+from lxmert.train.state import saved_seconds
 from lxmert.weight_files import DAMAGE
 
 PLAN = "plan.json"
@@ -47,7 +48,7 @@ _NOT_TRAINED = ("scenes", "backbone")
 _TRIAL_IMAGES = 500
 """Training images of such a trial."""
 
-_BACKBONE = "resnet50"
+_BACKBONE: tuple[Library, str] = ("torchvision", "resnet50")
 """Downloaded for `data.start=backbone` if no backbone is at hand."""
 
 _LEAST_TRIAL = 8.0
@@ -134,6 +135,7 @@ def train_in_budget(
                 limit = data.limit_images or _TRIAL_IMAGES
                 short.append(f"data.limit_images={min(limit, _TRIAL_IMAGES)}")
             changed = _changed(recipe, [*trials[name], *short])
+            plan.count_earlier(output / TRIALS / folder)
             plan.record(folder, _try(folder, changed, output, make_task, cpu=cpu))
 
     if len(trials) > 1:
@@ -185,6 +187,10 @@ class _Plan:
         """Result of each trial by name."""
         trials: dict[str, dict[str, Any]] = self.values["trials"]
         return trials
+
+    def count_earlier(self, trial: Path) -> None:
+        """Count the time of a trial before an interruption, up to its last checkpoint."""
+        self.values["spent"] += saved_seconds(trial / CHECKPOINTS)
 
     def record(self, name: str, result: Mapping[str, Any]) -> None:
         """Add the result of a trial and the time that it took."""
@@ -310,12 +316,13 @@ def _save_backbone(folder: Path) -> str:
     """
     if (folder / CONFIG_NAME).is_file():
         return ""
-    name = find_backbone() or _BACKBONE
-    _logger.info("backbone: grid features of torchvision's %s, trained on ImageNet", name)
+    library, name = find_backbone() or _BACKBONE
+    _logger.info("backbone: grid features of %s's %s, trained on ImageNet", library, name)
     try:
-        BackboneGridExtractor.from_torchvision(name, weights=DOWNLOAD).save_pretrained(folder)
+        extractor = BackboneGridExtractor.from_library(library, name, weights=DOWNLOAD)
+        extractor.save_pretrained(folder)
     except (OSError, *DAMAGE) as problem:
-        return f"the weights of torchvision's {name} cannot be used ({one_line(problem)})"
+        return f"the weights of {library}'s {name} cannot be used ({one_line(problem)})"
     return ""
 
 
