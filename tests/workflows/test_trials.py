@@ -9,10 +9,12 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
+from file_server import Files
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from squares import read_lines, write_lines, write_squares
 from torchvision.models import get_model_weights, resnet18
+from web_server import serve
 
 from lxmert.data.tokenizer import load_tokenizer
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -26,7 +28,7 @@ from lxmert.regions.extractor import load_extractor
 from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import read_recipe
 from lxmert.train.state import Progress, save_checkpoint
-from lxmert.workflows import trials
+from lxmert.workflows import backbones, trials
 from lxmert.workflows.training import train_recipe
 
 SMALL = (
@@ -241,8 +243,46 @@ def test_a_backbone_at_hand_is_tried(world, tmp_path, at_hand):
     assert list(trials._trials(changed, tmp_path)) == ["drawings", "random", "scenes", "backbone"]
     next(at_hand.iterdir()).unlink()
     assert list(trials._trials(changed, tmp_path)) == ["drawings", "random", "scenes"]
+    (tmp_path / "plan.json").write_text("{}")
     (tmp_path / "backbone").mkdir()  # of a run that began when it was at hand
     assert "backbone" in trials._trials(changed, tmp_path)
+
+
+def test_a_backbone_is_downloaded_for_photographs_alone(tmp_path, at_hand, monkeypatch):
+    """Only one that was at hand was tried with photographs."""
+    next(at_hand.iterdir()).unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    images = tmp_path / "images/indoor"
+    images.mkdir(parents=True)
+    (images / "a.png").touch()
+    assert not backbones.suits_backbone(tmp_path / "images")
+    (images / "b.JPG").touch()
+    (images / "c.jpeg").touch()
+    assert backbones.suits_backbone(tmp_path / "images")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not backbones.suits_backbone(tmp_path / "images")
+
+
+def test_the_weights_of_a_backbone_are_downloaded_and_checked(tmp_path, at_hand, monkeypatch):
+    (cached,) = at_hand.iterdir()
+    files = {cached.name: cached.read_bytes()}
+    cached.unlink()
+    monkeypatch.setattr(backbones, "_DOWNLOADED", ("torchvision", "resnet18"))
+    made = tmp_path / "made"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE forbids downloads: download https://" in backbones.save_backbone(made)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serve(Files(files)) as server:
+        place = f"{server.url}/{cached.name}", cached
+        monkeypatch.setattr(backbones, "torchvision_weights", lambda _: place)
+        assert "expected f37072fd..." in backbones.save_backbone(made)
+        assert not cached.exists()
+        assert not made.exists()
+        monkeypatch.setattr(backbones, "sha256", lambda _: "f37072fd" + 56 * "0")
+        assert backbones.save_backbone(made) == ""
+    extractor = load_extractor(made)
+    assert isinstance(extractor, BackboneGridExtractor)
+    assert extractor.config.model == "resnet18"
 
 
 def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_hand):

@@ -54,16 +54,20 @@ def find_backbone() -> tuple[Library, str] | None:
 
     Networks of timm are found in the cache of the hub, if timm is installed.
     """
-    folder = Path(torch.hub.get_dir(), "checkpoints")
     for name in _TORCHVISION:
-        url = torchvision.models.get_model_weights(name).DEFAULT.url
-        if (folder / url.rpartition("/")[2]).is_file():
+        if torchvision_weights(name)[1].is_file():
             return "torchvision", name
     if find_spec("timm"):
         for name in _TIMM:
             if isinstance(try_to_load_from_cache(f"timm/{name}", _TIMM_FILE), str):
                 return "timm", name
     return None
+
+
+def torchvision_weights(name: str) -> tuple[str, Path]:
+    """Return the URL of the weights that torchvision recommends, and their place in its cache."""
+    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
+    return url, Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
 class BackboneGridConfig(Record):

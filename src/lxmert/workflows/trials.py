@@ -15,10 +15,6 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import DRAWINGS, find_model
-from lxmert.model.pretrained import one_line
-from lxmert.regions.backbone_grid import BackboneGridExtractor, Library, find_backbone
-from lxmert.regions.checkpoints import DOWNLOAD
-from lxmert.regions.configuration import CONFIG_NAME
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
@@ -27,7 +23,7 @@ from lxmert.train.folder import CHECKPOINTS, FREE_KEYS
 from lxmert.train.loop import train
 from lxmert.train.recipes import Recipe, flatten, make_recipe, override, recipe_table
 from lxmert.train.state import saved_seconds
-from lxmert.weight_files import DAMAGE
+from lxmert.workflows.backbones import save_backbone, suits_backbone
 
 PLAN = "plan.json"
 TRIALS = "trials"
@@ -47,9 +43,6 @@ _NOT_TRAINED = ("scenes", "backbone")
 
 _TRIAL_IMAGES = 500
 """Training images of such a trial."""
-
-_BACKBONE: tuple[Library, str] = ("torchvision", "resnet50")
-"""Downloaded for `data.start=backbone` if no backbone is at hand."""
 
 _LEAST_TRIAL = 8.0
 """Fewest seconds of a trial that tells anything."""
@@ -121,7 +114,7 @@ def train_in_budget(
     check()
     if "backbone" in trials and "backbone" not in plan.trials:
         with accelerator.main_process_first():
-            error = _save_backbone(output / BACKBONE)
+            error = save_backbone(output / BACKBONE)
         if error and len(trials) == 1:
             raise ValueError(error)
         if error:
@@ -287,7 +280,7 @@ def _try(
 def _trials(recipe: Recipe, output: Path) -> dict[str, list[str]]:
     """Return the changes of the recipe by name of the trial.
 
-    A pretrained backbone is tried if its weights are at hand, or were when the run began.
+    A pretrained backbone is tried if it suits the images, or did when the run began.
     """
     settings = recipe.settings
     assert isinstance(settings, CustomDataSettings)
@@ -303,27 +296,10 @@ def _trials(recipe: Recipe, output: Path) -> dict[str, list[str]]:
     start = settings.data.start
     if start != "auto":
         return {start: known[start]}
-    if not (output / BACKBONE).is_dir() and ((output / PLAN).is_file() or not find_backbone()):
+    begun = (output / PLAN).is_file()
+    if not ((output / BACKBONE).is_dir() if begun else suits_backbone(Path(settings.data.images))):
         del known["backbone"]
     return known
-
-
-def _save_backbone(folder: Path) -> str:
-    """Make a region extractor of a pretrained backbone, unless the folder has one.
-
-    Returns:
-        Why it cannot be made; empty if it was.
-    """
-    if (folder / CONFIG_NAME).is_file():
-        return ""
-    library, name = find_backbone() or _BACKBONE
-    _logger.info("backbone: grid features of %s's %s, trained on ImageNet", library, name)
-    try:
-        extractor = BackboneGridExtractor.from_library(library, name, weights=DOWNLOAD)
-        extractor.save_pretrained(folder)
-    except (OSError, *DAMAGE) as problem:
-        return f"the weights of {library}'s {name} cannot be used ({one_line(problem)})"
-    return ""
 
 
 def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
