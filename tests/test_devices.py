@@ -1,14 +1,23 @@
 """Devices: those that this machine has, and one sentence for all others."""
 
+import platform
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, Command
 
-from lxmert import LxmertPipeline, LxmertProcessor, devices, load_extractor
-from lxmert.devices import check_device, choose_device
+from lxmert import (
+    DetectorExtractor,
+    LxmertPipeline,
+    LxmertProcessor,
+    devices,
+    load_extractor,
+)
+from lxmert.devices import check_device, choose_device, computes_bf16
+from lxmert.train.processes import start_processes
 
 DEFAULT = ROOT / "src/lxmert/default"
 ABSENT = ["gpu", "", "cuda:99", "xla:0", "cpu:1", "meta", "cuda:-1", "CUDA"]
@@ -95,3 +104,38 @@ def test_every_command_that_computes_takes_a_device(
     done = lxmert(*given, "--device", "cuda:99")
     assert done.code == 2
     assert "device 'cuda:99' is not available: this machine has cpu" in done.err
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
+def test_a_processor_without_wide_instructions_does_not_compute_bf16() -> None:
+    """Of x86, those with AVX-512, AMX, or the later conversions of AVX2 do."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    wide = {"avx512bw", "avx512_bf16", "amx_bf16", "avx_ne_convert"}
+    assert computes_bf16("cpu") == bool(flags & wide)
+
+
+@pytest.mark.parametrize(("has", "used"), [(True, "bf16"), (False, "no")])
+def test_training_uses_bf16_only_where_the_device_computes_it(
+    monkeypatch: pytest.MonkeyPatch, *, has: bool, used: str
+) -> None:
+    """The recipes asked for it everywhere; with AVX2 alone, a step took 15 times as long."""
+    monkeypatch.setattr("lxmert.train.processes.computes_bf16", lambda _: has)
+    assert start_processes("auto", cpu=True).mixed_precision == used
+    assert start_processes("bf16", cpu=True).mixed_precision == "bf16"
+
+
+def test_no_recipe_asks_for_bf16_on_devices_that_emulate_it() -> None:
+    for path in (ROOT / "src/lxmert/recipes").rglob("*.toml"):
+        loop = tomllib.loads(path.read_text()).get("loop", {})
+        assert loop.get("precision", "fp32") in ("auto", "fp32"), path
+
+
+def test_extraction_in_emulated_bf16_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lxmert.regions.extract.computes_bf16", lambda _: False)
+    folder = DEFAULT / "extractor"
+    DetectorExtractor.from_pretrained(folder)
+    assert not caplog.text
+    DetectorExtractor.from_pretrained(folder, precision="bf16")
+    assert "no instructions for bf16" in caplog.text

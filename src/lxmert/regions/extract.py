@@ -1,5 +1,6 @@
 """The region extractor of a trained detector: preprocessing, detection and description."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from lxmert.boxes import are_valid
-from lxmert.devices import check_device
+from lxmert.devices import check_device, computes_bf16
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
 from lxmert.regions.detector import Detections, Detector
@@ -35,6 +36,8 @@ from lxmert.regions.published import PUBLISHED_NAMES, load_published_detector
 from lxmert.regions.selection import whole_image
 from lxmert.regions.threads import map_parts
 from lxmert.schema import Regions
+
+_logger = logging.getLogger(__name__)
 
 
 class DetectorExtractor:
@@ -74,6 +77,8 @@ class DetectorExtractor:
             self._fast = optimize(detector, precision)
         self.device = torch.device(device)
         self.precision = precision
+        if precision == "bf16" and not computes_bf16(self.device.type):
+            _logger.warning("this processor has no instructions for bf16: fp32 is faster")
 
     @classmethod
     def from_pretrained(

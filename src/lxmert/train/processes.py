@@ -14,6 +14,8 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from lxmert.devices import computes_bf16
+
 _PATIENCE = timedelta(hours=12)
 """Timeout of the ranks; rank 0 alone evaluates and writes, which may take hours."""
 
@@ -25,7 +27,7 @@ def start_processes(precision: str, *, cpu: bool = False) -> Accelerator:
     """Connect the processes of the run.
 
     Args:
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16", or "auto" for bf16 where the device has it.
         cpu: whether to use the CPU even if there is a GPU.
 
     Raises:
@@ -38,6 +40,9 @@ def start_processes(precision: str, *, cpu: bool = False) -> Accelerator:
             'loop.precision is "fp16" on a CPU; expected "fp32" or "bf16" there: '
             "pass --set loop.precision=fp32, or train on a GPU"
         )
+    if precision == "auto":
+        device = torch.accelerator.current_accelerator()
+        precision = "bf16" if computes_bf16("cpu" if cpu else device.type) else "fp32"
     # accelerate keeps the precision of an earlier run in this process.
     AcceleratorState._reset_state(not torch.distributed.is_initialized())
     accelerator = Accelerator(

@@ -94,8 +94,9 @@ class LoopSettings(Record):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Precision of matrix products; weights stay float32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Precision of matrix products; weights stay float32. `auto`: bf16 on devices that have
+    instructions for it, and fp32 on others, which emulate them slowly."""
 
     micro_batches: PositiveInt = 1
     """Parts into which each process splits its share of a batch, to save memory."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
+from lxmert.devices import computes_bf16
 from lxmert.exported import is_exported, read_manifest
 from lxmert.hub import find_model, model_name
 from lxmert.predict import judges_statements
@@ -233,7 +234,11 @@ def _check_available(variant: Variant) -> None:
     """Raise an error if a runtime is not installed, or lacks a precision on this processor."""
     if find_spec(variant.runtime) is None:
         raise _not_installed(variant.runtime)
-    if variant.runtime == "openvino" and not supports("openvino", variant.precision):
+    computes = {
+        "openvino": lambda: supports("openvino", variant.precision),
+        "torch": lambda: variant.precision != "bf16" or computes_bf16("cpu"),
+    }
+    if not computes.get(variant.runtime, lambda: True)():
         raise ValueError(f"this processor does not compute {variant.precision}")
 
 
