@@ -41,8 +41,8 @@ def start_processes(precision: str, *, cpu: bool = False) -> Accelerator:
             "pass --set loop.precision=fp32, or train on a GPU"
         )
     if precision == "auto":
-        device = torch.accelerator.current_accelerator()
-        precision = "bf16" if computes_bf16("cpu" if cpu else device.type) else "fp32"
+        device = None if cpu else torch.accelerator.current_accelerator()
+        precision = "bf16" if computes_bf16(device.type if device else "cpu") else "fp32"
     # accelerate keeps the precision of an earlier run in this process.
     AcceleratorState._reset_state(not torch.distributed.is_initialized())
     accelerator = Accelerator(
