@@ -1,15 +1,17 @@
 """The command line itself: unforeseen errors, inputs as outputs, odd characters, interruptions."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, Command
 
-from lxmert.terminal import escape_controls, open_console, say
+from lxmert.terminal import escape_controls, open_console, say, show_steps
 
 SCENE, QUESTION = ROOT / "src/lxmert/examples/scene.png", "What color is the ball?"
 UNFORESEEN = (RecursionError, KeyError, TypeError, RuntimeError, MemoryError, IndexError)
@@ -185,3 +187,22 @@ def test_forced_colors_start_no_progress_bar(tmp_path: Path) -> None:
     )
     assert "2 images" in done.stdout
     assert "\x1b[2K" not in done.stdout + done.stderr
+
+
+def test_progress_is_logged_where_no_bar_can_be_drawn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A study whose output was a log file was silent until its end."""
+    times = iter([0.0, 0.0, 1.0, 25.0, 31.0, 40.0, 41.0, 61.0, 71.0])
+    monkeypatch.setattr("lxmert.terminal.time", SimpleNamespace(monotonic=lambda: next(times)))
+    caplog.set_level(logging.INFO)
+    with show_steps("images", "explanations") as (images, explanations):
+        images(1, None)  # at 1 s
+        images(2, None)
+        images(3_000, None)  # at 31 s
+        explanations(5, 20)  # at 40 s: these are from an interrupted study
+        explanations(6, 20)
+        explanations(7, 20)
+        explanations(10, 20)  # at 71 s: five more in 31 s
+    line = "explanations: 10 of 20  0:01:02 left"
+    assert caplog.messages == ["images: 3,000", "explanations: 5 of 20", line]

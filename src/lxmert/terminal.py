@@ -2,9 +2,11 @@
 
 import logging
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from lxmert.explain.explanation import Explanation
     from lxmert.explain.patterns import PatternScore
 
+
+_logger = logging.getLogger(__name__)
+
+_LOGGED_EVERY = 30.0
+"""Seconds between two lines of progress where no bar can be drawn, as in a log file."""
 
 _HIDDEN = {"Cc", "Cs"}
 """Unicode categories of control characters and surrogates."""
@@ -133,7 +140,7 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 @contextmanager
 def show_stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar per stage, one after the other, on a terminal only."""
+    """Show a progress bar per stage, one after the other, or log lines now and then."""
     with ExitStack() as bars:
         shown: dict[str, Callable[[int, int | None], None]] = {}
 
@@ -152,14 +159,14 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar with the remaining time, on a terminal only."""
+    """Show a progress bar with the remaining time, or log a line now and then."""
     with show_steps(unit) as (advance,):
         yield advance
 
 
 @contextmanager
 def show_steps(*units: str) -> Iterator[list[Callable[[int, int | None], None]]]:
-    """Show a progress bar for each step of a job, on a terminal only."""
+    """Show a progress bar for each step of a job, or log lines now and then."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -177,13 +184,42 @@ def show_steps(*units: str) -> Iterator[list[Callable[[int, int | None], None]]]
         TimeRemainingColumn(),
     )
     console = open_console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
+    if not console.is_interactive:
+        yield [_log_progress(unit) for unit in units]
+        return
+    with Progress(*columns, console=console) as bar:
 
         def add(unit: str) -> Callable[[int, int | None], None]:
             row = bar.add_task(unit, total=None)
             return lambda done, total: bar.update(row, completed=done, total=total)
 
         yield [add(unit) for unit in units]
+
+
+def _log_progress(unit: str) -> Callable[[int, int | None], None]:
+    """Return a function that logs the progress of a step, at most every `_LOGGED_EVERY` seconds.
+
+    The remaining time is that at the mean speed since its first call: what is done by then comes
+    from an interrupted run.
+    """
+    started: tuple[float, int] | None = None
+    logged = time.monotonic()
+
+    def advance(done: int, total: int | None) -> None:
+        nonlocal started, logged
+        now = time.monotonic()
+        started = started or (now, done)
+        if now - logged < _LOGGED_EVERY:
+            return
+        logged = now
+        line = f"{unit}: {done:,}" if total is None else f"{unit}: {done:,} of {total:,}"
+        start, before = started
+        if total is not None and done > before:
+            left = (now - start) / (done - before) * (total - done)
+            line += f"  {timedelta(seconds=round(left))} left"
+        _logger.info(line)
+
+    return advance
 
 
 @contextmanager

@@ -37,6 +37,14 @@ def test_the_threshold_keeps_about_the_accepted_risk_on_the_other_half() -> None
     assert found["threshold"] is not None
     assert found["answered_risk"] == pytest.approx(0.1, abs=0.03)
     assert 0.2 < found["answered"] < 0.9  # type: ignore[operator]
+    assert found["answered_interval"] is not None
+    assert found["risk_interval"] is not None
+    for value, (low, high) in (
+        (found["answered"], found["answered_interval"]),
+        (found["answered_risk"], found["risk_interval"]),
+    ):
+        assert value is not None
+        assert low < value < high < low + 0.05
     assert found["count"] == 3000
     assert found["risk"][-1] == pytest.approx(1 - _accuracy(found), abs=1e-9)
 
@@ -50,4 +58,5 @@ def test_a_model_that_is_never_right_has_no_threshold() -> None:
     wrong = [Example(e.example_id, e.text, e.image_ids, {"maybe": 1.0}) for e in examples]
     found = measure_confidence(wrong, logits, ANSWERS)
     assert (found["threshold"], found["answered"], found["temperature"]) == (None, None, 1.0)
+    assert (found["answered_interval"], found["risk_interval"]) == (None, None)
     assert found["area"] == 1.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 from world import COLORS, SMALL, make_world
 
 from lxmert.data.store import RegionStore
@@ -279,6 +280,94 @@ def test_perturbations_raise_the_loss(data: AnsweringData) -> None:
         losses = one.losses(one.model, batch)  # the first perturbation is 0
         torch.testing.assert_close(losses["adversarial"], losses["qa"])
         assert losses["divergence"].item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("targets", ["single", "soft"])
+@pytest.mark.parametrize(("modality", "size", "norm"), [("text", 0.05, None), ("image", 2.0, 2.5)])
+def test_adversarial_training_follows_its_algorithm(
+    data: AnsweringData, targets: str, modality: str, size: float, norm: float | None
+) -> None:
+    """Losses and gradients are those of algorithm 1 of Gan et al. 2020, one example at a time."""
+    task = with_objectives(
+        data.replace(targets=targets),
+        adversarial_steps=3,
+        adversarial_modality=modality,
+        adversarial_step_size=size,
+        **({} if norm is None else {"adversarial_norm": norm}),
+    )
+    task.model.eval()
+    batch = task.collate([task.example(index, 0) for index in (0, 5, 11, 12)])
+    losses = task.losses(task.model, batch)
+    parameters = list(task.model.answer_head.parameters())
+    total = losses["qa"] + losses["adversarial"] + 1.5 * losses["divergence"]
+    gradients = torch.autograd.grad(total, parameters)
+    expected = torch.stack(
+        [
+            _adversarial_losses(
+                task.model,
+                {name: value[row : row + 1] for name, value in batch["inputs"].items()},
+                batch["targets"][row : row + 1],
+                modality,
+                size,
+                norm,
+            )
+            for row in range(4)
+        ]
+    ).sum(dim=0)
+    assert expected[2] > 1e-4
+    found = torch.stack([losses[name] for name in ("qa", "adversarial", "divergence")])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    again = torch.autograd.grad(expected @ torch.tensor([1.0, 1.0, 1.5]), parameters)
+    for own, other in zip(gradients, again, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-3)
+
+
+def _adversarial_losses(
+    model: torch.nn.Module,
+    inputs: dict[str, torch.Tensor],
+    target: torch.Tensor,
+    modality: str,
+    size: float,
+    norm: float | None,
+) -> torch.Tensor:
+    """Return the clean loss, and the means of the perturbed one and of both divergences, `[3]`."""
+
+    def logits(delta: torch.Tensor) -> torch.Tensor:
+        if modality == "image":
+            changed = {**inputs, "visual_feats": inputs["visual_feats"] + delta}
+            return model(**changed).question_answering_score
+        words = model.lxmert.embeddings.word_embeddings
+        hook = words.register_forward_hook(lambda module, given, found: found + delta)
+        try:
+            return model(**inputs).question_answering_score
+        finally:
+            hook.remove()
+
+    def loss(scores: torch.Tensor) -> torch.Tensor:
+        if target.dim() == 1:
+            return functional.cross_entropy(scores, target, reduction="sum")
+        return functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
+
+    shape = (1, inputs["input_ids"].shape[1], model.config.hidden_size)
+    delta = torch.zeros(shape if modality == "text" else inputs["visual_feats"].shape)
+    clean = logits(delta)
+    sums = torch.zeros(2)
+    for _ in range(3):
+        delta = delta.detach().requires_grad_()
+        perturbed = logits(delta)
+        divergence = kl(clean, perturbed) + kl(perturbed, clean)
+        sums = sums + torch.stack([loss(perturbed), divergence])
+        ascent = loss(perturbed) + 1.5 * divergence
+        (gradient,) = torch.autograd.grad(ascent, delta, retain_graph=True)
+        delta = delta + size * gradient / gradient.norm()
+        if norm is not None and delta.norm() > norm:
+            delta = delta * norm / delta.norm()
+    return torch.stack([loss(clean), *(sums / 3)])
+
+
+def kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return KL(p, q) of two distributions, from their logits."""
+    return functional.kl_div(second.log_softmax(-1), first.softmax(-1), reduction="sum")
 
 
 def test_a_teacher_is_imitated(data: AnsweringData, tmp_path: Path) -> None:

@@ -51,8 +51,12 @@ def show_robustness(report: Mapping[str, Any]) -> None:
         wrong = sure["answered_risk"]
         lines.append(
             f"confidence of {sure['threshold']:.2f} or more, chosen for {aim}: "
-            f"{sure['answered']:.1%} answered"
-            + ("" if wrong is None else f", {wrong:.1%} of them wrong")
+            f"{sure['answered']:.1%} ({_interval(*sure['answered_interval'])}) answered"
+            + (
+                ""
+                if wrong is None
+                else f", {wrong:.1%} ({_interval(*sure['risk_interval'])}) wrong"
+            )
         )
     half = "(temperature and threshold from half of the images, the rest from the other half)"
     _print(table, f"scored: {count(report['count'], 'question')}", *lines, half, warnings=())

@@ -14,6 +14,7 @@ from lxmert.metrics.calibration import (
     risk_coverage,
     threshold_for_risk,
 )
+from lxmert.metrics.intervals import Interval, bootstrap
 from lxmert.schema import Example
 
 RISK = 0.05
@@ -36,7 +37,9 @@ class ConfidenceReport(TypedDict):
         accepted_risk: share of wrong answers that a threshold is chosen for.
         threshold: confidence above which the validation half has this risk; None if there is none.
         answered: share of the test half above the threshold; None without one.
+        answered_interval: limits of its 95 % interval, resampling images; None without one.
         answered_risk: share of wrong answers among these; None without one.
+        risk_interval: limits of its 95 % interval; None without one.
         count: number of questions in the test half.
     """
 
@@ -50,7 +53,9 @@ class ConfidenceReport(TypedDict):
     accepted_risk: float
     threshold: float | None
     answered: float | None
+    answered_interval: tuple[float, float] | None
     answered_risk: float | None
+    risk_interval: tuple[float, float] | None
     count: int
 
 
@@ -84,6 +89,8 @@ def measure_confidence(
     curve = risk_coverage(confidence[test], right[test])
     threshold = threshold_for_risk(risk_coverage(confidence[valid], right[valid]), accepted_risk)
     given = test & (confidence >= (np.inf if threshold is None else threshold))
+    answered = None if threshold is None else _mean(given, test, examples)
+    risk = _mean(1 - right, given, examples) if given.any() else None
     return {
         "calibration_error": calibration_error(bins),
         "temperature": temperature,
@@ -94,10 +101,20 @@ def measure_confidence(
         "area": curve.area,
         "accepted_risk": accepted_risk,
         "threshold": threshold,
-        "answered": None if threshold is None else float(given.sum() / test.sum()),
-        "answered_risk": float(1 - right[given].mean()) if given.any() else None,
+        "answered": answered and answered.mean,
+        "answered_interval": answered and (answered.low, answered.high),
+        "answered_risk": risk and risk.mean,
+        "risk_interval": risk and (risk.low, risk.high),
         "count": int(test.sum()),
     }
+
+
+def _mean(
+    values: npt.NDArray[np.generic], rows: npt.NDArray[np.bool_], examples: Sequence[Example]
+) -> Interval:
+    """Return the mean of the values of some examples, with its interval."""
+    images = [example.image_ids[0] for example, used in zip(examples, rows, strict=True) if used]
+    return bootstrap(values[rows].astype(np.float64), images)
 
 
 def _validation_rows(examples: Sequence[Example], seed: int) -> npt.NDArray[np.bool_]:

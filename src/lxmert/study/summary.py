@@ -44,28 +44,34 @@ def _foils(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return []
     pairwise = {name: each["pairwise_accuracy"] for name, each in found["scores"].items()}
+    text = (
+        "It gives a caption a higher match than the same caption with one error in "
+        f"{pairwise['overall']:.1%} ({_span(found['intervals']['overall'])}) of "
+        f"{found['count']['overall']:,} pairs (chance: 50%)"
+    )
     worst = min(pairwise, key=pairwise.__getitem__)
-    return [
-        f"It tells a caption from a foil in {pairwise['overall']:.1%} "
-        f"({_span(found['intervals']['overall'])}) of {found['count']['overall']:,} pairs; least "
-        f"often for {worst!r} ({pairwise[worst]:.1%}; chance is 50 %)."
-    ]
+    if worst != "overall":
+        text += f"; fewest if the error is of the kind {worst!r} ({pairwise[worst]:.1%})"
+    return [f"{text}."]
 
 
 def _looks(report: Mapping[str, Any]) -> list[str]:
     image = report["robustness"]["image exchanged"]
     question = report["robustness"]["question exchanged"]
     lines = [
-        f"With another image, {image['same_answer']:.1%} "
-        f"({_span((image['same_low'], image['same_high']))}) of its answers stay the same, and "
-        f"{image['accuracy']:.1%} are right; with another question, {question['same_answer']:.1%} "
-        "stay the same."
+        f"With a random other image, {image['same_answer']:.1%} "
+        f"({_span((image['same_low'], image['same_high']))}) of its answers stay the same (100%: "
+        f"it ignores the image), and its accuracy is {image['accuracy']:.1%}. With a random other "
+        f"question, {question['same_answer']:.1%} "
+        f"({_span((question['same_low'], question['same_high']))}) stay the same (100%: it ignores "
+        "the question)."
     ]
     if report["modality"] is not None:
         share = report["modality"]["text_share"]
         lines.append(
-            f"The words contribute {share['mean']:.1%} ({_span((share['low'], share['high']))}) to "
-            "its answers, the regions the rest (Shapley values)."
+            f"Words make up {share['mean']:.1%} ({_span((share['low'], share['high']))}) of the "
+            "contributions of words and regions to its answers (T-SHAP; 0%: it uses the image "
+            "alone, 100%: the question alone)."
         )
     return lines
 
@@ -81,19 +87,20 @@ def _trusts(report: Mapping[str, Any]) -> list[str]:
         if aopc[best] - aopc["random"] < _NOTICEABLE:
             lines.append(
                 "No explanation finds better than a random order what the probability of an answer "
-                "depends on."
+                "depends on (AOPC)."
             )
         else:
             lines.append(
-                f"Without what {best!r} calls most relevant, the probability of an answer drops "
-                f"most: by {aopc[best]:.2f} on average, and by {aopc['random']:.2f} in a random "
-                "order."
+                f"Explanations by {best!r} find best what an answer depends on: its probability "
+                f"falls by {aopc[best]:.2f} on average if words and regions are removed in their "
+                f"order, and by {aopc['random']:.2f} in a random order (AOPC)."
             )
     deaf = [name for name, each in found.items() if _correlation(each) >= _DEPENDS]
     if deaf:
         lines.append(
-            f"Explanations by {', '.join(map(repr, deaf))} hardly depend on the answer head: with "
-            "random weights in it, they stay nearly the same."
+            f"Explanations by {', '.join(map(repr, deaf))} hardly depend on what the answer head "
+            "has learned: with random weights in it, they stay nearly the same (rank correlation "
+            f"of {_DEPENDS} or more)."
         )
     return lines
 
@@ -109,13 +116,17 @@ def _is_unsure(report: Mapping[str, Any]) -> list[str]:
     found = report["confidence"]
     text = (
         "Its confidence differs from its accuracy by "
-        f"{found['calibration_error'] * 100:.1f} points on average"
+        f"{found['calibration_error'] * 100:.1f} points on average (calibration error)"
     )
     if found["threshold"] is None:
-        return [f"{text}; no threshold of it leaves at most {found['accepted_risk']:.0%} wrong."]
+        return [
+            f"{text}. Above no threshold of its confidence are at most "
+            f"{found['accepted_risk']:.0%} of the answers wrong."
+        ]
     return [
-        f"{text}. For at most {found['accepted_risk']:.0%} wrong answers, it should answer above a "
-        f"confidence of {found['threshold']:.2f} only: {found['answered']:.1%} of the questions."
+        f"{text}. To give at most {found['accepted_risk']:.0%} wrong answers, it should answer "
+        f"only if its confidence is at least {found['threshold']:.2f}, as for "
+        f"{found['answered']:.1%} of the questions."
     ]
 
 
