@@ -13,7 +13,6 @@ from conftest import ROOT, Command
 
 DEPLOY = ROOT / "examples/deploy"
 UNIT = (DEPLOY / "lxmert.service").read_text()
-DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 
 def options_of(words: list[str]) -> set[str]:
@@ -28,7 +27,7 @@ def known_options(lxmert: Command) -> set[str]:
 
 def test_every_file_is_tested() -> None:
     assert {path.name for path in DEPLOY.iterdir() if path.is_file()} == {
-        "Dockerfile", "lxmert.service", "ray_serve.py",
+        "Dockerfile", "Dockerfile.runtime", "lxmert.service", "ray_serve.py",
     }  # fmt: skip
 
 
@@ -58,8 +57,9 @@ def test_the_unit_has_sections_and_assignments_only() -> None:
     assert all(re.match(r"[A-Z]\w+=", line) for line in lines if line not in sections)
 
 
-def test_the_dockerfile_runs_a_command_that_exists(lxmert: Command) -> None:
-    text = DOCKERFILE.replace("\\\n", " ")
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.runtime"])
+def test_a_dockerfile_runs_a_command_that_exists(lxmert: Command, name: str) -> None:
+    text = (DEPLOY / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     known = {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT",
              "CMD"}  # fmt: skip
@@ -72,8 +72,8 @@ def test_the_dockerfile_runs_a_command_that_exists(lxmert: Command) -> None:
     assert "--api-key-file" in words
     for line in lines:
         if line.startswith("COPY") and "--from" not in line:
-            for name in line.split()[1:-1]:
-                assert (ROOT / name).exists(), name
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
 
 
 def test_the_ray_example_is_valid_python_over_names_that_exist() -> None:
