@@ -35,7 +35,7 @@ from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import Heads, find_kind, load_heads
 from lxmert.model.runtime import ScoringModel, TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Runtime, score
+from lxmert.predict import score
 from lxmert.processing import LxmertProcessor
 from lxmert.regions.exported import ExportedDetector
 from lxmert.regions.extract import DetectorExtractor
@@ -117,11 +117,13 @@ class Calibration:
         regions: the regions of the images, by the detector of the PyTorch model.
         features: its features of the boxes of these regions, which may be those of proposals
             instead; empty if a store is given.
+        logits: what the PyTorch model returns for texts of random words about these regions.
     """
 
     images: list[Path] = field(default_factory=list)
     regions: list[Regions] = field(default_factory=list)
     features: list[FloatArray] = field(default_factory=list)
+    logits: list[FloatArray] = field(default_factory=list)
 
 
 def export_folder(
@@ -174,10 +176,10 @@ def export_folder(
         manifest = _describe(source, partial, runtime, precision)
         if precision == "int8":
             report("calibration")
-            manifest = _quantize(source, partial, calibration, manifest, report)
+            manifest = _quantize(partial, calibration, manifest, report)
         else:
             report("comparison")
-            manifest = _compare(source, partial, calibration, manifest)
+            manifest = _compare(partial, calibration, manifest)
         _check_tolerances(manifest)
         write_text(partial / "README.md", card(manifest, calibration))
         finish(partial, manifest)
@@ -185,11 +187,7 @@ def export_folder(
 
 
 def _quantize(
-    source: _Source,
-    folder: Path,
-    calibration: Calibration,
-    manifest: ExportManifest,
-    report: Report,
+    folder: Path, calibration: Calibration, manifest: ExportManifest, report: Report
 ) -> ExportManifest:
     """Quantize the graphs; layers stay in fp32 until the differences are within tolerance."""
     write_json(folder / MANIFEST, manifest.to_dict())
@@ -202,7 +200,7 @@ def _quantize(
         number = sum(map(len, kept.values()))
         report(f"comparison, {count(number, 'layer')} in fp32" if number else "comparison")
         current = manifest.replace(layers_in_fp32={**kept, **exact}, files=_list_files(folder))
-        manifest = _compare(source, folder, calibration, current)
+        manifest = _compare(folder, calibration, current)
         wrong = _out_of_tolerance(manifest)
         return [graphs for names, graphs in _PARTS.items() if any(name in wrong for name in names)]
 
@@ -234,43 +232,33 @@ def record_calls(folder: Path, calibration: Calibration) -> dict[str, list[dict[
     return {name: made[:: -(-len(made) // _MOST_CALLS)] for name, made in calls.items()}
 
 
-def _compare(
-    source: _Source, folder: Path, calibration: Calibration, manifest: ExportManifest
-) -> ExportManifest:
+def _compare(folder: Path, calibration: Calibration, manifest: ExportManifest) -> ExportManifest:
     """Write the manifest, without which the folder cannot be opened, and add the differences."""
     write_json(folder / MANIFEST, manifest.to_dict())
-    differences = compare(source.scoring, folder, calibration)
+    differences = compare(folder, calibration)
     manifest = manifest.replace(differences=differences)
     write_json(folder / MANIFEST, manifest.to_dict())
     return manifest
 
 
-def compare(model: ScoringModel, folder: Path, calibration: Calibration) -> dict[str, float]:
+def compare(folder: Path, calibration: Calibration) -> dict[str, float]:
     """Measure how much an exported folder differs from the PyTorch model; see `MEANINGS`."""
     exported = ExportedModel(folder)
     runtime = exported.answering or exported.matching
     assert runtime is not None
-    differences = compare_logits(
-        TorchRuntime(model), runtime, exported.tokenizer, calibration.regions
-    )
+    inputs = random_inputs(exported.tokenizer, calibration.regions)
+    found = [score(runtime, text, seen) for text, seen in inputs]
+    differences = compare_logits(np.concatenate(calibration.logits), np.concatenate(found))
     if calibration.images:
         differences |= compare_detectors(exported.extractor, calibration)
     return {name: float(f"{value:.3g}") for name, value in differences.items()}
 
 
-def compare_logits(
-    expected: Runtime, runtime: Runtime, tokenizer: Tokenizer, regions: Sequence[Regions]
-) -> dict[str, float]:
-    """Compare the logits of two runtimes for texts of random words about given images."""
-    errors, scales, others = [], [], []
-    for text, seen in random_inputs(tokenizer, regions):
-        one, other = score(expected, text, seen), score(runtime, text, seen)
-        errors.append(np.square(one - other))
-        scales.append(np.square(one))
-        others.append(one.argmax(axis=1) != other.argmax(axis=1))
+def compare_logits(expected: FloatArray, found: FloatArray) -> dict[str, float]:
+    """Compare logits `[texts, classes]` of two runtimes for the same texts."""
     return {
-        "logits": float(np.sqrt(np.concatenate(errors).mean() / np.concatenate(scales).mean())),
-        "other answers": float(np.concatenate(others).mean()),
+        "logits": float(np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())),
+        "other answers": float((found.argmax(axis=1) != expected.argmax(axis=1)).mean()),
     }
 
 
@@ -356,7 +344,7 @@ def _load(folder: Path) -> _Source:
 
 
 def _read_calibration(source: _Source, path: Path | None) -> Calibration:
-    """Read images, or the first regions of a store."""
+    """Read images, or the first regions of a store, and run the PyTorch model on them."""
     if path is not None and not path.is_dir():
         raise FileNotFoundError(
             f"{path} is neither an image folder nor a region store: check --calibrate"
@@ -364,15 +352,25 @@ def _read_calibration(source: _Source, path: Path | None) -> Calibration:
     if path is not None and is_finished(path):
         store: RegionStore = source.processor.open_store(path)
         names = islice(store.image_ids, _MOST_IMAGES)
-        return Calibration(regions=[store[name] for name in names])
+        data = Calibration(regions=[store[name] for name in names])
+    else:
+        data = _extract(source.extractor, path)
+    runtime = TorchRuntime(source.scoring)
+    inputs = random_inputs(source.processor.reader.backend, data.regions)
+    data.logits = [score(runtime, text, seen) for text, seen in inputs]
+    return data
+
+
+def _extract(extractor: DetectorExtractor, path: Path | None) -> Calibration:
+    """Return the regions of the first images of a folder; None: of the example image."""
     images = [_EXAMPLE]
     if path is not None:
         folder = ImageFolder(path)
         images = [path / name for name in islice(folder.names, _MOST_IMAGES)]
         if not images:
             raise ValueError(f"{path} has no image: name a folder of images or a region store")
-    regions = source.extractor(images)
-    described = source.extractor(images, boxes=[each.boxes for each in regions])
+    regions = extractor(images)
+    described = extractor(images, boxes=[each.boxes for each in regions])
     return Calibration(images, regions, [each.features for each in described])
 
 

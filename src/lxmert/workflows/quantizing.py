@@ -2,11 +2,10 @@
 
 Both runtimes read the result: ONNX graphs in which the inputs of matrix products and convolutions
 are quantized to unsigned 8-bit integers, with ranges measured on calibration data, and their
-weights to signed ones, with a scale for each output channel.
+weights to signed ones of 7 bits, with a scale for each output channel.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,9 @@ from lxmert.runtimes import Array, open_graph
 
 Calls = Sequence[Mapping[str, Array]]
 """Inputs of a graph, one mapping for each call."""
+
+_RANKING_CALLS = 4
+"""Calls that the loss of a layer is measured with: enough to rank layers."""
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -45,18 +47,19 @@ def quantize_folder(
         calls: calibration data of each graph, by its file name.
         find_wrong: returns the parts of the model that differ too much, each as the file names of
             its graphs; called with the layers left in fp32.
-        report: called before each attempt.
+        report: called before each step.
     """
-    with TemporaryDirectory(dir=folder.parent) as exact:
+    with TemporaryDirectory(dir=folder.parent) as work:
         graphs = {}
         for name, made in calls.items():
-            shutil.move(folder / name, exact)
-            graphs[name] = QuantizableGraph(Path(exact) / name, made)
+            report(f"ranges of {name}")
+            graphs[name] = QuantizableGraph(folder / name, made, Path(work))
         kept: dict[str, tuple[str, ...]] = dict.fromkeys(graphs, ())
         losses: dict[str, dict[str, float]] = {}
         changed = list(graphs)
         while changed:
             for name in changed:
+                report(f"quantization of {name}")
                 graph = graphs[name]
                 graph.write(
                     folder / name, [each for each in graph.layers if each not in kept[name]]
@@ -65,8 +68,7 @@ def quantize_folder(
             changed = [name for part in wrong for name in part]
             for name in changed:
                 if name not in losses:
-                    report(f"loss of each layer of {name}")
-                    losses[name] = graphs[name].losses()
+                    losses[name] = graphs[name].losses(report)
             for part in wrong:
                 if not _keep_more(part, losses, kept):
                     return
@@ -89,7 +91,9 @@ def _keep_more(
 
 def layer_names(path: Path) -> list[str]:
     """Return the names of the layers of a graph that have weights."""
-    return list(_layers(_load(path)))
+    import onnx
+
+    return list(_layers(onnx.load(path)))
 
 
 class QuantizableGraph:
@@ -99,31 +103,75 @@ class QuantizableGraph:
         layers: name of each layer with weights, such as `encoder.layer.3`, and its nodes.
     """
 
-    def __init__(self, path: Path, calls: Calls) -> None:
+    def __init__(self, path: Path, calls: Calls, work: Path) -> None:
         """Run the graph on calibration data.
 
         Args:
             path: the ONNX file.
             calls: inputs to measure the ranges with, at least one.
+            work: folder for a copy of the graph and for graphs that are tried. There, the weights
+                are in files of their own, so that quantizing a layer reads and writes no others.
         """
-        self.path = path
+        import onnx
+        from onnxruntime.quantization.quant_utils import (  # type: ignore[import-untyped]
+            load_model_with_shape_infer,
+        )
+
+        self._path = work / path.name
         self._calls = calls
-        self.layers = _layers(_load(path))
+        model = load_model_with_shape_infer(path)
+        self.layers = _layers(model)
+        weights = f"{path.name}.weights"
+        onnx.save(model, self._path, save_as_external_data=True, location=weights)
         self._ranges = self._measure_ranges()
 
     def write(self, output: Path, layers: Collection[str]) -> None:
-        """Write the graph with some of its layers quantized."""
+        """Write the graph, in one file, with some of its layers quantized."""
+        import onnx
+
+        model = self._quantize(layers)
+        onnx.load_external_data_for_model(model, str(self._path.parent))
+        onnx.save(model, output)
+
+    def losses(self, report: Callable[[str], None]) -> dict[str, float]:
+        """Return how much the outputs change if only one layer is quantized, for each layer.
+
+        The loss is the root mean square of the change of an output, divided by that of the output;
+        that of the output that changes most. It is measured with at most `_RANKING_CALLS` of the
+        calls, evenly spaced.
+
+        Args:
+            report: called before each layer.
+        """
+        import onnx
+
+        calls = self._calls[:: -(-len(self._calls) // _RANKING_CALLS)]
+        expected = _run(self._path, calls)
+        found = {}
+        tried = self._path.with_suffix(".tried.onnx")
+        for number, layer in enumerate(self.layers, start=1):
+            report(f"loss of layer {number} of {len(self.layers)} of {self._path.name}")
+            onnx.save(self._quantize([layer]), tried)
+            found[layer] = _loss(expected, _run(tried, calls))
+        return found
+
+    def _quantize(self, layers: Collection[str]) -> Any:
+        """Return the graph with some layers quantized; the weights of others are in their file."""
+        import onnx
         from onnxruntime.quantization import (  # type: ignore[import-untyped]
             QDQQuantizer,
             QuantType,
         )
 
         chosen = {node for layer in layers for node in self.layers[layer]}
-        model = _load(self.path)
+        model = onnx.load(self._path, load_external_data=False)
+        _read_weights(model, chosen, self._path.parent)
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
-            reduce_range=False,
+            # Weights of 7 bits: processors without VNNI add two products of 8 bits in 16 bits, and
+            # cut off what is larger.
+            reduce_range=True,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
@@ -135,35 +183,20 @@ class QuantizableGraph:
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
         )
         quantizer.quantize_model()
-        quantizer.model.save_model_to_file(str(output))
-
-    def losses(self) -> dict[str, float]:
-        """Return how much the outputs change if only one layer is quantized, for each layer.
-
-        The loss is the root mean square of the change of an output, divided by that of the output;
-        that of the output that changes most.
-        """
-        expected = _run(self.path, self._calls)
-        found = {}
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / self.path.name
-            for layer in self.layers:
-                self.write(path, [layer])
-                found[layer] = _loss(expected, _run(path, self._calls))
-        return found
+        quantizer.model.topological_sort()
+        return quantizer.model.model
 
     def _measure_ranges(self) -> Any:
         from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-        with TemporaryDirectory() as folder:
-            calibrator = create_calibrator(
-                self.path,
-                _PRODUCTS,
-                augmented_model_path=str(Path(folder) / "augmented.onnx"),
-                calibrate_method=CalibrationMethod.MinMax,
-            )
-            calibrator.collect_data(_CallReader(self._calls))
-            return calibrator.compute_data()
+        calibrator = create_calibrator(
+            self._path,
+            _PRODUCTS,
+            augmented_model_path=str(self._path.with_suffix(".ranges.onnx")),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(_CallReader(self._calls))
+        return calibrator.compute_data()
 
 
 class _CallReader:
@@ -176,10 +209,16 @@ class _CallReader:
         return next(self._rest, None)
 
 
-def _load(path: Path) -> Any:
-    import onnx
+def _read_weights(model: Any, nodes: Collection[str], folder: Path) -> None:
+    """Read the weights of some nodes of a graph whose weights are in a file of a folder."""
+    from onnx import TensorProto, external_data_helper
 
-    return onnx.load(path)
+    names = {name for node in model.graph.node if node.name in nodes for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name in names and external_data_helper.uses_external_data(tensor):
+            external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
 
 
 def _layers(model: Any) -> dict[str, list[str]]:
