@@ -98,7 +98,7 @@ def test_sums_of_large_products_are_not_cut_off(tmp_path, runtime):
     work.mkdir()
     path, calls = tmp_path / "sum.onnx", [{"values": np.ones((4, 64), np.float32)}]
     program = torch.onnx.export(
-        nn.Sequential(layer), (torch.ones(4, 64),), dynamo=True, verbose=False,
+        nn.Sequential(layer).eval(), (torch.ones(4, 64),), dynamo=True, verbose=False,
         input_names=["values"],
     )  # fmt: skip
     program.save(path)
