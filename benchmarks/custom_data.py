@@ -25,6 +25,7 @@ from corpus import Memory, private_megabytes
 from PIL import Image
 from torch import nn
 
+from lxmert.devices import computes_bf16
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.task import Batch
 from lxmert.train.loop import train
@@ -178,7 +179,7 @@ def step_bare(recipe: Recipe, task: TimedTask, batches: Sequence[Batch]) -> None
     task.model.train()
     for batch in batches:
         counts = task.counts(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.loop.precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             losses = task.losses(task.model, batch)
         loss = torch.stack(
             [task.loss_weights[name] * losses[name] / counts[name] for name in losses]
