@@ -118,7 +118,7 @@ def test_a_processor_without_wide_instructions_does_not_compute_bf16() -> None:
 def test_training_uses_bf16_only_where_the_device_computes_it(
     monkeypatch: pytest.MonkeyPatch, *, has: bool, used: str
 ) -> None:
-    """The recipes asked for it everywhere; with AVX2 alone, a step took 15 times as long."""
+    """The recipes asked for it everywhere; with AVX2 alone, a step took 7 times as long."""
     monkeypatch.setattr("lxmert.train.processes.computes_bf16", lambda _: has)
     assert start_processes("auto", cpu=True).mixed_precision == used
     assert start_processes("bf16", cpu=True).mixed_precision == "bf16"
