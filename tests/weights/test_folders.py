@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import hubs
@@ -53,10 +55,23 @@ def server(
         yield server
 
 
-def test_one_command_answers_with_a_published_model(server: Server, lxmert: Command) -> None:
-    first = lxmert("ask", SCENE, QUESTION, "--model", "vqa", "--json")
+def test_one_command_answers_with_a_published_model(
+    server: Server, lxmert: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "lxmert"):
+        first = lxmert("ask", SCENE, QUESTION, "--model", "vqa", "--json")
     assert first.code == 0, first.err
     assert "HTTP" not in first.err
+    weights = "/unc-nlp/lxmert-vqa-uncased/resolve/main/pytorch_model.bin"
+    lines = [
+        f"vqa: fetching once, to {published_folder('vqa')}",
+        f"detector-caffe: checking and converting {PUBLISHED['detector-caffe'].files[0].urls[0]}",
+        f"vqa: checking and converting {server.url}{weights}",
+        "vqa: ready, with regions of detector-caffe",
+    ]
+    assert [
+        record.message for record in caplog.records if record.name.startswith("lxmert")
+    ] == lines
     found = json.loads(first.out)
     answers = json.loads(ANSWERS["vqa"].read_text())
     assert len(found["answers"]) == 5
@@ -179,6 +194,25 @@ def test_an_interrupted_fetch_goes_on_in_the_next_command(
     done = lxmert("weights", "fetch", "vqa")
     assert done.code == 0, done.err
     assert {asked for _, _, asked in server.requests if asked} == {"bytes=7000-"}
+
+
+def test_the_speed_of_a_resumed_download_is_that_of_new_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bug: what was there before counted as fetched at once, so that the time left was wrong."""
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    with fetching._Bar(PUBLISHED["vqa"].files[-1]) as advance:
+        advance(800_000_000, 856_000_000)
+        time.sleep(0.2)
+        advance(800_001_000, 856_000_000)
+    assert "800M/856M" in screen.getvalue()
+    assert "GB/s" not in screen.getvalue()
 
 
 def test_dead_addresses_are_reported_with_the_next_one(

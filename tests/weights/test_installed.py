@@ -218,7 +218,9 @@ def test_the_first_command_fetches_the_rest_and_answers(place: Place) -> None:
     result = place.run(*FIRST, "--json")
     assert result.code == 0, result.err
     assert "HTTP" not in result.err
-    assert len([line for line in result.err.splitlines() if line]) == 1  # unknown words
+    assert [line.split()[0] for line in result.err.splitlines() if line] == ["vqa:"] * 3 + [
+        "Warning:"  # of unknown words
+    ]
     assert all(asked.startswith("bytes=") for asked in _asked(place, "pytorch_model.bin"))
     found = json.loads(result.out)
     answers = json.loads(ANSWERS["vqa"].read_text())

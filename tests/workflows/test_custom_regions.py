@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, Command
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from squares import read_lines, settings, write_lines, write_squares
 
 from lxmert.data.store import RegionStore, describe_store
@@ -204,6 +204,29 @@ def test_a_start_without_extractor_says_how_to_name_them(
         train(world, None, tmp_path / "run", f"model.init_from={tmp_path / 'start'}")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lacks a weight", r"tensors 1 missing: lxmert\.pooler\.dense\.bias"),
+        ("model.reinit=['lxmert.pool']", "'lxmert.pool', which is not a module of the model"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_before_the_extraction(
+    world: Path, model: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    """Bug: it was refused after the extraction."""
+    start = shutil.copytree(model, tmp_path / "start", ignore=shutil.ignore_patterns("regions"))
+    more = [change]
+    if change == "lacks a weight":
+        state = load_file(start / "model.safetensors")
+        del state["lxmert.pooler.dense.bias"]
+        save_file(state, start / "model.safetensors", metadata={"format": "pt"})
+        more = []
+    with pytest.raises(ValueError, match=message):
+        train(world, start / "extractor", tmp_path / "run", f"model.init_from={start}", *more)
+    assert not (tmp_path / "run/regions").exists()
+
+
 # Two images
 
 
@@ -246,6 +269,7 @@ def test_questions_of_both_kinds_are_refused(world: Path, extractor: Path, tmp_p
     valid = write_lines(tmp_path / "valid.jsonl", lines[:3])
     with pytest.raises(ValueError, match="30 questions about two images and 1 about one"):
         train(mixed, extractor, tmp_path / "run", f"data.valid={valid}")
+    assert not (tmp_path / "run/regions").exists()
 
 
 def test_extractor_that_are_trained_along_refuse_two_images(world: Path, tmp_path: Path) -> None:

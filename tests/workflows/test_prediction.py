@@ -141,6 +141,21 @@ def test_a_model_without_tokenizer_is_refused(
 
 
 @pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("form", ["jsonl", "vqa"])
+def test_without_output_the_predictions_are_printed(lxmert: Command, form: str) -> None:
+    options = ["--data", "questions.jsonl", "--regions", "regions", "--format", form]
+    before = set(Path().iterdir())
+    printed = lxmert("predict", "answers", *options)
+    assert (printed.code, printed.err) == (0, "")
+    assert set(Path().iterdir()) == before
+    assert lxmert("predict", "answers", *options, "-o", "written").code == 0
+    assert printed.out == Path("written").read_text()
+    refused = lxmert("predict", "answers", *options, "--shard", "0/2")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "name their file with -o FILE" in refused.err
+
+
+@pytest.mark.usefixtures("trained")
 def test_lines_of_pairs_name_both_images(lxmert: Command) -> None:
     options = ["--data", "statements.jsonl", "--images", "images", "-o", "pairs.jsonl"]
     assert lxmert("predict", "pairs", *options).code == 0

@@ -138,7 +138,10 @@ def match(
 def predict(
     model: ModelArgument,
     data: Annotated[Path, typer.Option(help="JSONL file of questions, with or without answers.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write. Default: print the predictions."),
+    ] = None,
     images: ImageFolder = None,
     regions: RegionStores = None,
     form: Annotated[
@@ -159,31 +162,44 @@ def predict(
     actors: Actors = None,
     shard_questions: Annotated[int, typer.Option(help="Questions per shard.")] = 4096,
 ) -> None:
-    """Answer all questions of a file and write the predictions.
+    """Answer all questions of a file and print or write the predictions.
 
-    A model for statements about two images (NLVR2) judges statements instead. Rerun to resume
-    after an interruption.
+    A model for statements about two images (NLVR2) judges statements instead. With -o, rerun to
+    resume after an interruption.
+
+    Example: lxmert predict MODEL --data questions.jsonl --images photos
     """
+    from tempfile import TemporaryDirectory
+
     from lxmert.cluster.prediction import join_predictions, predict_file, prediction_job
     from lxmert.devices import choose_device
     from lxmert.workflows.prediction import Prediction, read_questions
 
     check_engine(engine, shard=shard, join=join, address=address, actors=actors)
     check_source(images, regions)
-    check_output(output, "-o", data, official)
+    in_shards = engine == "ray" or shard is not None or join
+    if output is not None:
+        check_output(output, "-o", data, official)
+    elif in_shards:
+        raise ValueError("shards are written next to the predictions: name their file with -o FILE")
     stores = tuple(regions or ())
-    prediction = Prediction(model, data, output, images, stores, form, official, shard_questions)
-    if engine == "ray" or shard is not None or join:
-        corpus = read_questions(prediction)
-        if not join:
-            job = prediction_job(prediction, corpus)
-            write_shards(
-                job, "question", shard=shard, address=address, actors=actors, device=device
-            )
-        if shard is not None:
-            return
-        number = join_predictions(prediction, corpus)
-    else:
-        with show_progress("questions") as progress:
-            number = predict_file(prediction, device=choose_device(device), progress=progress)
-    say(f"{output}: answers to {count(number, 'question')}")
+    with TemporaryDirectory() as folder:
+        file = output or Path(folder, "predictions")
+        prediction = Prediction(model, data, file, images, stores, form, official, shard_questions)
+        if in_shards:
+            corpus = read_questions(prediction)
+            if not join:
+                job = prediction_job(prediction, corpus)
+                write_shards(
+                    job, "question", shard=shard, address=address, actors=actors, device=device
+                )
+            if shard is not None:
+                return
+            number = join_predictions(prediction, corpus)
+        else:
+            with show_progress("questions") as progress:
+                number = predict_file(prediction, device=choose_device(device), progress=progress)
+        if output is None:
+            print(file.read_text(encoding="utf-8"), end="")
+        else:
+            say(f"{output}: answers to {count(number, 'question')}")

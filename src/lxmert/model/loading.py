@@ -169,8 +169,9 @@ def load_initial(
         found = original.kind
     state = rename_encoder(state, found, kind)
     state = {n: value.float() if value.is_floating_point() else value for n, value in state.items()}
-    allow = (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()), *allow)
-    model = fill_model(source, kind, config, state, unknown=unknown, allow=allow)
+    model = fill_model(
+        source, kind, config, state, unknown=unknown, allow=(*_initial_heads(kind), *allow)
+    )
     own, tied = model.state_dict(), model.all_tied_weights_keys
     return LoadedInitial(
         model,
@@ -181,6 +182,33 @@ def load_initial(
         ),
         (*unknown, *(name for name in state if name not in own)),
     )
+
+
+def check_initial_folder(
+    folder: str | Path, kind: str, *, allow: Sequence[str] = ()
+) -> LxmertPreTrainedModel:
+    """Compare the weights of a Hugging Face folder with the model that `load_initial` makes.
+
+    Only names and shapes are read. Arguments and errors are those of `load_initial`.
+
+    Returns:
+        The model on the meta device: its modules without values.
+    """
+    config, state = read_config(folder), read_folder(folder, device="meta")
+    empty = empty_model(kind, config)
+    check_fit(
+        folder,
+        rename_encoder(state, find_kind(state), kind),
+        empty.state_dict(),
+        tied=empty.all_tied_weights_keys,
+        allow=(*_initial_heads(kind), *allow),
+    )
+    return empty
+
+
+def _initial_heads(kind: str) -> tuple[str, ...]:
+    """Return the heads that the weights that initialize a model need not have, or may have."""
+    return (*_OTHER_HEADS[kind], *_NEVER_PRETRAINED.get(kind, ()))
 
 
 def load_heads(folder: str | Path) -> Heads:

@@ -52,7 +52,7 @@ def load_published_detector(
     path = Path(path)
     published = load_published(path)
     for note in published.notes:
-        _logger.info("%s: %s", path, note)
+        _logger.debug("%s: %s", path, note)  # `lxmert verify` shows them
     folder = path if path.is_dir() else path.parent
     counts = {
         part: len(published.state[f"{PREDICTOR}.{part}.bias"]) - 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertTokenizer
 
 from lxmert.data.answer_lists import read_answers
@@ -18,7 +18,7 @@ from lxmert.model.bert import bert_config
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import LxmertAnsweringModel
-from lxmert.model.loading import MODELS, load_initial
+from lxmert.model.loading import MODELS, check_initial_folder, load_initial
 from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.model.pretrained import read_config
 from lxmert.names import nearest
@@ -84,16 +84,18 @@ def initialize(settings: ModelSettings, spec: ModelSpec) -> InitializedModel:
     return initialized
 
 
-def check_initial(settings: ModelSettings, feature_dim: int) -> None:
+def check_initial(settings: ModelSettings, kind: str, feature_dim: int) -> None:
     """Check what `initialize` needs from a model folder, before regions are extracted for it.
 
     Args:
         settings: as for `initialize`.
+        kind: row of `lxmert.model.loading.MODELS`.
         feature_dim: width of the region features.
 
     Raises:
         FileNotFoundError: if the checkpoint or its tokenizer does not exist.
-        ValueError: if the model expects features of another width, or does not name its answers.
+        ValueError: if the weights do not fit, the model expects features of another width, does not
+            name its answers, or lacks a module of `reinit`.
     """
     source = settings.init_from
     if source is None or _is_bert(source) or not Path(source).is_dir():
@@ -110,6 +112,9 @@ def check_initial(settings: ModelSettings, feature_dim: int) -> None:
     answers = any(name.startswith("answer_head.") for name in names)
     if answers and settings.init_answers is None and answers_of(config) is None:
         raise _nameless(settings, config.num_qa_labels)
+    empty = check_initial_folder(source, kind, allow=settings.allow)
+    for name in settings.reinit:
+        _find_module(empty, name)
 
 
 def _nameless(settings: ModelSettings, number: int) -> ValueError:
@@ -230,16 +235,21 @@ def reinitialize(model: LxmertPreTrainedModel, name: str) -> None:
     Raises:
         ValueError: if the model has no module of this name.
     """
+    for module in _find_module(model, name).modules():
+        for parameter in module.parameters(recurse=False):
+            parameter._is_hf_initialized = False  # otherwise _init_weights skips it as loaded
+        model._init_weights(module)
+
+
+def _find_module(model: LxmertPreTrainedModel, name: str) -> nn.Module:
+    """Return the module to reinitialize; errors as for `reinitialize`."""
     known = dict(model.named_modules())
     if name not in known:
         likely = ", ".join(nearest(name, known, n=3)) or "those of model.named_modules()"
         raise ValueError(
             f"model.reinit has {name!r}, which is not a module of the model: try {likely}"
         )
-    for module in known[name].modules():
-        for parameter in module.parameters(recurse=False):
-            parameter._is_hf_initialized = False  # otherwise _init_weights skips it as loaded
-        model._init_weights(module)
+    return known[name]
 
 
 def freeze_first_rows(model: LxmertPreTrainedModel) -> None:

@@ -158,6 +158,7 @@ class _Bar:
         self._bar: Any = tqdm(  # type: ignore[no-untyped-call]
             desc=name, unit="B", unit_scale=True, disable=hidden
         )
+        self._started = False
 
     def __enter__(self) -> Progress:
         return self._advance
@@ -166,6 +167,10 @@ class _Bar:
         self._bar.close()
 
     def _advance(self, done: int, total: int) -> None:
+        if not self._started:  # neither waiting nor earlier downloads count for the speed
+            self._started = True
+            self._bar.reset(total or None)
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
         self._bar.total = total or None
         self._bar.update(done - self._bar.n)
 

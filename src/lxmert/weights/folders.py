@@ -103,12 +103,12 @@ def open_extractor(name: str, sources: Sources | None = None) -> Path:
 def _write_detector(name: str, target: Path, sources: Sources) -> None:
     origins = [fetch_file(name, file, _downloads(), sources) for file in PUBLISHED[name].files]
     weights = origins[-1].path
+    _logger.info("%s: checking and converting %s", name, origins[-1].url)
     try:
         extractor = DetectorExtractor.from_pretrained(weights)
     except ValueError:
         _remove_downloads(origins)  # damaged, so that the next attempt does not use it again
         raise
-    _logger.info("%s: regions from %s", name, origins[-1].url)
     with atomic_path(target) as partial, report_write_errors():
         extractor.save_pretrained(partial)
         _write_record(partial, name, origins, fingerprint=extractor.fingerprint)
@@ -120,6 +120,7 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
     entry = PUBLISHED[name]
     assert entry.answers is not None
     answers = read_answers(entry.answers).answers
+    _logger.info("%s: fetching once, to %s", name, target)
     origins = [fetch_file(name, file, _downloads(), sources) for file in entry.files[:-1]]
     by_name = {origin.path.name: origin.path for origin in origins}
     tokenizer = load_tokenizer(by_name["vocab.txt"])
@@ -127,6 +128,7 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
         _check_config(read_config(by_name["config.json"].parent), len(answers), name)
     extractor = open_extractor(name, sources)
     origins.append(fetch_file(name, entry.files[-1], _downloads(), sources))
+    _logger.info("%s: checking and converting %s", name, origins[-1].url)
     try:
         model = _load(origins)
         check_words(tokenizer, model.config.vocab_size, name)
@@ -144,6 +146,7 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
         ).save(partial)
         _write_record(partial, name, origins, extractor=detector["name"])
     _remove_downloads(origins)
+    _logger.info("%s: ready, with regions of %s", name, detector["name"])
 
 
 def _load(origins: list[Origin]) -> LxmertPreTrainedModel:

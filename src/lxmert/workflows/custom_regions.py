@@ -53,14 +53,16 @@ def prepare_regions(
 
     Raises:
         FileNotFoundError: if there is no extractor.
-        ValueError: if they are not those of the model to start from, or the data cannot be used.
+        ValueError: if they are not those of the model to start from, the model cannot be started
+            from, or the data cannot be used, such as questions about one image and about two.
     """
     extractor = _open_matching(settings, device)
-    check_initial(settings.model, extractor.feature_dim)
     length = settings.model.max_text_length
     training, validation, _ = open_custom_files(
         settings.data, folder, seed=seed, longest=length, first=not checked, progress=progress
     )
+    kind = "pairs" if _about_pairs(training, settings.data.train) else "answering"
+    check_initial(settings.model, kind, extractor.feature_dim)
     parts = {"train": training, "valid": validation}
     names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})
     store = _extract(Path(settings.data.images), folder / REGIONS, extractor, names, progress)
@@ -75,17 +77,12 @@ def prepare_regions(
 def region_settings(
     settings: CustomDataSettings, folder: Path
 ) -> AnsweringSettings | PairsSettings:
-    """Return the settings of the task that learns from what `prepare_regions` wrote.
-
-    Raises:
-        ValueError: if some questions are about one image and others about two.
-    """
+    """Return the settings of the task that learns from what `prepare_regions` wrote."""
     questions, regions = folder / QUESTIONS, str(folder / REGIONS)
     train, valid = str(questions / "train.jsonl"), str(questions / "valid.jsonl")
     extractor = str(_extractor_path(settings))
     training = Corpus.read([train])
-    pairs = training.image_pairs[:, 1] >= 0
-    if pairs.all():
+    if _about_pairs(training, settings.data.train):
         return PairsSettings(
             data=PairsData(
                 train=(train,),
@@ -95,11 +92,6 @@ def region_settings(
                 extractor=extractor,
             ),
             model=settings.model.replace(new_words=True),
-        )
-    if pairs.any():
-        raise ValueError(
-            f"{settings.data.train} has {count(int(pairs.sum()), 'question')} about two images and "
-            f"{int((~pairs).sum()):,} about one: train on one kind at a time"
         )
     data = AnsweringData(
         train=(train,),
@@ -111,6 +103,17 @@ def region_settings(
         targets="single" if is_single(settings.data.targets, training) else "soft",
     )
     return AnsweringSettings(data=data, model=settings.model.replace(new_words=True))
+
+
+def _about_pairs(training: Corpus, path: str) -> bool:
+    """Return whether the questions are about two images; raise `ValueError` for both kinds."""
+    pairs = training.image_pairs[:, 1] >= 0
+    if pairs.any() and not pairs.all():
+        raise ValueError(
+            f"{path} has {count(int(pairs.sum()), 'question')} about two images and "
+            f"{int((~pairs).sum()):,} about one: train on one kind at a time"
+        )
+    return bool(pairs.all())
 
 
 def _extractor_path(settings: CustomDataSettings) -> Path:
