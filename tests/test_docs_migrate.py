@@ -21,6 +21,7 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import save_original
 from lxmert.tasks.registry import TASKS
 from lxmert.train.recipes import find_recipe, read_recipe
+from lxmert.workflows.examples import copy_examples
 
 PAGE = (ROOT / "docs/migrate.md").read_text(encoding="utf-8")
 CELLS = [
@@ -39,9 +40,10 @@ IMAGES = {
 
 
 def test_the_python_code_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
+    copy_examples(Path("examples"))
     blocks = code_blocks(PAGE, "python")
     assert len(blocks) == 2
     for block in blocks:

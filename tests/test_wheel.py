@@ -19,6 +19,11 @@ def test_the_wheel_answers_from_an_empty_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
+    assert {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src/lxmert").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    } <= names
     assert {f"lxmert/default/{name}" for name in (*MODEL_FILES, "README.md")} <= names
     assert {f"lxmert/drawings/{name}" for name in (*MODEL_FILES, "README.md")} <= names
     assert "lxmert/lab/drawings/recipe.toml" in names

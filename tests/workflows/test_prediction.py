@@ -12,6 +12,7 @@ from conftest import Command
 from PIL import Image
 from torch import nn
 
+from lxmert.cluster.prediction import predict_file
 from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
@@ -20,6 +21,7 @@ from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.texts import ModelSettings
+from lxmert.workflows.prediction import Prediction
 
 SMALL = ModelSettings(
     hidden_size=32,
@@ -153,6 +155,18 @@ def test_without_output_the_predictions_are_printed(lxmert: Command, form: str) 
     refused = lxmert("predict", "answers", *options, "--shard", "0/2")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "name their file with -o FILE" in refused.err
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_number_of_questions_is_known_from_the_start() -> None:
+    """Bug: the bar had no total until the first batch was answered."""
+    data, shown = Path("questions.jsonl"), []
+    prediction = Prediction("answers", data, Path("known.jsonl"), stores=(Path("regions"),))
+    number = predict_file(
+        prediction, device="cpu", progress=lambda done, total: shown.append((done, total))
+    )
+    assert number == len(data.read_text().splitlines())
+    assert (shown[0], shown[-1]) == ((0, number), (number, number))
 
 
 @pytest.mark.usefixtures("trained")

@@ -136,6 +136,7 @@ def predict_file(prediction: Prediction, *, device: str, progress: Progress) -> 
             or the leaderboard would reject the file; nothing is computed then.
     """
     corpus = read_questions(prediction)
+    progress(0, len(corpus))
     writer = AnswerWriter(prediction, device)
     writer.check(corpus)
     job = prediction_job(prediction, corpus)
