@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from file_server import BODY, SHA256, Files
 from web_server import Handler, Server, serve
 
 from lxmert import downloading
-from lxmert.downloading import Remote, download
+from lxmert.downloading import FullDiskError, Remote, download
 
 
 @pytest.fixture
@@ -299,6 +300,18 @@ def test_a_full_disk_is_not_the_fault_of_a_server(
     monkeypatch.setattr(downloading, "_pieces", fill)
     with pytest.raises(OSError, match=r"disk of .* is full after 0 bytes"):
         download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+    assert len(server.requests) == 1
+
+
+def test_a_file_for_which_the_disk_has_no_space_is_not_looked_for_elsewhere(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: all addresses were tried, and the advice was to get the file elsewhere."""
+    usage = type(shutil.disk_usage("."))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(99, 90, 9))
+    urls = (f"{server.url}/a.bin", f"{server.url}/b.bin")
+    with pytest.raises(FullDiskError, match=r"and 9 bytes are free\): free space and rerun"):
+        download(remote(*urls), tmp_path / "a.bin", pause=0)
     assert len(server.requests) == 1
 
 

@@ -76,6 +76,10 @@ class NotFetchedError(OSError):
         self.reasons = reasons
 
 
+class FullDiskError(OSError):
+    """The disk has no space for the file, so that no other address can help."""
+
+
 class _Part(NamedTuple):
     """A partial download, with a note of its origin beside it."""
 
@@ -142,6 +146,7 @@ def download(
         The URL that it was downloaded from.
 
     Raises:
+        FullDiskError: if the disk has no space for the file.
         NotFetchedError: if all URLs fail, with the reason for each.
     """
     part = _Part(path.with_name(f".{path.name}.part"))
@@ -270,24 +275,26 @@ def _pieces(response: Any, deadline: Deadline) -> Iterator[bytes]:
 
 
 def _check_headers(headers: Any, remote: Remote, total: int | None, part: _Part) -> None:
-    """Raise an error if the headers declare another file or one that is too large."""
+    """Raise an error if the headers declare another file or one that the disk has no space for."""
     if str(headers.get("Content-Type", "")).startswith("text/html"):
         raise UselessMirrorError("sends a web page instead of the file")
     if remote.size is not None and total is not None and total != remote.size:
         raise UselessMirrorError(f"has {total} bytes, expected {remote.size}")
     free = shutil.disk_usage(part.path.parent).free
     if total is not None and total - part.size > free:
+        if total <= _LARGEST:
+            raise OSError(errno.ENOSPC, f"it has {total} bytes, and {free} bytes are free")
         raise UselessMirrorError(
             f"has {total} bytes, but {part.path.parent} has only {free} bytes free"
         )
 
 
 def _check_disk(error: Exception, part: _Part) -> None:
-    """Raise an error if the disk is full, since no other server can help then."""
+    """Raise `FullDiskError` if the disk is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise OSError(
-            f"the disk of {part.path.parent} is full after {part.size} bytes of the file: free "
-            "space and rerun the same command"
+        raise FullDiskError(
+            f"the disk of {part.path.parent} is full after {part.size} bytes of the file "
+            f"({error.strerror}): free space and rerun the same command"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -21,6 +22,7 @@ from lxmert import LxmertPipeline
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import StoreWriter
 from lxmert.data.tsv import PUBLISHED_EXTRACTOR
+from lxmert.downloading import FullDiskError
 from lxmert.hub import find_extractor, find_model
 from lxmert.vocabularies import ANSWERS
 from lxmert.weights import fetching
@@ -263,6 +265,18 @@ def test_without_any_detector_the_error_says_how_to_use_a_file_and_nothing_large
     assert done.code == 0, done.err
     assert own.is_file()  # the user's files stay
     assert lxmert("ask", SCENE, QUESTION, "--model", "vqa").code == 0
+
+
+def test_no_other_detector_is_tried_on_a_full_disk(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: all detectors were tried, and the disk was named between dead addresses."""
+    usage = type(shutil.disk_usage("."))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(9_000_000, 0, 9_000_000))
+    server.answer.files.files = {hubs.published_path("detector-caffe"): bytes(9_000_001)}
+    with pytest.raises(FullDiskError, match="free space and rerun the same command"):
+        open_published("vqa")
+    assert len([path for path in server.paths("GET") if "/files/" in path]) == 1
 
 
 def test_a_mirror_is_tried_first(server: Server, caffe: bytes) -> None:

@@ -15,6 +15,7 @@ from lxmert.data.answer_lists import read_answers
 from lxmert.data.preprocessing import EXTRACTOR_FOLDER, PreprocessorConfig
 from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tsv import PUBLISHED_EXTRACTOR
+from lxmert.downloading import FullDiskError
 from lxmert.files import atomic_path, cache_folder, write_json
 from lxmert.locks import FolderLock
 from lxmert.model.answers import name_answers
@@ -89,6 +90,8 @@ def open_extractor(name: str, sources: Sources | None = None) -> Path:
     for place, each in enumerate(names):
         try:
             return open_published(each, sources)
+        except FullDiskError:
+            raise
         except (OSError, ValueError) as error:
             reasons.append(f"{each}: {getattr(error, 'reasons', error)}")
             if place + 1 < len(names):
