@@ -237,13 +237,14 @@ def reinitialize(model: LxmertPreTrainedModel, name: str) -> None:
     """
     for module in _find_module(model, name).modules():
         for parameter in module.parameters(recurse=False):
-            parameter._is_hf_initialized = False  # otherwise _init_weights skips it as loaded
+            # Otherwise _init_weights skips it as loaded.
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
         model._init_weights(module)
 
 
 def _find_module(model: LxmertPreTrainedModel, name: str) -> nn.Module:
     """Return the module to reinitialize; errors as for `reinitialize`."""
-    known = dict(model.named_modules())
+    known: dict[str, nn.Module] = dict(model.named_modules())
     if name not in known:
         likely = ", ".join(nearest(name, known, n=3)) or "those of model.named_modules()"
         raise ValueError(
