@@ -204,7 +204,7 @@ def test_the_time_of_a_trial_before_a_kill_is_counted(world, tmp_path, monkeypat
     trials.train_in_budget(*arguments, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["spent"] > 1200
-    assert plan["seconds"] < 6000
+    assert plan["seconds"] <= 6000  # of 7,200
 
 
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):
