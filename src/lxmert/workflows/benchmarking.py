@@ -234,11 +234,11 @@ def _check_available(variant: Variant) -> None:
     """Raise an error if a runtime is not installed, or lacks a precision on this processor."""
     if find_spec(variant.runtime) is None:
         raise _not_installed(variant.runtime)
-    computes = {
-        "openvino": lambda: supports("openvino", variant.precision),
-        "torch": lambda: variant.precision != "bf16" or computes_bf16("cpu"),
-    }
-    if not computes.get(variant.runtime, lambda: True)():
+    unsupported = variant.runtime == "openvino" and not supports("openvino", variant.precision)
+    emulated = (
+        variant.runtime == "torch" and variant.precision == "bf16" and not computes_bf16("cpu")
+    )
+    if unsupported or emulated:
         raise ValueError(f"this processor does not compute {variant.precision}")
 
 
