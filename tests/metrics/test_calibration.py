@@ -22,16 +22,36 @@ def test_bins_of_a_hand_made_case() -> None:
     ]  # fmt: skip
     assert bins[0].confidence == pytest.approx(0.15)
     assert bins[0].accuracy == 0.5
-    expected = (2 * 0.35 + 2 * 0.25 + 0) / 5
-    assert calibration_error(bins) == pytest.approx(expected)
+
+
+def test_the_calibration_error_of_a_hand_made_case() -> None:
+    found = calibration_error([0.1, 0.2, 0.75, 0.75, 1.0], [0, 1, 1, 0, 1], bins=4)
+    assert found.mean == pytest.approx((2 * 0.35 + 2 * 0.25 + 0) / 5)
+
+
+@pytest.mark.parametrize("true", [0.05, 0.2])
+def test_the_interval_of_the_calibration_error_covers_the_true_error(true: float) -> None:
+    """All confidences are too high by the same; an image has five questions with equal scores."""
+    rng = np.random.default_rng(8)
+    images = np.repeat(np.arange(120), 5).astype(str).tolist()
+    covered, trials = 0, 60
+    for seed in range(trials):
+        shares = np.repeat(rng.uniform(0.3, 0.7, size=120), 5)
+        correct = np.repeat(rng.random(120) < shares[::5], 5).astype(float)
+        found = calibration_error(shares + true, correct, images, samples=500, seed=seed)
+        narrow = calibration_error(shares + true, correct, samples=500, seed=seed)
+        assert 0 <= found.low <= found.mean <= found.high
+        assert found.high - found.mean > 1.5 * (narrow.high - narrow.mean)
+        covered += found.low <= true <= found.high
+    assert covered >= 0.9 * trials
 
 
 def test_confidences_that_are_the_accuracy_have_no_error() -> None:
     rng = np.random.default_rng(3)
     confidence = rng.random(60_000)
     correct = (rng.random(60_000) < confidence).astype(float)
-    assert calibration_error(reliability(confidence, correct)) < 0.01
-    assert calibration_error(reliability(confidence**3, correct)) > 0.15
+    assert calibration_error(confidence, correct, samples=50).mean < 0.01
+    assert calibration_error(confidence**3, correct, samples=50).low > 0.15
 
 
 @pytest.mark.parametrize("true", [0.4, 1.0, 3.25])

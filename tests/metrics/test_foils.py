@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
 
-from lxmert.metrics.foils import auroc, score_foils, score_groups
+from lxmert.metrics.foils import (
+    auroc,
+    foil_intervals,
+    group_intervals,
+    score_foils,
+    score_groups,
+)
+from lxmert.metrics.intervals import bootstrap, resample
 
 
 def test_the_scores_of_four_pairs() -> None:
@@ -31,6 +38,34 @@ def test_the_area_is_that_of_the_rank_sum_test() -> None:
     first, second = rng.integers(0, 9, 70) / 9, rng.integers(0, 7, 50) / 9
     expected = mannwhitneyu(first, second).statistic / (70 * 50)
     assert auroc(first, second) == pytest.approx(expected)
+
+
+def test_the_intervals_of_pairs_are_those_of_the_bootstrap() -> None:
+    """60 images have three pairs each, and images differ in how easy they are."""
+    rng = np.random.default_rng(6)
+    ease = np.repeat(rng.normal(size=60), 3)
+    foils = np.clip(0.5 + 0.2 * rng.normal(size=180), 0, 1)
+    captions = np.clip(foils + 0.1 + 0.1 * ease + 0.1 * rng.normal(size=180), 0, 1)
+    images = np.repeat(np.arange(60), 3).astype(str).tolist()
+    found = foil_intervals(captions, foils, images)
+    assert found.keys() == score_foils(captions, foils).keys()
+    expected = bootstrap(captions > foils, images)
+    assert found["pairwise_accuracy"] == (expected.low, expected.high)
+    drawn = resample(np.eye(60), samples=2000).astype(int)  # how often each image is drawn
+    rows = (np.repeat(np.arange(180), np.repeat(counts, 3)) for counts in drawn)
+    areas = [auroc(captions[own], foils[own]) for own in rows]
+    assert found["auroc"] == pytest.approx(np.quantile(areas, [0.025, 0.975]), abs=0.01)
+    one_image = foil_intervals(captions, foils, ["a"] * 180)["auroc"]
+    assert one_image == (auroc(captions, foils), auroc(captions, foils))
+
+
+def test_the_intervals_of_groups_are_those_of_the_bootstrap() -> None:
+    scores = np.random.default_rng(7).random((50, 2, 2))
+    solved = [score_groups(group[None])["group"] for group in scores]
+    expected = bootstrap(solved)
+    found = group_intervals(scores)
+    assert found["group"] == (expected.low, expected.high)
+    assert found.keys() == score_groups(scores).keys()
 
 
 def test_the_scores_of_groups() -> None:

@@ -30,6 +30,8 @@ def test_an_overconfident_model_is_repaired_by_its_temperature() -> None:
     assert loud["calibration_error"] > 0.1
     assert loud["temperature"] == pytest.approx(4.0, rel=0.1)
     assert loud["calibrated_error"] == pytest.approx(honest["calibrated_error"], abs=0.005)
+    low, high = loud["calibration_interval"]
+    assert loud["calibrated_interval"][1] < low < loud["calibration_error"] < high
 
 
 def test_the_threshold_keeps_about_the_accepted_risk_on_the_other_half() -> None:

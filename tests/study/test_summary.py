@@ -19,7 +19,12 @@ def report(aopc: dict[str, float]) -> dict[str, Any]:
         "robustness": {"image exchanged": same, "question exchanged": same},
         "modality": None,
         "explanations": {name: {"AOPC": {"mean": mean}} for name, mean in aopc.items()},
-        "confidence": {"calibration_error": 0.03, "threshold": None, "accepted_risk": 0.05},
+        "confidence": {
+            "calibration_error": 0.03,
+            "calibration_interval": (0.02, 0.05),
+            "threshold": None,
+            "accepted_risk": 0.05,
+        },
     }
 
 

@@ -41,8 +41,10 @@ def show_robustness(report: Mapping[str, Any]) -> None:
         table.add_row(Text(change), *cells, *same)
     sure = report["confidence"]
     lines = [
-        f"calibration error {sure['calibration_error']:.1%}, with temperature "
-        f"{sure['temperature']:.2f} {sure['calibrated_error']:.1%}"
+        f"calibration error {sure['calibration_error']:.1%} "
+        f"({_interval(*sure['calibration_interval'])}), with temperature "
+        f"{sure['temperature']:.2f} {sure['calibrated_error']:.1%} "
+        f"({_interval(*sure['calibrated_interval'])})"
     ]
     aim = f"{sure['accepted_risk']:.1%} wrong answers"
     if sure["threshold"] is None:
@@ -105,22 +107,17 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_matching(report: Mapping[str, Any]) -> None:
-    """Print a `MatchingReport` or `ConsensusReport`.
-
-    The interval is that of the first score, or for groups and consensus of the last.
-    """
+    """Print a `MatchingReport` or `ConsensusReport`: each score above its 95 % interval."""
     from rich.text import Text
 
     names = list(report["scores"]["overall"])
-    of_interval = names[-1] if {"group", "consensus_1"} & set(names) else names[0]
-    titles = [name.replace("_", " ") for name in names]
-    titles.insert(names.index(of_interval) + 1, "95 % interval")
+    titles = (name.replace("_", " ") for name in names)
     table = make_table("", *(f">{title}" for title in titles), ">entries")
     for kind, scores in report["scores"].items():
-        cells = [f"{scores[name] * 100:.1f}" for name in names]
-        cells.insert(names.index(of_interval) + 1, _interval(*report["intervals"][kind]))
+        limits = report["intervals"][kind]
+        cells = (f"{scores[name] * 100:.1f}\n{_interval(*limits[name])}" for name in names)
         table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
-    _print(table, warnings=report["warnings"])
+    _print(table, "below each score: its 95 % interval", warnings=report["warnings"])
 
 
 def show_probe(report: Mapping[str, Any]) -> None:

@@ -3,13 +3,19 @@
 Legend: a `match score` is the probability, in `[0, 1]`, that a text describes an image.
 """
 
+import math
 from collections.abc import Sequence
-from typing import TypedDict
+from statistics import NormalDist
+from typing import TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from lxmert.metrics.intervals import LEVEL, Limits, interval_limits
+
 Scores = npt.NDArray[np.floating]
+Judged = dict[str, npt.NDArray[np.float64]]
+"""Score of each pair or group, by the name of the score."""
 
 MATCH_THRESHOLD = 0.5
 
@@ -56,29 +62,31 @@ def score_foils(captions: Sequence[float] | Scores, foils: Sequence[float] | Sco
 
     Source: Parcalabescu et al. 2022 (VALSE), section 5.
     """
-    right, wrong = (np.asarray(part, dtype=np.float64) for part in (captions, foils))
-    if right.shape != wrong.shape or right.ndim != 1 or not len(right):
-        raise ValueError(
-            f"got {right.shape} scores of captions and {wrong.shape} of foils, expected pairs"
-        )
-    fits, detected = right > MATCH_THRESHOLD, wrong <= MATCH_THRESHOLD
-    return {
-        "pairwise_accuracy": float((right > wrong).mean()),
-        "accuracy": float((fits.mean() + detected.mean()) / 2),
-        "caption_precision": float(fits.mean()),
-        "foil_precision": float(detected.mean()),
-        "auroc": auroc(right, wrong),
+    right, wrong = _check_pairs(captions, foils)
+    means = {name: float(each.mean()) for name, each in _judge_pairs(right, wrong).items()}
+    return cast(FoilScores, {**means, "auroc": auroc(right, wrong)})
+
+
+def foil_intervals(
+    captions: Sequence[float] | Scores, foils: Sequence[float] | Scores, images: Sequence[str]
+) -> dict[str, Limits]:
+    """Return the limits of the 95 % interval of each score of `score_foils`.
+
+    Args:
+        captions: `[pairs]` match scores of the captions.
+        foils: `[pairs]` match scores of the foils of the same images.
+        images: `[pairs]` image of each pair; images are resampled.
+    """
+    right, wrong = _check_pairs(captions, foils)
+    limits = {
+        name: interval_limits(each, images) for name, each in _judge_pairs(right, wrong).items()
     }
+    return {**limits, "auroc": _auroc_limits(right, wrong, images)}
 
 
 def auroc(positives: Scores, negatives: Scores) -> float:
     """Return the area under the ROC curve; a tie of two scores counts half."""
-    values, places = np.unique(np.concatenate([positives, negatives]), return_inverse=True)
-    up = np.bincount(places[: len(positives)], minlength=len(values))
-    down = np.bincount(places[len(positives) :], minlength=len(values))
-    below = np.cumsum(down) - down
-    wins = (up * (below + down / 2)).sum()
-    return float(wins / (len(positives) * len(negatives)))
+    return float(_share_below(positives, negatives).mean())
 
 
 def score_groups(scores: Scores) -> GroupScores:
@@ -94,10 +102,66 @@ def score_groups(scores: Scores) -> GroupScores:
         raise ValueError(
             f"scores have shape {list(values.shape)}, expected [groups, 2 texts, 2 images]"
         )
+    means = {name: float(each.mean()) for name, each in _judge_groups(values).items()}
+    return cast(GroupScores, means)
+
+
+def group_intervals(scores: Scores) -> dict[str, Limits]:
+    """Return the limits of the 95 % interval of each score of `score_groups`."""
+    judged = _judge_groups(np.asarray(scores, dtype=np.float64))
+    return {name: interval_limits(each) for name, each in judged.items()}
+
+
+def _check_pairs(
+    captions: Sequence[float] | Scores, foils: Sequence[float] | Scores
+) -> tuple[Scores, Scores]:
+    right, wrong = (np.asarray(part, dtype=np.float64) for part in (captions, foils))
+    if right.shape != wrong.shape or right.ndim != 1 or not len(right):
+        raise ValueError(
+            f"got {right.shape} scores of captions and {wrong.shape} of foils, expected pairs"
+        )
+    return right, wrong
+
+
+def _judge_pairs(right: Scores, wrong: Scores) -> Judged:
+    """Return the scores of each pair, of which VALSE's scores except AUROC are the means."""
+    fits, detected = right > MATCH_THRESHOLD, wrong <= MATCH_THRESHOLD
+    return {
+        "pairwise_accuracy": (right > wrong).astype(np.float64),
+        "accuracy": (fits.astype(np.float64) + detected) / 2,
+        "caption_precision": fits.astype(np.float64),
+        "foil_precision": detected.astype(np.float64),
+    }
+
+
+def _judge_groups(values: Scores) -> Judged:
+    """Return the scores of each group, of which Winoground's scores are the means."""
     text = (values[:, 0, 0] > values[:, 1, 0]) & (values[:, 1, 1] > values[:, 0, 1])
     image = (values[:, 0, 0] > values[:, 0, 1]) & (values[:, 1, 1] > values[:, 1, 0])
-    return {
-        "text": float(text.mean()),
-        "image": float(image.mean()),
-        "group": float((text & image).mean()),
-    }
+    judged = {"text": text, "image": image, "group": text & image}
+    return {name: each.astype(np.float64) for name, each in judged.items()}
+
+
+def _share_below(values: Scores, others: Scores) -> Scores:
+    """Return for each value the share of the others below it; a tie counts half."""
+    ranked = np.sort(others)
+    ends = (np.searchsorted(ranked, values, side=side) for side in ("left", "right"))
+    return np.asarray(sum(ends) / (2 * len(others)), dtype=np.float64)
+
+
+def _auroc_limits(positives: Scores, negatives: Scores, clusters: Sequence[str]) -> Limits:
+    """Return the limits of the 95 % interval of the AUROC, from its variance between clusters.
+
+    Every cluster has as many positives as negatives. Source: Obuchowski 1997, Nonparametric
+    analysis of clustered ROC curve data, section 2.
+    """
+    above = _share_below(positives, negatives)
+    below = 1 - _share_below(negatives, positives)
+    area = above.mean()
+    _, owners = np.unique(np.asarray(clusters), return_inverse=True)
+    parts = np.bincount(owners, weights=(above - area + below - area) / len(above))
+    if len(parts) < 2:
+        return float(area), float(area)
+    variance = len(parts) / (len(parts) - 1) * (parts**2).sum()
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(variance)
+    return max(float(area - reach), 0.0), min(float(area + reach), 1.0)

@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+Limits = tuple[float, float]
+"""Lower and upper limit of a confidence interval."""
+
 LEVEL = 0.95
 _POWER = 0.8
 SAMPLES = 10_000
-_CHUNK = 4_000_000  # drawn clusters in memory at once
+_CHUNK = 4_000_000  # drawn values in memory at once
 
 
 class Interval(NamedTuple):
@@ -70,11 +73,19 @@ def bootstrap(
     Cameron, Gelbach & Miller 2008, section III (pairs cluster bootstrap).
     """
     values = _check(scores, clusters)
-    sums, counts = _by_cluster(values, clusters)
-    means = _resample(sums, counts, samples, seed)
+    totals = resample(np.stack(_by_cluster(values, clusters), axis=1), samples=samples, seed=seed)
+    means = totals[:, 0] / totals[:, 1]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def interval_limits(
+    scores: Sequence[float] | Array, clusters: Sequence[str] | None = None
+) -> Limits:
+    """Return the limits of the interval of `bootstrap`."""
+    found = bootstrap(scores, clusters)
+    return found.low, found.high
 
 
 def compare(
@@ -112,6 +123,27 @@ def compare(
         sums, _ = _by_cluster(differences, clusters)
         p_value = _sign_flip_p_value(sums, samples, seed)
     return Comparison(interval, p_value, better, worse)
+
+
+def resample(table: Array, *, samples: int = SAMPLES, seed: int = 0) -> Array:
+    """Draw bootstrap samples of the rows of a table, and sum each.
+
+    Args:
+        table: `[clusters, columns]`.
+        samples: number of bootstrap samples.
+        seed: seed of the resampling.
+
+    Returns:
+        The sums of the columns of each sample, `[samples, columns]`.
+    """
+    rng = np.random.default_rng(seed)
+    size = len(table)
+    rows = max(1, min(samples, _CHUNK // table.size))
+    totals = []
+    for start in range(0, samples, rows):
+        drawn = rng.integers(0, size, size=(min(rows, samples - start), size))
+        totals.append(table[drawn].sum(axis=1))
+    return np.concatenate(totals)
 
 
 def binomial_p_value(better: int, worse: int) -> float:
@@ -163,18 +195,6 @@ def _by_cluster(values: Array, clusters: Sequence[str] | None) -> tuple[Array, A
     _, owners = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(owners, weights=values).astype(np.float64)
     return sums, np.bincount(owners).astype(np.float64)
-
-
-def _resample(sums: Array, counts: Array, samples: int, seed: int) -> Array:
-    """Return the mean of each bootstrap sample: `[samples]`."""
-    rng = np.random.default_rng(seed)
-    size = len(sums)
-    rows = max(1, min(samples, _CHUNK // size))
-    means = []
-    for start in range(0, samples, rows):
-        drawn = rng.integers(0, size, size=(min(rows, samples - start), size))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(means)
 
 
 def _sign_flip_p_value(sums: Array, samples: int, seed: int) -> float:

@@ -28,8 +28,10 @@ class ConfidenceReport(TypedDict):
 
     Attributes:
         calibration_error: expected calibration error (15 bins) of the probabilities, in `[0, 1]`.
+        calibration_interval: limits of its 95 % interval, resampling images.
         temperature: divisor of the logits, fitted on the validation half.
         calibrated_error: the same error after division by the temperature.
+        calibrated_interval: limits of its 95 % interval.
         bins: the reliability diagram, before division.
         coverage: answered share of the questions, increasing.
         risk: share of wrong answers at each coverage.
@@ -44,8 +46,10 @@ class ConfidenceReport(TypedDict):
     """
 
     calibration_error: float
+    calibration_interval: tuple[float, float]
     temperature: float
     calibrated_error: float
+    calibrated_interval: tuple[float, float]
     bins: list[Bin]
     coverage: list[float]
     risk: list[float]
@@ -85,17 +89,21 @@ def measure_confidence(
     confidence, right = _confidence(logits, scores)
     calibrated, _ = _confidence(logits / temperature, scores)
     test = ~valid
-    bins = reliability(confidence[test], right[test])
+    images = [example.image_ids[0] for example, used in zip(examples, test, strict=True) if used]
+    error = calibration_error(confidence[test], right[test], images)
+    remaining = calibration_error(calibrated[test], right[test], images)
     curve = risk_coverage(confidence[test], right[test])
     threshold = threshold_for_risk(risk_coverage(confidence[valid], right[valid]), accepted_risk)
     given = test & (confidence >= (np.inf if threshold is None else threshold))
     answered = None if threshold is None else _mean(given, test, examples)
     risk = _mean(1 - right, given, examples) if given.any() else None
     return {
-        "calibration_error": calibration_error(bins),
+        "calibration_error": error.mean,
+        "calibration_interval": (error.low, error.high),
         "temperature": temperature,
-        "calibrated_error": calibration_error(reliability(calibrated[test], right[test])),
-        "bins": bins,
+        "calibrated_error": remaining.mean,
+        "calibrated_interval": (remaining.low, remaining.high),
+        "bins": reliability(confidence[test], right[test]),
         "coverage": curve.coverage.tolist(),
         "risk": curve.risk.tolist(),
         "area": curve.area,

@@ -11,7 +11,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.lines import scan_lines
 from lxmert.hub import find_model
 from lxmert.metrics.consensus import consensus_score
-from lxmert.metrics.intervals import bootstrap
+from lxmert.metrics.intervals import Limits, interval_limits
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, open_reader
 from lxmert.tasks.metrics import score_answers
@@ -26,14 +26,13 @@ class ConsensusReport(TypedDict):
     Attributes:
         scores: by question type and `overall`, `consensus_1` and so on, the consensus scores of
             subsets of this size. `consensus_1` is the share of correct answers.
-        intervals: lower and upper limit of the 95 % interval of the score of the largest subsets,
-            resampling images.
+        intervals: lower and upper limit of the 95 % interval of each score, resampling images.
         count: number of groups.
         warnings: what limits the meaning of the numbers.
     """
 
     scores: dict[str, dict[str, float]]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, dict[str, Limits]]
     count: dict[str, int]
     warnings: list[str]
 
@@ -99,7 +98,7 @@ def evaluate_consensus(
 
 class _Summary(TypedDict):
     scores: dict[str, dict[str, float]]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, dict[str, Limits]]
     count: dict[str, int]
 
 
@@ -114,12 +113,13 @@ def _summarize(corpus: Corpus, groups: Sequence[list[int]], scores: dict[int, fl
     for place, rows in enumerate(groups):
         if corpus.question_type(rows[0]):
             kinds.setdefault(corpus.question_type(rows[0]), []).append(place)
-    last = sizes[-1]
     summary: _Summary = {"scores": {}, "intervals": {}, "count": {}}
     for kind, places in kinds.items():
-        means = table[places].mean(axis=0).tolist()
-        summary["scores"][kind] = {f"consensus_{k}": m for k, m in zip(sizes, means, strict=True)}
-        interval = bootstrap(table[places, last - 1], [images[place] for place in places])
-        summary["intervals"][kind] = (interval.low, interval.high)
+        columns = {f"consensus_{k}": table[places, k - 1] for k in sizes}
+        own = [images[place] for place in places]
+        summary["scores"][kind] = {name: float(each.mean()) for name, each in columns.items()}
+        summary["intervals"][kind] = {
+            name: interval_limits(each, own) for name, each in columns.items()
+        }
         summary["count"][kind] = len(places)
     return summary

@@ -15,8 +15,15 @@ from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.data.tokens import Tokens
 from lxmert.files import read_json_object
 from lxmert.hub import find_model
-from lxmert.metrics.foils import FoilScores, GroupScores, score_foils, score_groups
-from lxmert.metrics.intervals import bootstrap
+from lxmert.metrics.foils import (
+    FoilScores,
+    GroupScores,
+    foil_intervals,
+    group_intervals,
+    score_foils,
+    score_groups,
+)
+from lxmert.metrics.intervals import Limits
 from lxmert.model.loading import load_heads
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
@@ -72,14 +79,14 @@ class MatchingReport(TypedDict, Generic[ScoresT]):
 
     Attributes:
         scores: VALSE's scores, `overall` and by phenomenon; or Winoground's, by tag.
-        intervals: lower and upper limit of the 95 % interval of the pairwise accuracy, or of the
-            group score, likewise.
+        intervals: lower and upper limit of the 95 % interval of each score, likewise. Images are
+            resampled, or Winoground's groups.
         count: number of pairs or groups, likewise.
         warnings: what limits the meaning of the numbers.
     """
 
     scores: dict[str, ScoresT]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, dict[str, Limits]]
     count: dict[str, int]
     warnings: list[str]
 
@@ -163,12 +170,14 @@ def evaluate_foils(
     found = match_texts(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2)
-    better = (found[:, 0] > found[:, 1]).astype(np.float64)
-    keys = [pair.image for pair in pairs]
+    keys = np.array([pair.image for pair in pairs])
     rows = _rows([pair.phenomenon for pair in pairs])
     return {
         "scores": {name: score_foils(found[own, 0], found[own, 1]) for name, own in rows.items()},
-        "intervals": {name: _interval(better, keys, own) for name, own in rows.items()},
+        "intervals": {
+            name: foil_intervals(found[own, 0], found[own, 1], keys[own].tolist())
+            for name, own in rows.items()
+        },
         "count": {name: len(own) for name, own in rows.items()},
         "warnings": warnings,
     }
@@ -192,12 +201,10 @@ def evaluate_groups(
     found = match_texts(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2, 2)
-    solved = np.array([score_groups(group[None])["group"] for group in found])
-    keys = [group.group_id for group in groups]
     rows = _rows([group.tag for group in groups])
     return {
         "scores": {name: score_groups(found[own]) for name, own in rows.items()},
-        "intervals": {name: _interval(solved, keys, own) for name, own in rows.items()},
+        "intervals": {name: group_intervals(found[own]) for name, own in rows.items()},
         "count": {name: len(own) for name, own in rows.items()},
         "warnings": [],
     }
@@ -295,11 +302,6 @@ def _rows(kinds: Sequence[str]) -> dict[str, list[int]]:
         if kind:
             rows.setdefault(kind, []).append(row)
     return rows
-
-
-def _interval(scores: Scores, keys: Sequence[str], rows: Sequence[int]) -> tuple[float, float]:
-    found = bootstrap(scores[rows], [keys[row] for row in rows])
-    return found.low, found.high
 
 
 METRICS: dict[str, Callable[..., MatchingReport[Any] | ConsensusReport]] = {

@@ -96,14 +96,17 @@ def _foils(report: Mapping[str, Any]) -> str:
         (
             name,
             f"{found['count'][name]:,}",
-            f"{scores['pairwise_accuracy']:.1%}",
-            _span(*found["intervals"][name]),
-            f"{scores['accuracy']:.1%}",
-            f"{scores['auroc']:.1%}",
+            *(
+                cell
+                for score in ("pairwise_accuracy", "accuracy", "auroc")
+                for cell in (f"{scores[score]:.1%}", _span(*found["intervals"][name][score]))
+            ),
         )
         for name, scores in found["scores"].items()
     ]
-    head = ("phenomenon", "pairs", "pairwise accuracy", "interval", "accuracy", "AUROC")
+    head = ["phenomenon", "pairs"]
+    for title in ("pairwise accuracy", "accuracy", "AUROC"):
+        head += [title, "interval"]
     return (
         "<h2>Captions against foils: what it can tell apart</h2>"
         "<p>A foil is a caption with one error; the phenomenon is its kind. The match is the "
@@ -271,9 +274,9 @@ def _confidence(report: Mapping[str, Any]) -> str:
         f"those of the second half, {count(found['count'], 'question')}. The expected calibration "
         "error is the mean absolute difference between confidence and accuracy, in 15 bins of "
         "confidence weighted by their answers, 0 to 100 points; low is good. It is "
-        f"<b>{found['calibration_error'] * 100:.1f} points</b>, and "
-        f"{found['calibrated_error'] * 100:.1f} if the logits are divided by the temperature "
-        f"{found['temperature']:.2f} (Guo et al. 2017). {answering}</p>"
+        f"<b>{_points(found['calibration_error'], found['calibration_interval'])}</b>, and "
+        f"{_points(found['calibrated_error'], found['calibrated_interval'])} if the logits are "
+        f"divided by the temperature {found['temperature']:.2f} (Guo et al. 2017). {answering}</p>"
         f"<figure>{_figure(found)}</figure>"
         '<p class="note">Left: accuracy of the answers in each bin of confidence, the darker the '
         "more answers; on the diagonal, both are equal. Right: share of wrong answers (risk) if "
@@ -309,6 +312,10 @@ def _figure(found: Mapping[str, Any]) -> str:
 def _no_frame(axes: Sequence["Axes"]) -> None:
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
+
+
+def _points(error: float, interval: tuple[float, float]) -> str:
+    return f"{error * 100:.1f} points ({interval[0] * 100:.1f} to {interval[1] * 100:.1f})"
 
 
 def _span(low: float, high: float) -> str:

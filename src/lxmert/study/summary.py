@@ -46,8 +46,8 @@ def _foils(found: Mapping[str, Any] | None) -> list[str]:
     pairwise = {name: each["pairwise_accuracy"] for name, each in found["scores"].items()}
     text = (
         "It gives a caption a higher match than the same caption with one error in "
-        f"{pairwise['overall']:.1%} ({_span(found['intervals']['overall'])}) of "
-        f"{found['count']['overall']:,} pairs (chance: 50%)"
+        f"{pairwise['overall']:.1%} ({_span(found['intervals']['overall']['pairwise_accuracy'])}) "
+        f"of {found['count']['overall']:,} pairs (chance: 50%)"
     )
     worst = min(pairwise, key=pairwise.__getitem__)
     if worst != "overall":
@@ -116,7 +116,8 @@ def _is_unsure(report: Mapping[str, Any]) -> list[str]:
     found = report["confidence"]
     text = (
         "Its confidence differs from its accuracy by "
-        f"{found['calibration_error'] * 100:.1f} points on average (calibration error)"
+        f"{found['calibration_error'] * 100:.1f} points on average (calibration error; "
+        f"{_span(found['calibration_interval'])})"
     )
     if found["threshold"] is None:
         return [
