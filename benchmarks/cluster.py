@@ -1,7 +1,8 @@
-"""Compares extraction on Ray, with one actor, with the plain path on the same images.
+"""Compares extraction on Ray with the plain path on the same images.
 
 Run it as `python benchmarks/cluster.py --images 300`. Rounds are interleaved; the time of a Ray run
-is that of its shards, and the time around them is its start-up.
+is that of the shards of an actor on average, and the time around them is its start-up. An actor
+computes with one thread. With `OMP_NUM_THREADS=1` and `--actors 1`, the plain path has one, too.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--actors", type=int, help="default: one for each CPU")
     arguments = parser.parse_args()
     count = arguments.images
     ratios, starts = [], []
@@ -53,13 +55,14 @@ def main() -> None:
             started = time.perf_counter()
             output = folder / f"ray{number}"
             job = extraction_job(folder / "images", output, Loading(), SETTINGS)
-            receipts = run_on_ray(job, actors=1, device="cpu", progress=ignore)
+            receipts = run_on_ray(job, actors=arguments.actors, device="cpu", progress=ignore)
             join_shards(output, count, SETTINGS.shard_images)
-            shards = sum(receipt.seconds for receipt in receipts)
+            workers = len({receipt.worker for receipt in receipts})
+            shards = sum(receipt.seconds for receipt in receipts) / workers
             starts.append(time.perf_counter() - started - shards)
             ratios.append(plain / shards)
-            print(f"plain {count / plain:.1f} images/s, on Ray {count / shards:.1f} images/s, "
-                  f"start-up {starts[-1]:.1f} s", flush=True)  # fmt: skip
+            print(f"plain {count / plain:.1f} images/s, on Ray {count / shards:.1f} images/s "
+                  f"from {workers} actors, start-up {starts[-1]:.1f} s", flush=True)  # fmt: skip
     print(f"rate on Ray: {statistics.median(ratios):.2f} of the plain path")
 
 
