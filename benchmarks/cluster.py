@@ -16,7 +16,12 @@ from PIL import Image
 
 from lxmert.cluster.extraction import Loading, extraction_job, join_shards
 from lxmert.cluster.ray_engine import run_on_ray
-from lxmert.workflows.extraction import ExtractionSettings, extract_folder, load_for_extraction
+from lxmert.workflows.extraction import (
+    ExtractionSettings,
+    extract_folder,
+    find_images,
+    load_for_extraction,
+)
 
 SETTINGS = ExtractionSettings(shard_images=100)
 
@@ -56,7 +61,7 @@ def main() -> None:
             output = folder / f"ray{number}"
             job = extraction_job(folder / "images", output, Loading(), SETTINGS)
             receipts = run_on_ray(job, actors=arguments.actors, device="cpu", progress=ignore)
-            join_shards(output, count, SETTINGS.shard_images)
+            join_shards(output, find_images(folder / "images"), SETTINGS.shard_images)
             workers = len({receipt.worker for receipt in receipts})
             shards = sum(receipt.seconds for receipt in receipts) / workers
             starts.append(time.perf_counter() - started - shards)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lxmert.names import count, did_you_mean, file_size, nearest
+from lxmert.names import count, did_you_mean, file_size, nearest, reason
 
 ANSWERS = ["0", "1", "2", "black", "pine", "yes", "Yellow"]
 
@@ -45,3 +45,17 @@ def test_sizes_of_small_files_are_not_zero():
     """Bug: `lxmert info` said that a region store had 0.0 MB."""
     assert file_size(15_720_000) == "15.7 MB"
     assert file_size(45_300) == "45 kB"
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "last"),
+    [
+        (MemoryError(), "MemoryError", "MemoryError"),
+        (TimeoutError("  \n"), "TimeoutError", "TimeoutError"),
+        (ValueError("\nbad file\nTraceback\nthe cause\n"), "bad file", "the cause"),
+        (KeyError("a"), "'a'", "'a'"),
+    ],
+)
+def test_every_error_has_a_reason(error, first, last):
+    """Bug: one without a message ended a job on many machines with an IndexError."""
+    assert (reason(error), reason(error, last=True)) == (first, last)

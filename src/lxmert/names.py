@@ -1,4 +1,4 @@
-"""Names and counts in messages: nearest valid names, counts with their nouns, sizes of files."""
+"""Parts of messages: nearest valid names, counts with their nouns, sizes of files, reasons."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -52,3 +52,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def file_size(size: int) -> str:
     """Return a number of bytes as text: "15.7 MB", "12 kB"."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{round(size / 1e3)} kB"
+
+
+def reason(error: BaseException, *, last: bool = False) -> str:
+    """Return the first line of an error's message, or the last; its type if there is no message.
+
+    Errors such as `MemoryError` often have none.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[-1 if last else 0] if lines else type(error).__name__

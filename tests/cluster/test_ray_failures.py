@@ -26,6 +26,8 @@ class Writer:
     fault: str
 
     def write(self, unit: int, part: str) -> Receipt:
+        if self.fault == "memory":
+            raise MemoryError
         if self.fault == "disk":
             raise OSError(28, "No space left on device", part)
         return Receipt(unit, worker_name(), 1)
@@ -67,6 +69,7 @@ def run(fault: str, device: str = "cpu") -> list[Receipt]:
             "disk",
             r"missing: 6 shards of 6; shard \d on \S+:\d+: .*No space left on device: '/store",
         ),
+        ("memory", r"missing: 6 shards of 6; shard \d on \S+:\d+: MemoryError; shard"),
         ("weights", r"worker \S+:\d+ cannot load the model: no model.safetensors on this machine"),
         ("identity", r"the workers have different models \(\S+:\d+: \d+, \S+:\d+: \d+\): copy"),
     ],

@@ -1,6 +1,8 @@
 """Shards written by several jobs are the store that one process writes, byte for byte."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from lxmert.cluster.extraction import (
 from lxmert.cluster.shards import parse_share, run_share
 from lxmert.data.store_layout import StoreHeader
 from lxmert.data.store_writing import StoreWriter
+from lxmert.hub import find_model
 from lxmert.regions.extractor import RegionExtractor
 from lxmert.workflows import extraction
 from lxmert.workflows.extraction import (
@@ -29,6 +32,8 @@ from lxmert.workflows.extraction import (
 )
 
 SETTINGS = ExtractionSettings(shard_images=8)
+
+Change = Callable[[list[str]], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,7 @@ def test_any_number_of_jobs_write_the_same_bytes(
             share=(job, jobs),
             progress=ignore,
         )
-    store = join_shards(output, 21, 8)
+    store = join_shards(output, find_images(images), 8)
     assert contents(output) == contents(whole)
     assert sorted(receipt.shard for receipt in receipts) == [0, 1, 2]
     assert sum(receipt.done for receipt in receipts) == len(store) == 19
@@ -124,20 +129,66 @@ def test_an_interrupted_job_resumes_within_its_shard(
     assert found == (whole / "shard-000000-0.safetensors").stat().st_size
 
 
-def test_shards_that_are_missing_or_of_other_images_are_named(whole: Path, tmp_path: Path) -> None:
-    output = tmp_path / "store"
+def test_shards_that_are_missing_are_named(images: Path, whole: Path, tmp_path: Path) -> None:
+    output, names = tmp_path / "store", find_images(images)
     shutil.copytree(whole, output)
     with pytest.raises(FileExistsError, match="is a finished region store"):
-        join_shards(output, 21, 8)
+        join_shards(output, names, 8)
     (output / "index.safetensors").unlink()
-    with pytest.raises(ValueError, match="has shards of 21 images, expected 22"):
-        join_shards(output, 22, 8)
     (output / "shard-000001-0.safetensors").unlink()
     with pytest.raises(ValueError, match=r"lacks 1 shard of 3 \(1\): run `lxmert extract`"):
-        join_shards(output, 21, 8)
+        join_shards(output, names, 8)
 
 
-def test_a_shard_of_another_extractor_is_not_joined(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "size", "told"),
+    [
+        (lambda names: [*names, "19.png"], 8, "shard 2 .* has 5 images, expected 6, and lacks"),
+        (lambda names: names[:-1], 8, "shard 2 .* has 5 images, expected 4, and has '18.png'"),
+        (lambda names: names[:16], 8, "shard 2 .* has 5 images, expected 0, and has '1"),
+        # As many images as before: another first one moves all others into other shards.
+        (lambda names: [*names[1:], "19.png"], 8, "shard 0 .* has 8 images, .* has '00.png'"),
+        (lambda names: [*names[:20], "19.png"], 8, "shard 2 .* has 5 images, .* has '18.png'"),
+        (lambda names: names, 7, "shard 0 .* has 8 images, expected 7, and has '06.png'"),
+    ],
+)
+def test_shards_of_other_images_are_not_joined(
+    images: Path, whole: Path, tmp_path: Path, change: Change, size: int, told: str
+) -> None:
+    """Bug: only the number of images was compared, so that others took the place of some."""
+    output = tmp_path / "store"
+    shutil.copytree(whole, output)
+    (output / "index.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"^{told}"):
+        join_shards(output, change(find_images(images)), size)
+
+
+def test_an_image_that_is_exchanged_between_two_jobs_is_noticed(
+    extractor: RegionExtractor, tmp_path: Path
+) -> None:
+    images, output = tmp_path / "images", tmp_path / "store"
+    images.mkdir()
+    for number in range(12):
+        Image.new("RGB", (48, 40), (9 * number, 9, 99)).save(images / f"{number:02d}.png")
+
+    def run(job: int) -> None:
+        run_share(
+            RegionWriter(images, output, extractor, SETTINGS),
+            extraction_job(images, output, Loading(), SETTINGS),
+            share=(job, 2),
+            progress=ignore,
+        )
+
+    run(0)
+    (images / "00.png").rename(images / "12.png")
+    run(1)
+    with pytest.raises(ValueError, match=r"^shard 0 of .* has 8 images, expected 8, and has '00."):
+        join_shards(output, find_images(images), 8)
+
+
+def test_a_shard_of_another_extractor_is_not_joined(
+    images: Path, whole: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "store"
     shutil.copytree(whole, output)
     (output / "index.safetensors").unlink()
@@ -153,7 +204,31 @@ def test_a_shard_of_another_extractor_is_not_joined(whole: Path, tmp_path: Path)
         writer.finish()
     shutil.copy(tmp_path / "more/shard-000000-0.safetensors", output / "shard-000002-0.safetensors")
     with pytest.raises(ValueError, match="started with the fingerprint"):
-        join_shards(output, 21, 8)
+        join_shards(output, find_images(images), 8)
+
+
+def test_workers_need_no_folder_of_their_own(
+    images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: workers of a cluster, which run in another folder, did not find relative paths."""
+    shutil.copytree(find_model(None) / "extractor", tmp_path / "detector")
+    (tmp_path / "photos").symlink_to(images)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = replace(SETTINGS, figures=Path("drawn"))
+    job = extraction_job(Path("photos"), Path("store"), Loading(Path("detector")), settings)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run_share(job.load("cpu"), job, share=(0, 1), progress=ignore)
+    assert list(Path().iterdir()) == []
+    assert len(list((tmp_path / "drawn").iterdir())) == 19
+    join_shards(tmp_path / "store", find_images(images), 8)
+    assert contents(tmp_path / "store") == contents(whole)
+
+
+def test_names_of_published_models_stay(images: Path, tmp_path: Path) -> None:
+    loading = Loading(Path("detector-caffe"), objects=Path("names.txt"))
+    job = extraction_job(images, tmp_path / "store", loading, SETTINGS)
+    assert loading in job.load.args  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("text", ["3", "3/", "/3", "3/3", "-1/3", "a/b", "1/0"])

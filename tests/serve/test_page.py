@@ -14,6 +14,7 @@ from servers import QUESTION, SCENE, RunningServer, bundled, in_base64, running
 from test_api import make_matcher
 
 from lxmert.pipeline import LxmertPipeline
+from lxmert.serve.pages import Examples
 from lxmert.workflows.exporting import export_folder
 
 EXAMPLES = SCENE.parent
@@ -347,6 +348,16 @@ def test_only_listed_files_are_served(site: RunningServer) -> None:
     policy = site.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x1c"])
+def test_the_question_of_an_example_may_have_a_line_separator(tmp_path: Path, sign: str) -> None:
+    """Bug: the lines of the file were also split there, and the server did not start."""
+    (tmp_path / "a.png").write_bytes(SCENE.read_bytes())
+    row = json.dumps({"image": "a.png", "question": f"one{sign}two"}, ensure_ascii=False)
+    (tmp_path / "questions.jsonl").write_text(f"{row}\n{row}\n", encoding="utf-8")
+    (item,) = Examples(tmp_path).items
+    assert item.questions == (f"one{sign}two",) * 2
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from conftest import Command
 from PIL import Image
 from torch import nn
 
-from lxmert.cluster.prediction import predict_file
+from lxmert.cluster.prediction import join_predictions, predict_file, prediction_job
+from lxmert.cluster.shards import run_share
 from lxmert.data.corpus import Corpus
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
@@ -21,7 +23,7 @@ from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.tasks.answering import AnsweringData, AnsweringSettings, AnsweringTask
 from lxmert.tasks.pairs import PairsData, PairsSettings, PairsTask
 from lxmert.tasks.texts import ModelSettings
-from lxmert.workflows.prediction import Prediction
+from lxmert.workflows.prediction import Prediction, read_questions
 
 SMALL = ModelSettings(
     hidden_size=32,
@@ -320,6 +322,53 @@ def test_an_interrupted_prediction_resumes_and_checks_its_shards(
     assert asked == [5, 1, 5], "shards 1 and 3, then the damaged one"
     assert lxmert(*SHARDS, "--regions", "regions", "-o", "plain.jsonl").code == 0
     assert Path("resumed.jsonl").read_bytes() == Path("plain.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("sight", [{"images": Path("images")}, {"stores": (Path("regions"),)}])
+def test_workers_of_a_cluster_need_no_folder_of_their_own(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sight: dict[str, Any]
+) -> None:
+    """Bug: model and stores with relative paths were not found from another folder."""
+    prediction = Prediction("answers", Path("questions.jsonl"), Path("far.jsonl"), **sight)
+    corpus = read_questions(prediction)
+    job = prediction_job(prediction, corpus)
+    monkeypatch.chdir(tmp_path)
+    run_share(job.load("cpu"), job, share=(0, 1), progress=lambda done, total: None)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(trained)
+    assert join_predictions(prediction, corpus) == len(corpus)
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("form", ["jsonl", "vqa"])
+def test_shards_of_another_job_are_not_joined(lxmert: Command, form: str) -> None:
+    """Bug: answers to other questions, or of another model, were joined without a word."""
+    shutil.copytree("answers", "second", dirs_exist_ok=True)
+    (Path("second") / "note.txt").write_text("another one")
+    lines = Path("questions.jsonl").read_text().splitlines(keepends=True)
+    Path("turned.jsonl").write_text("".join(reversed(lines)))
+    output = f"jobs.{form}"
+    options = [*SHARDS, "--regions", "regions", "--format", form, "-o", output]
+    assert lxmert(*options, "--shard", "0/1").code == 0
+    second = ["second" if option == "answers" else option for option in options]
+    for other, name in ((second, "model"), ([*options, "--data", "turned.jsonl"], "data")):
+        refused = lxmert(*other, "--join")
+        assert refused.code == 2
+        assert f"{output}.parts was started with {name} " in refused.err
+        assert not Path(output).exists()
+    assert lxmert(*options, "--join").code == 0
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("form", ["jsonl", "vqa"])
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\r"])
+def test_a_question_may_have_any_line_separator(lxmert: Command, form: str, sign: str) -> None:
+    """Bug: rows of a leaderboard's format were also split at the separators of a question."""
+    row = json.loads(Path("questions.jsonl").read_text().splitlines()[0])
+    write_lines(Path("signs.jsonl"), [row | {"question": f"what is{sign}it?"}])
+    options = ["--data", "signs.jsonl", "--regions", "regions", "--format", form]
+    done = lxmert("predict", "answers", *options)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def extract(
             write_shards(job, "image", shard=shard, address=address, actors=actors, device=device)
         if shard is not None:
             return
-        store = join_shards(output, len(find_images(images)), shard_images)
+        store = join_shards(output, find_images(images), shard_images)
     else:
         with show_progress("images") as progress:
             store = extract_folder(

@@ -10,11 +10,13 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
-from lxmert.cluster.shards import Job, Receipt, worker_name
+from lxmert.cluster.shards import Job, Receipt, absolute, worker_name
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.data.store_layout import (
     LOCK,
@@ -105,8 +107,17 @@ def extraction_job(
     _check_unfinished(output)
     image_ids, size = find_images(images), settings.shard_images
     missing = missing_shards(output, len(image_ids), size)
+    files = {name: getattr(loading, name) for name in ("path", "objects", "attributes")}
+    anywhere = {name: None if path is None else absolute(path) for name, path in files.items()}
+    figures = None if settings.figures is None else settings.figures.absolute()
     return Job(
-        partial(_load_writer, images.resolve(), output.resolve(), loading, settings),
+        partial(
+            _load_writer,
+            images.resolve(),
+            output.resolve(),
+            replace(loading, **anywhere),
+            replace(settings, figures=figures),
+        ),
         {unit: image_ids[unit * size : (unit + 1) * size] for unit in missing},
         -(-len(image_ids) // size),
     )
@@ -195,12 +206,12 @@ def _write_part(
         writer.finish()
 
 
-def join_shards(output: Path, num_images: int, size: int) -> RegionStore:
+def join_shards(output: Path, image_ids: Sequence[str], size: int) -> RegionStore:
     """Write the index of a store whose shards are all there, which makes it valid.
 
     Args:
         output: the region store.
-        num_images: number of images that were to be extracted.
+        image_ids: the images that were to be extracted, in order.
         size: images per shard.
 
     Raises:
@@ -208,24 +219,34 @@ def join_shards(output: Path, num_images: int, size: int) -> RegionStore:
         ValueError: if shards are missing, damaged or have other images.
     """
     _check_unfinished(output)
-    missing = missing_shards(output, num_images, size)
+    missing = missing_shards(output, len(image_ids), size)
     if missing:
         listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         raise ValueError(
-            f"{output} lacks {count(len(missing), 'shard')} of {-(-num_images // size)} "
+            f"{output} lacks {count(len(missing), 'shard')} of {-(-len(image_ids) // size)} "
             f"({listed}): run `lxmert extract` with --shard for them first"
         )
     names = find_files(output, "shard")
     header = read_header(map_tensors(output / file_name(*names[0])), StoreHeader)
-    shards = (open_shard(output / file_name(*name), header) for name in names)
-    found = sum(len(shard) + len(shard.failures()) for shard in shards)
-    if found != num_images:
-        raise ValueError(
-            f"{output} has shards of {count(found, 'image')}, expected {num_images}: extract with "
-            "the same images and the same --shard-images, or remove the folder"
-        )
+    for unit, files in groupby(names, key=itemgetter(0)):
+        shards = [open_shard(output / file_name(*name), header) for name in files]
+        found = [image_id for shard in shards for image_id in shard.image_ids()]
+        found += [failure.image_id for shard in shards for failure in shard.failures()]
+        _check_images(output, unit, found, image_ids[unit * size : (unit + 1) * size])
     write_index(output, header)
     return RegionStore(output)
+
+
+def _check_images(output: Path, unit: int, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise `ValueError` if a shard has other images than it should have."""
+    if sorted(found) == sorted(expected):
+        return
+    others = sorted(set(found) ^ set(expected)) or sorted(found)
+    raise ValueError(
+        f"shard {unit} of {output} has {count(len(found), 'image')}, expected {len(expected)}, and "
+        f"{'has' if others[0] in found else 'lacks'} {others[0]!r}: extract with the same images "
+        "and the same --shard-images, or remove the folder"
+    )
 
 
 def _check_unfinished(output: Path) -> None:

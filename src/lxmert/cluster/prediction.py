@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lxmert.cluster.shards import Job, Receipt, worker_name
+from lxmert.cluster.shards import Job, Receipt, absolute, worker_name
 from lxmert.data.corpus import Corpus
 from lxmert.files import atomic_path, parse_json, resume_log, sha256, write_json
 from lxmert.hub import find_model
@@ -107,13 +107,16 @@ def prediction_job(prediction: Prediction, corpus: Corpus) -> Job:
     size, total = prediction.shard_questions, _num_shards(prediction, corpus)
     parts = _begin(prediction)
     missing = [unit for unit in range(total) if not _shard_paths(parts, unit)[1].is_file()]
-    absolute = replace(
+    model = Path(prediction.model)
+    anywhere = replace(
         prediction,
+        model=str(absolute(model)) if model.is_dir() else prediction.model,
         output=prediction.output.absolute(),
-        images=None if prediction.images is None else prediction.images.absolute(),
+        images=None if prediction.images is None else absolute(prediction.images),
+        stores=tuple(map(absolute, prediction.stores)),
     )
     return Job(
-        partial(AnswerWriter, absolute),
+        partial(AnswerWriter, anywhere),
         {unit: list(corpus[unit * size : (unit + 1) * size]) for unit in missing},
         total,
     )
@@ -163,7 +166,7 @@ def join_predictions(prediction: Prediction, corpus: Corpus) -> int:
         The number of questions.
 
     Raises:
-        ValueError: if shards are missing or damaged.
+        ValueError: if shards are missing, damaged, or of another job.
     """
     parts, total = parts_folder(prediction.output), _num_shards(prediction, corpus)
     missing = [unit for unit in range(total) if not _shard_paths(parts, unit)[1].is_file()]
@@ -173,6 +176,7 @@ def join_predictions(prediction: Prediction, corpus: Corpus) -> int:
             f"{parts} lacks {count(len(missing), 'shard')} of {total} ({listed}): run `lxmert "
             "predict` with --shard for them first"
         )
+    _begin(prediction)
     found = sum(_check_shard(parts, unit) for unit in range(total))
     if found != len(corpus):
         raise ValueError(
@@ -246,5 +250,6 @@ def _answers(parts: Path, total: int) -> Iterator[str]:
     """Yield the answers of all shards, in order."""
     for unit in range(total):
         rows, _ = _shard_paths(parts, unit)
-        for line in rows.read_text(encoding="utf-8").splitlines():
-            yield parse_json(line, str(rows))["answer"]
+        with rows.open(encoding="utf-8") as lines:  # splitlines would also split at U+2028
+            for line in lines:
+                yield parse_json(line, str(rows))["answer"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from lxmert.cluster.shards import Job, Progress, Receipt, ShardWriter, worker_name
 from lxmert.devices import choose_device
-from lxmert.names import count
+from lxmert.names import count, reason
 
 CONNECT_SECONDS = 10.0
 """Time in which the address of a cluster must accept a connection."""
@@ -294,5 +294,4 @@ def _run(
 
 def _cause(error: Exception) -> str:
     """Return the sentence of the error that a worker raised."""
-    cause = getattr(error, "cause", None) or error
-    return str(cause).strip().splitlines()[0]
+    return reason(getattr(error, "cause", None) or error)

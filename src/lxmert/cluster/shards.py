@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from lxmert.schema import Failure
@@ -67,6 +68,14 @@ class Job:
     load: Callable[[str], ShardWriter]
     parts: Mapping[int, Any]
     total: int
+
+
+def absolute(path: Path) -> Path:
+    """Return the absolute path of what exists, for workers, which run in folders of their own.
+
+    Anything else, such as the name of a published model, stays.
+    """
+    return path.absolute() if path.exists() else path
 
 
 def worker_name() -> str:

@@ -80,10 +80,11 @@ def _list(folder: Path) -> list[ExampleItem]:
         raise FileNotFoundError(f"no folder {folder}: name a folder of example images")
     questions: dict[str, list[str]] = {}
     path = folder / _QUESTIONS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        row = parse_json(line, f"{path} line {number}")
-        questions.setdefault(row["image"], []).append(row["question"])
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:  # splitlines would also split at U+2028
+            for number, line in enumerate(lines, start=1):
+                row = parse_json(line, f"{path} line {number}")
+                questions.setdefault(row["image"], []).append(row["question"])
     names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _IMAGE_ENDINGS)
     return [
         ExampleItem(

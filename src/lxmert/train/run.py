@@ -9,6 +9,7 @@ from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-unt
 from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 from torch import nn
 
+from lxmert.names import reason
 from lxmert.tasks.task import Task
 from lxmert.train.folder import CHECKPOINTS
 from lxmert.train.log import RunLog
@@ -81,11 +82,11 @@ def shorten(run: TrainingRun) -> bool:
 def failure(run: TrainingRun, problem: Exception) -> str:
     """Return the message of a failed run: its step, the reason and the last checkpoint."""
     # The message of a worker process is its traceback, whose last line is the reason.
-    reason = str(problem).strip().splitlines()[-1]
     good = latest_checkpoint(run.output / CHECKPOINTS)
     return (
-        f"stopped after step {run.progress.step} of {run.total_steps}: {reason}; "
-        f"{run.meter.last or 'no losses yet'}; the last good checkpoint is {good or 'none'}: "
+        f"stopped after step {run.progress.step} of {run.total_steps}: "
+        f"{reason(problem, last=True)}; {run.meter.last or 'no losses yet'}; "
+        f"the last good checkpoint is {good or 'none'}: "
         "fix the cause, and rerun the command to resume"
     )
 

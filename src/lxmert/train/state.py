@@ -22,6 +22,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from lxmert.files import read_json_object, sha256, write_json
+from lxmert.names import reason
 from lxmert.weight_files import DAMAGE
 
 RandomState = dict[str, object]
@@ -107,8 +108,8 @@ def save_checkpoint(
         write_json(part / _MANIFEST, manifest, indent=2)
     except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save raises the last
         _remove(part)  # frees its disk space
-        reason = str(problem).strip().splitlines()[0]
-        raise OSError(f"{path} cannot be written, is the disk full? ({reason})") from problem
+        told = reason(problem)
+        raise OSError(f"{path} cannot be written, is the disk full? ({told})") from problem
     _remove(path)
     part.rename(path)
     for old in _complete(folder)[:-_KEPT]:
