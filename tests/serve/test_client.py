@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from servers import QUESTION, SCENE, RunningServer, bundled, running, server
 from test_api import make_matcher
+from web_server import Handler, serve
 
 from lxmert import Client
 from lxmert.serve.client import ServerError
+from lxmert.serve.messages import ModelResponse
 
 __all__ = ["server"]
 
@@ -36,6 +38,42 @@ def test_every_kind_of_image_is_asked_about(client: Client, kind: str) -> None:
     found, expected = client.ask(image, QUESTION, top_k=2), bundled().ask(SCENE, QUESTION, top_k=2)
     assert [each.answer for each in found] == [each.answer for each in expected]
     assert found[0].score == pytest.approx(expected[0].score, abs=1e-5)
+
+
+def images_in_memory() -> dict[str, Image.Image]:
+    """Return images of which a PNG file does not keep how they are read."""
+    scene = Image.open(SCENE).convert("RGB")
+    turned = scene.copy()
+    turned.getexif()[0x0112] = 6
+    levels = np.asarray(scene.convert("L"))
+    few = scene.convert("P")
+    few.info["transparency"] = 0
+    return {
+        "turned": turned,
+        "CMYK": scene.convert("CMYK"),
+        "float": Image.fromarray(levels.astype(np.float32) / 255),
+        "12 bits of 16": Image.fromarray(levels.astype(np.uint16)),
+        "32 bits": Image.fromarray(levels.astype(np.int32)),
+        "palette": few,
+        "YCbCr": scene.convert("YCbCr"),
+        "gray and alpha": scene.convert("LA"),
+    }
+
+
+@pytest.mark.parametrize("kind", images_in_memory())
+def test_an_image_in_memory_is_read_as_by_the_pipeline(client: Client, kind: str) -> None:
+    """Bugs: turned photos stayed on their side, 16 bits became black, CMYK was an error."""
+    image = images_in_memory()[kind]
+    found, expected = client.regions(image), bundled().regions(image)
+    assert found.image_size == expected.image_size
+    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.features, expected.features, rtol=1e-3, atol=1e-3)
+
+
+def test_an_array_that_is_no_image_is_refused_as_by_the_pipeline(client: Client) -> None:
+    for array in (np.zeros((4, 5, 3), np.float32), np.zeros((4, 5, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r"expected uint8 \[height, width, 3\] in RGB"):
+            client.ask(array, QUESTION)  # type: ignore[arg-type]
 
 
 def test_regions_are_those_of_the_pipeline(client: Client) -> None:
@@ -123,6 +161,23 @@ def test_the_client_waits_while_the_server_loads() -> None:
             client._http.event_hooks = {"response": [lambda each: (seen.append(each), go.set())]}
             assert client.ask(SCENE, QUESTION)[0].answer == "yellow"
             assert [each.status_code for each in seen][:: len(seen) - 1] == [503, 200]
+
+
+@pytest.mark.parametrize("given", ["Wed, 21 Oct 2065 07:28:00 GMT", "", "soon", "-3", "1"])
+def test_a_busy_proxy_may_name_any_time(given: str) -> None:
+    """Bug: a date, which HTTP allows and proxies send, was an unexpected error."""
+    ready = ModelResponse(
+        model="m", version="1", answers=2, can_ask=True, can_explain=True, can_match=True,
+        missing="", max_image_bytes=5, max_pixels=5, allows_urls=False,
+    )  # fmt: skip
+
+    def answer(request: Handler, path: str) -> None:
+        busy = len(request.server.requests) == 1
+        request.reply(503 if busy else 200, ready.model_dump_json().encode(), Retry_After=given)
+
+    with serve(answer) as server, Client(server.url) as client:
+        assert client.model() == ready
+        assert server.paths("GET") == ["/v1/model"] * 2
 
 
 def test_the_client_imports_no_torch() -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
+from lxmert.regions.preprocess import load_image
 from lxmert.schema import Answer, Regions
 from lxmert.serve.messages import (
     Array,
@@ -212,10 +213,16 @@ class Client:
         end = time.monotonic() + self._patience
         while True:
             response = self._http.request(method, path, json=body)
-            pause = float(response.headers.get("retry-after", 1))
+            pause = _pause(response)
             if response.status_code not in _LATER or time.monotonic() + pause > end:
                 return response
             time.sleep(pause)
+
+
+def _pause(response: httpx.Response) -> float:
+    """Return the seconds after which to try again: 1 if the header has none, or a date."""
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isascii() and given.isdecimal() else 1.0
 
 
 def _parse(response: httpx.Response, kind: type[T]) -> T:
@@ -243,13 +250,19 @@ def _in_json(image: ClientImage) -> dict[str, str]:
 
 
 def _to_file(image: ClientImage) -> bytes:
-    """Return the bytes of an image file."""
+    """Return the bytes of an image file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a PIL image or an array cannot be read.
+    """
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
     file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, "PNG")
+    # As the pipeline reads it: upright, in RGB of 8 bits. PNG would lose what says so.
+    Image.fromarray(load_image(image)).save(file, "PNG")
     return file.getvalue()
 
 
