@@ -1,11 +1,14 @@
 """Bad images, texts and bodies: each gets its own 4xx with one sentence, no neighbor is harmed."""
 
+import base64
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 from bad_images import BAD_IMAGES, png
-from servers import QUESTION, SCENE, RunningServer, in_base64, running, server
+from servers import QUESTION, SCENE, RunningServer, bundled, in_base64, running, server
 
 __all__ = ["server"]
 
@@ -170,10 +173,9 @@ def test_bad_images_among_good_ones_harm_none(server: RunningServer) -> None:
     assert {status for choice, status in statuses if choice >= 2} == {400}
 
 
-def test_an_image_on_which_the_model_fails_harms_none() -> None:
-    """The extractor fails for a whole batch: its members are then tried one by one."""
-    from servers import bundled
-
+@contextmanager
+def failing() -> Iterator[list[int]]:
+    """Let the extractor fail for images of 40x30 pixels; yield the sizes of its batches."""
     pipeline = bundled()
     extractor = pipeline.processor.extractor
     sizes: list[int] = []
@@ -190,19 +192,36 @@ def test_an_image_on_which_the_model_fails_harms_none() -> None:
 
     pipeline.processor.extractor = Failing()  # type: ignore[assignment]
     try:
-        with running(batch_wait=0.5) as client:
-            results: dict[int, int] = {}
-            images = {8: SCENE.read_bytes(), 9: png(40, 30, bytes(121 * 30))}
-
-            def send(key: int) -> None:
-                results[key] = client.ask(images[key]).status_code
-
-            threads = [threading.Thread(target=send, args=(key,)) for key in images]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert results == {8: 200, 9: 500}
-            assert max(sizes) == 2
+        yield sizes
     finally:
         pipeline.processor.extractor = extractor
+
+
+def test_an_image_on_which_the_model_fails_harms_none() -> None:
+    """The extractor fails for a whole batch: its members are then tried one by one."""
+    with failing() as sizes, running(batch_wait=0.5) as client:
+        results: dict[int, int] = {}
+        images = {8: SCENE.read_bytes(), 9: png(40, 30, bytes(121 * 30))}
+
+        def send(key: int) -> None:
+            results[key] = client.ask(images[key]).status_code
+
+        threads = [threading.Thread(target=send, args=(key,)) for key in images]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == {8: 200, 9: 500}
+        assert max(sizes) == 2
+
+
+def test_an_image_on_which_the_model_fails_harms_none_of_its_request() -> None:
+    """Bug: a request with several images failed as a whole, and the answers to others were lost."""
+    bad = base64.b64encode(png(40, 30, bytes(121 * 30))).decode()
+    rows = [{"image": image, "question": QUESTION} for image in (in_base64(), bad, in_base64())]
+    with failing(), running() as client:
+        response = client.post("/v1/ask/batch", json={"requests": rows})
+    assert response.status_code == 200, response.text
+    first, second, third = response.json()["results"]
+    assert first["answers"][0]["answer"] == third["answers"][0]["answer"] == "yellow"
+    assert second == {"status": 500, "error": "the server failed: see its log"}

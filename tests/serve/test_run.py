@@ -16,9 +16,13 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+import toy_worker
 from conftest import Command
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from servers import QUESTION, SCENE
 
+from lxmert.serve import run
 from lxmert.serve.run import _listen
 from lxmert.serve.settings import ServeSettings
 
@@ -188,6 +192,99 @@ def test_workers_share_the_port_and_end_with_their_parent() -> None:
         assert served.end() == 0
         assert is_free(served.url)
         assert not any(map(is_running, workers))
+
+
+def test_the_requests_of_a_dead_worker_are_no_longer_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: the gauges of a worker that had died were added to those of the others for ever."""
+    monkeypatch.setattr(run, "_work", toy_worker.work)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # restored afterwards
+    found: list[float] = []
+
+    def look() -> None:
+        try:
+            wait_for((tmp_path / "ready").exists)
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, tmp_path / "metrics")  # type: ignore[no-untyped-call]
+            found.append(registry.get_sample_value("lxmert_active_requests") or 0.0)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = ServeSettings(port=0, reports=tmp_path)
+    with _listen(settings) as listener:
+        threading.Thread(target=look).start()
+        run._supervise(settings, listener, tmp_path / "metrics")
+    assert found == [2]
+
+
+GAUGES = """
+import re, threading, time
+from servers import bundled, running
+
+pipeline, go = bundled(), threading.Event()
+extractor = pipeline.processor.extractor
+
+class Held:
+    def __getattr__(self, name):
+        return getattr(extractor, name)
+
+    def __call__(self, images):
+        go.wait(60)
+        return extractor(images)
+
+pipeline.processor.extractor = Held()
+go.set()
+with running(max_batch=1) as client:
+    def gauge(name):
+        return float(re.search(rf"^lxmert_{name} (\\S+)", client.get("/metrics").text, re.M)[1])
+
+    go.clear()
+    threads = [threading.Thread(target=client.ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while gauge("queue_length") != 2:
+        time.sleep(0.01)
+    assert gauge("active_requests") == 3
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert gauge("queue_length") == 0
+    assert gauge("region_cache_bytes") == client.service._cache.nbytes > 0
+"""
+
+
+def test_queue_and_cache_are_measured_if_workers_share_files(tmp_path: Path) -> None:
+    """Bug: both were 0 if several workers shared the files of their metrics."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
+    command = [sys.executable, "-c", GAUGES]
+    done = subprocess.run(command, env=environment, timeout=LIMIT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("no memory"), ModuleNotFoundError("openvino"), KeyError("x"), ValueError("bad")],
+)
+def test_any_error_of_the_model_ends_a_worker_as_one_that_others_would_have(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """Bug: after most errors, workers that could not load the model were restarted for ever."""
+
+    def load(settings: ServeSettings) -> None:
+        raise error
+
+    monkeypatch.setattr(run, "end_with_parent", lambda: None)
+    monkeypatch.setattr(run, "_load", load)
+    settings = ServeSettings(port=0, reports=tmp_path)
+    with _listen(settings) as listener, pytest.raises(SystemExit) as ended:
+        run._work(settings, listener)
+    assert ended.value.code == run._FAILED
+    assert str(error) in caplog.text
 
 
 def is_server(process: int) -> bool:

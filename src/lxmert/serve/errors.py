@@ -32,6 +32,11 @@ def too_large(limit: int) -> RequestError:
     )
 
 
+def failed() -> RequestError:
+    """Return the error of a fault of the server, which its log describes."""
+    return RequestError(500, "the server failed: see its log")
+
+
 def too_slow(seconds: float) -> RequestError:
     """Return the error of a request that takes too long."""
     return RequestError(

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lxmert.serve.errors import RequestError, too_large, too_many_requests, too_slow
+from lxmert.serve.errors import RequestError, failed, too_large, too_many_requests, too_slow
 from lxmert.serve.metrics import ServeMetrics
 from lxmert.serve.security import HEADERS, check_host, check_login, check_origin
 from lxmert.serve.settings import ServeSettings
@@ -51,7 +51,7 @@ class Guard:
             await response.refuse(scope, error)
         except Exception as error:
             _logger.error("unexpected error: %s", describe(error))
-            await response.refuse(scope, RequestError(500, "the server failed: see its log"))
+            await response.refuse(scope, failed())
         finally:
             seconds = time.perf_counter() - started
             self._metrics.answered += response.status != _LEFT

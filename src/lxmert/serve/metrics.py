@@ -68,6 +68,11 @@ class ServeMetrics:
             registry=self.registry,
         )
 
+    def count_batch(self, size: int) -> None:
+        """Count a batch, whose items no longer wait."""
+        self.batch_size.observe(size)
+        self.queue_length.dec(size)
+
     def count_lookup(self, *, hit: bool) -> None:
         """Count a look-up of the region cache."""
         self._lookups.labels("hit" if hit else "miss").inc()

@@ -178,6 +178,8 @@ def public_name(model: str | None) -> str:
 
 def _supervise(settings: ServeSettings, listener: socket.socket, metrics: Path) -> None:
     """Start workers, replace those that die, and end all of them on a signal."""
+    from prometheus_client.multiprocess import mark_process_dead
+
     metrics.mkdir()
     os.environ[_METRICS_VARIABLE] = str(metrics)  # read by the workers' prometheus_client
     context = multiprocessing.get_context("spawn")
@@ -206,6 +208,7 @@ def _supervise(settings: ServeSettings, listener: socket.socket, metrics: Path) 
                 raise ValueError("a worker could not load the model; its message is above")
             for worker in dead:
                 _logger.error("a worker ended with exit code %s: restarted", worker.exitcode)
+                mark_process_dead(worker.pid, metrics)  # what it held is free
                 workers[workers.index(worker)] = start()
         listener.close()
         for worker in workers:
@@ -222,8 +225,11 @@ def _work(settings: ServeSettings, listener: socket.socket) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         _serve_here(settings, listener)
-    except (OSError, ValueError) as error:
-        _logger.error("%s", error)
+    except Exception as error:
+        from lxmert.serve.guard import describe
+
+        expected = isinstance(error, ImportError | OSError | ValueError)
+        _logger.error("%s", error if expected else describe(error))
         raise SystemExit(_FAILED) from error
 
 

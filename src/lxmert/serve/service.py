@@ -10,7 +10,8 @@ from lxmert.files import shorten
 from lxmert.serve.batching import BatchQueue
 from lxmert.serve.budget import Budget
 from lxmert.serve.cache import RegionCache
-from lxmert.serve.errors import RequestError
+from lxmert.serve.errors import RequestError, failed
+from lxmert.serve.guard import describe
 from lxmert.serve.messages import (
     AskRequest,
     ErrorResponse,
@@ -59,10 +60,8 @@ class Service:
             max_batch=settings.max_batch,
             max_wait=settings.batch_wait,
             prepare=worker.prepare,
-            observe=metrics.batch_size.observe,
+            observe=metrics.count_batch,
         )
-        metrics.queue_length.set_function(lambda: float(len(self.queue)))
-        metrics.cache_bytes.set_function(lambda: float(cache.nbytes))
 
     def start(self) -> None:
         """Start to load the model."""
@@ -113,8 +112,10 @@ class Service:
             raise RequestError(422, missing)
         self._check_answers(request)
         async with self._open(request) as upload:
+            self.metrics.queue_length.inc()
             future = self.queue.submit(ModelJob(request, upload))
             worked = await asyncio.wrap_future(future)
+            self.metrics.cache_bytes.set(self._cache.nbytes)
         if worked.report is not None and isinstance(worked.response, ExplainResponse):
             name = await asyncio.to_thread(self.reports.save, worked.report)
             return worked.response.replace(report=f"/reports/{name}")
@@ -134,7 +135,11 @@ class Service:
         try:
             return await self.answer(request)
         except RequestError as error:
-            return ErrorResponse(status=error.status, error=str(error))
+            refused = error
+        except Exception as error:  # of the model, for this request alone
+            _logger.error("unexpected error: %s", describe(error))
+            refused = failed()
+        return ErrorResponse(status=refused.status, error=str(refused))
 
     def _check_ready(self) -> None:
         if self.status != "ready":
