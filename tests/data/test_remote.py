@@ -5,6 +5,7 @@ import http.server
 import pickle
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder; yield its address."""
+    pytest.importorskip("aiohttp", reason="fsspec needs aiohttp for http")
+    handler = functools.partial(_Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture(params=["memory", "file", "http"])
 def url(request: pytest.FixtureRequest, local: RegionStore) -> Iterator[str]:
     """Return the address of a copy of the store on three file systems."""
@@ -69,12 +81,8 @@ def url(request: pytest.FixtureRequest, local: RegionStore) -> Iterator[str]:
         yield "memory://regions"
         files.rm("/regions", recursive=True)
     else:
-        pytest.importorskip("aiohttp", reason="fsspec needs aiohttp for http")
-        handler = functools.partial(_Quiet, directory=local.folder)
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-            server.shutdown()
+        with served(local.folder) as address:
+            yield address
 
 
 def test_a_remote_store_gives_the_regions_of_a_local_one(url: str, tmp_path: Path) -> None:
@@ -101,14 +109,18 @@ def test_the_cache_keeps_its_size(local: RegionStore, tmp_path: Path) -> None:
     assert len(store._mapped) <= 4
 
 
-def test_a_changed_store_is_read_anew(tmp_path: Path) -> None:
-    """A copy of an earlier index led to other images."""
+@pytest.mark.parametrize("scheme", ["file", "http"])
+def test_a_changed_store_is_read_anew(tmp_path: Path, scheme: str) -> None:
+    """A copy of an earlier index led to other images; over http, it was never replaced."""
     store = write(tmp_path / "store")
-    assert len(RegionStore(f"file://{store.folder}", tmp_path / "cache")) == 20
-    with store_writing.StoreWriter(store.folder, HEADER) as writer:
-        writer.add(("20.png", regions_of("20.png")))
-        writer.finish()
-    assert "20.png" in RegionStore(f"file://{store.folder}", tmp_path / "cache")
+    with served(store.folder) if scheme == "http" else nullcontext(f"file://{store.folder}") as url:
+        assert len(RegionStore(url, tmp_path / "cache")) == 20
+        with store_writing.StoreWriter(store.folder, HEADER) as writer:
+            writer.add(("20.png", regions_of("20.png")))
+            writer.finish()
+        assert "20.png" in RegionStore(url, tmp_path / "cache")
+        assert len(RegionStore(url, tmp_path / "cache")) == 21
+        assert len(list((tmp_path / "cache").glob("*/*-index.safetensors"))) == 2
 
 
 def test_a_damaged_copy_is_named(local: RegionStore, tmp_path: Path) -> None:

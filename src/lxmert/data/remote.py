@@ -10,6 +10,9 @@ from lxmert.files import atomic_path, is_partial
 CACHE_BYTES = 20 << 30
 """Default size of the cache."""
 
+_HTTP_MARKS = ("size", "ETag", "Content-MD5", "Digest", "Last-Modified")
+"""What servers say of a file that changes with it."""
+
 
 def is_remote(location: str | Path) -> bool:
     """Return whether a location is a URL such as `s3://bucket/regions`."""
@@ -58,7 +61,7 @@ class RemoteFolder:
         Args:
             name: the file name.
             version: text that changes with the content, such as a checksum; None: what the file
-                system knows of the file, which takes a request.
+                system knows of the file, which takes a request or two.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -66,7 +69,7 @@ class RemoteFolder:
         """
         source = f"{self._root.rstrip('/')}/{name}"
         with _report(f"{self.url.rstrip('/')}/{name}"):
-            version = self._files.ukey(source)[:16] if version is None else version
+            version = self._version(source) if version is None else version
             path = self.folder / f"{version}-{name}"
             if not path.is_file():
                 with atomic_path(path) as partial:
@@ -75,6 +78,15 @@ class RemoteFolder:
         with suppress(OSError):
             path.touch()  # the order of removal
         return path
+
+    def _version(self, source: str) -> str:
+        """Return a text that changes with a file, as far as its file system can tell."""
+        # The key that fsspec gives to a file of http is that of its address alone.
+        key, known = self._files.ukey(source), {}
+        with suppress(FileNotFoundError):  # http says so of any failure; copying tells which
+            known = self._files.info(source)
+        marks = [key, *(known.get(name) for name in _HTTP_MARKS)]
+        return hashlib.sha256(str(marks).encode()).hexdigest()[:16]
 
     def _evict(self, *, keep: Path) -> None:
         """Remove the copies used longest ago until all fit."""
