@@ -51,6 +51,15 @@ class Loading:
     objects: Path | None = None
     attributes: Path | None = None
 
+    def anywhere(self) -> "Loading":
+        """Return the same with absolute paths; see `shards.absolute`."""
+
+        def find(path: Path | None) -> Path | None:
+            return None if path is None else absolute(path)
+
+        path, objects, attributes = map(find, (self.path, self.objects, self.attributes))
+        return replace(self, path=path, objects=objects, attributes=attributes)
+
     def load(self, device: str) -> RegionExtractor:
         """Load the extractor."""
         return load_for_extraction(
@@ -107,15 +116,13 @@ def extraction_job(
     _check_unfinished(output)
     image_ids, size = find_images(images), settings.shard_images
     missing = missing_shards(output, len(image_ids), size)
-    files = {name: getattr(loading, name) for name in ("path", "objects", "attributes")}
-    anywhere = {name: None if path is None else absolute(path) for name, path in files.items()}
     figures = None if settings.figures is None else settings.figures.absolute()
     return Job(
         partial(
             _load_writer,
             images.resolve(),
             output.resolve(),
-            replace(loading, **anywhere),
+            loading.anywhere(),
             replace(settings, figures=figures),
         ),
         {unit: image_ids[unit * size : (unit + 1) * size] for unit in missing},

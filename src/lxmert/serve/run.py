@@ -208,7 +208,7 @@ def _supervise(settings: ServeSettings, listener: socket.socket, metrics: Path) 
                 raise ValueError("a worker could not load the model; its message is above")
             for worker in dead:
                 _logger.error("a worker ended with exit code %s: restarted", worker.exitcode)
-                mark_process_dead(worker.pid, metrics)  # what it held is free
+                mark_process_dead(worker.pid, metrics)  # type: ignore[no-untyped-call]
                 workers[workers.index(worker)] = start()
         listener.close()
         for worker in workers:
