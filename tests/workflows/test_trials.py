@@ -157,7 +157,7 @@ def test_regions_that_are_not_trained_need_a_lasting_lead(
         results |= {"drawings-continued": later[0], "scenes-continued": later[1]}
     tried = []
 
-    def try_one(name, changed, output, make_task, *, cpu):
+    def try_one(name, changed, output, make_task, **_):
         tried.append(name)
         if name.endswith(trials.CONTINUED):
             assert changed.settings.model.init_from == str(
@@ -170,7 +170,7 @@ def test_regions_that_are_not_trained_need_a_lasting_lead(
     finals = []
     monkeypatch.setattr(trials, "_try", try_one)
     monkeypatch.setattr(trials, "train", lambda final, *_, **__: finals.append(final) or {})
-    monkeypatch.setattr(trials, "_with_batch", lambda final, task: final)
+    monkeypatch.setattr(trials, "_with_batch", lambda final, *_: final)
     arguments = recipe(world), tmp_path, lambda: None, lambda final: None, Accelerator(cpu=True)
     trials.train_in_budget(*arguments, cpu=True)
     assert tried == list(results)
@@ -199,12 +199,74 @@ def test_the_time_of_a_trial_before_a_kill_is_counted(world, tmp_path, monkeypat
     damaged.write_bytes(bytes(damaged.stat().st_size))
     monkeypatch.setattr(trials, "_try", lambda *_, **__: {"accuracy": 0.5})
     monkeypatch.setattr(trials, "train", lambda *_, **__: {})
-    monkeypatch.setattr(trials, "_with_batch", lambda final, task: final)
+    monkeypatch.setattr(trials, "_with_batch", lambda final, *_: final)
     arguments = recipe(world), tmp_path, lambda: None, lambda final: None, Accelerator(cpu=True)
     trials.train_in_budget(*arguments, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["spent"] > 1200
     assert plan["seconds"] <= 6000  # of 7,200
+
+
+class Sized:
+    """A task of which only the number of examples matters."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __len__(self):
+        return self.number
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 8])
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_the_questions_of_a_step_are_divided_equally(world, micro_batches, processes):
+    """Bug: with several processes or micro-batches, most trials failed."""
+    given, parts = recipe(world, f"loop.micro_batches={micro_batches}"), micro_batches * processes
+    for number in (1, 5, 13, 96, 1000):
+        size = trials._with_batch(given, Sized(number), processes).optim.batch_size
+        assert size % parts == 0
+        assert abs(size - min(number, 96)) <= parts / 2 or size == parts
+
+
+def test_micro_batches_are_trained_in_a_budget(world, tmp_path):
+    train_recipe(recipe(world, "data.start=random", "loop.micro_batches=8"), tmp_path, cpu=True)
+    assert tomllib.loads((tmp_path / "recipe.toml").read_text())["optim"]["batch_size"] % 8 == 0
+
+
+def test_trials_that_all_failed_are_tried_again(world, tmp_path, monkeypatch):
+    """Bug: after a full disk, the same command failed for ever, with the error of before."""
+    tried = []
+
+    def fail(name, *_, **__):
+        tried.append(name)
+        return {"error": "the disk is full"}
+
+    monkeypatch.setattr(trials, "_try", fail)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="all trials failed; the first: the disk is full"):
+            train_recipe(recipe(world), tmp_path, cpu=True)
+    assert tried == ["drawings", "random", "scenes"] * 2
+    spent = json.loads((tmp_path / "plan.json").read_text())["spent"]
+    assert spent > 0
+
+
+def test_the_same_command_at_the_same_time_is_refused(world, tmp_path):
+    """Bug: trials of the other process counted as failed, and its plan was overwritten."""
+    with (
+        trials.hold_trials(tmp_path),
+        pytest.raises(ValueError, match=r"trials is being written by another process: wait"),
+    ):
+        train_recipe(recipe(world), tmp_path, cpu=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_a_budget_needs_a_schedule_that_knows_the_time(world, tmp_path, schedule):
+    """Bug: every trial took all steps of the recipe, whatever the budget."""
+    changed = recipe(world, f"optim.schedule={schedule}")
+    with pytest.raises(ValueError, match=f"optim.schedule is {schedule}, which takes all steps"):
+        train_recipe(changed, tmp_path, cpu=True)
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):

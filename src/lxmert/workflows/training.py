@@ -28,7 +28,7 @@ from lxmert.train.recipes import Recipe, read_recipe
 from lxmert.weights.table import find_name
 from lxmert.workflows.custom_regions import prepare_regions, region_settings
 from lxmert.workflows.run_report import REPORT, report_run
-from lxmert.workflows.trials import finished_plan, train_in_budget
+from lxmert.workflows.trials import finished_plan, hold_trials, train_in_budget
 
 T = TypeVar("T")
 
@@ -119,7 +119,8 @@ def train_recipe(
         in_folder(lambda: _check(recipe, output, first=first, progress=progress))
 
     if has_budget:
-        metrics = train_in_budget(recipe, output, check, make_task, accelerator, cpu=cpu)
+        with hold_trials(output) if first else nullcontext():
+            metrics = train_in_budget(recipe, output, check, make_task, accelerator, cpu=cpu)
     else:
         metrics = train(recipe, make_task(recipe), output, cpu=cpu)
     if first:

@@ -6,7 +6,8 @@ run makes the same ones. The trials themselves are ordinary runs in `trials/`.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import DRAWINGS, find_model
+from lxmert.locks import FolderLock
 from lxmert.tasks.custom_data import CustomDataSettings, CustomDataTask
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.registry import RECIPES
@@ -102,12 +104,18 @@ def train_in_budget(
         The final metrics, as `train` returns them.
 
     Raises:
-        ValueError: if the budget is too small, the data cannot be used, no trial succeeded, or the
-            folder has another run.
+        ValueError: if the budget is too small, the schedule of the learning rate knows no time, the
+            data cannot be used, no trial succeeded, or the folder has another run.
     """
     assert isinstance(recipe.settings, CustomDataSettings)
     data = recipe.settings.data
     budget = _seconds(str(data.budget))
+    if recipe.optim.schedule != "plateau":
+        raise ValueError(
+            f"optim.schedule is {recipe.optim.schedule}, which takes all steps whatever "
+            f"data.budget ({data.budget}): use plateau, or train without --set data.budget="
+        )
+    processes = accelerator.num_processes
     plan = _Plan(recipe, output, accelerator)
     (trials,) = broadcast_object_list([_trials(recipe, output)])
     share = min(budget * _TRIAL_SHARE, _LONGEST_TRIAL)
@@ -135,7 +143,8 @@ def train_in_budget(
                 short.append(f"data.limit_images={min(limit, _TRIAL_IMAGES)}")
             changed = _changed(recipe, [*trials[name], *short])
             plan.count_earlier(output / TRIALS / folder)
-            plan.record(folder, _try(folder, changed, output, make_task, cpu=cpu))
+            done = _try(folder, changed, output, make_task, cpu=cpu, processes=processes)
+            plan.record(folder, done)
 
     if len(trials) > 1:
         for name in trials:
@@ -151,7 +160,24 @@ def train_in_budget(
         changes.append(f"model.init_from={output / TRIALS / plan.last_trial(chosen)}")
     final = _changed(recipe, changes)
     task = make_task(final)
-    return train(_with_batch(final, task), task, output, cpu=cpu)
+    return train(_with_batch(final, task, processes), task, output, cpu=cpu)
+
+
+@contextmanager
+def hold_trials(output: Path) -> Iterator[None]:
+    """Lock the folder of the trials of a run, which two processes would mix up.
+
+    Raises:
+        ValueError: if another process has it.
+    """
+    folder = output / TRIALS
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(FolderLock(folder)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # of a folder with trials
+                folder.rmdir()
 
 
 def finished_plan(recipe: Recipe, output: Path) -> bool:
@@ -249,7 +275,10 @@ class _Plan:
                 if (trial := self.last_trial(name)) != name
             }
             if len(names) > 1 and not scores:
-                raise ValueError(f"all trials failed; the first: {self.trials[names[0]]['error']}")
+                first = self.trials[names[0]]["error"]
+                self.values["trials"] = {}  # so that the same command tries again
+                self._write()
+                raise ValueError(f"all trials failed; the first: {first}")
             left = self.seconds("seconds", budget, 1)
             best = continued or scores
             self.values["chosen"] = max(best, key=best.__getitem__) if best else names[0]
@@ -267,13 +296,14 @@ class _Plan:
 
 
 def _try(
-    name: str, recipe: Recipe, output: Path, make_task: MakeTask, *, cpu: bool
+    name: str, recipe: Recipe, output: Path, make_task: MakeTask, *, cpu: bool, processes: int
 ) -> dict[str, Any]:
     """Run one trial; return its accuracy on validation questions, or why it failed."""
     began = time.perf_counter()
     try:
         task = make_task(recipe)
-        metrics = train(_with_batch(recipe, task), task, output / TRIALS / name, cpu=cpu)
+        final = _with_batch(recipe, task, processes)
+        metrics = train(final, task, output / TRIALS / name, cpu=cpu)
     except (ValueError, OSError, FloatingPointError) as problem:
         _logger.warning("trial %s failed: %s", name, problem)
         return {"error": str(problem)}
@@ -314,13 +344,15 @@ def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
     return make_recipe(table, RECIPES)
 
 
-def _with_batch(recipe: Recipe, task: Task) -> Recipe:
-    """Choose the examples of a step so that it has about 96 questions."""
+def _with_batch(recipe: Recipe, task: Task, processes: int) -> Recipe:
+    """Choose the examples of a step so that it has about 96 questions, in parts of equal size."""
     examples = _STEP_QUESTIONS
     if isinstance(task, CustomDataTask):
         wanted = round(_STEP_QUESTIONS * len(task) / len(task.training))
         examples = min(_MOST_IMAGES, max(_FEWEST_EXAMPLES, wanted))
-    return _changed(recipe, [f"optim.batch_size={min(examples, len(task))}"])
+    parts = recipe.loop.micro_batches * processes
+    size = max(parts, round(min(examples, len(task)) / parts) * parts)
+    return _changed(recipe, [f"optim.batch_size={size}"])
 
 
 def _seconds(text: str) -> float:
