@@ -149,6 +149,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_sha256(folder: Path) -> str:
+    """Return the first 16 digits of a checksum of all files in a folder and below, with names."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def read_json(
     path: Path, *, remedy: str = "fetch or write it again", limit: int = MAX_TEXT_BYTES
 ) -> Any:

@@ -5,7 +5,6 @@ the folder `OUTPUT.parts`, and its receipt afterwards, which makes it complete. 
 complete, they are joined to `OUTPUT`, which is the same for any number of processes.
 """
 
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,14 @@ from pathlib import Path
 
 from lxmert.cluster.shards import Job, Receipt, absolute, worker_name
 from lxmert.data.corpus import Corpus
-from lxmert.files import atomic_path, parse_json, resume_log, sha256, write_json
+from lxmert.files import (
+    atomic_path,
+    folder_sha256,
+    parse_json,
+    resume_log,
+    sha256,
+    write_json,
+)
 from lxmert.hub import find_model
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, check_images, open_reader
@@ -62,7 +68,7 @@ class AnswerWriter:
             ValueError: if the model answers nothing, or another extractor made the regions.
         """
         folder = find_model(prediction.model)
-        self.identity = _model_checksum(folder)
+        self.identity = folder_sha256(folder)
         self._parts = parts_folder(prediction.output)
         self._read = open_reader(
             folder, images=prediction.images, stores=prediction.stores, device=device
@@ -203,7 +209,7 @@ def _begin(prediction: Prediction) -> Path:
     parts = parts_folder(prediction.output)
     parts.mkdir(exist_ok=True)
     arguments = {
-        "model": _model_checksum(find_model(prediction.model)),
+        "model": folder_sha256(find_model(prediction.model)),
         "data": sha256(prediction.data),
         "images": None if prediction.images is None else str(prediction.images),
         "regions": [str(store) for store in prediction.stores],
@@ -211,14 +217,6 @@ def _begin(prediction: Prediction) -> Path:
     }
     resume_log(parts / _JOB, arguments, remedy="remove the folder, or name another output")
     return parts
-
-
-def _model_checksum(folder: Path) -> str:
-    """Return a checksum of the files of a model folder and below, with their names."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _num_shards(prediction: Prediction, corpus: Corpus) -> int:

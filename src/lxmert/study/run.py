@@ -10,7 +10,8 @@ from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
-from lxmert.files import resume_log, to_json, write_text
+from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
+from lxmert.hub import find_model
 from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
@@ -102,7 +103,11 @@ def study_model(
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": str(model),
+        "model files": folder_sha256(find_model(model)),
         "data": str(data),
+        "data file": sha256(data)[:16],
+        "images": None if images is None else str(images),
+        "regions": [str(store) for store in stores],
         "limit": limit,
         "explained": explained,
         "samples": samples,

@@ -20,7 +20,7 @@ from lxmert.explain.methods import METHODS, Method, choose_methods
 from lxmert.explain.perturbation import DIRECTIONS, SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
 from lxmert.explain.protocols import check_protocol, measure_names, measure_questions
-from lxmert.files import resume_log, to_json, write_text
+from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
 from lxmert.hub import find_model
 from lxmert.metrics.intervals import bootstrap
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -119,13 +119,18 @@ def evaluate_explanations(
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": subject.model,
+        "model files": folder_sha256(find_model(subject.model)),
         "data": str(subject.data),
+        "data file": sha256(subject.data)[:16],
         "images": str(subject.images),
         "methods": list(methods),
         "seeds": list(subject.seeds),
         "questions": len(asked),
         "protocol": subject.protocol,
         "against": subject.against,
+        "files of the other model": (
+            None if subject.against is None else folder_sha256(find_model(subject.against))
+        ),
     }
     path = output / _PROGRESS
     records = resume_log(path, arguments, remedy=f"name another folder, or remove {path}")

@@ -10,7 +10,8 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.explain.views import match_view
-from lxmert.files import resume_log, to_json, write_text
+from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
+from lxmert.hub import find_model
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
 from lxmert.predict import ImageRegions, Progress, check_images, region_batches
@@ -92,7 +93,9 @@ def measure_modalities(
     output.mkdir(parents=True, exist_ok=True)
     arguments = {
         "model": model,
+        "model files": folder_sha256(find_model(model)),
         "data": str(data),
+        "data file": sha256(data)[:16],
         "images": str(images),
         "match": match,
         "texts": len(texts.examples),
