@@ -75,17 +75,29 @@ def test_each_stage_has_the_rate_that_its_numbers_give() -> None:
     rates = Rates(given(10.0), given(3.0), given(2.0), given(1250.0), given(9000.0))
     made = make_plan(work, rates)
     found = {stage.name: stage.rate for stage in made.stages}
-    # 70 shards are 18 for the device that has most; it has 10 images/s.
-    expected = {"network": 45.0, "decode": 24.0, "detector": 70_000 / 1800, "write": 100.0}
+    # 70 shards are 18 for the device that has most: as if 3.89 of the 4 devices were busy.
+    busy = 70 / 18
+    expected = {"network": 45.0, "decode": 6 * busy, "detector": 10 * busy, "write": 25 * busy}
     assert found == pytest.approx(expected)
     assert made.bottleneck == "decode"
     assert not made.is_limit
     assert {stage.name: stage.needs for stage in made.stages} == {
-        "network": "4.8 kB/s in all",
+        "network": "4.67 kB/s in all",
         "decode": "2 cores per device",
         "detector": "",
-        "write": "1.2 kB/s in all",
+        "write": "1.17 kB/s in all",
     }
+
+
+@pytest.mark.parametrize("slow", ["detect", "decode", "write"])
+@pytest.mark.parametrize(("images", "busy"), [(9, 1.0), (1000, 1.0), (1500, 1.5), (8000, 8.0)])
+def test_devices_without_a_shard_do_nothing(slow: str, images: int, busy: float) -> None:
+    """Bug: they decoded, and those that had ended wrote."""
+    values = {name: 4.0 if name == slow else 1e6 for name in ("detect", "decode", "write")}
+    rates = Rates(cores=given(1.0), **{name: given(value) for name, value in values.items()})
+    made = make_plan(Work(images, "h200", 8, given(1.0), given(1.0), 1000), rates)
+    assert made.bottleneck == slow.replace("detect", "detector")
+    assert made.rate == pytest.approx(4 * busy)
 
 
 def test_a_rate_by_arithmetic_is_called_a_limit() -> None:
@@ -93,6 +105,10 @@ def test_a_rate_by_arithmetic_is_called_a_limit() -> None:
     full = {"cores": given(1000.0), "bandwidth": given(1e12)}
     limit = make_plan(work, Rates(detector_rate("published", "h200"), given(1.0), **full))
     assert limit.bottleneck == "detector"
+    assert limit.is_limit
+    slow = {**full, "bandwidth": given(9.0)}  # a detector below its limit may still be slower
+    limit = make_plan(work, Rates(detector_rate("published", "h200"), given(1.0), **slow))
+    assert limit.bottleneck == "network"
     assert limit.is_limit
     measured = make_plan(work, Rates(given(7.0), given(1.0), **full))
     assert not measured.is_limit

@@ -108,6 +108,11 @@ class Work:
         shards = -(-self.num_shards // self.num_devices)
         return min(self.images, shards * self.shard_images)
 
+    @property
+    def busy_devices(self) -> float:
+        """The mean number of devices that are busy until the one that has most is done."""
+        return self.images / self.largest_share
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -279,7 +284,7 @@ def make_plan(work: Work, rates: Rates) -> Plan:
     known = {
         "network": _bandwidth_rate(rates.bandwidth, work.image_bytes),
         "decode": _decode_rate(work, rates),
-        "detector": rates.detect.value * work.images / work.largest_share,
+        "detector": rates.detect.value * work.busy_devices,
         "write": _write_rate(work, rates),
     }
     limits = {name: rate for name, rate in known.items() if rate is not None}
@@ -290,7 +295,6 @@ def make_plan(work: Work, rates: Rates) -> Plan:
     is_limit = lacking or any(
         figure is not None and figure.kind == "limit"
         for stage in stages
-        if stage.name == bottleneck
         for figure in stage.figures.values()
     )
     return Plan(work, stages, rate, bottleneck, is_limit, _sizes(work))
@@ -303,14 +307,13 @@ def _bandwidth_rate(bandwidth: Figure | None, size: Figure) -> float | None:
 def _decode_rate(work: Work, rates: Rates) -> float | None:
     if rates.decode is None or rates.cores is None:
         return None
-    return rates.decode.value * rates.cores.value * work.num_devices
+    return rates.decode.value * rates.cores.value * work.busy_devices
 
 
 def _write_rate(work: Work, rates: Rates) -> float | None:
     limits = [_bandwidth_rate(rates.bandwidth, work.stored_bytes)]
     if rates.write is not None:
-        processes = min(work.num_devices, work.num_shards)
-        limits.append(rates.write.value * processes / work.stored_bytes.value)
+        limits.append(rates.write.value * work.busy_devices / work.stored_bytes.value)
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -338,7 +341,7 @@ def _stages(
     if rates.decode is None:
         del figures["decode"]
     else:
-        cores = rate / rates.decode.value / work.num_devices
+        cores = rate / rates.decode.value / work.busy_devices
         needs["decode"] = f"{cores:.2g} cores per device"
     if rates.write is not None:
         figures["write"]["bytes/s of a process"] = rates.write
