@@ -20,18 +20,16 @@ from lxmert import LxmertConfig, LxmertForQuestionAnswering, LxmertPipeline
 from lxmert.explain.methods import METHODS
 from lxmert.lab.scenes.image import make_image
 
-ROUNDS = 15
 
-
-def published() -> tuple[Any, dict[str, Tensor]]:
-    """Return a model of the published size, and a question of 8 word pieces about 36 regions."""
+def published(pieces: int) -> tuple[Any, dict[str, Tensor]]:
+    """Return a model of the published size, and a question about 36 regions."""
     generator = torch.Generator().manual_seed(1)
     config = LxmertConfig(num_qa_labels=3129)
     model = LxmertForQuestionAnswering(config)
     model.train(mode=False)
     corners = torch.rand(1, 36, 2, 2, generator=generator).sort(dim=2).values
     return model, {
-        "input_ids": torch.randint(1000, 30000, (1, 8), generator=generator),
+        "input_ids": torch.randint(1000, 30000, (1, pieces), generator=generator),
         "visual_feats": torch.rand(1, 36, 2048, generator=generator).relu(),
         "visual_pos": corners.flatten(2),
     }
@@ -44,7 +42,7 @@ def bundled() -> tuple[Any, dict[str, Tensor]]:
     return pipeline.model, dict(pipeline.processor([image.pixels], ["What color is the ball?"]))
 
 
-def cost(model: Any, inputs: dict[str, Tensor], names: list[str]) -> dict[str, object]:
+def cost(model: Any, inputs: dict[str, Tensor], names: list[str], rounds: int) -> dict[str, object]:
     """Time one explanation by each method, and a forward and backward pass."""
     answers = torch.zeros(1, dtype=torch.long)
 
@@ -58,7 +56,7 @@ def cost(model: Any, inputs: dict[str, Tensor], names: list[str]) -> dict[str, o
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, run in runs.items():
             started = time.perf_counter()
             run()
@@ -78,8 +76,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pieces", type=int, default=8, help="word pieces, with --published")
     given = parser.parse_args()
-    report = cost(*(published() if given.published else bundled()), given.methods)
+    subject = published(given.pieces) if given.published else bundled()
+    report = cost(*subject, given.methods, given.rounds)
     print(json.dumps(report, indent=1))
 
 

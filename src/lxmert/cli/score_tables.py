@@ -115,7 +115,10 @@ def show_matching(report: Mapping[str, Any]) -> None:
     table = make_table("", *(f">{title}" for title in titles), ">entries")
     for kind, scores in report["scores"].items():
         limits = report["intervals"][kind]
-        cells = (f"{scores[name] * 100:.1f}\n{_interval(*limits[name])}" for name in names)
+        cells = (
+            f"{scores[name] * 100:.1f}\n" + _interval(*limits[name]).replace(" to ", "-")
+            for name in names
+        )
         table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
     _print(table, "below each score: its 95 % interval", warnings=report["warnings"])
 
