@@ -179,6 +179,12 @@ def test_responses_are_sent_without_delay() -> None:
 @pytest.mark.slow
 def test_workers_share_the_port_and_end_with_their_parent() -> None:
     with serving("--workers", "2") as served:
+
+        def wait_for_loaded(number: int) -> None:
+            """Until a worker has loaded the model, it refuses requests."""
+            wait_for(lambda: sum(line.endswith("is loaded\n") for line in served.lines) == number)
+
+        wait_for_loaded(2)
         workers = [each for each in children(served.process.pid) if is_server(each)]
         assert len(workers) == 2
         assert {served.ask().status_code for _ in range(6)} == {200}
@@ -186,7 +192,7 @@ def test_workers_share_the_port_and_end_with_their_parent() -> None:
         (found,) = re.findall(r'requests_total\{path="/v1/ask",status="200"\} (\S+)', metrics)
         assert float(found) == 6  # of both workers
         os.kill(workers[0], signal.SIGKILL)
-        wait_for(lambda: len([c for c in children(served.process.pid) if is_server(c)]) == 2)
+        wait_for_loaded(3)
         assert served.ask().status_code == 200
         workers = children(served.process.pid)
         assert served.end() == 0
