@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lxmert.metrics.intervals import LEVEL, SAMPLES, Interval, resample
+from lxmert.metrics.intervals import LEVEL, SAMPLES, Interval, cluster_sums, resample
 
 Array = npt.NDArray[np.float64]
 
@@ -95,14 +95,11 @@ def calibration_error(
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
     """
     confidence, correct = _check(confidence, correct)
-    if clusters is None:
-        clusters = [str(row) for row in range(len(confidence))]
-    names, owners = np.unique(np.asarray(clusters), return_inverse=True)
-    gaps = np.zeros((len(names), bins))
-    np.add.at(gaps, (owners, _bin_numbers(confidence, bins)), correct - confidence)
-    counts = np.bincount(owners).astype(np.float64)
-    error = float(np.abs(gaps.sum(axis=0)).sum() / counts.sum())
-    totals = resample(np.column_stack([gaps, counts]), samples=samples, seed=seed)
+    table = np.zeros((len(confidence), bins + 1))
+    table[np.arange(len(table)), _bin_numbers(confidence, bins)] = correct - confidence
+    table[:, bins] = 1
+    error = float(np.abs(table[:, :bins].sum(axis=0)).sum() / len(table))
+    totals = resample(cluster_sums(table, clusters), samples=samples, seed=seed)
     drawn = np.abs(totals[:, :-1]).sum(axis=1) / totals[:, -1]
     high = float(np.quantile(drawn, (1 + LEVEL) / 2))
     return Interval(error, max(2 * error - high, 0.0), high)

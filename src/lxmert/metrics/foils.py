@@ -11,7 +11,7 @@ from typing import TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from lxmert.metrics.intervals import LEVEL, Limits, interval_limits
+from lxmert.metrics.intervals import LEVEL, Limits, cluster_sums, interval_limits
 
 Scores = npt.NDArray[np.floating]
 Judged = dict[str, npt.NDArray[np.float64]]
@@ -158,8 +158,8 @@ def _auroc_limits(positives: Scores, negatives: Scores, clusters: Sequence[str])
     above = _share_below(positives, negatives)
     below = 1 - _share_below(negatives, positives)
     area = above.mean()
-    _, owners = np.unique(np.asarray(clusters), return_inverse=True)
-    parts = np.bincount(owners, weights=(above - area + below - area) / len(above))
+    shares = (above - area + below - area) / len(above)
+    parts = cluster_sums(shares[:, None], clusters)[:, 0]
     if len(parts) < 2:
         return float(area), float(area)
     variance = len(parts) / (len(parts) - 1) * (parts**2).sum()

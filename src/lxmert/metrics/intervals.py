@@ -73,7 +73,8 @@ def bootstrap(
     Cameron, Gelbach & Miller 2008, section III (pairs cluster bootstrap).
     """
     values = _check(scores, clusters)
-    totals = resample(np.stack(_by_cluster(values, clusters), axis=1), samples=samples, seed=seed)
+    table = np.column_stack([values, np.ones_like(values)])
+    totals = resample(cluster_sums(table, clusters), samples=samples, seed=seed)
     means = totals[:, 0] / totals[:, 1]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -120,9 +121,24 @@ def compare(
     if single and set(np.unique(np.abs(differences))) <= {0.0, 1.0}:
         p_value = binomial_p_value(better, worse)
     else:
-        sums, _ = _by_cluster(differences, clusters)
+        sums = cluster_sums(differences[:, None], clusters)[:, 0]
         p_value = _sign_flip_p_value(sums, samples, seed)
     return Comparison(interval, p_value, better, worse)
+
+
+def cluster_sums(table: Array, clusters: Sequence[str] | None) -> Array:
+    """Return the sum of the rows of each cluster, `[clusters, columns]`.
+
+    Args:
+        table: `[examples, columns]`.
+        clusters: `[examples]`; None: every example is its own.
+    """
+    if clusters is None:
+        return table
+    names, owners = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((len(names), table.shape[1]))
+    np.add.at(sums, owners, table)
+    return sums
 
 
 def resample(table: Array, *, samples: int = SAMPLES, seed: int = 0) -> Array:
@@ -186,15 +202,6 @@ def _check(scores: Sequence[float] | Array, clusters: Sequence[str] | None) -> A
             f"got {len(clusters)} clusters for {len(values)} scores, expected one each"
         )
     return values
-
-
-def _by_cluster(values: Array, clusters: Sequence[str] | None) -> tuple[Array, Array]:
-    """Return the sum and the number of the values of each cluster."""
-    if clusters is None:
-        return values, np.ones_like(values)
-    _, owners = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(owners, weights=values).astype(np.float64)
-    return sums, np.bincount(owners).astype(np.float64)
 
 
 def _sign_flip_p_value(sums: Array, samples: int, seed: int) -> float:
