@@ -1,5 +1,7 @@
 """The command `lxmert`: one thin function per command, each with its heavy imports inside."""
 
+import atexit
+import gc
 import logging
 import os
 import shlex
@@ -180,6 +182,7 @@ def _options(
 
 def main() -> None:
     """Run the command line. A user error is one line on stderr, with exit code 2."""
+    _collect_less()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_libraries()
     debug = "--debug" in sys.argv[1:2]
@@ -199,6 +202,16 @@ def main() -> None:
         expected = _is_user_error(error)
         say(f"lxmert: {_one_line(error) if expected else _unexpected(error)}", error=True)
         sys.exit(2 if expected else _UNEXPECTED)
+
+
+def _collect_less() -> None:
+    """Save about a fourth of the time of a short command.
+
+    Importing PyTorch and transformers makes a million objects, all of which stay. Python scans them
+    a dozen times during the imports, and again when it ends.
+    """
+    gc.set_threshold(50_000, 20, 100)
+    atexit.register(gc.freeze)
 
 
 def _end_interrupted(problem: BaseException) -> NoReturn:
