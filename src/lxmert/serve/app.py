@@ -1,5 +1,6 @@
 """The FastAPI application: routes of the API, of the page and of saved reports."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -61,6 +62,8 @@ def build_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if service.settings.workers > 1:  # until then, others accept the connections
+            await asyncio.to_thread(service.queue.ready.wait)
         async with tools.session_manager.run() if tools is not None else nullcontext():
             yield
         await service.stop()
