@@ -74,6 +74,34 @@ def test_another_version_of_the_file_is_not_joined_to_the_first(
     assert (tmp_path / "a.bin").read_bytes() == other
 
 
+def test_a_server_that_ignores_the_version_does_not_mix_two_files(
+    tmp_path: Path, files: Files
+) -> None:
+    """Bug: the rest of the new file was appended to the start of the old one."""
+    other = BODY[::-1]
+
+    def change() -> None:
+        files.files["a.bin"], files.version = other, '"v9"'
+
+    def answer(request: Handler, path: str) -> None:
+        del request.headers["If-Range"]
+        files(request, path)
+
+    cut_then(files, change)
+    with serve(answer) as server:
+        download(remote(f"{server.url}/a.bin"), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == other
+
+
+def test_an_address_with_spaces_and_umlauts_is_quoted(
+    tmp_path: Path, files: Files, server: Server
+) -> None:
+    """Bug: "'ascii' codec can't encode character"."""
+    files.files = {"große Dateien/a b.bin": BODY}  # as the server reads it
+    download(remote(f"{server.url}/große Dateien/a%20b.bin"), tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
 def cut_then(files: Files, change: Callable[[], None]) -> None:
     """Interrupt the first response and change something before the second."""
 

@@ -1,6 +1,7 @@
 """The pipeline as libraries use it: called with lists and generators, moved, saved, uploaded."""
 
 import copy
+import itertools
 import json
 import subprocess
 import sys
@@ -71,6 +72,13 @@ def test_a_generator_is_answered_as_it_comes(pipe: LxmertPipeline) -> None:
     assert (first, len(taken)) == (expected(pipe, SCENES[0], QUESTIONS[0], 1), 4)
 
 
+def test_images_of_a_generator_are_answered_as_they_come(pipe: LxmertPipeline) -> None:
+    """Bug: all images were read before the first answer, so that a camera never got one."""
+    frames = itertools.chain(SCENES, itertools.repeat(None))  # reading on would fail
+    answers = pipe(frames, QUESTIONS[0], top_k=1, batch_size=3)
+    assert next(answers) == expected(pipe, SCENES[0], QUESTIONS[0], 1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -81,6 +89,7 @@ def test_a_generator_is_answered_as_it_comes(pipe: LxmertPipeline) -> None:
         (lambda pipe: pipe(SCENES, QUESTIONS), "3 images and a list of questions"),
         (lambda pipe: pipe(SCENES[0], " "), "the text is empty"),
         (lambda pipe: pipe(SCENES[0], QUESTIONS, batch_size=0), "batch_size is 0"),
+        (lambda pipe: pipe(SCENES[0], QUESTIONS, batch_size=None), "batch_size is None"),
         (lambda pipe: pipe(SCENES[0], QUESTIONS, top_k=0), "top_k is 0"),
         (lambda pipe: pipe(QUESTIONS[0], str(SCENES[0])), "looks like a question: the image"),
     ],

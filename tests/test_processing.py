@@ -238,3 +238,11 @@ def test_options_that_do_not_fit_are_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         processor(text=TEXTS, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("empty", [{"text": []}, {"images": []}])
+def test_an_empty_list_is_one_sentence(
+    processor: LxmertProcessor, empty: dict[str, list[str]]
+) -> None:
+    with pytest.raises(ValueError, match="got an empty list; expected at least one image or text"):
+        processor(**empty)  # type: ignore[arg-type]

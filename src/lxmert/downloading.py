@@ -243,13 +243,15 @@ def _request(url: str, remote: Remote, part: _Part, pace: _Pace, progress: Progr
         if continued and not _starts_at(response.headers, part.size):
             part.remove()
             raise OSError("the server sent another range than requested")
+        if continued and known and _version(response.headers) not in ("", known):
+            part.remove()
+            raise OSError("the server continues with another version of the file")
         start = part.size if continued else 0
         total = _total(response.headers, start)
         _check_headers(response.headers, remote, total, part)
         limit = remote.size or total or _LARGEST
-        version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        usable = "" if version.startswith("W/") else version
-        part.note.write_text(json.dumps({"url": url, "version": usable}), encoding="utf-8")
+        usable = {"url": url, "version": _version(response.headers)}
+        part.note.write_text(json.dumps(usable), encoding="utf-8")
         with part.path.open("ab" if continued else "wb") as file:
             for piece in _pieces(response, deadline):
                 file.write(piece)
@@ -264,6 +266,12 @@ def _request(url: str, remote: Remote, part: _Part, pace: _Pace, progress: Progr
         raise UselessMirrorError(f"sends more than {limit} bytes")
     if total is not None and part.size != total:
         raise OSError(f"the connection ended after {part.size} of {total} bytes")
+
+
+def _version(headers: Any) -> str:
+    """Return what the version of a file is recognized by; empty if there is nothing exact."""
+    version = str(headers.get("ETag") or headers.get("Last-Modified") or "")
+    return "" if version.startswith("W/") else version
 
 
 def _pieces(response: Any, deadline: Deadline) -> Iterator[bytes]:

@@ -187,8 +187,8 @@ class LxmertPipeline:
             ValueError: as for `ask`.
         """
         check_top_k(top_k)
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: expected at least 1")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}: expected an integer of at least 1")
         runtime = self._answering_runtime()
         results = self._answer_pairs(runtime, pair_questions(image, question), top_k, batch_size)
         if is_single(image, question):

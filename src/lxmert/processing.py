@@ -196,6 +196,8 @@ class LxmertProcessor:
         sentences = [] if text is None else [text] if isinstance(text, str) else list(text)
         if images is not None and text is not None:
             sentences = _match_numbers(rows, sentences, images, text)
+        elif not rows and not sentences:
+            raise ValueError("got an empty list; expected at least one image or text")
         inputs: dict[str, Tensor] = {}
         if text is not None:
             inputs |= self._padded_text(sentences, padding, truncation, max_length)

@@ -36,13 +36,15 @@ def pair_questions(image: Any, question: str | Sequence[str] | None = None) -> I
         for row in rows:
             yield _from_row(row)
         return
-    images = [image] if is_image(image) else list(image)
+    images = [image] if is_image(image) else image
     questions = [question] if isinstance(question, str) else list(question)
-    if len(images) > 1 and not isinstance(question, str):
-        raise ValueError(
-            f"got {len(images)} images and a list of questions; expected one image or one "
-            'question: pair them in a list of {"image": ..., "question": ...}'
-        )
+    if not isinstance(question, str):
+        images = list(images)
+        if len(images) > 1:
+            raise ValueError(
+                f"got {len(images)} images and a list of questions; expected one image or one "
+                'question: pair them in a list of {"image": ..., "question": ...}'
+            )
     for each in images:
         for text in questions:
             check_order(each, text)

@@ -1,6 +1,7 @@
 """Opens http(s) URLs only: no files, no FTP, no redirects to them."""
 
 import socket
+import string
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -8,6 +9,7 @@ from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from io import BufferedReader, RawIOBase
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import quote
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -55,7 +57,7 @@ def open_address(
     """Return the response of a server, for use in a `with` statement.
 
     Args:
-        url: an http(s) URL.
+        url: an http(s) URL; spaces and letters beyond ASCII are quoted, as browsers do.
         headers: headers of the request, in addition to the user agent.
         deadline: time limit for the headers, including those of redirects, and the body; a reader
             that makes progress may restart it.
@@ -77,7 +79,8 @@ def open_address(
     ]
     for handler in handlers:
         opener.add_handler(handler)
-    request = Request(url, headers={"User-Agent": "lxmert", **headers})
+    quoted = quote(url, safe=string.punctuation, errors="surrogateescape")
+    request = Request(quoted, headers={"User-Agent": "lxmert", **headers})
     return opener.open(request, timeout=deadline.left())
 
 

@@ -1,5 +1,6 @@
 """The cache of regions: once per image and extractor, never a damaged entry, bounded, shared."""
 
+import errno
 import os
 import zipfile
 from collections.abc import Sequence
@@ -79,10 +80,18 @@ def flip_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def flip_method(path: Path) -> None:
+    """Bug: a damaged list of files ended the program."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 10] ^= 1  # the method of compression
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         flip_byte,
+        flip_method,
         lambda path: path.write_bytes(path.read_bytes()[:-100]),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"no archive"),
@@ -122,6 +131,21 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(
     (found,) = DiskCache(tmp_path / "file").extract(extractor, "f", [image])
     assert_same(found, extractor([image])[0])
     assert "are not cached" in caplog.text
+
+
+def test_a_folder_that_can_only_be_read_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: every entry counted as damaged, because its time could not be set."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    extractor, images = make_extractor(), draw(1)
+    DiskCache(tmp_path).extract(extractor, "f", images)
+    monkeypatch.setattr(os, "utime", refuse)
+    DiskCache(tmp_path).extract(extractor, "f", images)
+    assert extractor.seen == 1
 
 
 def test_it_is_in_the_cache_folder_of_the_user_and_can_be_cleared(

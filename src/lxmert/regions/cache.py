@@ -156,9 +156,10 @@ def _read(path: Path, feature_dim: int) -> Regions | None:
         )
         if not fits or regions.features.shape != (number, feature_dim):
             return None
-        os.utime(path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None
+    with suppress(OSError):  # the folder can only be read
+        os.utime(path)
     return regions
 
 
