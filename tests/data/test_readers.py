@@ -268,12 +268,31 @@ def test_an_array_is_read_as_lines_are(tmp_path: Path, indent: int | None, count
         (b'[{"image": "a", "question": "b"}, {"image', "line 2: it is not JSON: Unterminated"),
         (b'[{"image": "a", "question": "b"},', "line 2: the array has no end after entry 1"),
         (b'[{"image": "a", "question": "b"}, NaN]', r"line 2: it is not usable JSON .*NaN"),
+        (b'image,question\na,"b\nc,d\n', r"line 2: the row of 2 lines cannot be read \(unexpected"),
+        (b'image,question\na,"b\nc,"d"\n', r"line 2: the row of 2 lines cannot be read"),
+        (b'image,question\na,"b', "line 2: the row of 1 line cannot be read"),
+        (b'"image,question\na,b\n', r"line 1: the first row cannot be read"),
+        (b'"image,question\n' + b"a,b\n" * 40000, r"line 1: the first row cannot be read \(field"),
+        (b'[{"image": "a", "question": "b"}]\n[{}]', "line 2: the array ends after entry 1, but"),
+        (b"[]" + b" " * 40000 + b"{}", "line 1: the array ends after entry 0, but the file goes"),
     ],
 )
 def test_a_wrong_row_or_entry_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "q.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_questions(tmp_path / "q.csv")
+
+
+def test_gaps_and_odd_quotation_marks_do_no_harm(tmp_path: Path) -> None:
+    """Bug: below a blank line no row was read, and a long gap in an array counted as its end."""
+    (tmp_path / "q.csv").write_text('\n\nimage,question\na,5" pipes?\nb,"so" he said?\n')
+    assert [each.text for each in read_questions(tmp_path / "q.csv")] == [
+        '5" pipes?',
+        "so he said?",
+    ]
+    entry, gap = '{"image": "a", "question": "b"}', " " * 40000
+    (tmp_path / "q.json").write_text(f"[{gap}{entry},{gap}{entry}{gap}]{gap}")
+    assert len(read_questions(tmp_path / "q.json")) == 2
 
 
 def test_an_entry_without_end_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from lxmert.tasks.custom_data import (
     group_by_image,
     shift_images,
 )
-from lxmert.tasks.custom_files import CustomData
+from lxmert.tasks.custom_files import CustomData, open_custom_files
 from lxmert.tasks.texts import ModelSettings
 
 SMALL = ModelSettings(
@@ -112,6 +112,30 @@ def test_lines_may_name_their_split(world, tmp_path):
     assert (len(own.training), len(own.validation)) == (30, 30)
     # Every third image is of one color, so that each split knows only its own.
     assert {own.training[row].answers.get("blue") for row in range(30)} == {None}
+
+
+def test_a_file_with_splits_may_be_given_twice(world, tmp_path):
+    """Bug: all of its lines were validated on, also those of training."""
+    lines = read_lines(world / "train.jsonl")
+    marked = [line | {"split": "val" if n >= 60 else "train"} for n, line in enumerate(lines)]
+    path = write_lines(world / "both.jsonl", marked)
+    data = CustomData(train=str(path), valid=str(path), images=str(world / "images"))
+    training, validation, _ = open_custom_files(data, tmp_path, seed=8, longest=48)
+    assert (len(training), len(validation)) == (60, 30)
+
+
+@pytest.mark.parametrize("split", ["val", None])
+def test_validation_without_answers_stops_the_run(world, tmp_path, split):
+    """Bug: it ended in a KeyError after the first steps, or after all of them."""
+    lines = read_lines(world / "train.jsonl")
+    marked = [
+        line if n < 6 else line | {"answers": []} | ({"split": split} if split else {})
+        for n, line in enumerate(lines)
+    ]
+    path = write_lines(world / "unanswered.jsonl", marked)
+    data = CustomData(train=str(path), images=str(world / "images"))
+    with pytest.raises(ValueError, match=r"no validation question of .*unanswered.jsonl has an an"):
+        open_custom_files(data, tmp_path, seed=8, longest=48)
 
 
 def test_fewer_images_on_request(world, tmp_path):

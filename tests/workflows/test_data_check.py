@@ -72,3 +72,13 @@ def test_rare_answers_are_named(world: Path, tmp_path: Path) -> None:
     odd = [lines[0] | {"answer": "mauve", "image": f"{n}.png"} for n in range(RARE - 1)]
     facts = check_custom({"train": write_lines(tmp_path / "t.jsonl", [*lines, *odd])})
     assert facts.rare == ["mauve"]
+
+
+def test_lines_count_in_their_own_split(world: Path, tmp_path: Path) -> None:
+    """Bug: training lines of a file of validation questions counted there too."""
+    lines = read_lines(world / "train.jsonl")
+    marked = [line | {"split": "val" if n >= 48 else "train"} for n, line in enumerate(lines)]
+    path = write_lines(tmp_path / "both.jsonl", marked)
+    facts = check_custom({"train": world / "train.jsonl", "valid": path})
+    numbers = {each.split: each.questions for each in facts.types if each.name == "overall"}
+    assert numbers["valid"] == 12

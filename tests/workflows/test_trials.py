@@ -357,6 +357,15 @@ def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_han
     assert model.config.visual_feat_dim == extractor.feature_dim == 512
 
 
+def test_a_backbone_is_tried_beside_the_bundled_model(world, tmp_path, at_hand):
+    """Bug: it failed in each run with trials, as it found the regions of the other trial."""
+    run = tmp_path / "run"
+    train_recipe(recipe(world), run, cpu=True)
+    trained = json.loads((run / "plan.json").read_text())["trials"]
+    assert {"scenes", "backbone"} < trained.keys()
+    assert not any("error" in trial for trial in trained.values())
+
+
 def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_hand, caplog):
     """They ended the command with an unexpected error."""
     (file,) = at_hand.iterdir()

@@ -271,13 +271,13 @@ class Corpus(Sequence[Example]):
         chosen = np.flatnonzero(self.answer_counts())
         return AnswerVocabulary(sorted(self.answer_names[place] for place in chosen))
 
-    def split_rows(self) -> dict[str, IntArray]:
-        """Return the examples by split; lines without a `split` are training examples.
+    def split_rows(self, default: str = "train") -> dict[str, IntArray]:
+        """Return the examples by split; lines without a `split` are examples of the default one.
 
         Empty splits are omitted.
         """
         splits = self._columns.splits[np.asarray(self._rows, dtype=np.int64)]
-        splits = np.where(splits == _NO_SPLIT, SPLITS.index("train"), splits)
+        splits = np.where(splits == _NO_SPLIT, SPLITS.index(default), splits)
         rows = {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
         return {name: found for name, found in rows.items() if len(found)}
 

@@ -38,7 +38,7 @@ KINDS = {
     # entire files
     "missing_file": Kind("stop", "files that do not exist", "check the path"),
     "empty_file": Kind("stop", "empty files", "write one JSON object per line"),
-    "csv": Kind("stop", "tables with repeated columns", "rename them"),
+    "csv": Kind("stop", "tables whose first row cannot be used", "correct it"),
     "json_array": Kind("stop", "JSON documents that are no complete list of objects", _EXPORT),
     "wrong_encoding": Kind("stop", "files that are not in UTF-8", "convert them"),
     "binary_file": Kind("stop", "files that are not text", "unpack or export them"),

@@ -3,17 +3,19 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lxmert.files import bounded_decoder
+from lxmert.names import count
 
 MAX_LINE_BYTES = 1 << 18
 """Maximum length of a line: the 3129 answers of VQA with a score each take 0.08 MB."""
 
 _JSON_COLUMNS = ("answers", "boxes", "images")
 """Columns of a table whose cells are JSON: lists and mappings."""
+_BROKEN_ROW = "cannot be read (%s): check its quotation marks"
 _GAP = re.compile(r"[\s,]*")
 _CHUNK = 1 << 14
 _DECODER = bounded_decoder()
@@ -64,8 +66,17 @@ def scan_table(path: Path, mark: str) -> Iterator[Line]:
         mark: the character between cells.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, delimiter=mark)
-        columns = [name.strip() for name in next(rows)]
+        read: list[str] = []  # the lines of the row that was read last
+        rows = csv.reader(_remember(file, read), delimiter=mark)
+        try:
+            head = next(cells for cells in rows if any(map(str.strip, cells)))
+            _refuse_open_quote(read, mark)
+        except csv.Error as error:
+            yield Line(
+                1, None, (Problem("csv", f"the first row {_BROKEN_ROW % error}", refused=True),)
+            )
+            return
+        columns = [name.strip() for name in head]
         twice = next((name for name in columns if name and columns.count(name) > 1), None)
         if twice is not None:
             detail = f"the column {twice!r} is there twice; expected different names: rename one"
@@ -73,16 +84,35 @@ def scan_table(path: Path, mark: str) -> Iterator[Line]:
             return
         while True:
             number = rows.line_num + 1
+            read.clear()
             try:
                 cells = next(rows)
+                _refuse_open_quote(read, mark)
             except StopIteration:
                 return
             except csv.Error as error:
-                detail = f"the row cannot be read ({error}): check its quotation marks"
+                detail = f"the row of {count(len(read), 'line')} {_BROKEN_ROW % error}"
                 yield Line(number, None, (Problem("wrong_row", detail, refused=True),))
                 continue
             if any(cell.strip() for cell in cells):
                 yield _line_of(number, columns, cells)
+
+
+def _remember(file: TextIO, read: list[str]) -> Iterator[str]:
+    """Yield the lines of a file, and add each to a list."""
+    for line in file:
+        read.append(line)
+        yield line
+
+
+def _refuse_open_quote(read: Sequence[str], mark: str) -> None:
+    """Raise `csv.Error` for a row with a quotation mark that is not closed.
+
+    The cell would silently take all rows up to the next quotation mark. Rows whose quotation marks
+    merely look odd, such as those of `5" pipes` or `"so" he said`, are read as they are.
+    """
+    if len(read) > 1 or read[0].count('"') % 2:
+        list(csv.reader(read, delimiter=mark, strict=True))
 
 
 def _line_of(number: int, columns: list[str], cells: list[str]) -> Line:
@@ -111,7 +141,8 @@ def scan_array(path: Path) -> Iterator[Line]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         buffer, number = file.read(_CHUNK).lstrip().removeprefix("["), 0
         while True:
-            buffer = _GAP.sub("", buffer, count=1) or _GAP.sub("", file.read(_CHUNK), count=1)
+            while not (buffer := _GAP.sub("", buffer, count=1)) and (more := file.read(_CHUNK)):
+                buffer = more
             if buffer.startswith("]") or not buffer:
                 break
             number += 1
@@ -122,8 +153,14 @@ def scan_array(path: Path) -> Iterator[Line]:
                     return
             else:
                 yield Line(number, entry, ())
+        detail = ""
         if not buffer:
             detail = f"the array has no end after entry {number}: the file may be cut short"
+        elif buffer[1:].strip() or any(
+            more.strip() for more in iter(lambda: file.read(_CHUNK), "")
+        ):
+            detail = f"the array ends after entry {number}, but the file goes on: join its arrays"
+        if detail:
             yield Line(number + 1, None, (Problem("json_array", detail, refused=True),))
 
 

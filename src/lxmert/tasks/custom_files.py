@@ -21,6 +21,7 @@ REPORT_NAME = "data-report.json"
 _AGAIN = "remove the folder and train again"
 
 _SHARES = {"train": 0.9, "valid": 0.1}
+_NONE = np.zeros(0, np.int64)
 
 _logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ class CustomData(Record):
     Attributes:
         train: JSONL file of questions: `image`, `question`, `answer`.
         images: folder of the images.
-        valid: JSONL file of validation questions; absent: the lines with `split` "valid", or else
-            the questions about a tenth of the images.
+        valid: JSONL file of validation questions, without its lines of another `split`; absent: the
+            lines with `split` "valid", or else the questions about a tenth of the images.
         extractor: folder or file of the region extractor; absent: that of `model.init_from`, or
             else a new extractor trained with the model.
         budget: time for trials and training, such as `30m`; absent: no trials, and training ends
@@ -142,12 +143,19 @@ def _read(data: CustomData, report: Report, seed: int, *, log: bool) -> tuple[Co
         )
     training = corpus.select(rows["train"])
     if data.valid is not None:
-        validation = Corpus.read([data.valid], resolve=report.resolve)
+        others = Corpus.read([data.valid], resolve=report.resolve)
+        validation = others.select(others.split_rows(default="valid").get("valid", _NONE))
     elif "valid" in rows:
         validation = corpus.select(rows["valid"])
     else:
         training, validation = _split(training, data, seed, log=log)
-    return _limit(_answered(training), data.limit_images, seed), _answered(validation)
+    training, validation = _answered(training), _answered(validation)
+    if not len(validation):
+        raise ValueError(
+            f"no validation question of {data.valid or data.train} has an answer; expected at "
+            "least one: add answers, or name another file of questions, --set data.valid=FILE"
+        )
+    return _limit(training, data.limit_images, seed), validation
 
 
 def _split(training: Corpus, data: CustomData, seed: int, *, log: bool) -> tuple[Corpus, Corpus]:

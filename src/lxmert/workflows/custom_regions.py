@@ -65,7 +65,8 @@ def prepare_regions(
     check_initial(settings.model, kind, extractor.feature_dim)
     parts = {"train": training, "valid": validation}
     names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})
-    store = _extract(Path(settings.data.images), folder / REGIONS, extractor, names, progress)
+    regions = _store_path(settings, folder)
+    store = _extract(Path(settings.data.images), regions, extractor, names, progress)
     parts = {split: _seen(part, store, split) for split, part in parts.items()}
     (folder / QUESTIONS).mkdir(exist_ok=True)
     for split, part in parts.items():
@@ -78,7 +79,7 @@ def region_settings(
     settings: CustomDataSettings, folder: Path
 ) -> AnsweringSettings | PairsSettings:
     """Return the settings of the task that learns from what `prepare_regions` wrote."""
-    questions, regions = folder / QUESTIONS, str(folder / REGIONS)
+    questions, regions = folder / QUESTIONS, str(_store_path(settings, folder))
     train, valid = str(questions / "train.jsonl"), str(questions / "valid.jsonl")
     extractor = str(_extractor_path(settings))
     training = Corpus.read([train])
@@ -114,6 +115,15 @@ def _about_pairs(training: Corpus, path: str) -> bool:
             f"{int((~pairs).sum()):,} about one: train on one kind at a time"
         )
     return bool(pairs.all())
+
+
+def _store_path(settings: CustomDataSettings, folder: Path) -> Path:
+    """Return the folder of the regions; those of an extractor of the run have one of their own.
+
+    A run may try the detector of the bundled model and a backbone, whose regions differ.
+    """
+    extractor = _extractor_path(settings)
+    return folder / (f"{REGIONS}-{extractor.name}" if extractor.parent == folder else REGIONS)
 
 
 def _extractor_path(settings: CustomDataSettings) -> Path:

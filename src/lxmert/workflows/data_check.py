@@ -133,9 +133,8 @@ def _read_splits(files: Mapping[str, Path], report: Report) -> dict[str, list[Ex
     for split, path in files.items():
         if path.is_file():
             corpus = Corpus.read([path], resolve=report.resolve)
-            for name, rows in corpus.split_rows().items():
-                own = split if name == "train" else name  # lines without a split are of the file's
-                parts[own] += corpus.select(rows)
+            for name, rows in corpus.split_rows(default=split).items():
+                parts[name] += corpus.select(rows)
     return parts
 
 
