@@ -20,7 +20,7 @@ from lxmert.regions.extractor import load_extractor
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
-from lxmert.workflows.exporting import export_folder
+from lxmert.workflows.exporting import Calibration, compare_detectors, export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -110,6 +110,21 @@ def test_the_relevance_of_regions_is_that_of_explaining(pipelines):
         assert found.without_image.answer == expected.without_image.answer
         assert found.to_dict().keys() == expected.to_dict().keys()
         assert [each.answer for each in found.answers] == [each.answer for each in expected.answers]
+
+
+def test_features_that_are_not_finite_are_a_difference():
+    """Bug: they counted as equal."""
+    regions = LxmertPipeline.from_pretrained(cache=False).regions(SCENE)
+    calibration = Calibration([SCENE], [regions], [regions.features])
+
+    class Broken:
+        def __call__(self, images):
+            return [regions for _ in images]
+
+        def features(self, image, boxes):
+            return np.full_like(regions.features, np.nan)
+
+    assert np.isnan(compare_detectors(Broken(), calibration)["features"])
 
 
 def test_the_manifest_tells_differences_and_files(folders):

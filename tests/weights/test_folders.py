@@ -323,6 +323,22 @@ def test_a_configuration_of_another_model_is_refused_before_the_weights(
     assert not any(path.endswith(".bin") for path in server.paths("GET"))
 
 
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt"])
+def test_a_damaged_small_file_is_fetched_again(
+    server: Server, models: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """Bug: it stayed among the downloads, so that every further attempt failed on it."""
+    repository = "unc-nlp/lxmert-vqa-uncased"
+    damaged = tmp_path / "damaged"
+    shutil.copytree(models[repository], damaged)
+    (damaged / name).write_text("")
+    server.answer.hub.repositories = {repository: damaged}
+    with pytest.raises(ValueError, match=name):
+        open_published("vqa")
+    server.answer.hub.repositories = models
+    assert open_published("vqa").is_dir()
+
+
 def test_without_a_network_one_sentence_says_so(
     server: Server, monkeypatch: pytest.MonkeyPatch, lxmert: Command
 ) -> None:

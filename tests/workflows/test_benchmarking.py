@@ -1,6 +1,8 @@
 """A benchmark measures every variant, and names those that it cannot measure."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ from exports import SCENE, TEXTS, write_tiny_model
 from PIL import Image
 
 from lxmert import LxmertPipeline
+from lxmert.data.preprocessing import PreprocessorConfig
+from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
 from lxmert.workflows import benchmarking
+from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, benchmark
 
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
@@ -42,6 +47,32 @@ def test_the_command_measures_a_model_and_names_what_it_cannot(lxmert, tmp_path,
     assert row["disk_mb"] == pytest.approx(sum(w.stat().st_size for w in weights) / 1e6, abs=0.01)
     with Image.open(tmp_path / "b.png") as figure:
         assert figure.width > figure.height
+
+
+def test_a_variant_that_fails_costs_only_its_row(tmp_path, monkeypatch):
+    """Bug: models of grids, which compute in fp32 only, were not measured at all."""
+    monkeypatch.setattr(benchmarking, "_COMPUTED", {"torch": ("fp32", "bf16")})
+    monkeypatch.setattr(benchmarking, "computes_bf16", lambda device: True)
+    model = write_tiny_model(tmp_path / "model")
+    shutil.rmtree(model / "extractor")
+    grid = GridExtractor(GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=12)))
+    grid.save_pretrained(model / "extractor")
+    PreprocessorConfig(fingerprint=grid.fingerprint).save(model)
+    report = benchmark(Benchmark(model, rounds=1, threads=1))
+    assert [row["precision"] for row in report["rows"]] == ["fp32"]
+    assert "supports 'fp32' only" in report["not_measured"]["torch bf16"]
+
+
+def test_an_export_of_another_extractor_is_not_measured(tmp_path, monkeypatch):
+    """Bug: only the weights of the model were compared."""
+    known = SimpleNamespace(
+        weights=("w",), fingerprint="old", runtime="onnxruntime", precision="fp32", source="m"
+    )
+    monkeypatch.setattr(benchmarking, "read_manifest", lambda folder: known)
+    PreprocessorConfig(fingerprint="new").save(tmp_path)
+    variant = Variant("onnxruntime", "fp32", tmp_path)
+    with pytest.raises(ValueError, match="whose weights or region extractor may have changed"):
+        benchmarking._export(variant, tmp_path, ("w",), None, print)
 
 
 @pytest.mark.slow

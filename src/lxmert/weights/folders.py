@@ -107,11 +107,8 @@ def _write_detector(name: str, target: Path, sources: Sources) -> None:
     origins = [fetch_file(name, file, _downloads(), sources) for file in PUBLISHED[name].files]
     weights = origins[-1].path
     _logger.info("%s: checking and converting %s", name, origins[-1].url)
-    try:
+    with _usable(origins):
         extractor = DetectorExtractor.from_pretrained(weights)
-    except ValueError:
-        _remove_downloads(origins)  # damaged, so that the next attempt does not use it again
-        raise
     with atomic_path(target) as partial, report_write_errors():
         extractor.save_pretrained(partial)
         _write_record(partial, name, origins, fingerprint=extractor.fingerprint)
@@ -126,18 +123,16 @@ def _write_model(name: str, target: Path, sources: Sources) -> None:
     _logger.info("%s: fetching once, to %s", name, target)
     origins = [fetch_file(name, file, _downloads(), sources) for file in entry.files[:-1]]
     by_name = {origin.path.name: origin.path for origin in origins}
-    tokenizer = load_tokenizer(by_name["vocab.txt"])
-    if "config.json" in by_name:
-        _check_config(read_config(by_name["config.json"].parent), len(answers), name)
+    with _usable(origins):
+        tokenizer = load_tokenizer(by_name["vocab.txt"])
+        if "config.json" in by_name:
+            _check_config(read_config(by_name["config.json"].parent), len(answers), name)
     extractor = open_extractor(name, sources)
     origins.append(fetch_file(name, entry.files[-1], _downloads(), sources))
     _logger.info("%s: checking and converting %s", name, origins[-1].url)
-    try:
+    with _usable(origins):
         model = _load(origins)
         check_words(tokenizer, model.config.vocab_size, name)
-    except ValueError:
-        _remove_downloads(origins[-1:])
-        raise
     name_answers(model.config, answers)
     detector = read_record(extractor / RECORD)
     with atomic_path(target) as partial, report_write_errors():
@@ -188,6 +183,16 @@ def _link(source: Path, target: Path) -> None:
 
 def _downloads() -> Path:
     return published_folder("downloads")
+
+
+@contextmanager
+def _usable(origins: list[Origin]) -> Iterator[None]:
+    """Remove what was downloaded if it is damaged, so that the next attempt fetches it again."""
+    try:
+        yield
+    except ValueError:
+        _remove_downloads(origins)
+        raise
 
 
 def _remove_downloads(origins: list[Origin]) -> None:

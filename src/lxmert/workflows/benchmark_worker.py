@@ -201,8 +201,8 @@ def _answer(pipe: Connection, run: Any, *, shown: bool = True) -> Any:
     """Send the result of a call, or that it succeeded; return it."""
     try:
         result = run()
-    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
-        pipe.send((False, " ".join(str(error).split())))
+    except Exception as error:  # runtimes have types of their own; the parent names the reason
+        pipe.send((False, " ".join(str(error).split()) or type(error).__name__))
         return None
     pipe.send((True, result if shown else None))
     return result

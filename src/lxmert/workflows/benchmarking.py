@@ -3,7 +3,7 @@
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, TypedDict, cast, get_args
 import numpy as np
 
 from lxmert.data.corpus import Corpus
+from lxmert.data.preprocessing import PreprocessorConfig
 from lxmert.data.splits import draw_rows
 from lxmert.devices import computes_bf16
 from lxmert.exported import is_exported, read_manifest
@@ -192,26 +193,36 @@ def benchmark(settings: Benchmark, *, report: Report = lambda step: None) -> Ben
         running: dict[Variant, _Process] = {}
         missing: dict[str, str] = {}
         for variant in _variants(settings, folder, exports):
-            try:
+            with _or_missing(variant, running, missing):
                 _check_available(variant)
                 if variant.exported:
                     _export(variant, folder, weights, settings.calibrate, report)
                 running[variant] = opened.enter_context(_Process(variant))
-            except (ValueError, ModuleNotFoundError) as error:
-                if _is_reference(variant):
-                    raise
-                missing[variant.name] = str(error)
-        rows = _measure(running, asked, settings.rounds, report)
+        rows = _measure(running, missing, asked, settings.rounds, report)
         if scored is not None:
-            _score(running, rows, asked, scored, report)
+            _score(running, missing, rows, asked, scored, report)
     return {
         "model": model_name(folder),
         "threads": settings.threads,
         "rounds": settings.rounds,
         "questions": 0 if scored is None else len(scored),
-        "rows": [*rows.values()],
+        "rows": [rows[variant] for variant in running],
         "not_measured": missing,
     }
+
+
+@contextmanager
+def _or_missing(
+    variant: Variant, running: dict[Variant, "_Process"], missing: dict[str, str]
+) -> Iterator[None]:
+    """Go on without a variant that fails, and keep the reason; the reference must not fail."""
+    try:
+        yield
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if _is_reference(variant):
+            raise
+        running.pop(variant, None)
+        missing[variant.name] = str(error)
 
 
 def _variants(settings: Benchmark, folder: Path, exports: Path) -> Iterator[Variant]:
@@ -260,12 +271,13 @@ def _export(
     """
     if variant.folder.exists():
         manifest = read_manifest(variant.folder)
-        found = (manifest.weights, manifest.runtime, manifest.precision)
-        if found != (weights, variant.runtime, variant.precision):
+        extractor = PreprocessorConfig.load(model).fingerprint
+        found = (manifest.weights, manifest.fingerprint, manifest.runtime, manifest.precision)
+        if found != (weights, extractor, variant.runtime, variant.precision):
             raise ValueError(
                 f"{variant.folder} is the {manifest.runtime} {manifest.precision} export of "
-                f"{manifest.source}, whose weights may have changed since: name another folder for "
-                "--exports, or remove this one"
+                f"{manifest.source}, whose weights or region extractor may have changed since: "
+                "name another folder for --exports, or remove this one"
             )
         return
     if variant.precision == "int8" and calibrate is None:
@@ -330,22 +342,30 @@ class _Process:
 
 
 def _measure(
-    running: Mapping[Variant, _Process], asked: Asked, rounds: int, report: Report
+    running: dict[Variant, _Process],
+    missing: dict[str, str],
+    asked: Asked,
+    rounds: int,
+    report: Report,
 ) -> dict[Variant, BenchmarkRow]:
     """Time all variants in turn, and compare the answers to the largest batch."""
     reference = next(iter(running.values()))
     batches: list[Batch] = reference.call("batches", asked, [*_SIZES.values()])
-    best = {v: process.call("logits", batches[1]).argmax(1) for v, process in running.items()}
+    best = {}
+    for variant, process in list(running.items()):
+        with _or_missing(variant, running, missing):
+            best[variant] = process.call("logits", batches[1]).argmax(1)
     expected = next(iter(best.values()))
     times: dict[Variant, dict[str, list[float]]] = {v: defaultdict(list) for v in running}
     for turn in range(rounds):
         report(f"times: round {turn + 1} of {rounds}")
         for variant in list(running)[:: -1 if turn % 2 else 1]:
             found, process = times[variant], running[variant]
-            for name, batch, calls in zip(_SIZES, batches, _CALLS, strict=True):
-                found[name] += process.call("time", batch, calls)
-            if variant.runtime != "transformers":
-                found["pixels"] += process.call("time_pixels", asked, batches[0], _PIXEL_CALLS)
+            with _or_missing(variant, running, missing):
+                for name, batch, calls in zip(_SIZES, batches, _CALLS, strict=True):
+                    found[name] += process.call("time", batch, calls)
+                if variant.runtime != "transformers":
+                    found["pixels"] += process.call("time_pixels", asked, batches[0], _PIXEL_CALLS)
     rows: dict[Variant, BenchmarkRow] = {}
     for variant, process in running.items():
         ms = {name: round(1000 * median(found), 3) for name, found in times[variant].items()}
@@ -363,7 +383,8 @@ def _measure(
 
 
 def _score(
-    running: Mapping[Variant, _Process],
+    running: dict[Variant, _Process],
+    missing: dict[str, str],
     rows: Mapping[Variant, BenchmarkRow],
     asked: Asked,
     scored: Corpus,
@@ -371,11 +392,12 @@ def _score(
 ) -> None:
     """Add accuracy and agreement of the answers from pixels."""
     expected: list[str] = []
-    for variant, process in running.items():
+    for variant, process in list(running.items()):
         report(f"answers: {variant.name}")
-        answers: list[str] = process.call("answers", asked)
-        expected = expected or answers
-        same = [one == other for one, other in zip(answers, expected, strict=True)]
-        row = rows[variant]
-        row["accuracy"] = round(mean(score_answers([*scored], answers)), 5)
-        row["same_answers"] = round(mean(same), 5)
+        with _or_missing(variant, running, missing):
+            answers: list[str] = process.call("answers", asked)
+            expected = expected or answers
+            same = [one == other for one, other in zip(answers, expected, strict=True)]
+            row = rows[variant]
+            row["accuracy"] = round(mean(score_answers([*scored], answers)), 5)
+            row["same_answers"] = round(mean(same), 5)

@@ -282,7 +282,7 @@ def random_inputs(
 
 def compare_detectors(extractor: ExportedDetector, calibration: Calibration) -> dict[str, float]:
     """Compare an exported detector with the PyTorch one: regions found, features of given boxes."""
-    total, alone, cosines = 0, 0, [1.0]
+    total, alone, cosines = 0, 0, []
     found = extractor(calibration.images)
     for image, one, other, expected in zip(
         calibration.images, calibration.regions, found, calibration.features, strict=True
@@ -290,7 +290,8 @@ def compare_detectors(extractor: ExportedDetector, calibration: Calibration) -> 
         total += len(one)
         alone += int((iou(one.boxes, other.boxes).max(axis=1) < 0.9).sum())
         cosines += _cosines(expected, extractor.features(image, one.boxes)).tolist()
-    return {"other regions": alone / total, "features": max(0.0, 1 - min(cosines))}
+    largest = np.maximum(0, 1 - np.min(cosines))  # NaN, if one is, which built-in min would miss
+    return {"other regions": alone / total, "features": float(largest)}
 
 
 def _cosines(first: FloatArray, second: FloatArray) -> FloatArray:
