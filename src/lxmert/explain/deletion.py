@@ -8,6 +8,7 @@ from torch import Tensor
 from lxmert.explain.inputs import Inputs
 from lxmert.explain.views import images_per_text, rows_by_image, split_images
 from lxmert.model.heads import LxmertForQuestionAnswering
+from lxmert.model.outputs import LxmertEncodedStream
 
 CHUNK = 64
 """Variants per forward pass, to bound memory."""
@@ -89,17 +90,37 @@ def answer_with_both(
     Returns:
         `[variants, answers]` scores before softmax.
     """
+    # Many variants differ in their regions only.
+    texts, text_of = torch.unique(kept_words, dim=0, return_inverse=True)
+    encoded = _encode_texts(model, inputs, texts)
     # Variants of similar size share a forward pass, so that little padding is computed.
     order = (kept_words.sum(dim=1) + kept_regions.sum(dim=1)).argsort(stable=True)
     scores = [
         model(
+            encoded_text=encoded.take(text_of[chunk]),
             return_dict=True,
             **_fewer_regions(inputs, kept_regions[chunk], images_per_text(model)),
-            **_shorten(inputs, torch.zeros_like(chunk), kept_words[chunk]),
         ).question_answering_score
         for chunk in torch.split(order, CHUNK)
     ]
     return torch.cat(scores)[order.argsort()]
+
+
+def _encode_texts(
+    model: LxmertForQuestionAnswering, inputs: Inputs, kept: Tensor
+) -> LxmertEncodedStream:
+    """Encode one question with only the words of each row of `kept`."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    sizes = kept.sum(dim=1)
+    shape = (len(kept), int(sizes.max()))
+    states = torch.zeros(*shape, model.config.hidden_size, dtype=model.dtype, device=kept.device)
+    mask = torch.zeros(shape, dtype=torch.long, device=kept.device)
+    for chunk in torch.split(sizes.argsort(stable=True), CHUNK):
+        shorter = _shorten(inputs, torch.zeros_like(chunk), kept[chunk])
+        encoded = model.lxmert.encode_text(*map(shorter.get, names)).last_hidden_state
+        states[chunk, : encoded.shape[1]] = encoded
+        mask[chunk, : encoded.shape[1]] = shorter["attention_mask"]
+    return LxmertEncodedStream(states, mask)
 
 
 def _chunks(rows: Tensor, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
