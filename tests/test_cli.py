@@ -561,6 +561,21 @@ def test_without_a_question_they_are_read_from_the_input(
     ]
 
 
+def test_the_prompt_is_not_among_redirected_answers(
+    lxmert: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a file of answers in JSON began with the prompt."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(f"{QUESTION}\n\n"))
+    done = lxmert("ask", SCENE, "--json")
+    assert json.loads(done.out)["question"] == QUESTION
+    assert done.err.count("question (empty to stop)") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -93,7 +94,9 @@ def _read_questions() -> Iterator[str]:
     prompt = "\nquestion (empty to stop): " if sys.stdin.isatty() else ""
     while True:
         try:
-            question = input(prompt).strip()
+            # What is piped or written to a file has the answers only.
+            with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
+                question = input(prompt).strip()
         except EOFError:
             return
         if question:
