@@ -22,6 +22,7 @@ from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
 from lxmert.workflows.exporting import Calibration, compare_detectors, export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
+from lxmert.workflows.questions import open_answering
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -74,6 +75,12 @@ def check_same(first, second):
         )
     matches = (pipeline.match_regions(expected, TEXTS) for pipeline in (first, second))
     np.testing.assert_allclose(*matches, atol=1e-5)
+
+
+def test_explanations_are_not_measured_on_an_exported_model(folders):
+    """It was said to match captions only."""
+    with pytest.raises(ValueError, match="is an exported model, which has no gradients"):
+        open_answering(folders[1], device="cpu")
 
 
 def test_the_export_answers_as_the_model(pipelines):

@@ -394,6 +394,15 @@ def check_images(corpus: Corpus, read: RegionReader, num_images: int) -> None:
         )
 
 
+def refuse_exported(folder: Path) -> None:
+    """Raise `ValueError` for an exported model, where one in PyTorch is needed."""
+    if is_exported(folder):
+        raise ValueError(
+            f"{folder} is an exported model: expected one in PyTorch, such as that which it was "
+            "exported from"
+        )
+
+
 def _load_model(folder: Path, device: str) -> Predictor:
     """Load a PyTorch model; see `Predictor.from_pretrained`."""
     from lxmert.data.tokenizer import check_words, load_tokenizer

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from lxmert.exported import MANIFEST
 from lxmert.study import run as run_module
+from lxmert.study.answers import open_questions
 from lxmert.study.trust import COMPARED
 
 EXAMPLES = ROOT / "src/lxmert/examples"
@@ -107,6 +109,35 @@ def test_an_interrupted_study_goes_on_where_it_was(
     ]
     first, second = (tmp_path / name / "study.json" for name in ("whole", "out"))
     assert first.read_text() == second.read_text()
+
+
+def test_questions_are_explained_on_the_device_of_the_model() -> None:
+    """On a GPU, the inputs stayed in the memory of the CPU, and the study failed."""
+    predictor, corpus, read = open_questions(
+        ROOT / "src/lxmert/default", EXAMPLES / "questions.jsonl", images=EXAMPLES, limit=2
+    )
+    run_module._answering(predictor).to("meta")
+    (question,) = run_module._explainable(predictor, corpus, read, 1, 0)
+    assert {value.device.type for value in question.inputs.values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("study",), ("states",), ("evaluate", "--metric", "foil"), ("compress", "--cross", 0.5)],
+)
+def test_an_exported_model_is_refused_in_one_sentence(
+    lxmert: Command, tmp_path: Path, command: tuple[object, ...]
+) -> None:
+    """The study failed after its last answer; the others missed config.json."""
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / MANIFEST).write_text("{}")
+    data = tmp_path / "foils.jsonl"
+    data.write_text('{"image": "scene.png", "caption": "a ball", "foil": "a hat"}\n')
+    given = ("--data", data, "--images", EXAMPLES)
+    done = lxmert(*command, exported, *given, "-o", tmp_path / "out")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
+    assert "is an exported model: expected one in PyTorch" in done.err
 
 
 def test_unknown_words_are_told_once(

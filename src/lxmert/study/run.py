@@ -15,7 +15,8 @@ from lxmert.hub import find_model
 from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
-from lxmert.predict import Predictor, Progress, RegionReader
+from lxmert.model.wrappers import execution_device
+from lxmert.predict import Predictor, Progress, RegionReader, refuse_exported
 from lxmert.schema import Example
 from lxmert.study.answers import measure_answers, open_questions, silent
 from lxmert.study.matching import MatchingReport, evaluate_foils
@@ -76,11 +77,12 @@ def study_model(
 
     Raises:
         FileExistsError: if the folder already has results.
-        ValueError: if the model answers no questions about one image, nothing can be scored, or the
-            folder belongs to another study.
+        ValueError: if the model answers no questions about one image or is an exported one,
+            nothing can be scored, or the folder belongs to another study.
     """
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
+    find_model(model, check=refuse_exported)
     opened = open_questions(
         model,
         data,
@@ -184,12 +186,14 @@ def _explainable(
 ) -> list[Explained]:
     """Draw questions to explain."""
     vocabulary = AnswerVocabulary(predictor.answers)
+    device = execution_device(_answering(predictor))
     questions = []
     for row in draw_rows(len(corpus), explained, seed=seed).tolist() if explained else []:
         example: Example = corpus[row]
         (regions,) = read(example.image_ids)
         scores = torch.from_numpy(vocabulary.scores(example.answers))
-        inputs = predictor.inputs(example.text, regions)
+        found = predictor.inputs(example.text, regions)
+        inputs = {name: value.to(device) for name, value in found.items()}
         questions.append(Explained(inputs, example.image_ids[0], scores))
     return questions
 

@@ -27,7 +27,7 @@ from lxmert.model.loading import load_model
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.outputs import LxmertModelOutput
 from lxmert.names import count, unknown_name
-from lxmert.predict import Progress, RegionReader, open_reader, region_batches
+from lxmert.predict import Progress, RegionReader, open_reader, refuse_exported, region_batches
 from lxmert.schema import Regions
 from lxmert.tensor_files import read_safetensors, report_write_errors
 
@@ -119,7 +119,7 @@ def write_states(
         ValueError: if a layer does not exist or does not fit `of`, an image is missing, the model
             reads two images, or the states need more than `MAX_BYTES`.
     """
-    folder = find_model(model)
+    folder = find_model(model, check=refuse_exported)
     whole = load_model(folder)
     if isinstance(whole, LxmertForImagesAndTextClassification):
         raise ValueError(

@@ -18,7 +18,7 @@ from lxmert.model.compression import ENCODERS, SETTINGS, drop_layers, evenly, pr
 from lxmert.model.loading import load_heads
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Progress
+from lxmert.predict import Progress, refuse_exported
 from lxmert.tensor_files import report_write_errors
 from lxmert.workflows.evaluation import AnswerReport, evaluate_answers
 
@@ -81,7 +81,7 @@ def compress_model(
     """
     if (output / CONFIG).exists():
         raise FileExistsError(f"{output} has a model already: name another folder with -o")
-    folder = find_model(model)
+    folder = find_model(model, check=refuse_exported)
     config = read_json_object(folder / CONFIG)
     kept = _kept(config, layers)
     _check_shares(shares)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.readers import LocatedQuestion, read_located_questions
 from lxmert.data.splits import draw_rows
+from lxmert.exported import ExportedModel, no_gradients
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
 from lxmert.predict import ImageRegions, region_batches
@@ -121,9 +122,11 @@ def open_answering(
     """Load a pipeline and its question-answering model.
 
     Raises:
-        ValueError: if the model only matches captions.
+        ValueError: if the model only matches captions, or is an exported one.
     """
     pipeline = LxmertPipeline.from_pretrained(model, device=device)
+    if isinstance(pipeline.model, ExportedModel):
+        raise no_gradients(pipeline.name, pipeline.model)
     if pipeline.answering is None:
         raise ValueError(f"{model} only matches captions: use a question-answering model")
     return pipeline, pipeline.answering
