@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
+from lxmert.study.consensus import read_group_names
+
 MODEL, IMAGES = ROOT / "src/lxmert/default", ROOT / "src/lxmert/examples"
 RIGHT, WRONG = "What color is the ball?", "Why?"
 
@@ -35,6 +37,13 @@ def test_groups_are_scored(lxmert: Command, tmp_path: Path) -> None:
     assert "1 question without paraphrase" in report["warnings"][0]
     shown = lxmert(*command)
     assert "consensus 3" in shown.out
+
+
+def test_lines_without_a_group_are_no_paraphrases_of_each_other(tmp_path: Path) -> None:
+    """Those with a null were a group named None."""
+    lines = tmp_path / "q.jsonl"
+    lines.write_text('{"group": null}\n{"group": ""}\n{}\n{"group": 7}\n')
+    assert read_group_names(lines) == ["", "", "", "7"]
 
 
 def test_questions_without_groups_are_refused(lxmert: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import published
 import pytest
 from conftest import ROOT, Command
@@ -10,7 +11,14 @@ from squares import write_lines
 
 from lxmert import LxmertPipeline
 from lxmert.metrics.foils import score_foils, score_groups
-from lxmert.study.matching import evaluate_foils, evaluate_groups, read_foils
+from lxmert.study import matching
+from lxmert.study.matching import (
+    _rows,
+    evaluate_foils,
+    evaluate_groups,
+    match_texts,
+    read_foils,
+)
 
 IMAGES = ROOT / "src/lxmert/examples"
 NAMES = ("scene.png", "scene-1.png", "scene-2.png")
@@ -78,10 +86,38 @@ def test_valse_files_are_read_and_unvalidated_pairs_left_out(tmp_path: Path) -> 
         "three": entry | {"caption": ["a man runs"], "mturk": {"caption": 3, "foil": 0}},
     }
     (tmp_path / "actions.json").write_text(json.dumps(content))
-    pairs, warnings = read_foils(tmp_path / "actions.json")
+    pairs, left_out = read_foils(tmp_path / "actions.json")
     assert [pair.pair_id for pair in pairs] == ["one", "three"]
     assert {pair[1:] for pair in pairs} == {("a.jpg", "a man runs", "a man sleeps", "actions")}
-    assert warnings == ["1 of 3 pairs not validated by annotators: left out"]
+    assert left_out == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("f.json", '{"image": "a.png", "caption": "a"}', "f.json: image: expected an object with"),
+        ("f.jsonl", '{"image": "a.png"', "line 1: it is not JSON"),
+        ("f.jsonl", "", "the file is empty"),
+    ],
+)
+def test_what_is_no_pair_is_one_sentence(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_foils(tmp_path / name)
+
+
+def test_sure_matches_do_not_tie(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision both are 1, and the caption counted as no better than the foil."""
+    logits = np.array([[0, 19], [0, 18]], np.float32)
+    monkeypatch.setattr(matching, "score", lambda *_: logits)
+    caption, foil = match_texts(model, [(text, NAMES[0]) for text in TEXTS[:2]], images=IMAGES)
+    assert 1 > caption > foil
+
+
+def test_a_phenomenon_named_overall_does_not_count_twice() -> None:
+    assert _rows(["overall", "color"]) == {"overall": [0, 1], "color": [1]}
 
 
 def test_groups_are_scored(model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, Command
 
 from lxmert.pipeline import LxmertPipeline
+from lxmert.workflows.modalities import UNVALIDATED, _foils
 
 EXAMPLES = ROOT / "src/lxmert/examples"
 MODEL = ROOT / "src/lxmert/default"
@@ -59,6 +60,17 @@ def test_captions_and_foils_have_shares_of_their_own(lxmert: Command, tmp_path: 
     missing = run(lxmert, tmp_path / "other", *options)
     assert (missing.code, missing.err.count("\n")) == (2, 1)
     assert "none.png" in missing.err
+
+
+def test_pairs_that_annotators_did_not_validate_are_counted(tmp_path: Path) -> None:
+    """All of them together counted as one."""
+    pair = {"image_file": "scene.png", "caption": "a ball", "foil": "a hat"}
+    votes = {name: {"caption": number} for number, name in enumerate("abcd")}
+    content = {name: pair | {"mturk": given} for name, given in votes.items()}
+    (tmp_path / "foils.json").write_text(json.dumps(content))
+    texts = _foils(tmp_path / "foils.json", None)
+    assert len(texts.examples) == 4
+    assert texts.findings == {UNVALIDATED: {"count": 2, "first": ["a", "b"]}}
 
 
 @pytest.mark.parametrize(

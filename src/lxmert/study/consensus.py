@@ -14,7 +14,7 @@ from lxmert.metrics.consensus import consensus_score
 from lxmert.metrics.intervals import Limits, interval_limits
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, open_reader
-from lxmert.tasks.metrics import score_answers
+from lxmert.tasks.metrics import OVERALL, score_answers
 
 MOST = 4
 """Largest subset that is scored: a question and three paraphrases in VQA-Rephrasings."""
@@ -39,7 +39,8 @@ class ConsensusReport(TypedDict):
 
 def read_group_names(path: Path) -> list[str]:
     """Return the `group` of each line, empty if it has none."""
-    return [str((line.record or {}).get("group", "")) for line in scan_lines(path)]
+    found = ((line.record or {}).get("group") for line in scan_lines(path))
+    return ["" if name is None else str(name) for name in found]
 
 
 def evaluate_consensus(
@@ -109,9 +110,9 @@ def _summarize(corpus: Corpus, groups: Sequence[list[int]], scores: dict[int, fl
         [[consensus_score([scores[row] for row in rows], k) for k in sizes] for rows in groups]
     )
     images = [corpus.image_ids(rows[0])[0] for rows in groups]
-    kinds: dict[str, list[int]] = {"overall": list(range(len(groups)))}
+    kinds: dict[str, list[int]] = {OVERALL: list(range(len(groups)))}
     for place, rows in enumerate(groups):
-        if corpus.question_type(rows[0]):
+        if corpus.question_type(rows[0]) not in ("", OVERALL):
             kinds.setdefault(corpus.question_type(rows[0]), []).append(place)
     summary: _Summary = {"scores": {}, "intervals": {}, "count": {}}
     for kind, places in kinds.items():

@@ -1,6 +1,6 @@
 """Image-text matching on captions and foils, and on Winoground's groups, with intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
@@ -27,9 +27,18 @@ from lxmert.metrics.intervals import Limits
 from lxmert.model.loading import load_heads
 from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
-from lxmert.predict import Progress, RegionReader, open_reader, region_batches, score, softmax
+from lxmert.predict import (
+    Progress,
+    RegionReader,
+    open_reader,
+    refuse_exported,
+    region_batches,
+    score,
+    softmax,
+)
 from lxmert.schema import Example
 from lxmert.study.consensus import ConsensusReport, evaluate_consensus
+from lxmert.tasks.metrics import OVERALL
 
 Scores = npt.NDArray[np.float64]
 ScoresT = TypeVar("ScoresT", FoilScores, GroupScores)
@@ -99,7 +108,7 @@ def read_foils(path: Path) -> tuple[list[FoilPair], list[str]]:
             in each line, as `lxmert lab make foils` writes it.
 
     Returns:
-        The pairs, and a warning if pairs of VALSE are left out because fewer than two of three
+        The pairs, and the names of those of VALSE that are left out because fewer than two of three
         annotators chose the caption alone (as in the paper, section 4.4).
 
     Raises:
@@ -108,18 +117,17 @@ def read_foils(path: Path) -> tuple[list[FoilPair], list[str]]:
     if path.suffix == ".json":
         entries = [(f"{path}: {key}", key, entry) for key, entry in read_json_object(path).items()]
     else:
-        entries = [(f"{path} line {line.number}", "", line.record) for line in scan_lines(path)]
-    pairs, invalid = [], 0
+        entries = [(where, "", record) for where, record in _lines(path)]
+    pairs, invalid = [], []
     for where, key, entry in entries:
         pair = _pair(where, key, entry)
         if pair is None:
-            invalid += 1
+            invalid.append(key or where)
         else:
             pairs.append(pair)
     if not pairs:
         raise ValueError(f"{path} has no valid pair of a caption and a foil")
-    warning = f"{invalid:,} of {count(len(entries), 'pair')} not validated by annotators: left out"
-    return pairs, [warning] if invalid else []
+    return pairs, invalid
 
 
 def read_groups(path: Path) -> list[Group]:
@@ -129,12 +137,11 @@ def read_groups(path: Path) -> list[Group]:
         ValueError: naming the line that is no such group, or if there is none.
     """
     groups = []
-    for line in scan_lines(path):
-        entry, where = line.record, f"{path} line {line.number}"
+    for where, entry in _lines(path):
         names = ("image_0", "image_1", "caption_0", "caption_1")
         texts = [_text(where, entry, name) for name in names]
-        tag = str((entry or {}).get("collapsed_tag") or (entry or {}).get("tag") or "")
-        group_id = str((entry or {}).get("id", line.number))
+        tag = str(entry.get("collapsed_tag") or entry.get("tag") or "")
+        group_id = str(entry.get("id", where))
         groups.append(Group(group_id, (texts[0], texts[1]), (texts[2], texts[3]), tag))
     if not groups:
         raise ValueError(f"{path} has no group: expected one JSON object per line")
@@ -165,7 +172,9 @@ def evaluate_foils(
 
     Source: Parcalabescu et al. 2022 (VALSE).
     """
-    pairs, warnings = read_foils(data)
+    pairs, invalid = read_foils(data)
+    total = count(len(pairs) + len(invalid), "pair")
+    warning = f"{len(invalid):,} of {total} not validated by annotators: left out"
     texts = [(text, pair.image) for pair in pairs for text in (pair.caption, pair.foil)]
     found = match_texts(
         model, texts, images=images, stores=stores, device=device, progress=progress
@@ -179,7 +188,7 @@ def evaluate_foils(
             for name, own in rows.items()
         },
         "count": {name: len(own) for name, own in rows.items()},
-        "warnings": warnings,
+        "warnings": [warning] if invalid else [],
     }
 
 
@@ -232,7 +241,7 @@ def match_texts(
     Raises:
         ValueError: if the model has no matching head, or an image is missing.
     """
-    folder = find_model(model)
+    folder = find_model(model, check=refuse_exported)
     matching = load_heads(folder).matching
     if matching is None:
         raise ValueError(
@@ -254,7 +263,8 @@ def match_texts(
     found, done = np.zeros(len(texts)), 0
     for indices, regions in region_batches(corpus, read, batch_size=_BATCH):
         batch = text_arrays([tokens[index] for index in indices], pad_id=tokenizer.pad_token_id)
-        found[indices] = softmax(score(runtime, batch, regions))[:, 1]
+        # In single precision, sure matches are all 1, and captions tie with foils.
+        found[indices] = softmax(score(runtime, batch, regions).astype(np.float64))[:, 1]
         done += len(indices)
         progress(done, len(texts))
     return found
@@ -270,24 +280,33 @@ def _check_images(corpus: Corpus, read: RegionReader) -> None:
         )
 
 
-def _pair(where: str, key: str, entry: Mapping[str, Any] | None) -> FoilPair | None:
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the place and the object of each line; raise `ValueError` for a line without one."""
+    for line in scan_lines(path):
+        where = f"{path} line {line.number}"
+        if line.record is None:
+            raise ValueError(f"{where}: {next(p.detail for p in line.problems if p.refused)}")
+        yield where, line.record
+
+
+def _pair(where: str, key: str, entry: object) -> FoilPair | None:
     """Return a pair; None if VALSE's annotators did not validate it."""
-    votes = (entry or {}).get("mturk")
+    fields: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
+    votes = fields.get("mturk")
     if isinstance(votes, Mapping) and not (
         isinstance(votes.get("caption"), int) and votes["caption"] >= VALID_VOTES
     ):
         return None
-    image = "image_file" if "image_file" in (entry or {}) else "image"
-    phenomenon = (entry or {}).get("phenomenon") or (entry or {}).get("linguistic_phenomena") or ""
+    image = "image_file" if "image_file" in fields else "image"
+    phenomenon = fields.get("phenomenon") or fields.get("linguistic_phenomena") or ""
     names = (image, "caption", "foil")
-    path, caption, foil = (_text(where, entry, name) for name in names)
-    return FoilPair(
-        key or str((entry or {}).get("foil_id", where)), path, caption, foil, str(phenomenon)
-    )
+    path, caption, foil = (_text(where, fields, name) for name in names)
+    pair_id = key or str(fields.get("foil_id", where))
+    return FoilPair(pair_id, path, caption, foil, str(phenomenon))
 
 
-def _text(where: str, entry: Mapping[str, Any] | None, name: str) -> str:
-    value = entry.get(name) if isinstance(entry, Mapping) else None
+def _text(where: str, entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
     if isinstance(value, list) and len(value) == 1:  # captions of VALSE's first version
         value = value[0]
     if not isinstance(value, str) or not value.strip():
@@ -297,9 +316,9 @@ def _text(where: str, entry: Mapping[str, Any] | None, name: str) -> str:
 
 def _rows(kinds: Sequence[str]) -> dict[str, list[int]]:
     """Return the indices of all entries as `overall`, and those of each kind."""
-    rows = {"overall": list(range(len(kinds)))}
+    rows = {OVERALL: list(range(len(kinds)))}
     for row, kind in enumerate(kinds):
-        if kind:
+        if kind not in ("", OVERALL):
             rows.setdefault(kind, []).append(row)
     return rows
 

@@ -49,7 +49,7 @@ def rows_by_question_type(examples: Sequence[Example]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, example in enumerate(examples):
         rows[OVERALL].append(row)
-        if example.question_type:
+        if example.question_type not in ("", OVERALL):
             rows[example.question_type].append(row)
     return dict(rows)
 

@@ -30,6 +30,9 @@ MATCHES = 1
 Report = dict[str, Any]
 
 
+UNVALIDATED = "pairs left out, which annotators did not validate"
+
+
 class AskedTexts(NamedTuple):
     """What a model is asked.
 
@@ -143,15 +146,15 @@ def _questions(data: Path, images: Path, limit: int | None) -> AskedTexts:
 
 def _foils(data: Path, limit: int | None) -> AskedTexts:
     """Read captions and foils as texts of the groups `caption` and `foil`, ordered by image."""
-    pairs, warnings = read_foils(data)
+    pairs, invalid = read_foils(data)
     chosen = [pairs[row] for row in draw_rows(len(pairs), limit, seed=0)]
     examples = [
         Example(pair.pair_id, text, (pair.image,), question_type=kind)
         for pair in sorted(chosen, key=lambda pair: pair.image)
         for kind, text in (("caption", pair.caption), ("foil", pair.foil))
     ]
-    findings = {warning: {"count": 1, "first": [str(data)]} for warning in warnings}
-    return AskedTexts(examples, 0, findings)
+    found = {"count": len(invalid), "first": invalid[:3]}
+    return AskedTexts(examples, 0, {UNVALIDATED: found} if invalid else {})
 
 
 def _inputs(
