@@ -10,7 +10,8 @@ from conftest import Command
 from safetensors.numpy import save_file
 from scipy.optimize import minimize
 
-from lxmert.study.probe import PREFIX, fit_probe, probe_states
+from lxmert.study.probe import PREFIX, _labels, fit_probe, probe_states
+from lxmert.study.states import read_states
 
 COLORS = ("red", "green", "blue")
 WORDS = ("what", "which", "who", "how", "where", "why")
@@ -128,4 +129,24 @@ def test_other_questions_are_refused(tmp_path: Path) -> None:
     states, data = write(tmp_path)
     data.write_text("".join(data.read_text().splitlines(keepends=True)[:100]))
     with pytest.raises(ValueError, match="lacks 140 of the 240 examples of the states"):
+        probe_states(states, data, "answer")
+
+
+def test_lines_are_found_by_the_ids_that_the_states_have(tmp_path: Path) -> None:
+    """Ids that are null, which lines are numbered instead of, or 2.0 were not found."""
+    states, data = write(tmp_path)
+    file = read_states(states)
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    ids = [str(number) for number in range(1, len(lines) + 1)]
+    for number, line in enumerate(lines, start=1):
+        line["question_id"] = float(number) if number % 2 else None
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _labels(file._replace(ids=tuple(ids)), data, "answer") == [e["answer"] for e in lines]
+
+
+def test_ids_that_several_lines_have_are_refused(tmp_path: Path) -> None:
+    """The label of the last one was taken for all."""
+    states, data = write(tmp_path)
+    data.write_text(data.read_text() + data.read_text().splitlines(keepends=True)[5])
+    with pytest.raises(ValueError, match="has the question_id 'q5' more than once"):
         probe_states(states, data, "answer")

@@ -1,5 +1,6 @@
 """Linear probes of states with a control task: what a layer makes linearly available."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -104,8 +105,8 @@ def probe_states(
         progress: called with the numbers of finished and of all layers.
 
     Raises:
-        ValueError: if the file has no pooled states, an example has no label, or there are too few
-            examples, images or labels.
+        ValueError: if the file has no pooled states, an example has no label, an id belongs to
+            several lines, or there are too few examples, images or labels.
 
     Source: Hewitt & Liang 2019, Designing and Interpreting Probes with Control Tasks, sections 2
     and 3; their control labels belong to word types, ours to beginnings of texts, since whole texts
@@ -250,10 +251,21 @@ def _training_rows(images: Sequence[str], seed: int) -> npt.NDArray[np.bool_]:
 def _labels(file: StatesFile, data: Path, label: str) -> list[str]:
     """Return the label of each example of the states."""
     found: dict[str, Any] = {}
+    times: Counter[str] = Counter()
     for line in scan_lines(data):
         record: Mapping[str, Any] = line.record or {}
-        example_id = record.get("question_id", line.number)
+        given = record.get("question_id")
+        example_id = line.number if given is None else given
+        if isinstance(example_id, float) and example_id.is_integer():
+            example_id = int(example_id)
         found[str(example_id)] = record.get(label)
+        times[str(example_id)] += 1
+    twice = next((example_id for example_id in file.ids if times[example_id] > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{data} has the question_id {twice!r} more than once: make the ids unique, and write "
+            "the states again"
+        )
     missing = [example_id for example_id in file.ids if example_id not in found]
     if missing:
         raise ValueError(
