@@ -44,6 +44,13 @@ def test_no_explanation_is_called_best_if_a_random_order_is_as_good(
     assert any(line.startswith("No explanation finds better than a random") for line in lines)
 
 
+def test_types_that_are_answered_equally_well_are_not_called_best_and_worst() -> None:
+    """One type was called both."""
+    found = report({"attention": 0.3, "random": 0.2})
+    found["accuracy"] = {"overall": 1.0, "color": 1.0, "size": 1.0}
+    assert summarize(found)[0].endswith("of 40 questions correctly.")
+
+
 @pytest.mark.parametrize(("correlation", "named"), [(0.95, True), (0.55, False)])
 def test_an_explanation_ignores_the_head_only_if_it_stays_nearly_the_same(
     correlation: float, *, named: bool

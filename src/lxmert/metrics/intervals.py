@@ -165,7 +165,10 @@ def resample(table: Array, *, samples: int = SAMPLES, seed: int = 0) -> Array:
 def binomial_p_value(better: int, worse: int) -> float:
     """Return the exact two-sided p-value of McNemar's test from the discordant counts."""
     total, least = better + worse, min(better, worse)
-    tail = sum(math.comb(total, count) for count in range(least + 1))
+    tail = ways = 1
+    for count in range(least):  # each binomial coefficient from the one before, in whole numbers
+        ways = ways * (total - count) // (count + 1)
+        tail += ways
     return min(1.0, float(2 * tail / 2**total))
 
 

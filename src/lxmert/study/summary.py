@@ -31,7 +31,7 @@ def _tells_apart(report: Mapping[str, Any]) -> list[str]:
     enough = [
         name for name, number in report["counts"].items() if number >= _FEWEST and name != "overall"
     ]
-    if len(enough) > 1:
+    if len({accuracy[name] for name in enough}) > 1:
         best, worst = max(enough, key=accuracy.__getitem__), min(enough, key=accuracy.__getitem__)
         text += (
             f"; most of the type {best!r} ({accuracy[best]:.1%}), fewest of {worst!r} "
