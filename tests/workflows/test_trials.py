@@ -29,7 +29,7 @@ from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import read_recipe
 from lxmert.train.state import Progress, save_checkpoint
 from lxmert.workflows import backbones, trials
-from lxmert.workflows.training import train_recipe
+from lxmert.workflows.training import read_with_options, train_recipe
 
 SMALL = (
     "model.hidden_size=32", "model.num_attention_heads=4", "model.intermediate_size=64",
@@ -282,6 +282,14 @@ def test_a_budget_that_is_no_duration_is_refused(world, tmp_path, budget):
         train_recipe(recipe(world, f"data.budget={budget}"), tmp_path, cpu=True)
 
 
+@pytest.mark.parametrize("budget", ["30", "30min", ""])
+def test_the_option_budget_names_the_durations_as_well(tmp_path, budget):
+    """Bug: of 30 it said that a text was expected, and an empty one meant all steps."""
+    given = read_with_options(Path("custom"), (), {"budget": budget})
+    with pytest.raises(ValueError, match=f"data.budget is '{budget}', expected a duration such as"):
+        train_recipe(given, tmp_path, cpu=True)
+
+
 def test_a_budget_too_small_for_a_trial_names_the_least(world, tmp_path):
     with pytest.raises(ValueError, match="too short for one trial: give at least 100s, or set"):
         train_recipe(recipe(world, "data.budget=60s"), tmp_path, cpu=True)
@@ -355,6 +363,9 @@ def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_han
     assert extractor.config.model == "resnet18"
     model = LxmertForQuestionAnswering.from_pretrained(run)
     assert model.config.visual_feat_dim == extractor.feature_dim == 512
+    report = (run / "report.html").read_text()
+    assert "Not clearly better" in report
+    assert "a detector trained on boxes" not in report  # the advice for a grid that was trained
 
 
 def test_a_backbone_is_tried_beside_the_bundled_model(world, tmp_path, at_hand):

@@ -1,5 +1,6 @@
 """One command from a recipe to a trained model; what custom data lack is made first, once."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -58,7 +59,9 @@ def read_with_options(
                 f"--{name.replace('_', '-')} is for custom data, and {path} is a recipe of the "
                 f"task {recipe.task}, which has no such setting: leave it out"
             )
-    added = [f"data.{name}={str(value).lower()}" for name, value in given.items()]
+    lower = {n: value.lower() if isinstance(value, str) else value for n, value in given.items()}
+    # As JSON with its quotation marks: a budget of 30 would be a number, and not named as wrong.
+    added = [f"data.{name}={json.dumps(value)}" for name, value in lower.items()]
     return read_recipe(path, RECIPES, overrides=[*overrides, *added]) if added else recipe
 
 
@@ -140,7 +143,7 @@ def _report(recipe: Recipe, output: Path, *, cpu: bool, progress: Progress) -> N
         training,
         validation,
         Path(settings.data.images),
-        is_grid=settings.data.extractor is None,
+        is_grid=settings.data.extractor is None and has_grid(output),
         device="cpu" if cpu or not torch.cuda.is_available() else "cuda",
         progress=lambda done, total: progress("report", done, total),
     )
