@@ -324,6 +324,19 @@ def test_wrong_settings_are_named(lxmert: Command, arguments: list[str], message
     assert len(result.err.strip().splitlines()) == 1
 
 
+def test_the_device_is_left_to_the_model(lxmert: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: where there is a GPU, exported models, which compute on the CPU, were refused."""
+    chosen: list[ServeSettings] = []
+    monkeypatch.setattr(run, "serve", chosen.append)
+    monkeypatch.setattr("lxmert.devices._available", lambda: {"cpu": 1, "cuda": 1})
+    assert lxmert("serve").code == 0
+    assert lxmert("serve", "--device", "cuda").code == 0
+    assert [each.device for each in chosen] == [None, "cuda"]
+    result = lxmert("serve", "--device", "mps")
+    assert (result.code, len(chosen)) == (2, 2)
+    assert "'mps' is not available" in result.err
+
+
 def test_a_taken_port_is_named(lxmert: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

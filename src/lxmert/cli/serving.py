@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lxmert.cli.inputs import check_model
+from lxmert.cli.inputs import check_device, check_model
 from lxmert.cli.options import AnswerList, Device, RegionExtractor
 
 
@@ -59,7 +59,7 @@ def serve(
 
     Example: lxmert serve --port 8000
     """
-    from lxmert.devices import choose_device
+    check_device(device)
     from lxmert.serve.settings import ServeSettings, read_keys
 
     user, _, password = auth.partition(":") if auth is not None else (None, "", None)
@@ -67,7 +67,7 @@ def serve(
         model=model,
         extractor=extractor,
         answers=answers,
-        device=choose_device(device),
+        device=device,
         host=host,
         port=port,
         workers=workers,

@@ -18,7 +18,7 @@ class ServeSettings(Record):
     model: str | None = None
     extractor: Path | None = None
     answers: Path | None = None
-    device: str = "cpu"
+    device: str | None = "cpu"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
