@@ -159,7 +159,7 @@ def scan_array(path: Path) -> Iterator[Line]:
         elif buffer[1:].strip() or any(
             more.strip() for more in iter(lambda: file.read(_CHUNK), "")
         ):
-            detail = f"the array ends after entry {number}, but the file goes on: join its arrays"
+            detail = f"the array ends after entry {number}, but the file continues: join its arrays"
         if detail:
             yield Line(number + 1, None, (Problem("json_array", detail, refused=True),))
 
