@@ -274,7 +274,7 @@ def test_an_array_is_read_as_lines_are(tmp_path: Path, indent: int | None, count
         (b'"image,question\na,b\n', r"line 1: the first row cannot be read"),
         (b'"image,question\n' + b"a,b\n" * 40000, r"line 1: the first row cannot be read \(field"),
         (b'[{"image": "a", "question": "b"}]\n[{}]', "line 2: the array ends after entry 1, but"),
-        (b"[]" + b" " * 40000 + b"{}", "line 1: the array ends after entry 0, but the file continues"),
+        (b"[]" + b" " * 40000 + b"{}", "line 1: the array ends after entry 0, but the file"),
     ],
 )
 def test_a_wrong_row_or_entry_is_named(tmp_path: Path, content: bytes, message: str) -> None:
