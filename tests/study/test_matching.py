@@ -13,12 +13,12 @@ from lxmert import LxmertPipeline
 from lxmert.metrics.foils import score_foils, score_groups
 from lxmert.study import matching
 from lxmert.study.matching import (
-    _rows,
     evaluate_foils,
     evaluate_groups,
     match_texts,
     read_foils,
 )
+from lxmert.tasks.metrics import rows_by_kind
 
 IMAGES = ROOT / "src/lxmert/examples"
 NAMES = ("scene.png", "scene-1.png", "scene-2.png")
@@ -117,7 +117,7 @@ def test_sure_matches_do_not_tie(model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_phenomenon_named_overall_does_not_count_twice() -> None:
-    assert _rows(["overall", "color"]) == {"overall": [0, 1], "color": [1]}
+    assert rows_by_kind(["overall", "color"]) == {"overall": [0, 1], "color": [1]}
 
 
 def test_groups_are_scored(model: Path, tmp_path: Path) -> None:

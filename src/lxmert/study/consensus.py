@@ -14,7 +14,7 @@ from lxmert.metrics.consensus import consensus_score
 from lxmert.metrics.intervals import Limits, interval_limits
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, open_reader
-from lxmert.tasks.metrics import OVERALL, score_answers
+from lxmert.tasks.metrics import rows_by_kind, score_answers
 
 MOST = 4
 """Largest subset that is scored: a question and three paraphrases in VQA-Rephrasings."""
@@ -110,10 +110,7 @@ def _summarize(corpus: Corpus, groups: Sequence[list[int]], scores: dict[int, fl
         [[consensus_score([scores[row] for row in rows], k) for k in sizes] for rows in groups]
     )
     images = [corpus.image_ids(rows[0])[0] for rows in groups]
-    kinds: dict[str, list[int]] = {OVERALL: list(range(len(groups)))}
-    for place, rows in enumerate(groups):
-        if corpus.question_type(rows[0]) not in ("", OVERALL):
-            kinds.setdefault(corpus.question_type(rows[0]), []).append(place)
+    kinds = rows_by_kind([corpus.question_type(rows[0]) for rows in groups])
     summary: _Summary = {"scores": {}, "intervals": {}, "count": {}}
     for kind, places in kinds.items():
         columns = {f"consensus_{k}": table[places, k - 1] for k in sizes}

@@ -38,7 +38,7 @@ from lxmert.predict import (
 )
 from lxmert.schema import Example
 from lxmert.study.consensus import ConsensusReport, evaluate_consensus
-from lxmert.tasks.metrics import OVERALL
+from lxmert.tasks.metrics import rows_by_kind
 
 Scores = npt.NDArray[np.float64]
 ScoresT = TypeVar("ScoresT", FoilScores, GroupScores)
@@ -180,7 +180,7 @@ def evaluate_foils(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2)
     keys = np.array([pair.image for pair in pairs])
-    rows = _rows([pair.phenomenon for pair in pairs])
+    rows = rows_by_kind([pair.phenomenon for pair in pairs])
     return {
         "scores": {name: score_foils(found[own, 0], found[own, 1]) for name, own in rows.items()},
         "intervals": {
@@ -210,7 +210,7 @@ def evaluate_groups(
     found = match_texts(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2, 2)
-    rows = _rows([group.tag for group in groups])
+    rows = rows_by_kind([group.tag for group in groups])
     return {
         "scores": {name: score_groups(found[own]) for name, own in rows.items()},
         "intervals": {name: group_intervals(found[own]) for name, own in rows.items()},
@@ -312,15 +312,6 @@ def _text(where: str, entry: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{where}: expected an object with a text as {name!r}, got {value!r:.60}")
     return value
-
-
-def _rows(kinds: Sequence[str]) -> dict[str, list[int]]:
-    """Return the indices of all entries as `overall`, and those of each kind."""
-    rows = {OVERALL: list(range(len(kinds)))}
-    for row, kind in enumerate(kinds):
-        if kind not in ("", OVERALL):
-            rows.setdefault(kind, []).append(row)
-    return rows
 
 
 METRICS: dict[str, Callable[..., MatchingReport[Any] | ConsensusReport]] = {

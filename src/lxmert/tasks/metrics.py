@@ -46,11 +46,16 @@ def score_answers(examples: Sequence[Example], predictions: Sequence[str]) -> li
 
 def rows_by_question_type(examples: Sequence[Example]) -> dict[str, list[int]]:
     """Return the indices of all examples as `overall`, and those of each question type."""
+    return rows_by_kind([example.question_type for example in examples])
+
+
+def rows_by_kind(kinds: Sequence[str]) -> dict[str, list[int]]:
+    """Return the indices of all entries as `overall`, and those of each kind; "" is none."""
     rows: dict[str, list[int]] = defaultdict(list)
-    for row, example in enumerate(examples):
+    for row, kind in enumerate(kinds):
         rows[OVERALL].append(row)
-        if example.question_type not in ("", OVERALL):
-            rows[example.question_type].append(row)
+        if kind not in ("", OVERALL):
+            rows[kind].append(row)
     return dict(rows)
 
 

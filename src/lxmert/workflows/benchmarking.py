@@ -215,7 +215,7 @@ def benchmark(settings: Benchmark, *, report: Report = lambda step: None) -> Ben
 def _or_missing(
     variant: Variant, running: dict[Variant, "_Process"], missing: dict[str, str]
 ) -> Iterator[None]:
-    """Go on without a variant that fails, and keep the reason; the reference must not fail."""
+    """Continue without a variant that fails, and keep the reason; the reference must not fail."""
     try:
         yield
     except (ValueError, OSError, ModuleNotFoundError) as error:
