@@ -57,7 +57,12 @@ SCENES := $(RUN)/scenes
 # Stages of fine-tuning before the one with all questions.
 STAGES := simple share same places two-objects relations steps
 
-default-model: src/lxmert/default/README.md
+default-model: src/lxmert/default_export/export.json
+
+# With what `lxmert ask` answers: the bundled model without PyTorch.
+src/lxmert/default_export/export.json: src/lxmert/default/README.md $(VENV)/installed-dev
+	rm -rf $(@D)
+	$(BIN)/lxmert export src/lxmert/default -o $(@D) --runtime onnxruntime
 
 src/lxmert/default/README.md: $(RUN)/evaluation.json $(RUN)/compositional-evaluation.json \
 		$(RUN)/pairs-evaluation.json $(RUN)/detector-evaluation.json \

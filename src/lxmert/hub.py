@@ -2,10 +2,17 @@
 
 import shlex
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from lxmert.vocabularies import ANSWERS
 from lxmert.weights.table import PUBLISHED, find_name
+
+BUNDLED_NAME = "the bundled model"
+"""How messages call the bundled model."""
+
+BUNDLED_EXPORT = Path(__file__).parent / "default_export"
+"""Folder of the bundled model, exported for ONNX Runtime."""
 
 DRAWINGS = Path(__file__).parent / "drawings"
 """Folder of the bundled start for custom data."""
@@ -76,6 +83,19 @@ def _find_elsewhere(
 
         return open_published(known)
     return _fetch((PUBLISHED[known].repository or name) if known else name, revision, check)
+
+
+def find_fast_model(
+    name_or_path: str | None, *, extractor: Path | None, answers: Path | None, device: str | None
+) -> str | Path | None:
+    """Return the export of the bundled model where it serves instead; else the name as it is.
+
+    It needs neither PyTorch nor transformers, whose import takes most of the time of a command.
+    """
+    given = (name_or_path, extractor, answers, device)
+    if all(value is None for value in given) and find_spec("onnxruntime") is not None:
+        return BUNDLED_EXPORT
+    return name_or_path
 
 
 def find_extractor(path: str | Path) -> Path:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 from lxmert.devices import check_device, choose_device
 from lxmert.explain.answered import QUICK, AnsweredQuestion
 from lxmert.exported import ExportedModel, check_complete, is_exported, no_gradients
-from lxmert.hub import find_model, missing_parts, model_name
+from lxmert.hub import (
+    BUNDLED_EXPORT,
+    BUNDLED_NAME,
+    find_model,
+    missing_parts,
+    model_name,
+)
 from lxmert.names import count
 from lxmert.predict import Runtime, leave_out, rank, score, softmax
 from lxmert.questions import (
@@ -463,8 +469,8 @@ class LxmertPipeline:
         """Name of the model, for messages."""
         if self._folder is None:
             return f"this {type(self.model).__name__}"
-        bundled = self._folder == find_model(None)
-        return "the bundled model" if bundled else model_name(self._folder)
+        bundled = self._folder in (find_model(None), BUNDLED_EXPORT)
+        return BUNDLED_NAME if bundled else model_name(self._folder)
 
     def _check_fork(self) -> None:
         """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""

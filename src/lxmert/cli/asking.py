@@ -48,7 +48,8 @@ def ask(
 ) -> None:
     """Answer questions about images, with the relevance of each region.
 
-    Says if an answer is the same without the image. --json prints one object per question.
+    Says if an answer is the same without the image. --json prints one object per question. The
+    bundled model answers in ONNX Runtime, and in PyTorch with --device.
 
     Example: lxmert ask examples/scene.png "What color is the ball?"
     """
@@ -68,10 +69,12 @@ def ask(
         check_image(image)
     from lxmert.explain.figures import save_image
     from lxmert.files import to_json
+    from lxmert.hub import find_fast_model
     from lxmert.pipeline import LxmertPipeline
 
+    fast = find_fast_model(model, extractor=extractor, answers=answers, device=device)
     pipeline = LxmertPipeline.from_pretrained(
-        model, extractor=extractor, answers=answers, device=device
+        fast, extractor=extractor, answers=answers, device=device
     )
     for question in questions or _read_questions():
         for image in images:
@@ -124,9 +127,11 @@ def match(
 
     check_device(device)
     from lxmert.files import to_json
+    from lxmert.hub import find_fast_model
     from lxmert.pipeline import LxmertPipeline
 
-    pipeline = LxmertPipeline.from_pretrained(model, extractor=extractor, device=device)
+    fast = find_fast_model(model, extractor=extractor, answers=None, device=device)
+    pipeline = LxmertPipeline.from_pretrained(fast, extractor=extractor, device=device)
     started = time.perf_counter()
     scores = pipeline.match(image, captions)
     seconds = time.perf_counter() - started

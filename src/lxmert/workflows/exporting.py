@@ -29,7 +29,7 @@ from lxmert.exported import (
     is_exported,
 )
 from lxmert.files import atomic_path, sha256, write_json, write_text
-from lxmert.hub import find_model, model_name
+from lxmert.hub import BUNDLED_NAME, find_model, model_name
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import Heads, find_kind, load_heads
@@ -304,11 +304,11 @@ def _check_runtime(runtime: RuntimeName, precision: Precision) -> None:
     if find_spec("onnxscript") is None:
         raise ModuleNotFoundError("exporting needs onnxscript: pip install lxmert[export]")
     if runtime not in installed():
-        raise ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
+        raise ModuleNotFoundError(f"{runtime} is not installed: pip install {runtime}")
     if precision == "int8" and "onnxruntime" not in installed():
         raise ModuleNotFoundError(
             "onnxruntime, which quantizes for either runtime, is not installed: pip install "
-            "lxmert[onnxruntime]"
+            "onnxruntime"
         )
     if not supports(runtime, precision):
         raise ValueError(
@@ -335,7 +335,8 @@ def _load(folder: Path) -> _Source:
         )
     heads = load_heads(folder)
     weights = weight_digests(folder)
-    source = _Source(model_name(folder), weights, heads, processor, processor.extractor)
+    name = BUNDLED_NAME if folder.samefile(find_model(None)) else model_name(folder)
+    source = _Source(name, weights, heads, processor, processor.extractor)
     processor.check_fit(source.scoring.config, folder)
     if heads.answering is not None and answers_of(heads.answering.config) is None:
         if heads.matching is None:
@@ -432,7 +433,7 @@ def card(manifest: ExportManifest, calibration: Calibration) -> str:
     size = sum(known.size for known in manifest.files.values()) / 1e6
     return (
         f"# Exported model\n\n"
-        f"`{manifest.source}`, exported for {manifest.runtime} in {manifest.precision}: "
+        f"Exported from {manifest.source} for {manifest.runtime} in {manifest.precision}: "
         f"{size:.1f} MB. Use it as any model folder: `lxmert ask IMAGE QUESTION --model FOLDER`. "
         "It computes no gradients; `lxmert explain` needs the model that it was exported from.\n\n"
         f"## Differences from the PyTorch model\n\n"

@@ -12,7 +12,7 @@ from typing import Any
 from lxmert.data.corpus import Corpus
 from lxmert.exported import EXTRACTOR, TOKENIZER, ExportManifest
 from lxmert.files import read_json_object, write_json
-from lxmert.hub import find_model
+from lxmert.hub import BUNDLED_NAME
 from lxmert.regions.choosing import CANDIDATES_PER_PROPOSAL
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.exported import ExportedDetectorConfig
@@ -167,8 +167,7 @@ def _copy_examples(folder: Path) -> list[dict[str, Any]]:
 
 def _title(source: str) -> str:
     """Return how the page calls the model: never the path of its folder."""
+    if source == BUNDLED_NAME:
+        return "The bundled model"
     path = Path(source)
-    if not path.exists():
-        return f"The model {source}"
-    bundled = path.samefile(find_model(None))
-    return "The bundled model" if bundled else f"The model {path.resolve().name}"
+    return f"The model {path.resolve().name if path.exists() else source}"
