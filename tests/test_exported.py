@@ -12,10 +12,11 @@ import torch
 from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
 from safetensors.torch import load_file, save_file
 
-from lxmert import LxmertPipeline
+from lxmert import LxmertPipeline, LxmertProcessor
 from lxmert.data.store import RegionStore
-from lxmert.exported import MANIFEST, ExportedModel
+from lxmert.exported import HEADS_GRAPH, MANIFEST, TRUNK_GRAPH, ExportedModel
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
+from lxmert.regions.cache import DiskCache
 from lxmert.regions.extractor import load_extractor
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
@@ -399,3 +400,36 @@ def test_the_bundled_model_answers_in_openvino(tmp_path, precision):
     expected = LxmertPipeline.from_pretrained(cache=False).ask(SCENE, TEXTS[0])
     assert found[0].answer == expected[0].answer == "yellow"
     assert found[0].score == pytest.approx(expected[0].score, abs=0.03)
+
+
+def test_regions_are_kept_apart_from_those_of_the_model_and_need_no_graph(folders, tmp_path):
+    _, fast = folders
+    cache = DiskCache(tmp_path / "kept")
+    pipeline = LxmertPipeline.from_pretrained(fast, cache=cache)
+    first = pipeline.regions(SCENE)
+    without = tmp_path / "fast"
+    shutil.copytree(fast, without)
+    for name in (TRUNK_GRAPH, HEADS_GRAPH):
+        (without / name).write_bytes(bytes((fast / name).stat().st_size))  # cannot be loaded
+    again = LxmertPipeline.from_pretrained(without, cache=cache)
+    np.testing.assert_array_equal(again.regions(SCENE).features, first.features)
+    LxmertPipeline.from_pretrained(folders[0], cache=cache).regions(SCENE)
+    assert len(cache.entries()) == 2
+    with pytest.raises(ValueError, match="export it again"):
+        LxmertPipeline.from_pretrained(without, cache=False).regions(SCENE)
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_commands_refuse_a_device_for_it(folders, lxmert, tmp_path, command):
+    (tmp_path / "q.jsonl").write_text(
+        json.dumps({"image": SCENE.name, "question": TEXTS[0], "answer": "red"}) + "\n"
+    )
+    data = ("--data", tmp_path / "q.jsonl", "--images", SCENE.parent)
+    done = lxmert(command, folders[1], *data, "--device", "cuda")
+    assert done.code == 2
+    assert "which computes on the CPU" in done.err
+
+
+def test_a_processor_is_not_loaded_from_it(folders):
+    with pytest.raises(ValueError, match=r"use LxmertPipeline\.from_pretrained"):
+        LxmertProcessor.from_pretrained(folders[1])

@@ -167,9 +167,9 @@ def test_without_them_the_error_says_where_they_are_to_be_had(hub: Server, lxmer
         "such as detector-caffe",
     ):
         assert text in message
-    assert not any(path.endswith(".bin") for path in hub.paths("GET"))  # nothing large is fetched
     result = lxmert("ask", SCENE, QUESTION, "--model", VQA, "--extractor", EXTRACTOR)
     message = result.err.splitlines()[-1]
+    assert not any(path.endswith(".bin") for path in hub.paths("GET"))  # nothing large is fetched
     assert "without the list of its 13 answers:" in message
     assert f"`lxmert convert {VQA} FOLDER --answers LIST`" in message
 

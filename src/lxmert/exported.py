@@ -5,7 +5,7 @@ An exported folder is read without PyTorch; `lxmert.workflows.exporting` writes 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from lxmert.data.arrays import Arrays
 from lxmert.files import read_json_object
 from lxmert.reading import TextReader
 from lxmert.records import Items, NonNegative, Record
+from lxmert.regions.cache import DiskCache
 from lxmert.regions.exported import ExportedDetector, ExportedDetectorConfig
 from lxmert.regions.preprocess import ImageInput
 from lxmert.runtimes import Graph, Precision, RuntimeName, open_graph
@@ -139,6 +140,7 @@ class ExportedModel:
         folder: where it is.
         manifest: what is known of it.
         reader: tokenizes texts.
+        cache: where the regions of images are kept; None: nowhere.
         answering: scores answers, as a `lxmert.predict.Runtime`; None if the model has no answers.
         matching: scores captions, likewise.
     """
@@ -158,6 +160,7 @@ class ExportedModel:
             ValueError: as for `read_manifest`.
         """
         self.folder = folder
+        self.cache: DiskCache | None = None
         self.manifest = read_manifest(folder)
         self._threads, self._opener = threads, opener
         self.reader = TextReader(
@@ -179,18 +182,27 @@ class ExportedModel:
 
     @cached_property
     def extractor(self) -> ExportedDetector:
-        """The region extractor."""
+        """The region extractor; its graphs are loaded when an image is first extracted."""
         return ExportedDetector(
             ExportedDetectorConfig.from_file(self.folder / EXTRACTOR),
-            self.open_graph(TRUNK_GRAPH),
-            self.open_graph(HEADS_GRAPH),
+            self._open_later(TRUNK_GRAPH),
+            self._open_later(HEADS_GRAPH),
             fingerprint=self.manifest.fingerprint,
             precision=self.manifest.precision,
         )
 
     def regions(self, images: Sequence[ImageInput]) -> list[Regions]:
-        """Return the regions of images."""
-        return self.extractor(images)
+        """Return the regions of images, from the cache if there is one."""
+        if self.cache is None:
+            return self.extractor(images)
+        # Those of the PyTorch model are equal up to rounding only.
+        fingerprint = f"{self.manifest.fingerprint} in {self.manifest.runtime}"
+        return self.cache.extract(self.extractor, fingerprint, images)
+
+    def _open_later(self, name: str) -> Graph:
+        """Return a graph that is loaded when it is first called."""
+        opened = cache(self.open_graph)
+        return lambda inputs: opened(name)(inputs)
 
     def open_graph(self, name: str) -> Graph:
         """Load one of the graphs."""

@@ -55,17 +55,18 @@ def load_parts(
 def check_parts(
     folder: Path, extractor: str | Path | None = None, answers: str | Path | None = None
 ) -> None:
-    """Raise `ValueError` if a model comes without extractor and none is given.
+    """Raise `ValueError` if a model comes without a part that is not given.
 
-    The message then also names missing answers. Only the configuration is read.
+    Only the configuration is read. Pretrained models can match captions without names of answers.
     """
-    if extractor is not None or (folder / EXTRACTOR_FOLDER).is_dir():
-        return
     config = read_config(folder)
     nameless = answers is None and answers_of(config) is None
-    raise missing_parts(
-        folder, extractor=True, num_answers=config.num_qa_labels if nameless else None
-    )
+    sightless = extractor is None and not (folder / EXTRACTOR_FOLDER).is_dir()
+    only_answers = config.architectures == [LxmertForQuestionAnswering.__name__]
+    if sightless or (nameless and only_answers):
+        raise missing_parts(
+            folder, extractor=sightless, num_answers=config.num_qa_labels if nameless else None
+        )
 
 
 def _name_answers(config: LxmertConfig, path: Path, folder: Path) -> None:

@@ -152,12 +152,15 @@ class LxmertPipeline:
             complete=extractor is None,
             check=lambda found: _check_parts(found, extractor, answers, device),
         )
+        kept = DiskCache() if cache is True else cache or None
         if is_exported(folder):
-            return cls(ExportedModel(folder), folder=folder)
+            exported = ExportedModel(folder)
+            exported.cache = kept
+            return cls(exported, folder=folder)
         from lxmert.loading import load_parts
 
         parts = load_parts(folder, extractor, answers, choose_device(device))
-        parts.processor.cache = DiskCache() if cache is True else cache or None
+        parts.processor.cache = kept
         return cls(parts.model, parts.processor, matcher=parts.matcher, folder=folder)
 
     def __call__(

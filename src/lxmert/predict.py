@@ -211,7 +211,9 @@ def _preprocessing(model: Path) -> PreprocessorConfig | None:
 def _load_supply(model: Path, device: str | None) -> RegionSupply:
     """Load what extracts regions for a model."""
     if is_exported(model):
-        return ExportedModel(model)
+        exported = ExportedModel(model)
+        exported.cache = DiskCache()
+        return exported
     from lxmert.processing import LxmertProcessor
 
     processor = LxmertProcessor.from_pretrained(model, device=choose_device(device))

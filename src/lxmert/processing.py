@@ -15,6 +15,7 @@ from lxmert.data.preprocessing import EXTRACTOR_FOLDER, FILE_NAME, PreprocessorC
 from lxmert.data.store import RegionStore
 from lxmert.data.tokenizer import check_words, load_tokenizer
 from lxmert.devices import check_device
+from lxmert.exported import is_exported
 from lxmert.hub import find_extractor, find_model, missing_parts
 from lxmert.names import count
 from lxmert.reading import TextReader, check_recognized
@@ -107,6 +108,11 @@ class LxmertProcessor:
         cls, folder: Path, extractor: str | Path | None = None, *, device: str = "cpu"
     ) -> "LxmertProcessor":
         """Like `from_pretrained`, for a local folder."""
+        if is_exported(folder):
+            raise ValueError(
+                f"{folder} is an exported model, which needs no processor: use "
+                "LxmertPipeline.from_pretrained"
+            )
         if (folder / EXTRACTOR_FOLDER).is_dir():
             source = find_extractor(extractor or folder / EXTRACTOR_FOLDER)
         elif extractor is None:

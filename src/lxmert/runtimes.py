@@ -35,7 +35,8 @@ def open_graph(
     """
     if find_spec(runtime) is None:
         raise ModuleNotFoundError(
-            f"the model was exported for {runtime}, which is not installed: pip install {runtime}"
+            f"the model was exported for {runtime}, which is not installed: "
+            f"pip install lxmert[{runtime}]"
         )
     opener = _open_onnxruntime if runtime == "onnxruntime" else _open_openvino
     return opener(path, precision, threads)

@@ -13,9 +13,15 @@ from conftest import Command
 from PIL import Image
 from torch import nn
 
-from lxmert.cluster.prediction import join_predictions, predict_file, prediction_job
+from lxmert.cluster.prediction import (
+    join_predictions,
+    parts_folder,
+    predict_file,
+    prediction_job,
+)
 from lxmert.cluster.shards import run_share
 from lxmert.data.corpus import Corpus
+from lxmert.locks import FolderLock
 from lxmert.metrics.nlvr2 import read_nlvr2_predictions
 from lxmert.metrics.vqa import read_vqa_results
 from lxmert.predict import Predictor
@@ -169,6 +175,17 @@ def test_the_number_of_questions_is_known_from_the_start() -> None:
     )
     assert number == len(data.read_text().splitlines())
     assert (shown[0], shown[-1]) == ((0, number), (number, number))
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_file_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    prediction = Prediction("answers", Path("questions.jsonl"), tmp_path / "o", Path("images"))
+    prediction_job(prediction, read_questions(prediction))
+    lock = FolderLock(parts_folder(prediction.output))
+    with pytest.raises(ValueError, match="is being written by another process"):
+        predict_file(prediction, device="cpu", progress=lambda done, total: None)
+    lock.close()
+    assert predict_file(prediction, device="cpu", progress=lambda done, total: None) == 16
 
 
 @pytest.mark.usefixtures("trained")

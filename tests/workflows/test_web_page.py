@@ -58,7 +58,7 @@ def write_export(folder, **changes):
     return ExportManifest(
         runtime="onnxruntime",
         precision="fp32",
-        source=str(bundled),
+        source="the bundled model",
         weights=(),
         answers=("yes", "no"),
         matches=False,

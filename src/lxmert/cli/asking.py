@@ -184,6 +184,7 @@ def predict(
     from lxmert.workflows.prediction import Prediction, read_questions
 
     check_engine(engine, shard=shard, join=join, address=address, actors=actors)
+    check_device(device, model)
     check_source(images, regions)
     in_shards = engine == "ray" or shard is not None or join
     if output is not None:

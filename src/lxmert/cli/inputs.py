@@ -74,11 +74,19 @@ def check_annotations(model: str, data: Path, images: Path | None) -> None:
             raise ValueError(f"{data} line {line.number}: {refused[0]}")
 
 
-def check_device(device: str | None) -> None:
-    """Raise an error if a device is given that is not there; of the heavy imports, torch only."""
-    if device is not None:
-        from lxmert import devices
+def check_device(device: str | None, model: str | Path | None = None) -> None:
+    """Raise an error for a device that is not there, or that an exported MODEL does not use.
 
+    Of the heavy imports, it needs torch only.
+    """
+    if device is None:
+        return
+    from lxmert import devices
+    from lxmert.exported import check_complete, is_exported
+
+    if model is not None and is_exported(Path(model)):
+        check_complete(Path(model), device=device)
+    else:
         devices.check_device(device)
 
 

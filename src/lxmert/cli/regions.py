@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lxmert.cli.inputs import check_device
 from lxmert.cli.options import Device, Preset, StoredType, report_failures
 from lxmert.cli.outputs import check_output_folder
 from lxmert.cli.sharding import Actors, Address, Engine, Join, Share, check_engine, write_shards
@@ -69,7 +70,6 @@ def extract(
     """
     from lxmert.cluster.extraction import Loading, extraction_job, join_shards
     from lxmert.devices import choose_device
-    from lxmert.exported import check_complete, is_exported
     from lxmert.workflows.extraction import (
         ExtractionSettings,
         extract_folder,
@@ -81,8 +81,7 @@ def extract(
     check_output_folder(output, "-o", images, extractor)
     if figures is not None:
         check_output_folder(figures, "--figures", images, extractor)
-    if extractor is not None and is_exported(extractor):
-        check_complete(extractor, device=device)
+    check_device(device, extractor)
     number = None if num_regions is None else parse_num_regions(num_regions)
     settings = ExtractionSettings(dtype, number, workers, figures, shard_images)
     loading = Loading(extractor, precision, preset, objects, attributes)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.inputs import check_annotations, check_model
+from lxmert.cli.inputs import check_annotations, check_device, check_model
 from lxmert.cli.options import (
     Device,
     ImageFolder,
@@ -108,6 +108,7 @@ def evaluate(
         raise ValueError("--suite has its own scores: leave out --metric, --modality, --training")
     if risk is not None and (suite is None or not 0 <= risk <= 1):
         raise ValueError(f"--risk is {risk:g}: expected 0 to 1, and --suite robust")
+    check_device(device, model)
     check_source(images, regions)
     if output is not None:
         check_output(output, "-o", data, training)

@@ -23,6 +23,7 @@ from lxmert.files import (
     write_json,
 )
 from lxmert.hub import find_model
+from lxmert.locks import FolderLock
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, check_images, open_reader
 from lxmert.records import Record
@@ -142,18 +143,22 @@ def predict_file(prediction: Prediction, *, device: str, progress: Progress) -> 
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a question cannot be answered, the model is of another kind than the format,
-            or the leaderboard would reject the file; nothing is computed then.
+            or the leaderboard would reject the file; nothing is computed then. If another process
+            answers the same file.
     """
     corpus = read_questions(prediction)
     progress(0, len(corpus))
     writer = AnswerWriter(prediction, device)
     writer.check(corpus)
     job = prediction_job(prediction, corpus)
+    lock = FolderLock(parts_folder(prediction.output))
     done = len(corpus) - sum(map(len, job.parts.values()))
     for unit, part in job.parts.items():
         writer.write(unit, part, _shifted(progress, done, len(corpus)))
         done += len(part)
-    return join_predictions(prediction, corpus)
+    number = join_predictions(prediction, corpus)
+    lock.close()
+    return number
 
 
 def _shifted(progress: Progress, done: int, total: int) -> Progress:

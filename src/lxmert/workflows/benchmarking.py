@@ -254,7 +254,7 @@ def _check_available(variant: Variant) -> None:
 
 
 def _not_installed(runtime: RuntimeKind) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f"{runtime} is not installed: pip install {runtime}")
+    return ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
 
 
 def _export(

@@ -304,7 +304,7 @@ def _check_runtime(runtime: RuntimeName, precision: Precision) -> None:
     if find_spec("onnxscript") is None:
         raise ModuleNotFoundError("exporting needs onnxscript: pip install lxmert[export]")
     if runtime not in installed():
-        raise ModuleNotFoundError(f"{runtime} is not installed: pip install {runtime}")
+        raise ModuleNotFoundError(f"{runtime} is not installed: pip install lxmert[{runtime}]")
     if precision == "int8" and "onnxruntime" not in installed():
         raise ModuleNotFoundError(
             "onnxruntime, which quantizes for either runtime, is not installed: pip install "
