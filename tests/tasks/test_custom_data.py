@@ -124,6 +124,13 @@ def test_a_file_with_splits_may_be_given_twice(world, tmp_path):
     assert (len(training), len(validation)) == (60, 30)
 
 
+def test_questions_of_training_do_not_validate(world, tmp_path):
+    path = str(world / "train.jsonl")
+    data = CustomData(train=path, valid=path, images=str(world / "images"))
+    with pytest.raises(ValueError, match=r"are the same file .*leave data\.valid out"):
+        open_custom_files(data, tmp_path, seed=8, longest=48)
+
+
 @pytest.mark.parametrize("split", ["val", None])
 def test_validation_without_answers_stops_the_run(world, tmp_path, split):
     """Bug: it ended in a KeyError after the first steps, or after all of them."""

@@ -104,6 +104,21 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(world, tmp_path, caplog
     assert plan["chosen"] == "scenes"
 
 
+def test_a_trial_that_needs_too_much_memory_is_told(world, tmp_path, monkeypatch):
+    """Bug: it ended the command."""
+    train = trials.train
+
+    def run(final, task, output, **options):
+        if output.name == "scenes":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(final, task, output, **options)
+
+    monkeypatch.setattr(trials, "train", run)
+    train_recipe(recipe(world), tmp_path, cpu=True)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["trials"]["scenes"] == {"error": "CUDA out of memory"}
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "told"),
     [

@@ -143,6 +143,11 @@ def _read(data: CustomData, report: Report, seed: int, *, log: bool) -> tuple[Co
         )
     training = corpus.select(rows["train"])
     if data.valid is not None:
+        if "valid" not in rows and Path(data.valid).samefile(data.train):
+            raise ValueError(
+                f"data.train and data.valid are the same file {data.train}, none of whose lines "
+                'has "split": "valid": leave data.valid out, to hold out a tenth of the images'
+            )
         others = Corpus.read([data.valid], resolve=report.resolve)
         validation = others.select(others.split_rows(default="valid").get("valid", _NONE))
     elif "valid" in rows:

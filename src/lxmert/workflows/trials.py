@@ -304,7 +304,7 @@ def _try(
         task = make_task(recipe)
         final = _with_batch(recipe, task, processes)
         metrics = train(final, task, output / TRIALS / name, cpu=cpu)
-    except (ValueError, OSError, FloatingPointError) as problem:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as problem:  # memory of a GPU
         _logger.warning("trial %s failed: %s", name, problem)
         return {"error": str(problem)}
     accuracy = metrics.get(OVERALL, metrics.get("accuracy", 0.0))
