@@ -10,6 +10,7 @@ from conftest import ROOT, Command
 from squares import write_lines
 
 from lxmert import LxmertPipeline
+from lxmert.cli.score_tables import show_matching
 from lxmert.metrics.foils import score_foils, score_groups
 from lxmert.study import matching
 from lxmert.study.matching import (
@@ -174,3 +175,18 @@ def test_what_does_not_fit_is_one_sentence(lxmert: Command, tmp_path: Path) -> N
         done = lxmert("evaluate", answering, *options, "--data", data, "--images", IMAGES)
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
         assert message in done.err
+
+
+def test_intervals_of_five_scores_fit_into_a_line(capsys, monkeypatch):
+    """Bug: in 80 columns, `100.0-100.0` was cut."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("accuracy", "precision_of_pairs", "caption_score", "image_score", "group_score")
+    show_matching(
+        {
+            "scores": {"overall": dict.fromkeys(names, 1.0)},
+            "intervals": {"overall": dict.fromkeys(names, (0.995, 1.0))},
+            "count": {"overall": 1500},
+            "warnings": (),
+        }
+    )
+    assert capsys.readouterr().out.count("99.5-100") == 5

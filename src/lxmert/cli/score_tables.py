@@ -115,10 +115,7 @@ def show_matching(report: Mapping[str, Any]) -> None:
     table = make_table("", *(f">{title}" for title in titles), ">entries")
     for kind, scores in report["scores"].items():
         limits = report["intervals"][kind]
-        cells = (
-            f"{scores[name] * 100:.1f}\n" + _interval(*limits[name]).replace(" to ", "-")
-            for name in names
-        )
+        cells = (f"{scores[name] * 100:.1f}\n" + _narrow_interval(*limits[name]) for name in names)
         table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
     _print(table, "below each score: its 95 % interval", warnings=report["warnings"])
 
@@ -158,3 +155,8 @@ def _print(table: "Table", *lines: str, warnings: Sequence[str]) -> None:
 
 def _interval(low: float, high: float) -> str:
     return f"{low * 100:.1f} to {high * 100:.1f}"
+
+
+def _narrow_interval(low: float, high: float) -> str:
+    """Return at most nine characters, of which five columns fit into a line of 80."""
+    return _interval(low, high).replace("100.0", "100").replace(" to ", "-")
