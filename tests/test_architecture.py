@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": {"weights"},
     "reading": {"schema", "data"},
     "exported": {"schema", "data", "reading", "regions", "runtimes"},
-    "processing": LEAVES | {"regions", "data", "hub", "reading"},
+    "processing": LEAVES | {"regions", "data", "hub", "reading", "exported"},
     "loading": LEAVES | {"processing", "model", "data", "hub"},
     "tasks": LEAVES | {"model", "regions", "data", "metrics"},
     "train": {"schema", "data", "tasks"},

@@ -146,13 +146,19 @@ class ExportedModel:
     """
 
     def __init__(
-        self, folder: Path, *, threads: int | None = None, opener: Callable[..., Graph] = open_graph
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        cache: DiskCache | None = None,
+        opener: Callable[..., Graph] = open_graph,
     ) -> None:
         """Read the manifest; graphs are loaded when they are first used.
 
         Args:
             folder: an exported folder.
             threads: number of threads; None: as many as there are cores.
+            cache: where the regions of images are kept; None: nowhere.
             opener: loads a graph; its arguments are those of `open_graph`.
 
         Raises:
@@ -160,7 +166,7 @@ class ExportedModel:
             ValueError: as for `read_manifest`.
         """
         self.folder = folder
-        self.cache: DiskCache | None = None
+        self.cache = cache
         self.manifest = read_manifest(folder)
         self._threads, self._opener = threads, opener
         self.reader = TextReader(

@@ -11,7 +11,10 @@ from lxmert.weights.table import PUBLISHED, find_name
 BUNDLED_NAME = "the bundled model"
 """How messages call the bundled model."""
 
-BUNDLED_EXPORT = Path(__file__).parent / "default_export"
+BUNDLED = Path(__file__).parent.resolve() / "default"
+"""Folder of the bundled model."""
+
+BUNDLED_EXPORT = BUNDLED.with_name("default_export")
 """Folder of the bundled model, exported for ONNX Runtime."""
 
 DRAWINGS = Path(__file__).parent / "drawings"
@@ -55,7 +58,7 @@ def find_model(
         ValueError: if the folder holds a PEFT adapter only, or a downloaded file is damaged.
     """
     if name_or_path is None:
-        folder = Path(__file__).parent / "default"
+        folder = BUNDLED
     elif not isinstance(name_or_path, str | Path):
         raise TypeError(f"the model is {name_or_path!r}, expected a folder or a hub name")
     elif Path(name_or_path).is_dir():
@@ -123,7 +126,9 @@ def _check_adapter(folder: Path) -> None:
 
 
 def model_name(folder: Path) -> str:
-    """Return the hub name of the model in a folder, or else its path."""
+    """Return `BUNDLED_NAME`, or the hub name of the model in a folder, or else its path."""
+    if folder.resolve() in (BUNDLED, BUNDLED_EXPORT):
+        return BUNDLED_NAME
     if folder.name in PUBLISHED:
         from lxmert.weights.folders import published_folder  # needs PyTorch
 

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lxmert.devices import check_device, choose_device
 from lxmert.explain.answered import QUICK, AnsweredQuestion
 from lxmert.exported import ExportedModel, check_complete, is_exported, no_gradients
-from lxmert.hub import (
-    BUNDLED_EXPORT,
-    BUNDLED_NAME,
-    find_model,
-    missing_parts,
-    model_name,
-)
+from lxmert.hub import find_model, missing_parts, model_name
 from lxmert.names import count
 from lxmert.predict import Runtime, leave_out, rank, score, softmax
 from lxmert.questions import (
@@ -154,9 +148,7 @@ class LxmertPipeline:
         )
         kept = DiskCache() if cache is True else cache or None
         if is_exported(folder):
-            exported = ExportedModel(folder)
-            exported.cache = kept
-            return cls(exported, folder=folder)
+            return cls(ExportedModel(folder, cache=kept), folder=folder)
         from lxmert.loading import load_parts
 
         parts = load_parts(folder, extractor, answers, choose_device(device))
@@ -472,8 +464,7 @@ class LxmertPipeline:
         """Name of the model, for messages."""
         if self._folder is None:
             return f"this {type(self.model).__name__}"
-        bundled = self._folder in (find_model(None), BUNDLED_EXPORT)
-        return BUNDLED_NAME if bundled else model_name(self._folder)
+        return model_name(self._folder)
 
     def _check_fork(self) -> None:
         """Raise `RuntimeError` in a forked process, where torch would wait for lost threads."""

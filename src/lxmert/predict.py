@@ -211,9 +211,7 @@ def _preprocessing(model: Path) -> PreprocessorConfig | None:
 def _load_supply(model: Path, device: str | None) -> RegionSupply:
     """Load what extracts regions for a model."""
     if is_exported(model):
-        exported = ExportedModel(model)
-        exported.cache = DiskCache()
-        return exported
+        return ExportedModel(model, cache=DiskCache())
     from lxmert.processing import LxmertProcessor
 
     processor = LxmertProcessor.from_pretrained(model, device=choose_device(device))

@@ -169,8 +169,6 @@ def _load(settings: ServeSettings) -> Any:
 
 def public_name(model: str | None) -> str:
     """Return the name of a model for clients: never the path of its folder."""
-    if model is None:
-        return "the bundled model"
     folder = find_model(model)
     name = model_name(folder)
     return folder.resolve().name if name == str(folder) else name

@@ -29,7 +29,7 @@ from lxmert.exported import (
     is_exported,
 )
 from lxmert.files import atomic_path, sha256, write_json, write_text
-from lxmert.hub import BUNDLED_NAME, find_model, model_name
+from lxmert.hub import find_model, model_name
 from lxmert.model.answers import answers_of
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import Heads, find_kind, load_heads
@@ -335,8 +335,7 @@ def _load(folder: Path) -> _Source:
         )
     heads = load_heads(folder)
     weights = weight_digests(folder)
-    name = BUNDLED_NAME if folder.samefile(find_model(None)) else model_name(folder)
-    source = _Source(name, weights, heads, processor, processor.extractor)
+    source = _Source(model_name(folder), weights, heads, processor, processor.extractor)
     processor.check_fit(source.scoring.config, folder)
     if heads.answering is not None and answers_of(heads.answering.config) is None:
         if heads.matching is None:
