@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from lxmert import LxmertPipeline, LxmertProcessor
 from lxmert.data.store import RegionStore
 from lxmert.exported import HEADS_GRAPH, MANIFEST, TRUNK_GRAPH, ExportedModel
+from lxmert.hub import BUNDLED_EXPORT
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.regions.cache import DiskCache
 from lxmert.regions.extractor import load_extractor
@@ -428,6 +429,12 @@ def test_commands_refuse_a_device_for_it(folders, lxmert, tmp_path, command):
     done = lxmert(command, folders[1], *data, "--device", "cuda")
     assert done.code == 2
     assert "which computes on the CPU" in done.err
+
+
+def test_graphs_do_not_name_files_of_the_machine(folders):
+    """Bug: torch notes for each node the lines of code that it came from, with their paths."""
+    for path in [*folders[1].glob("*.onnx"), *BUNDLED_EXPORT.glob("*.onnx")]:
+        assert b".py" not in path.read_bytes()
 
 
 def test_a_processor_is_not_loaded_from_it(folders):

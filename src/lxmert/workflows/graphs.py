@@ -30,6 +30,9 @@ from lxmert.regions.exported import SMALLEST_INPUT, ExportedDetectorConfig
 _LONGEST_SIDE = 10_000
 """Pixels; the largest side that a configuration of a detector allows."""
 
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Key of a node's metadata: the modules that contain it, from the outermost to the innermost."""
+
 
 class ImageGraph(nn.Module):
     """Encodes the regions of images once for several texts."""
@@ -282,4 +285,10 @@ def _export(
                 "report the operation"
             ) from error
     assert program is not None
+    # Most of what torch notes about nodes are lines of code with the paths of this machine's files.
+    for node in program.model.graph.all_nodes():
+        scopes = node.metadata_props.get(SCOPES)
+        node.metadata_props.clear()
+        if scopes is not None:
+            node.metadata_props[SCOPES] = scopes
     program.save(path)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lxmert.runtimes import Array, open_graph
+from lxmert.workflows.graphs import SCOPES
 
 Calls = Sequence[Mapping[str, Array]]
 """Inputs of a graph, one mapping for each call."""
@@ -22,8 +23,6 @@ _RANKING_CALLS = 4
 """Calls that the loss of a layer is measured with: enough to rank layers."""
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
-_SCOPES = "pkg.torch.onnx.name_scopes"
-"""Key of a node's metadata: the modules that contain it, from the outermost to the innermost."""
 
 
 Kept = Mapping[str, tuple[str, ...]]
@@ -239,7 +238,7 @@ def _products(model: Any) -> Iterator[Any]:
 
 def _layer(node: Any) -> str:
     """Return the layer of a node: its innermost module, up to the first number in its name."""
-    scopes = next(entry.value for entry in node.metadata_props if entry.key == _SCOPES)
+    scopes = next(entry.value for entry in node.metadata_props if entry.key == SCOPES)
     module = re.findall(r"'([^']*)'", scopes)[-2]
     numbered = re.match(r".*?\.\d+(?=\.|$)", module)
     return numbered[0] if numbered else module
