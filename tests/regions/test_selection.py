@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lxmert import boxes as box_arithmetic
 from lxmert.regions import selection
+from lxmert.regions.choosing import nms
 from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.detector import suppress
 from lxmert.regions.selection import Candidates, select_regions, whole_image
 
 NAMES = [f"object {index}" for index in range(1600)]
@@ -22,15 +23,14 @@ def random_boxes(count, generator, *, side=60.0, whole=False):
     return (np.round(boxes / 4) * 4 if whole else boxes).astype(np.float32)
 
 
-def make_candidates(boxes, probabilities, shifts=None):
+def make_candidates(boxes, probabilities, shifts=None, nms=suppress):
     """Return candidates whose refined boxes are the proposals moved by `[classes]` pixels."""
-    boxes = torch.from_numpy(boxes)
-    moves = torch.zeros(probabilities.shape[1]) if shifts is None else torch.from_numpy(shifts)
+    moves = np.zeros(probabilities.shape[1], np.float32) if shifts is None else shifts
 
     def refine(candidates, classes):
         return boxes[candidates] + moves[classes][:, None]
 
-    return Candidates(torch.from_numpy(probabilities), boxes, refine)
+    return Candidates(probabilities, boxes, refine, nms)
 
 
 def softmax(logits):
@@ -66,8 +66,8 @@ def check_survivors(boxes, probabilities, config=CAFFE, offset=1.0):
     choice = select_regions(make_candidates(boxes, probabilities), config, offset=offset)
     expected, best = survivors_slowly(boxes, probabilities, config, offset)
     assert choice.candidates.tolist() == expected
-    np.testing.assert_array_equal(choice.ranking.numpy(), best[expected])
-    np.testing.assert_array_equal(choice.classes.numpy(), probabilities[expected].argmax(axis=1))
+    np.testing.assert_array_equal(choice.ranking, best[expected])
+    np.testing.assert_array_equal(choice.classes, probabilities[expected].argmax(axis=1))
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.5, 2.5, 8.0])
@@ -131,7 +131,7 @@ def test_range_of_regions_is_kept(low, high):
 
 
 @pytest.mark.parametrize("most_pairs", [0, 50, 10**9])
-def test_comparing_all_with_all_or_class_by_class_is_the_same(most_pairs, monkeypatch):
+def test_examining_all_pairs_or_the_best_is_the_same(most_pairs, monkeypatch):
     monkeypatch.setattr(selection, "MOST_PAIRS", most_pairs)
     generator = np.random.default_rng(5)
     levels = np.float32([0.0, 0.125, 0.25, 0.5])
@@ -199,6 +199,22 @@ def test_one_nms_for_each_class_is_the_slow_one(seed, sharpness):
     choice = select_regions(make_candidates(boxes, probabilities, shifts), DETECTRON2)
     pairs = list(zip(choice.candidates.tolist(), choice.classes.tolist(), strict=True))
     assert pairs == per_class_slowly(boxes, probabilities, shifts, DETECTRON2)
+
+
+@pytest.mark.parametrize("config", [CAFFE, DETECTRON2, HF, SMALL])
+@pytest.mark.parametrize("count", [0, 1, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_suppression_without_torch_selects_the_same(config, count, seed):
+    generator = np.random.default_rng(seed)
+    boxes = random_boxes(count, generator)
+    probabilities = softmax(3 * generator.standard_normal((count, 9)))
+    shifts = generator.uniform(-5, 5, 9).astype(np.float32)
+    ours, torchvision = (
+        select_regions(make_candidates(boxes, probabilities, shifts, each), config, offset=1.25)
+        for each in (nms, suppress)
+    )
+    for one, other in zip(ours, torchvision, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_candidate_may_be_chosen_as_two_classes():

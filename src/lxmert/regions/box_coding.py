@@ -77,11 +77,6 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return overlap / (area - overlap).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def strict_threshold(threshold: float, ties: str) -> float:
-    """Return a threshold for `iou > threshold` that also drops exact ties if asked to."""
-    return math.nextafter(threshold, 0.0) if ties == "drop" else threshold
-
-
 def _to_centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Convert `[..., 4]` corners to centers `[..., 2]` and sides `[..., 2]`."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]

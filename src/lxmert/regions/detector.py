@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms  # type: ignore[import-untyped]
 
 from lxmert.regions.backbone import Backbone
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.heads import Description, RegionHeads
 from lxmert.regions.proposals import ProposalGenerator, Proposals
-from lxmert.regions.selection import Candidates, Choice, select_regions, whole_image
+from lxmert.regions.selection import Candidates, select_regions, whole_image
+from lxmert.schema import FloatArray, IntArray
 
 LOSSES = ("rpn_objectness", "rpn_box", "object", "box", "attribute")
 """Names of the losses that `Detector.forward` returns; "attribute" only with attributes."""
@@ -172,9 +174,17 @@ class Detector(nn.Module):
             chosen = predictor.deltas_of(deltas, regions, classes)
             return self.roi_heads.refine(chosen, boxes[regions], image_size)
 
-        candidates = Candidates(probabilities[:, :-1], boxes, refine)
-        chosen: Choice = select_regions(candidates, config, offset=config.side_offset * scale)
-        kept = chosen.candidates
+        candidates = Candidates(
+            _to_array(probabilities[:, :-1]),
+            _to_array(boxes),
+            lambda *pairs: _to_array(refine(*map(torch.from_numpy, pairs))),
+            suppress,
+        )
+        chosen = select_regions(candidates, config, offset=config.side_offset * scale)
+        kept, classes, ranking = (
+            torch.from_numpy(part).to(boxes.device)
+            for part in (chosen.candidates, chosen.classes, chosen.ranking)
+        )
         if not len(kept):
             height, width = image_size.tolist()
             return Detections(
@@ -184,11 +194,9 @@ class Detector(nn.Module):
                 found=False,
             )
         return Detections(
-            boxes=candidates.boxes(config.output_boxes, kept, chosen.classes),
-            ranking=chosen.ranking,
-            description=self.roi_heads.describe(
-                features[kept], probabilities[kept], chosen.classes
-            ),
+            boxes=refine(kept, classes) if config.output_boxes == "refined" else boxes[kept],
+            ranking=ranking,
+            description=self.roi_heads.describe(features[kept], probabilities[kept], classes),
             found=True,
         )
 
@@ -201,3 +209,14 @@ class Detector(nn.Module):
             self.roi_heads.describe(part, self.roi_heads.classify(part))
             for part in torch.split(features, [len(part) for part in boxes])
         ]
+
+
+def suppress(boxes: FloatArray, scores: FloatArray, threshold: float) -> IntArray:
+    """Return the boxes that torchvision's non-maximum suppression keeps, best first."""
+    kept: Tensor = nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)
+    return kept.numpy()
+
+
+def _to_array(values: Tensor) -> FloatArray:
+    array: FloatArray = values.detach().cpu().numpy()
+    return array

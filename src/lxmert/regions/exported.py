@@ -13,14 +13,14 @@ from lxmert.records import Items, Number, Record
 from lxmert.regions.batching import check_list, stream_regions
 from lxmert.regions.choosing import (
     REGION_WEIGHTS,
-    Scored,
     decode,
+    extend,
     place_anchors,
     propose,
-    select_regions,
 )
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.preprocess import ImageInput, Prepared, load_image, prepare
+from lxmert.regions.selection import Candidates, select_regions
 from lxmert.runtimes import Array, Graph
 from lxmert.schema import FloatArray, IntArray, Regions
 
@@ -197,11 +197,10 @@ def _select(
 
     def refine(regions: IntArray, classes: IntArray) -> FloatArray:
         chosen = deltas[regions, classes if config.class_specific_boxes else 0]
-        references = proposals[regions].copy()
-        references[:, 2:] += np.float32(config.side_offset)
+        references = extend(proposals[regions], config.side_offset)
         return decode(chosen, references, REGION_WEIGHTS, config, image.scaled_size)
 
-    candidates = Scored(probabilities[:, :-1], proposals, refine)
+    candidates = Candidates(probabilities[:, :-1], proposals, refine)
     choice = select_regions(candidates, config, offset=config.side_offset * image.scale)
     boxes = candidates.boxes(config.output_boxes, choice.candidates, choice.classes)
     return choice.candidates, choice.classes, boxes

@@ -14,6 +14,7 @@ from torch.nn import functional
 from lxmert.regions import proposals as rpn
 from lxmert.regions.backbone import Stage
 from lxmert.regions.box_coding import clip_boxes, decode_boxes, encode_boxes, extend_boxes
+from lxmert.regions.choosing import REGION_WEIGHTS
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.objectives import EMPTY, attribute_loss, box_loss, object_loss
 from lxmert.regions.pooling import align_regions, pool_regions
@@ -166,7 +167,7 @@ class RegionHeads(nn.Module):
         with torch.autocast(deltas.device.type, enabled=False):
             references = extend_boxes(boxes, self.config.side_offset)
             moved = decode_boxes(
-                deltas, references, rpn.REGION_WEIGHTS, max_log_scale=self.config.max_log_scale
+                deltas, references, REGION_WEIGHTS, max_log_scale=self.config.max_log_scale
             )
             return clip_boxes(moved[None], image_size[None], margin=self.config.clip_margin)[0]
 
@@ -226,7 +227,7 @@ class RegionHeads(nn.Module):
             torch.arange(len(features), device=features.device),
             object_ids.clamp(min=0).flatten(),
         )
-        wanted = encode_boxes(rpn.gather_rows(targets["boxes"], matched), boxes, rpn.REGION_WEIGHTS)
+        wanted = encode_boxes(rpn.gather_rows(targets["boxes"], matched), boxes, REGION_WEIGHTS)
         box, _ = box_loss(deltas.view_as(wanted), wanted, labels, positive=positive, beta=1.0)
         losses = {"object": objects, "box": box}
         if self.config.attribute_groups:

@@ -21,19 +21,15 @@ from lxmert.regions.box_coding import (
     encode_boxes,
     extend_boxes,
     pairwise_iou,
-    strict_threshold,
 )
+from lxmert.regions.choosing import ANCHOR_WEIGHTS, CANDIDATES_PER_PROPOSAL, strict_threshold
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.objectives import EMPTY, box_loss, objectness_loss
-
-ANCHOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's: deltas of unit variance
 
 # Faster R-CNN's rule is 0.7 / 0.3. With objects of two cells no anchor may reach 0.7.
 ANCHOR_IS_OBJECT = 0.6
 ANCHOR_IS_BACKGROUND = 0.3
 REGION_IS_OBJECT = 0.5
-CANDIDATES_PER_PROPOSAL = 6  # boxes that enter NMS per returned proposal
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,46 +1,48 @@
-"""Selects the regions of one image from its candidate boxes: pure functions.
+"""Selects the regions of one image from its candidate boxes: pure functions of NumPy arrays.
 
 Legend: `candidates` boxes of one image that the head has scored; a `pair` is a candidate and one
 class. For equal scores the first candidate always ranks higher.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torchvision.ops import nms  # type: ignore[import-untyped]
+import numpy as np
 
-from lxmert.regions.box_coding import extend_boxes, pairwise_iou, strict_threshold
+from lxmert.regions.choosing import extend, nms, strict_threshold
 from lxmert.regions.configuration import DetectorConfig
+from lxmert.schema import FloatArray, IntArray
 
 MOST_PAIRS = 2048
-"""Maximum number of pairs compared at once, in 100 MB; more are compared class by class."""
+"""Maximum number of pairs above a floor; if there are more, all pairs are examined at once."""
+
+Suppression = Callable[[FloatArray, FloatArray, float], IntArray]
+"""Returns the boxes that no stronger kept box overlaps by more than a threshold, best first."""
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Outputs of the head for one image.
 
     Attributes:
         probabilities: `[candidates, classes]` without background.
         proposals: `[candidates, 4]`.
         refine: maps candidates and classes, both `[pairs]`, to refined boxes `[pairs, 4]`.
+        nms: the non-maximum suppression; that of torchvision returns the same in less time.
     """
 
-    probabilities: Tensor
-    proposals: Tensor
-    refine: Callable[[Tensor, Tensor], Tensor]
+    probabilities: FloatArray
+    proposals: FloatArray
+    refine: Callable[[IntArray, IntArray], FloatArray]
+    nms: Suppression = nms
 
-    def boxes(self, kind: str, candidates: Tensor, classes: Tensor) -> Tensor:
+    def boxes(self, kind: str, candidates: IntArray, classes: IntArray) -> FloatArray:
         """Return the "proposal" or the "refined" boxes of pairs: `[pairs, 4]`."""
         if kind == "proposal":
             return self.proposals[candidates]
         return self.refine(candidates, classes)
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """Candidates from best to worst.
 
     Attributes:
@@ -50,19 +52,10 @@ class Choice:
         num_good: number of leading candidates that pass the score threshold and the NMS.
     """
 
-    candidates: Tensor
-    classes: Tensor
-    ranking: Tensor
+    candidates: IntArray
+    classes: IntArray
+    ranking: FloatArray
     num_good: int
-
-    def first(self, count: int) -> "Choice":
-        """Return the best `count`."""
-        return Choice(
-            self.candidates[:count],
-            self.classes[:count],
-            self.ranking[:count],
-            min(self.num_good, count),
-        )
 
 
 def select_regions(
@@ -84,20 +77,25 @@ def select_regions(
         if choice.num_good >= config.min_regions:
             break
     wanted = max(choice.num_good, config.min_regions) if config.fill_up else choice.num_good
-    return choice.first(min(wanted, config.num_regions))
+    count = min(wanted, config.num_regions)
+    return Choice(
+        choice.candidates[:count],
+        choice.classes[:count],
+        choice.ranking[:count],
+        min(choice.num_good, count),
+    )
 
 
 def select_agnostic(
     candidates: Candidates, config: DetectorConfig, threshold: float, offset: float
 ) -> Choice:
     """Run NMS once, with each candidate as its best class; the rest follows by probability."""
-    scores, classes = candidates.probabilities.max(dim=1)
-    everyone = torch.arange(len(scores), device=scores.device)
-    boxes = extend_boxes(candidates.boxes(config.nms_boxes, everyone, classes), offset)
-    good = torch.nonzero(scores >= config.score_threshold).squeeze(1)
-    kept = good[nms(boxes[good], scores[good], threshold)]
-    rest = _others(kept, scores)
-    order = torch.cat([kept, rest])
+    scores, classes = candidates.probabilities.max(axis=1), candidates.probabilities.argmax(axis=1)
+    everyone = np.arange(len(scores))
+    boxes = extend(candidates.boxes(config.nms_boxes, everyone, classes), offset)
+    good = np.flatnonzero(scores >= np.float32(config.score_threshold))
+    kept = good[candidates.nms(boxes[good], scores[good], threshold)]
+    order = np.concatenate([kept, _others(kept, scores)])
     return Choice(order, classes[order], scores[order], len(kept))
 
 
@@ -111,21 +109,19 @@ def select_survivors(
     probabilities = candidates.probabilities
     num_wanted = min(len(probabilities), config.num_regions)
     needed = config.min_regions if config.fill_up else 0
-    scores = probabilities.new_zeros(len(probabilities))
+    scores = np.zeros(len(probabilities), np.float32)
     for floor, regions, classes in _best_pairs(probabilities, num_wanted):
         kept = _keep_pairs(candidates, config, (regions, classes), threshold, offset)
-        pair_scores = probabilities[regions[kept], classes[kept]]
-        scores = scores.new_zeros(len(scores))
-        scores.scatter_reduce_(0, regions[kept], pair_scores, "amax")
+        scores = np.zeros(len(probabilities), np.float32)
+        np.maximum.at(scores, regions[kept], probabilities[regions[kept], classes[kept]])
         # Pairs that have not been examined have lower scores than those that have.
         num_certain = int((scores > 0).sum())
-        if num_certain >= num_wanted or (
-            floor <= config.score_threshold and num_certain >= min(needed, len(scores))
-        ):
+        enough = floor <= config.score_threshold and num_certain >= min(needed, len(scores))
+        if num_certain >= num_wanted or enough:
             break
-    ranking, order = scores.sort(descending=True, stable=True)
-    num_good = int((scores >= config.score_threshold).sum())
-    return Choice(order, probabilities[order].argmax(dim=1), ranking, num_good)
+    order = np.argsort(-scores, kind="stable")
+    num_good = int((scores >= np.float32(config.score_threshold)).sum())
+    return Choice(order, probabilities[order].argmax(axis=1), scores[order], num_good)
 
 
 def select_pairs(
@@ -134,14 +130,14 @@ def select_pairs(
     """Run NMS for each class; a candidate may be selected for several classes."""
     probabilities = candidates.probabilities
     for floor, regions, classes in _best_pairs(probabilities, config.num_regions):
-        good = probabilities[regions, classes] >= config.score_threshold
+        good = probabilities[regions, classes] >= np.float32(config.score_threshold)
         regions, classes = regions[good], classes[good]
         kept = _keep_pairs(candidates, config, (regions, classes), threshold, offset)
         if len(kept) >= config.num_regions or floor <= config.score_threshold:
             break
-    rest = _others(regions[kept], probabilities.amax(dim=1))
-    order = torch.cat([regions[kept], rest])
-    chosen_as = torch.cat([classes[kept], probabilities[rest].argmax(dim=1)])
+    rest = _others(regions[kept], probabilities.max(axis=1))
+    order = np.concatenate([regions[kept], rest])
+    chosen_as = np.concatenate([classes[kept], probabilities[rest].argmax(axis=1)])
     return Choice(order, chosen_as, probabilities[order, chosen_as], len(kept))
 
 
@@ -152,7 +148,9 @@ SELECTIONS: dict[str, Callable[[Candidates, DetectorConfig, float, float], Choic
 }
 
 
-def _best_pairs(probabilities: Tensor, num_wanted: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+def _best_pairs(
+    probabilities: FloatArray, num_wanted: int
+) -> Iterator[tuple[float, IntArray, IntArray]]:
     """Yield the pairs above a probability floor, which is lowered step by step to 0.
 
     The NMS of a class never depends on weaker boxes. So the survivors among the best pairs are
@@ -162,62 +160,45 @@ def _best_pairs(probabilities: Tensor, num_wanted: int) -> Iterator[tuple[float,
     Yields:
         The floor, and the candidates and the classes of the pairs, `[pairs]` each.
     """
-    best = probabilities.amax(dim=1).sort(descending=True).values
+    best = np.sort(probabilities.max(axis=1))[::-1]
     floor = float(best[min(len(best), 2 * num_wanted) - 1]) if len(best) else 0.0
     while True:
-        pairs = torch.nonzero(probabilities >= floor)
-        if len(pairs) > MOST_PAIRS:
+        regions, classes = np.nonzero(probabilities >= np.float32(floor))
+        if len(regions) > MOST_PAIRS:
             break
-        yield floor, pairs[:, 0], pairs[:, 1]
-        if floor == 0.0 or len(pairs) == probabilities.numel():
+        yield floor, regions, classes
+        if floor == 0.0 or len(regions) == probabilities.size:
             return
-        floor = floor / 4 if floor > torch.finfo(probabilities.dtype).tiny else 0.0
-    pairs = torch.nonzero(probabilities >= 0)
-    yield 0.0, pairs[:, 0], pairs[:, 1]
+        floor = floor / 4 if floor > np.finfo(np.float32).tiny else 0.0
+    regions, classes = np.nonzero(probabilities >= 0)
+    yield 0.0, regions, classes
 
 
 def _keep_pairs(
     candidates: Candidates,
     config: DetectorConfig,
-    pairs: tuple[Tensor, Tensor],
+    pairs: tuple[IntArray, IntArray],
     threshold: float,
     offset: float,
-) -> Tensor:
+) -> IntArray:
     """Return the indices of the pairs that survive the NMS of their class, best first."""
     regions, classes = pairs
     scores = candidates.probabilities[regions, classes]
-    boxes = extend_boxes(candidates.boxes(config.nms_boxes, regions, classes), offset)
-    if len(scores) > MOST_PAIRS:
-        return _keep_class_by_class(boxes, scores, classes, threshold)
-    order = scores.argsort(descending=True, stable=True)
-    boxes, classes = boxes[order], classes[order]
-    same_class = classes[:, None] == classes
-    overlaps = pairwise_iou(boxes, boxes).double() > threshold
-    beats = (same_class & overlaps).tril(diagonal=-1)  # [loser, winner]
-    kept = torch.ones_like(order, dtype=torch.bool)
-    # Each iteration settles at least the next link of every chain of suppressions.
-    while True:
-        survives = ~(beats & kept).any(dim=1)
-        if torch.equal(survives, kept):
-            return order[kept]
-        kept = survives
+    boxes = extend(candidates.boxes(config.nms_boxes, regions, classes), offset)
+    order = np.argsort(classes, kind="stable")
+    by_class = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+    kept = [
+        part if len(part) == 1 else part[candidates.nms(boxes[part], scores[part], threshold)]
+        for part in by_class
+    ]
+    survivors = np.sort(np.concatenate(kept))
+    return survivors[np.argsort(-scores[survivors], kind="stable")]
 
 
-def _keep_class_by_class(
-    boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float
-) -> Tensor:
-    """Return the same as `_keep_pairs`, with one NMS per class."""
-    order = classes.argsort(stable=True)
-    counts = torch.bincount(classes).tolist()
-    kept = [part[nms(boxes[part], scores[part], threshold)] for part in torch.split(order, counts)]
-    survivors = torch.cat(kept).sort().values
-    return survivors[scores[survivors].argsort(descending=True, stable=True)]
-
-
-def _others(chosen: Tensor, scores: Tensor) -> Tensor:
+def _others(chosen: IntArray, scores: FloatArray) -> IntArray:
     """Return the candidates that are not selected, best score first."""
-    order = scores.argsort(descending=True, stable=True)
-    return order[~torch.isin(order, chosen)]
+    order = np.argsort(-scores, kind="stable")
+    return order[~np.isin(order, chosen)]
 
 
 def whole_image(image_size: tuple[int, int]) -> tuple[float, float, float, float]:
