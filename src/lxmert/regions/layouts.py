@@ -13,6 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lxmert.regions.anchors import make_rounded_anchors
+from lxmert.regions.choosing import REGION_WEIGHTS
+from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.detector import Detector
+from lxmert.vocabularies import NUM_ATTRIBUTES, NUM_OBJECTS
+
 Shape = tuple[int, ...]
 State = dict[str, Tensor]
 
@@ -20,15 +26,10 @@ HEAD = "proposal_generator.rpn_head"
 CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 PREDICTOR = "roi_heads.box_predictor"
 
-STAGES = (("backbone.res2", 3), ("backbone.res3", 4), ("backbone.res4", 23), ("roi_heads.res5", 3))
-NUM_ANCHORS, NUM_CLASSES, NUM_ATTRIBUTES = 12, 1600, 400
-
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN's; canonical deltas are divided by them
-
 # py-faster-rcnn, generate_anchors: ratio outer, scale inner.
 ANCHOR_BASE = 16
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
-ANCHOR_SCALES = (4, 8, 16, 32)
+ANCHOR_SIZES = (64, 128, 256, 512)
 
 CAFFE_HEADS = {
     f"{HEAD}.conv": "rpn_conv/3x3",
@@ -82,32 +83,14 @@ class Layout:
 
 def published_shapes() -> dict[str, Shape]:
     """Return the shape of each of the 536 canonical tensors of the published ResNet-101."""
-    shapes = _normed("backbone.stem.conv1", 64, 3, kernel=7)
-    in_width = 64
-    for stage, (prefix, depth) in enumerate(STAGES):
-        inner, width = 64 << stage, 256 << stage
-        for block in range(depth):
-            name = f"{prefix}.{block}"
-            if block == 0:
-                shapes |= _normed(f"{name}.shortcut", width, in_width, kernel=1)
-            shapes |= _normed(f"{name}.conv1", inner, in_width, kernel=1)
-            shapes |= _normed(f"{name}.conv2", inner, inner, kernel=3)
-            shapes |= _normed(f"{name}.conv3", width, inner, kernel=1)
-            in_width = width
-    biased: dict[str, Shape] = {
-        f"{HEAD}.conv": (512, 1024, 3, 3),
-        f"{HEAD}.objectness_logits": (NUM_ANCHORS, 512, 1, 1),
-        f"{HEAD}.anchor_deltas": (4 * NUM_ANCHORS, 512, 1, 1),
-        f"{PREDICTOR}.cls_score": (NUM_CLASSES + 1, 2048),
-        f"{PREDICTOR}.bbox_pred": (4 * NUM_CLASSES, 2048),
-        f"{PREDICTOR}.fc_attr": (512, 2048 + 256),
-        f"{PREDICTOR}.attr_score": (NUM_ATTRIBUTES + 1, 512),
-    }
-    for name, shape in biased.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    shapes[f"{PREDICTOR}.cls_embedding.weight"] = (NUM_CLASSES + 1, 256)
-    shapes[CELL_ANCHORS] = (NUM_ANCHORS, 4)
-    return shapes
+    config = DetectorConfig.preset(
+        "caffe",
+        object_names=tuple(map(str, range(NUM_OBJECTS))),
+        attribute_names=tuple(map(str, range(NUM_ATTRIBUTES))),
+    )
+    with torch.device("meta"):
+        state = Detector(config).state_dict()
+    return {name: tuple(values.shape) for name, values in state.items()}
 
 
 def caffe_anchors() -> Tensor:
@@ -116,15 +99,9 @@ def caffe_anchors() -> Tensor:
     Caffe's corners are pixel indices and its widths x2 - x1 + 1. Here x2 and y2 are larger by 1,
     so that the center and the size x2 - x1 are the same.
     """
-    anchors = []
-    for ratio in ANCHOR_RATIOS:
-        width = round((ANCHOR_BASE**2 / ratio) ** 0.5)
-        height = round(width * ratio)
-        for scale in ANCHOR_SCALES:
-            x, y = width * scale / 2, height * scale / 2
-            center = ANCHOR_BASE / 2
-            anchors.append((center - x, center - y, center + x, center + y))
-    return torch.tensor(anchors)
+    anchors = make_rounded_anchors(ANCHOR_SIZES, ANCHOR_RATIOS, cell=ANCHOR_BASE)
+    by_size = anchors.view(len(ANCHOR_SIZES), len(ANCHOR_RATIOS), 4)
+    return by_size.transpose(0, 1).reshape(-1, 4) + ANCHOR_BASE / 2
 
 
 def canonical_layout(shapes: Mapping[str, Shape]) -> Layout:
@@ -156,14 +133,6 @@ def caffe_layout(shapes: Mapping[str, Shape]) -> Layout:
     return Layout(
         names, {name: stored[target] for name, target in names.items()}, CAFFE_UNUSED, _from_caffe
     )
-
-
-def _normed(name: str, width: int, in_width: int, *, kernel: int) -> dict[str, Shape]:
-    """Return the shapes of a convolution without bias and of its norm."""
-    shapes: dict[str, Shape] = {f"{name}.weight": (width, in_width, kernel, kernel)}
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        shapes[f"{name}.norm.{part}"] = (width,)
-    return shapes
 
 
 def _caffe_name(name: str) -> str:
@@ -202,7 +171,7 @@ def _from_background_first(state: State) -> State:
         background, objectness = state[f"{HEAD}.objectness_logits.{part}"].chunk(2)
         state[f"{HEAD}.objectness_logits.{part}"] = objectness - background
         deltas = state[f"{PREDICTOR}.bbox_pred.{part}"][4:]
-        weights = deltas.new_tensor(DELTA_WEIGHTS).repeat(len(deltas) // 4)
+        weights = deltas.new_tensor(REGION_WEIGHTS).repeat(len(deltas) // 4)
         column = weights.view(-1, *[1] * (deltas.dim() - 1))
         state[f"{PREDICTOR}.bbox_pred.{part}"] = deltas * column
     for name in ("cls_score.weight", "cls_score.bias", "attr_score.weight", "attr_score.bias"):
