@@ -171,7 +171,6 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
             with pytest.raises(ValueError, match="damaged"):
                 read(tmp_path, f"c{module}\n{name}\n".encode() + state + b"b.")
     assert before == pickles.ALLOWED
-    assert "values" not in dir(pickles.ALLOWED["numpy", "dtype"])
 
 
 def doubled(start, open_, close, last):

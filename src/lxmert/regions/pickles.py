@@ -8,12 +8,14 @@ import math
 import mmap
 import pickle
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from lxmert.weight_files import DAMAGE
 
 Array = npt.NDArray[np.generic]
 
@@ -22,8 +24,7 @@ DTYPES = ("f2", "f4", "f8", "i4", "i8")
 MAX_STEPS = 1_000_000
 """Maximum opcodes of a pickle; 600 arrays take 20,000. Each may allocate 200 bytes."""
 
-MAX_COPIES = 4
-"""Maximum bytes of arrays per byte of the file: text may encode an array's bytes, but only once."""
+_LONG_TEXT = 1000
 
 _UNNEEDED = {
     "ADDITEMS": "a set",
@@ -34,18 +35,6 @@ _UNNEEDED = {
     "POP_MARK": "objects to be dropped",
 }
 """Opcodes that no array needs and that could hide others -> what they ask for."""
-
-# Exceptions of the unpickler on damaged input, from its documentation and from experiments.
-DAMAGE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class _RefusedError(ValueError):
@@ -72,9 +61,9 @@ def read_pickle(path: Path) -> dict[str, object]:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _check_opcodes(mapped)
         mapped.seek(0)
-        budget = _Budget(MAX_COPIES * len(mapped))
-        content = _ArrayUnpickler(mapped, budget).load()
-        return _unwrap_dict(content, set())
+        # Python 2 wrote the bytes of arrays as text; latin1 maps them back one to one.
+        unpickler = _ArrayUnpickler(cast("IO[bytes]", mapped), fix_imports=False, encoding="latin1")
+        return _unwrap_dict(unpickler.load(), set())
     except _RefusedError as error:
         raise ValueError(
             f"{path} is refused: it asks for {error}, but a pickle of weights needs numpy arrays "
@@ -88,90 +77,63 @@ def read_pickle(path: Path) -> dict[str, object]:
 
 
 def _check_opcodes(data: mmap.mmap) -> None:
-    """Check the opcodes without running them: all lengths must fit and nothing may be hidden.
+    """Check the opcodes without running them: all lengths must fit, and nothing may multiply.
 
     The unpickler would allocate what a length or memo index announces before reading the bytes.
+    Tuples and long texts may not be used twice: hashing forty nested tuples would never end, and
+    each use of a text may copy it.
     """
-    end = 0
-    tuples = _Tuples()
+    end, is_single = 0, False
+    memo: dict[int, bool] = {}  # index -> whether it may be used only once
     for steps, (opcode, argument, place) in enumerate(
         pickletools.genops(cast("IO[bytes]", data)), start=1
     ):
-        position = place or 0
-        if opcode.name.startswith("EXT"):
+        name, position = opcode.name, place or 0
+        if name.startswith("EXT"):
             raise _RefusedError(f"the registered extension {argument}")
-        if opcode.name in _UNNEEDED:
-            raise _RefusedError(f"{_UNNEEDED[opcode.name]} at byte {position}")
-        if opcode.name.endswith("PUT") and int(argument or 0) > end:
-            raise ValueError(f"memo {argument} at byte {position}")
+        if name in _UNNEEDED:
+            raise _RefusedError(f"{_UNNEEDED[name]} at byte {position}")
         if steps > MAX_STEPS:
             raise _RefusedError(f"more than {MAX_STEPS} steps")
-        tuples.check(opcode.name, argument, position)
+        if name.endswith("PUT") or name == "MEMOIZE":
+            index = len(memo) if argument is None else int(argument)
+            if index > end:
+                raise ValueError(f"memo {argument} at byte {position}")
+            memo[index] = is_single
+        elif name.endswith("GET"):
+            if memo.get(int(argument or 0)):
+                raise _RefusedError(f"a tuple or a long text twice, at byte {position}")
+            is_single = False
+        elif name != "FRAME":
+            is_long = isinstance(argument, str | bytes) and len(argument) > _LONG_TEXT
+            is_single = name.startswith("TUPLE") or is_long
         end = position + 1
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow its end at byte {end}")
 
 
-class _Tuples:
-    """Rejects a tuple that is used twice: hashing forty nested ones would never end."""
-
-    def __init__(self) -> None:
-        self._memo: dict[int, bool] = {}  # index -> whether it is a tuple
-        self._is_top = False
-
-    def check(self, name: str, argument: object, position: int) -> None:
-        """Process one opcode."""
-        if name.endswith("PUT") or name == "MEMOIZE":
-            index = len(self._memo) if name == "MEMOIZE" else int(str(argument))
-            self._memo[index] = self._is_top
-        elif name.endswith("GET"):
-            if self._memo.get(int(str(argument)), False):
-                raise _RefusedError(f"a tuple twice, at byte {position}")
-            self._is_top = False
-        elif name != "FRAME":
-            self._is_top = name.startswith("TUPLE")
-
-
-class _Budget:
-    """Counts how many bytes may still be copied."""
-
-    __slots__ = ("left",)
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def take(self, text: str) -> bytes:
-        """Return the bytes of an array that is encoded as text."""
-        self.left -= len(text)
-        if self.left < 0:
-            raise _RefusedError(f"more than {MAX_COPIES} times the bytes of the file")
-        return text.encode("latin1")
-
-
 class _Array:
-    """An array under construction; set by `__setstate__`, once."""
+    """An array under construction; set by `__setstate__`."""
 
-    __slots__ = ("_budget", "values")
+    __slots__ = ("values",)
 
     values: Array
 
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
-
     def __setstate__(self, state: tuple[object, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
-        if isinstance(data, str):
-            data = self._budget.take(data)
+        data = data.encode("latin1") if isinstance(data, str) else data
         self.values = _build(data, dtype, shape, is_fortran=bool(is_fortran))
 
 
 class _Dtype:
-    """A dtype under construction; its byte order is set by `__setstate__`."""
+    """A dtype of plain numbers under construction; its byte order is set by `__setstate__`."""
 
     __slots__ = ("dtype",)
 
-    def __init__(self, code: str) -> None:
-        self.dtype = np.dtype(code)
+    def __init__(self, code: object, *_: object) -> None:
+        if code not in DTYPES:
+            raise _RefusedError(f"arrays of type {_name(code)}")
+        self.dtype = np.dtype(str(code))
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
         order = state[1]
@@ -181,88 +143,52 @@ class _Dtype:
 
 
 class _StandIn:
-    """A callable that replaces a function; no pickle can change it."""
+    """Replaces a function by another one; no pickle can change it."""
 
-    __slots__ = ("_budget",)
+    __slots__ = ("_call",)
 
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: object) -> object:
+        return self._call(*arguments)
 
     def __setstate__(self, _state: object) -> None:
         raise ValueError("it changes a function")
 
 
-class _Class(_StandIn):
-    """Replaces `numpy.ndarray`, which is only used as an argument of `_reconstruct`."""
-
-    __slots__ = ()
-
-
-class _Reconstruct(_StandIn):
-    """Replaces numpy's `_reconstruct`: an empty array, whose state follows."""
-
-    __slots__ = ()
-
-    def __call__(self, *_arguments: object) -> _Array:
-        return _Array(self._budget)
+def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _Array:
+    """Return the array of protocol 5."""
+    array = _Array()
+    array.values = _build(data, dtype, shape, is_fortran=order == "F")
+    return array
 
 
-class _MakeDtype(_StandIn):
-    """Replaces `numpy.dtype`, for plain numbers."""
-
-    __slots__ = ()
-
-    def __call__(self, code: object, *_arguments: object) -> _Dtype:
-        if code not in DTYPES:
-            raise _RefusedError(f"arrays of type {_name(code)}")
-        return _Dtype(str(code))
+def _encode(text: object, encoding: object) -> bytes:
+    """Return the bytes that Python 3 writes as latin1 text in protocol 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise _RefusedError(f"the encoding {_name(encoding)}")
+    return text.encode("latin1")
 
 
-class _FromBuffer(_StandIn):
-    """Replaces numpy's `_frombuffer`, the array of protocol 5."""
-
-    __slots__ = ()
-
-    def __call__(self, data: object, dtype: object, shape: object, order: object) -> _Array:
-        array = _Array(self._budget)
-        array.values = _build(data, dtype, shape, is_fortran=order == "F")
-        return array
-
-
-class _Encode(_StandIn):
-    """Replaces `_codecs.encode`: Python 3 writes bytes as latin1 text in protocol 2."""
-
-    __slots__ = ()
-
-    def __call__(self, text: object, encoding: object) -> bytes:
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise _RefusedError(f"the encoding {_name(encoding)}")
-        return self._budget.take(text)
-
-
-ALLOWED: Mapping[tuple[str, str], type[_StandIn]] = {
-    ("numpy", "ndarray"): _Class,
-    ("numpy", "dtype"): _MakeDtype,
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,
-    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
-    ("_codecs", "encode"): _Encode,
+ALLOWED: Mapping[tuple[str, str], _StandIn | None] = {
+    ("numpy", "ndarray"): None,  # only an argument of `_reconstruct`, which ignores it
+    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("numpy.core.multiarray", "_reconstruct"): _StandIn(lambda *_: _Array()),
+    ("numpy._core.multiarray", "_reconstruct"): _StandIn(lambda *_: _Array()),
+    ("numpy.core.numeric", "_frombuffer"): _StandIn(_from_buffer),
+    ("numpy._core.numeric", "_frombuffer"): _StandIn(_from_buffer),
+    ("_codecs", "encode"): _StandIn(_encode),
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Resolves the globals of numpy arrays to stand-ins and rejects all others."""
 
-    def __init__(self, data: mmap.mmap, budget: _Budget) -> None:
-        # Python 2 wrote the bytes of arrays as text; latin1 maps them back one to one.
-        super().__init__(cast("IO[bytes]", data), fix_imports=False, encoding="latin1")
-        self._budget = budget
-
     def find_class(self, module: str, name: str) -> object:
         """Return the stand-in; nothing is imported."""
         try:
-            return ALLOWED[module, name](self._budget)
+            return ALLOWED[module, name]
         except KeyError:
             raise _RefusedError(f"the global {module}.{name}") from None
 
