@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,21 @@ class Regions:
     attribute_ids: IntArray
     attribute_scores: FloatArray
     found: bool = True
+
+    @classmethod
+    def of_columns(
+        cls,
+        columns: Mapping[str, npt.ArrayLike],
+        *,
+        image_size: tuple[int, int],
+        found: bool = True,
+    ) -> "Regions":
+        """Copy the fields of `REGION_ARRAYS`, given in any data types."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            name: np.array(columns[name], np.int64 if name.endswith("_ids") else np.float32)
+            for name in REGION_ARRAYS
+        }
+        return cls(**arrays, image_size=image_size, found=found)
 
     def __len__(self) -> int:
         return len(self.boxes)

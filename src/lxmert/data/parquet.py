@@ -17,7 +17,7 @@ from lxmert.data.store_layout import Shard, StoreHeader
 from lxmert.data.store_writing import Extracted
 from lxmert.data.tsv import Progress
 from lxmert.files import atomic_path, parse_json
-from lxmert.schema import Regions
+from lxmert.schema import REGION_ARRAYS, Regions
 
 _HEADER = b"lxmert_header"
 _BATCH = 64
@@ -129,26 +129,21 @@ def _to_table(arrow: Any, shard: Shard) -> Any:
 
 
 def _to_regions(batch: Any, row: int) -> Regions:
-    def rows(name: str, dtype: type) -> Any:
+    def rows(name: str) -> Any:
         if name not in batch.schema.names:
-            return np.zeros((len(rows("object_ids", np.int64)), 0), dtype)
+            return np.zeros((len(rows("object_ids")), 0))
         values = batch.column(name)[row].values
         count = len(values)
         flat = values.flatten() if hasattr(values.type, "list_size") else values
         side = [values.type.list_size] if hasattr(values.type, "list_size") else []
-        return flat.to_numpy(zero_copy_only=False).astype(dtype).reshape(count, *side)
+        return flat.to_numpy(zero_copy_only=False).reshape(count, *side)
 
     def number(name: str) -> int:
         return int(batch.column(name)[row].as_py())
 
-    return Regions(
-        boxes=rows("boxes", np.float32),
-        features=rows("features", np.float32),
+    return Regions.of_columns(
+        {name: rows(name) for name in REGION_ARRAYS},
         image_size=(number("height"), number("width")),
-        object_ids=rows("object_ids", np.int64),
-        object_scores=rows("object_scores", np.float32),
-        attribute_ids=rows("attribute_ids", np.int64),
-        attribute_scores=rows("attribute_scores", np.float32),
         found=bool(number("found")),
     )
 

@@ -47,16 +47,8 @@ class RegionStore(Shards[StoreHeader]):
         tensors, (start, end) = shard.file.tensors, shard.span(place)
         rows = {name: tensors[name][start:end] for name in StoreHeader.row_columns}
         height, width = tensors["image_sizes"][place].tolist()
-        return Regions(
-            boxes=rows["boxes"].copy(),
-            features=rows["features"].astype(np.float32),
-            image_size=(height, width),
-            object_ids=rows["object_ids"].astype(np.int64),
-            object_scores=rows["object_scores"].copy(),
-            attribute_ids=rows["attribute_ids"].astype(np.int64),
-            attribute_scores=rows["attribute_scores"].copy(),
-            found=bool(tensors["found"][place]),
-        )
+        found = bool(tensors["found"][place])
+        return Regions.of_columns(rows, image_size=(height, width), found=found)
 
     def features(self, rows: Sequence[int] | IntArray) -> "Tensor":
         """Read the features of a batch of images.

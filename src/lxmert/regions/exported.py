@@ -227,13 +227,12 @@ def _to_regions(
     limits = np.array([width, height, width, height], np.float32)
     whole = np.array([[0, 0, width, height]], np.float32)
     scaled = np.minimum(boxes / image.box_scale, limits) if found else whole
-    return Regions(
-        boxes=scaled.astype(np.float32),
-        features=np.asarray(features, np.float32),
-        image_size=image.image_size,
-        object_ids=object_ids.astype(np.int64),
-        object_scores=np.asarray(probabilities[np.arange(len(boxes)), object_ids], np.float32),
-        attribute_ids=np.asarray(attribute_ids, np.int64),
-        attribute_scores=np.asarray(attribute_scores, np.float32),
-        found=found,
-    )
+    columns = {
+        "boxes": scaled,
+        "features": features,
+        "object_ids": object_ids,
+        "object_scores": probabilities[np.arange(len(boxes)), object_ids],
+        "attribute_ids": attribute_ids,
+        "attribute_scores": attribute_scores,
+    }
+    return Regions.of_columns(columns, image_size=image.image_size, found=found)

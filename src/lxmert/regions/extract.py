@@ -306,13 +306,6 @@ def _unscale(detections: Detections, image: Prepared) -> npt.NDArray[np.float32]
 def _to_regions(
     boxes: npt.NDArray[np.float32], description: Description, image: Prepared, found: bool
 ) -> Regions:
-    return Regions(
-        boxes=boxes,
-        features=description.features.cpu().numpy(),
-        image_size=image.image_size,
-        object_ids=description.object_ids.cpu().numpy(),
-        object_scores=description.object_scores.cpu().numpy(),
-        attribute_ids=description.attribute_ids.cpu().numpy().astype(np.int64),
-        attribute_scores=description.attribute_scores.cpu().numpy(),
-        found=found,
-    )
+    described = {name: values.cpu().numpy() for name, values in vars(description).items()}
+    columns = {"boxes": boxes, **described}
+    return Regions.of_columns(columns, image_size=image.image_size, found=found)
