@@ -9,9 +9,9 @@ from lxmert.datasets import original_files, study_sets
 from lxmert.datasets.build import Build, Sentence
 from lxmert.datasets.downloads import check_is, read_header
 from lxmert.datasets.images import SUBSETS, captions_file, coco_image, read_coco_images
-from lxmert.datasets.vqa_rule import build_vocabulary, soft_scores
+from lxmert.datasets.study_sets import vqa_sentences, vqa_vocabulary
 from lxmert.metrics.fields import Record, int_field, record_field, records_field, text_field
-from lxmert.metrics.files import collect, distinct, read_json_lines, read_list, read_mapping
+from lxmert.metrics.files import distinct, read_json_lines, read_list, read_mapping
 from lxmert.metrics.nlvr2 import TRUTHS, sentence_key
 
 
@@ -33,8 +33,13 @@ class Builder(NamedTuple):
 def vqa(build: Build) -> Iterator[Sentence]:
     """VQA v2 as used for fine-tuning: held-out images of val2014 validate, all others train."""
     yield from vqa_labeled(build)
+
+    def parse(entry: Record) -> tuple[int, tuple[int, str]]:
+        asked = int_field(entry, "image_id"), text_field(entry, "question")
+        return int_field(entry, "question_id"), asked
+
     path = _vqa_file(build, "v2_OpenEnded_mscoco_test2015_questions.json", "test2015")
-    for question_id, (image_id, text) in _vqa_questions(path):
+    for question_id, (image_id, text) in distinct(read_list(path, parse, member="questions"), path):
         yield Sentence("vqa", "test", (coco_image("test2015", image_id),), text, question_id, {})
 
 
@@ -45,52 +50,12 @@ def vqa_labeled(build: Build) -> Iterator[Sentence]:
         for subset in SUBSETS
     }
     if build.answers is None:
-        build.answers = build_vocabulary(
-            answer
-            for path in files.values()
-            for answer in read_list(path, _majority_answer, member="annotations")
-        )
+        build.answers = vqa_vocabulary(files.values())
     for subset, path in files.items():
-        yield from _vqa_subset(build, subset, path)
-
-
-def _vqa_subset(build: Build, subset: str, annotations: Path) -> Iterator[Sentence]:
-    """The questions of a COCO subset, joined with their annotations."""
-    known = frozenset(build.answers or ())
-
-    def parse(entry: Record) -> tuple[int, tuple[str, dict[str, float]]]:
-        given = [text_field(answer, "answer") for answer in records_field(entry, "answers")]
-        if not given:
-            raise ValueError("'answers' is empty, expected the answers of ten annotators")
-        scores = soft_scores(given, known)
-        return int_field(entry, "question_id"), (text_field(entry, "answer_type"), scores)
-
-    annotated = collect(read_list(annotations, parse, member="annotations"), annotations)
-    path = _vqa_file(build, f"v2_OpenEnded_mscoco_{subset}_questions.json", subset)
-    for question_id, (image_id, text) in _vqa_questions(path):
-        if question_id not in annotated:
-            build.left_out.add(f"question of {subset} without an annotation", question_id)
-            continue
-        question_type, answers = annotated.pop(question_id)
-        image = coco_image(subset, image_id)
-        split = "valid" if build.minival(image) else "train"
-        yield Sentence("vqa", split, (image,), text, question_id, answers, question_type)
-    for question_id in annotated:
-        build.left_out.add(f"annotation of {subset} without a question", question_id)
-
-
-def _majority_answer(entry: Record) -> str:
-    return text_field(entry, "multiple_choice_answer")
-
-
-def _vqa_questions(path: Path) -> Iterator[tuple[int, tuple[int, str]]]:
-    """Yield the id of each question with its image and text."""
-
-    def parse(entry: Record) -> tuple[int, tuple[int, str]]:
-        asked = int_field(entry, "image_id"), text_field(entry, "question")
-        return int_field(entry, "question_id"), asked
-
-    yield from distinct(read_list(path, parse, member="questions"), path)
+        questions = _vqa_file(build, f"v2_OpenEnded_mscoco_{subset}_questions.json", subset)
+        for sentence in vqa_sentences(build, "vqa", subset, questions, path, subset=subset):
+            split = "valid" if build.minival(sentence.images[0]) else "train"
+            yield sentence._replace(split=split)
 
 
 def _vqa_file(build: Build, name: str, subset: str) -> Path:

@@ -22,14 +22,9 @@ def vqa_cp(build: Build) -> Iterator[Sentence]:
     """VQA-CP v2: a new split of VQA v2, with other answers in training than in the test."""
     files = {split: _files(build, "vqacp_v2_{}_{}.json", split, "vqa-cp") for split in _CP_SPLITS}
     if build.answers is None:
-        majorities = (
-            answer
-            for _, annotations in files.values()
-            for answer in read_list(annotations, _majority_answer, member="annotations")
-        )
-        build.answers = build_vocabulary(majorities)
+        build.answers = vqa_vocabulary(annotations for _, annotations in files.values())
     for split, (questions, annotations) in files.items():
-        yield from _vqa_sentences(build, "vqa-cp", split, questions, annotations, image=_cp_image)
+        yield from vqa_sentences(build, "vqa-cp", split, questions, annotations, image=_cp_image)
 
 
 _CP_SPLITS = ("train", "test")
@@ -48,7 +43,7 @@ def vqa_ce(build: Build) -> Iterator[Sentence]:
     }
     questions = build.downloads.find("v2_OpenEnded_mscoco_val2014_questions.json", fetch="vqa")
     annotations = build.downloads.find("v2_mscoco_val2014_annotations.json", fetch="vqa")
-    for sentence in _vqa_sentences(build, "vqa-ce", "valid", questions, annotations):
+    for sentence in vqa_sentences(build, "vqa-ce", "valid", questions, annotations):
         kind = kinds.pop(int(sentence.sentence_id), "easy")
         yield sentence._replace(question_type=kind)
     for number in kinds:
@@ -59,7 +54,7 @@ def vqa_rephrasings(build: Build) -> Iterator[Sentence]:
     """VQA-Rephrasings: questions of VQA v2's validation with three rephrasings each, in groups."""
     name = "v2_{}mscoco_valrep2014_humans_og_{}.json"
     page = "https://facebookresearch.github.io/VQA-Rephrasings"
-    yield from _vqa_sentences(
+    yield from vqa_sentences(
         build,
         "vqa-rephrasings",
         "valid",
@@ -85,8 +80,8 @@ def ok_vqa(build: Build) -> Iterator[Sentence]:
         build.answers = build_vocabulary(read_list(train, _ok_answer, member="annotations"))
     for subset, (questions, annotations) in files.items():
         split = "train" if subset == "train2014" else "valid"
-        yield from _vqa_sentences(
-            build, "ok-vqa", split, questions, annotations, subset=subset, kind=_ok_kind
+        yield from vqa_sentences(
+            build, "ok-vqa", split, questions, annotations, subset=subset, kind="question_type"
         )
 
 
@@ -180,7 +175,18 @@ def snli_ve(build: Build) -> Iterator[Sentence]:
     build.answers = build.answers or list(_ENTAILMENT)
 
 
-def _vqa_sentences(
+def vqa_vocabulary(annotations: Iterable[Path]) -> list[str]:
+    """Return the answer vocabulary of annotations in VQA's layout."""
+
+    def parse(entry: Record) -> str:
+        return text_field(entry, "multiple_choice_answer")
+
+    return build_vocabulary(
+        answer for path in annotations for answer in read_list(path, parse, member="annotations")
+    )
+
+
+def vqa_sentences(
     build: Build,
     source: str,
     split: str,
@@ -191,7 +197,7 @@ def _vqa_sentences(
     image: Callable[[Record, str], str] | None = None,
     key: Callable[[Record], _Key] | None = None,
     group: Callable[[Record], str] | None = None,
-    kind: Callable[[Record], str] | None = None,
+    kind: str = "answer_type",
 ) -> Iterator[Sentence]:
     """Yield questions in VQA's layout, joined with their annotations.
 
@@ -207,7 +213,7 @@ def _vqa_sentences(
         image: returns the image of a question; None: the numbered image of the subset.
         key: returns the id of a question or annotation; None: its number.
         group: returns the group of a question; None: no groups.
-        kind: returns the question type of an annotation; None: its answer type.
+        kind: key of the question type in an annotation.
     """
     known = None if build.answers is None else frozenset(build.answers)
     identify = key or (lambda entry: int_field(entry, "question_id"))
@@ -215,7 +221,7 @@ def _vqa_sentences(
     def annotate(entry: Record) -> tuple[_Key, tuple[str, dict[str, float]]]:
         given = _given(entry)
         scores = soft_scores(given, given if known is None else known)
-        return identify(entry), ((kind or _answer_type)(entry), scores)
+        return identify(entry), (text_field(entry, kind), scores)
 
     def ask(entry: Record) -> tuple[_Key, tuple[str, str, str]]:
         name = (image or _numbered)(entry, subset)
@@ -251,10 +257,6 @@ def _given(entry: Record) -> list[str]:
     return given
 
 
-def _majority_answer(entry: Record) -> str:
-    return text_field(entry, "multiple_choice_answer")
-
-
 def _most_common(answers: Iterable[str]) -> str:
     return Counter(answers).most_common(1)[0][0]
 
@@ -268,14 +270,6 @@ def _ok_answer(entry: Record) -> str:
     if any("raw_answer" not in answer for answer in records_field(entry, "answers")):
         raise ValueError("'raw_answer' is missing, expected an official OK-VQA file, not VQA's")
     return _most_common(_given(entry))
-
-
-def _ok_kind(entry: Record) -> str:
-    return text_field(entry, "question_type")
-
-
-def _answer_type(entry: Record) -> str:
-    return text_field(entry, "answer_type")
 
 
 def _numbered(entry: Record, subset: str) -> str:
