@@ -35,7 +35,7 @@ from lxmert.tasks.answering_objectives import (
 )
 from lxmert.tasks.attribute_swap import make_attribute_swap
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
-from lxmert.tasks.inputs import File, Files
+from lxmert.tasks.inputs import File, TextData
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.mixture import mix
 from lxmert.tasks.task import Batch
@@ -51,7 +51,7 @@ _VALIDATION_BATCH = 256
 _logger = logging.getLogger(__name__)
 
 
-class AnsweringData(Record):
+class AnsweringData(TextData):
     """Questions with answers, and the regions of their images.
 
     Attributes:
@@ -75,11 +75,6 @@ class AnsweringData(Record):
         modality: `both`; or `text` or `image`, to train and validate on one of them alone.
     """
 
-    train: Files
-    valid: Files
-    regions: Files
-    valid_regions: Files
-    extractor: File | None = None
     answers: File | None = None
     targets: Literal["soft", "single"] = "soft"
     question_types: Items[str] | None = None

@@ -30,6 +30,32 @@ Files = Annotated[
 """One file or folder in a recipe, or a list of them; always a list in the settings."""
 
 
+class RegionData(Record):
+    """The part of a `[data]` table that names regions.
+
+    Attributes:
+        regions: one or several region stores of the training images.
+        valid_regions: one or several region stores of the validation images.
+        extractor: folder of the extractor that made the stores, saved with the model.
+    """
+
+    regions: Files
+    valid_regions: Files
+    extractor: File | None = None
+
+
+class TextData(RegionData):
+    """A `[data]` table with texts of one kind, and the regions of their images.
+
+    Attributes:
+        train: one or several JSONL files of training texts.
+        valid: one or several JSONL files of validation texts.
+    """
+
+    train: Files
+    valid: Files
+
+
 def input_files(settings: Record, prefix: str = "") -> Iterator[tuple[str, Path]]:
     """Yield the input files of settings, each with its key.
 

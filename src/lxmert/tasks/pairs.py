@@ -22,7 +22,7 @@ from lxmert.names import count
 from lxmert.records import Items, Record
 from lxmert.schema import FloatArray, IntArray, Regions
 from lxmert.tasks.attribute_swap import make_attribute_swap
-from lxmert.tasks.inputs import File, Files
+from lxmert.tasks.inputs import TextData
 from lxmert.tasks.task import Batch
 from lxmert.tasks.text_training import open_training, validation_outputs
 from lxmert.tasks.texts import (
@@ -39,7 +39,7 @@ _TRUTHS = {"yes": 1, "true": 1, "no": 0, "false": 0}
 _logger = logging.getLogger(__name__)
 
 
-class PairsData(Record):
+class PairsData(TextData):
     """Statements about two images each, and the regions of the images.
 
     Attributes:
@@ -56,11 +56,6 @@ class PairsData(Record):
         modality: `both`; or `text` or `image`, to train and validate on one of them alone.
     """
 
-    train: Files
-    valid: Files
-    regions: Files
-    valid_regions: Files
-    extractor: File | None = None
     attribute_swap: Items[str] = ()
     limit: PositiveInt | None = None
     modality: Modality = "both"

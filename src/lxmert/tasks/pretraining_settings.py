@@ -10,14 +10,14 @@ from pydantic import Field, Strict
 
 from lxmert.names import unknown_name
 from lxmert.records import Items, Positive, Probability, Record
-from lxmert.tasks.inputs import File, FileList, Files
+from lxmert.tasks.inputs import File, FileList, RegionData
 from lxmert.tasks.texts import ModelSettings
 
 NAMES = ("mask_lm", "matched", "obj", "attr", "feat", "qa")
 """Names of the losses, as in the pretraining model."""
 
 
-class PretrainingData(Record):
+class PretrainingData(RegionData):
     """Corpora of texts about images, and the regions of those images.
 
     Attributes:
@@ -42,13 +42,10 @@ class PretrainingData(Record):
     """
 
     questions: FileList
-    regions: Files
     valid_questions: FileList
-    valid_regions: Files
     captions: FileList = ()
     valid_captions: FileList = ()
     answers: File | None = None
-    extractor: File | None = None
     question_types: Items[str] | None = None
     attribute_swap: Items[str] = ()
     mix: dict[str, Positive] | None = None

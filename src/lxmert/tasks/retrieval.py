@@ -19,7 +19,7 @@ from lxmert.model import objectives
 from lxmert.model.heads import LxmertForImageAndTextRetrieval
 from lxmert.records import Record
 from lxmert.schema import FloatArray, IntArray
-from lxmert.tasks.inputs import File, Files
+from lxmert.tasks.inputs import TextData
 from lxmert.tasks.task import Batch
 from lxmert.tasks.text_training import open_training
 from lxmert.tasks.texts import ModelSettings, check_several_images, other_text
@@ -27,7 +27,7 @@ from lxmert.tasks.texts import ModelSettings, check_several_images, other_text
 _PAIRS_AT_ONCE = 256
 
 
-class RetrievalData(Record):
+class RetrievalData(TextData):
     """Captions, and the regions of their images.
 
     Attributes:
@@ -40,11 +40,6 @@ class RetrievalData(Record):
         negatives: number of captions of other images per training caption.
     """
 
-    train: Files
-    valid: Files
-    regions: Files
-    valid_regions: Files
-    extractor: File | None = None
     negatives: PositiveInt = 1
 
 

@@ -17,27 +17,11 @@ from lxmert.model.modeling import LxmertPreTrainedModel
 from lxmert.regions.extractor import RegionExtractor, load_extractor
 from lxmert.tasks.baselines import FILE_NAME as BASELINES_NAME
 from lxmert.tasks.initialization import ModelSpec, initialize
-from lxmert.tasks.inputs import Files
+from lxmert.tasks.inputs import RegionData
 from lxmert.tasks.task import Batch
 from lxmert.tasks.texts import ModelSettings, TextCorpus, check_extractor
 
 _logger = getLogger(__name__)
-
-
-class RegionSettings(Protocol):
-    """The settings of a `[data]` table that name regions and their extractor."""
-
-    @property
-    def regions(self) -> Files:
-        """Region store of the training images, or several."""
-
-    @property
-    def valid_regions(self) -> Files:
-        """Region store of the validation images, or several."""
-
-    @property
-    def extractor(self) -> str | None:
-        """Folder of the extractor that made the stores."""
 
 
 class ValidatedTask(Protocol):
@@ -69,7 +53,7 @@ class TextTraining(NamedTuple):
         save_model(folder, self.model, self.tokenizer, self.preprocessor, self.extractor, baselines)
 
 
-def open_stores(data: RegionSettings) -> tuple[RegionSource, RegionSource]:
+def open_stores(data: RegionData) -> tuple[RegionSource, RegionSource]:
     """Open the regions of training and of validation images.
 
     Raises:
@@ -83,7 +67,7 @@ def open_stores(data: RegionSettings) -> tuple[RegionSource, RegionSource]:
 
 
 def open_training(
-    data: RegionSettings,
+    data: RegionData,
     settings: ModelSettings,
     kind: str,
     splits: tuple[Corpus, Corpus],
