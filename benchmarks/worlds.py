@@ -13,6 +13,7 @@ To let it plan its time, give that as well: `--options --budget 10m`, last.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def measure_lxmert(world: Path, seed: int, arguments: argparse.Namespace) -> Cel
             if cpu_seconds(process.pid) > arguments.seconds:
                 process.terminate()  # SIGINT would be ignored if this runs in the background
                 process.wait()
-    interrupted = process.returncode == 130
+    interrupted = process.returncode in (130, -signal.SIGTERM)
     if process.returncode and not interrupted:
         raise RuntimeError(f"exit code {process.returncode}: see {folder.with_suffix('.log')}")
     places = (folder / "best", folder)

@@ -33,8 +33,10 @@ def load_parts(
 ) -> Parts:
     """Load a model folder; arguments and errors are those of `LxmertPipeline.from_pretrained`."""
     nameless = answers is None and answers_of(read_config(folder)) is None
-    processor = LxmertProcessor.from_folder(folder, extractor, device=device)
+    # Before the extractor: the weights of the model take memory while they are checked, and then
+    # none until they are used.
     answering, matcher = load_heads(folder)
+    processor = LxmertProcessor.from_folder(folder, extractor, device=device)
     if answering is not None and answers is not None:
         _name_answers(answering.config, Path(answers), folder)
     elif answering is not None and nameless and matcher is None:

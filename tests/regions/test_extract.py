@@ -1,6 +1,7 @@
 """The detector's extractor: coordinates, batches, files, and messages about invalid input."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_saved_extractor_sees_the_same(extractor, tmp_path):
     assert loaded.object_names == ("cup", "hat", "box")
     assert loaded.attribute_names == ("red", "blue", "small", "large", "huge")
     assert_same(loaded([random_image()])[0], extractor([random_image()])[0], tolerance=0)
+
+
+def test_a_released_detector_is_read_again(tmp_path):
+    """A detector that was changed for inference, as those of published weights are."""
+    config = DetectorConfig.from_dict(CONFIG.to_dict() | {"norm": "frozen"})
+    DetectorExtractor(make_detector(config)).save_pretrained(tmp_path)
+    loaded = DetectorExtractor.from_pretrained(tmp_path)
+    expected, first = loaded([random_image()])[0], weakref.ref(loaded._fast)
+    loaded.release()
+    assert first() is None
+    assert loaded.object_names == CONFIG.object_names
+    assert_same(loaded.to("cpu")([random_image()])[0], expected, tolerance=0)
+
+
+def test_a_detector_without_a_folder_is_not_released(extractor):
+    extractor.release()
+    assert len(extractor([random_image()])) == 1
 
 
 def test_fingerprint_tells_weights_and_settings_apart(extractor):

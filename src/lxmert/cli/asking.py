@@ -1,10 +1,10 @@
 """Commands that use a model: `ask`, `match`, `predict`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ from lxmert.cli.outputs import check_figure, check_output
 from lxmert.cli.sharding import Actors, Address, Engine, Join, Share, check_engine, write_shards
 from lxmert.names import count
 from lxmert.terminal import say, show_explanation, show_matches, show_progress
+
+if TYPE_CHECKING:
+    from lxmert.pipeline import LxmertPipeline
 
 
 def ask(
@@ -76,6 +79,8 @@ def ask(
     pipeline = LxmertPipeline.from_pretrained(
         fast, extractor=extractor, answers=answers, device=device
     )
+    if questions:
+        _extract_all(pipeline, images)
     for question in questions or _read_questions():
         for image in images:
             started = time.perf_counter()
@@ -90,6 +95,19 @@ def ask(
             show_explanation(found, seconds, figure)
             if figure is not None:
                 save_image(found.draw(), figure)
+
+
+def _extract_all(pipeline: "LxmertPipeline", images: Sequence[str]) -> None:
+    """Put the regions of images into the cache, and free the detector before the model is used."""
+    if pipeline.answering is None:  # exported models load their graphs one by one
+        return
+    from lxmert.regions.extract import DetectorExtractor
+
+    extractor = pipeline.processor.extractor
+    if isinstance(extractor, DetectorExtractor) and pipeline.processor.cache is not None:
+        for image in images:
+            pipeline.regions(image)
+        extractor.release()
 
 
 def _read_questions() -> Iterator[str]:

@@ -20,6 +20,7 @@ from lxmert.model.original import read_original, to_original
 from lxmert.model.pretrained import read_config
 from lxmert.model.pretraining import LxmertForPreTraining
 from lxmert.tensor_files import State, report_write_errors
+from lxmert.weight_files import find_weights, is_safetensors
 
 MODELS: dict[str, type[LxmertPreTrainedModel]] = {
     "encoder": LxmertModel,
@@ -239,6 +240,11 @@ def load_heads(folder: str | Path) -> Heads:
     assert isinstance(matching, LxmertForImageAndTextRetrieval | None)
     if answering is not None and matching is not None:
         matching.lxmert = answering.lxmert
+    if all(map(is_safetensors, find_weights(Path(folder)))):
+        # The checks have brought all of the mapped files into memory. Mapped again, they take
+        # memory only when they are used.
+        for model in filter(None, (answering, matching)):
+            model.load_state_dict(read_folder(folder), strict=False, assign=True)
     return Heads(answering, matching)
 
 

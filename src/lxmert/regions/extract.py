@@ -1,7 +1,9 @@
 """The region extractor of a trained detector: preprocessing, detection and description."""
 
+import ctypes
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -65,16 +67,17 @@ class DetectorExtractor:
         folder: Path | None = None,
     ) -> None:
         detector.eval().to(device=check_device(device))
+        self.config = detector.config
         self._folder = folder
         self._fingerprint: str | None = None
         self._detector: Detector | None = detector
         if folder is None or not changes_weights(detector, precision):
             exact = precision == "exact"
             detector.to(memory_format=torch.contiguous_format if exact else torch.channels_last)
-            self._fast = make_fast(detector, precision)
+            self._optimized: Detector | None = make_fast(detector, precision)
         else:
             self._fingerprint, self._detector = self.fingerprint, None
-            self._fast = optimize(detector, precision)
+            self._optimized = optimize(detector, precision)
         self.device = torch.device(device)
         self.precision = precision
         if precision == "bf16" and not computes_bf16(self.device.type):
@@ -111,16 +114,33 @@ class DetectorExtractor:
     def detector(self) -> Detector:
         """The detector; one from a folder is read again, as inference needs a copy only."""
         if self._detector is None:
-            assert self._folder is not None
-            detector = load_folder(self._folder, DetectorConfig, Detector).eval()
-            self._detector = detector.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._detector = self._load().to(memory_format=torch.channels_last)
         return self._detector
+
+    def release(self) -> None:
+        """Free the memory of a detector that was read from a folder, until its next use."""
+        if self._folder is not None and self._detector is None:
+            self._optimized = None
+            _return_memory()
+
+    @property
+    def _fast(self) -> Detector:
+        """The detector that finds regions."""
+        if self._optimized is None:
+            self._optimized = optimize(self._load(), self.precision)
+        return self._optimized
+
+    def _load(self) -> Detector:
+        """Read the detector from its folder."""
+        assert self._folder is not None
+        return load_folder(self._folder, DetectorConfig, Detector).eval().to(self.device)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the extractor to a device, and return it."""
         if self._detector is not None:
             self._detector.to(device)
-        self._fast.to(device)
+        if self._optimized is not None:
+            self._optimized.to(device)
         self.device = torch.device(device)
         return self
 
@@ -131,22 +151,22 @@ class DetectorExtractor:
     @property
     def object_names(self) -> tuple[str, ...]:
         """Name of each object class, by id."""
-        return self._fast.config.object_names
+        return self.config.object_names
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
         """Name of each attribute, by id."""
-        return self._fast.config.attribute_names
+        return self.config.attribute_names
 
     @property
     def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the attributes, by group."""
-        return self._fast.config.attribute_groups
+        return self.config.attribute_groups
 
     @property
     def feature_dim(self) -> int:
         """Length of a region's feature."""
-        return self._fast.config.feature_dim
+        return self.config.feature_dim
 
     @property
     def fingerprint(self) -> str:
@@ -174,7 +194,7 @@ class DetectorExtractor:
             ValueError: if an image cannot be read, boxes are missing, empty or outside of the
                 image, or `num_regions` is out of range.
         """
-        config = self._fast.config
+        config = self.config
         limits = None if num_regions is None else config.check_limits(num_regions)
         check_list(images)
         if boxes is not None and len(boxes) != len(images):
@@ -278,6 +298,12 @@ def find_folder(path: Path) -> Path | None:
         (path / name).is_file() for name in PUBLISHED_NAMES
     )
     return None if path.is_file() or published else path
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system; glibc keeps it."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _check_boxes(boxes: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
