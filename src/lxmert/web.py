@@ -71,8 +71,7 @@ def open_address(
     opener = OpenerDirector()
     handlers: list[Any] = [
         ProxyHandler({} if public_only else None),
-        _Plain(deadline, public_only),
-        _Secure(deadline, public_only),
+        _Handler(deadline, public_only),
         HTTPDefaultErrorHandler(),
         HTTPRedirectHandler(),
         HTTPErrorProcessor(),
@@ -84,30 +83,18 @@ def open_address(
     return opener.open(request, timeout=deadline.left())
 
 
-class _Plain(HTTPHandler):
-    """Opens `http://`."""
+class _Handler(HTTPHandler, HTTPSHandler):
+    """Opens `http://` and `https://`."""
 
     def __init__(self, deadline: Deadline, public_only: bool) -> None:
         super().__init__()
-        self._deadline, self._public_only = deadline, public_only
+        self._limits = deadline, public_only
 
     def http_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(
-            partial(_connect, HTTPConnection, self._deadline, self._public_only), req
-        )
-
-
-class _Secure(HTTPSHandler):
-    """Opens `https://`."""
-
-    def __init__(self, deadline: Deadline, public_only: bool) -> None:
-        super().__init__()
-        self._deadline, self._public_only = deadline, public_only
+        return self.do_open(partial(_connect, HTTPConnection, *self._limits), req)
 
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(
-            partial(_connect, HTTPSConnection, self._deadline, self._public_only), req
-        )
+        return self.do_open(partial(_connect, HTTPSConnection, *self._limits), req)
 
 
 def _connect(
