@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from lxmert.records import Items, Number, Positive, Record
 from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
 from lxmert.regions.checkpoints import DOWNLOAD, read_torchvision
-from lxmert.regions.folders import load_weights, read_config
+from lxmert.regions.folders import load_state, load_weights, read_config
 from lxmert.regions.single_image import SingleImageExtractor
 from lxmert.schema import Regions
 
@@ -301,12 +301,10 @@ def _fill(
     module: nn.Module, state: Mapping[str, Tensor], *, unused: Iterable[str], source: str
 ) -> None:
     """Load weights, ignoring those of the removed classifier."""
-    own = module.state_dict().keys()
-    spare = set(unused) - own
-    try:
-        module.load_state_dict({name: v for name, v in state.items() if name not in spare})
-    except RuntimeError as error:
-        raise ValueError(
-            f"the weights {source} do not fit this network; expected a file that torchvision "
-            f"published for it, or its `state_dict()`: {error}"
-        ) from error
+    spare = set(unused) - module.state_dict().keys()
+    load_state(
+        module,
+        {name: values for name, values in state.items() if name not in spare},
+        f"the weights {source} do not fit this network; expected a file that torchvision "
+        "published for it, or its `state_dict()`",
+    )

@@ -94,15 +94,22 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     """
     path = folder / WEIGHTS_NAME
     state = read_safetensors(path)
+    load_state(
+        module,
+        state,
+        f"the weights in {str(path)!r} do not fit the {CONFIG_NAME} next to them; expected both "
+        "from one `save_pretrained`",
+    )
+    counts = {name for name, value in module.named_buffers() if not value.is_floating_point()}
+    check_values(path, {name: value for name, value in state.items() if name not in counts})
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], misfit: str) -> None:
+    """Load weights, whose names must all match; otherwise raise `ValueError`, saying `misfit`."""
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {str(path)!r} do not fit the {CONFIG_NAME} next to them; expected "
-            f"both from one `save_pretrained`: {error}"
-        ) from error
-    counts = {name for name, value in module.named_buffers() if not value.is_floating_point()}
-    check_values(path, {name: value for name, value in state.items() if name not in counts})
+        raise ValueError(f"{misfit}: {error}") from error
 
 
 def fingerprint_of(config: Mapping[str, Any], module: nn.Module) -> str:

@@ -1,7 +1,7 @@
 """Region extractor of torchvision detectors: detections are the regions, fc7 is the feature."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lxmert.records import Items, Record, Share
 from lxmert.regions.checkpoints import read_torchvision
-from lxmert.regions.folders import load_weights, read_config
+from lxmert.regions.folders import load_state, load_weights, read_config
 from lxmert.regions.single_image import SingleImageExtractor
 from lxmert.schema import Regions
 
@@ -136,8 +136,11 @@ class TorchvisionExtractor(SingleImageExtractor):
         )
         model = _build(config)
         if weights is not None:
-            state = read_torchvision(recommended, weights)
-            _fill(model, state, config, source=str(weights))
+            misfit = (
+                f"the weights {weights} do not fit a {name} with {len(config.object_names)} "
+                "classes beside the background: pass its classes as object_names=[...]"
+            )
+            load_state(model, read_torchvision(recommended, weights), misfit)
         return cls(model, config, device=device)
 
     @classmethod
@@ -210,19 +213,6 @@ def _unknown(name: str) -> str:
         f"the detector is {name!r}; expected a torchvision detector with a feature vector per "
         f"region, one of {', '.join(DETECTORS)}"
     )
-
-
-def _fill(
-    model: nn.Module, state: Mapping[str, Tensor], config: TorchvisionConfig, *, source: str
-) -> None:
-    """Load weights; all names must match."""
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"the weights {source} do not fit a {config.model} with {len(config.object_names)} "
-            f"classes beside the background: pass its classes as object_names=[...]: {error}"
-        ) from error
 
 
 def _build(config: TorchvisionConfig) -> nn.Module:
