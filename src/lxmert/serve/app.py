@@ -80,9 +80,8 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _to_request_error)
     _add_state(app, service)
     _add_pages(app, service)
-    for name, request, response, batch, results in _KINDS:
-        _add_kind(app, service, name, request, response)
-        _add_batch(app, service, name, request, batch, results)
+    for kind in _KINDS:
+        _add_kind(app, service, *kind)
     if tools is not None:
         from lxmert.serve.tools import make_routes
 
@@ -161,41 +160,30 @@ def _add_kind(
     service: Service,
     name: str,
     kind: type[ImageRequest],
-    response: type[BaseModel],
+    *others: type[BaseModel],
 ) -> None:
-    async def handle(request: Request) -> Response:
+    """Add the path of one request, and that of a batch of them; see `_KINDS`."""
+    response, batch, results = others
+
+    async def one(request: Request) -> Response:
         return _json(await service.answer(await read_request(request, kind)))
 
-    app.post(
-        f"/v1/{name}",
-        name=name,
-        description=kind.__doc__,
-        response_model=response,
-        responses=_ERRORS,
-        openapi_extra=body_schema(kind),
-    )(handle)
-
-
-def _add_batch(
-    app: FastAPI,
-    service: Service,
-    name: str,
-    kind: type[ImageRequest],
-    batch: type[BaseModel],
-    results: type[BaseModel],
-) -> None:
-    async def handle(request: Request) -> Response:
+    async def several(request: Request) -> Response:
         rows = await read_batch(request, kind)
         return _json(results(results=await service.answer_all(tuple(rows))))
 
-    app.post(
-        f"/v1/{name}/batch",
-        name=f"{name}_batch",
-        description=batch.__doc__,
-        response_model=results,
-        responses=_ERRORS,
-        openapi_extra=body_schema(batch),
-    )(handle)
+    for path, body, model, handle in (
+        (name, kind, response, one),
+        (f"{name}/batch", batch, results, several),
+    ):
+        app.post(
+            f"/v1/{path}",
+            name=path.replace("/", "_"),
+            description=body.__doc__,
+            response_model=model,
+            responses=_ERRORS,
+            openapi_extra=body_schema(body),
+        )(handle)
 
 
 def _json(value: BaseModel, status: int = 200) -> Response:

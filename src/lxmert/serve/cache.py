@@ -1,12 +1,10 @@
 """A cache of regions by image content, limited in bytes."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from threading import Lock
 
-import numpy as np
-
-from lxmert.schema import Regions
+from lxmert.schema import REGION_ARRAYS, Regions
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class KnownImage:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        values = (getattr(self.regions, field.name) for field in fields(self.regions))
-        return len(self.data) + sum(v.nbytes for v in values if isinstance(v, np.ndarray))
+        size: int = sum(getattr(self.regions, name).nbytes for name in REGION_ARRAYS)
+        return len(self.data) + size
 
 
 class RegionCache:

@@ -2,17 +2,14 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import fields
 
-import numpy as np
-
-from lxmert.schema import Answer, Regions
+from lxmert.schema import REGION_ARRAYS, Answer, Regions
 from lxmert.serve.messages import AnswerItem, Array, RegionItem
 
 
 def pack_arrays(regions: Regions) -> dict[str, Array]:
     """Return the arrays of regions by the names of their fields."""
-    values = {field.name: getattr(regions, field.name) for field in fields(regions)}
+    values = {name: getattr(regions, name) for name in REGION_ARRAYS}
     return {
         name: Array(
             dtype="int64" if value.dtype.kind == "i" else "float32",
@@ -22,7 +19,6 @@ def pack_arrays(regions: Regions) -> dict[str, Array]:
             ).decode(),
         )
         for name, value in values.items()
-        if isinstance(value, np.ndarray)
     }
 
 
