@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter
 
 from lxmert.names import count
 
@@ -153,7 +155,8 @@ TIDY = {"given_boxes", "unused_image"}
 _CASES_SHOWN = 3
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True)
+class Case:
     """One occurrence of a finding.
 
     Attributes:
@@ -195,7 +198,8 @@ class Finding:
         return f"{kind.title}: {self.count:,}{share}; {kind.remedy}"
 
 
-class SplitFacts(NamedTuple):
+@dataclass(frozen=True)
+class SplitFacts:
     """Statistics of a split.
 
     Attributes:
@@ -244,18 +248,8 @@ class Report:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Report":
         """Build a report from the result of `to_dict`."""
-        findings = [
-            Finding(
-                record["kind"],
-                record["severity"],
-                record["count"],
-                [Case(**case) for case in record["cases"]],
-                record["share"],
-            )
-            for record in values["findings"]
-        ]
-        splits = {name: SplitFacts(**facts) for name, facts in values["splits"].items()}
-        return cls(findings, splits, dict(values["image_names"]))
+        report: Report = TypeAdapter(cls).validate_python(values)
+        return report
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values.
@@ -265,21 +259,8 @@ class Report:
             `cases` (a list of `file`, `line`, `detail`). `splits`: the fields of `SplitFacts` by
             split. `image_names`: as in this class.
         """
-        return {
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "severity": finding.severity,
-                    "count": finding.count,
-                    "share": finding.share,
-                    "text": str(finding),
-                    "cases": [case._asdict() for case in finding.cases],
-                }
-                for finding in self.findings
-            ],
-            "splits": {name: facts._asdict() for name, facts in self.splits.items()},
-            "image_names": self.image_names,
-        }
+        findings = [{**asdict(finding), "text": str(finding)} for finding in self.findings]
+        return {**asdict(self), "findings": findings}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text, with the first cases of each finding."""

@@ -14,6 +14,7 @@ from lxmert.data.image_folder import ImageFolder
 from lxmert.data.report import Report
 from lxmert.data.splits import split_by_image
 from lxmert.files import read_json_object, write_text
+from lxmert.names import reason
 from lxmert.records import Record
 from lxmert.tasks.inputs import File
 
@@ -107,8 +108,10 @@ def load_report(folder: Path) -> Report:
     values = read_json_object(path, remedy=_AGAIN)
     try:
         return Report.from_dict(values)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a report of a data check ({error!r}): {_AGAIN}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a report of a data check ({reason(error)}): {_AGAIN}"
+        ) from error
 
 
 def _check(data: CustomData, folder: Path, longest: int, progress: Progress) -> Report:
