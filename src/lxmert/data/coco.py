@@ -7,7 +7,7 @@ Two optional keys extend the format: `attributes` lists names for an annotation,
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ _MAX_SIDE = 1_000_000
 """Maximum side of an image and maximum box coordinate, in pixels."""
 
 _Entry = Mapping[str, Any]
+
+_LISTS = {"image": "images", "category": "categories", "annotation": "annotations"}
+_CALLED = {"file_name": "the file", "name": "the category name"}
 
 
 class Names(NamedTuple):
@@ -134,9 +137,10 @@ class _CocoReader:
 
     def split(self, content: _Entry, known: Names | None) -> DetectionSplit:
         """Read all usable entries."""
-        images = self._images(content["images"])
-        categories = self._categories(content["categories"])
-        annotations = self._annotations(content["annotations"], images, categories)
+        images = self._by_id("image", content, "file_name", self._image_problem)
+        named = self._by_id("category", content, "name", _category_problem)
+        categories = {key: entry["name"] for key, entry in named.items()}
+        annotations = self._annotations(content, images, categories)
         names = known or Names(
             tuple(categories.values()),
             self._groups(content.get("attribute_groups"), annotations),
@@ -158,71 +162,58 @@ class _CocoReader:
             )
         return DetectionSplit(names.object_names, names.attribute_groups, records)
 
-    def _images(self, entries: Sequence[object]) -> dict[object, _Entry]:
-        """Return the usable images by id."""
-        images: dict[object, _Entry] = {}
-        files: set[str] = set()
-        for entry, label in _labeled("image", entries):
-            problem = self._image_problem(entry)
-            if problem is not None or not isinstance(entry, dict):
-                self.found("coco_image", f"{label} {problem}")
-            elif entry["id"] in images:
+    def _by_id(
+        self, kind: str, content: _Entry, key: str, problem: Callable[[_Entry], str | None]
+    ) -> dict[object, _Entry]:
+        """Return the usable entries of a list by id; neither ids nor values of `key` repeat."""
+        found: dict[object, _Entry] = {}
+        used: set[str] = set()
+        for entry, label in self._objects(kind, content):
+            wrong = problem(entry)
+            if wrong is not None:
+                self.found(f"coco_{kind}", f"{label} has {wrong}")
+            elif entry["id"] in found:
                 self.found("coco_twice", f"{label} is listed twice")
-            elif entry["file_name"] in files:
-                self.found("coco_twice", f"the file {entry['file_name']!r} is listed twice")
+            elif entry[key] in used:
+                self.found("coco_twice", f"{_CALLED[key]} {entry[key]!r} is listed twice")
             else:
-                images[entry["id"]] = entry
-                files.add(entry["file_name"])
-        return images
+                found[entry["id"]] = entry
+                used.add(entry[key])
+        return found
 
-    def _image_problem(self, entry: object) -> str | None:
-        if not isinstance(entry, dict):
-            return f"is {shorten(entry)}; expected an object"
+    def _objects(self, kind: str, content: _Entry) -> Iterator[tuple[_Entry, str]]:
+        """Yield the entries of a list with their names in messages: the id, or else the place."""
+        for number, entry in enumerate(content[_LISTS[kind]], start=1):
+            key = entry.get("id") if isinstance(entry, dict) else None
+            label = f"{kind} {key!r}" if _is_id(key) else f"{kind} number {number} of the list"
+            if isinstance(entry, dict):
+                yield entry, label
+            else:
+                self.found(f"coco_{kind}", f"{label} is {shorten(entry)}; expected an object")
+
+    def _image_problem(self, entry: _Entry) -> str | None:
         if not _is_id(entry.get("id")):
-            return f"has {_given(entry, 'id')}; expected an integer or a string"
+            return f"{_given(entry, 'id')}; expected an integer or a string"
         for side in ("height", "width"):
             if not _is_side(entry.get(side)):
-                return f"has {_given(entry, side)}; expected a number of pixels"
+                return f"{_given(entry, side)}; expected a number of pixels"
         if not isinstance(entry.get("file_name"), str):
-            return f"has {_given(entry, 'file_name')}; expected a path below the image folder"
+            return f"{_given(entry, 'file_name')}; expected a path below the image folder"
         try:
             child_path(self.image_folder, entry["file_name"])
         except ValueError as error:
-            return f"has an invalid file_name: {error}"
+            return f"an invalid file_name: {error}"
         return None
-
-    def _categories(self, entries: Sequence[object]) -> dict[object, str]:
-        """Return the names of the usable categories by id."""
-        names: dict[object, str] = {}
-        used: set[str] = set()
-        for entry, label in _labeled("category", entries):
-            if not isinstance(entry, dict):
-                self.found("coco_category", f"{label} is {shorten(entry)}; expected an object")
-            elif not _is_id(entry.get("id")):
-                self.found("coco_category", f"{label} has {_given(entry, 'id')}")
-            elif not isinstance(entry.get("name"), str) or not entry["name"].strip():
-                self.found("coco_category", f"{label} has {_given(entry, 'name')}")
-            elif entry["id"] in names:
-                self.found("coco_twice", f"{label} is listed twice")
-            elif entry["name"] in used:
-                self.found("coco_twice", f"the category name {entry['name']!r} is listed twice")
-            else:
-                names[entry["id"]] = entry["name"]
-                used.add(entry["name"])
-        return names
 
     def _annotations(
         self,
-        entries: Sequence[object],
+        content: _Entry,
         images: Mapping[object, _Entry],
         categories: Mapping[object, str],
     ) -> list[_Entry]:
         """Return the valid annotations of single objects."""
         usable: list[_Entry] = []
-        for entry, label in _labeled("annotation", entries):
-            if not isinstance(entry, dict):
-                self.found("coco_annotation", f"{label} is {shorten(entry)}; expected an object")
-                continue
+        for entry, label in self._objects("annotation", content):
             problem = _annotation_problem(entry)
             if problem is not None:
                 self.found("coco_annotation", f"{label} has {problem}")
@@ -353,7 +344,7 @@ def _read_lists(path: Path) -> _Entry:
             "detection format: check the path in the recipe's [data] table"
         )
     content = read_json(path, remedy="export it again")
-    for name in ("images", "categories", "annotations"):
+    for name in _LISTS.values():
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise ValueError(
                 f"{path} has no list `{name}`; expected COCO's detection format with the lists "
@@ -363,11 +354,12 @@ def _read_lists(path: Path) -> _Entry:
     return content
 
 
-def _labeled(kind: str, entries: Sequence[object]) -> Iterator[tuple[object, str]]:
-    """Yield entries with their names in messages: the id, or else the position from 1."""
-    for number, entry in enumerate(entries, start=1):
-        key = entry.get("id") if isinstance(entry, dict) else None
-        yield entry, f"{kind} {key!r}" if _is_id(key) else f"{kind} number {number} of the list"
+def _category_problem(entry: _Entry) -> str | None:
+    if not _is_id(entry.get("id")):
+        return _given(entry, "id")
+    if not isinstance(entry.get("name"), str) or not entry["name"].strip():
+        return _given(entry, "name")
+    return None
 
 
 def _annotation_problem(entry: _Entry) -> str | None:
