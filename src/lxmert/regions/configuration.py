@@ -195,6 +195,13 @@ class DetectorConfig(Record):
         return math.prod(self.stage_strides) * (2 if self.stem_pool == "none" else 4)
 
     @property
+    def region_bytes(self) -> float:
+        """Bytes of the activations of a region in the head: its input, and three maps."""
+        inputs = self.pooled_size**2 * self.stage_widths[-1]
+        outputs = (self.pooled_size / self.head_stride) ** 2 * self.feature_dim
+        return 4 * (inputs + 3 * outputs)
+
+    @property
     def nms_thresholds(self) -> tuple[float, ...]:
         """NMS thresholds for regions, in the order in which they are tried."""
         return (self.nms_threshold, *self.nms_ladder)

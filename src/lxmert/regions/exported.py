@@ -3,14 +3,13 @@
 Each image is computed alone, so that it needs no padding; heads run on a limited number of boxes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from lxmert.records import Items, Number, Record
-from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.batching import check_list
 from lxmert.regions.choosing import (
     REGION_WEIGHTS,
     decode,
@@ -19,6 +18,7 @@ from lxmert.regions.choosing import (
     propose,
 )
 from lxmert.regions.configuration import DetectorConfig
+from lxmert.regions.configured import ConfiguredExtractor
 from lxmert.regions.preprocess import ImageInput, Prepared, load_image, prepare
 from lxmert.regions.selection import Candidates, select_regions
 from lxmert.runtimes import Array, Graph
@@ -45,15 +45,13 @@ class ExportedDetectorConfig(Record):
     anchor_offset: Number
 
 
-class ExportedDetector:
+class ExportedDetector(ConfiguredExtractor):
     """Detects and describes the regions of images without PyTorch.
 
     Attributes:
         fingerprint: that of the detector it was exported from.
         precision: numeric precision of the graphs.
     """
-
-    recognizes = True
 
     def __init__(
         self,
@@ -82,26 +80,6 @@ class ExportedDetector:
         self._cell_anchors = np.asarray(config.cell_anchors, np.float32)
         self._anchor_offset = config.anchor_offset
 
-    @property
-    def feature_dim(self) -> int:
-        """Length of a region's feature."""
-        return self.config.feature_dim
-
-    @property
-    def object_names(self) -> tuple[str, ...]:
-        """Name of each object class, by id."""
-        return self.config.object_names
-
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """Name of each attribute, by id."""
-        return self.config.attribute_names
-
-    @property
-    def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the attributes, by group."""
-        return self.config.attribute_groups
-
     def __call__(
         self, images: Sequence[ImageInput], *, num_regions: int | tuple[int, int] | None = None
     ) -> list[Regions]:
@@ -112,16 +90,6 @@ class ExportedDetector:
             low, high = config.check_limits(num_regions)
             config = config.replace(min_regions=low, num_regions=high)
         return [self._find(prepare(load_image(image), config), config) for image in images]
-
-    def stream(
-        self,
-        images: Iterable[tuple[str, ImageInput]],
-        *,
-        batch_size: int = 16,
-        num_regions: int | tuple[int, int] | None = None,
-    ) -> Iterator[tuple[str, Regions]]:
-        """Yield the image id and regions of each image in order."""
-        return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
 
     def to(self, device: object) -> Self:
         """Return the extractor itself; raise `ValueError` for another device than the CPU."""
@@ -153,9 +121,7 @@ class ExportedDetector:
             # RoIPool rounds corners. A runtime that computes in bfloat16 rounds its input before,
             # which keeps whole numbers up to 256.
             cells = np.floor(cells + np.float32(0.5))
-        inputs = config.pooled_size**2 * config.stage_widths[-1]
-        outputs = (config.pooled_size / config.head_stride) ** 2 * config.feature_dim
-        chunk = max(1, int(_CHUNK_BYTES / (4 * (inputs + 3 * outputs))))
+        chunk = max(1, int(_CHUNK_BYTES / config.region_bytes))
         parts = [
             self._heads({"feature_map": feature_map, "boxes": cells[start : start + chunk]})
             for start in range(0, len(cells), chunk)

@@ -2,7 +2,7 @@
 
 import ctypes
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ import torch
 
 from lxmert.boxes import are_valid
 from lxmert.devices import check_device, computes_bf16
-from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.batching import check_list
 from lxmert.regions.configuration import CONFIG_NAME, DetectorConfig
+from lxmert.regions.configured import ConfiguredExtractor
 from lxmert.regions.detector import Detections, Detector
 from lxmert.regions.folders import WEIGHTS_NAME, fingerprint_of, load_folder, save_folder
 from lxmert.regions.heads import Description
@@ -42,7 +43,7 @@ from lxmert.schema import Regions
 _logger = logging.getLogger(__name__)
 
 
-class DetectorExtractor:
+class DetectorExtractor(ConfiguredExtractor):
     """Detects and describes the regions of images.
 
     Args:
@@ -56,8 +57,6 @@ class DetectorExtractor:
             changed in place, and `detector` reads them again. None: they are copied.
     """
 
-    recognizes = True
-
     def __init__(
         self,
         detector: Detector,
@@ -67,8 +66,7 @@ class DetectorExtractor:
         folder: Path | None = None,
     ) -> None:
         detector.eval().to(device=check_device(device))
-        self.config = detector.config
-        self._folder = folder
+        self.config, self._folder = detector.config, folder
         self._fingerprint: str | None = None
         self._detector: Detector | None = detector
         if folder is None or not changes_weights(detector, precision):
@@ -149,26 +147,6 @@ class DetectorExtractor:
         save_detector(self.detector, Path(folder))
 
     @property
-    def object_names(self) -> tuple[str, ...]:
-        """Name of each object class, by id."""
-        return self.config.object_names
-
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """Name of each attribute, by id."""
-        return self.config.attribute_names
-
-    @property
-    def attribute_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the attributes, by group."""
-        return self.config.attribute_groups
-
-    @property
-    def feature_dim(self) -> int:
-        """Length of a region's feature."""
-        return self.config.feature_dim
-
-    @property
     def fingerprint(self) -> str:
         """Hash of configuration and weights; extractors with equal hashes return equal regions."""
         return self._fingerprint or fingerprint_of(self.detector.config.to_dict(), self.detector)
@@ -194,15 +172,14 @@ class DetectorExtractor:
             ValueError: if an image cannot be read, boxes are missing, empty or outside of the
                 image, or `num_regions` is out of range.
         """
-        config = self.config
-        limits = None if num_regions is None else config.check_limits(num_regions)
+        limits = None if num_regions is None else self.config.check_limits(num_regions)
         check_list(images)
         if boxes is not None and len(boxes) != len(images):
             raise ValueError(
                 f"got {len(images)} images and boxes for {len(boxes)}; expected one array of "
                 "boxes for each image"
             )
-        prepared = [prepare(load_image(image), config) for image in images]
+        prepared = [prepare(load_image(image), self.config) for image in images]
         given = (
             None
             if boxes is None
@@ -221,22 +198,6 @@ class DetectorExtractor:
             )
             regions.update(zip(indices, found, strict=True))
         return [regions[index] for index in range(len(prepared))]
-
-    def stream(
-        self,
-        images: Iterable[tuple[str, ImageInput]],
-        *,
-        batch_size: int = 16,
-        num_regions: int | tuple[int, int] | None = None,
-    ) -> Iterator[tuple[str, Regions]]:
-        """Yield the image id and regions of each image in order.
-
-        Args:
-            images: (image id, image) pairs; read lazily.
-            batch_size: images held in memory at a time; affects only the speed.
-            num_regions: as for `__call__`.
-        """
-        return stream_regions(partial(self, num_regions=num_regions), images, batch_size)
 
     def _find_all(
         self, images: Sequence[Prepared], limits: tuple[int, int] | None

@@ -149,12 +149,9 @@ class RegionHeads(nn.Module):
         return maps.float().mean(dim=(2, 3))
 
     def _chunk_size(self, device: str) -> int:
-        """Return how many regions fit into the activation memory: inputs and three maps each."""
-        config = self.config
-        inputs = config.pooled_size**2 * config.stage_widths[-1]
-        outputs = (config.pooled_size / config.head_stride) ** 2 * config.feature_dim
-        per_region = 4 * (inputs + 3 * outputs)
-        return max(1, int(CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) / per_region))
+        """Return how many regions fit into the activation memory."""
+        limit = CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"])
+        return max(1, int(limit / self.config.region_bytes))
 
     def classify(self, features: Tensor) -> Tensor:
         """Return probabilities `[regions, classes + 1]`, background last."""
