@@ -60,6 +60,11 @@ class Ragged(NamedTuple):
     bounds: npt.NDArray[np.uint32]
     values: npt.NDArray[Any]
 
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Return the number of values of each row."""
+        bounds = self.bounds.astype(np.int64)
+        return bounds[1:] - bounds[:-1]
+
     def row(self, index: int) -> npt.NDArray[Any]:
         """Return the values of a row."""
         return self.values[self.bounds.item(index) : self.bounds.item(index + 1)]

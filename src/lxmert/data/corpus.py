@@ -143,7 +143,12 @@ class Corpus(Sequence[Example]):
 
     def select(self, indices: IntArray) -> Corpus:
         """Return a view of the given examples, in the given order."""
-        return Corpus(self._columns, np.asarray(self._rows, dtype=np.int64)[indices])
+        return Corpus(self._columns, self._indices[indices])
+
+    @property
+    def _indices(self) -> IntArray:
+        """The stored row of each example."""
+        return np.asarray(self._rows, dtype=np.int64)
 
     def example_id(self, index: int) -> str:
         """Return an example's id."""
@@ -165,7 +170,7 @@ class Corpus(Sequence[Example]):
     @property
     def question_types(self) -> list[str]:
         """All question types, sorted."""
-        used = np.unique(self._columns.question_types[np.asarray(self._rows, dtype=np.int64)])
+        used = np.unique(self._columns.question_types[self._indices])
         return sorted(str(self._columns.question_type_names[place]) for place in used.tolist())
 
     def of_question_types(self, question_types: Collection[str]) -> Corpus:
@@ -173,9 +178,7 @@ class Corpus(Sequence[Example]):
         places = [
             i for i, name in enumerate(self._columns.question_type_names) if name in question_types
         ]
-        found = np.isin(
-            self._columns.question_types[np.asarray(self._rows, dtype=np.int64)], places
-        )
+        found = np.isin(self._columns.question_types[self._indices], places)
         return self.select(np.flatnonzero(found))
 
     def source(self, index: int) -> str:
@@ -185,7 +188,7 @@ class Corpus(Sequence[Example]):
 
     def by_source(self) -> dict[str, IntArray]:
         """Return the indices of the examples of each file, by its name; empty files are absent."""
-        sources = self._columns.sources[np.asarray(self._rows, dtype=np.int64)]
+        sources = self._columns.sources[self._indices]
         return {
             str(self._columns.source_names[place]): np.flatnonzero(sources == place)
             for place in np.unique(sources).tolist()
@@ -208,7 +211,7 @@ class Corpus(Sequence[Example]):
     @property
     def image_pairs(self) -> npt.NDArray[np.int32]:
         """Positions in `image_names` for all examples, `[examples, 2]`; -1: no second image."""
-        pairs: npt.NDArray[np.int32] = self._columns.images[np.asarray(self._rows, dtype=np.int64)]
+        pairs: npt.NDArray[np.int32] = self._columns.images[self._indices]
         return pairs
 
     @property
@@ -235,7 +238,7 @@ class Corpus(Sequence[Example]):
     @property
     def stored_answers(self) -> tuple[Ragged, IntArray]:
         """The answers of all stored rows, and the row of each example."""
-        return self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+        return self._columns.answers, self._indices
 
     def boxes(self, index: int) -> FloatArray:
         """Return the boxes that an example is about, in pixels of its first image: `[boxes, 4]`."""
@@ -244,18 +247,15 @@ class Corpus(Sequence[Example]):
 
     def num_boxes(self) -> IntArray:
         """Return how many boxes each example has in its first image, `[examples]`."""
-        bounds = self._columns.boxes.bounds.astype(np.int64)
-        return (bounds[1:] - bounds[:-1])[np.asarray(self._rows, dtype=np.int64)]
+        return self._columns.boxes.lengths()[self._indices]
 
     def num_answers(self) -> IntArray:
         """Return how many answers each example has, `[examples]`."""
-        stored, rows = self.stored_answers
-        bounds = stored.bounds.astype(np.int64)
-        return (bounds[1:] - bounds[:-1])[rows]
+        return self._columns.answers.lengths()[self._indices]
 
     def answer_counts(self) -> IntArray:
         """Count the examples that accept each answer, `[answers]` as in `answer_names`."""
-        stored, rows = self._columns.answers, np.asarray(self._rows, dtype=np.int64)
+        stored, rows = self.stored_answers
         visits = np.bincount(rows, minlength=len(self._columns.splits))
         weights = np.repeat(visits, np.diff(stored.bounds))  # of each stored answer
         names = stored.values["name"]
@@ -276,7 +276,7 @@ class Corpus(Sequence[Example]):
 
         Empty splits are omitted.
         """
-        splits = self._columns.splits[np.asarray(self._rows, dtype=np.int64)]
+        splits = self._columns.splits[self._indices]
         splits = np.where(splits == _NO_SPLIT, SPLITS.index(default), splits)
         rows = {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
         return {name: found for name, found in rows.items() if len(found)}
