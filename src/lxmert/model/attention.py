@@ -284,20 +284,27 @@ def _supports_mask(implementation: str, mask: AttentionMask) -> bool:
     return "flash" not in implementation
 
 
-class LxmertAttentionOutput(nn.Module):
-    """Output projection of attention, with residual and layer norm."""
+class ResidualOutput(nn.Module):
+    """Output projection of a block, with residual and layer norm."""
 
-    def __init__(self, config: LxmertConfig) -> None:
+    def __init__(self, width: int, config: LxmertConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = nn.Linear(width, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        """Add the projected values to the input, both `[batch, length, hidden]`."""
+        """Project `[batch, length, width]` and add the input `[batch, length, hidden]`."""
         hidden_states = self.dropout(self.dense(hidden_states))
         joined: Tensor = self.LayerNorm(hidden_states + input_tensor)
         return joined
+
+
+class LxmertAttentionOutput(ResidualOutput):
+    """Output projection of attention."""
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config.hidden_size, config)
 
 
 class LxmertSelfAttentionLayer(nn.Module):

@@ -13,6 +13,7 @@ from lxmert.model.attention import (
     AttentionMask,
     LxmertCrossAttentionLayer,
     LxmertSelfAttentionLayer,
+    ResidualOutput,
     StreamMask,
     as_stream_mask,
     rows_of_first_query,
@@ -117,20 +118,11 @@ class LxmertIntermediate(nn.Module):
         return activated
 
 
-class LxmertOutput(nn.Module):
-    """The second half of a feed-forward block, with residual and layer norm."""
+class LxmertOutput(ResidualOutput):
+    """The second half of a feed-forward block."""
 
     def __init__(self, config: LxmertConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        """Project `[batch, length, intermediate]` and add the input `[batch, length, hidden]`."""
-        hidden_states = self.dropout(self.dense(hidden_states))
-        joined: Tensor = self.LayerNorm(hidden_states + input_tensor)
-        return joined
+        super().__init__(config.intermediate_size, config)
 
 
 class LxmertLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
