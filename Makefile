@@ -15,7 +15,7 @@ ask: $(VENV)/installed
 # All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers. One thread for each
 # of two processes.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Fetch the published weights (2 GB) and check them; prints a table. Needs a network.
 weights-test: $(VENV)/installed-dev

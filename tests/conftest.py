@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from warm import starting
 
 from lxmert.cli.main import main
 from lxmert.data.tsv import read_tsv
@@ -42,6 +43,16 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder of `python` and `lxmert`, which on Linux start in milliseconds; see `warm`."""
+    if sys.platform != "linux":
+        yield Path(sys.executable).parent
+        return
+    with starting(tmp_path_factory.mktemp("programs")) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 
 from conftest import ROOT
 from model import tiny
@@ -50,11 +49,14 @@ CLASSES = (
 )
 
 
-def test_auto_classes_give_ours_only_after_the_call(tmp_path):
+def test_auto_classes_give_ours_only_after_the_call(programs, tmp_path):
     """Importing the package must not change what other code of the process loads."""
     tiny.build("LxmertForQuestionAnswering").save_pretrained(tmp_path)
     finished = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False
+        [programs / "python", "-c", SCRIPT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     theirs = [f"transformers.{name}" for name in CLASSES]
@@ -82,7 +84,7 @@ except TypeError as error:
 """
 
 
-def test_auto_processor_gives_ours_after_the_call(tmp_path):
+def test_auto_processor_gives_ours_after_the_call(programs, tmp_path):
     """Bug: `AutoProcessor` gave a bare tokenizer, which cannot read an image, without a word."""
     bundled = ROOT / "src/lxmert/default"
     LxmertProcessor.from_pretrained(None).save_pretrained(tmp_path / "saved")
@@ -95,7 +97,7 @@ def test_auto_processor_gives_ours_after_the_call(tmp_path):
     (plain / "vocab.txt").write_text("\n".join(tokens))
     folders = [str(bundled), str(tmp_path / "saved"), str(plain)]
     finished = subprocess.run(
-        [sys.executable, "-c", PROCESSORS, *folders],
+        [programs / "python", "-c", PROCESSORS, *folders],
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-3000:]

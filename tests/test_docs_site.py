@@ -3,7 +3,6 @@
 import doctest
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ API = sorted((ROOT / "docs/api").glob("*.md"))
 DIRECTIVE = re.compile(r"^\.\. (?:py:data|auto\w+):: lxmert\.(\w+)$", re.MULTILINE)
 
 
-def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+def test_the_site_is_built_without_warnings(programs: Path, tmp_path: Path) -> None:
+    command = [programs / "python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
     built = subprocess.run(
         [*command, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, check=False
     )

@@ -234,9 +234,10 @@ paper = { VQA = 65.1 }
 
 
 def test_arms_are_compared_with_two_seeds_and_an_interrupted_comparison_goes_on(
-    folder: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
+    folder: Path, lxmert: Command, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
     sizes = [f"model.{size}" for size in TINY_MODEL]
     pairs = [*settings(*sizes)[1::2], "loop.evaluate_every=", "loop.evaluate_limit=40"]
     changes = ", ".join(json.dumps(pair) for pair in pairs)

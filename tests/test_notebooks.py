@@ -1,7 +1,6 @@
 """The notebooks run from an empty folder and are stored with small outputs."""
 
 import os
-import sys
 from pathlib import Path
 
 import nbformat
@@ -19,9 +18,10 @@ def test_there_are_three_notebooks() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripts = str(Path(sys.executable).parent)
-    monkeypatch.setenv("PATH", scripts + os.pathsep + os.environ["PATH"])
+def test_a_notebook_runs(
+    path: Path, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=900, resources=resources).execute()  # raises at an error

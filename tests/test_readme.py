@@ -61,15 +61,16 @@ def test_the_first_command_answers_right_and_saves_the_figure() -> None:
 
 
 @pytest.mark.parametrize("index", [1, 2])
-def test_commands_run(index: int) -> None:
+def test_commands_run(index: int, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     run("set -e\nlxmert examples\n" + SHELL[index])
 
 
 @pytest.mark.parametrize("code", PYTHON)
-def test_code_runs(code: str) -> None:
-    run("lxmert examples")
+def test_code_runs(code: str, programs: Path) -> None:
+    run(f"{programs}/lxmert examples")
     finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False
+        [programs / "python", "-c", code], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip()

@@ -1,5 +1,6 @@
 """Shapley values of a model, compared with the definition over all coalitions."""
 
+import functools
 import itertools
 import math
 
@@ -47,7 +48,8 @@ def definition(network, given: dict[str, Tensor], answer: int) -> list[float]:  
     players = [("word", i) for i in range(1, text_len - 1)]
     players += [("region", i) for i in range(num_regions)]
 
-    def worth(coalition) -> float:  # type: ignore[no-untyped-def]
+    @functools.cache  # each coalition is asked for once for each player
+    def worth(coalition: frozenset[tuple[str, int]]) -> float:
         words = [0, *sorted(i for kind, i in coalition if kind == "word"), text_len - 1]
         regions = sorted(i for kind, i in coalition if kind == "region")
         return probability(network, given, words, regions, answer)
@@ -59,7 +61,8 @@ def definition(network, given: dict[str, Tensor], answer: int) -> list[float]:  
         for size in range(len(others) + 1):
             for chosen in itertools.combinations(others, size):
                 weight = 1 / (len(players) * math.comb(len(others), size))
-                total += weight * (worth((*chosen, player)) - worth(chosen))
+                coalition = frozenset(chosen)
+                total += weight * (worth(coalition | {player}) - worth(coalition))
         values.append(total)
     return values
 

@@ -210,9 +210,10 @@ def test_files_are_read_over_their_base_and_mistakes_are_named(tmp_path: Path) -
 
 
 def test_a_failed_run_is_reported_with_its_reason_and_its_dependents(
-    tmp_path: Path, recipe: Path
+    tmp_path: Path, recipe: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bug: the first failure ended the sweep, or was reported after hours with empty logs."""
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
     stages = {
         "first": SweepStage(recipe=str(recipe)),
         "second": SweepStage(recipe=str(recipe), metric="accuracy"),

@@ -48,9 +48,9 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[Served]:
+def serving(*arguments: str, python: str | Path = sys.executable) -> Iterator[Served]:
     """Run `lxmert serve` on a free port until it is ready, and end it."""
-    command = [sys.executable, "-m", "lxmert", "serve", "--port", "0", *arguments]
+    command = [python, "-m", "lxmert", "serve", "--port", "0", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines: list[str] = []
@@ -131,8 +131,8 @@ def load_until_sigterm(served: Served, *, clients: int) -> tuple[int, list[str]]
     return len(answered), wrong
 
 
-def test_accepted_requests_are_answered_before_the_end() -> None:
-    with serving() as served:
+def test_accepted_requests_are_answered_before_the_end(programs: Path) -> None:
+    with serving(python=programs / "python") as served:
         assert served.ask().json()["answers"][0]["answer"] == "yellow"
         _, wrong = load_until_sigterm(served, clients=6)
         assert wrong == []
@@ -140,9 +140,9 @@ def test_accepted_requests_are_answered_before_the_end() -> None:
         assert is_free(served.url)
 
 
-def test_a_request_on_its_way_is_answered_before_the_end() -> None:
+def test_a_request_on_its_way_is_answered_before_the_end(programs: Path) -> None:
     """A connection was closed if nothing had arrived on it when the server was to end."""
-    with serving() as served:
+    with serving(python=programs / "python") as served:
         address = httpx.URL(served.url)
         with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
             assert served.ask().status_code == 200  # so that the connection above is accepted too
@@ -261,11 +261,13 @@ with running(max_batch=1) as client:
 """
 
 
-def test_queue_and_cache_are_measured_if_workers_share_files(tmp_path: Path) -> None:
+def test_queue_and_cache_are_measured_if_workers_share_files(
+    programs: Path, tmp_path: Path
+) -> None:
     """Bug: both were 0 if several workers shared the files of their metrics."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
-    command = [sys.executable, "-c", GAUGES]
+    command = [programs / "python", "-c", GAUGES]
     done = subprocess.run(command, env=environment, timeout=LIMIT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -18,13 +18,13 @@ from lxmert.train.sharding import Sharded
 OVERRIDES = ("model.double=true", "loop.micro_batches=2")
 
 
-def test_two_processes_give_the_same_update_as_one(tmp_path):
+def test_two_processes_give_the_same_update_as_one(programs, tmp_path):
     """In some steps one of the two has no target for `parity`, so its head has no gradient."""
-    script = Path(__file__).with_name("toy.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script, python = Path(__file__).with_name("toy.py"), str(programs / "python")
+    command = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "two"), *OVERRIDES],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": python},
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,7 +1,9 @@
 """A benchmark measures every variant, and names those that it cannot measure."""
 
 import json
+import multiprocessing
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -49,10 +51,13 @@ def test_the_command_measures_a_model_and_names_what_it_cannot(lxmert, tmp_path,
         assert figure.width > figure.height
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 def test_a_variant_that_fails_costs_only_its_row(tmp_path, monkeypatch):
     """Bug: models of grids, which compute in fp32 only, were not measured at all."""
     monkeypatch.setattr(benchmarking, "_COMPUTED", {"torch": ("fp32", "bf16")})
     monkeypatch.setattr(benchmarking, "computes_bf16", lambda device: True)
+    forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(benchmarking, "multiprocessing", forking)  # it starts in milliseconds
     model = write_tiny_model(tmp_path / "model")
     shutil.rmtree(model / "extractor")
     grid = GridExtractor(GridNetwork(GridConfig(height=16, width=16, widths=(8,), feature_dim=12)))

@@ -269,7 +269,7 @@ def assert_killed_run_is_identical(world: Path, folder: Path, num_ranks: int, ti
 
 @pytest.mark.parametrize("num_ranks", [1, 2])
 def test_killed_runs_end_bit_identical(world: Path, tmp_path: Path, num_ranks: int) -> None:
-    assert_killed_run_is_identical(world, tmp_path, num_ranks, 3)
+    assert_killed_run_is_identical(world, tmp_path, num_ranks, 2)
 
 
 @pytest.mark.slow
