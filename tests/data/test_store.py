@@ -236,8 +236,8 @@ def test_a_hundred_thousand_images_are_read_in_little_memory(tmp_path: Path) -> 
     assert float(run_python(OPENING, tmp_path / "store")) < 100
 
 
-def run_python(source: str, *arguments: object) -> str:
-    command = [sys.executable, "-c", source, *map(str, arguments)]
+def run_python(source: str, *arguments: object, python: str | Path = sys.executable) -> str:
+    command = [python, "-c", source, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -360,7 +360,7 @@ for seconds, size in zip(map(float, sys.argv[4::2]), map(float, sys.argv[5::2]))
 @pytest.mark.skipif(sys.platform != "linux", reason="needs signals and limits of Linux")
 @pytest.mark.parametrize("times", [6, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_loses_nothing_and_writes_nothing_twice(
-    tmp_path: Path, times: int
+    programs: Path, tmp_path: Path, times: int
 ) -> None:
     """Half of the times after a random time, the others in a write after some number of bytes."""
     folder, log, num_images = tmp_path / "store", tmp_path / "log", 30 * times
@@ -371,7 +371,8 @@ def test_killed_again_and_again_it_loses_nothing_and_writes_nothing_twice(
     order = generator.permutation(times)
     runs = [kills[i] for i in order] + [(0, 0)]
     numbers = [number for run in runs for number in run]
-    codes = list(map(int, run_python(WRITER, folder, log, num_images, *numbers).split()))
+    given, python = (folder, log, num_images, *numbers), programs / "python"
+    codes = list(map(int, run_python(WRITER, *given, python=python).split()))
     assert set(codes[:-1]) == {-9, -25}
     assert codes[-1] == 0
     store = RegionStore(folder)
