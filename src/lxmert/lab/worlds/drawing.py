@@ -144,6 +144,31 @@ def one_of(rng: Random, phrasings: str, *words: object) -> str:
     return _ARTICLE.sub("an", rng.choice(phrasings.split("|")).format(*words))
 
 
+def ask(
+    rng: Random,
+    question_type: str,
+    phrasings: str,
+    answer: str | int,
+    *words: str | int,
+    meaning: Meaning = (),
+    boxes: tuple[Box, ...] = (),
+) -> QA:
+    """Ask a question in one of several phrasings.
+
+    Args:
+        rng: chooses the phrasing.
+        question_type: its type.
+        phrasings: as for `one_of`.
+        answer: the right answer; True and False stand for yes and no.
+        *words: filled into the phrasing.
+        meaning: what is asked; empty: type and words say it.
+        boxes: what the question is about.
+    """
+    right = YES_NO[answer] if isinstance(answer, bool) else str(answer)
+    text = one_of(rng, phrasings, *words)
+    return QA(question_type, text, right, meaning or (question_type, *words), boxes)
+
+
 def scene_of(things: Sequence[Glyph], **more: object) -> dict[str, Any]:
     """Return the record of a scene of things."""
     return {"things": [thing._asdict() for thing in things], **more}

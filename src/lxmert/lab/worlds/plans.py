@@ -5,12 +5,14 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lxmert.lab.worlds.drawing import COLORS, QA, SHAPES, YES_NO, WorldImage, one_of, paint
+from lxmert.lab.worlds.drawing import COLORS, QA, SHAPES, WorldImage, ask, paint
 
 _TOP, _UNIT, _BASE = 10, 11, 130
 _ROOMS = ("kitchen", "bedroom", "bathroom", "office", "hall", "nursery")
 _FLOORS = ((250, 225, 190), (205, 215, 245), (190, 235, 235), (220, 240, 200), (240, 240, 225),
            (250, 210, 225))  # fmt: skip
+_CORNERS = {"top left": (0, 1), "top right": (2, 1), "bottom left": (0, 3), "bottom right": (2, 3)}
+"""Corner -> the sides of a room that are those of the flat."""
 _MARGIN, _CELL = 8, 32
 
 Room = tuple[int, int, int, int]
@@ -36,27 +38,25 @@ def bars(rng: Random) -> WorldImage:
 
 def _about_bars(rng: Random, values: dict[str, int]) -> list[QA]:
     order = sorted(values, key=lambda color: values[color])
-    text = one_of(rng, "how many bars are there?|how many bars does the chart have?")
-    questions = [QA("count", text, str(len(values)), ("count",))]
+    phrasings = "how many bars are there?|how many bars does the chart have?"
+    questions = [ask(rng, "count", phrasings, len(values))]
     for limit in range(2, 10):
         above = sum(value > limit for value in values.values())
-        text = one_of(rng, "how many bars are higher than {0}?|how many exceed {0}?", limit)
-        questions.append(QA("above", text, str(above), ("above", limit)))
+        phrasings = "how many bars are higher than {0}?|how many exceed {0}?"
+        questions.append(ask(rng, "above", phrasings, above, limit))
     ends = (("highest", order[-1], order[-2]), ("lowest", order[0], order[1]))
     for word, color, second in ends:
         if values[color] != values[second]:
-            text = one_of(rng, "which color is the {0} bar?|what color has the {0} value?", word)
-            questions.append(QA("end", text, color, ("end", word)))
+            phrasings = "which color is the {0} bar?|what color has the {0} value?"
+            questions.append(ask(rng, "end", phrasings, color, word))
     for color, value in values.items():
-        text = one_of(rng, "what is the value of the {0} bar?|how high is {0}?", color)
-        questions.append(QA("value", text, str(value), ("value", color)))
-    for one, other in rng.sample(list(combinations(values, 2)), 3):
-        one, other = rng.sample((one, other), 2)
-        text = one_of(
-            rng, "is the {0} bar higher than the {1} one?|is {0} more than {1}?", one, other
-        )
-        meaning = ("higher", one, other)
-        questions.append(QA("higher", text, YES_NO[values[one] > values[other]], meaning))
+        phrasings = "what is the value of the {0} bar?|how high is {0}?"
+        questions.append(ask(rng, "value", phrasings, value, color))
+    for pair in rng.sample(list(combinations(values, 2)), 3):
+        one, other = rng.sample(pair, 2)
+        phrasings = "is the {0} bar higher than the {1} one?|is {0} more than {1}?"
+        is_higher = values[one] > values[other]
+        questions.append(ask(rng, "higher", phrasings, is_higher, one, other))
     return questions
 
 
@@ -112,35 +112,29 @@ def _shared(one: Room, other: Room) -> tuple[float, float] | None:
 
 
 def _about_rooms(rng: Random, rooms: dict[str, Room], doors: list[tuple[str, str]]) -> list[QA]:
-    text = one_of(rng, "how many rooms are there?|how many rooms does the flat have?")
-    questions = [QA("count", text, str(len(rooms)), ("count",))]
+    phrasings = "how many rooms are there?|how many rooms does the flat have?"
+    questions = [ask(rng, "count", phrasings, len(rooms))]
     order = sorted(rooms, key=lambda name: _area(rooms[name]))
     if _area(rooms[order[-1]]) > _area(rooms[order[-2]]):
-        text = one_of(rng, "which room is the largest?|what is the biggest room?")
-        questions.append(QA("largest", text, order[-1], ("largest",)))
-    corners = {
-        "top left": (0, 1),
-        "top right": (2, 1),
-        "bottom left": (0, 3),
-        "bottom right": (2, 3),
-    }
-    for corner, sides in corners.items():
+        phrasings = "which room is the largest?|what is the biggest room?"
+        questions.append(ask(rng, "largest", phrasings, order[-1]))
+    for corner, sides in _CORNERS.items():
         name = next(n for n, area in rooms.items() if all(area[s] == (0, 5)[s > 1] for s in sides))
-        text = one_of(rng, "which room is in the {0} corner?|what is at the {0}?", corner)
-        questions.append(QA("corner", text, name, ("corner", corner)))
+        phrasings = "which room is in the {0} corner?|what is at the {0}?"
+        questions.append(ask(rng, "corner", phrasings, name, corner))
     for name in rooms:
         number = sum(name in door for door in doors)
-        text = one_of(
-            rng, "how many doors does the {0} have?|how many doors lead to the {0}?", name
-        )
-        questions.append(QA("doors", text, str(number), ("doors", name)))
+        phrasings = "how many doors does the {0} have?|how many doors lead to the {0}?"
+        questions.append(ask(rng, "doors", phrasings, number, name))
     for name in _ROOMS:
-        text = one_of(rng, "is there a {0}?|does the flat have a {0}?", name)
-        questions.append(QA("exists", text, YES_NO[name in rooms], ("exists", name)))
+        phrasings = "is there a {0}?|does the flat have a {0}?"
+        questions.append(ask(rng, "exists", phrasings, name in rooms, name))
     for one, other in combinations(rooms, 2):
-        joined = (one, other) in doors
-        text = one_of(rng, "is there a door between the {0} and the {1}?|"
-                      "can one go from the {0} straight to the {1}?", one, other)  # fmt: skip
+        phrasings = (
+            "is there a door between the {0} and the {1}?|"
+            "can one go from the {0} straight to the {1}?"
+        )
         meaning = ("joined", *sorted((one, other)))
-        questions.append(QA("joined", text, YES_NO[joined], meaning))
+        is_joined = (one, other) in doors
+        questions.append(ask(rng, "joined", phrasings, is_joined, one, other, meaning=meaning))
     return questions

@@ -13,8 +13,8 @@ from lxmert.lab.worlds.drawing import (
     YES_NO,
     Glyph,
     WorldImage,
+    ask,
     extreme,
-    one_of,
     paint_all,
     place,
     scene_of,
@@ -51,9 +51,9 @@ def sort_of_clevr(rng: Random) -> WorldImage:
     questions = []
     for number in range(20):
         thing, key = rng.choice(things), rng.choice(types[:3] if number < 10 else types[3:])
-        text = one_of(rng, _SORT_OF_CLEVR[key], thing.color)
         answer = _sort_of_answer(key, thing, things, side)
-        questions.append(QA(key, text, answer, (key, thing.color), (thing.box,)))
+        phrasings, boxes = _SORT_OF_CLEVR[key], (thing.box,)
+        questions.append(ask(rng, key, phrasings, answer, thing.color, boxes=boxes))
     return WorldImage(image, scene_of(things, side=side), questions)
 
 
@@ -80,46 +80,39 @@ def relations(rng: Random) -> WorldImage:
         for _ in range(6):
             one, other = rng.sample(things, 2)
             if abs(one.center[axis] - other.center[axis]) > 8:
+                phrasings = "is the {1} thing {0} the {2} one?|is {1} {0} {2}?"
+                words, boxes = (word, one.color, other.color), (one.box, other.box)
                 holds = one.center[axis] < other.center[axis]
-                text = one_of(
-                    rng, "is the {0} thing {2} the {1} one?|is {0} {2} {1}?",
-                    one.color, other.color, word,
-                )  # fmt: skip
-                meaning = ("side", word, one.color, other.color)
-                questions.append(QA("side", text, YES_NO[holds], meaning, (one.box, other.box)))
+                questions.append(ask(rng, "side", phrasings, holds, *words, boxes=boxes))
     return WorldImage(paint_all(image, things), scene_of(things), questions)
 
 
 def _about_neighbors(rng: Random, thing: Glyph, things: list[Glyph]) -> list[QA]:
     """Return the questions that compare one thing with all others."""
-    color, about = thing.color, (thing.box,)
+    color, boxes = thing.color, (thing.box,)
     others = [other for other in things if other is not thing]
     twins = [other for other in others if other.shape == thing.shape]
     left = sum(other.center[0] < thing.center[0] for other in others)
-    text = one_of(
-        rng,
-        "does anything else have the shape of the {0} one?|is any other shaped like {0}?",
-        color,
-    )
-    questions = [
-        QA("same", text, YES_NO[bool(twins)], ("same", color), about),
-        QA(
-            "left-count",
-            one_of(
-                rng, "how many things are left of the {0} one?|how many are left of {0}?", color
-            ),
-            str(left),
-            ("left-count", color),
-            about,
+    asked: dict[str, tuple[str, str | int]] = {
+        "same": (
+            "does anything else have the shape of the {0} one?|is any other shaped like {0}?",
+            bool(twins),
         ),
-    ]
+        "left-count": (
+            "how many things are left of the {0} one?|how many are left of {0}?",
+            left,
+        ),
+    }
     if len(twins) == 1:
-        text = one_of(rng, "what color is the other thing shaped like the {0} one?", color)
-        questions.append(QA("twin", text, twins[0].color, ("twin", color), about))
+        phrasings = "what color is the other thing shaped like the {0} one?"
+        asked["twin"] = phrasings, twins[0].color
     if near := extreme(others, lambda other: dist(other.center, thing.center), 8):
-        text = one_of(rng, "what color is nearest to the {0} thing?|which is next to {0}?", color)
-        questions.append(QA("nearest", text, near.color, ("nearest", color), about))
-    return questions
+        phrasings = "what color is nearest to the {0} thing?|which is next to {0}?"
+        asked["nearest"] = phrasings, near.color
+    return [
+        ask(rng, key, phrasings, answer, color, boxes=boxes)
+        for key, (phrasings, answer) in asked.items()
+    ]
 
 
 def counting(rng: Random) -> WorldImage:
@@ -127,36 +120,26 @@ def counting(rng: Random) -> WorldImage:
     colors, kinds = rng.sample(_FEW, rng.randint(1, 3)), rng.sample(_KINDS, rng.randint(1, 3))
     boxes = place(rng, rng.randint(1, 12), (2, 2, 126, 126), (12, 18), gap=1.15)
     things = [Glyph(rng.choice(kinds), rng.choice(colors), box) for box in boxes]
-    questions = [_how_many(rng, things)]
-    for words, axis in ((_FEW, 0), (_KINDS, 1)):
+    phrasings = "how many things are there?|how many things can you see in all?"
+    questions = [ask(rng, "count", phrasings, len(things))]
+    for axis, (kind, words) in enumerate({"color": _FEW, "shape": _KINDS}.items()):
         counted = Counter((thing.color, thing.shape)[axis] for thing in things)
-        named = [f"{word} thing" if axis == 0 else word for word in words]
+        named = [f"{word} thing" if kind == "color" else word for word in words]
         for word, name in zip(words, named, strict=True):
-            text = one_of(rng, "how many {0}s are there?|count the {0}s", name)
-            questions.append(QA("count", text, str(counted[word]), ("count", word)))
+            phrasings, meaning = "how many {0}s are there?|count the {0}s", ("count", word)
+            questions.append(ask(rng, "count", phrasings, counted[word], name, meaning=meaning))
         for one, other in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)):
-            counts = counted[words[one]], counted[words[other]]
-            pair = named[one], named[other]
-            text = one_of(rng, "are there more {0}s than {1}s?|do {0}s outnumber {1}s?", *pair)
-            meaning = ("more", words[one], words[other])
-            questions.append(QA("more", text, YES_NO[counts[0] > counts[1]], meaning))
-            text = one_of(
-                rng, "are there as many {0}s as {1}s?|is the number of {0}s that of {1}s?", *pair
-            )
-            meaning = ("equal", words[one], words[other])
-            questions.append(QA("equal", text, YES_NO[counts[0] == counts[1]], meaning))
-        first, second = counted.most_common(2) if len(counted) > 1 else (*counted.items(), ("", 0))
-        if first[1] > second[1]:
-            text = one_of(
-                rng,
-                "which {0} is most frequent?|what {0} is there most often?",
-                ("color", "shape")[axis],
-            )
-            questions.append(QA("most", text, first[0], ("most", ("color", "shape")[axis])))
+            first, second = counted[words[one]], counted[words[other]]
+            pair, about = (named[one], named[other]), (words[one], words[other])
+            phrasings = "are there more {0}s than {1}s?|do {0}s outnumber {1}s?"
+            meaning = ("more", *about)
+            questions.append(ask(rng, "more", phrasings, first > second, *pair, meaning=meaning))
+            phrasings = "are there as many {0}s as {1}s?|is the number of {0}s that of {1}s?"
+            meaning = ("equal", *about)
+            questions.append(ask(rng, "equal", phrasings, first == second, *pair, meaning=meaning))
+        best, rival = counted.most_common(2) if len(counted) > 1 else (*counted.items(), ("", 0))
+        if best[1] > rival[1]:
+            phrasings = "which {0} is most frequent?|what {0} is there most often?"
+            questions.append(ask(rng, "most", phrasings, best[0], kind))
     image = Image.new("RGB", (128, 128), (245, 240, 230))
     return WorldImage(paint_all(image, things), scene_of(things), questions)
-
-
-def _how_many(rng: Random, things: list[Glyph]) -> QA:
-    text = one_of(rng, "how many things are there?|how many things can you see in all?")
-    return QA("count", text, str(len(things)), ("count",))

@@ -10,11 +10,10 @@ from lxmert.lab.worlds.drawing import (
     COLORS,
     QA,
     SHAPES,
-    YES_NO,
     Color,
     Glyph,
     WorldImage,
-    one_of,
+    ask,
     paint,
     place,
     scene_of,
@@ -52,25 +51,25 @@ def textures(rng: Random) -> WorldImage:
 
 
 def _about_textures(rng: Random, things: list[Glyph], ground: str, light: str) -> list[QA]:
-    text = one_of(rng, "what is the ground made of?|what are these things lying on?")
-    questions = [QA("ground", text, ground, ("ground",))]
-    text = one_of(rng, "from which side does the light come?|which side is brighter?")
-    questions.append(QA("light", text, light, ("light",)))
-    text = one_of(rng, "how many things lie on the ground?|how many things do you see?")
-    questions.append(QA("count", text, str(len(things)), ("count",)))
+    asked = {
+        "ground": ("what is the ground made of?|what are these things lying on?", ground),
+        "light": ("from which side does the light come?|which side is brighter?", light),
+        "count": ("how many things lie on the ground?|how many things do you see?", len(things)),
+    }
+    questions = [ask(rng, key, phrasings, right) for key, (phrasings, right) in asked.items()]
     for name in _GROUNDS:
-        text = one_of(rng, "is this {0}?|is there {0} in the photo?", name)
-        questions.append(QA("is", text, YES_NO[name == ground], ("is", name)))
+        phrasings = "is this {0}?|is there {0} in the photo?"
+        questions.append(ask(rng, "is", phrasings, name == ground, name))
     for name in _PATTERNS[:4]:
         there = any(thing.look == name for thing in things)
-        text = one_of(rng, "is anything {0}?|can you see a {0} thing?", name)
-        questions.append(QA("any", text, YES_NO[there], ("any", name)))
+        phrasings = "is anything {0}?|can you see a {0} thing?"
+        questions.append(ask(rng, "any", phrasings, there, name))
     for thing in things:
-        text = one_of(rng, "which pattern has the {0} thing?|how is {0} patterned?", thing.color)
-        meaning = ("pattern", thing.color)
-        questions.append(QA("pattern", text, thing.look, meaning, (thing.box,)))
-        text = one_of(rng, "what shape is the {0} thing?|which shape has {0}?", thing.color)
-        questions.append(QA("shape", text, thing.shape, ("shape", thing.color), (thing.box,)))
+        color, boxes = thing.color, (thing.box,)
+        phrasings = "which pattern has the {0} thing?|how is {0} patterned?"
+        questions.append(ask(rng, "pattern", phrasings, thing.look, color, boxes=boxes))
+        phrasings = "what shape is the {0} thing?|which shape has {0}?"
+        questions.append(ask(rng, "shape", phrasings, thing.shape, color, boxes=boxes))
     return questions
 
 
@@ -86,18 +85,14 @@ def skewed(rng: Random) -> WorldImage:
     for where, thing in zip(("left", "right"), things, strict=True):
         side = thing.box[2] - thing.box[0]
         paint(image, thing.shape, pattern(thing.look, COLORS[thing.color], side), thing.box)
-        text = one_of(rng, "what exactly is on the {0}?|describe the {0} thing", where)
         full = f"{thing.look} {thing.color} {thing.shape}"
-        questions.append(QA("of-500", text, full, ("of-500", where), (thing.box,)))
-        halves = "top" if thing.center[1] < 64 else "bottom"
-        text = one_of(
-            rng, "which color, and where, is the thing on the {0}?|{0}: color and place", where
-        )
-        answer = f"{thing.color} {halves}"
-        questions.append(QA("of-20", text, answer, ("of-20", where), (thing.box,)))
-    text = one_of(rng, "do both have the same pattern?|are the two patterned alike?")
-    same = things[0].look == things[1].look
-    questions.append(QA("of-2", text, YES_NO[same], ("of-2",)))
+        phrasings, boxes = "what exactly is on the {0}?|describe the {0} thing", (thing.box,)
+        questions.append(ask(rng, "of-500", phrasings, full, where, boxes=boxes))
+        answer = f"{thing.color} {'top' if thing.center[1] < 64 else 'bottom'}"
+        phrasings = "which color, and where, is the thing on the {0}?|{0}: color and place"
+        questions.append(ask(rng, "of-20", phrasings, answer, where, boxes=boxes))
+    phrasings = "do both have the same pattern?|are the two patterned alike?"
+    questions.append(ask(rng, "of-2", phrasings, things[0].look == things[1].look))
     return WorldImage(image, scene_of(things), questions)
 
 

@@ -10,9 +10,9 @@ from lxmert.lab.worlds.drawing import (
     COLORS,
     QA,
     SHAPES,
-    YES_NO,
     Glyph,
     WorldImage,
+    ask,
     extreme,
     one_of,
     paint_all,
@@ -51,28 +51,18 @@ def one_thing(rng: Random) -> WorldImage:
     )
     image = paint_all(Image.new("RGB", (64, 64), (shades[0], shades[1], shades[2])), [thing])
     which = one_of(rng, "thing|shape|object|{}", thing.shape)
-    questions = [
-        QA(
-            "shape",
-            one_of(rng, "what shape is this?|which shape is in the image?"),
-            thing.shape,
-            ("shape",),
-        ),
-        QA(
-            "color",
-            one_of(rng, "what color is the {0}?|which color does the {0} have?", which),
-            thing.color,
-            ("color",),
-        ),
-    ]
+    phrasings = "what shape is this?|which shape is in the image?"
+    questions = [ask(rng, "shape", phrasings, thing.shape)]
+    phrasings = "what color is the {0}?|which color does the {0} have?"
+    questions.append(ask(rng, "color", phrasings, thing.color, which, meaning=("color",)))
     for key, names in (("is-shape", _BASIC), ("is-color", colors)):
         for name in names:
             what = name if key == "is-shape" else f"{name} shape"
             there = name in (thing.shape, thing.color)
-            asked = one_of(rng, "is there a {0}?|does the image contain a {0}?", what)
-            questions.append(QA(key, asked, YES_NO[there], (key, name)))
-            asked = one_of(rng, "is there no {0}?|is a {0} not in the image?", what)
-            questions.append(QA(key, asked, YES_NO[not there], (f"not-{key}", name)))
+            phrasings = "is there a {0}?|does the image contain a {0}?"
+            questions.append(ask(rng, key, phrasings, there, what, meaning=(key, name)))
+            phrasings, meaning = "is there no {0}?|is a {0} not in the image?", (f"not-{key}", name)
+            questions.append(ask(rng, key, phrasings, not there, what, meaning=meaning))
     return WorldImage(image, scene_of([thing]), questions)
 
 
@@ -107,8 +97,8 @@ def many_things(
     questions = [question for thing in things for question in _about(rng, thing, things, side)]
     for name, value in _ENDS.items():
         if end := extreme(things, value, side / 20):
-            text = one_of(rng, "what color is the {0} thing?|which color is {0}?", name)
-            questions.append(QA("end", text, end.color, ("end", name), (end.box,)))
+            phrasings = "what color is the {0} thing?|which color is {0}?"
+            questions.append(ask(rng, "end", phrasings, end.color, name, boxes=(end.box,)))
     for _ in range(4):
         color, shape = rng.choice(list(COLORS)[:colors]), rng.choice(SHAPES[:shapes])
         there = any((thing.color, thing.shape) == (color, shape) for thing in things)
@@ -119,23 +109,23 @@ def many_things(
 
 def _about(rng: Random, thing: Glyph, things: list[Glyph], side: int) -> list[QA]:
     """Return the questions about one of the things."""
-    about = (thing.box,)
-    asked = one_of(rng, "what is the {0} thing?|what shape is {0}?", thing.color)
-    questions = [QA("shape", asked, thing.shape, ("shape", thing.color), about)]
+    color, boxes = thing.color, (thing.box,)
+    phrasings = "what is the {0} thing?|what shape is {0}?"
+    questions = [ask(rng, "shape", phrasings, thing.shape, color, boxes=boxes)]
     if sum(other.shape == thing.shape for other in things) == 1:
-        asked = one_of(rng, "what color is the {0}?|which color does the {0} have?", thing.shape)
-        questions.append(QA("color", asked, thing.color, ("color", thing.shape), about))
+        phrasings = "what color is the {0}?|which color does the {0} have?"
+        questions.append(ask(rng, "color", phrasings, color, thing.shape, boxes=boxes))
     x, y = (value / side - 0.5 for value in thing.center)
     if min(abs(x), abs(y)) > 0.05:
-        asked = one_of(rng, "where is the {0} thing?|in which corner is {0}?", thing.color)
+        phrasings = "where is the {0} thing?|in which corner is {0}?"
         answer = f"{'top' if y < 0 else 'bottom'} {'left' if x < 0 else 'right'}"
-        questions.append(QA("place", asked, answer, ("place", thing.color), about))
-    return [*questions, _exists(rng, thing.color, thing.shape, there=True)]
+        questions.append(ask(rng, "place", phrasings, answer, color, boxes=boxes))
+    return [*questions, _exists(rng, color, thing.shape, there=True)]
 
 
 def _exists(rng: Random, color: str, shape: str, *, there: bool) -> QA:
-    text = one_of(rng, "is there a {0} {1}?|can you see a {0} {1}?", color, shape)
-    return QA("exists", text, YES_NO[there], ("exists", color, shape))
+    phrasings = "is there a {0} {1}?|can you see a {0} {1}?"
+    return ask(rng, "exists", phrasings, there, color, shape)
 
 
 def _at_length(rng: Random, text: str) -> str:
