@@ -15,10 +15,8 @@ from lxmert.lab.scenes.descriptions import (
     with_article,
 )
 from lxmert.lab.scenes.programs import SIDES, clear, lies
-from lxmert.lab.scenes.relations import SHARED, SIDE_WORDS
-from lxmert.lab.scenes.vocabulary import NUMBERS
-
-FORMS = ("{}", "an image of {}", "{} on a table", "we see {}", "look at {}")
+from lxmert.lab.scenes.relations import SHARED
+from lxmert.lab.scenes.vocabulary import FORMS, NUMBERS
 
 _ASPECTS = ("size", "color", "material", "name")
 _LISTED, _PLACED = 0.55, 0.30
@@ -33,7 +31,7 @@ def caption(things: Sequence[Thing], generator: np.random.Generator) -> str:
         first, second = shuffled(generator, things)[:2]
         placed = chance < _LISTED + _PLACED
         text = (_place if placed else _share)(first, second, generator)
-    return pick(generator, FORMS).format(text or _list(things, generator))
+    return pick(generator, FORMS["caption"]["any"]).format(text or _list(things, generator))
 
 
 def _list(things: Sequence[Thing], generator: np.random.Generator) -> str:
@@ -59,7 +57,7 @@ def _place(first: Thing, second: Thing, generator: np.random.Generator) -> str |
         return None
     if not lies(first, side, second):
         first, second = second, first
-    words = pick(generator, SIDE_WORDS[side])
+    words = pick(generator, FORMS["side"][side])
     one, other = (_mention(thing, generator) for thing in (first, second))
     return f"{one} {words} {other}"
 

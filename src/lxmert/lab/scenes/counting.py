@@ -19,41 +19,16 @@ from lxmert.lab.scenes.descriptions import (
     shuffled,
     with_article,
 )
-from lxmert.lab.scenes.programs import Compare, Comparison, Count, Exist, Find, Question
-
-COUNT_FORMS = (
-    "How many {} are there?",
-    "How many {} do you see?",
-    "How many {} are on the table?",
-    "What is the number of {}?",
+from lxmert.lab.scenes.programs import (
+    COMPARISONS,
+    Compare,
+    Comparison,
+    Count,
+    Exist,
+    Find,
+    Question,
 )
-EXIST_FORMS = (
-    "Is there {one}?",
-    "Are there any {several}?",
-    "Do you see {one}?",
-    "Is {one} on the table?",
-    "Can you see any {several}?",
-)
-MORE_FORMS: dict[Comparison, tuple[str, ...]] = {
-    "more": (
-        "Are there more {} than {}?",
-        "Do you see more {} than {}?",
-        "Is the number of {} greater than the number of {}?",
-        "Are the {} more numerous than the {}?",
-    ),
-    "fewer": (
-        "Are there fewer {} than {}?",
-        "Do you see fewer {} than {}?",
-        "Is the number of {} smaller than the number of {}?",
-        "Are the {} less numerous than the {}?",
-    ),
-    "equally": (
-        "Are there exactly as many {} as {}?",
-        "Do you see exactly as many {} as {}?",
-        "Is the number of {} the same as the number of {}?",
-        "Are the {} exactly as numerous as the {}?",
-    ),
-}
+from lxmert.lab.scenes.vocabulary import FORMS
 
 _TRIES = 8
 _ABSENT = 12
@@ -75,7 +50,8 @@ def ask_count(scene: Scene, generator: np.random.Generator) -> Question | None:
     for description in groups:
         by_count[matches(scene.things, description)].append(description)
     description = pick(generator, by_count[pick(generator, sorted(by_count))])
-    text = pick(generator, COUNT_FORMS).format(phrase(description, generator, many=True))
+    form = pick(generator, FORMS["group"]["count"])
+    text = form.format(phrase(description, generator, many=True))
     program = Count(Find(description))
     return Question(text, program.answer(scene.things), "count", program)
 
@@ -89,7 +65,7 @@ def ask_exist(scene: Scene, generator: np.random.Generator) -> Question | None:
             continue
         present = [describe(thing, aspects) for thing in scene.things] or [absent]
         description = pick(generator, present) if coin(generator) else absent
-        text = pick(generator, EXIST_FORMS).format(
+        text = pick(generator, FORMS["group"]["exist"]).format(
             one=with_article(phrase(description, generator)),
             several=phrase(description, generator, many=True),
         )
@@ -113,7 +89,7 @@ def ask_compare(scene: Scene, generator: np.random.Generator) -> Question | None
         for pair in pairs:
             one, other = (matches(scene.things, group) for group in pair)
             (equal if one == other else unequal).append(pair)
-        how = pick(generator, list(MORE_FORMS))
+        how = pick(generator, COMPARISONS)
         if unequal and (equal or how != "equally"):
             return _compare(scene, generator, how, equal, unequal)
     return None
@@ -173,5 +149,5 @@ def _compare(
         first, second = second, first
     program = Compare(how, Find(first), Find(second))
     texts = [phrase(group, generator, many=True) for group in (first, second)]
-    text = pick(generator, MORE_FORMS[how]).format(*texts)
+    text = pick(generator, FORMS["compare"][how]).format(*texts)
     return Question(text, program.answer(scene.things), "compare", program)

@@ -23,9 +23,8 @@ from lxmert.lab.scenes.descriptions import (
     single_out,
     with_article,
 )
-from lxmert.lab.scenes.programs import OPPOSITES, SIDES, clear, lies
-from lxmert.lab.scenes.relations import SIDE_WORDS
-from lxmert.lab.scenes.vocabulary import NUMBERS
+from lxmert.lab.scenes.programs import OPPOSITES, SIDES, Side, clear, lies
+from lxmert.lab.scenes.vocabulary import FORMS, NUMBERS
 
 
 class Foil(NamedTuple):
@@ -101,7 +100,7 @@ def _relation(scene: Scene, generator: np.random.Generator) -> tuple[str, str] |
     if placed is None:
         return None
     first, side, second = placed
-    right, wrong = (pick(generator, SIDE_WORDS[s]) for s in (side, OPPOSITES[side]))  # type: ignore[index]
+    right, wrong = (pick(generator, FORMS["side"][s]) for s in (side, OPPOSITES[side]))
     return f"the {first} is {right} the {second}", f"the {first} is {wrong} the {second}"
 
 
@@ -111,11 +110,13 @@ def _swap(scene: Scene, generator: np.random.Generator) -> tuple[str, str] | Non
     if placed is None:
         return None
     first, side, second = placed
-    words = pick(generator, SIDE_WORDS[side])  # type: ignore[index]
+    words = pick(generator, FORMS["side"][side])
     return f"the {first} is {words} the {second}", f"the {second} is {words} the {first}"
 
 
-def _placed(things: Sequence[Thing], generator: np.random.Generator) -> tuple[str, str, str] | None:
+def _placed(
+    things: Sequence[Thing], generator: np.random.Generator
+) -> tuple[str, Side, str] | None:
     """Return an object, its side, and another object, for an unambiguous position."""
     if len(things) < 2:
         return None

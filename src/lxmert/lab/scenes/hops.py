@@ -39,44 +39,8 @@ from lxmert.lab.scenes.programs import (
     clear,
     lies,
 )
-from lxmert.lab.scenes.relations import SHARED, SIDE_WORDS
-
-BESIDE_FORMS = (
-    "What {aspect} is the {} {} the {}?",
-    "What is the {aspect} of the {} {} the {}?",
-    "Which {aspect} does the {} {} the {} have?",
-    "Look at the {} {} the {}: what {aspect} is it?",
-)
-BESIDE_NAME_FORMS = (
-    "What is the {} {} the {}?",
-    "What is that {} {} the {}?",
-    "Name the {} {} the {}.",
-    "What do you call the {} {} the {}?",
-)
-ALIKE_FORMS = (
-    "What {aspect} is the {} of the same {shared} as the {}?",
-    "What is the {aspect} of the {} that has the same {shared} as the {}?",
-    "Which {aspect} does the {} with the {shared} of the {} have?",
-    "The {} has the same {shared} as the {}: what {aspect} is it?",
-)
-ALIKE_NAME_FORMS = (
-    "What is the {} of the same {shared} as the {}?",
-    "Which {} has the same {shared} as the {}?",
-    "Name the {} that has the {shared} of the {}.",
-    "What is the {} with the same {shared} as the {}?",
-)
-EXIST_FORMS = (
-    "Is there {} {} the {}?",
-    "Do you see {} {} the {}?",
-    "Is {} {} the {}?",
-    "Can you find {} {} the {}?",
-)
-COUNT_FORMS = (
-    "How many {} are {} the {}?",
-    "How many {} do you see {} the {}?",
-    "What is the number of {} {} the {}?",
-    "How many {} stand {} the {}?",
-)
+from lxmert.lab.scenes.relations import SHARED
+from lxmert.lab.scenes.vocabulary import FORMS
 
 _TRIES = 6
 
@@ -156,10 +120,10 @@ def _query_beside(scene: Scene, generator: np.random.Generator) -> Question | No
         return None
     if not all(clear(thing, side, landmark[0]) for thing in fitting(others, description)):
         return None
-    forms = BESIDE_NAME_FORMS if aspect == "name" else BESIDE_FORMS
-    text = pick(generator, forms).format(
+    form = "beside name" if aspect == "name" else "beside"
+    text = pick(generator, FORMS["two-step"][form]).format(
         phrase(description, generator),
-        pick(generator, SIDE_WORDS[side]),
+        pick(generator, FORMS["side"][side]),
         phrase(landmark[1], generator),
         aspect=aspect,
     )
@@ -181,9 +145,9 @@ def _query_alike(scene: Scene, generator: np.random.Generator) -> Question | Non
     description = _only_one(generator, there, elsewhere, aspect)
     if description is None or shared in description:
         return None
-    forms = ALIKE_NAME_FORMS if aspect == "name" else ALIKE_FORMS
+    form = "alike name" if aspect == "name" else "alike"
     other = "other " if fits(landmark[0], description) else ""
-    text = pick(generator, forms).format(
+    text = pick(generator, FORMS["two-step"][form]).format(
         other + phrase(description, generator),
         phrase(landmark[1], generator),
         aspect=aspect,
@@ -206,9 +170,9 @@ def _exist_beside(scene: Scene, generator: np.random.Generator) -> Question | No
     if not there or not only_elsewhere:
         return None
     description = pick(generator, there if coin(generator) else only_elsewhere)
-    text = pick(generator, EXIST_FORMS).format(
+    text = pick(generator, FORMS["two-step"]["exist"]).format(
         with_article(phrase(description, generator)),
-        pick(generator, SIDE_WORDS[side]),
+        pick(generator, FORMS["side"][side]),
         phrase(landmark[1], generator),
     )
     return _two_step(scene, text, Exist(Beside(side, Find(landmark[1]), description)))
@@ -225,9 +189,9 @@ def _count_beside(scene: Scene, generator: np.random.Generator) -> Question | No
         there = [t for t in fitting(others, description) if lies(t, side, landmark[0])]
         by_count[len(there)].append(description)
     description = pick(generator, by_count[pick(generator, sorted(by_count))])
-    text = pick(generator, COUNT_FORMS).format(
+    text = pick(generator, FORMS["two-step"]["count"]).format(
         phrase(description, generator, many=True),
-        pick(generator, SIDE_WORDS[side]),
+        pick(generator, FORMS["side"][side]),
         phrase(landmark[1], generator),
     )
     return _two_step(scene, text, Count(Beside(side, Find(landmark[1]), description)))

@@ -15,6 +15,7 @@ Side = Literal["left", "right", "front", "behind"]
 Part = Literal["left", "right", "front", "back"]
 Comparison = Literal["more", "fewer", "equally"]
 SIDES: tuple[Side, ...] = ("left", "right", "front", "behind")
+COMPARISONS: tuple[Comparison, ...] = ("more", "fewer", "equally")
 OPPOSITES: dict[Side, Side] = {
     "left": "right",
     "right": "left",

@@ -1,10 +1,11 @@
 """The question types about a scene. Every text is true of its image."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from lxmert.lab.scenes.attributes import ask_color, ask_material, ask_size, ask_what
+from lxmert.lab.scenes.attributes import ask_attribute
 from lxmert.lab.scenes.counting import ask_compare, ask_count, ask_exist
 from lxmert.lab.scenes.descriptions import Scene
 from lxmert.lab.scenes.hops import ask_two_step
@@ -13,10 +14,10 @@ from lxmert.lab.scenes.programs import Question
 from lxmert.lab.scenes.relations import ask_relation, ask_same, ask_share
 
 QUESTION_TYPES: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
-    "what": ask_what,
-    "color": ask_color,
-    "size": ask_size,
-    "material": ask_material,
+    "what": partial(ask_attribute, "name"),
+    "color": partial(ask_attribute, "color"),
+    "size": partial(ask_attribute, "size"),
+    "material": partial(ask_attribute, "material"),
     "count": ask_count,
     "exist": ask_exist,
     "place": ask_place,

@@ -29,55 +29,12 @@ from lxmert.lab.scenes.programs import (
     clear,
     lies,
 )
+from lxmert.lab.scenes.vocabulary import FORMS
 
-SIDE_WORDS: dict[Side, tuple[str, ...]] = {
-    "left": ("left of", "to the left of", "on the left side of"),
-    "right": ("right of", "to the right of", "on the right side of"),
-    "front": ("in front of", "nearer than"),
-    "behind": ("behind", "farther away than"),
-}
-CHOOSE_FORMS: dict[tuple[Side, Side], tuple[str, ...]] = {
-    ("left", "right"): (
-        "Is the {} left or right of the {}?",
-        "Is the {} to the left or right of the {}?",
-        "Left or right: where is the {} relative to the {}?",
-        "On which side of the {1} is the {0}, left or right?",
-    ),
-    ("front", "behind"): (
-        "Is the {} in front of or behind the {}?",
-        "Is the {} in front of the {} or behind it?",
-        "Front or behind: where is the {} relative to the {}?",
-        "Does the {} stand in front of or behind the {}?",
-    ),
-}
-LIES_FORMS = (
-    "Is the {} {} the {}?",
-    "Is it true that the {} is {} the {}?",
-    "Does the {} stand {} the {}?",
-    "Do you see the {} {} the {}?",
-)
-SAME_FORMS: dict[type[Same] | type[Share], tuple[str, ...]] = {
-    Same: (
-        "Are the {} and the {} the same {aspect}?",
-        "Do the {} and the {} have the same {aspect}?",
-        "Is the {} the same {aspect} as the {}?",
-        "Is the {aspect} of the {} the same as that of the {}?",
-    ),
-    Different: (
-        "Do the {} and the {} have different {aspect}s?",
-        "Do the {} and the {} differ in {aspect}?",
-        "Is the {} of another {aspect} than the {}?",
-        "Is the {aspect} of the {} different from that of the {}?",
-    ),
-    Share: (
-        "Which {aspect} do the {} and the {} share?",
-        "What {aspect} do the {} and the {} have in common?",
-        "What is the common {aspect} of the {} and the {}?",
-        "What {aspect} are both the {} and the {}?",
-    ),
-}
 SHARED = ("color", "size", "material")
 """Attributes that two objects may share."""
+
+_SIDES: tuple[tuple[Side, Side], ...] = (("left", "right"), ("front", "behind"))
 
 _TRIES = 6
 
@@ -90,7 +47,7 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
     for _ in range(_TRIES):
         if len(named) < 2:
             return None
-        sides = pick(generator, list(CHOOSE_FORMS))
+        sides = pick(generator, _SIDES)
         first, second = shuffled(generator, named)[:2]
         if not clear(first[0], sides[0], second[0]):
             continue
@@ -135,7 +92,7 @@ def _ask_common(
         first, second = shuffled(generator, pick(generator, alike if coin(generator) else unlike))
         program = kind(aspect, Find(first[1]), Find(second[1]))
         texts = [phrase(named[1], generator) for named in (first, second)]
-        text = pick(generator, SAME_FORMS[kind]).format(*texts, aspect=aspect)
+        text = pick(generator, FORMS["common"][kind.__name__.lower()]).format(*texts, aspect=aspect)
         return Question(text, program.answer(scene.things), question_type, program)
     return None
 
@@ -159,7 +116,7 @@ def _choose(
 ) -> Question:
     texts = [phrase(named[1], generator) for named in (first, second)]
     program = Choose(sides, Find(first[1]), Find(second[1]))
-    text = pick(generator, CHOOSE_FORMS[sides]).format(*texts)
+    text = pick(generator, FORMS["relation"][" or ".join(sides)]).format(*texts)
     return Question(text, program.answer(scene.things), "relation", program)
 
 
@@ -168,6 +125,6 @@ def _lies(
 ) -> Question:
     one, other = (phrase(named[1], generator) for named in (first, second))
     program = Lies(side, Find(first[1]), Find(second[1]))
-    words = pick(generator, SIDE_WORDS[side])
-    text = pick(generator, LIES_FORMS).format(one, words, other)
+    words = pick(generator, FORMS["side"][side])
+    text = pick(generator, FORMS["relation"]["lies"]).format(one, words, other)
     return Question(text, program.answer(scene.things), "relation", program)

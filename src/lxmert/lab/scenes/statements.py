@@ -22,73 +22,14 @@ from lxmert.lab.scenes.descriptions import (
     shuffled,
     with_article,
 )
-from lxmert.lab.scenes.programs import Comparison, Find
-from lxmert.lab.scenes.vocabulary import NUMBERS
+from lxmert.lab.scenes.programs import COMPARISONS, Comparison, Find
+from lxmert.lab.scenes.vocabulary import FORMS, NUMBERS
 
 MIN_IMAGES = 8
 """Minimum number of images for a group."""
 
 _POOL = 24
 _TRIES = 60
-
-SHOWS_FORMS = {
-    "both": (
-        "Both images show {one}.",
-        "There is {one} in each image.",
-        "Each image contains {one}.",
-        "{one} is on both tables.",
-    ),
-    "one": (
-        "Only one image shows {one}.",
-        "There is {one} in exactly one of the images.",
-        "Exactly one image contains {one}.",
-        "{one} is on only one of the two tables.",
-    ),
-    "either": (
-        "At least one image shows {one}.",
-        "There is {one} in one image or in both.",
-        "At least one of the images contains {one}.",
-        "{one} is on at least one of the tables.",
-    ),
-    "neither": (
-        "Neither image shows {one}.",
-        "There are no {several} in the two images.",
-        "None of the images contains {one}.",
-        "No {several} are on the tables.",
-    ),
-}
-TOTAL_FORMS = (
-    "There {be} {how} {number} {several} in the two images together.",
-    "The images show {how} {number} {several} in total.",
-    "{how} {number} {several} {be} on the two tables.",
-    "The two images contain {how} {number} {several}.",
-)
-COMPARE_FORMS: dict[Comparison, tuple[str, ...]] = {
-    "more": (
-        "The {side} image shows more {several} than the {other} one.",
-        "There are more {several} in the {side} image than in the {other} one.",
-        "More {several} are on the {side} table than on the {other} one.",
-        "The {side} image contains more {several} than the {other} image.",
-    ),
-    "fewer": (
-        "The {side} image shows fewer {several} than the {other} one.",
-        "There are fewer {several} in the {side} image than in the {other} one.",
-        "Fewer {several} are on the {side} table than on the {other} one.",
-        "The {side} image contains fewer {several} than the {other} image.",
-    ),
-    "equally": (
-        "The {side} image shows exactly as many {several} as the {other} one.",
-        "There are exactly as many {several} in the {side} image as in the {other} one.",
-        "Exactly as many {several} are on the {side} table as on the {other} one.",
-        "The {side} image contains exactly as many {several} as the {other} image.",
-    ),
-}
-EACH_FORMS = (
-    "There is {left} in the left image and {right} in the right one.",
-    "The left image shows {left} and the right one {right}.",
-    "{left} is on the left table and {right} on the right one.",
-    "The right image contains {right}, the left image {left}.",
-)
 
 
 @dataclass(frozen=True)
@@ -256,21 +197,21 @@ def _draw_statement(
     several = phrase(description, generator, many=True)
     kind = pick(generator, ("shows", "total", "sides", "each"))
     if kind == "shows":
-        which = pick(generator, list(SHOWS_FORMS))
-        text = pick(generator, SHOWS_FORMS[which]).format(one=single, several=several)
+        which = pick(generator, list(FORMS["shows"]))
+        text = pick(generator, FORMS["shows"][which]).format(one=single, several=several)
         return _statement(text, which, Shows(which, find, find))
     if kind == "total":
         number = min(matches(one, description) + matches(other, description), len(NUMBERS) - 1)
         return _draw_total(find, number, generator)
     if kind == "sides":
-        how, on_left = pick(generator, list(COMPARE_FORMS)), coin(generator)
+        how, on_left = pick(generator, COMPARISONS), coin(generator)
         side, opposite = ("left", "right") if on_left else ("right", "left")
-        text = pick(generator, COMPARE_FORMS[how]).format(
+        text = pick(generator, FORMS["sides"][how]).format(
             side=side, other=opposite, several=several
         )
         return _statement(text, kind, Sides(how, "left" if on_left else "right", find, find))
     second = describe(pick(generator, other), draw_aspects(generator, 2))
-    text = pick(generator, EACH_FORMS).format(
+    text = pick(generator, FORMS["each"]["any"]).format(
         left=single, right=with_article(phrase(second, generator))
     )
     return _statement(text, kind, Each(find, Find(second)))
@@ -280,7 +221,7 @@ def _draw_total(find: Find, number: int, generator: np.random.Generator) -> Stat
     """Make a statement about the total number of some objects."""
     hows: tuple[Literal["exactly", "at least", "at most"], ...] = ("exactly", "at least", "at most")
     how = pick(generator, hows)
-    text = pick(generator, TOTAL_FORMS).format(
+    text = pick(generator, FORMS["total"]["any"]).format(
         how=how,
         be="is" if number == 1 else "are",
         number=NUMBERS[number],

@@ -1,4 +1,9 @@
-"""The words of the miniature world: object classes, colors, sizes, materials, and their plurals."""
+"""The words of the miniature world: object classes and attributes, their plurals, phrasings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lxmert.files import read_toml
 
 OBJECTS = (
     "apple",
@@ -39,6 +44,10 @@ MATERIALS = ("metal", "plastic")
 ATTRIBUTE_GROUPS = {"color": tuple(COLORS), "size": tuple(SIZES), "material": MATERIALS}
 """Attributes of an object that can be asked for, with their possible values."""
 
+FORMS: Mapping[str, Mapping[str, Sequence[str]]] = read_toml(
+    Path(__file__).with_name("phrasings.toml")
+)
+"""Kind of text -> its variants -> their phrasings, which are equally likely."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 

@@ -1,19 +1,10 @@
 """Every word in texts about scenes: the word list shared by all models of the miniature world."""
 
 import re
-from collections.abc import Iterator, Mapping
 
-from lxmert.lab.scenes import (
-    attributes,
-    captions,
-    counting,
-    hops,
-    places,
-    relations,
-    statements,
-)
 from lxmert.lab.scenes.descriptions import SYNONYMS, THINGS, VALUES
-from lxmert.lab.scenes.vocabulary import NUMBERS, plural
+from lxmert.lab.scenes.relations import SHARED
+from lxmert.lab.scenes.vocabulary import FORMS, NUMBERS, plural
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Special tokens of BERT's tokenizers."""
@@ -31,18 +22,9 @@ def all_words() -> list[str]:
     for value in values:
         said = SYNONYMS.get(value, (value,))
         nouns += [*said, *(plural(word) for word in said if value in VALUES["name"])]
-    for text in (_FRAMES, *values, *nouns, *NUMBERS, *relations.SHARED, *VALUES, *_forms()):
+    forms = [form for kind in FORMS.values() for variant in kind.values() for form in variant]
+    for text in (_FRAMES, *values, *nouns, *NUMBERS, *SHARED, *VALUES, *forms):
         found.update(re.findall(r"[a-z]+", re.sub(r"{.*?}", " ", text.lower())))
     # "have different {aspect}s"
-    found.update(aspect + "s" for aspect in relations.SHARED)
+    found.update(aspect + "s" for aspect in SHARED)
     return sorted(found - {"s"})
-
-
-def _forms() -> Iterator[str]:
-    """Yield the sentence templates of all modules."""
-    for module in (attributes, counting, places, relations, hops, captions, statements):
-        for name, value in vars(module).items():
-            if name.endswith("FORMS") or name == "SIDE_WORDS":
-                groups = value.values() if isinstance(value, Mapping) else [value]
-                for forms in groups:
-                    yield from forms
