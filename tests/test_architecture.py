@@ -56,6 +56,7 @@ BASE = {
     "locks",
     "names",
     "records",
+    "templates",
     "tensor_files",
     "version",
     "vocabularies",
@@ -63,7 +64,8 @@ BASE = {
     "workers",
 }
 # Every package but the leaves may write files as a whole, open images, keep others from files, read
-# typed records and tensors, check devices, name what is near, and begin processes that end with it.
+# typed records and tensors, fill templates, check devices, name what is near, and begin processes
+# that end with it.
 MAY_IMPORT = {
     package: allowed | BASE for package, allowed in MAY_IMPORT.items() if package not in LEAVES
 }

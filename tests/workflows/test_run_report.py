@@ -10,8 +10,15 @@ from squares import read_lines, settings, write_lines, write_squares
 
 from lxmert.schema import Answer, Example
 from lxmert.tasks.baselines import Baselines
-from lxmert.workflows.report_page import WrongAnswer, fill_report
-from lxmert.workflows.run_report import advise, find_worst, next_commands, score_by_type
+from lxmert.templates import fill
+from lxmert.workflows import run_report
+from lxmert.workflows.run_report import (
+    WrongAnswer,
+    advise,
+    find_worst,
+    next_commands,
+    score_by_type,
+)
 
 
 def ask(number: int, answer: str, kind: str) -> Example:
@@ -65,7 +72,9 @@ def test_texts_cannot_break_out_of_the_page():
     example = Example("1", bad, (f"{bad}.png",), {bad: 1.0}, bad)
     scores = score_by_type([example], [bad], Baselines.learn(TRAINING))
     wrong = WrongAnswer(example, Answer(bad, 0.3), bad, np.zeros((900, 30, 3), np.uint8))
-    page = fill_report(bad, scores, [bad], [wrong], [bad])
+    page = fill(
+        run_report._TEMPLATE, title=bad, scores=scores, advice=[bad], worst=[wrong], commands=[bad]
+    )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 8
 

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from lxmert.pipeline import LxmertPipeline
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.schema import Example
 from lxmert.tasks.metrics import OVERALL, best_answer
+from lxmert.templates import fill
 
 MODEL_FOLDER = Path("src/lxmert/default")
 EXAMPLES_FOLDER = Path("src/lxmert/examples")
@@ -55,124 +55,18 @@ _OBJECTIVES = {
     "qa": "question answering",
 }
 
-_CARD = """\
----
-license: apache-2.0
-pipeline_tag: visual-question-answering
-library_name: lxmert
----
+_CARD = Path(__file__).with_name("default_card.md")
 
-# The bundled model of `lxmert`
-
-Answers questions about images of the miniature world of `lxmert.lab.scenes`: rendered everyday
-objects on a table. It is a small LXMERT (Tan & Bansal, EMNLP 2019) with its own region detector,
-and demonstrates the complete system without a download. It was not trained on photographs; for
-images unlike its training images, and for unknown words, it answers with a warning.
-
-- **Objects**: {objects}
-- **Attributes**: {attributes}
-- **Answers**: {answers}
-- **Size**: {parameters:.1f} M parameters in the model, {detector_size:.1f} M in the detector; \
-{size:.1f} MB.
-
-## Training
-
-`make default-model` trains it from scratch, in resumable stages: render scenes, train the detector
-(`lab/scenes-detector`), extract regions, pretrain with all five objectives
-(`lab/scenes-pretraining`), fine-tune on groups of question types (`lab/scenes-simple`, `-share`,
-`-same`, `-places`, `-two-objects`, `-relations`, `-steps`), fine-tune on all questions
-(`lab/scenes-answering`), evaluate.
-
-Training, validation and test scenes share no image; no choice was based on the test scenes.
-Compositional scenes contain only pairs of color and object that no other scene and no text of the
-training set contains. In the last stage, colors are swapped at random (`data.attribute_swap`),
-which also creates such pairs, from the regions of objects in other colors.
-One run, seed {seed}, on {cores} cores without a GPU; commits of its stages: {commits}.
-
-## Accuracy on unseen scenes
-
-Accuracy on {count:,} questions about {images:,} test scenes, from pixels with the model's own
-detector. The question-only baseline is the most frequent training answer to the identical question,
-or, if there is none, to its question type.
-
-    lxmert evaluate src/lxmert/default --data {run}/scenes/test/questions.jsonl \\
-        --images {run}/scenes/test/images \\
-        --training {run}/scenes/train/questions.jsonl
-
-The last column is the accuracy on {unseen_count:,} questions about compositional scenes
-(`{run}/scenes/compositional`, with the same command).
-
-| question type | accuracy | question-only baseline | compositional scenes |
-|---|---|---|---|
-{question_types}
-
-## Statements about two images
-
-`make default-model` also fine-tunes this model on statements about two images (`lab/scenes-pairs`);
-the result is not bundled. On {statements:,} statements about four pairs of test scenes each:
-accuracy {pairs_accuracy:.1%}, majority baseline {pairs_majority:.1%}, all four pairs correct for
-{pairs_consistency:.1%} of the statements.
-
-    lxmert evaluate {run}/pairs --data {run}/scenes/test/pairs.jsonl \\
-        --images {run}/scenes/test/images
-
-## Captions and foils
-
-The matching head is a logistic regression on the pooled output, fitted on captions and foils of
-4,000 scenes (`{run}/scenes/foils-train`); the encoder is that of the answers. On {foils:,} pairs
-about 500 unseen scenes, each a caption and a foil that differ in one respect:
-
-    lxmert evaluate src/lxmert/default --metric foil \\
-        --data {run}/scenes/foils-test/foils.jsonl --images {run}/scenes/foils-test/images
-
-| phenomenon | pairwise accuracy | accuracy | pairs |
-|---|---|---|---|
-{foil_rows}
-
-## Region detector on unseen scenes
-
-    lxmert evaluate src/lxmert/default/extractor --data {run}/scenes/test/objects.json \\
-        --images {run}/scenes/test/images
-
-| of the objects that are at least 40 % visible | share | compositional scenes |
-|---|---|---|
-{detector}
-
-## The five objectives of pretraining
-
-Validation pairs with fixed masks, after pretraining and before fine-tuning (the last line of
-`{run}/pretrained/log.jsonl`). Chance is the share of the most frequent target.
-
-| objective | accuracy | chance |
-|---|---|---|
-{objectives}
-
-Masked regions, feature regression: smooth-L1 distance {feat_error:.4f}, against {feat_chance:.4f}
-for the mean feature.
-
-## Speed
-
-    python benchmarks/ask.py --model {run}/answering --image IMAGE
-
-Medians of several runs on {cores} cores of the machine that made the model.
-
-| | seconds |
-|---|---|
-| `lxmert ask`, cold start included | {cold:.1f} |
-| answering after loading, from pixels | {warm:.3f} |
-| `lxmert --help`, in addition to starting Python | {help:.2f} |
-
-## Limits
-
-Lowest accuracy: {weakest}.
-On questions about unseen pairs of color and object, accuracy is {compositional:.1%};
-the detector classifies {unseen_object:.1%} of these objects correctly, and {seen_object:.1%} of \
-the others.
-
-One random seed. Questions follow the phrasings of `lxmert.lab.scenes.questions`; other words and
-longer sentences are not understood. Objects that are mostly hidden may be missed, and are then not
-counted.
-"""
+_REPORTS = {
+    "answers": "evaluation",
+    "compositional": "compositional-evaluation",
+    "pairs": "pairs-evaluation",
+    "matching": "matching",
+    "detector": "detector-evaluation",
+    "compositional_detector": "compositional-detector-evaluation",
+    "timing": "timing",
+}
+"""Name in the card's template -> JSON file of the run."""
 
 
 def build(run: Path) -> None:
@@ -196,63 +90,31 @@ def build(run: Path) -> None:
 def write_card(run: Path) -> str:
     """Return the model card; every number is read from the files of the run."""
     pipeline = LxmertPipeline.from_pretrained(run / "answering")
-    answers = read_json_object(run / "evaluation.json")
-    compositional = read_json_object(run / "compositional-evaluation.json")
-    pairs = read_json_object(run / "pairs-evaluation.json")
-    matching = read_json_object(run / "matching.json")
-    examples = read_questions(run / "scenes" / "test" / "pairs.jsonl")
-    detector_reports = [
-        read_json_object(run / f"{split}detector-evaluation.json")
-        for split in ("", "compositional-")
-    ]
-    pretraining = _last_metrics(run / "pretrained" / "log.jsonl")
+    reports = {name: read_json_object(run / f"{file}.json") for name, file in _REPORTS.items()}
     extractor = pipeline.processor.extractor
     model = pipeline.answering
     assert isinstance(extractor, DetectorExtractor)
     assert model is not None
-    timing = read_json_object(run / "timing.json")
-    recipe = read_toml(run / "answering" / "recipe.toml")
     size = sum((run / "answering" / name).stat().st_size for name in MODEL_FILES)
-    return _CARD.format(
+    return fill(
+        _CARD,
+        **reports,
         run=run,
         cores=os.cpu_count(),
-        seed=recipe["seed"],
-        commits=", ".join(_commits(run)),
-        cold=timing["ask_cold"],
-        warm=timing["ask_warm"],
-        help=timing["help"] - timing["python"],
-        objects=", ".join(extractor.object_names),
-        attributes=", ".join(extractor.attribute_names),
-        answers=", ".join(pipeline.answers),
+        seed=read_toml(run / "answering" / "recipe.toml")["seed"],
+        commits=_commits(run),
+        objects=extractor.object_names,
+        attributes=extractor.attribute_names,
+        names=pipeline.answers,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         detector_size=sum(p.numel() for p in extractor.detector.parameters()) / 1e6,
         size=size / 1e6,
-        count=answers["count"],
         images=len(read_json_object(run / "scenes" / "test" / "objects.json")["images"]),
-        question_types="\n".join(
-            f"| {question_type} | {score:.1%} | {answers['question_only'][question_type]:.1%} "
-            f"| {compositional['accuracy'][question_type]:.1%} |"
-            for question_type, score in answers["accuracy"].items()
-        ),
-        weakest=_weakest(answers["accuracy"]),
-        compositional=compositional["accuracy"][OVERALL],
-        unseen_count=compositional["count"],
-        statements=len(examples) // 4,
-        pairs_accuracy=pairs["accuracy"],
-        pairs_majority=pairs["majority"],
-        pairs_consistency=pairs["consistency"],
-        foils=matching["count"][OVERALL],
-        foil_rows=foil_rows(matching),
-        detector=_detector_rows(*detector_reports),
-        seen_object=detector_reports[0]["object"],
-        unseen_object=detector_reports[1]["object"],
-        objectives="\n".join(
-            f"| {title} | {pretraining[f'{name}_accuracy']:.1%} "
-            f"| {pretraining[f'{name}_chance']:.1%} |"
-            for name, title in _OBJECTIVES.items()
-        ),
-        feat_error=pretraining["feat_error"],
-        feat_chance=pretraining["feat_chance"],
+        statements=len(read_questions(run / "scenes" / "test" / "pairs.jsonl")) // 4,
+        detections=_detections(reports["detector"]),
+        objectives=_OBJECTIVES,
+        pretraining=_last_metrics(run / "pretrained" / "log.jsonl"),
+        weakest=_weakest(reports["answers"]["accuracy"]),
     )
 
 
@@ -266,15 +128,6 @@ def _commits(run: Path) -> list[str]:
     return list(dict.fromkeys((made["commit"] or "unknown")[:10] for made in versions))
 
 
-def foil_rows(matching: Mapping[str, Any]) -> str:
-    """Return the rows of the card's table of foils."""
-    return "\n".join(
-        f"| foils: {name} | {scores['pairwise_accuracy']:.1%} | {scores['accuracy']:.1%} "
-        f"| {matching['count'][name]:,} |"
-        for name, scores in matching["scores"].items()
-    )
-
-
 def _weakest(accuracy: dict[str, float]) -> str:
     """List the three question types with the lowest accuracy."""
     question_types = [name for name in accuracy if name != OVERALL]
@@ -285,20 +138,14 @@ def _weakest(accuracy: dict[str, float]) -> str:
     return f"{first}, {second} and {third}"
 
 
-def _detector_rows(test: dict[str, float], compositional: dict[str, float]) -> str:
-    titles = {
+def _detections(scores: Mapping[str, float]) -> dict[str, str]:
+    """Return the reported scores of the detector with their titles."""
+    names = [name.removeprefix("attribute_") for name in scores if name.startswith("attribute_")]
+    return {
         "recall": "found at IoU 0.5 within the regions returned",
         "object": "class of the nearest region correct",
+        **{f"attribute_{name}": f"its {name} correct" for name in names},
     }
-    for name in test:
-        if name.startswith("attribute_"):
-            titles[name] = f"its {name.removeprefix('attribute_')} correct"
-    rows = [
-        f"| {title} | {test[name]:.1%} | {compositional[name]:.1%} |"
-        for name, title in titles.items()
-    ]
-    counts = f"{test['num_regions']:.1f} | {compositional['num_regions']:.1f}"
-    return "\n".join([*rows, f"| regions returned per image | {counts} |"])
 
 
 def write_examples(scenes: Path, folder: Path) -> None:

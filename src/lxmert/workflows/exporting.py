@@ -42,6 +42,7 @@ from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
 from lxmert.runtimes import Array, Graph, Precision, RuntimeName, installed, open_graph, supports
 from lxmert.schema import FloatArray, Regions
+from lxmert.templates import fill
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.graphs import export_detector, export_model
 from lxmert.workflows.quantizing import Kept, layer_names, quantize_folder
@@ -77,6 +78,7 @@ _TEXTS = 4
 """Texts for each image, of words drawn at random."""
 
 _EXAMPLE = Path(__file__).parents[1] / "examples" / "scene.png"
+_CARD = Path(__file__).with_name("export_card.md")
 
 Report = Callable[[str], None]
 """Called with the name of each step."""
@@ -181,7 +183,7 @@ def export_folder(
             report("comparison")
             manifest = _compare(partial, calibration, manifest)
         _check_tolerances(manifest)
-        write_text(partial / "README.md", card(manifest, calibration))
+        write_text(partial / "README.md", _write_card(manifest, calibration))
         finish(partial, manifest)
     return manifest
 
@@ -422,35 +424,12 @@ def _check_tolerances(manifest: ExportManifest) -> None:
         )
 
 
-def card(manifest: ExportManifest, calibration: Calibration) -> str:
+def _write_card(manifest: ExportManifest, calibration: Calibration) -> str:
     """Return the text of the folder's README."""
-    data = count(len(calibration.regions), "image")
-    rows = "\n".join(
-        f"| {name} | {value:g} | {manifest.tolerances[name]:g} | {MEANINGS[name]} |"
-        for name, value in manifest.differences.items()
-    )
-    size = sum(known.size for known in manifest.files.values()) / 1e6
-    return (
-        f"# Exported model\n\n"
-        f"Exported from {manifest.source} for {manifest.runtime} in {manifest.precision}: "
-        f"{size:.1f} MB. Use it as any model folder: `lxmert ask IMAGE QUESTION --model FOLDER`. "
-        "It computes no gradients; `lxmert explain` needs the model that it was exported from.\n\n"
-        f"## Differences from the PyTorch model\n\n"
-        f"Measured on {data}, with texts of random words.\n"
-        f"\n| what | measured | allowed | meaning |\n|---|---|---|---|\n{rows}\n"
-        f"{_card_of_layers(manifest)}"
-    )
-
-
-def _card_of_layers(manifest: ExportManifest) -> str:
-    """Return the section about the layers of an int8 export."""
-    if manifest.precision != "int8":
-        return ""
-    rows = "\n".join(
-        f"| `{name}` | {', '.join(layers) or 'none'} |"
-        for name, layers in manifest.layers_in_fp32.items()
-    )
-    return (
-        "\n## Layers in fp32\n\nAll other layers with weights are int8, with ranges measured on "
-        f"the same images.\n\n| graph | layers |\n|---|---|\n{rows}\n"
+    return fill(
+        _CARD,
+        manifest=manifest,
+        meanings=MEANINGS,
+        size=sum(known.size for known in manifest.files.values()) / 1e6,
+        images=count(len(calibration.regions), "image"),
     )

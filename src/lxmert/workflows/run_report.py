@@ -8,26 +8,78 @@ import logging
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from lxmert.data.corpus import Corpus
+from lxmert.explain.report import pack_image
 from lxmert.files import write_json, write_text
 from lxmert.images import read_image
-from lxmert.metrics.intervals import bootstrap, compare
+from lxmert.metrics.intervals import Interval, bootstrap, compare
 from lxmert.names import count
 from lxmert.predict import Predictor, judges_statements, open_reader
 from lxmert.schema import Answer, Example
 from lxmert.tasks.baselines import Baselines
 from lxmert.tasks.metrics import OVERALL, best_answer, rows_by_question_type, score_answers
-from lxmert.workflows.report_page import TypeScore, WrongAnswer, fill_report
+from lxmert.templates import fill
 
 REPORT, SCORES = "report.html", "report.json"
+_TEMPLATE = Path(__file__).with_name("run_report.html")
 _WORST = 10
+_MOST_SIDE = 480
 _MOST_QUESTIONS = 3000
 _FEW_IMAGES = 1000
 
 _logger = logging.getLogger(__name__)
+
+
+class TypeScore(NamedTuple):
+    """The accuracy of a model on the questions of one type, or `overall`.
+
+    Attributes:
+        name: question type.
+        questions: number of questions.
+        accuracy: of the model, with its interval.
+        question_only: accuracy of the most frequent training answer to the identical question.
+        gain: accuracy of the model minus `question_only`, with its interval.
+    """
+
+    name: str
+    questions: int
+    accuracy: Interval
+    question_only: float
+    gain: Interval
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the model is not clearly better than guessing without the image."""
+        return self.gain.low <= 0
+
+
+class WrongAnswer(NamedTuple):
+    """A question that was answered wrongly, with its image.
+
+    Attributes:
+        example: the question.
+        given: the answer of the model with its probability.
+        right: the right answer.
+        pixels: `[height, width, 3]` uint8 RGB.
+    """
+
+    example: Example
+    given: Answer
+    right: str
+    pixels: npt.NDArray[np.uint8]
+
+    @property
+    def source(self) -> object:
+        """The image as a data URL, scaled down to 480 pixels."""
+        image = Image.fromarray(self.pixels)
+        image.thumbnail((_MOST_SIDE, _MOST_SIDE))
+        return pack_image(np.asarray(image))["source"]
 
 
 def report_run(
@@ -73,7 +125,10 @@ def report_run(
         for e, answer in find_worst(examples, answers)
     ]
     write_json(output / SCORES, {score.name: _to_dict(score) for score in scores})
-    write_text(output / REPORT, fill_report(output.name, scores, advice, worst, commands))
+    page = fill(
+        _TEMPLATE, title=output.name, scores=scores, advice=advice, worst=worst, commands=commands
+    )
+    write_text(output / REPORT, page)
     for line in [*map(_describe, scores), *advice, "next:", *(f"    {line}" for line in commands)]:
         _logger.info("%s", line)
     return scores

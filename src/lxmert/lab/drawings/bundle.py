@@ -20,48 +20,11 @@ from lxmert.regions.grid import GridExtractor
 from lxmert.tasks.metrics import OVERALL
 from lxmert.tasks.text_training import save_model
 from lxmert.tasks.texts import ModelSettings
+from lxmert.templates import fill
 
 _TEST_SEED, _TEST_GROUPS = 2121, 50
 
-_CARD = """\
----
-license: apache-2.0
-pipeline_tag: visual-question-answering
-library_name: lxmert
----
-
-# A start for custom data: drawings
-
-A small grid extractor and LXMERT (Tan & Bansal, EMNLP 2019), trained together on drawings of flat
-colored shapes. `lxmert train custom` tries it beside random weights and the bundled model: it knows
-words for colors, shapes, numbers and places, and finds in an image what they name, which takes long
-to learn from answers alone. It was not trained on photographs.
-
-- **Colors**: {colors}
-- **Shapes**: {shapes}
-- **Words**: {words}; **answers**: {answers}
-- **Size**: {parameters:.1f} M parameters in the model, stored as float16; {network:.1f} M in the
-  grid extractor
-
-## Training
-
-`make drawings` trains it from random weights and writes this folder. `lxmert lab drawings train`
-draws new images in five layouts (scattered, grid, boxes, towers, bar chart), and asks
-{question_types} kinds of questions about it. Beside the answers, two losses ground the words
-(`lxmert.lab.drawings.grounding`): each cell is matched with the words for the color and shape that
-it shows, and the attention of words that name something is guided to the cells that show it.
-
-## Accuracy on new drawings
-
-{questions:,} questions about {drawings:,} drawings that it was not trained on. Majority: the most
-frequent answer of each kind of question.
-
-| kind of question | accuracy | majority |
-|---|---|---|
-{rows}
-
-One run. Questions follow the phrasings of `lxmert.lab.drawings.questions`.
-"""
+_CARD = Path(__file__).with_name("card.md")
 
 
 def bundle(run: Path, folder: Path = DRAWINGS) -> None:
@@ -89,11 +52,10 @@ def _write_card(folder: Path) -> str:
         seed=_TEST_SEED,
     )
     task.model.eval()
-    scores, majorities = task.evaluate(device="cpu"), _majorities(task)
-    rows = [f"| {name} | {scores[name]:.1%} | {majorities[name]:.1%} |" for name in majorities]
-    return _CARD.format(
-        colors=", ".join(COLORS),
-        shapes=", ".join(SHAPES),
+    return fill(
+        _CARD,
+        colors=COLORS,
+        shapes=SHAPES,
         words=len(load_tokenizer(folder)),
         answers=len(answers_of(model.config) or ()),
         parameters=model.num_parameters() / 1e6,
@@ -101,7 +63,8 @@ def _write_card(folder: Path) -> str:
         question_types=len(QUESTION_TYPES),
         questions=sum(len(group.asked) for group in task.validation),
         drawings=sum(len(group.pixels) for group in task.validation),
-        rows="\n".join(rows),
+        scores=task.evaluate(device="cpu"),
+        majorities=_majorities(task),
     )
 
 
