@@ -390,7 +390,7 @@ def check_images(corpus: Corpus, read: RegionReader, num_images: int) -> None:
     if problems:
         raise ValueError(
             f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
-            f"{problems[0]}; every question must be answered: correct the names"
+            f"{problems[0]}; every text needs its image: correct the names"
         )
 
 

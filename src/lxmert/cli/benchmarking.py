@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lxmert.cli.options import Json, Limit, ModelArgument, split_names
+from lxmert.cli.options import Json, Limit, ModelArgument, OutputReport, split_names
 from lxmert.cli.outputs import check_output, check_output_folder
 from lxmert.cli.reports import print_report
 from lxmert.terminal import make_table, open_console, say
@@ -42,9 +42,7 @@ def benchmark(
     threads: Annotated[
         int | None, typer.Option(help="Threads of each runtime. Default: as many as cores.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the measurements as JSON.")
-    ] = None,
+    output: OutputReport = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the measurements.")] = None,
     as_json: Json = False,
 ) -> None:

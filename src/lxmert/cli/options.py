@@ -66,6 +66,9 @@ Limit = Annotated[
 ]
 OutputFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")]
 OutputImage = Annotated[Path, typer.Option("-o", "--output", help="Image to write.")]
+OutputReport = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write the results as JSON.")
+]
 RunFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")]
 Overrides = Annotated[
     list[str] | None,

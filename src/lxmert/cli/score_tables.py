@@ -107,7 +107,7 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_matching(report: Mapping[str, Any]) -> None:
-    """Print a `MatchingReport` or `ConsensusReport`: each score above its 95 % interval."""
+    """Print a `KindReport`: each score above its 95 % interval."""
     from rich.text import Text
 
     names = list(report["scores"]["overall"])

@@ -13,6 +13,7 @@ from lxmert.cli.options import (
     ImageFolder,
     Json,
     Limit,
+    OutputReport,
     Questions,
     RegionStores,
     check_source,
@@ -36,7 +37,6 @@ Training = Annotated[
         "with the model.",
     ),
 ]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores as JSON.")]
 
 
 def _file(text: str) -> typer.models.OptionInfo:
@@ -87,7 +87,7 @@ def evaluate(
         ),
     ] = None,
     limit: Limit = None,
-    output: Output = None,
+    output: OutputReport = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -227,7 +227,7 @@ def score(
         Path | None, _file("Your attention maps, to compute grounding (gqa).")
     ] = None,
     examples: Annotated[Path | None, _file("Official examples (nlvr2).")] = None,
-    output: Output = None,
+    output: OutputReport = None,
     as_json: Json = False,
 ) -> None:
     """Score files of results, without a model.
@@ -268,7 +268,7 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="FIRST", help="Predictions (JSONL).")],
     second: Annotated[Path, typer.Argument(metavar="SECOND", help="Other predictions (JSONL).")],
     data: Questions,
-    output: Output = None,
+    output: OutputReport = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models or runs by their predictions for the same questions.

@@ -11,6 +11,7 @@ from lxmert.cli.options import (
     Json,
     Limit,
     ModelArgument,
+    OutputReport,
     Questions,
     RegionStores,
     Samples,
@@ -145,9 +146,7 @@ def probe(
         str,
         typer.Option(help="Key of its lines to predict: answer, question_type, or your own."),
     ] = "answer",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the results as JSON.")
-    ] = None,
+    output: OutputReport = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the control task.")] = 0,
     as_json: Json = False,
 ) -> None:

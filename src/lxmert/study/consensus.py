@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -14,27 +13,11 @@ from lxmert.metrics.consensus import consensus_score
 from lxmert.metrics.intervals import Limits, interval_limits
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, open_reader
-from lxmert.tasks.metrics import rows_by_kind, score_answers
+from lxmert.study.kinds import KindReport, report_by_kind
+from lxmert.tasks.metrics import score_answers
 
 MOST = 4
 """Largest subset that is scored: a question and three paraphrases in VQA-Rephrasings."""
-
-
-class ConsensusReport(TypedDict):
-    """Result of `evaluate_consensus`.
-
-    Attributes:
-        scores: by question type and `overall`, `consensus_1` and so on, the consensus scores of
-            subsets of this size. `consensus_1` is the share of correct answers.
-        intervals: lower and upper limit of the 95 % interval of each score, resampling images.
-        count: number of groups.
-        warnings: what limits the meaning of the numbers.
-    """
-
-    scores: dict[str, dict[str, float]]
-    intervals: dict[str, dict[str, Limits]]
-    count: dict[str, int]
-    warnings: list[str]
 
 
 def read_group_names(path: Path) -> list[str]:
@@ -51,7 +34,7 @@ def evaluate_consensus(
     stores: tuple[Path, ...] = (),
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
-) -> ConsensusReport:
+) -> KindReport[dict[str, float]]:
     """Answer paraphrases of questions and score each group of them.
 
     Args:
@@ -61,6 +44,10 @@ def evaluate_consensus(
         stores: region stores to use instead of images.
         device: where to compute.
         progress: called with the numbers of finished and of all questions.
+
+    Returns:
+        `consensus_1` and so on, the consensus scores of subsets of this size; `consensus_1` is the
+        share of correct answers. Entries are groups; images are resampled.
 
     Raises:
         ValueError: if no group has two questions with answers.
@@ -89,35 +76,26 @@ def evaluate_consensus(
     found = score_answers(list(asked), [answer.answer for answer in answers_given])
     scores = dict(zip(used, found, strict=True))
     lost = len(corpus) - len(used)
-    return {
-        **_summarize(corpus, list(groups.values()), scores),
-        "warnings": [f"{count(lost, 'question')} without paraphrase or answer: not scored"]
-        if lost
-        else [],
-    }
+    warning = f"{count(lost, 'question')} without paraphrase or answer: not scored"
+    return _report(corpus, list(groups.values()), scores, warnings=[warning] if lost else [])
 
 
-class _Summary(TypedDict):
-    scores: dict[str, dict[str, float]]
-    intervals: dict[str, dict[str, Limits]]
-    count: dict[str, int]
-
-
-def _summarize(corpus: Corpus, groups: Sequence[list[int]], scores: dict[int, float]) -> _Summary:
+def _report(
+    corpus: Corpus, groups: Sequence[list[int]], scores: dict[int, float], *, warnings: list[str]
+) -> KindReport[dict[str, float]]:
     """Score the groups, overall and by the question type of their first question."""
     sizes = range(1, min(MOST, *map(len, groups)) + 1)
     table = np.array(
         [[consensus_score([scores[row] for row in rows], k) for k in sizes] for rows in groups]
     )
-    images = [corpus.image_ids(rows[0])[0] for rows in groups]
-    kinds = rows_by_kind([corpus.question_type(rows[0]) for rows in groups])
-    summary: _Summary = {"scores": {}, "intervals": {}, "count": {}}
-    for kind, places in kinds.items():
-        columns = {f"consensus_{k}": table[places, k - 1] for k in sizes}
-        own = [images[place] for place in places]
-        summary["scores"][kind] = {name: float(each.mean()) for name, each in columns.items()}
-        summary["intervals"][kind] = {
-            name: interval_limits(each, own) for name, each in columns.items()
-        }
-        summary["count"][kind] = len(places)
-    return summary
+    images = np.array([corpus.image_ids(rows[0])[0] for rows in groups])
+    kinds = [corpus.question_type(rows[0]) for rows in groups]
+
+    def score(places: list[int]) -> dict[str, float]:
+        return {f"consensus_{k}": float(table[places, k - 1].mean()) for k in sizes}
+
+    def limits(places: list[int]) -> dict[str, Limits]:
+        own = images[places].tolist()
+        return {f"consensus_{k}": interval_limits(table[places, k - 1], own) for k in sizes}
+
+    return report_by_kind(kinds, score, limits, warnings=warnings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from lxmert.model.runtime import TorchRuntime
 from lxmert.names import count
 from lxmert.predict import (
     Progress,
-    RegionReader,
+    check_images,
     open_reader,
     refuse_exported,
     region_batches,
@@ -37,11 +37,10 @@ from lxmert.predict import (
     softmax,
 )
 from lxmert.schema import Example
-from lxmert.study.consensus import ConsensusReport, evaluate_consensus
-from lxmert.tasks.metrics import rows_by_kind
+from lxmert.study.consensus import evaluate_consensus
+from lxmert.study.kinds import KindReport, report_by_kind
 
 Scores = npt.NDArray[np.float64]
-ScoresT = TypeVar("ScoresT", FoilScores, GroupScores)
 
 VALID_VOTES = 2
 """Annotators of VALSE, of three, who must have chosen the caption alone."""
@@ -81,23 +80,6 @@ class Group(NamedTuple):
     images: tuple[str, str]
     texts: tuple[str, str]
     tag: str
-
-
-class MatchingReport(TypedDict, Generic[ScoresT]):
-    """Result of `evaluate_foils` and `evaluate_groups`.
-
-    Attributes:
-        scores: VALSE's scores, `overall` and by phenomenon; or Winoground's, by tag.
-        intervals: lower and upper limit of the 95 % interval of each score, likewise. Images are
-            resampled, or Winoground's groups.
-        count: number of pairs or groups, likewise.
-        warnings: what limits the meaning of the numbers.
-    """
-
-    scores: dict[str, ScoresT]
-    intervals: dict[str, dict[str, Limits]]
-    count: dict[str, int]
-    warnings: list[str]
 
 
 def read_foils(path: Path) -> tuple[list[FoilPair], list[str]]:
@@ -156,7 +138,7 @@ def evaluate_foils(
     stores: tuple[Path, ...] = (),
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
-) -> MatchingReport[FoilScores]:
+) -> KindReport[FoilScores]:
     """Score a model with a matching head on captions and foils.
 
     Args:
@@ -180,16 +162,15 @@ def evaluate_foils(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2)
     keys = np.array([pair.image for pair in pairs])
-    rows = rows_by_kind([pair.phenomenon for pair in pairs])
-    return {
-        "scores": {name: score_foils(found[own, 0], found[own, 1]) for name, own in rows.items()},
-        "intervals": {
-            name: foil_intervals(found[own, 0], found[own, 1], keys[own].tolist())
-            for name, own in rows.items()
-        },
-        "count": {name: len(own) for name, own in rows.items()},
-        "warnings": [warning] if invalid else [],
-    }
+
+    def score(rows: list[int]) -> FoilScores:
+        return score_foils(found[rows, 0], found[rows, 1])
+
+    def limits(rows: list[int]) -> dict[str, Limits]:
+        return foil_intervals(found[rows, 0], found[rows, 1], keys[rows].tolist())
+
+    kinds = [pair.phenomenon for pair in pairs]
+    return report_by_kind(kinds, score, limits, warnings=[warning] if invalid else [])
 
 
 def evaluate_groups(
@@ -200,7 +181,7 @@ def evaluate_groups(
     stores: tuple[Path, ...] = (),
     device: str = "cpu",
     progress: Progress = lambda done, total: None,  # noqa: ARG005
-) -> MatchingReport[GroupScores]:
+) -> KindReport[GroupScores]:
     """Score a model with a matching head on Winoground's groups; arguments as `evaluate_foils`.
 
     Source: Thrush et al. 2022 (Winoground).
@@ -210,13 +191,12 @@ def evaluate_groups(
     found = match_texts(
         model, texts, images=images, stores=stores, device=device, progress=progress
     ).reshape(-1, 2, 2)
-    rows = rows_by_kind([group.tag for group in groups])
-    return {
-        "scores": {name: score_groups(found[own]) for name, own in rows.items()},
-        "intervals": {name: group_intervals(found[own]) for name, own in rows.items()},
-        "count": {name: len(own) for name, own in rows.items()},
-        "warnings": [],
-    }
+    return report_by_kind(
+        [group.tag for group in groups],
+        lambda rows: score_groups(found[rows]),
+        lambda rows: group_intervals(found[rows]),
+        warnings=[],
+    )
 
 
 def match_texts(
@@ -259,7 +239,7 @@ def match_texts(
         Example(str(number), text, (image,)) for number, (text, image) in enumerate(texts)
     )
     read = open_reader(folder, images=images, stores=stores, device=device)
-    _check_images(corpus, read)
+    check_images(corpus, read, 1)
     found, done = np.zeros(len(texts)), 0
     for indices, regions in region_batches(corpus, read, batch_size=_BATCH):
         batch = text_arrays([tokens[index] for index in indices], pad_id=tokenizer.pad_token_id)
@@ -268,16 +248,6 @@ def match_texts(
         done += len(indices)
         progress(done, len(texts))
     return found
-
-
-def _check_images(corpus: Corpus, read: RegionReader) -> None:
-    names = sorted({name for example in corpus for name in example.image_ids})
-    problems = [problem for name in names if (problem := read.problem(name))]
-    if problems:
-        raise ValueError(
-            f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
-            f"{problems[0]}: correct the names"
-        )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -314,7 +284,7 @@ def _text(where: str, entry: Mapping[str, Any], name: str) -> str:
     return value
 
 
-METRICS: dict[str, Callable[..., MatchingReport[Any] | ConsensusReport]] = {
+METRICS: dict[str, Callable[..., KindReport[Any]]] = {
     "consensus": evaluate_consensus,
     "foil": evaluate_foils,
     "pairs": evaluate_foils,

@@ -19,7 +19,8 @@ from lxmert.model.wrappers import execution_device
 from lxmert.predict import Predictor, Progress, RegionReader, refuse_exported
 from lxmert.schema import Example
 from lxmert.study.answers import measure_answers, open_questions, silent
-from lxmert.study.matching import MatchingReport, evaluate_foils
+from lxmert.study.kinds import KindReport
+from lxmert.study.matching import evaluate_foils
 from lxmert.study.page import write_page
 from lxmert.study.trust import Explained, mean_of, measure_question, summarize_trust
 
@@ -131,7 +132,7 @@ def _match(
     stores: tuple[Path, ...],
     device: str,
     progress: Progress,
-) -> MatchingReport[FoilScores] | None:
+) -> KindReport[FoilScores] | None:
     """Score captions and foils, if there are any."""
     if foils is None:
         return None

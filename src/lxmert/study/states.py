@@ -1,7 +1,7 @@
 """States of a data set to one safetensors file: the input of probes and of your own analyses."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,8 +26,14 @@ from lxmert.model.heads import LxmertForImagesAndTextClassification
 from lxmert.model.loading import load_model
 from lxmert.model.modeling import LxmertModel
 from lxmert.model.outputs import LxmertModelOutput
-from lxmert.names import count, unknown_name
-from lxmert.predict import Progress, RegionReader, open_reader, refuse_exported, region_batches
+from lxmert.names import unknown_name
+from lxmert.predict import (
+    Progress,
+    check_images,
+    open_reader,
+    refuse_exported,
+    region_batches,
+)
 from lxmert.schema import Regions
 from lxmert.tensor_files import read_safetensors, report_write_errors
 
@@ -136,11 +142,11 @@ def write_states(
     known = (folder / FILE_NAME).is_file()
     longest = PreprocessorConfig.load(folder).max_text_length if known else 20
     read = open_reader(folder, images=images, stores=stores, device=device)
-    collected = _Collected(of, names, len(corpus), encoder.config.hidden_size)
+    collected = _Collected(of, names, encoder.config.hidden_size)
     tokens = Tokens(corpus.texts(), tokenizer, longest=longest)
     encoder.to(device)  # type: ignore[arg-type]
     run = _Run(encoder, tokens, tokenizer.pad_token_id, device)
-    _check_images(corpus, read, data)
+    check_images(corpus, read, 1)
     done = 0
     for indices, regions in region_batches(corpus, read, batch_size=_BATCH):
         collected.add(indices, *run.states(indices, [found for (found,) in regions]))
@@ -194,19 +200,6 @@ def _choose(given: Sequence[str], known: Sequence[str], of: Of) -> list[str]:
     return [name for name in known if name in given] if given else fitting
 
 
-def _check_images(corpus: Corpus, read: RegionReader, data: Path) -> None:
-    """Raise `ValueError` for texts about two images, and for images without regions."""
-    if (corpus.image_pairs[:, 1] >= 0).any():
-        raise ValueError(f"{data} has texts about two images: expected one image for each text")
-    names = sorted(corpus.image_names[image] for image in corpus.used_images)
-    problems = [problem for name in names if (problem := read.problem(name))]
-    if problems:
-        raise ValueError(
-            f"{read.name} lacks {len(problems):,} of {count(len(names), 'image')}, the first: "
-            f"{problems[0]}: correct the names"
-        )
-
-
 @dataclass
 class _Run:
     """Runs the encoder on batches of texts with the regions of their images."""
@@ -243,14 +236,11 @@ def _by_layer(output: LxmertModelOutput, config: LxmertConfig) -> dict[str, Tens
 
 
 class _Collected:
-    """The states of all examples, in their order."""
+    """The states of all examples."""
 
-    def __init__(self, of: Of, names: Sequence[str], num_examples: int, hidden: int) -> None:
+    def __init__(self, of: Of, names: Sequence[str], hidden: int) -> None:
         self._of, self._names = of, names
-        self._rows: dict[str, list[npt.NDArray[np.float32] | None]] = {
-            name: [None] * num_examples for name in names
-        }
-        self._extra: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(num_examples)]
+        self._rows: dict[int, dict[str, npt.NDArray[Any]]] = {}  # by example
         self._room = MAX_BYTES // (4 * hidden * max(1, len(names)))  # rows that fit
 
     def add(
@@ -261,56 +251,37 @@ class _Collected:
         regions: Sequence[Regions],
     ) -> None:
         """Add a batch."""
-        masks = {
-            "language": inputs["attention_mask"].bool(),
-            "vision": inputs["visual_attention_mask"].bool(),
-        }
         for place, index in enumerate(indices):
+            masks = {
+                "language": inputs["attention_mask"][place].bool(),
+                "vision": inputs["visual_attention_mask"][place].bool(),
+            }
+            found: dict[str, npt.NDArray[Any]] = {}
             for name in self._names:
                 row = states[name][place]
                 if name != POOLER:
-                    row = row[masks["vision" if "vision" in name else "language"][place]]
+                    row = row[masks["vision" if "vision" in name else "language"]]
                     if self._of == "pooled":
                         row = row.mean(dim=0)
-                self._rows[name][index] = np.atleast_2d(row.numpy())
-            self._extra[index] = self._describe(place, masks, inputs, regions)
-        first = self._rows[self._names[0]]
-        self._room -= sum(len(rows) for rows in _all([first[index] for index in indices]))
+                found[name] = np.atleast_2d(row.numpy())
+            if self._of == "words":
+                found["input_ids"] = inputs["input_ids"][place][masks["language"]].numpy()
+            elif self._of == "regions":
+                found["boxes"] = inputs["visual_pos"][place][masks["vision"]].numpy()
+                found["object_ids"] = regions[place].object_ids.astype(np.int64)
+            self._rows[index] = found
+            self._room -= len(found[self._names[0]])
         if self._room < 0:
             raise ValueError(
                 f"the states need more than {MAX_BYTES >> 30} GB: choose fewer --layers, a smaller "
                 "--limit, or --of pooled"
             )
 
-    def _describe(
-        self,
-        place: int,
-        masks: dict[str, Tensor],
-        inputs: dict[str, Tensor],
-        regions: Sequence[Regions],
-    ) -> dict[str, npt.NDArray[Any]]:
-        if self._of == "words":
-            return {"input_ids": inputs["input_ids"][place][masks["language"][place]].numpy()}
-        if self._of == "regions":
-            boxes = inputs["visual_pos"][place][masks["vision"][place]].numpy()
-            return {"boxes": boxes, "object_ids": regions[place].object_ids.astype(np.int64)}
-        return {}
-
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything that is saved."""
-        found = {name: np.concatenate(list(_all(rows))) for name, rows in self._rows.items()}
-        if self._of == "pooled":
-            return found
-        lengths = [len(rows) for rows in _all(self._rows[self._names[0]])]
-        found["bounds"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        for name in self._extra[0]:
-            found[name] = np.concatenate([extra[name] for extra in self._extra])
+        """Return everything that is saved, in the order of the examples."""
+        rows = [self._rows[index] for index in sorted(self._rows)]
+        found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        if self._of != "pooled":
+            lengths = [len(row[self._names[0]]) for row in rows]
+            found["bounds"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return found
-
-
-def _all(
-    rows: Sequence[npt.NDArray[np.float32] | None],
-) -> Iterator[npt.NDArray[np.float32]]:
-    for row in rows:
-        assert row is not None
-        yield row

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -343,14 +344,6 @@ def _old_store_to_store(job: ConversionJob) -> Converted:
     return Converted([], convert_old_store(job.source, job.target, job.progress).failures)
 
 
-def _store_to_parquet(job: ConversionJob) -> Converted:
-    return _store_to(write_parquet, job)
-
-
-def _store_to_web_dataset(job: ConversionJob) -> Converted:
-    return _store_to(write_web_dataset, job)
-
-
 def _store_to(write: Callable[..., None], job: ConversionJob) -> Converted:
     """Check a store, and write it by a function that takes target, store and `progress`."""
     store = RegionStore(job.source)
@@ -430,9 +423,9 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     ),
     (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
     (OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
-    (STORE, ".parquet"): Conversion(_store_to_parquet, ()),
+    (STORE, ".parquet"): Conversion(partial(_store_to, write_parquet), ()),
     (PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
-    (STORE, ".wds"): Conversion(_store_to_web_dataset, ()),
+    (STORE, ".wds"): Conversion(partial(_store_to, write_web_dataset), ()),
     (WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
     (SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
     (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
