@@ -6,10 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from faithfulness import measure
 from model import tiny
 from torch import Tensor
 
-from lxmert.explain.faithfulness import Trial, measure, points_at
+from lxmert.explain.faithfulness import Trial, points_at
 from lxmert.explain.methods import METHODS
 from lxmert.explain.perturbation import SHARES, area_under
 from lxmert.explain.relevance import Relevance

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faithfulness import measure
 from PIL import Image
 
-from lxmert.explain.faithfulness import measure
 from lxmert.explain.methods import METHODS
 from lxmert.explain.perturbation import SHARES
 from lxmert.hub import find_model

@@ -8,7 +8,7 @@ Pointing game (Zhang et al., Top-down Neural Attention by Excitation Backprop, E
 relevant region should lie on the object that the question asks about.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,32 +118,6 @@ class Faithfulness:
     pointing: dict[str, float]
 
 
-def measure(
-    model: LxmertForQuestionAnswering,
-    trials: Iterable[Trial],
-    methods: Mapping[str, Method],
-    *,
-    seeds: Sequence[int],
-) -> Faithfulness:
-    """Measure how well methods explain a model's best answers to questions with known answers.
-
-    Args:
-        model: in evaluation mode.
-        trials: batches of questions; the batch size does not change the result.
-        methods: by name, such as `METHODS`; the baseline `random` is added.
-        seeds: for the random baseline and for breaking ties in all other rankings.
-
-    Raises:
-        ValueError: if there are no trials, a method is named `random`, model or inputs cannot be
-            explained, or numbers of boxes and regions differ.
-    """
-    tallies: list[FaithfulnessMetrics] = []
-    for trial in trials:
-        start = sum(metrics.questions for metrics in tallies)
-        tallies.append(measure_batch(model, trial, methods, seeds=seeds, start=start))
-    return summarize(tallies, tuple(methods))
-
-
 def measure_batch(
     model: LxmertForQuestionAnswering,
     trial: Trial,
@@ -152,14 +126,18 @@ def measure_batch(
     seeds: Sequence[int],
     start: int,
 ) -> FaithfulnessMetrics:
-    """Measure one batch; arguments and errors are those of `measure`.
+    """Measure how well methods explain a model's best answers to a batch of questions.
 
     Args:
         model: in evaluation mode.
-        trial: the batch.
-        methods: by name.
-        seeds: of the rankings.
+        trial: the batch; its size does not change the results of a dataset.
+        methods: by name, such as `METHODS`; the baseline `random` is added.
+        seeds: for the random baseline and for breaking ties in all other rankings.
         start: index of the batch's first question in the dataset.
+
+    Raises:
+        ValueError: if a method is named `random`, model or inputs cannot be explained, or numbers
+            of boxes and regions differ.
     """
     if RANDOM in methods:
         raise ValueError(f"the method name {RANDOM!r} is reserved for the baseline: rename it")
