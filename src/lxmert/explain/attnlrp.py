@@ -19,15 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lxmert.explain.inputs import (
-    Inputs,
-    check_answers,
-    check_explainable,
-    real_regions,
-    real_words,
-)
+from lxmert.explain.inputs import Inputs, check_answers
 from lxmert.explain.maps import differentiable
-from lxmert.explain.relevance import Relevance
+from lxmert.explain.relevance import Relevance, zero_padding
 from lxmert.model.heads import LxmertForQuestionAnswering
 
 _ACTIVATIONS = (functional.gelu, functional.relu, functional.silu, torch.tanh)
@@ -72,7 +66,6 @@ def attnlrp(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
         ValueError: if model, inputs or answers cannot be explained, or there is no rule for the
             activation of the model.
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     if model.config.hidden_act not in _SUPPORTED:
         raise ValueError(
@@ -91,10 +84,7 @@ def attnlrp(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
     found = (words * _embedded(model, leaves)).detach().sum(dim=-1)
     regions = (features * leaves["visual_feats"]).sum(-1) + (boxes * leaves["visual_pos"]).sum(-1)
     found[:, 0] = 0
-    return Relevance(
-        found.float().masked_fill(~real_words(inputs), 0),
-        regions.detach().float().masked_fill(~real_regions(inputs), 0),
-    )
+    return zero_padding(inputs, Relevance(found, regions.detach()))
 
 
 def _embedded(model: LxmertForQuestionAnswering, leaves: Mapping[str, Tensor]) -> Tensor:

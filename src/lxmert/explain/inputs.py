@@ -98,7 +98,7 @@ def _check_shapes(inputs: Inputs) -> None:
 
 
 def check_answers(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> None:
-    """Check that there is one valid answer id for each question.
+    """Check that answers to questions can be explained by every method.
 
     Args:
         model: the model whose answers are explained.
@@ -106,9 +106,11 @@ def check_answers(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids:
         answer_ids: `[batch]` integers.
 
     Raises:
-        TypeError: if they are not a tensor.
-        ValueError: if their number is wrong, or one is outside the vocabulary.
+        TypeError: if they or an input are not a tensor.
+        ValueError: if their number is wrong, or one is outside the vocabulary; or as for
+            `check_explainable`.
     """
+    check_explainable(model, inputs)
     batch_size = len(inputs["input_ids"])
     if not isinstance(answer_ids, Tensor):
         raise TypeError(

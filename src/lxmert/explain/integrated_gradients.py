@@ -6,13 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lxmert.explain.inputs import (
-    Inputs,
-    check_answers,
-    check_explainable,
-    real_regions,
-    removable_words,
-)
+from lxmert.explain.inputs import Inputs, check_answers, real_regions, removable_words
 from lxmert.explain.relevance import Relevance
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.outputs import LxmertForQuestionAnsweringOutput
@@ -48,7 +42,6 @@ def integrated_gradients(
 
     Source: Sundararajan, Taly, Yan, Axiomatic Attribution for Deep Networks (ICML 2017).
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     captum = _captum()
     with torch.inference_mode(mode=False), torch.enable_grad():

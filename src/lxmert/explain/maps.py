@@ -86,7 +86,6 @@ def maps_and_gradients(
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     with torch.inference_mode(mode=False), torch.enable_grad():
         output = model(**differentiable(model, inputs), output_attentions=True, return_dict=True)

@@ -19,7 +19,7 @@ from lxmert.explain.inputs import Inputs, check_answers, check_explainable, real
 from lxmert.explain.integrated_gradients import integrated_gradients
 from lxmert.explain.maps import attention_maps, maps_and_gradients
 from lxmert.explain.occlusion import occlude_for_answers, occlusion
-from lxmert.explain.relevance import Relevance, propagate
+from lxmert.explain.relevance import Relevance, propagate, zero_padding
 from lxmert.explain.shapley import shapley, shapley_for_answers
 from lxmert.explain.value_zeroing import value_zeroing
 from lxmert.explain.views import rows_by_image, rows_by_text
@@ -91,7 +91,7 @@ def gradcam(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tenso
 def propagation(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Tensor) -> Relevance:
     """Return the relevance propagated through all layers, see `relevance.py`."""
     found = propagate(*maps_and_gradients(model, inputs, answer_ids))
-    return _real(inputs, rows_by_text(model, found))
+    return zero_padding(inputs, rows_by_text(model, found))
 
 
 METHODS: dict[str, Method] = {
@@ -232,12 +232,4 @@ def _first_row(
     """Return the rows of `[CLS]` of two matrices, without its own entry."""
     first = words[:, 0].clone()
     first[:, 0] = 0
-    return _real(inputs, rows_by_text(model, Relevance(first, regions[:, 0])))
-
-
-def _real(inputs: Inputs, found: Relevance) -> Relevance:
-    """Return scores in float32 that are exactly zero for padding."""
-    return Relevance(
-        found.words.float().masked_fill(~real_words(inputs), 0),
-        found.regions.float().masked_fill(~real_regions(inputs), 0),
-    )
+    return zero_padding(inputs, rows_by_text(model, Relevance(first, regions[:, 0])))

@@ -34,7 +34,6 @@ def occlusion(model: LxmertForQuestionAnswering, inputs: Inputs, answer_ids: Ten
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     found = _leave_out_all(model, inputs, answer_ids[:, None])
     return Relevance(found.words[:, 0], found.regions[:, 0])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lxmert.explain.inputs import Inputs, real_regions, real_words
 from lxmert.explain.maps import AttentionMaps
 
 
@@ -28,6 +29,14 @@ class Relevance(NamedTuple):
 
     words: Tensor
     regions: Tensor
+
+
+def zero_padding(inputs: Inputs, found: Relevance) -> Relevance:
+    """Return scores in float32 that are exactly 0 for the padding of a batch."""
+    return Relevance(
+        found.words.float().masked_fill(~real_words(inputs), 0),
+        found.regions.float().masked_fill(~real_regions(inputs), 0),
+    )
 
 
 def mean_positive(attention_map: Tensor, gradient: Tensor) -> Tensor:

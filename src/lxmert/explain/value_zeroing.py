@@ -18,14 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lxmert.explain.inputs import (
-    Inputs,
-    check_answers,
-    check_explainable,
-    real_regions,
-    real_words,
-)
-from lxmert.explain.relevance import Relevance
+from lxmert.explain.inputs import Inputs, check_answers
+from lxmert.explain.relevance import Relevance, zero_padding
 from lxmert.explain.views import rows_by_image, rows_by_text
 from lxmert.model.attention import stream_mask
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -51,7 +45,6 @@ def value_zeroing(
     Raises:
         ValueError: if model, inputs or answers cannot be explained.
     """
-    check_explainable(model, inputs)
     check_answers(model, inputs, answer_ids)
     encoder = model.lxmert.encoder
     rows = rows_by_image(model, inputs)
@@ -86,10 +79,7 @@ def value_zeroing(
     first = words[:, 0].float()
     first[:, 0] = 0
     found = rows_by_text(model, Relevance(first[:, :length], first[:, length:]))
-    return Relevance(
-        found.words.masked_fill(~real_words(inputs), 0),
-        found.regions.masked_fill(~real_regions(inputs), 0),
-    )
+    return zero_padding(inputs, found)
 
 
 def zero_values(
