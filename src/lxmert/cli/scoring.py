@@ -1,6 +1,6 @@
 """The commands `evaluate` (of a model or detector), `score` and `compare` (of files of results)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,6 +106,10 @@ def evaluate(
         raise ValueError(f"--suite is {suite!r}: expected robust")
     if suite is not None and (metric or modality or training):
         raise ValueError("--suite has its own scores: leave out --metric, --modality, --training")
+    if metric is not None and any(each is not None for each in (training, limit, modality)):
+        raise ValueError(
+            "--metric scores all entries: leave out --training, --limit and --modality"
+        )
     if risk is not None and (suite is None or not 0 <= risk <= 1):
         raise ValueError(f"--risk is {risk:g}: expected 0 to 1, and --suite robust")
     check_device(device, model)
@@ -117,90 +121,54 @@ def evaluate(
     from lxmert.devices import choose_device
     from lxmert.workflows import evaluation
 
-    device = choose_device(device)
+    source: dict[str, Any] = {"images": images, "stores": tuple(regions or ())}
+    source["device"] = choose_device(device)
+    report: Any
+    show: Callable[[Any], None] = _show
     if metric is not None:
-        if training is not None or limit is not None or modality is not None:
-            raise ValueError(
-                "--metric scores all entries: leave out --training, --limit and --modality"
-            )
-        _evaluate_matching(metric, model, data, images, regions, output, device, as_json=as_json)
-        return
-    if suite is not None:
-        report = _measure_suite(model, data, images, regions, limit, risk, device)
-        write_report(report, output)
-        print_report(report, show_robustness, as_json=as_json)
-        return
-    kind = evaluation.kind_of(model)
-    if training is not None and kind != "questions":
+        report, show = _evaluate_matching(metric, model, data, source), show_matching
+    elif suite is not None:
+        report, show = _measure_suite(model, data, source, limit, risk), show_robustness
+    elif (kind := evaluation.kind_of(model)) != "questions" and training is not None:
         raise ValueError(f"{model} answers no questions, so there is no baseline: drop --training")
-    if kind == "detector":
+    elif kind == "detector":
         if images is None or limit is not None or modality is not None:
             raise ValueError(
                 f"{model} is a detector: expected --images, and neither --limit nor --modality"
             )
-        found = evaluation.evaluate_detector(Path(model), data, images, device=device)
-        write_report(found, output)
-        print_report(found, _show, as_json=as_json)
-        return
-    source: dict[str, Any] = {"images": images, "stores": tuple(regions or ())}
-    source["modality"] = modality or "both"
-    with show_progress("examples") as progress:
-        common = {**source, "limit": limit, "device": device, "progress": progress}
-        if kind == "statements":
-            report = evaluation.evaluate_statements(model, data, **common)
-        else:
-            report = evaluation.evaluate_answers(model, data, training=training, **common)
+        report = evaluation.evaluate_detector(Path(model), data, images, device=source["device"])
+    else:
+        source |= {"limit": limit, "modality": modality or "both"}
+        with show_progress("examples") as progress:
+            if kind == "statements":
+                report = evaluation.evaluate_statements(model, data, **source, progress=progress)
+            else:
+                report = evaluation.evaluate_answers(
+                    model, data, training=training, **source, progress=progress
+                )
     write_report(report, output)
-    print_report(report, _show, as_json=as_json)
+    print_report(report, show, as_json=as_json)
 
 
 def _measure_suite(
-    model: str,
-    data: Path,
-    images: Path | None,
-    regions: list[Path] | None,
-    limit: int | None,
-    risk: float | None,
-    device: str,
+    model: str, data: Path, source: dict[str, Any], limit: int | None, risk: float | None
 ) -> Any:
     from lxmert.study.answers import measure_answers, open_questions
     from lxmert.study.confidence import RISK
 
-    stores = tuple(regions or ())
     with show_steps("images", "answers") as (reading, progress):
-        opened = open_questions(
-            model, data, images=images, stores=stores, limit=limit, device=device, reading=reading
-        )
+        opened = open_questions(model, data, **source, limit=limit, reading=reading)
         return measure_answers(*opened, risk=RISK if risk is None else risk, progress=progress)
 
 
-def _evaluate_matching(
-    metric: str,
-    model: str,
-    data: Path,
-    images: Path | None,
-    regions: list[Path] | None,
-    output: Path | None,
-    device: str,
-    *,
-    as_json: bool,
-) -> None:
+def _evaluate_matching(metric: str, model: str, data: Path, source: dict[str, Any]) -> Any:
     from lxmert.names import unknown_name
     from lxmert.study.matching import METRICS
 
     if metric not in METRICS:
         raise ValueError(f"--metric: {unknown_name(metric, METRICS)}")
     with show_progress("texts") as progress:
-        report = METRICS[metric](
-            model,
-            data,
-            images=images,
-            stores=tuple(regions or ()),
-            device=device,
-            progress=progress,
-        )
-    write_report(report, output)
-    print_report(report, show_matching, as_json=as_json)
+        return METRICS[metric](model, data, **source, progress=progress)
 
 
 def score(
@@ -248,20 +216,26 @@ def score(
     paths = {name: path for name, path in files.items() if path is not None}
     if output is not None:
         check_output(output, "-o", *paths.values(), data, training)
+    report: Any
+    show: Callable[[Any], None] = _show
     if metric is not None:
         if data is not None or training is not None:
             raise ValueError("--metric has its own files: leave out --data and --training")
-        _score_files(metric, paths, output, as_json=as_json)
-        return
-    if data is None or predictions is None or len(paths) > 1:
+        from lxmert.workflows.scoring import score_files
+
+        report = score_files(metric, **paths)
+        names = " with ".join(path.name for path in paths.values())
+        show = partial(show_official_scores, f"{metric}: {names}")
+    elif data is None or predictions is None or len(paths) > 1:
         raise ValueError(
             "expected --metric vqa, gqa or nlvr2 with its files, or --data with --predictions"
         )
-    from lxmert.workflows.evaluation import evaluate_predictions
+    else:
+        from lxmert.workflows.evaluation import evaluate_predictions
 
-    report = evaluate_predictions(data, predictions, training=training)
+        report = evaluate_predictions(data, predictions, training=training)
     write_report(report, output)
-    print_report(report, _show, as_json=as_json)
+    print_report(report, show, as_json=as_json)
 
 
 def compare(
@@ -283,18 +257,6 @@ def compare(
     report = compare_predictions(data, first, second)
     write_report(report, output)
     print_report(report, show_comparison, as_json=as_json)
-
-
-def _score_files(
-    metric: str, paths: dict[str, Path], output: Path | None, *, as_json: bool
-) -> None:
-    """Score result files by the official rules."""
-    from lxmert.workflows.scoring import score_files
-
-    scores = score_files(metric, **paths)
-    names = " with ".join(path.name for path in paths.values())
-    write_report(scores, output)
-    print_report(scores, partial(show_official_scores, f"{metric}: {names}"), as_json=as_json)
 
 
 def _show(report: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ text alone tells which one is true.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -51,17 +52,8 @@ def make_foils(scene: Scene, generator: np.random.Generator) -> list[Foil]:
     return found
 
 
-def _existence(scene: Scene, generator: np.random.Generator) -> tuple[str, str] | None:
-    """Replace an object by one that is not there."""
-    return _replace("name", scene, generator)
-
-
-def _color(scene: Scene, generator: np.random.Generator) -> tuple[str, str] | None:
-    """Replace the color of an object by one that no such object has."""
-    return _replace("color", scene, generator)
-
-
 def _replace(aspect: str, scene: Scene, generator: np.random.Generator) -> tuple[str, str] | None:
+    """Replace an object, or its color, by one that is not there."""
     thing = pick(generator, scene.things)
     aspects = ["name", "color"] if aspect == "color" else ["name", *_one_adjective(generator)]
     true = describe(thing, aspects)
@@ -135,9 +127,9 @@ def _one_adjective(generator: np.random.Generator) -> list[str]:
 
 
 PHENOMENA: dict[str, Callable[[Scene, np.random.Generator], tuple[str, str] | None]] = {
-    "existence": _existence,
+    "existence": partial(_replace, "name"),
     "number": _number,
-    "color": _color,
+    "color": partial(_replace, "color"),
     "relation": _relation,
     "swap": _swap,
 }

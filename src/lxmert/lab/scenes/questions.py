@@ -5,11 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from lxmert.lab.scenes.attributes import ask_attribute
+from lxmert.lab.scenes.attributes import ask_attribute, ask_place
 from lxmert.lab.scenes.counting import ask_compare, ask_count, ask_exist
 from lxmert.lab.scenes.descriptions import Scene
 from lxmert.lab.scenes.hops import ask_two_step
-from lxmert.lab.scenes.places import ask_place
 from lxmert.lab.scenes.programs import Question
 from lxmert.lab.scenes.relations import ask_relation, ask_same, ask_share
 

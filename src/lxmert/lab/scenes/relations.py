@@ -55,9 +55,19 @@ def ask_relation(scene: Scene, generator: np.random.Generator) -> Question | Non
         side = pick(generator, sides)
         if not lies(first[0], side, second[0]):
             first, second = second, first
-        if coin(generator):
-            return _choose(scene, generator, sides, first, second)
-        return _lies(scene, generator, side if coin(generator) else OPPOSITES[side], first, second)
+        is_open = coin(generator)
+        if not is_open and not coin(generator):
+            side = OPPOSITES[side]
+        texts = [phrase(named[1], generator) for named in (first, second)]
+        program: Choose | Lies
+        if is_open:
+            program = Choose(sides, Find(first[1]), Find(second[1]))
+            text = pick(generator, FORMS["relation"][" or ".join(sides)]).format(*texts)
+        else:
+            program = Lies(side, Find(first[1]), Find(second[1]))
+            words = pick(generator, FORMS["side"][side])
+            text = pick(generator, FORMS["relation"]["lies"]).format(texts[0], words, texts[1])
+        return Question(text, program.answer(scene.things), "relation", program)
     return None
 
 
@@ -105,26 +115,3 @@ def nameable(scene: Scene, generator: np.random.Generator, *, without: str = "")
         if description is not None:
             named.append((thing, description))
     return named
-
-
-def _choose(
-    scene: Scene,
-    generator: np.random.Generator,
-    sides: tuple[Side, Side],
-    first: Named,
-    second: Named,
-) -> Question:
-    texts = [phrase(named[1], generator) for named in (first, second)]
-    program = Choose(sides, Find(first[1]), Find(second[1]))
-    text = pick(generator, FORMS["relation"][" or ".join(sides)]).format(*texts)
-    return Question(text, program.answer(scene.things), "relation", program)
-
-
-def _lies(
-    scene: Scene, generator: np.random.Generator, side: Side, first: Named, second: Named
-) -> Question:
-    one, other = (phrase(named[1], generator) for named in (first, second))
-    program = Lies(side, Find(first[1]), Find(second[1]))
-    words = pick(generator, FORMS["side"][side])
-    text = pick(generator, FORMS["relation"]["lies"]).format(one, words, other)
-    return Question(text, program.answer(scene.things), "relation", program)
