@@ -201,33 +201,39 @@ def explain_eval(
     check_samples(samples)
     _check_measured(methods, protocol, against, modalities=modalities, as_captions=as_captions)
     check_output_folder(output, "-o", data, images)
-    if modalities:
-        _measure_modalities(
-            model,
-            data,
-            images,
-            output,
-            as_captions=as_captions,
-            limit=limit,
-            samples=samples,
-            device=device,
-        )
-        return
-    from lxmert.cli.faithfulness_tables import show_faithfulness
+    from lxmert.cli.faithfulness_tables import show_faithfulness, show_modalities
     from lxmert.devices import choose_device
     from lxmert.explain.methods import QUICK
-    from lxmert.workflows.explanation import CURVES, REPORT, Subject, evaluate_explanations
+    from lxmert.workflows import explanation
+    from lxmert.workflows import modalities as contributions
 
+    device = choose_device(device)
+    if modalities:
+        with show_progress("texts") as progress:
+            report = contributions.measure_modalities(
+                model,
+                data,
+                images,
+                output,
+                match=as_captions,
+                limit=limit,
+                samples=samples,
+                device=device,
+                progress=progress,
+            )
+        show_modalities(report)
+        say(f"results: {output / contributions.REPORT}")
+        return
     chosen, measured = tuple(split_names(methods) or QUICK), protocol or "chefer"
     numbers = tuple(range(1, seeds + 1))
-    subject = Subject(model, data, images, chosen, numbers, limit, measured, against)
+    subject = explanation.Subject(model, data, images, chosen, numbers, limit, measured, against)
     with show_progress("questions") as progress:
-        report = evaluate_explanations(
-            subject, output, device=choose_device(device), progress=progress
+        report = explanation.evaluate_explanations(
+            subject, output, device=device, progress=progress
         )
     show_faithfulness(report)
-    plot = f", plot: {output / CURVES}" if measured == "chefer" else ""
-    say(f"results: {output / REPORT}{plot}")
+    plot = f", plot: {output / explanation.CURVES}" if measured == "chefer" else ""
+    say(f"results: {output / explanation.REPORT}{plot}")
 
 
 def _check_measured(
@@ -244,38 +250,6 @@ def _check_measured(
     for name, given in (("--methods", methods), ("--protocol", protocol), ("--against", against)):
         if modalities and given is not None:
             raise ValueError(f"--modalities and {name} exclude each other: leave one of them out")
-
-
-def _measure_modalities(
-    model: str,
-    data: Path,
-    images: Path,
-    output: Path,
-    *,
-    as_captions: bool,
-    limit: int | None,
-    samples: int,
-    device: str | None,
-) -> None:
-    """Run `explain-eval --modalities`."""
-    from lxmert.cli.faithfulness_tables import show_modalities
-    from lxmert.devices import choose_device
-    from lxmert.workflows.modalities import REPORT, measure_modalities
-
-    with show_progress("texts") as progress:
-        report = measure_modalities(
-            model,
-            data,
-            images,
-            output,
-            match=as_captions,
-            limit=limit,
-            samples=samples,
-            device=choose_device(device),
-            progress=progress,
-        )
-    show_modalities(report)
-    say(f"results: {output / REPORT}")
 
 
 def attention_figures(
