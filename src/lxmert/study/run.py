@@ -12,14 +12,12 @@ from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
 from lxmert.hub import find_model
-from lxmert.metrics.foils import FoilScores
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
 from lxmert.model.wrappers import execution_device
 from lxmert.predict import Predictor, Progress, RegionReader, refuse_exported
 from lxmert.schema import Example
 from lxmert.study.answers import measure_answers, open_questions, silent
-from lxmert.study.kinds import KindReport
 from lxmert.study.matching import evaluate_foils
 from lxmert.study.page import write_page
 from lxmert.study.trust import Explained, mean_of, measure_question, summarize_trust
@@ -84,18 +82,12 @@ def study_model(
     if (output / REPORT).exists():
         raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
     find_model(model, check=refuse_exported)
-    opened = open_questions(
-        model,
-        data,
-        images=images,
-        stores=stores,
-        limit=limit,
-        seed=seed,
-        device=device,
-        reading=reading,
-    )
+    source: dict[str, Any] = {"images": images, "stores": stores, "device": device}
+    opened = open_questions(model, data, **source, limit=limit, seed=seed, reading=reading)
     predictor, corpus, read = opened
-    matched = _match(model, foils, images, stores, device, progress)
+    matched = None
+    if foils is not None:
+        matched = evaluate_foils(model, foils, **source, progress=progress)
     report: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
@@ -123,22 +115,6 @@ def study_model(
     write_text(output / REPORT, to_json(report, indent=1) + "\n")
     (output / _PROGRESS).unlink()
     return report
-
-
-def _match(
-    model: str | Path,
-    foils: Path | None,
-    images: Path | None,
-    stores: tuple[Path, ...],
-    device: str,
-    progress: Progress,
-) -> KindReport[FoilScores] | None:
-    """Score captions and foils, if there are any."""
-    if foils is None:
-        return None
-    return evaluate_foils(
-        model, foils, images=images, stores=stores, device=device, progress=progress
-    )
 
 
 def _explain(
