@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,29 +82,21 @@ def region_settings(
     """Return the settings of the task that learns from what `prepare_regions` wrote."""
     questions, regions = folder / QUESTIONS, str(_store_path(settings, folder))
     train, valid = str(questions / "train.jsonl"), str(questions / "valid.jsonl")
-    extractor = str(_extractor_path(settings))
+    sources: dict[str, Any] = {
+        "train": (train,),
+        "valid": (valid,),
+        "regions": (regions,),
+        "valid_regions": (regions,),
+        "extractor": str(_extractor_path(settings)),
+    }
+    model = settings.model.replace(new_words=True)
     training = Corpus.read([train])
     if _about_pairs(training, settings.data.train):
-        return PairsSettings(
-            data=PairsData(
-                train=(train,),
-                valid=(valid,),
-                regions=(regions,),
-                valid_regions=(regions,),
-                extractor=extractor,
-            ),
-            model=settings.model.replace(new_words=True),
-        )
-    data = AnsweringData(
-        train=(train,),
-        valid=(valid,),
-        regions=(regions,),
-        valid_regions=(regions,),
-        extractor=extractor,
-        answers=str(questions / ANSWERS),
-        targets="single" if is_single(settings.data.targets, training) else "soft",
-    )
-    return AnsweringSettings(data=data, model=settings.model.replace(new_words=True))
+        return PairsSettings(data=PairsData(**sources), model=model)
+    is_soft = not is_single(settings.data.targets, training)
+    sources |= {"answers": str(questions / ANSWERS), "targets": "soft" if is_soft else "single"}
+    data = AnsweringData(**sources)
+    return AnsweringSettings(data=data, model=model)
 
 
 def _about_pairs(training: Corpus, path: str) -> bool:

@@ -36,7 +36,13 @@ from lxmert.files import resume_log
 from lxmert.lab.scenes.captions import caption
 from lxmert.lab.scenes.descriptions import Scene, Thing, fits
 from lxmert.lab.scenes.foils import make_foils
-from lxmert.lab.scenes.image import SPLITS, SceneImage, check_objects, make_image
+from lxmert.lab.scenes.image import (
+    SPLITS,
+    SceneImage,
+    VisibleObject,
+    check_objects,
+    make_image,
+)
 from lxmert.lab.scenes.layout import MAX_OBJECTS, MIN_OBJECTS
 from lxmert.lab.scenes.programs import Find, Query, Question, written
 from lxmert.lab.scenes.questions import FEWEST_THINGS, QUESTION_TYPES, ask
@@ -255,7 +261,7 @@ def _write_image(folder: Path, contents: SceneSettings, index: int) -> Record:
     scene = Scene(tuple(item.as_thing() for item in image.objects), SPLITS[split])
     name = f"{split}-{index:06d}.png"
     Image.fromarray(image.pixels).save(folder / "images" / name)
-    record: Record = {"image": name, "objects": _annotations(image)}
+    record: Record = {"image": name, "objects": [_annotation(item) for item in image.objects]}
     if "qa" in contents.kinds:
         generator = _generator(contents, index, 1)
         questions = ask(
@@ -287,25 +293,18 @@ def _as_record(question: Question, image: SceneImage) -> Record:
     return record
 
 
-def _annotations(image: SceneImage) -> list[Record]:
-    """Return the objects of an image as COCO annotations without ids."""
-    return [
-        {
-            "category_id": OBJECTS.index(item.thing.name) + 1,
-            "bbox": [
-                item.box[0],
-                item.box[1],
-                item.box[2] - item.box[0],
-                item.box[3] - item.box[1],
-            ],
-            "area": item.pixels,
-            "iscrowd": 0,
-            "attributes": [item.thing.color, item.thing.size, item.thing.material],
-            "visible": round(item.visible, 4),
-            "depth": item.thing.z,
-        }
-        for item in image.objects
-    ]
+def _annotation(item: VisibleObject) -> Record:
+    """Return an object of an image as a COCO annotation without ids."""
+    x1, y1, x2, y2 = item.box
+    return {
+        "category_id": OBJECTS.index(item.thing.name) + 1,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": item.pixels,
+        "iscrowd": 0,
+        "attributes": [item.thing.color, item.thing.size, item.thing.material],
+        "visible": round(item.visible, 4),
+        "depth": item.thing.z,
+    }
 
 
 def _check_question_types(folder: Path, contents: SceneSettings, records: Sequence[Record]) -> None:
