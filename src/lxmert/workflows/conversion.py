@@ -33,19 +33,7 @@ from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.vocabularies import ATTRIBUTES, OBJECTS
 from lxmert.weights.table import find_name
-from lxmert.workflows.inspection import (
-    MODEL,
-    NPZ,
-    OLD_STORE,
-    ORIGINAL,
-    PARQUET,
-    SAVED_DATASET,
-    STORE,
-    TSV,
-    TSVS,
-    WEB_DATASET,
-    recognize,
-)
+from lxmert.workflows.inspection import Kind, recognize
 from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
@@ -411,24 +399,24 @@ def _dtype(choices: ConversionOptions) -> str:
     return dtype
 
 
-CONVERSIONS: dict[tuple[str, str], Conversion] = {
-    (ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
-    (MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
-    (MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
-    (TSV, "folder"): Conversion(
+CONVERSIONS: dict[tuple[Kind, str], Conversion] = {
+    (Kind.ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
+    (Kind.MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
+    (Kind.MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
+    (Kind.TSV, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
-    (TSVS, "folder"): Conversion(
+    (Kind.TSVS, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
-    (NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
-    (OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
-    (STORE, ".parquet"): Conversion(partial(_store_to, write_parquet), ()),
-    (PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
-    (STORE, ".wds"): Conversion(partial(_store_to, write_web_dataset), ()),
-    (WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
-    (SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
-    (STORE, ".tsv"): Conversion(_store_to_tsv, ()),
+    (Kind.NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
+    (Kind.OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
+    (Kind.STORE, ".parquet"): Conversion(partial(_store_to, write_parquet), ()),
+    (Kind.PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
+    (Kind.STORE, ".wds"): Conversion(partial(_store_to, write_web_dataset), ()),
+    (Kind.WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
+    (Kind.SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
+    (Kind.STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""
 

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -60,14 +63,34 @@ _OBJECTIVES = {
     "visual_feat_loss": "features",
     "task_qa": "answers",
 }
-MODEL, ORIGINAL = "model folder", "original checkpoint"
-SAVED_DATASET = "saved data set"
-PARQUET, WEB_DATASET = "Parquet file of regions", "WebDataset folder of regions"
-OLD_STORE = "region store in an earlier format"
-STORE, TSV, NPZ = "region store", "TSV file of regions", "folder of .npz files"
-TSVS = "folder of TSV files with regions"
-DETECTOR, EXTRACTOR, PUBLISHED = "detector folder", "extractor folder", "published detector"
-"""Types of files and folders that other modules refer to."""
+
+
+class Kind(StrEnum):
+    """Types of files and folders."""
+
+    MODEL = "model folder"
+    ORIGINAL = "original checkpoint"
+    DETECTOR = "detector folder"
+    EXTRACTOR = "extractor folder"
+    PUBLISHED = "published detector"
+    STORE = "region store"
+    OLD_STORE = "region store in an earlier format"
+    TSV = "TSV file of regions"
+    TSVS = "folder of TSV files with regions"
+    NPZ = "folder of .npz files"
+    PARQUET = "Parquet file of regions"
+    WEB_DATASET = "WebDataset folder of regions"
+    SAVED_DATASET = "saved data set"
+    TOKENIZER = "tokenizer"
+
+
+class Description(NamedTuple):
+    """What is said about a file or folder; see `Inspection`."""
+
+    facts: dict[str, object]
+    parameters: Mapping[str, int] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ class Inspection:
 
     Attributes:
         path: the file or folder.
-        kind: its type, a key of `INSPECTORS`.
+        kind: its type.
         facts: its properties by name, the most important first.
         parameters: number of parameters by group; shared ones are counted once.
         notes: missing parts and remarks.
@@ -84,7 +107,7 @@ class Inspection:
     """
 
     path: str
-    kind: str
+    kind: Kind
     facts: dict[str, object]
     parameters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -107,14 +130,13 @@ def inspect(path: str | Path) -> Inspection:
         ValueError: if it is none of these, or damaged.
     """
     path = Path(path)
-    return INSPECTORS[recognize(path)](path)
+    kind = recognize(path)
+    found = INSPECTORS[kind](path)
+    return Inspection(str(path), kind, found.facts, {**found.parameters}, *found[2:])
 
 
-def recognize(path: Path) -> str:
+def recognize(path: Path) -> Kind:
     """Detect the type of a file or folder by its content.
-
-    Returns:
-        A key of `INSPECTORS`.
 
     Raises:
         FileNotFoundError: if the path does not exist.
@@ -133,15 +155,15 @@ def recognize(path: Path) -> str:
     if start.startswith((b"PK", b"\x80")):
         return _recognize_pickle(path)
     if start.startswith(b"PAR1"):
-        return SAVED_DATASET if is_saved_dataset(path) else PARQUET
+        return Kind.SAVED_DATASET if is_saved_dataset(path) else Kind.PARQUET
     if is_tsv(path):
-        return TSV
+        return Kind.TSV
     try:
         load_published(path)
     except ValueError as error:
         named = path.suffix == ".caffemodel"  # the error is about this format then
         raise ValueError(str(error) if named else f"{path} is {_EXPECTED}") from error
-    return PUBLISHED
+    return Kind.PUBLISHED
 
 
 _EXPECTED = (
@@ -152,7 +174,7 @@ _EXPECTED = (
 )
 
 
-def _recognize_pickle(path: Path) -> str:
+def _recognize_pickle(path: Path) -> Kind:
     """Distinguish an original checkpoint from a detector; if neither, raise the first error."""
     try:
         _read_original(path)
@@ -161,44 +183,44 @@ def _recognize_pickle(path: Path) -> str:
             load_published(path)
         except ValueError:
             raise error from None
-        return PUBLISHED
-    return ORIGINAL
+        return Kind.PUBLISHED
+    return Kind.ORIGINAL
 
 
-def _recognize_folder(folder: Path) -> str:
+def _recognize_folder(folder: Path) -> Kind:
     if is_store(folder):
-        return STORE
+        return Kind.STORE
     if (folder / OLD_STORE_FILE).is_file():
-        return OLD_STORE
+        return Kind.OLD_STORE
     if (folder / CONFIG_NAME).is_file():
         model_type = read_json_object(folder / CONFIG_NAME, remedy="copy it again").get(
             "model_type"
         )
         if model_type == LxmertConfig.model_type:
-            return MODEL
+            return Kind.MODEL
         if not isinstance(model_type, str) or model_type not in EXTRACTORS:
             raise ValueError(
                 f"{folder} holds a model of type {shorten(model_type)}; expected lxmert or one of "
                 f"{', '.join(EXTRACTORS)}"
             )
-        return DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else EXTRACTOR
+        return Kind.DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else Kind.EXTRACTOR
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
-        return "tokenizer"
+        return Kind.TOKENIZER
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
-        return PUBLISHED
+        return Kind.PUBLISHED
     if is_web_dataset(folder):
-        return WEB_DATASET
+        return Kind.WEB_DATASET
     if is_saved_dataset(folder):
-        return SAVED_DATASET
+        return Kind.SAVED_DATASET
     check_layout(folder)
     if has_npz(folder):
-        return NPZ
+        return Kind.NPZ
     if has_tsv(folder):
-        return TSVS
+        return Kind.TSVS
     raise ValueError(f"{folder} is {_EXPECTED}")
 
 
-def _inspect_original(path: Path) -> Inspection:
+def _inspect_original(path: Path) -> Description:
     original = _read_original(path)
     facts, notes = _describe_model(original.kind, original.config, original.state)
     width = original.config.hidden_size
@@ -207,10 +229,10 @@ def _inspect_original(path: Path) -> Inspection:
         facts["attention heads"] = "unknown: convert it with --heads N"
     problems = _find_misfit(path, original.kind, original.config, original.state, original.unknown)
     counts = _count(original.config, original.state)
-    return Inspection(str(path), ORIGINAL, facts, counts, notes, problems)
+    return Description(facts, counts, notes, problems)
 
 
-def _inspect_model(folder: Path) -> Inspection:
+def _inspect_model(folder: Path) -> Description:
     state = read_folder(folder, device="meta")
     config = read_config(folder)
     kind = find_kind(state)
@@ -220,10 +242,10 @@ def _inspect_model(folder: Path) -> Inspection:
     problems = _find_misfit(folder, kind, config, state, ()) + differs
     facts["extractor"] = extractor
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Inspection(str(folder), MODEL, facts, _count(config, state), notes, problems)
+    return Description(facts, _count(config, state), notes, problems)
 
 
-def _inspect_detector(folder: Path) -> Inspection:
+def _inspect_detector(folder: Path) -> Description:
     extractor = DetectorExtractor.from_pretrained(folder)
     config = extractor.detector.config
     facts: dict[str, object] = {
@@ -235,10 +257,10 @@ def _inspect_detector(folder: Path) -> Inspection:
         "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
     parameters = _count_by_part(dict(extractor.detector.named_parameters()))
-    return Inspection(str(folder), DETECTOR, facts, parameters)
+    return Description(facts, parameters)
 
 
-def _inspect_extractor(folder: Path) -> Inspection:
+def _inspect_extractor(folder: Path) -> Description:
     extractor = load_extractor(folder)
     facts: dict[str, object] = {
         "extractor": type(extractor).__name__,
@@ -246,10 +268,10 @@ def _inspect_extractor(folder: Path) -> Inspection:
         "objects": list(extractor.object_names),
         "region feature": extractor.feature_dim,
     }
-    return Inspection(str(folder), EXTRACTOR, facts)
+    return Description(facts)
 
 
-def _inspect_published(path: Path) -> Inspection:
+def _inspect_published(path: Path) -> Description:
     published = load_published(path)
     facts: dict[str, object] = {
         "format": published.format,
@@ -257,20 +279,16 @@ def _inspect_published(path: Path) -> Inspection:
         **{f"norm of {name}": norm for name, norm in published.norms.items()},
     }
     parameters = _count_by_part(published.state)
-    return Inspection(str(path), PUBLISHED, facts, parameters, published.notes)
+    return Description(facts, parameters, published.notes)
 
 
-def _inspect_tsv(path: Path) -> Inspection:
-    return Inspection(str(path), TSVS if path.is_dir() else TSV, describe_tsv(path))
-
-
-def _inspect_parquet(path: Path) -> Inspection:
+def _inspect_parquet(path: Path) -> Description:
     header, images = read_parquet_header(path)
     facts = {"images": images, "feature dim": header.feature_dim, "dtype": header.dtype}
-    return Inspection(str(path), PARQUET, {**facts, "fingerprint": header.fingerprint})
+    return Description({**facts, "fingerprint": header.fingerprint})
 
 
-def _inspect_web_dataset(folder: Path) -> Inspection:
+def _inspect_web_dataset(folder: Path) -> Description:
     index = read_web_index(folder)
     facts: dict[str, object] = {
         "images": sum(shard.images for shard in index.shards),
@@ -279,18 +297,10 @@ def _inspect_web_dataset(folder: Path) -> Inspection:
         "dtype": index.header.dtype,
         "fingerprint": index.header.fingerprint,
     }
-    return Inspection(str(folder), WEB_DATASET, facts)
+    return Description(facts)
 
 
-def _inspect_saved_dataset(path: Path) -> Inspection:
-    return Inspection(str(path), SAVED_DATASET, describe_saved_dataset(open_saved_dataset(path)))
-
-
-def _inspect_npz(folder: Path) -> Inspection:
-    return Inspection(str(folder), NPZ, describe_npz(folder))
-
-
-def _inspect_store(folder: Path) -> Inspection:
+def _inspect_store(folder: Path) -> Description:
     described = describe_store(folder)
     notes: tuple[str, ...] = (
         () if described["complete"] else ("it is not finished: rerun the same command to resume",)
@@ -302,35 +312,31 @@ def _inspect_store(folder: Path) -> Inspection:
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)
-    return Inspection(str(folder), STORE, facts | {"size": file_size(size)}, notes=notes)
+    return Description(facts | {"size": file_size(size)}, notes=notes)
 
 
-def _inspect_old_store(folder: Path) -> Inspection:
+def _inspect_old_store(folder: Path) -> Description:
     header, images = read_old_header(folder)
     facts: dict[str, object] = {"images": len(images), "feature dim": header.feature_dim}
     note = f"convert it to read it: lxmert convert {folder} NEW"
-    return Inspection(str(folder), OLD_STORE, facts, notes=(note,))
+    return Description(facts, notes=(note,))
 
 
-def _inspect_tokenizer(folder: Path) -> Inspection:
-    return Inspection(str(folder), "tokenizer", {"vocabulary": _describe_tokenizer(folder)})
-
-
-INSPECTORS: dict[str, Callable[[Path], Inspection]] = {
-    ORIGINAL: _inspect_original,
-    MODEL: _inspect_model,
-    DETECTOR: _inspect_detector,
-    EXTRACTOR: _inspect_extractor,
-    PUBLISHED: _inspect_published,
-    STORE: _inspect_store,
-    OLD_STORE: _inspect_old_store,
-    TSV: _inspect_tsv,
-    TSVS: _inspect_tsv,
-    NPZ: _inspect_npz,
-    PARQUET: _inspect_parquet,
-    WEB_DATASET: _inspect_web_dataset,
-    SAVED_DATASET: _inspect_saved_dataset,
-    "tokenizer": _inspect_tokenizer,
+INSPECTORS: dict[Kind, Callable[[Path], Description]] = {
+    Kind.ORIGINAL: _inspect_original,
+    Kind.MODEL: _inspect_model,
+    Kind.DETECTOR: _inspect_detector,
+    Kind.EXTRACTOR: _inspect_extractor,
+    Kind.PUBLISHED: _inspect_published,
+    Kind.STORE: _inspect_store,
+    Kind.OLD_STORE: _inspect_old_store,
+    Kind.TSV: lambda path: Description(describe_tsv(path)),
+    Kind.TSVS: lambda path: Description(describe_tsv(path)),
+    Kind.NPZ: lambda path: Description(describe_npz(path)),
+    Kind.PARQUET: _inspect_parquet,
+    Kind.WEB_DATASET: _inspect_web_dataset,
+    Kind.SAVED_DATASET: lambda path: Description(describe_saved_dataset(open_saved_dataset(path))),
+    Kind.TOKENIZER: lambda path: Description({"vocabulary": _describe_tokenizer(path)}),
 }
 """Type of file or folder -> the function that describes it."""
 
