@@ -12,6 +12,7 @@ from lxmert.lab.worlds.drawing import (
     SHAPES,
     YES_NO,
     Glyph,
+    Meaning,
     WorldImage,
     ask,
     extreme,
@@ -81,9 +82,9 @@ def relations(rng: Random) -> WorldImage:
             one, other = rng.sample(things, 2)
             if abs(one.center[axis] - other.center[axis]) > 8:
                 phrasings = "is the {1} thing {0} the {2} one?|is {1} {0} {2}?"
-                words, boxes = (word, one.color, other.color), (one.box, other.box)
+                words, pair = (word, one.color, other.color), (one.box, other.box)
                 holds = one.center[axis] < other.center[axis]
-                questions.append(ask(rng, "side", phrasings, holds, *words, boxes=boxes))
+                questions.append(ask(rng, "side", phrasings, holds, *words, boxes=pair))
     return WorldImage(paint_all(image, things), scene_of(things), questions)
 
 
@@ -126,7 +127,8 @@ def counting(rng: Random) -> WorldImage:
         counted = Counter((thing.color, thing.shape)[axis] for thing in things)
         named = [f"{word} thing" if kind == "color" else word for word in words]
         for word, name in zip(words, named, strict=True):
-            phrasings, meaning = "how many {0}s are there?|count the {0}s", ("count", word)
+            phrasings = "how many {0}s are there?|count the {0}s"
+            meaning: Meaning = ("count", word)
             questions.append(ask(rng, "count", phrasings, counted[word], name, meaning=meaning))
         for one, other in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)):
             first, second = counted[words[one]], counted[words[other]]

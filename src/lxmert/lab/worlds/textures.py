@@ -51,7 +51,7 @@ def textures(rng: Random) -> WorldImage:
 
 
 def _about_textures(rng: Random, things: list[Glyph], ground: str, light: str) -> list[QA]:
-    asked = {
+    asked: dict[str, tuple[str, str | int]] = {
         "ground": ("what is the ground made of?|what are these things lying on?", ground),
         "light": ("from which side does the light come?|which side is brighter?", light),
         "count": ("how many things lie on the ground?|how many things do you see?", len(things)),
@@ -86,11 +86,11 @@ def skewed(rng: Random) -> WorldImage:
         side = thing.box[2] - thing.box[0]
         paint(image, thing.shape, pattern(thing.look, COLORS[thing.color], side), thing.box)
         full = f"{thing.look} {thing.color} {thing.shape}"
-        phrasings, boxes = "what exactly is on the {0}?|describe the {0} thing", (thing.box,)
-        questions.append(ask(rng, "of-500", phrasings, full, where, boxes=boxes))
+        phrasings, about = "what exactly is on the {0}?|describe the {0} thing", (thing.box,)
+        questions.append(ask(rng, "of-500", phrasings, full, where, boxes=about))
         answer = f"{thing.color} {'top' if thing.center[1] < 64 else 'bottom'}"
         phrasings = "which color, and where, is the thing on the {0}?|{0}: color and place"
-        questions.append(ask(rng, "of-20", phrasings, answer, where, boxes=boxes))
+        questions.append(ask(rng, "of-20", phrasings, answer, where, boxes=about))
     phrasings = "do both have the same pattern?|are the two patterned alike?"
     questions.append(ask(rng, "of-2", phrasings, things[0].look == things[1].look))
     return WorldImage(image, scene_of(things), questions)
