@@ -33,7 +33,7 @@ from lxmert.schema import Failure
 from lxmert.tensor_files import report_write_errors
 from lxmert.vocabularies import ATTRIBUTES, OBJECTS
 from lxmert.weights.table import find_name
-from lxmert.workflows.inspection import Kind, recognize
+from lxmert.workflows.inspection import FileKind, recognize
 from lxmert.workflows.old_store import convert_old_store
 from lxmert.workflows.region_files import has_names, npz_feature_dim, tsv_feature_dim
 
@@ -399,7 +399,7 @@ def _dtype(choices: ConversionOptions) -> str:
     return dtype
 
 
-CONVERSIONS: dict[tuple[Kind, str], Conversion] = {
+CONVERSIONS: dict[tuple[FileKind, str], Conversion] = {
     (Kind.ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
     (Kind.MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
     (Kind.MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),

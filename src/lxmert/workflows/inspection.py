@@ -65,7 +65,7 @@ _OBJECTIVES = {
 }
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     """Types of files and folders."""
 
     MODEL = "model folder"
@@ -84,7 +84,7 @@ class Kind(StrEnum):
     TOKENIZER = "tokenizer"
 
 
-class Description(NamedTuple):
+class Described(NamedTuple):
     """What is said about a file or folder; see `Inspection`."""
 
     facts: dict[str, object]
@@ -95,7 +95,7 @@ class Description(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspection:
-    """Description of a file or folder.
+    """Described of a file or folder.
 
     Attributes:
         path: the file or folder.
@@ -107,7 +107,7 @@ class Inspection:
     """
 
     path: str
-    kind: Kind
+    kind: FileKind
     facts: dict[str, object]
     parameters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ def inspect(path: str | Path) -> Inspection:
     return Inspection(str(path), kind, found.facts, {**found.parameters}, *found[2:])
 
 
-def recognize(path: Path) -> Kind:
+def recognize(path: Path) -> FileKind:
     """Detect the type of a file or folder by its content.
 
     Raises:
@@ -155,15 +155,15 @@ def recognize(path: Path) -> Kind:
     if start.startswith((b"PK", b"\x80")):
         return _recognize_pickle(path)
     if start.startswith(b"PAR1"):
-        return Kind.SAVED_DATASET if is_saved_dataset(path) else Kind.PARQUET
+        return FileKind.SAVED_DATASET if is_saved_dataset(path) else FileKind.PARQUET
     if is_tsv(path):
-        return Kind.TSV
+        return FileKind.TSV
     try:
         load_published(path)
     except ValueError as error:
         named = path.suffix == ".caffemodel"  # the error is about this format then
         raise ValueError(str(error) if named else f"{path} is {_EXPECTED}") from error
-    return Kind.PUBLISHED
+    return FileKind.PUBLISHED
 
 
 _EXPECTED = (
@@ -174,7 +174,7 @@ _EXPECTED = (
 )
 
 
-def _recognize_pickle(path: Path) -> Kind:
+def _recognize_pickle(path: Path) -> FileKind:
     """Distinguish an original checkpoint from a detector; if neither, raise the first error."""
     try:
         _read_original(path)
@@ -183,44 +183,46 @@ def _recognize_pickle(path: Path) -> Kind:
             load_published(path)
         except ValueError:
             raise error from None
-        return Kind.PUBLISHED
-    return Kind.ORIGINAL
+        return FileKind.PUBLISHED
+    return FileKind.ORIGINAL
 
 
-def _recognize_folder(folder: Path) -> Kind:
+def _recognize_folder(folder: Path) -> FileKind:
     if is_store(folder):
-        return Kind.STORE
+        return FileKind.STORE
     if (folder / OLD_STORE_FILE).is_file():
-        return Kind.OLD_STORE
+        return FileKind.OLD_STORE
     if (folder / CONFIG_NAME).is_file():
         model_type = read_json_object(folder / CONFIG_NAME, remedy="copy it again").get(
             "model_type"
         )
         if model_type == LxmertConfig.model_type:
-            return Kind.MODEL
+            return FileKind.MODEL
         if not isinstance(model_type, str) or model_type not in EXTRACTORS:
             raise ValueError(
                 f"{folder} holds a model of type {shorten(model_type)}; expected lxmert or one of "
                 f"{', '.join(EXTRACTORS)}"
             )
-        return Kind.DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else Kind.EXTRACTOR
+        return (
+            FileKind.DETECTOR if EXTRACTORS[model_type] is DetectorExtractor else FileKind.EXTRACTOR
+        )
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
-        return Kind.TOKENIZER
+        return FileKind.TOKENIZER
     if (folder / YAML_NAME).is_file() and any((folder / name).is_file() for name in WEIGHTS_NAMES):
-        return Kind.PUBLISHED
+        return FileKind.PUBLISHED
     if is_web_dataset(folder):
-        return Kind.WEB_DATASET
+        return FileKind.WEB_DATASET
     if is_saved_dataset(folder):
-        return Kind.SAVED_DATASET
+        return FileKind.SAVED_DATASET
     check_layout(folder)
     if has_npz(folder):
-        return Kind.NPZ
+        return FileKind.NPZ
     if has_tsv(folder):
-        return Kind.TSVS
+        return FileKind.TSVS
     raise ValueError(f"{folder} is {_EXPECTED}")
 
 
-def _inspect_original(path: Path) -> Description:
+def _inspect_original(path: Path) -> Described:
     original = _read_original(path)
     facts, notes = _describe_model(original.kind, original.config, original.state)
     width = original.config.hidden_size
@@ -229,10 +231,10 @@ def _inspect_original(path: Path) -> Description:
         facts["attention heads"] = "unknown: convert it with --heads N"
     problems = _find_misfit(path, original.kind, original.config, original.state, original.unknown)
     counts = _count(original.config, original.state)
-    return Description(facts, counts, notes, problems)
+    return Described(facts, counts, notes, problems)
 
 
-def _inspect_model(folder: Path) -> Description:
+def _inspect_model(folder: Path) -> Described:
     state = read_folder(folder, device="meta")
     config = read_config(folder)
     kind = find_kind(state)
@@ -242,10 +244,10 @@ def _inspect_model(folder: Path) -> Description:
     problems = _find_misfit(folder, kind, config, state, ()) + differs
     facts["extractor"] = extractor
     facts["tokenizer"] = _describe_tokenizer(folder)
-    return Description(facts, _count(config, state), notes, problems)
+    return Described(facts, _count(config, state), notes, problems)
 
 
-def _inspect_detector(folder: Path) -> Description:
+def _inspect_detector(folder: Path) -> Described:
     extractor = DetectorExtractor.from_pretrained(folder)
     config = extractor.detector.config
     facts: dict[str, object] = {
@@ -257,10 +259,10 @@ def _inspect_detector(folder: Path) -> Description:
         "image": f"{config.channel_order}, {config.shorter_side} to {config.longer_side} pixels",
     }
     parameters = _count_by_part(dict(extractor.detector.named_parameters()))
-    return Description(facts, parameters)
+    return Described(facts, parameters)
 
 
-def _inspect_extractor(folder: Path) -> Description:
+def _inspect_extractor(folder: Path) -> Described:
     extractor = load_extractor(folder)
     facts: dict[str, object] = {
         "extractor": type(extractor).__name__,
@@ -268,10 +270,10 @@ def _inspect_extractor(folder: Path) -> Description:
         "objects": list(extractor.object_names),
         "region feature": extractor.feature_dim,
     }
-    return Description(facts)
+    return Described(facts)
 
 
-def _inspect_published(path: Path) -> Description:
+def _inspect_published(path: Path) -> Described:
     published = load_published(path)
     facts: dict[str, object] = {
         "format": published.format,
@@ -279,16 +281,16 @@ def _inspect_published(path: Path) -> Description:
         **{f"norm of {name}": norm for name, norm in published.norms.items()},
     }
     parameters = _count_by_part(published.state)
-    return Description(facts, parameters, published.notes)
+    return Described(facts, parameters, published.notes)
 
 
-def _inspect_parquet(path: Path) -> Description:
+def _inspect_parquet(path: Path) -> Described:
     header, images = read_parquet_header(path)
     facts = {"images": images, "feature dim": header.feature_dim, "dtype": header.dtype}
-    return Description({**facts, "fingerprint": header.fingerprint})
+    return Described({**facts, "fingerprint": header.fingerprint})
 
 
-def _inspect_web_dataset(folder: Path) -> Description:
+def _inspect_web_dataset(folder: Path) -> Described:
     index = read_web_index(folder)
     facts: dict[str, object] = {
         "images": sum(shard.images for shard in index.shards),
@@ -297,10 +299,10 @@ def _inspect_web_dataset(folder: Path) -> Description:
         "dtype": index.header.dtype,
         "fingerprint": index.header.fingerprint,
     }
-    return Description(facts)
+    return Described(facts)
 
 
-def _inspect_store(folder: Path) -> Description:
+def _inspect_store(folder: Path) -> Described:
     described = describe_store(folder)
     notes: tuple[str, ...] = (
         () if described["complete"] else ("it is not finished: rerun the same command to resume",)
@@ -312,31 +314,33 @@ def _inspect_store(folder: Path) -> Description:
     size = described.pop("bytes")
     facts = {name.replace("_", " "): value for name, value in described.items()}
     assert isinstance(size, int)
-    return Description(facts | {"size": file_size(size)}, notes=notes)
+    return Described(facts | {"size": file_size(size)}, notes=notes)
 
 
-def _inspect_old_store(folder: Path) -> Description:
+def _inspect_old_store(folder: Path) -> Described:
     header, images = read_old_header(folder)
     facts: dict[str, object] = {"images": len(images), "feature dim": header.feature_dim}
     note = f"convert it to read it: lxmert convert {folder} NEW"
-    return Description(facts, notes=(note,))
+    return Described(facts, notes=(note,))
 
 
-INSPECTORS: dict[Kind, Callable[[Path], Description]] = {
-    Kind.ORIGINAL: _inspect_original,
-    Kind.MODEL: _inspect_model,
-    Kind.DETECTOR: _inspect_detector,
-    Kind.EXTRACTOR: _inspect_extractor,
-    Kind.PUBLISHED: _inspect_published,
-    Kind.STORE: _inspect_store,
-    Kind.OLD_STORE: _inspect_old_store,
-    Kind.TSV: lambda path: Description(describe_tsv(path)),
-    Kind.TSVS: lambda path: Description(describe_tsv(path)),
-    Kind.NPZ: lambda path: Description(describe_npz(path)),
-    Kind.PARQUET: _inspect_parquet,
-    Kind.WEB_DATASET: _inspect_web_dataset,
-    Kind.SAVED_DATASET: lambda path: Description(describe_saved_dataset(open_saved_dataset(path))),
-    Kind.TOKENIZER: lambda path: Description({"vocabulary": _describe_tokenizer(path)}),
+INSPECTORS: dict[FileKind, Callable[[Path], Described]] = {
+    FileKind.ORIGINAL: _inspect_original,
+    FileKind.MODEL: _inspect_model,
+    FileKind.DETECTOR: _inspect_detector,
+    FileKind.EXTRACTOR: _inspect_extractor,
+    FileKind.PUBLISHED: _inspect_published,
+    FileKind.STORE: _inspect_store,
+    FileKind.OLD_STORE: _inspect_old_store,
+    FileKind.TSV: lambda path: Described(describe_tsv(path)),
+    FileKind.TSVS: lambda path: Described(describe_tsv(path)),
+    FileKind.NPZ: lambda path: Described(describe_npz(path)),
+    FileKind.PARQUET: _inspect_parquet,
+    FileKind.WEB_DATASET: _inspect_web_dataset,
+    FileKind.SAVED_DATASET: lambda path: Described(
+        describe_saved_dataset(open_saved_dataset(path))
+    ),
+    FileKind.TOKENIZER: lambda path: Described({"vocabulary": _describe_tokenizer(path)}),
 }
 """Type of file or folder -> the function that describes it."""
 

@@ -19,7 +19,7 @@ from lxmert.schema import FloatArray, Regions
 from lxmert.tensor_files import find_faults
 from lxmert.weight_files import describe_faults
 from lxmert.workflows.extraction import load_for_extraction
-from lxmert.workflows.inspection import Kind, inspect, recognize
+from lxmert.workflows.inspection import FileKind, inspect, recognize
 
 EQUAL_IOU = 0.99
 """IoU above which two regions count as equal."""
@@ -88,19 +88,19 @@ def verify(path: str | Path, *, progress: Progress = lambda done, total: None) -
             have.
     """
     path = Path(path)
-    if recognize(path) == Kind.STORE:
+    if recognize(path) == FileKind.STORE:
         return _verify_store(path, progress)
     report = inspect(path)
     problems = report.problems + _faults_of(path, report.kind)
     facts = report.facts | {"parameters": sum(report.parameters.values())}
-    if report.kind == Kind.PUBLISHED and not problems:
+    if report.kind == FileKind.PUBLISHED and not problems:
         facts |= {"all tensors": "accounted for", "notes": " ".join(report.notes)}
     return Verdict(report.path, report.kind, facts, problems)
 
 
 def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
     """Return problems of the values of LXMERT weights, which `inspect` does not read."""
-    if kind not in (Kind.MODEL, Kind.ORIGINAL):
+    if kind not in (FileKind.MODEL, FileKind.ORIGINAL):
         return ()  # the weights of a detector were already read
     faults = find_faults(read_folder(path) if path.is_dir() else read_weights(path))
     return (f"of its tensors, {describe_faults(faults)}",) if faults else ()
@@ -109,11 +109,11 @@ def _faults_of(path: Path, kind: str) -> tuple[str, ...]:
 def _verify_store(folder: Path, progress: Progress) -> Verdict:
     if not is_finished(folder):
         problem = "it is not finished: rerun the interrupted command to resume it"
-        return Verdict(str(folder), Kind.STORE, {}, (problem,))
+        return Verdict(str(folder), FileKind.STORE, {}, (problem,))
     try:
         store = RegionStore(folder)
     except ValueError as error:
-        return Verdict(str(folder), Kind.STORE, {}, (str(error),))
+        return Verdict(str(folder), FileKind.STORE, {}, (str(error),))
     damages = store.verify(progress=progress)
     facts: dict[str, object] = {
         "images": len(store),
@@ -125,7 +125,7 @@ def _verify_store(folder: Path, progress: Progress) -> Verdict:
         f"{damage.problem}"
         for damage in damages
     ]
-    return Verdict(str(folder), Kind.STORE, facts, tuple(problems))
+    return Verdict(str(folder), FileKind.STORE, facts, tuple(problems))
 
 
 def verify_rows(
@@ -155,7 +155,7 @@ def verify_rows(
         ValueError: if the path is not a detector.
     """
     kind = recognize(path)
-    if kind not in (Kind.DETECTOR, Kind.PUBLISHED):
+    if kind not in (FileKind.DETECTOR, FileKind.PUBLISHED):
         raise ValueError(f"{path} ({kind}) is not a detector: leave out --images and --rows")
     extractor = load_for_extraction(path, preset=preset, device=device)
     assert isinstance(extractor, DetectorExtractor)
