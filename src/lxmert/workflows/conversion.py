@@ -400,23 +400,23 @@ def _dtype(choices: ConversionOptions) -> str:
 
 
 CONVERSIONS: dict[tuple[FileKind, str], Conversion] = {
-    (Kind.ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
-    (Kind.MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
-    (Kind.MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
-    (Kind.TSV, "folder"): Conversion(
+    (FileKind.ORIGINAL, "folder"): Conversion(_original_to_folder, (*_PARTS, "heads", "allow")),
+    (FileKind.MODEL, "folder"): Conversion(_folder_to_folder, (*_PARTS, "allow")),
+    (FileKind.MODEL, ".pth"): Conversion(_folder_to_original, ("allow",)),
+    (FileKind.TSV, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
-    (Kind.TSVS, "folder"): Conversion(
+    (FileKind.TSVS, "folder"): Conversion(
         _tsv_to_store, ("dtype", "fingerprint", "objects", "attributes"), resumes=True
     ),
-    (Kind.NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
-    (Kind.OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
-    (Kind.STORE, ".parquet"): Conversion(partial(_store_to, write_parquet), ()),
-    (Kind.PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
-    (Kind.STORE, ".wds"): Conversion(partial(_store_to, write_web_dataset), ()),
-    (Kind.WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
-    (Kind.SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
-    (Kind.STORE, ".tsv"): Conversion(_store_to_tsv, ()),
+    (FileKind.NPZ, "folder"): Conversion(_npz_to_store, ("dtype", "fingerprint"), resumes=True),
+    (FileKind.OLD_STORE, "folder"): Conversion(_old_store_to_store, (), resumes=True),
+    (FileKind.STORE, ".parquet"): Conversion(partial(_store_to, write_parquet), ()),
+    (FileKind.PARQUET, "folder"): Conversion(_parquet_to_store, (), resumes=True),
+    (FileKind.STORE, ".wds"): Conversion(partial(_store_to, write_web_dataset), ()),
+    (FileKind.WEB_DATASET, "folder"): Conversion(_web_dataset_to_store, (), resumes=True),
+    (FileKind.SAVED_DATASET, "folder"): Conversion(_dataset_to_questions, (), resumes=True),
+    (FileKind.STORE, ".tsv"): Conversion(_store_to_tsv, ()),
 }
 """(type of the source, suffix of the target or `folder`) -> the conversion."""
 

@@ -95,7 +95,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspection:
-    """Described of a file or folder.
+    """Description of a file or folder.
 
     Attributes:
         path: the file or folder.
@@ -322,6 +322,10 @@ def _inspect_old_store(folder: Path) -> Described:
     facts: dict[str, object] = {"images": len(images), "feature dim": header.feature_dim}
     note = f"convert it to read it: lxmert convert {folder} NEW"
     return Described(facts, notes=(note,))
+
+
+def _inspect_saved_dataset(path: Path) -> Described:
+    return Described(describe_saved_dataset(open_saved_dataset(path)))
 
 
 INSPECTORS: dict[FileKind, Callable[[Path], Described]] = {
