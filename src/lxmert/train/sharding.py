@@ -5,7 +5,7 @@ head: a parameter without gradient on all ranks keeps none, so that it does not 
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed
@@ -22,77 +22,41 @@ State = dict[str, Any]
 """The state of an optimizer, as its `state_dict` returns it."""
 
 
-class Sharing(Protocol):
-    """How the processes of a run share the weights of the task's model."""
-
-    def losses(self, batch: Batch, *, is_last: bool) -> dict[str, Tensor]:
-        """Return the losses of a micro-batch; `is_last`: the last one of its step."""
-        ...
-
-    def backward_nothing(self) -> None:
-        """Replace the backward pass of a micro-batch that has no targets on this process."""
-        ...
-
-    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients of all processes, after the backward pass of the last micro-batch."""
-        ...
-
-    def norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the norm of all gradients together, `[]`."""
-        ...
-
-    def gather(self) -> None:
-        """Make the model whole in every process, to evaluate and to save; all must call it."""
-        ...
-
-    def scatter(self) -> None:
-        """End what `gather` began."""
-        ...
-
-    def whole_state(self, optimizer: torch.optim.Optimizer) -> State:
-        """Return the state of the whole optimizer; all processes must call it."""
-        ...
-
-    def own_state(self, optimizer: torch.optim.Optimizer, state: State) -> State:
-        """Return what this process keeps of the state of the whole optimizer."""
-        ...
-
-
-class Replicated:
-    """Every process has all weights and the whole optimizer."""
+class Sharing:
+    """How the processes of a run share the weights: here, each has all and the whole optimizer."""
 
     def __init__(self, task: Task, accelerator: Accelerator) -> None:
         """Take a task whose model has the same weights in all processes."""
         self._task, self._accelerator = task, accelerator
 
     def losses(self, batch: Batch, *, is_last: bool) -> dict[str, Tensor]:
-        """See `Sharing`."""
+        """Return the losses of a micro-batch; `is_last`: the last one of its step."""
         del is_last
         return self._task.losses(self._task.model, batch)
 
     def backward_nothing(self) -> None:
-        """See `Sharing`."""
+        """Replace the backward pass of a micro-batch that has no targets on this process."""
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """See `Sharing`."""
+        """Sum the gradients of all processes, after the backward pass of the last micro-batch."""
         sum_gradients(parameters, self._accelerator)
 
     def norm(self, gradients: Sequence[Tensor]) -> Tensor:
-        """See `Sharing`."""
+        """Return the norm of all gradients together, `[]`."""
         return nn.utils.get_total_norm(gradients)
 
     def gather(self) -> None:
-        """See `Sharing`."""
+        """Make the model whole in every process, to evaluate and to save; all must call it."""
 
     def scatter(self) -> None:
-        """See `Sharing`."""
+        """End what `gather` began."""
 
     def whole_state(self, optimizer: torch.optim.Optimizer) -> State:
-        """See `Sharing`."""
+        """Return the state of the whole optimizer; all processes must call it."""
         return optimizer.state_dict()
 
     def own_state(self, optimizer: torch.optim.Optimizer, state: State) -> State:
-        """See `Sharing`."""
+        """Return what this process keeps of the state of the whole optimizer."""
         del optimizer
         return state
 
@@ -125,7 +89,7 @@ class _Losses(nn.Module):
         return self._task.losses(self.model, batch), 0 * trained.sum()
 
 
-class Sharded:
+class Sharded(Sharing):
     """Every process keeps a part of the weights, gradients and optimizer state (FSDP2).
 
     The model is one unit: its weights are whole from the forward pass of a micro-batch to the end
@@ -144,7 +108,7 @@ class Sharded:
                 f'loop.parallel is "fsdp", but PyTorch {torch.__version__} lacks '
                 "`set_reduce_scatter_unused_params`: update it, or pass --set loop.parallel=ddp"
             )
-        self._accelerator = accelerator
+        super().__init__(task, accelerator)
         self._losses = _Losses(task)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         module = fully_shard(self._losses, mesh=mesh)
@@ -225,7 +189,7 @@ def share(task: Task, accelerator: Accelerator, parallel: str) -> Sharing:
     """Return how the processes share the model of a task; one process alone has all of it."""
     if parallel == "fsdp" and accelerator.num_processes > 1:
         return Sharded(task, accelerator)
-    return Replicated(task, accelerator)
+    return Sharing(task, accelerator)
 
 
 def _whole(value: object) -> object:
