@@ -15,27 +15,12 @@ from lxmert.serve.bodies import body_schema, read_batch, read_request, schemas
 from lxmert.serve.errors import RequestError
 from lxmert.serve.guard import Guard
 from lxmert.serve.messages import (
-    AskBatch,
-    AskRequest,
-    AskResponse,
-    AskResults,
+    KINDS,
     ErrorResponse,
     ExamplesResponse,
-    ExplainBatch,
-    ExplainRequest,
-    ExplainResponse,
-    ExplainResults,
     HealthResponse,
     ImageRequest,
-    MatchBatch,
-    MatchRequest,
-    MatchResponse,
-    MatchResults,
     ModelResponse,
-    RegionsBatch,
-    RegionsRequest,
-    RegionsResponse,
-    RegionsResults,
 )
 from lxmert.serve.pages import Examples, open_asset, open_docs, open_page
 from lxmert.serve.security import REPORT_POLICY
@@ -45,14 +30,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "The request is refused."},
     "5XX": {"model": ErrorResponse, "description": "The server is not ready, or too slow."},
 }
-
-_KINDS: list[tuple[str, type[ImageRequest], type[BaseModel], type[BaseModel], type[BaseModel]]] = [
-    ("ask", AskRequest, AskResponse, AskBatch, AskResults),
-    ("regions", RegionsRequest, RegionsResponse, RegionsBatch, RegionsResults),
-    ("explain", ExplainRequest, ExplainResponse, ExplainBatch, ExplainResults),
-    ("match", MatchRequest, MatchResponse, MatchBatch, MatchResults),
-]
-"""Path, request, response, and both of a batch."""
 
 
 def build_app(service: Service) -> FastAPI:
@@ -80,7 +57,7 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _to_request_error)
     _add_state(app, service)
     _add_pages(app, service)
-    for kind in _KINDS:
+    for kind in KINDS:
         _add_kind(app, service, *kind)
     if tools is not None:
         from lxmert.serve.tools import make_routes
@@ -162,7 +139,7 @@ def _add_kind(
     kind: type[ImageRequest],
     *others: type[BaseModel],
 ) -> None:
-    """Add the path of one request, and that of a batch of them; see `_KINDS`."""
+    """Add the path of one request, and that of a batch of them; see `KINDS`."""
     response, batch, results = others
 
     async def one(request: Request) -> Response:
@@ -204,7 +181,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        bodies = schemas(*(kind for row in _KINDS for kind in (row[1], row[3])))
+        bodies = schemas(*(kind for row in KINDS for kind in (row[1], row[3])))
         schema["components"]["schemas"] |= bodies
         app.openapi_schema = schema
     return app.openapi_schema

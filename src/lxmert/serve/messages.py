@@ -322,3 +322,12 @@ class MatchResults(Record):
     """Results in the order of the requests."""
 
     results: Items[MatchResponse | ErrorResponse]
+
+
+KINDS: list[tuple[str, type[ImageRequest], type[Record], type[Record], type[Record]]] = [
+    ("ask", AskRequest, AskResponse, AskBatch, AskResults),
+    ("regions", RegionsRequest, RegionsResponse, RegionsBatch, RegionsResults),
+    ("explain", ExplainRequest, ExplainResponse, ExplainBatch, ExplainResults),
+    ("match", MatchRequest, MatchResponse, MatchBatch, MatchResults),
+]
+"""Path, request, response, and both of a batch."""
