@@ -167,27 +167,20 @@ def show_progress(unit: str) -> Iterator[Callable[[int, int | None], None]]:
 @contextmanager
 def show_steps(*units: str) -> Iterator[list[Callable[[int, int | None], None]]]:
     """Show a progress bar for each step of a job, or log lines now and then."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
     console = open_console(stderr=True)
     if not console.is_interactive:
         yield [_log_progress(unit) for unit in units]
         return
-    with Progress(*columns, console=console) as bar:
+    with progress.Progress(*columns, console=console) as bar:
 
         def add(unit: str) -> Callable[[int, int | None], None]:
             row = bar.add_task(unit, total=None)
@@ -225,24 +218,17 @@ def _log_progress(unit: str) -> Callable[[int, int | None], None]:
 @contextmanager
 def show_downloads() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Show a progress bar per file with size, speed and remaining time, on a terminal only."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress
 
     console = open_console(stderr=True)
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_interactive) as bar:
+    with progress.Progress(*columns, console=console, disable=not console.is_interactive) as bar:
 
         def start(name: str) -> Callable[[int, int], None]:
             row = bar.add_task(name, total=None)
