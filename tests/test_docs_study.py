@@ -1,4 +1,4 @@
-"""Commands of docs/study.md run, in order, in an empty folder, with few samples."""
+"""Commands of docs/study.md run, in order, in an empty folder, with small settings."""
 
 from pathlib import Path
 
@@ -10,10 +10,15 @@ from docs import check_links, commands
 PAGE = (ROOT / "docs/study.md").read_text(encoding="utf-8")
 
 
-def fewer_samples(arguments: list[str]) -> list[str]:
-    """Return options that shorten the estimation of Shapley values."""
-    sampled = arguments[0] == "study" or "--modalities" in arguments
-    return ["--samples", "100"] if sampled else []
+def small_settings(arguments: list[str]) -> list[str]:
+    """Return options that shorten a command."""
+    if "--modalities" in arguments:
+        return ["--samples", "100"]
+    options = {
+        "study": ["--samples", "100", "--explained", "2"],
+        "states": ["--layers", "cross.2.language,pooler"],
+    }
+    return options.get(arguments[0], [])
 
 
 def test_commands_run_in_order(
@@ -24,7 +29,7 @@ def test_commands_run_in_order(
     printed = []
     for program, *arguments in commands(PAGE):
         assert program == "lxmert"
-        result = lxmert(*arguments, *fewer_samples(arguments))
+        result = lxmert(*arguments, *small_settings(arguments))
         assert result.code == 0, f"{arguments}\n{result}"
         printed.append(result.out)
     assert {path.name for path in Path("study").iterdir()} == {"study.html", "study.json"}

@@ -75,8 +75,10 @@ def start(address: str, arguments: list[str]) -> None:
 
 def serve(listener: socket.socket) -> list[str]:
     """Fork for each request; return its arguments in the process that is to run them."""
+    gc.disable()
     for name in IMPORTED:
         import_module(name)
+    gc.enable()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
