@@ -95,6 +95,24 @@ class LxmertPreTrainedModel(PreTrainedModel):
         if isinstance(module, LxmertBoxProjection):
             initialization.copy_(module.bias, module.weight.sum(dim=1) / -2)
 
+    def get_position_embeddings(self) -> nn.Embedding:
+        """Return the embeddings of the positions in a text."""
+        embeddings: Any = self.base_model.embeddings
+        table: nn.Embedding = embeddings.position_embeddings
+        return table
+
+    @torch.no_grad()
+    def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
+        """Set the number of positions, which is the longest text; new ones get random weights."""
+        old = self.get_position_embeddings()
+        new = nn.Embedding(new_num_position_embeddings, old.embedding_dim).to(old.weight)
+        self._init_weights(new)
+        kept = min(old.num_embeddings, new_num_position_embeddings)
+        new.weight[:kept] = old.weight[:kept]
+        embeddings: Any = self.base_model.embeddings
+        embeddings.position_embeddings = new
+        self.config.max_position_embeddings = new_num_position_embeddings
+
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any

@@ -193,9 +193,7 @@ class CustomDataTask:
         self.tokenizer = started.tokenizer
         self.cells = started.extractor.config.num_cells
         self.model: nn.Module = ExtractorWithModel(started.extractor, started.model)
-        self.max_text_length = min(
-            settings.model.max_text_length, started.model.config.max_position_embeddings
-        )
+        self.max_text_length = settings.model.max_text_length
         self.tokens = [
             Tokens(corpus.texts(), self.tokenizer, longest=self.max_text_length)
             for corpus in splits

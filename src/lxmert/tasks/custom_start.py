@@ -20,7 +20,7 @@ from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.loading import load_initial
 from lxmert.names import count
 from lxmert.regions.grid import GRID_TYPE, GridConfig, GridExtractor, GridNetwork
-from lxmert.tasks.initialization import sizes_of
+from lxmert.tasks.initialization import accept_texts, sizes_of
 from lxmert.tasks.texts import ModelSettings
 
 _CONFIG = "config.json"
@@ -60,7 +60,7 @@ def start_grid_model(
     """
     if settings.init_from is None:
         return _random(settings, texts, answers, image_size)
-    return _from_folder(Path(settings.init_from), texts, answers, image_size)
+    return _from_folder(settings, Path(settings.init_from), texts, answers, image_size)
 
 
 def _random(
@@ -87,6 +87,7 @@ def _random(
 
 
 def _from_folder(
+    settings: ModelSettings,
     folder: Path,
     texts: Iterable[str],
     answers: AnswerVocabulary,
@@ -98,6 +99,7 @@ def _from_folder(
     model = load_initial(folder, "answering").model
     assert isinstance(model, LxmertForQuestionAnswering)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    accept_texts(model, settings.max_text_length)
     carried = carry_answers(model, answers.answers, old_answers=answers_of(model.config))
     _logger.info(
         "%s: %s added to the %d that it knows, %d of %s keep their weights",

@@ -187,6 +187,9 @@ def _initialize_from_model(
     if settings.new_words:
         tokenizer = add_words(tokenizer, spec.texts())
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        longest = max(preprocessor.max_text_length, settings.max_text_length)
+        preprocessor = preprocessor.replace(max_text_length=longest)
+        accept_texts(model, longest)
     if config.visual_feat_dim != spec.store.header.feature_dim:
         raise ValueError(
             f"{source} expects features of width {config.visual_feat_dim}, but the region store "
@@ -251,6 +254,12 @@ def _find_module(model: LxmertPreTrainedModel, name: str) -> nn.Module:
             f"model.reinit has {name!r}, which is not a module of the model: try {likely}"
         )
     return known[name]
+
+
+def accept_texts(model: LxmertPreTrainedModel, longest: int) -> None:
+    """Add positions to a model that accepts shorter texts only."""
+    if longest > model.config.max_position_embeddings:
+        model.resize_position_embeddings(longest)
 
 
 def freeze_first_rows(model: LxmertPreTrainedModel) -> None:
