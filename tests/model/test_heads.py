@@ -297,6 +297,26 @@ def test_resized_layers_keep_the_type():
     assert output.prediction_logits.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [40, 200])
+def test_positions_are_resized(size, dtype, tmp_path):
+    """Texts that fit give what they gave before, longer ones are accepted up to the new length."""
+    model = tiny.build(PRETRAINING).to(dtype)
+    before = model(**tiny.inputs()).prediction_logits
+    model.resize_position_embeddings(size)
+    table = model.get_position_embeddings()
+    assert (table.num_embeddings, table.weight.dtype) == (size, dtype)
+    assert_close(model(**tiny.inputs()).prediction_logits, before, rtol=0, atol=0)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, dtype=dtype)
+    assert (loaded.get_position_embeddings().weight == table.weight).all()
+    regions = {name: tiny.inputs()[name] for name in ("visual_feats", "visual_pos")}
+    words = torch.ones(tiny.BATCH, size + 1, dtype=torch.long)
+    assert model(words[:, :size], **regions).prediction_logits.shape == (tiny.BATCH, size, 51)
+    with pytest.raises(ValueError, match=f"{size}: truncate the text"):
+        model(words, **regions)
+
+
 def test_resized_vocabulary_survives_a_file(tmp_path):
     model = tiny.build(PRETRAINING)
     model.resize_token_embeddings(60)

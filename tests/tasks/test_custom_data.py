@@ -12,6 +12,7 @@ from squares import read_lines, write_lines, write_squares
 from torch.testing import assert_close
 
 from lxmert.data.corpus import Corpus
+from lxmert.hub import DRAWINGS
 from lxmert.pipeline import LxmertPipeline
 from lxmert.schema import IGNORE_INDEX, Example
 from lxmert.tasks.custom_data import (
@@ -143,6 +144,24 @@ def test_validation_without_answers_stops_the_run(world, tmp_path, split):
     data = CustomData(train=str(path), images=str(world / "images"))
     with pytest.raises(ValueError, match=r"no validation question of .*unanswered.jsonl has an an"):
         open_custom_files(data, tmp_path, seed=8, longest=48)
+
+
+@pytest.mark.parametrize("init_from", [None, str(DRAWINGS)])
+def test_long_questions_are_read_to_their_end(world, tmp_path, init_from):
+    """Bug: what was asked behind the 48th word was not read."""
+    preface = "in this drawing , which a child made on a rainy afternoon , " * 8
+    lines = [
+        line | {"question": preface + line["question"]}
+        for line in read_lines(world / "train.jsonl")
+    ]
+    path = write_lines(world / "long.jsonl", lines)
+    given = CustomData(train=str(path), images=str(world / "images"))
+    model = SMALL.replace(init_from=init_from, max_text_length=150)
+    settings = CustomDataSettings(data=given, model=model, extractor=ExtractorSettings(questions=2))
+    own = CustomDataTask.prepare(settings, seed=8, folder=tmp_path)
+    assert min(len(own.tokens[0][row]) for row in range(3)) > 100
+    losses = own.losses(own.model, own.collate([own.example(0, 0)]))
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_fewer_images_on_request(world, tmp_path):
