@@ -22,7 +22,7 @@ from lxmert.regions.extractor import load_extractor
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
-from lxmert.workflows.exporting import Calibration, compare_detectors, export_folder
+from lxmert.workflows.exporting import Calibration, compare_extractors, export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
 from lxmert.workflows.questions import open_answering
 
@@ -133,7 +133,7 @@ def test_features_that_are_not_finite_are_a_difference():
         def features(self, image, boxes):
             return np.full_like(regions.features, np.nan)
 
-    assert np.isnan(compare_detectors(Broken(), calibration)["features"])
+    assert np.isnan(compare_extractors(Broken(), calibration)["features"])
 
 
 def test_the_manifest_tells_differences_and_files(folders):

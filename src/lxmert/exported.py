@@ -18,7 +18,8 @@ from lxmert.files import read_json_object
 from lxmert.reading import TextReader
 from lxmert.records import Items, NonNegative, Record
 from lxmert.regions.cache import DiskCache
-from lxmert.regions.exported import ExportedDetector, ExportedDetectorConfig
+from lxmert.regions.cells import CellLayout
+from lxmert.regions.exported import ExportedDetector, ExportedDetectorConfig, ExportedGrid
 from lxmert.regions.preprocess import ImageInput
 from lxmert.runtimes import Graph, Precision, RuntimeName, open_graph
 from lxmert.schema import FloatArray, IntArray, Regions
@@ -27,6 +28,11 @@ MANIFEST = "export.json"
 VERSION: Literal[3] = 3
 IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
 TRUNK_GRAPH, HEADS_GRAPH = "trunk.onnx", "heads.onnx"
+"""Graphs of a detector."""
+
+CELLS_GRAPH = "cells.onnx"
+"""Graph of a grid extractor."""
+
 TOKENIZER, EXTRACTOR = "tokenizer.json", "extractor.json"
 IMAGE_INPUTS = ("visual_feats", "visual_pos", "visual_attention_mask")
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -187,14 +193,22 @@ class ExportedModel:
         return self.reader.backend
 
     @cached_property
-    def extractor(self) -> ExportedDetector:
+    def extractor(self) -> ExportedDetector | ExportedGrid:
         """The region extractor; its graphs are loaded when an image is first extracted."""
+        manifest, path = self.manifest, self.folder / EXTRACTOR
+        if CELLS_GRAPH in manifest.files:
+            return ExportedGrid(
+                CellLayout.from_file(path),
+                self._open_later(CELLS_GRAPH),
+                fingerprint=manifest.fingerprint,
+                precision=manifest.precision,
+            )
         return ExportedDetector(
-            ExportedDetectorConfig.from_file(self.folder / EXTRACTOR),
+            ExportedDetectorConfig.from_file(path),
             self._open_later(TRUNK_GRAPH),
             self._open_later(HEADS_GRAPH),
-            fingerprint=self.manifest.fingerprint,
-            precision=self.manifest.precision,
+            fingerprint=manifest.fingerprint,
+            precision=manifest.precision,
         )
 
     def regions(self, images: Sequence[ImageInput]) -> list[Regions]:

@@ -218,7 +218,7 @@ def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> 
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
 def test_names_of_cells_stand_inside_of_them_in_the_figure(grid: tuple[int, int]) -> None:
     """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
-    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    boxes = cell_boxes(*grid) * np.array([160, 120, 160, 120], dtype=np.float32)
     scores = torch.zeros(3, len(boxes))
     scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
     one = Relevance(EXPLANATION.by_method["attention"].words, scores)

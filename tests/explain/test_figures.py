@@ -46,7 +46,7 @@ def test_any_shape_with_boxes_at_its_borders_can_be_drawn(shape: tuple[int, int]
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
 def test_names_of_cells_stand_inside_of_them(grid: tuple[int, int]) -> None:
     """Bug: the name of `cell 2,1` was in the row above and covered another name."""
-    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    boxes = cell_boxes(*grid) * np.array([160, 120, 160, 120], dtype=np.float32)
     rows, columns = grid
     relevance = [0.0] * len(boxes)
     relevance[columns + 1] = 0.8  # of row 2, column 2

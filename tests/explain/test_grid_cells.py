@@ -9,7 +9,7 @@ from lxmert.regions.cells import cell_boxes
 
 @pytest.mark.parametrize("grid", [(7, 7), (1, 2), (5, 3)])
 def test_cells_of_any_grid_in_any_order_are_cells(grid: tuple[int, int]) -> None:
-    boxes = cell_boxes(*grid).numpy() * np.array([101, 67, 101, 67], dtype=np.float32)
+    boxes = cell_boxes(*grid) * np.array([101, 67, 101, 67], dtype=np.float32)
     assert are_cells(boxes[::-1], (67, 101))
     assert not are_cells(boxes[1:], (67, 101))
     assert not are_cells(boxes, (67, 140))

@@ -152,7 +152,7 @@ def test_cells_of_a_grid_are_shaded_more_strongly(browser: ReportBrowser) -> Non
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7)])
 def test_names_of_cells_stand_inside_of_them(browser: ReportBrowser, grid: tuple[int, int]) -> None:
     """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""
-    boxes = cell_boxes(*grid).numpy() * np.array([160, 120, 160, 120], dtype=np.float32)
+    boxes = cell_boxes(*grid) * np.array([160, 120, 160, 120], dtype=np.float32)
     scores = torch.zeros(3, len(boxes))
     scores[:, [0, grid[1] + 1, len(boxes) - 1]] = torch.tensor([0.9, 0.8, -0.7])
     one = Relevance(EXPLANATION.by_method["attention"].words, scores)

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lxmert.data.arrays import normalize_boxes
-from lxmert.regions.cells import cell_boxes, cell_labels, cell_regions, cells_of_boxes
+from lxmert.regions.cells import CellLayout, cell_boxes, cell_labels, cells_of_boxes
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (7, 7), (5, 1), (49, 61)])
@@ -16,27 +15,27 @@ def test_cells_are_those_of_two_loops(rows, columns):
         for column in range(columns)
     ]
     boxes = cell_boxes(rows, columns)
-    assert boxes.dtype == torch.float32
-    np.testing.assert_allclose(boxes.numpy(), np.float32(expected), rtol=1e-6)
+    assert boxes.dtype == np.float32
+    np.testing.assert_allclose(boxes, np.float32(expected), rtol=1e-6)
 
 
 def test_cells_cover_the_image_exactly_for_every_count():
     """Bug: x + 1 / count is above 1 for some counts in float32, and such a box was rejected."""
     generator = np.random.default_rng(0)
     for count in range(1, 65):
-        boxes = cell_boxes(count, 3).numpy()
+        boxes = cell_boxes(count, 3)
         assert (boxes[:, 3].max(), boxes[:, 1].min()) == (1, 0)
         borders = boxes.reshape(count, 3, 4)
         assert (borders[1:, :, 1] == borders[:-1, :, 3]).all()
         height, width = generator.integers(1, 5000, 2).tolist()
-        features = torch.zeros(count * 3, 2)
-        regions = cell_regions(features, torch.from_numpy(boxes), (height, width))
+        layout = CellLayout(height=count, width=3, rows=count, columns=3, feature_dim=2)
+        regions = layout.regions(np.zeros((count * 3, 2), np.float32), (height, width))
         assert regions.boxes.max() <= max(height, width)
         assert normalize_boxes(regions, name="an image").shape == (count * 3, 4)
 
 
 def test_cells_are_called_by_row_and_column_in_any_order():
-    boxes = cell_boxes(3, 4).numpy() * np.float32([330, 77, 330, 77])
+    boxes = cell_boxes(3, 4) * np.float32([330, 77, 330, 77])
     labels = [f"cell {row},{column}" for row in (1, 2, 3) for column in (1, 2, 3, 4)]
     assert cell_labels(boxes) == labels
     order = np.random.default_rng(1).permutation(12)

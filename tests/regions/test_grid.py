@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lxmert import GridExtractor
-from lxmert.regions.grid import GridConfig, GridNetwork, shrink
+from lxmert.regions.grid import GridConfig, GridNetwork
 
 CONFIG = GridConfig(height=48, width=48, widths=(8, 16, 24), feature_dim=10)
 
@@ -80,7 +80,7 @@ def test_an_image_is_seen_alike_alone_and_in_any_batch():
 def test_evaluation_and_extraction_see_the_same():
     image = random_image(70, 90)
     extractor = trained_extractor().eval()
-    features, _ = extractor(torch.tensor(shrink(image, 48, 48))[None])
+    features, _ = extractor(torch.tensor(extractor.config.layout.stretch(image))[None])
     (regions,) = GridExtractor(extractor)([image])
     np.testing.assert_allclose(regions.features, features[0].detach().numpy(), atol=1e-6)
 

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.regions.cells import CELL_NAMES, CellLayout
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.workflows import reading
 from lxmert.workflows.extraction import (
@@ -241,7 +240,8 @@ def test_without_a_reader_nothing_is_read():
 
 def test_cells_are_named_by_row_and_column():
     """Drawings of grid extractors called every cell just "cell"."""
-    regions = cell_regions(torch.zeros(6, 4), cell_boxes(2, 3), (200, 300))
+    layout = CellLayout(height=4, width=6, rows=2, columns=3, feature_dim=4)
+    regions = layout.regions(np.zeros((6, 4), np.float32), (200, 300))
     grid = SimpleNamespace(recognizes=False, object_names=CELL_NAMES, attribute_names=())
     labels = name_regions(grid, regions)
     assert labels == [f"cell {row},{column}" for row in (1, 2) for column in (1, 2, 3)]

@@ -35,7 +35,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export a model with its detector for a fast runtime without PyTorch.
+    """Export a model with its region extractor for a fast runtime without PyTorch.
 
     The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Differences from the
     PyTorch model are measured, and written into its README.md. With --runtime web, any static

@@ -9,28 +9,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torchvision  # type: ignore[import-untyped]
 from huggingface_hub import try_to_load_from_cache
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, fx, nn
 
 from lxmert.records import Items, Number, Positive, Record
-from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.regions.cells import CellLayout, Interpolation
 from lxmert.regions.checkpoints import DOWNLOAD, read_torchvision
 from lxmert.regions.folders import load_state, load_weights, read_config
-from lxmert.regions.single_image import SingleImageExtractor
-from lxmert.schema import Regions
+from lxmert.regions.single_image import CellExtractor
 
 BACKBONE_GRID_TYPE: Literal["backbone-grid"] = "backbone-grid"
 
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 _three = Field(min_length=3, max_length=3)
 _OTHER_INPUT = ("googlenet", "inception_v3")
 """With trained weights, these networks normalize the pixels a second time."""
@@ -87,12 +79,12 @@ class BackboneGridConfig(Record):
     library: Library
     model: str
     side: Annotated[int, Field(ge=1, le=4096)]
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Interpolation
     pixel_mean: Annotated[Items[Number], _three]
     pixel_std: Annotated[Items[Positive], _three]
 
 
-class BackboneGridExtractor(SingleImageExtractor):
+class BackboneGridExtractor(CellExtractor):
     """A classification network without its classifier: images in, grid cells out.
 
     Args:
@@ -102,16 +94,23 @@ class BackboneGridExtractor(SingleImageExtractor):
         device: where to compute.
     """
 
-    recognizes = False
-    object_names: tuple[str, ...] = CELL_NAMES
     config: BackboneGridConfig
 
     def __init__(
         self, network: nn.Module, config: BackboneGridConfig, *, device: str = "cpu"
     ) -> None:
         super().__init__(network.requires_grad_(requires_grad=False), config, device=device)
-        blank = np.zeros((1, 1, 3), dtype=np.uint8)
-        self.feature_dim: int = self._map(blank).shape[0]
+        blank = torch.zeros(1, config.side, config.side, 3, dtype=torch.uint8)
+        with torch.inference_mode():
+            _, feature_dim, rows, columns = self._map(blank.to(self.device)).shape
+        self.layout = CellLayout(
+            height=config.side,
+            width=config.side,
+            interpolation=config.interpolation,
+            rows=rows,
+            columns=columns,
+            feature_dim=feature_dim,
+        )
 
     @classmethod
     def from_torchvision(
@@ -214,26 +213,21 @@ class BackboneGridExtractor(SingleImageExtractor):
         load_weights(Path(path), trunk)
         return cls(trunk, config, device=device)
 
-    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
-        feature_map = self._map(image)
-        _, rows, columns = feature_map.shape
-        # [feature_dim, rows, columns] -> [cells, feature_dim]
-        features = feature_map.flatten(1).T.contiguous()
-        return cell_regions(features, cell_boxes(rows, columns), image.shape[:2])
+    def describe(self, pixels: Tensor) -> Tensor:
+        """Return the features `[batch, cells, feature_dim]` of stretched images."""
+        # [batch, feature_dim, rows, columns] -> [batch, cells, feature_dim]
+        return self._map(pixels).flatten(2).transpose(1, 2).contiguous()
 
-    def _map(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """Return the feature map of one image."""
-        config = self.config
-        resized = Image.fromarray(image).resize(
-            (config.side, config.side), _RESAMPLING[config.interpolation]
-        )
-        # [side, side, 3] -> [3, side, side]
-        values = torch.tensor(np.asarray(resized)).permute(2, 0, 1).float() / 255
+    def _map(self, pixels: Tensor) -> Tensor:
+        """Return the feature maps of stretched images."""
+        # [batch, side, side, 3] -> [batch, 3, side, side]
+        values = pixels.permute(0, 3, 1, 2).float() / 255
         mean, deviation = (
-            torch.tensor(part).view(3, 1, 1) for part in (config.pixel_mean, config.pixel_std)
+            torch.tensor(part, device=pixels.device).view(3, 1, 1)
+            for part in (self.config.pixel_mean, self.config.pixel_std)
         )
-        feature_map: Tensor = self.network(((values - mean) / deviation)[None].to(self.device))
-        return feature_map[0]
+        feature_map: Tensor = self.network((values - mean) / deviation)
+        return feature_map
 
 
 class _TimmTrunk(nn.Module):

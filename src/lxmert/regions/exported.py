@@ -1,15 +1,18 @@
-"""The region extractor of an exported detector: graphs for the network, NumPy around them.
+"""Exported region extractors, detectors and grids: graphs for the network, NumPy around them.
 
 Each image is computed alone, so that it needs no padding; heads run on a limited number of boxes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 
+from lxmert.images import Pixels
 from lxmert.records import Items, Number, Record
-from lxmert.regions.batching import check_list
+from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.cells import CELL_NAMES, CellLayout
 from lxmert.regions.choosing import (
     REGION_WEIGHTS,
     decode,
@@ -45,13 +48,84 @@ class ExportedDetectorConfig(Record):
     anchor_offset: Number
 
 
-class ExportedDetector(ConfiguredExtractor):
-    """Detects and describes the regions of images without PyTorch.
+class _Exported:
+    """What all exported extractors refuse.
 
     Attributes:
-        fingerprint: that of the detector it was exported from.
+        fingerprint: that of the extractor it was exported from.
         precision: numeric precision of the graphs.
     """
+
+    fingerprint: str
+    precision: str
+
+    def to(self, device: object) -> Self:
+        """Return the extractor itself; raise `ValueError` for another device than the CPU."""
+        if str(device) != "cpu":
+            raise ValueError(
+                f"device is {str(device)!r}, but an exported extractor computes on the CPU: omit it"
+            )
+        return self
+
+    def save_pretrained(self, folder: object) -> None:
+        """Raise `ValueError`: the exported folder is copied as a whole instead."""
+        raise ValueError(
+            f"an exported extractor cannot be saved in {folder}: copy the folder of the exported "
+            "model, or use the extractor of the model that it was exported from"
+        )
+
+
+class ExportedGrid(_Exported):
+    """Describes the cells of images without PyTorch.
+
+    Attributes:
+        layout: how images are divided into cells.
+    """
+
+    recognizes = False
+    object_names: tuple[str, ...] = CELL_NAMES
+    attribute_names: tuple[str, ...] = ()
+    attribute_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    def __init__(
+        self, layout: CellLayout, network: Graph, *, fingerprint: str, precision: str
+    ) -> None:
+        """Combine the graph with its configuration.
+
+        Args:
+            layout: how images are divided into cells.
+            network: `pixels` `[1, height, width, 3]` uint8 to features `[1, cells, feature_dim]`.
+            fingerprint: that of the grid extractor.
+            precision: numeric precision of the graph.
+        """
+        self.layout = layout
+        self.fingerprint = fingerprint
+        self.precision = precision
+        self._network = network
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a cell's feature."""
+        return self.layout.feature_dim
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Regions]:
+        """Return the cells of each image row by row; errors as for `GridExtractor`."""
+        check_list(images)
+        return [self._describe(load_image(image)) for image in images]
+
+    def stream(
+        self, images: Iterable[tuple[str, ImageInput]], *, batch_size: int = 16
+    ) -> Iterator[tuple[str, Regions]]:
+        """Yield the image id and regions of each (id, image) pair in order."""
+        return stream_regions(self, images, batch_size)
+
+    def _describe(self, pixels: Pixels) -> Regions:
+        (features,) = self._network({"pixels": self.layout.stretch(pixels)[None]})
+        return self.layout.regions(features[0], pixels.shape[:2])
+
+
+class ExportedDetector(_Exported, ConfiguredExtractor):
+    """Detects and describes the regions of images without PyTorch."""
 
     def __init__(
         self,
@@ -90,21 +164,6 @@ class ExportedDetector(ConfiguredExtractor):
             low, high = config.check_limits(num_regions)
             config = config.replace(min_regions=low, num_regions=high)
         return [self._find(prepare(load_image(image), config), config) for image in images]
-
-    def to(self, device: object) -> Self:
-        """Return the extractor itself; raise `ValueError` for another device than the CPU."""
-        if str(device) != "cpu":
-            raise ValueError(
-                f"device is {str(device)!r}, but an exported detector computes on the CPU: omit it"
-            )
-        return self
-
-    def save_pretrained(self, folder: object) -> None:
-        """Raise `ValueError`: the exported folder is copied as a whole instead."""
-        raise ValueError(
-            f"an exported detector cannot be saved in {folder}: copy the folder of the exported "
-            "model, or use the extractor of the model that it was exported from"
-        )
 
     def features(self, image: ImageInput, boxes: FloatArray) -> FloatArray:
         """Return the features `[boxes, dim]` of boxes `[boxes, 4]` in pixels of an image."""

@@ -9,19 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
 from lxmert.records import Items, Record
-from lxmert.regions.cells import CELL_NAMES, cell_boxes, cell_regions
+from lxmert.regions.cells import CellLayout, cell_boxes
 from lxmert.regions.folders import load_folder
-from lxmert.regions.preprocess import ImageInput, load_image
-from lxmert.regions.single_image import SingleImageExtractor
-from lxmert.schema import Regions
+from lxmert.regions.single_image import CellExtractor
 
 GRID_TYPE: Literal["lxmert-grid"] = "lxmert-grid"
 _Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -67,6 +62,18 @@ class GridConfig(Record):
         """Rows and columns of cells."""
         return self.height // self.stride, self.width // self.stride
 
+    @property
+    def layout(self) -> CellLayout:
+        """How images are divided into cells."""
+        rows, columns = self.num_cells
+        return CellLayout(
+            height=self.height,
+            width=self.width,
+            rows=rows,
+            columns=columns,
+            feature_dim=self.feature_dim,
+        )
+
     def for_images(self, height: float, width: float) -> "GridConfig":
         """Return the same grid for images of a typical size, with about 64 cells.
 
@@ -111,7 +118,7 @@ class GridNetwork(nn.Module):
         values = _with_positions(self.stages[-1](_with_positions(values)))
         # [batch, channels, rows, columns] -> [batch, cells, channels]
         features = self.project(values).flatten(2).transpose(1, 2)
-        cells = cell_boxes(values.shape[2], values.shape[3], pixels.device)
+        cells = torch.from_numpy(cell_boxes(*values.shape[2:])).to(pixels.device)
         return features, cells.expand(len(pixels), -1, -1)
 
 
@@ -145,21 +152,14 @@ def _stage(before: int, after: int) -> nn.Sequential:
     )
 
 
-def shrink(image: ImageInput, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Read an image and stretch it to `[height, width, 3]` uint8 RGB."""
-    original = Image.fromarray(load_image(image))
-    return np.asarray(original.resize((width, height), Image.Resampling.BILINEAR))
-
-
-class GridExtractor(SingleImageExtractor):
+class GridExtractor(CellExtractor):
     """Region extractor of a trained grid network: images in, one region per cell out."""
 
-    recognizes = False
-    object_names: tuple[str, ...] = CELL_NAMES
     config: GridConfig
 
     def __init__(self, network: GridNetwork, *, device: str = "cpu") -> None:
         super().__init__(network, network.config, device=device)
+        self.layout = network.config.layout
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "GridExtractor":
@@ -171,12 +171,7 @@ class GridExtractor(SingleImageExtractor):
         """
         return cls(load_folder(Path(path), GridConfig, GridNetwork), device=device)
 
-    @property
-    def feature_dim(self) -> int:
-        """Length of a cell's feature."""
-        return self.config.feature_dim
-
-    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
-        pixels = torch.tensor(shrink(image, self.config.height, self.config.width)[None])
-        features, cells = self.network(pixels.to(self.device))
-        return cell_regions(features[0], cells[0], image.shape[:2])
+    def describe(self, pixels: Tensor) -> Tensor:
+        """Return the features `[batch, cells, feature_dim]` of stretched images."""
+        features: Tensor = self.network(pixels)[0]
+        return features

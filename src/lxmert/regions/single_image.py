@@ -1,4 +1,4 @@
-"""Base of extractors that compute the regions of one image at a time."""
+"""Bases of extractors that compute the regions of one image at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lxmert.devices import check_device
 from lxmert.regions.batching import check_list, stream_regions
+from lxmert.regions.cells import CELL_NAMES, CellLayout
 from lxmert.regions.folders import fingerprint_of, save_folder
 from lxmert.regions.preprocess import ImageInput, load_image
 from lxmert.schema import Regions
@@ -79,3 +80,34 @@ class SingleImageExtractor(ABC):
     @abstractmethod
     def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
         """Return the regions of one image `[height, width, 3]`."""
+
+
+class CellExtractor(SingleImageExtractor):
+    """An extractor whose regions are the cells of images that are stretched to one size.
+
+    Attributes:
+        layout: how images are divided into cells; set by subclasses.
+    """
+
+    recognizes = False
+    object_names: tuple[str, ...] = CELL_NAMES
+    layout: CellLayout
+
+    @abstractmethod
+    def describe(self, pixels: Tensor) -> Tensor:
+        """Return the features `[batch, cells, feature_dim]` of stretched images.
+
+        Args:
+            pixels: `[batch, height, width, 3]` uint8 RGB.
+        """
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a cell's feature."""
+        return self.layout.feature_dim
+
+    def _extract(self, image: npt.NDArray[np.uint8]) -> Regions:
+        layout = self.layout
+        pixels = torch.tensor(layout.stretch(image)[None])
+        features = self.describe(pixels.to(self.device))[0]
+        return layout.regions(features.float().cpu().numpy(), image.shape[:2])

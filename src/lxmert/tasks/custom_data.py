@@ -33,7 +33,8 @@ from lxmert.model.outputs import LxmertEncodedStream
 from lxmert.names import count
 from lxmert.records import Probability, Record
 from lxmert.regions.cells import cells_of_boxes
-from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork, shrink
+from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
+from lxmert.regions.preprocess import load_image
 from lxmert.schema import IGNORE_INDEX, FloatArray, IntArray
 from lxmert.tasks.answering import count_answered
 from lxmert.tasks.baselines import Baselines, scores_beside_baselines
@@ -395,10 +396,11 @@ def _prepare_images(
     sampled = names[:: max(1, len(names) // _SAMPLED_IMAGES)]
     sizes = np.array([image_size(images / name) for name in sampled])
     config = GridConfig().for_images(*np.median(sizes, axis=0).tolist())
+    layout = config.layout
     return PixelStore.write(
         folder / "images",
         names,
-        lambda name: shrink(images / name, config.height, config.width),
+        lambda name: layout.stretch(load_image(images / name)),
         height=config.height,
         width=config.width,
         progress=lambda done, total: progress("images", done, total),

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+from torch import nn
 
 from lxmert.boxes import iou
 from lxmert.data.image_folder import ImageFolder
 from lxmert.data.store import RegionStore, is_finished
 from lxmert.exported import (
+    CELLS_GRAPH,
     HEADS_GRAPH,
     IMAGE_GRAPH,
     MANIFEST,
@@ -37,14 +39,15 @@ from lxmert.model.runtime import ScoringModel, TorchRuntime
 from lxmert.names import count
 from lxmert.predict import score
 from lxmert.processing import LxmertProcessor
-from lxmert.regions.exported import ExportedDetector
+from lxmert.regions.exported import ExportedDetector, ExportedGrid
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.regions.inference import make_fast
+from lxmert.regions.single_image import CellExtractor
 from lxmert.runtimes import Array, Graph, Precision, RuntimeName, installed, open_graph, supports
 from lxmert.schema import FloatArray, Regions
 from lxmert.templates import fill
 from lxmert.weight_files import weight_digests
-from lxmert.workflows.graphs import export_detector, export_model
+from lxmert.workflows.graphs import export_detector, export_grid, export_model
 from lxmert.workflows.quantizing import Kept, layer_names, quantize_folder
 
 TOLERANCES: dict[Precision, dict[str, float]] = {
@@ -57,16 +60,16 @@ TOLERANCES: dict[Precision, dict[str, float]] = {
 MEANINGS = {
     "logits": "root mean square of the difference of logits / that of the logits",
     "other answers": "share of texts with another best answer",
-    "other regions": "share of regions without a counterpart of IoU 0.9",
+    "other regions": "share of detected regions without a counterpart of IoU 0.9",
     "features": "1 - smallest cosine of the features of the same boxes",
 }
 """Difference -> what it measures."""
 
 _PARTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("logits", "other answers"): (IMAGE_GRAPH, TEXT_GRAPH),
-    ("other regions", "features"): (TRUNK_GRAPH, HEADS_GRAPH),
+    ("other regions", "features"): (TRUNK_GRAPH, HEADS_GRAPH, CELLS_GRAPH),
 }
-"""Differences -> the graphs that they depend on."""
+"""Differences -> the graphs that they depend on, where a folder has them."""
 
 _MOST_IMAGES = 64
 """Images of the calibration data that are used."""
@@ -93,14 +96,14 @@ class _Source:
         weights: SHA-256 of its weight files.
         heads: the models that answer and match.
         processor: its processor.
-        extractor: its detector, with which the export is compared.
+        extractor: its region extractor, with which the export is compared.
     """
 
     name: str
     weights: tuple[str, ...]
     heads: Heads
     processor: LxmertProcessor
-    extractor: DetectorExtractor
+    extractor: DetectorExtractor | CellExtractor
 
     @property
     def scoring(self) -> ScoringModel:
@@ -116,7 +119,7 @@ class Calibration:
 
     Attributes:
         images: image files; empty if a store is given.
-        regions: the regions of the images, by the detector of the PyTorch model.
+        regions: the regions of the images, by the extractor of the PyTorch model.
         features: its features of the boxes of these regions, which may be those of proposals
             instead; empty if a store is given.
         logits: what the PyTorch model returns for texts of random words about these regions.
@@ -172,8 +175,11 @@ def export_folder(
         partial.mkdir()
         report("graphs of the model")
         export_model(source.heads.answering, source.heads.matching, partial)
-        report("graphs of the detector")
-        export_detector(make_fast(source.extractor.detector, "fp32"), partial)
+        report("graphs of the region extractor")
+        if isinstance(source.extractor, CellExtractor):
+            export_grid(source.extractor, partial)
+        else:
+            export_detector(make_fast(source.extractor.detector, "fp32"), partial)
         source.processor.reader.backend.save(str(partial / TOKENIZER))
         manifest = _describe(source, partial, runtime, precision)
         if precision == "int8":
@@ -194,8 +200,8 @@ def _quantize(
     """Quantize the graphs; layers stay in fp32 until the differences are within tolerance."""
     write_json(folder / MANIFEST, manifest.to_dict())
     calls = record_calls(folder, calibration)
-    others = [name for names in _PARTS.values() for name in names if name not in calls]
-    exact = {name: tuple(layer_names(folder / name)) for name in others}
+    graphs = [path.name for path in sorted(folder.glob("*.onnx"))]
+    exact = {name: tuple(layer_names(folder / name)) for name in graphs if name not in calls}
 
     def find_wrong(kept: Kept) -> list[tuple[str, ...]]:
         nonlocal manifest
@@ -204,7 +210,11 @@ def _quantize(
         current = manifest.replace(layers_in_fp32={**kept, **exact}, files=_list_files(folder))
         manifest = _compare(folder, calibration, current)
         wrong = _out_of_tolerance(manifest)
-        return [graphs for names, graphs in _PARTS.items() if any(name in wrong for name in names)]
+        return [
+            tuple(graph for graph in graphs if graph in calls)
+            for names, graphs in _PARTS.items()
+            if any(name in wrong for name in names)
+        ]
 
     quantize_folder(folder, calls, find_wrong, report=report)
     return manifest
@@ -252,7 +262,7 @@ def compare(folder: Path, calibration: Calibration) -> dict[str, float]:
     found = [score(runtime, text, seen) for text, seen in inputs]
     differences = compare_logits(np.concatenate(calibration.logits), np.concatenate(found))
     if calibration.images:
-        differences |= compare_detectors(exported.extractor, calibration)
+        differences |= compare_extractors(exported.extractor, calibration)
     return {name: float(f"{value:.3g}") for name, value in differences.items()}
 
 
@@ -282,18 +292,32 @@ def random_inputs(
         yield text_arrays(sentences, pad_id=padding_id(tokenizer)), seen
 
 
-def compare_detectors(extractor: ExportedDetector, calibration: Calibration) -> dict[str, float]:
-    """Compare an exported detector with the PyTorch one: regions found, features of given boxes."""
-    total, alone, cosines = 0, 0, []
+def compare_extractors(
+    extractor: ExportedDetector | ExportedGrid, calibration: Calibration
+) -> dict[str, float]:
+    """Compare an exported extractor with the PyTorch one: features of the same boxes or cells.
+
+    Of a detector, also the regions that it finds.
+    """
     found = extractor(calibration.images)
-    for image, one, other, expected in zip(
-        calibration.images, calibration.regions, found, calibration.features, strict=True
-    ):
-        total += len(one)
-        alone += int((iou(one.boxes, other.boxes).max(axis=1) < 0.9).sum())
-        cosines += _cosines(expected, extractor.features(image, one.boxes)).tolist()
-    largest = np.maximum(0, 1 - np.min(cosines))  # NaN, if one is, which built-in min would miss
-    return {"other regions": alone / total, "features": float(largest)}
+    if isinstance(extractor, ExportedGrid):
+        return {"features": _distance(calibration.features, [each.features for each in found])}
+    pairs = list(zip(calibration.regions, found, strict=True))
+    alone = sum(int((iou(one.boxes, other.boxes).max(axis=1) < 0.9).sum()) for one, other in pairs)
+    described = [
+        extractor.features(image, regions.boxes)
+        for image, regions in zip(calibration.images, calibration.regions, strict=True)
+    ]
+    return {
+        "other regions": alone / sum(map(len, calibration.regions)),
+        "features": _distance(calibration.features, described),
+    }
+
+
+def _distance(expected: Sequence[FloatArray], found: Sequence[FloatArray]) -> float:
+    """Return 1 - the smallest cosine between features of the same regions."""
+    cosines = _cosines(np.concatenate(expected), np.concatenate(found))
+    return float(np.maximum(0, 1 - cosines.min()))  # NaN, if one is, which built-in max would miss
 
 
 def _cosines(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -330,12 +354,16 @@ def _load(folder: Path) -> _Source:
             "matches captions about one image: name another model"
         )
     processor = LxmertProcessor.from_folder(folder)
-    if not isinstance(processor.extractor, DetectorExtractor):
+    if not isinstance(processor.extractor, DetectorExtractor | CellExtractor):
         raise ValueError(
             f"the region extractor of {folder} is a {type(processor.extractor).__name__}, expected "
-            "a detector: name another model"
+            "a detector of LXMERT's or a grid: name another model"
         )
     heads = load_heads(folder)
+    for head in (heads.answering, heads.matching):
+        if head is not None:
+            # The graphs compute in float32, also those of weights in half precision.
+            nn.Module.float(head)
     weights = weight_digests(folder)
     source = _Source(model_name(folder), weights, heads, processor, processor.extractor)
     processor.check_fit(source.scoring.config, folder)
@@ -364,7 +392,7 @@ def _read_calibration(source: _Source, path: Path | None) -> Calibration:
     return data
 
 
-def _extract(extractor: DetectorExtractor, path: Path | None) -> Calibration:
+def _extract(extractor: DetectorExtractor | CellExtractor, path: Path | None) -> Calibration:
     """Return the regions of the first images of a folder; None: of the example image."""
     images = [_EXAMPLE]
     if path is not None:
@@ -372,8 +400,9 @@ def _extract(extractor: DetectorExtractor, path: Path | None) -> Calibration:
         images = [path / name for name in islice(folder.names, _MOST_IMAGES)]
         if not images:
             raise ValueError(f"{path} has no image: name a folder of images or a region store")
-    regions = extractor(images)
-    described = extractor(images, boxes=[each.boxes for each in regions])
+    described = regions = extractor(images)
+    if isinstance(extractor, DetectorExtractor):
+        described = extractor(images, boxes=[each.boxes for each in regions])
     return Calibration(images, regions, [each.features for each in described])
 
 

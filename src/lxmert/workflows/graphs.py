@@ -11,6 +11,7 @@ from torch.export import Dim
 from torchvision.ops import roi_align, roi_pool  # type: ignore[import-untyped]
 
 from lxmert.exported import (
+    CELLS_GRAPH,
     EXTRACTOR,
     HEADS_GRAPH,
     IMAGE_GRAPH,
@@ -26,6 +27,7 @@ from lxmert.model.modeling import LxmertModel
 from lxmert.model.outputs import LxmertEncodedStream
 from lxmert.regions.detector import Detector
 from lxmert.regions.exported import SMALLEST_INPUT, ExportedDetectorConfig
+from lxmert.regions.single_image import CellExtractor
 
 _LONGEST_SIDE = 10_000
 """Pixels; the largest side that a configuration of a detector allows."""
@@ -124,6 +126,19 @@ class HeadsGraph(nn.Module):
         )
 
 
+class CellsGraph(nn.Module):
+    """The features of the cells of one image."""
+
+    def __init__(self, extractor: CellExtractor) -> None:
+        super().__init__()
+        self.network = extractor.network
+        self.extractor = extractor
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map uint8 `[1, height, width, 3]` to `[1, cells, feature_dim]`."""
+        return self.extractor.describe(pixels)
+
+
 def export_model(
     answering: LxmertForQuestionAnswering | None,
     matching: LxmertForImageAndTextRetrieval | None,
@@ -210,6 +225,18 @@ def export_detector(detector: Detector, folder: Path) -> None:
         anchor_offset=generator.offset,
     )
     write_json(folder / EXTRACTOR, exported.to_dict())
+
+
+def export_grid(extractor: CellExtractor, folder: Path) -> None:
+    """Write the graph of a grid extractor and its configuration.
+
+    Raises:
+        ValueError: naming the operation that cannot be exported.
+    """
+    layout = extractor.layout
+    pixels = torch.zeros(1, layout.height, layout.width, 3, dtype=torch.uint8)
+    _export(CellsGraph(extractor), {"pixels": pixels}, ["features"], [{}], folder / CELLS_GRAPH)
+    write_json(folder / EXTRACTOR, layout.to_dict())
 
 
 def _max_roi_pool(

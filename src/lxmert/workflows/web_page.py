@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert.data.corpus import Corpus
-from lxmert.exported import EXTRACTOR, TOKENIZER, ExportManifest
+from lxmert.exported import CELLS_GRAPH, EXTRACTOR, TOKENIZER, ExportManifest
 from lxmert.files import read_json_object, write_json
 from lxmert.hub import BUNDLED_NAME
 from lxmert.regions.choosing import CANDIDATES_PER_PROPOSAL
@@ -93,9 +93,14 @@ def write_page(folder: Path, manifest: ExportManifest) -> None:
         manifest: its manifest.
 
     Raises:
-        ValueError: if the model has no answers, or its detector or tokenizer has rules that the
-            scripts lack.
+        ValueError: if the model has no answers, its extractor is a grid, or its detector or
+            tokenizer has rules that the scripts lack.
     """
+    if CELLS_GRAPH in manifest.files:
+        raise ValueError(
+            f"the region extractor of {manifest.source} is a grid, but the scripts of the page "
+            "compute detectors only: use --runtime onnxruntime"
+        )
     exported = ExportedDetectorConfig.from_file(folder / EXTRACTOR)
     tokenizer = read_json_object(folder / TOKENIZER)
     _check_rules(exported.detector, tokenizer, manifest)
