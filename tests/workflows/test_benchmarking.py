@@ -10,6 +10,7 @@ import pytest
 import torch
 from exports import SCENE, TEXTS, write_tiny_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from lxmert import LxmertPipeline
 from lxmert.data.preprocessing import PreprocessorConfig
@@ -78,6 +79,20 @@ def test_an_export_of_another_extractor_is_not_measured(tmp_path, monkeypatch):
     variant = Variant("onnxruntime", "fp32", tmp_path)
     with pytest.raises(ValueError, match="whose weights or region extractor may have changed"):
         benchmarking._export(variant, tmp_path, ("w",), None, print)
+
+
+@pytest.mark.slow
+def test_all_runtimes_agree_about_weights_in_half_precision(tmp_path):
+    """Bug: the row "torch fp32" computed in fp16, and transformers' class failed."""
+    model = tmp_path / "model"
+    shutil.copytree("src/lxmert/default", model)
+    weights = load_file(model / "model.safetensors")
+    save_file(
+        {name: values.half() for name, values in weights.items()}, model / "model.safetensors"
+    )
+    settings = Benchmark(model, ("torch", "transformers"), rounds=1, exports=tmp_path, threads=1)
+    rows = {f"{row['runtime']} {row['precision']}": row for row in benchmark(settings)["rows"]}
+    assert rows["transformers fp32"]["same_answers"] == 1
 
 
 @pytest.mark.slow

@@ -83,9 +83,9 @@ def show_benchmark(report: Mapping[str, Any]) -> None:
     first = report["rows"][0]
     scored = first["accuracy"] is not None
     sizes = ["\n".join([*name.rsplit(" ", 1), "ms"]) for name in first["ms"]]
-    others = ["memory\n\nMB", "disk\n\nMB", *["right\n\n%"] * scored, "same\n\n%"]
+    others = ["RAM\n\nMB", "disk\n\nMB", *["right\n\n%"] * scored, "same\n\n%"]
     numbers = (f">{title}" for title in ("from\npixels\nms", *sizes, *others))
-    table = make_table("runtime", *numbers, padding=(0, 1, 0, 0), pad_edge=True)
+    table = make_table("runtime", *numbers, padding=(0, 1, 0, 0))
     table.columns[0].min_width = len("transformers")
     for column in table.columns[-len(others) :]:
         column.no_wrap = True
@@ -97,7 +97,7 @@ def show_benchmark(report: Mapping[str, Any]) -> None:
             f"{row['memory_mb']:,.0f}",
             f"{row['disk_mb']:,.{1 if row['disk_mb'] < 99.5 else 0}f}",
             *([f"{100 * row['accuracy']:.1f}"] if scored else []),
-            f"{100 * row['same_answers']:.1f}",
+            "100" if row["same_answers"] == 1 else f"{100 * row['same_answers']:.1f}",
         )
     console = open_console(highlight=False)
     console.print(table)

@@ -239,7 +239,7 @@ class _TransformersRuntime:
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
         model, found = library.LxmertForQuestionAnswering.from_pretrained(
-            folder, output_loading_info=True
+            folder, output_loading_info=True, dtype="float32"
         )
         unused = [
             name
@@ -291,6 +291,7 @@ def _torch_runtime(loaded: Runtime, variant: Variant) -> Runtime:
     if variant.runtime == "transformers":
         return _TransformersRuntime(variant.folder)
     assert isinstance(loaded, TorchRuntime)
-    if variant.precision == "bf16":
-        loaded.model.to(torch.bfloat16)  # type: ignore[arg-type]
+    # Weights in half precision are kept so when they are loaded.
+    dtype = torch.bfloat16 if variant.precision == "bf16" else torch.float32
+    torch.nn.Module.to(loaded.model, dtype)
     return loaded
