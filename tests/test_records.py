@@ -100,7 +100,10 @@ def test_what_is_wrong_is_named(values, message):
         ('{"name": ' + "[" * 100_000, "nested too deep"),
         ('{"name": "a", "watts": ' + "9" * 400 + "}", "an integer of 400 digits"),
         ('{"name": "a", "gloss": NaN}', "the number NaN"),
-        ('{"name": 3, "glos": 1}', 'name: got 3, expected a text; unknown key .*"?: correct it'),
+        (
+            '{"name": 3, "glos": 1}',
+            'name: got 3, expected a text in quotation marks; unknown key .*"?: correct it',
+        ),
         (" " * (MAX_RECORD_BYTES + 1), "has 16 MiB; expected at most 16"),
     ],
 )

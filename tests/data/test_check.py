@@ -73,6 +73,11 @@ def check_lines(folder: Path, *lines: str) -> Report:
         (line(question="Is it?", anwser="x"), "misspelled_key", "rename it if you mean 'answer'"),
         (line(question="Is it?", label="x"), "misspelled_key", "rename it if you mean 'answer'"),
         (line(question="Is it?", licence="x", answer="red"), "unknown_key", "'licence'"),
+        (
+            line(answers={"red": 0, "a": 0.0}),
+            "zero_scores",
+            "'answers' are 0: {'red': 0, 'a': 0.0}",
+        ),
         (line(question="Is it?", answer="red "), "answer_spaces", "read as 'red'"),
         (line(question="Is it?"), "no_answer", "'Is it?' has no answer"),
         (line(question="is " * 19, answer="red"), "long_question", "21 tokens, the model reads 20"),
@@ -215,6 +220,15 @@ def test_one_answer_only_stops(tmp_path: Path) -> None:
     assert "'red'" in find(report, "one_class").cases[0].detail
     path = write(tmp_path / "t.jsonl", line(), line("b.png"))
     assert [f.kind for f in check_data({"train": [path]}).findings] == ["no_answers", "no_answer"]
+
+
+def test_answers_that_all_have_the_score_0_are_no_answers(tmp_path: Path) -> None:
+    """The first of them was taught as the right answer, and nothing was reported."""
+    path = write(tmp_path / "t.jsonl", line(answers={"red": 0}), line("b.png", answer={"blue": 0}))
+    report = check_data({"train": [path]})
+    assert [finding.kind for finding in report.findings] == ["no_answers", "zero_scores"]
+    assert report.stops()
+    assert report.splits["train"].answers == 0
 
 
 def test_losing_more_than_half_stops(tmp_path: Path) -> None:

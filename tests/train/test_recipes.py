@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from toy import RECIPE, TASKS, ToySettings, toy_recipe, toy_task
 
+from lxmert.tasks.registry import RECIPES
 from lxmert.train.recipes import (
     flatten,
     make_recipe,
     override,
     read_recipe,
+    read_tables,
     recipe_schema,
     recipe_table,
     recipe_text,
@@ -51,6 +53,42 @@ def test_overrides_are_toml_or_else_text(tmp_path):
     assert recipe.optim.schedule == "cosine"
     assert recipe.optim.betas == (0.5, 0.75)
     assert recipe.seed == 8
+
+
+@pytest.mark.parametrize(
+    "text", ["2024", "007", "1e3", "0x10", "true", "2024-01-02", "{a = 1}", "5 # old"]
+)
+def test_text_settings_take_what_toml_reads_as_something_else(text):
+    """A folder named `2024` was refused: got 2024, expected a text."""
+    names = "data.train", "data.valid", "data.regions", "data.valid_regions", "model.init_from"
+    given = [f"{name}={text}" for name in names]
+    recipe = read_recipe(Path("vqa"), RECIPES, overrides=[*given, "seed=8"])
+    table = flatten(recipe_table(recipe))
+    assert table["data.train"] == table["data.valid_regions"] == [text]
+    assert table["model.init_from"] == text
+    assert recipe.seed == 8
+
+
+@pytest.mark.parametrize(
+    "name", ["custom", "detector", "gqa", "nlvr2", "pretraining", "retrieval", "vqa"]
+)
+def test_every_text_setting_of_a_recipe_takes_a_number(name):
+    path = Path(name)
+    definitions = recipe_schema(RECIPES)["$defs"]
+    tables = definitions[f"{read_tables(path)['task'].title()}Recipe"]["properties"]
+    texts = [
+        f"{table}.{key}"
+        for table in tables.keys() & {"data", "model", "objectives"}
+        for key, kind in definitions[tables[table]["$ref"].split("/")[-1]]["properties"].items()
+        if any(
+            each.get("type") == "string" and "enum" not in each
+            for each in (kind, *kind.get("anyOf", ()))
+        )
+    ]
+    assert "data.train" in texts or "data.regions" in texts
+    recipe = read_recipe(path, RECIPES, overrides=[f"{key}=8" for key in texts])
+    values = flatten(recipe_table(recipe))
+    assert [values[key] for key in texts if values[key] not in ("8", ["8"])] == []
 
 
 def test_an_override_does_not_change_its_table():

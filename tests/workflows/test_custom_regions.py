@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from squares import read_lines, settings, write_lines, write_squares
 
+from lxmert import processing
 from lxmert.data.store import RegionStore, describe_store
 from lxmert.data.tokenizer import load_tokenizer
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
@@ -121,6 +122,8 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
     world: Path, extractor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    """The report of a finished run extracted those of validation again, and ended with an error."""
+
     class Picky(GridExtractor):
         """An extractor that refuses black images."""
 
@@ -129,14 +132,23 @@ def test_images_that_the_extractor_refuse_are_left_out_and_reported(
                 raise ValueError("it is black")
             return super().__call__(images)
 
-    write_squares(tmp_path / "world")
-    Image.new("RGB", (64, 48)).save(tmp_path / "world" / "images" / "5.png")
+    lines = read_lines(write_squares(tmp_path / "world") / "train.jsonl")
+    held_out = {"5.png", "6.png", "7.png"}
+    kept = [line | {"split": "valid"} if line["image"] in held_out else line for line in lines]
+    write_lines(tmp_path / "world" / "train.jsonl", kept)
+    for name in ("5.png", "8.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / "world" / "images" / name)
     opened = Picky(GridExtractor.from_pretrained(extractor).network)
-    monkeypatch.setattr(custom_regions, "load_extractor", lambda path, device: opened)
+    for module in (custom_regions, processing):
+        monkeypatch.setattr(module, "load_extractor", lambda path, device: opened)
     train(tmp_path / "world", extractor, tmp_path / "run")
-    left_out = "left out: 3 of 81 questions of train; no regions of 1 image, the first: "
-    assert f"{left_out}5.png: it is black" in caplog.text
+    left_out = (
+        "left out: 3 of {} questions of {}; no regions of 1 image, the first: {}: it is black"
+    )
+    assert left_out.format(81, "train", "8.png") in caplog.text
+    assert left_out.format(9, "valid", "5.png") in caplog.text
     assert len(read_lines(tmp_path / "run/questions/train.jsonl")) == 78
+    assert json.loads((tmp_path / "run/report.json").read_text())["overall"]["questions"] == 6
 
 
 # Starting from a model

@@ -194,8 +194,9 @@ class _Check:
     def _take_answers(self, row: Row, example: Example, split: str, path: str) -> None:
         """Record the answers of a question and their types."""
         if not example.answers:
-            case = Case(path, row.line, f"{example.text!r} has no answer")
-            self.found.add("no_answer", case)
+            if not any(problem.kind == "zero_scores" for problem in row.problems):
+                case = Case(path, row.line, f"{example.text!r} has no answer")
+                self.found.add("no_answer", case)
             return
         kinds = {p.about: _CONVERTED[p.kind] for p in row.problems if p.kind in _CONVERTED}
         for name in example.answers:
@@ -354,7 +355,8 @@ class _Check:
         taught = [name for name, answer in self._answers.items() if answer.best["train"]]
         if "train" in self._splits and self._questions["train"]:
             if not taught:
-                self.found.add("no_answers", Case("", 0, "no training question has an answer"))
+                detail = "no training question has an answer with a score above 0"
+                self.found.add("no_answers", Case("", 0, detail))
             elif len(taught) == 1:
                 detail = f"the only answer in training is {taught[0]!r}"
                 self.found.add("one_class", Case("", 0, detail))

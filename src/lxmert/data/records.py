@@ -212,6 +212,11 @@ def _scores(answers: Mapping[str, Any], key: str, problems: list[Problem]) -> di
             problems.append(Problem("wrong_answer", detail, refused=True))
         else:
             scores[name] = max(float(score), scores.get(name, 0.0))
+    if scores and not any(scores.values()):
+        # The best of them would be taught as the right answer.
+        detail = f"all scores of {key!r} are 0: {_show(answers)}"
+        problems.append(Problem("zero_scores", detail))
+        return {}
     return scores
 
 

@@ -48,7 +48,9 @@ KINDS = {
     "no_image_folder": Kind("stop", "image folders that do not exist", "check the path"),
     "no_example": Kind("stop", "splits without a usable question", "see the other findings"),
     "mostly_left_out": Kind("stop", "splits that lose more than half", "see the other findings"),
-    "no_answers": Kind("stop", "training splits without an answer", "add 'answer' to the lines"),
+    "no_answers": Kind(
+        "stop", "training splits without an answer", "add right answers to the lines"
+    ),
     "one_class": Kind("stop", "training splits with one answer only", "nothing can be learned"),
     # lines that are left out
     "not_json": Kind("warn", "lines that are not a JSON object", _LEFT_OUT),
@@ -85,6 +87,11 @@ KINDS = {
     "partly_split": Kind("warn", "lines without 'split' in a file with splits", "used for train"),
     # problems for training and scores
     "no_answer": Kind("warn", "questions without an answer", "not used for training"),
+    "zero_scores": Kind(
+        "warn",
+        "questions whose answers all have the score 0",
+        "not used for training: give the right answer a score up to 1",
+    ),
     "outside_vocabulary": Kind(
         "warn", "questions whose answers the model cannot give", "not used for training"
     ),

@@ -9,11 +9,11 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import Field, create_model
 from pydantic.json_schema import models_json_schema
@@ -82,7 +82,9 @@ def read_recipe(path: Path, tasks: Tasks, *, overrides: Sequence[str] = ()) -> R
         ValueError: the file is not TOML or is its own base; or naming the file and every wrong key
             and value.
     """
-    table = override(read_tables(path), overrides)
+    tables = read_tables(path)
+    texts = _text_keys(override(tables, overrides), tasks)
+    table = override(tables, overrides, texts=texts)
     try:
         return make_recipe(table, tasks)
     except ValueError as error:
@@ -194,7 +196,9 @@ def read_tables(path: Path) -> dict[str, Any]:
     return _read_over_base(path, ())
 
 
-def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[str, Any]:
+def override(
+    table: Mapping[str, object], assignments: Sequence[str], *, texts: Container[str] = ()
+) -> dict[str, Any]:
     """Return a copy of nested tables with some values replaced.
 
     An assigned `optim.epochs` replaces the `optim.steps` of the recipe, and vice versa.
@@ -203,6 +207,7 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
         table: tables of a recipe.
         assignments: `a.b=value` each. The value is read as TOML, and as text if it is not TOML; an
             empty value removes the key, so that its default applies.
+        texts: keys whose values are texts or lists of texts: the folder `2024` is no number.
 
     Raises:
         ValueError: an assignment has no key or no `=`, or a part of its key is not a table.
@@ -225,7 +230,8 @@ def override(table: Mapping[str, object], assignments: Sequence[str]) -> dict[st
                     f"set {parent} itself"
                 )
         if text.strip():
-            inner[name] = _value(text.strip(), assignment)
+            is_text = key.strip() in texts
+            inner[name] = _value(text.strip(), assignment, is_text=is_text)
         else:
             inner.pop(name, None)
     return result
@@ -263,6 +269,29 @@ def _file_type(name: str, settings_type: type[Record]) -> type[_Common]:
     shared = fields.keys() & _Common.model_fields.keys()
     assert not shared, f"{settings_type.__name__} must not have the fields {sorted(shared)}"
     return create_model(f"{name.title()}Recipe", __base__=_Common, **fields)
+
+
+def _text_keys(table: Mapping[str, object], tasks: Tasks) -> set[str]:
+    """Return the keys of a recipe whose values are texts or lists of texts."""
+    name = table.get("task")
+    if not isinstance(name, str) or name not in tasks:
+        return set()
+    return set(_text_fields(_file_type(name, tasks[name].settings_type)))
+
+
+def _text_fields(kind: type[Record], prefix: str = "") -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        hint = field.annotation
+        if isinstance(hint, type) and issubclass(hint, Record):
+            yield from _text_fields(hint, f"{prefix}{name}.")
+        elif _takes_text(hint):
+            yield f"{prefix}{name}"
+
+
+def _takes_text(hint: object) -> bool:
+    """Return whether values of a type are texts or lists of texts."""
+    parts = () if get_origin(hint) is dict else get_args(hint)
+    return hint in (str, Path) or any(map(_takes_text, parts))
 
 
 def _presets(task: "type[Task]") -> Mapping[str, Mapping[str, object]]:
@@ -317,15 +346,16 @@ def _read_over_base(path: Path, above: Sequence[Path]) -> dict[str, object]:
     return _merge(_read_over_base(below, (*above, path)), table)
 
 
-def _value(text: str, assignment: str) -> object:
-    """Read one TOML value; text that is not TOML is the value itself."""
+def _value(text: str, assignment: str, *, is_text: bool) -> object:
+    """Read one TOML value; what is not TOML, or not of the type, is the text itself."""
     try:
         table = parse_toml(f"value = {text}", f"--set {assignment[:60]}")
     except ValueError as error:
         if isinstance(error.__cause__, tomllib.TOMLDecodeError):
             return text
         raise
-    return table["value"] if len(table) == 1 else text
+    value = table["value"] if len(table) == 1 else text
+    return text if is_text and not isinstance(value, str | list) else value
 
 
 def _toml(value: object) -> str:

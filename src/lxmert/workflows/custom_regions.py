@@ -68,7 +68,7 @@ def prepare_regions(
     names = sorted({part.image_names[i] for part in parts.values() for i in part.used_images})
     regions = _store_path(settings, folder)
     store = _extract(Path(settings.data.images), regions, extractor, names, progress)
-    parts = {split: _seen(part, store, split) for split, part in parts.items()}
+    parts = {split: _keep_seen(part, store, split) for split, part in parts.items()}
     (folder / QUESTIONS).mkdir(exist_ok=True)
     for split, part in parts.items():
         _write(folder / QUESTIONS / f"{split}.jsonl", _lines(part))
@@ -166,25 +166,47 @@ def _extract(
     )
 
 
-def _seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
-    """Leave out questions about images without regions, with a warning."""
+def find_store(folder: Path, model: Path) -> RegionStore | None:
+    """Return the store of a run that has the regions of its model; None if it needs no store.
+
+    Args:
+        folder: of the run.
+        model: folder of the model.
+    """
+    known = PreprocessorConfig.load(model)
+    stores = (RegionStore(path) for path in folder.glob(f"{REGIONS}*") if is_finished(path))
+    return next((store for store in stores if known.accepts(store.header.fingerprint)), None)
+
+
+def seen(corpus: Corpus, store: RegionStore) -> Corpus:
+    """Return the questions whose images all have regions."""
+    lost = _unseen(corpus, store)
+    return corpus.select(np.flatnonzero(~np.isin(corpus.image_pairs, lost).any(axis=1)))
+
+
+def _unseen(corpus: Corpus, store: RegionStore) -> list[int]:
+    """Return the positions in `image_names` of the images without regions."""
     used = corpus.used_images.tolist()
-    lost = [image for image in used if corpus.image_names[image] not in store]
+    return [image for image in used if corpus.image_names[image] not in store]
+
+
+def _keep_seen(corpus: Corpus, store: RegionStore, split: str) -> Corpus:
+    """Leave out questions about images without regions, with a warning."""
+    lost, kept = _unseen(corpus, store), seen(corpus, store)
     if not lost:
         return corpus
-    rows = np.flatnonzero(~np.isin(corpus.image_pairs, lost).any(axis=1))
     reasons = {failure.image_id: failure.reason for failure in store.failures}
     _logger.warning(
         "left out: %d of %s of %s; no regions of %s, the first: %s",
-        len(corpus) - len(rows),
+        len(corpus) - len(kept),
         count(len(corpus), "question"),
         split,
         count(len(lost), "image"),
         reasons[corpus.image_names[lost[0]]],
     )
-    if not len(rows):
+    if not len(kept):
         raise ValueError(f"no image of the {split} questions has regions: see the reasons above")
-    return corpus.select(rows)
+    return kept
 
 
 def _lines(corpus: Corpus) -> Iterator[str]:

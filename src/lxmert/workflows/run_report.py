@@ -20,11 +20,18 @@ from lxmert.files import write_json, write_text
 from lxmert.images import read_image
 from lxmert.metrics.intervals import Interval, bootstrap, compare
 from lxmert.names import count
-from lxmert.predict import Predictor, judges_statements, open_reader
+from lxmert.predict import (
+    Predictor,
+    RegionReader,
+    StoredRegions,
+    judges_statements,
+    open_reader,
+)
 from lxmert.schema import Answer, Example
 from lxmert.tasks.baselines import Baselines
 from lxmert.tasks.metrics import OVERALL, best_answer, rows_by_question_type, score_answers
 from lxmert.templates import fill
+from lxmert.workflows.custom_regions import find_store, seen
 
 REPORT, SCORES = "report.html", "report.json"
 _TEMPLATE = Path(__file__).with_name("run_report.html")
@@ -110,8 +117,13 @@ def report_run(
     model = best if best.is_dir() else output
     if judges_statements(model):
         return []
+    store = find_store(output, model)
+    if store is None:
+        reader: RegionReader = open_reader(model, images=images, device=device)
+    else:  # also knows the images that the extractor rejected, which were left out of training
+        training, validation = seen(training, store), seen(validation, store)
+        reader = StoredRegions(store)
     questions = _draw(validation)
-    reader = open_reader(model, images=images, device=device)
     predictor = Predictor.from_pretrained(model, device=device)
     answers = predictor.predict(questions, reader, progress=progress)
     examples = list(questions)
