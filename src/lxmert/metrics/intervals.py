@@ -35,6 +35,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def limits(self) -> Limits:
+        """Both limits."""
+        return self.low, self.high
+
 
 class Comparison(NamedTuple):
     """Two models, or two runs, on the same examples.
@@ -85,8 +90,7 @@ def interval_limits(
     scores: Sequence[float] | Array, clusters: Sequence[str] | None = None
 ) -> Limits:
     """Return the limits of the interval of `bootstrap`."""
-    found = bootstrap(scores, clusters)
-    return found.low, found.high
+    return bootstrap(scores, clusters).limits
 
 
 def compare(

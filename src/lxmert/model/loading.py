@@ -243,8 +243,9 @@ def load_heads(folder: str | Path) -> Heads:
     if all(map(is_safetensors, find_weights(Path(folder)))):
         # The checks have brought all of the mapped files into memory. Mapped again, they take
         # memory only when they are used.
+        state = read_folder(folder)
         for model in filter(None, (answering, matching)):
-            model.load_state_dict(read_folder(folder), strict=False, assign=True)
+            model.load_state_dict(state, strict=False, assign=True)
     return Heads(answering, matching)
 
 

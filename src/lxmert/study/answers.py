@@ -9,6 +9,7 @@ import numpy as np
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.hub import find_model
+from lxmert.metrics.intervals import Limits
 from lxmert.names import count
 from lxmert.predict import Predictor, Progress, RegionReader, check_images, open_reader
 from lxmert.schema import Regions
@@ -38,7 +39,7 @@ class AnswersReport(TypedDict):
 
     count: int
     accuracy: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, Limits]
     counts: dict[str, int]
     robustness: dict[str, RobustnessRow]
     confidence: ConfidenceReport

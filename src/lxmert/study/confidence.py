@@ -14,7 +14,7 @@ from lxmert.metrics.calibration import (
     risk_coverage,
     threshold_for_risk,
 )
-from lxmert.metrics.intervals import Interval, bootstrap
+from lxmert.metrics.intervals import Interval, Limits, bootstrap
 from lxmert.schema import Example
 
 RISK = 0.05
@@ -46,10 +46,10 @@ class ConfidenceReport(TypedDict):
     """
 
     calibration_error: float
-    calibration_interval: tuple[float, float]
+    calibration_interval: Limits
     temperature: float
     calibrated_error: float
-    calibrated_interval: tuple[float, float]
+    calibrated_interval: Limits
     bins: list[Bin]
     coverage: list[float]
     risk: list[float]
@@ -57,9 +57,9 @@ class ConfidenceReport(TypedDict):
     accepted_risk: float
     threshold: float | None
     answered: float | None
-    answered_interval: tuple[float, float] | None
+    answered_interval: Limits | None
     answered_risk: float | None
-    risk_interval: tuple[float, float] | None
+    risk_interval: Limits | None
     count: int
 
 
@@ -99,10 +99,10 @@ def measure_confidence(
     risk = _mean(1 - right, given, examples) if given.any() else None
     return {
         "calibration_error": error.mean,
-        "calibration_interval": (error.low, error.high),
+        "calibration_interval": error.limits,
         "temperature": temperature,
         "calibrated_error": remaining.mean,
-        "calibrated_interval": (remaining.low, remaining.high),
+        "calibrated_interval": remaining.limits,
         "bins": reliability(confidence[test], right[test]),
         "coverage": curve.coverage.tolist(),
         "risk": curve.risk.tolist(),
@@ -110,9 +110,9 @@ def measure_confidence(
         "accepted_risk": accepted_risk,
         "threshold": threshold,
         "answered": answered and answered.mean,
-        "answered_interval": answered and (answered.low, answered.high),
+        "answered_interval": answered and answered.limits,
         "answered_risk": risk and risk.mean,
-        "risk_interval": risk and (risk.low, risk.high),
+        "risk_interval": risk and risk.limits,
         "count": int(test.sum()),
     }
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from lxmert.metrics.intervals import bootstrap
+from lxmert.metrics.intervals import Limits, interval_limits
 from lxmert.schema import Example
 
 OVERALL = "overall"
@@ -25,15 +25,14 @@ def accuracy_by_question_type(
 
 def intervals_by_question_type(
     examples: Sequence[Example], predictions: Sequence[str]
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Limits]:
     """Return the 95 % confidence interval of each accuracy, by resampling images."""
     scores = score_answers(examples, predictions)
     images = [" ".join(example.image_ids) for example in examples]
-    found = {}
-    for question_type, rows in rows_by_question_type(examples).items():
-        interval = bootstrap([scores[row] for row in rows], [images[row] for row in rows])
-        found[question_type] = (interval.low, interval.high)
-    return found
+    return {
+        question_type: interval_limits([scores[row] for row in rows], [images[row] for row in rows])
+        for question_type, rows in rows_by_question_type(examples).items()
+    }
 
 
 def score_answers(examples: Sequence[Example], predictions: Sequence[str]) -> list[float]:

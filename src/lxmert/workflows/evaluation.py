@@ -17,6 +17,7 @@ from lxmert.data.splits import draw_rows
 from lxmert.exported import is_exported
 from lxmert.files import read_json_object
 from lxmert.hub import find_model
+from lxmert.metrics.intervals import Limits
 from lxmert.names import count
 from lxmert.predict import (
     TRUTHS,
@@ -60,7 +61,7 @@ class AnswerReport(TypedDict):
     """
 
     accuracy: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, Limits]
     question_only: dict[str, float]
     majority: dict[str, float]
     count: int
