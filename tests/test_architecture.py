@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def read_sources() -> Sources:
     return {str(path.relative_to(SOURCE)): path.read_text() for path in SOURCE.rglob("*.py")}
 
 
+KINDS = (ast.Import, ast.ImportFrom, ast.Attribute, ast.Call, ast.ClassDef, ast.Constant)
+
+
+@cache
+def walk(source: str) -> list[ast.AST]:
+    """Return the nodes that checks look at, once parsed for all of them."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, KINDS)]
+
+
+@cache
 def module_name(path: str) -> str:
     """Return the dotted name below lxmert; the package itself is `__init__`."""
     parts = Path(path).with_suffix("").parts
@@ -108,7 +119,7 @@ def imports(path: str, sources: Sources, *, eager: bool = False) -> Iterator[tup
         eager: whether to leave out what is imported inside functions and for types only.
     """
     modules = {module_name(other) for other in sources}
-    for node in nodes(ast.parse(sources[path]), eager=eager):
+    for node in early_nodes(ast.parse(sources[path])) if eager else walk(sources[path]):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "lxmert":
@@ -125,13 +136,14 @@ def imports(path: str, sources: Sources, *, eager: bool = False) -> Iterator[tup
                 yield longer if longer in modules else base or "__init__", node.lineno
 
 
-def nodes(node: ast.AST, *, eager: bool) -> Iterator[ast.AST]:
+def early_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below a node without those in functions and for types only."""
     for child in ast.iter_child_nodes(node):
         yield child
         late = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-        if not (eager and (late or typing)):
-            yield from nodes(child, eager=eager)
+        if not (late or typing):
+            yield from early_nodes(child)
 
 
 def check_arrows(sources: Sources) -> list[str]:
@@ -195,7 +207,7 @@ def check_annotations(sources: Sources) -> list[str]:
         f"{path}:{node.lineno}: no `from __future__ import annotations` in model/"
         for path, source in sources.items()
         if path.startswith("model/")
-        for node in ast.walk(ast.parse(source))
+        for node in walk(source)
         if isinstance(node, ast.ImportFrom)
         and node.module == "__future__"
         and "annotations" in {alias.name for alias in node.names}
@@ -206,7 +218,7 @@ def check_independence(sources: Sources) -> list[str]:
     """No file may use transformers' own LXMERT, by whichever way it is reached."""
     offences = []
     for path, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in walk(source):
             found: list[str] = []
             if isinstance(node, ast.Import):
                 found = [alias.name for alias in node.names]
@@ -230,16 +242,15 @@ def check_pickles(sources: Sources) -> list[str]:
     offences = []
     for path, source in sources.items():
         allowed = path in ("tensor_files.py", "train/state.py")
-        tree = ast.parse(source)
         safe = {
             ast.unparse(node.func)
-            for node in ast.walk(tree)
+            for node in walk(source)
             if isinstance(node, ast.Call)
             and any(
                 k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
             )
         }
-        for node in ast.walk(tree):
+        for node in walk(source):
             if isinstance(node, ast.ImportFrom) and node.module == "torch":
                 if "load" in {alias.name for alias in node.names}:
                     offences.append(f"{path}:{node.lineno}: write torch.load in full")
@@ -255,7 +266,7 @@ def check_images(sources: Sources) -> list[str]:
     """Pillow alone would run other programs on a file: `images.py` is the one that opens any."""
     offences = []
     for path, source in sources.items():
-        for node in ast.walk(ast.parse(source)) if path != "images.py" else ():
+        for node in walk(source) if path != "images.py" else ():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("PIL"):
                 opening = bool({"open", "*"} & {alias.name for alias in node.names})
             else:
@@ -278,7 +289,7 @@ def check_parsers(sources: Sources) -> list[str]:
     """JSON and TOML of files are read by lxmert.files, which bounds size, depth and digits."""
     offences = []
     for path, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in walk(source):
             found: list[str] = []
             if isinstance(node, ast.Attribute):
                 found = [ast.unparse(node)]
@@ -306,7 +317,7 @@ def check_class_names(sources: Sources) -> list[str]:
     return [
         f"{path}:{node.lineno}: class {node.name} is in {first[node.name]} already"
         for path, source in sources.items()
-        for node in ast.walk(ast.parse(source))
+        for node in walk(source)
         if isinstance(node, ast.ClassDef) and first.setdefault(node.name, path) != path
     ]
 
