@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from warm import starting
 
 from lxmert.cli.main import main
 from lxmert.data.tsv import read_tsv
+from lxmert.train import loop
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "tests/assets"
@@ -42,6 +44,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the regions of tests out of the user's cache folder, for all of the session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _curves() -> Iterator[None]:
+    """Save empty figures of runs, since to draw one takes longer than to train a tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_curve", lambda *_, **__: Figure(figsize=(12, 4.6)))
         yield
 
 

@@ -289,7 +289,9 @@ WRAPPERS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param("compiled", marks=pytest.mark.slow), *list(WRAPPERS)[1:]]
+)
 def test_wrapped_models_answer(pipeline: LxmertPipeline, name: str) -> None:
     """They could "only match captions", or their weights were on the device `meta`."""
     wrapped = WRAPPERS[name]()

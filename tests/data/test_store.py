@@ -358,7 +358,7 @@ for seconds, size in zip(map(float, sys.argv[4::2]), map(float, sys.argv[5::2]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs signals and limits of Linux")
-@pytest.mark.parametrize("times", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_loses_nothing_and_writes_nothing_twice(
     programs: Path, tmp_path: Path, times: int
 ) -> None:

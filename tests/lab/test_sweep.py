@@ -265,8 +265,13 @@ def test_an_interruption_ends_the_runs(
 
 
 def test_the_command_refuses_before_any_run_and_reports_failures(
-    tmp_path: Path, recipe: Path, lxmert: Command
+    tmp_path: Path,
+    recipe: Path,
+    lxmert: Command,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
     path, output = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(
         'title = "x"\nseeds = [1]\n[stages.pairs]\nmetric = "accuracy"\n'

@@ -33,7 +33,13 @@ def check_one_graph(model, given, backend="eager"):
     assert_close(dict(output), dict(expected), **CLOSE)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in (PRETRAINING, tiny.PAIRS) else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_every_model_is_one_graph(name):
     model, given = build(name), tiny.inputs_for(name)
     check_one_graph(model, given)
@@ -50,7 +56,8 @@ def test_pretraining_with_all_losses_is_one_graph(output_predictions):
 
 
 @pytest.mark.parametrize(
-    "name", [QA, pytest.param(PRETRAINING, marks=pytest.mark.slow), tiny.PAIRS]
+    "name",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in (QA, PRETRAINING)), tiny.PAIRS],
 )
 def test_models_of_encoded_sides_are_one_graph(name):
     model, given = build(name), tiny.inputs_for(name)

@@ -13,7 +13,7 @@ from . import tiny
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 NAMES = list(tiny.OURS)
-QA = "LxmertForQuestionAnswering"
+QA, PRETRAINING = "LxmertForQuestionAnswering", "LxmertForPreTraining"
 # Both kinds of cross layers, the last one and others, at the least cost.
 SHALLOW = {"l_layers": 1, "x_layers": 2, "r_layers": 1}
 BATCHES = [(1, 1, 1), (5, 11, 8), (2, 19, 3)]
@@ -73,7 +73,13 @@ def check_exported(name, *, strict):
         assert_close(dict(output), dict(expected), **CLOSE)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in (PRETRAINING, tiny.PAIRS) else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_exported_model_takes_any_size(name):
     check_exported(name, strict=False)
 

@@ -89,7 +89,13 @@ def weights_after_one_step(name, folder, batch_size):
     return {key: value - before[key] for key, value in runner.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in (PRETRAINING, QA) else pytest.param(name, marks=pytest.mark.slow)
+        for name in HEADS
+    ],
+)
 def test_accumulated_gradients_are_not_multiplied(name, tmp_path):
     """A1: with N micro-batches the update was N times too large."""
     whole = weights_after_one_step(name, tmp_path, 8)

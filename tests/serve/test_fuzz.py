@@ -77,7 +77,7 @@ def check_fuzz(client: RunningServer, requests: int) -> None:
 
 def test_malformed_requests_are_refused_as_described() -> None:
     with running() as client:
-        check_fuzz(client, 300)
+        check_fuzz(client, 160)
 
 
 @pytest.mark.slow

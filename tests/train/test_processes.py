@@ -38,7 +38,11 @@ def test_two_processes_give_the_same_update_as_one(programs, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 @pytest.mark.parametrize(
     ("num_ranks", "parallel"),
-    [(2, "ddp"), (4, "ddp"), pytest.param(4, "fsdp", marks=NEEDS_FSDP)],
+    [
+        pytest.param(2, "ddp", marks=pytest.mark.slow),
+        (4, "ddp"),
+        pytest.param(4, "fsdp", marks=NEEDS_FSDP),
+    ],
 )
 def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks, parallel):
     """The weights after every fourth step; in some steps three of four lack a target."""

@@ -2,13 +2,13 @@
 
 import json
 import math
-import multiprocessing
 import os
-import resource
 import shutil
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,20 +24,26 @@ from lxmert.train.state import latest_checkpoint
 OVERRIDES = ("loop.checkpoint_every=4", "loop.evaluate_every=", "loop.log_every=2")
 
 
-def limited(folder, limit, queue):
-    """Train in a process whose files cannot grow beyond a size, as on a disk that is full."""
-    sys.modules["torch.utils.tensorboard"] = None  # its thread would be the first to fail
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    try:
-        train_toy(folder, *OVERRIDES)
-    except OSError as problem:
-        queue.put(str(problem))
-    else:
-        queue.put("")
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from toy import train_toy
+
+sys.modules["torch.utils.tensorboard"] = None  # its thread would be the first to fail
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+try:
+    train_toy(Path(sys.argv[2]), *sys.argv[4:])
+except OSError as problem:
+    print(problem)
+"""
+"""Trains in a process whose files cannot grow beyond a size, as on a disk that is full."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_resumes(tmp_path):
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_resumes(programs, tmp_path):
     train_toy(tmp_path / "whole", *OVERRIDES)
     # As if the run had been interrupted after step 16, and the disk were full by now.
     shutil.copytree(tmp_path / "whole", tmp_path / "full")
@@ -48,12 +54,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_resumes(tmp_
     before = {path.name: path.read_bytes() for path in good.iterdir()}
     limit = max(map(len, before.values())) - 9
     # Not a fork: that hangs in OpenMP where this process has already computed with threads.
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    process = spawn.Process(target=limited, args=(tmp_path / "full", limit, queue))
-    process.start()
-    message = queue.get(timeout=120)
-    process.join()
+    given = Path(__file__).parent, tmp_path / "full", str(limit), *OVERRIDES
+    command = [programs / "python", "-c", LIMITED, *given]
+    message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "step-20 cannot be written, is the disk full?" in message
     assert f"the last good checkpoint is {good}: fix the cause, and rerun" in message
     assert "step 20 had losses value " in message
@@ -161,6 +164,11 @@ def interrupted(folder, *overrides, at=6, signals=(signal.SIGINT,)):
     return str(stopped.value)
 
 
+MORE_SIGNALS = (
+    (1, (signal.SIGTERM,)), (1, (2, 15, 15)), (6, (signal.SIGINT,)), (20, (signal.SIGTERM,)),
+    (20, (2, 15, 15)),
+)  # fmt: skip
+
 RARE = ("loop.checkpoint_every=100", "model.dropout=0.25")
 
 
@@ -169,8 +177,16 @@ def assert_same_end(ours, theirs):
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-@pytest.mark.parametrize("at", [1, 6, 20])
-@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (2, 15, 15)])
+@pytest.mark.parametrize(
+    ("at", "signals"),
+    [
+        (1, (signal.SIGINT,)),
+        (6, (signal.SIGTERM,)),
+        (6, (2, 15, 15)),
+        (20, (signal.SIGINT,)),
+        *(pytest.param(at, signals, marks=pytest.mark.slow) for at, signals in MORE_SIGNALS),
+    ],
+)
 def test_an_interrupted_run_saves_the_step_and_resumes_there(tmp_path, at, signals, capfd):
     """Ctrl-C before the first checkpoint lost everything; the message said that it went on."""
     train_toy(tmp_path / "whole", *RARE)

@@ -362,7 +362,7 @@ def test_a_folder_is_preferred_to_a_published_name(
 def test_training_starts_from_a_published_model_and_keeps_its_answers(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = write_squares(tmp_path / "world")
+    world = write_squares(tmp_path / "world", 12)
     pairs = [
         option
         for option in squares.settings(

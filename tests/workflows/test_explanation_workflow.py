@@ -32,7 +32,7 @@ def silent(done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained") / "test"
-    make_dataset(folder, SceneSettings(("qa",), "test", count=4, seed=8, rounds=1))
+    make_dataset(folder, SceneSettings(("qa",), "test", count=2, seed=8, rounds=1))
     return folder
 
 

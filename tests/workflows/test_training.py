@@ -267,7 +267,7 @@ def assert_killed_run_is_identical(world: Path, folder: Path, num_ranks: int, ti
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_runs_end_bit_identical(world: Path, tmp_path: Path, num_ranks: int) -> None:
     assert_killed_run_is_identical(world, tmp_path, num_ranks, 2)
 

@@ -104,16 +104,24 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(world, tmp_path, caplog
     assert plan["chosen"] == "scenes"
 
 
-def test_a_trial_that_needs_too_much_memory_is_told(world, tmp_path, monkeypatch):
-    """Bug: it ended the command."""
-    train = trials.train
+@pytest.fixture
+def fail(monkeypatch):
+    """Return a function that lets the trial of a name run out of memory."""
+    train, names = trials.train, set()
 
     def run(final, task, output, **options):
-        if output.name == "scenes":
+        if output.name in names:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return train(final, task, output, **options)
 
     monkeypatch.setattr(trials, "train", run)
+    return names.add
+
+
+def test_a_trial_that_needs_too_much_memory_is_told(world, tmp_path, fail):
+    """Bug: it ended the command."""
+    for name in ("drawings", "scenes"):
+        fail(name)
     train_recipe(recipe(world), tmp_path, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["trials"]["scenes"] == {"error": "CUDA out of memory"}
@@ -383,6 +391,7 @@ def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_han
     assert "a detector trained on boxes" not in report  # the advice for a grid that was trained
 
 
+@pytest.mark.slow
 def test_a_backbone_is_tried_beside_the_bundled_model(world, tmp_path, at_hand):
     """Bug: it failed in each run with trials, as it found the regions of the other trial."""
     run = tmp_path / "run"
@@ -392,12 +401,14 @@ def test_a_backbone_is_tried_beside_the_bundled_model(world, tmp_path, at_hand):
     assert not any("error" in trial for trial in trained.values())
 
 
-def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_hand, caplog):
+def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_hand, fail):
     """They ended the command with an unexpected error."""
     (file,) = at_hand.iterdir()
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ValueError, match="weights of torchvision's resnet18 cannot be used"):
         train_recipe(recipe(world, "data.start=backbone"), tmp_path / "one", cpu=True)
+    for name in ("drawings", "scenes"):
+        fail(name)
     train_recipe(recipe(world), tmp_path / "all", cpu=True)
     plan = json.loads((tmp_path / "all/plan.json").read_text())
     assert "cannot be used" in plan["trials"]["backbone"]["error"]
