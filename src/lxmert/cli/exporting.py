@@ -55,7 +55,7 @@ def export(
         precision=precision,
         calibrate=calibrate,
         **pages,
-        report=lambda step: say(f"{step} ..."),
+        report=lambda step: say(f"{step} ...", error=True),
     )
     size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
     say(f"{output}: {size:.1f} MB for {runtime} in {precision}")

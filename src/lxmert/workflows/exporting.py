@@ -169,6 +169,7 @@ def export_folder(
             "folder, or with a region store of the model's extractor"
         )
     source = _load(find_model(model))
+    report("regions and answers of the PyTorch model")
     calibration = _read_calibration(source, calibrate)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as partial:
