@@ -18,6 +18,7 @@ from lxmert.exported import HEADS_GRAPH, MANIFEST, TRUNK_GRAPH, ExportedModel
 from lxmert.hub import BUNDLED_EXPORT
 from lxmert.lab.scenes.dataset import SceneSettings, make_dataset
 from lxmert.regions.cache import DiskCache
+from lxmert.regions.exported import ExportedDetector
 from lxmert.regions.extractor import load_extractor
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
@@ -126,7 +127,10 @@ def test_features_that_are_not_finite_are_a_difference():
     regions = LxmertPipeline.from_pretrained(cache=False).regions(SCENE)
     calibration = Calibration([SCENE], [regions], [regions.features])
 
-    class Broken:
+    class Broken(ExportedDetector):
+        def __init__(self):
+            """Need no graphs."""
+
         def __call__(self, images):
             return [regions for _ in images]
 

@@ -123,7 +123,8 @@ class LxmertProcessor:
         unnamed = extractor is not None and not (folder / FILE_NAME).is_file()
         config = None if unnamed else PreprocessorConfig.load(folder)
         tokenizer = load_tokenizer(folder)
-        loaded = load_extractor(source, device=device)
+        precision = config.precision if config is not None and extractor is None else "fp32"
+        loaded = load_extractor(source, device=device, precision=precision)
         return cls(loaded, tokenizer, config or PreprocessorConfig(fingerprint=loaded.fingerprint))
 
     def check_fit(self, config: PretrainedConfig, model: str | Path) -> None:

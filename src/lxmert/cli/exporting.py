@@ -1,7 +1,7 @@
 """The command `export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,17 +14,17 @@ def export(
     model: ModelArgument,
     output: OutputFolder,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino", "web"],
+        Literal["onnxruntime", "openvino", "torch", "web"],
         typer.Option(
             help="Library that will run the model; web: onnxruntime, with a page that answers in "
-            "the browser."
+            "the browser; torch: a model folder with weights of that precision."
         ),
     ] = "onnxruntime",
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
         typer.Option(
-            help="Numeric precision; bf16 needs openvino and a processor that has it, int8 needs "
-            "--calibrate."
+            help="Numeric precision; bf16 needs torch, or openvino and a processor that has it, "
+            "int8 needs --calibrate."
         ),
     ] = "fp32",
     calibrate: Annotated[
@@ -41,23 +41,25 @@ def export(
     PyTorch model are measured, and written into its README.md. With --runtime web, any static
     server shows the folder: python -m http.server --directory FOLDER.
     """
-    from lxmert.workflows.exporting import export_folder
+    from lxmert.workflows.exporting import TOLERANCES, export_folder
+    from lxmert.workflows.torch_export import export_for_torch
     from lxmert.workflows.web_page import check_library, write_page
 
     check_output_folder(output, "-o", model, calibrate)
-    pages = {"finish": write_page} if runtime == "web" else {}
-    if pages:
+    common: Any = {
+        "precision": precision,
+        "calibrate": calibrate,
+        "report": lambda step: say(f"{step} ...", error=True),
+    }
+    if runtime == "torch":
+        differences = export_for_torch(model, output, **common)
+    elif runtime == "web":
         check_library()
-    manifest = export_folder(
-        model,
-        output,
-        runtime="onnxruntime" if runtime == "web" else runtime,
-        precision=precision,
-        calibrate=calibrate,
-        **pages,
-        report=lambda step: say(f"{step} ...", error=True),
-    )
-    size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
+        manifest = export_folder(model, output, runtime="onnxruntime", finish=write_page, **common)
+        differences = dict(manifest.differences)
+    else:
+        differences = dict(export_folder(model, output, runtime=runtime, **common).differences)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 1e6
     say(f"{output}: {size:.1f} MB for {runtime} in {precision}")
-    for name, value in manifest.differences.items():
-        say(f"  {name}: {value:g} (at most {manifest.tolerances[name]:g})")
+    for name, value in differences.items():
+        say(f"  {name}: {value:g} (at most {TOLERANCES[precision][name]:g})")

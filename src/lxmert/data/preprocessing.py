@@ -22,12 +22,14 @@ class PreprocessorConfig(Record):
         box_form: `normalized_xyxy`: corners divided by the width and height of the image.
         also: fingerprints of other regions that the model takes: those that it was trained on, if
             another program extracted them.
+        precision: numeric precision of the extractor, if it is a detector.
     """
 
     fingerprint: str
     max_text_length: Annotated[int, Field(ge=3, le=100_000)] = 20
     box_form: Literal["normalized_xyxy"] = "normalized_xyxy"
     also: Annotated[Items[str], LATER] = ()
+    precision: Annotated[Literal["fp32", "bf16"], LATER] = "fp32"
 
     def accepts(self, fingerprint: str) -> bool:
         """Return whether the model takes the regions of an extractor."""

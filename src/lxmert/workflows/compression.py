@@ -87,12 +87,9 @@ def compress_model(
     _check_shares(shares)
     before = read_folder(folder)
     after = prune(drop_layers(before, kept), shares)
-    shutil.copytree(folder, output, ignore=_ignore_weights(folder), dirs_exist_ok=True)
     for encoder, rows in kept.items():
         config[SETTINGS[encoder]] = len(rows)
-    write_json(output / CONFIG, config, indent=2)
-    with atomic_path(output / WEIGHTS) as part, report_write_errors():
-        save_file({n: v.clone().contiguous() for n, v in after.items()}, part, {"format": "pt"})
+    copy_model(folder, output, after, config)
     report: CompressionReport = {
         "parameters": (_number(before), _number(after)),
         "nonzero": (_nonzero(before), _nonzero(after)),
@@ -115,6 +112,16 @@ def compress_model(
         )
         report["accuracy"] = (_overall(first), _overall(second))
     return report
+
+
+def copy_model(
+    folder: Path, output: Path, weights: Mapping[str, torch.Tensor], config: Mapping[str, object]
+) -> None:
+    """Copy a model folder without its card, with other weights and another `config.json`."""
+    shutil.copytree(folder, output, ignore=_ignore_weights(folder), dirs_exist_ok=True)
+    write_json(output / CONFIG, config, indent=2)
+    with atomic_path(output / WEIGHTS) as part, report_write_errors():
+        save_file({n: v.clone().contiguous() for n, v in weights.items()}, part, {"format": "pt"})
 
 
 def _kept(config: Mapping[str, object], layers: Mapping[str, int]) -> dict[str, list[int]]:

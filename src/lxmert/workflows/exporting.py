@@ -37,10 +37,11 @@ from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import Heads, find_kind, load_heads
 from lxmert.model.runtime import ScoringModel, TorchRuntime
 from lxmert.names import count
-from lxmert.predict import score
+from lxmert.predict import Runtime, score
 from lxmert.processing import LxmertProcessor
-from lxmert.regions.exported import ExportedDetector, ExportedGrid
+from lxmert.regions.exported import ExportedDetector
 from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.extractor import RegionExtractor
 from lxmert.regions.inference import make_fast
 from lxmert.regions.single_image import CellExtractor
 from lxmert.runtimes import Array, Graph, Precision, RuntimeName, installed, open_graph, supports
@@ -88,10 +89,11 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A loaded PyTorch model.
 
     Attributes:
+        folder: its folder.
         name: for the manifest.
         weights: SHA-256 of its weight files.
         heads: the models that answer and match.
@@ -99,6 +101,7 @@ class _Source:
         extractor: its region extractor, with which the export is compared.
     """
 
+    folder: Path
     name: str
     weights: tuple[str, ...]
     heads: Heads
@@ -168,9 +171,7 @@ def export_folder(
             "int8 needs data to measure the ranges of values with: add --calibrate with an image "
             "folder, or with a region store of the model's extractor"
         )
-    source = _load(find_model(model))
-    report("regions and answers of the PyTorch model")
-    calibration = _read_calibration(source, calibrate)
+    source, calibration = read_source(model, calibrate, report)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as partial:
         partial.mkdir()
@@ -189,10 +190,20 @@ def export_folder(
         else:
             report("comparison")
             manifest = _compare(partial, calibration, manifest)
-        _check_tolerances(manifest)
-        write_text(partial / "README.md", _write_card(manifest, calibration))
+        check_tolerances(manifest.differences, precision)
+        layers = manifest.layers_in_fp32 if precision == "int8" else None
+        write_card(partial, source, runtime, precision, manifest.differences, calibration, layers)
         finish(partial, manifest)
     return manifest
+
+
+def read_source(
+    model: str | Path | None, calibrate: Path | None, report: Report
+) -> tuple[Source, Calibration]:
+    """Load a model, and call it on the data that its export is compared with."""
+    source = _load(find_model(model))
+    report("regions and answers of the PyTorch model")
+    return source, _read_calibration(source, calibrate)
 
 
 def _quantize(
@@ -210,7 +221,7 @@ def _quantize(
         report(f"comparison, {count(number, 'layer')} in fp32" if number else "comparison")
         current = manifest.replace(layers_in_fp32={**kept, **exact}, files=_list_files(folder))
         manifest = _compare(folder, calibration, current)
-        wrong = _out_of_tolerance(manifest)
+        wrong = _out_of_tolerance(manifest.differences, manifest.precision)
         return [
             tuple(graph for graph in graphs if graph in calls)
             for names, graphs in _PARTS.items()
@@ -259,11 +270,21 @@ def compare(folder: Path, calibration: Calibration) -> dict[str, float]:
     exported = ExportedModel(folder)
     runtime = exported.answering or exported.matching
     assert runtime is not None
-    inputs = random_inputs(exported.tokenizer, calibration.regions)
+    return compare_parts(runtime, exported.tokenizer, lambda: exported.extractor, calibration)
+
+
+def compare_parts(
+    runtime: Runtime,
+    tokenizer: Tokenizer,
+    open_extractor: Callable[[], RegionExtractor],
+    calibration: Calibration,
+) -> dict[str, float]:
+    """Like `compare`, for the parts of a model; the extractor is opened if there are images."""
+    inputs = random_inputs(tokenizer, calibration.regions)
     found = [score(runtime, text, seen) for text, seen in inputs]
     differences = compare_logits(np.concatenate(calibration.logits), np.concatenate(found))
     if calibration.images:
-        differences |= compare_extractors(exported.extractor, calibration)
+        differences |= compare_extractors(open_extractor(), calibration)
     return {name: float(f"{value:.3g}") for name, value in differences.items()}
 
 
@@ -293,26 +314,32 @@ def random_inputs(
         yield text_arrays(sentences, pad_id=padding_id(tokenizer)), seen
 
 
-def compare_extractors(
-    extractor: ExportedDetector | ExportedGrid, calibration: Calibration
-) -> dict[str, float]:
-    """Compare an exported extractor with the PyTorch one: features of the same boxes or cells.
+def compare_extractors(extractor: RegionExtractor, calibration: Calibration) -> dict[str, float]:
+    """Compare an extractor with that of the PyTorch model: features of the same boxes or cells.
 
     Of a detector, also the regions that it finds.
     """
-    found = extractor(calibration.images)
-    if isinstance(extractor, ExportedGrid):
-        return {"features": _distance(calibration.features, [each.features for each in found])}
-    pairs = list(zip(calibration.regions, found, strict=True))
-    alone = sum(int((iou(one.boxes, other.boxes).max(axis=1) < 0.9).sum()) for one, other in pairs)
-    described = [
-        extractor.features(image, regions.boxes)
-        for image, regions in zip(calibration.images, calibration.regions, strict=True)
-    ]
-    return {
-        "other regions": alone / sum(map(len, calibration.regions)),
-        "features": _distance(calibration.features, described),
-    }
+    described = _describe_regions(extractor, calibration.images, calibration.regions)
+    differences = {"features": _distance(calibration.features, described)}
+    if extractor.recognizes:
+        pairs = zip(calibration.regions, extractor(calibration.images), strict=True)
+        alone = [iou(one.boxes, other.boxes).max(axis=1) < 0.9 for one, other in pairs]
+        differences["other regions"] = float(np.concatenate(alone).mean())
+    return differences
+
+
+def _describe_regions(
+    extractor: RegionExtractor, images: Sequence[Path], regions: Sequence[Regions]
+) -> list[FloatArray]:
+    """Return the features of the boxes of known regions; cells of a grid are always the same."""
+    if isinstance(extractor, DetectorExtractor):
+        described = extractor(images, boxes=[each.boxes for each in regions])
+    elif isinstance(extractor, ExportedDetector):
+        pairs = zip(images, regions, strict=True)
+        return [extractor.features(image, each.boxes) for image, each in pairs]
+    else:
+        described = extractor(images)
+    return [each.features for each in described]
 
 
 def _distance(expected: Sequence[FloatArray], found: Sequence[FloatArray]) -> float:
@@ -344,7 +371,7 @@ def _check_runtime(runtime: RuntimeName, precision: Precision) -> None:
         )
 
 
-def _load(folder: Path) -> _Source:
+def _load(folder: Path) -> Source:
     """Load the model to export; errors name what cannot be exported."""
     if is_exported(folder):
         raise ValueError(f"{folder} is an exported model already: name the model it came from")
@@ -366,7 +393,7 @@ def _load(folder: Path) -> _Source:
             # The graphs compute in float32, also those of weights in half precision.
             nn.Module.float(head)
     weights = weight_digests(folder)
-    source = _Source(model_name(folder), weights, heads, processor, processor.extractor)
+    source = Source(folder, model_name(folder), weights, heads, processor, processor.extractor)
     processor.check_fit(source.scoring.config, folder)
     if heads.answering is not None and answers_of(heads.answering.config) is None:
         if heads.matching is None:
@@ -375,7 +402,7 @@ def _load(folder: Path) -> _Source:
     return source
 
 
-def _read_calibration(source: _Source, path: Path | None) -> Calibration:
+def _read_calibration(source: Source, path: Path | None) -> Calibration:
     """Read images, or the first regions of a store, and run the PyTorch model on them."""
     if path is not None and not path.is_dir():
         raise FileNotFoundError(
@@ -401,14 +428,12 @@ def _extract(extractor: DetectorExtractor | CellExtractor, path: Path | None) ->
         images = [path / name for name in islice(folder.names, _MOST_IMAGES)]
         if not images:
             raise ValueError(f"{path} has no image: name a folder of images or a region store")
-    described = regions = extractor(images)
-    if isinstance(extractor, DetectorExtractor):
-        described = extractor(images, boxes=[each.boxes for each in regions])
-    return Calibration(images, regions, [each.features for each in described])
+    regions = extractor(images)
+    return Calibration(images, regions, _describe_regions(extractor, images, regions))
 
 
 def _describe(
-    source: _Source, folder: Path, runtime: RuntimeName, precision: Precision
+    source: Source, folder: Path, runtime: RuntimeName, precision: Precision
 ) -> ExportManifest:
     """Return the manifest of a folder, without differences."""
     answering = source.heads.answering
@@ -435,17 +460,17 @@ def _list_files(folder: Path) -> dict[str, ExportedFile]:
     }
 
 
-def _out_of_tolerance(manifest: ExportManifest) -> dict[str, float]:
+def _out_of_tolerance(differences: Mapping[str, float], precision: Precision) -> dict[str, float]:
     """Return the differences that are larger than allowed."""
-    allowed = manifest.tolerances
-    return {name: value for name, value in manifest.differences.items() if value > allowed[name]}
+    allowed = TOLERANCES[precision]
+    return {name: value for name, value in differences.items() if not value <= allowed[name]}
 
 
-def _check_tolerances(manifest: ExportManifest) -> None:
+def check_tolerances(differences: Mapping[str, float], precision: Precision) -> None:
     """Raise `ValueError` naming all differences that are out of tolerance."""
     wrong = [
-        f"{name} {value:.3g} (at most {manifest.tolerances[name]:g})"
-        for name, value in _out_of_tolerance(manifest).items()
+        f"{name} {value:.3g} (at most {TOLERANCES[precision][name]:g})"
+        for name, value in _out_of_tolerance(differences, precision).items()
     ]
     if wrong:
         raise ValueError(
@@ -454,12 +479,37 @@ def _check_tolerances(manifest: ExportManifest) -> None:
         )
 
 
-def _write_card(manifest: ExportManifest, calibration: Calibration) -> str:
-    """Return the text of the folder's README."""
-    return fill(
+def write_card(
+    folder: Path,
+    source: Source,
+    runtime: str,
+    precision: Precision,
+    differences: Mapping[str, float],
+    calibration: Calibration,
+    layers: Kept | None = None,
+) -> None:
+    """Write the README of an exported folder.
+
+    Args:
+        folder: with all other files.
+        source: what was exported.
+        runtime: library that runs it.
+        precision: numeric precision.
+        differences: from the PyTorch model.
+        calibration: what they were measured on.
+        layers: those left in fp32, by graph; None: not a matter of this export.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    text = fill(
         _CARD,
-        manifest=manifest,
+        source=source.name,
+        runtime=runtime,
+        precision=precision,
+        differences=differences,
+        tolerances=TOLERANCES[precision],
         meanings=MEANINGS,
-        size=sum(known.size for known in manifest.files.values()) / 1e6,
+        layers=layers,
+        size=size / 1e6,
         images=count(len(calibration.regions), "image"),
     )
+    write_text(folder / "README.md", text)
