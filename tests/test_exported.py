@@ -23,7 +23,8 @@ from lxmert.regions.extractor import load_extractor
 from lxmert.weight_files import weight_digests
 from lxmert.workflows.benchmark_worker import Variant
 from lxmert.workflows.benchmarking import Benchmark, _export, benchmark
-from lxmert.workflows.exporting import Calibration, compare_extractors, export_folder
+from lxmert.workflows.export_comparison import Calibration, compare_extractors
+from lxmert.workflows.exporting import export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
 from lxmert.workflows.questions import open_answering
 

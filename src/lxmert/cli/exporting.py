@@ -41,7 +41,8 @@ def export(
     PyTorch model are measured, and written into its README.md. With --runtime web, any static
     server shows the folder: python -m http.server --directory FOLDER.
     """
-    from lxmert.workflows.exporting import TOLERANCES, export_folder
+    from lxmert.workflows.export_comparison import TOLERANCES
+    from lxmert.workflows.exporting import export_folder
     from lxmert.workflows.torch_export import export_for_torch
     from lxmert.workflows.web_page import check_library, write_page
 

@@ -13,13 +13,9 @@ from lxmert.processing import LxmertProcessor
 from lxmert.regions.extract import DetectorExtractor
 from lxmert.runtimes import Precision
 from lxmert.workflows.compression import CONFIG, copy_model
-from lxmert.workflows.exporting import (
-    Report,
-    check_tolerances,
-    compare_parts,
-    read_source,
-    write_card,
-)
+from lxmert.workflows.export_comparison import check_tolerances, compare_parts
+from lxmert.workflows.export_source import Report, read_source
+from lxmert.workflows.exporting import write_card
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
