@@ -15,7 +15,9 @@ def small_settings(arguments: list[str]) -> list[str]:
     if "--modalities" in arguments:
         return ["--samples", "100"]
     options = {
-        "study": ["--samples", "100", "--explained", "2"],
+        "study": ["--samples", "100", "--explained", "1", "--limit", "10"],
+        "train": ["--set", "optim.steps=2", "--set", "optim.warmup_steps=1"],
+        "explain-eval": ["--limit", "3"],
         "states": ["--layers", "cross.2.language,pooler"],
     }
     return options.get(arguments[0], [])
