@@ -1,5 +1,6 @@
 """Shared fixtures: the command line in this process, and a tiny trained system."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,21 @@ from lxmert.train import loop
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "tests/assets"
 """Facts from published data; its README names the sources."""
+
+
+LATE_AND_LONG = {"test_trials.py", "test_training.py"}
+"""Files of the last folder that take a minute: run last, they would keep one process waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long files first."""
+    items.sort(key=lambda item: item.path.name not in LATE_AND_LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from going through all libraries and tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Result(NamedTuple):

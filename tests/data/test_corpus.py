@@ -219,9 +219,9 @@ def test_tokens_are_those_of_the_tokenizer(tmp_path: Path, longest: int) -> None
 
 
 def test_the_memory_of_python_does_not_grow_with_the_examples(tmp_path: Path) -> None:
-    """As Python objects, 15,000 more questions would take 15 MB."""
+    """As Python objects, 6,000 more questions would take 6 MB."""
     peaks = []
-    for count in (5_000, 20_000):
+    for count in (2_000, 8_000):
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as file:
             for row in range(count):

@@ -251,6 +251,7 @@ def test_the_questions_of_a_step_are_divided_equally(world, micro_batches, proce
         assert abs(size - min(number, 96)) <= parts / 2 or size == parts
 
 
+@pytest.mark.slow
 def test_micro_batches_are_trained_in_a_budget(world, tmp_path):
     train_recipe(recipe(world, "data.start=random", "loop.micro_batches=8"), tmp_path, cpu=True)
     assert tomllib.loads((tmp_path / "recipe.toml").read_text())["optim"]["batch_size"] % 8 == 0
