@@ -65,6 +65,8 @@ def check_lines(folder: Path, *lines: str) -> Report:
         (line(answer=None), "wrong_answer", "got None"),
         (line(answer={"text": "x"}), "wrong_answer", "got 'x' for 'text'"),
         (line(question_id={}, answer="x"), "wrong_label", "'question_id'"),
+        (line(question_type=True, answer="x"), "wrong_label", "got True"),
+        (line(question="Is it?", question_type="majority", answer="red"), "reserved_type", "major"),
         (line(split="fold1"), "unknown_split", "'fold1'"),
         (line(boxes=[[1, 2, 0, 4]]), "wrong_boxes", "'boxes' must"),
         (line(question="How many?", answer=3), "number_answer", "read as '3'"),
@@ -114,6 +116,7 @@ def test_a_tidy_data_set_has_no_finding(tmp_path: Path) -> None:
         (b"", "empty_file"),
         (b"image,question,image\na,b,c\n", "csv"),
         (b'{"questions": [{"image": "a"}]}', "json_array"),
+        (b'{"data": {"questions": [{"image": "a"}]}}', "json_array"),
         ("\n".join(GOOD).encode("utf-16"), "wrong_encoding"),
         (b"\x1f\x8b\x08\x00\x01\x02", "binary_file"),
     ],
@@ -196,6 +199,21 @@ def test_a_line_names_its_own_split(tmp_path: Path) -> None:
     assert (find(report, "partly_split").count, cases(report, "partly_split")) == (
         2, [("t.jsonl", 1)],
     )  # fmt: skip
+
+
+def test_a_misspelled_split_is_not_a_missing_one(tmp_path: Path) -> None:
+    """The same lines were also reported as lines without 'split' that are used for train."""
+    path = write(tmp_path / "t.jsonl", *GOOD, line(split="train"), line(split="valdation"), "{")
+    report = check_data({"train": [path]})
+    assert find(report, "unknown_split").count == 1
+    assert find(report, "partly_split").count == len(GOOD)
+
+
+def test_a_long_answer_does_not_fill_the_screen(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", line(answer="x" * 9000), line("b.png", answer="red"))
+    summary = check_data({"train": [path]}).summary()[0]
+    assert "'xxx" in summary
+    assert len(summary) < 200
 
 
 def test_answers_that_a_model_cannot_give_are_reported_with_their_share(tmp_path: Path) -> None:

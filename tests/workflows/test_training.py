@@ -197,7 +197,8 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
         finished = lxmert("train", RECIPE, "-o", tmp_path, *given, "--strict")
     assert (refused.code, finished.code) == (2, 0)
     assert "optim.lr is 0.5" in refused.err
-    assert reported(caplog) == [f"{tmp_path} is finished: nothing to do"]
+    done = f"{tmp_path} is finished: nothing to do; other data need another folder"
+    assert reported(caplog) == [done]
 
 
 def test_layers_that_are_computed_again_learn_the_same(world: Path, tmp_path: Path) -> None:

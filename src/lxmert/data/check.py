@@ -25,6 +25,9 @@ Progress = Callable[[str, int, int], None]
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
+_SCORES = ("overall", "question_only", "majority")
+"""Names that the scores of training have beside those of the question types."""
+
 _CONVERTED = {"number_answer": "a number", "boolean_answer": "true or false"}
 
 
@@ -141,7 +144,7 @@ class _Check:
             for row in rows:
                 self._take(row, row.split or split)
                 named = named or bool(row.split)
-                if not row.split:
+                if row.example is not None and not row.split:
                     unsplit += 1
                     first_unsplit = first_unsplit or row.line
             self._measure(rows)
@@ -166,6 +169,9 @@ class _Check:
             self._left_out[split][kind] += 1
             return
         self._questions[split] += 1
+        if (name := example.question_type) in _SCORES:
+            case = Case(path, row.line, f"'question_type' is {name!r}")
+            self.found.add("reserved_type", case, about=name)
         if row.boxes:
             self.found.add("given_boxes", Case(path, row.line, f"{len(row.boxes[0])} boxes"))
         if row.has_id:

@@ -157,9 +157,11 @@ def _is_document(first: str) -> bool:
         return False
     if not isinstance(record, dict) or {"image", "images", "question"} & set(record):
         return False
+    tables = [record, *(value for value in record.values() if isinstance(value, dict))]
     return any(
         isinstance(value, list) and value and isinstance(value[0], dict)
-        for value in record.values()
+        for table in tables
+        for value in table.values()
     )
 
 

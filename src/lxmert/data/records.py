@@ -299,7 +299,8 @@ def _label(record: Mapping[str, Any], key: str, default: str, problems: list[Pro
         return default
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str | int) and _is_valid_text(str(value)):
+    is_label = isinstance(value, str | int) and not isinstance(value, bool)
+    if is_label and _is_valid_text(str(value)):
         return str(value)
     detail = f"{key!r} must be a string or a number, got {_show(value)}"
     problems.append(Problem("wrong_label", detail, refused=True))

@@ -84,6 +84,9 @@ KINDS = {
     "long_question": Kind(
         "warn", "texts longer than the model reads", "truncated: increase the length"
     ),
+    "reserved_type": Kind(
+        "warn", "question types named as another score", "not scored by themselves: rename them"
+    ),
     "partly_split": Kind("warn", "lines without 'split' in a file with splits", "used for train"),
     # problems for training and scores
     "no_answer": Kind("warn", "questions without an answer", "not used for training"),
@@ -160,6 +163,8 @@ TIDY = {"given_boxes", "unused_image"}
 """Findings that `--strict` ignores: a folder may hold the images of other files as well."""
 
 _CASES_SHOWN = 3
+_LONGEST = 60
+"""Characters of an answer that a line of the report shows."""
 
 
 @dataclass(frozen=True)
@@ -326,12 +331,16 @@ class Findings:
         return Report(found, dict(splits), dict(image_names))
 
 
+def _brief(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
 def _describe(name: str, facts: SplitFacts) -> str:
     """Describe a split in one line."""
     text = f"{name}: {count(facts.questions, 'question')} about {count(facts.images, 'image')}"
     if facts.answers:
         text += f", {count(facts.answers, 'answer')}"
-        text += f", the most frequent is {facts.majority!r} ({facts.majority_share:.1%})"
+        text += f", the most frequent is {_brief(facts.majority)!r} ({facts.majority_share:.1%})"
     lost = sum(facts.left_out.values())
     if lost:
         reasons = ", ".join(f"{number:,} {kind}" for kind, number in facts.left_out.items())

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lxmert.data.corpus import Corpus
+from lxmert.names import count
 from lxmert.schema import IntArray
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -62,8 +63,9 @@ def split_by_image(
     order = _shuffle(corpus, groups, seed)
     if len(order) < len(shares):
         raise ValueError(
-            f"the data set has {len(order)} separate images, too few for the splits "
-            f"{', '.join(shares)}: add images, or provide a file for each split"
+            f"the data set has {count(len(order), 'separate image')} (copies count once), "
+            f"too few for the splits {', '.join(shares)}: add images, or provide a file for each "
+            "split"
         )
     group_of = groups[corpus.image_pairs[:, 0]]
     names = list(shares)

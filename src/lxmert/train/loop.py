@@ -122,7 +122,7 @@ def check_finished(recipe: Recipe, output: Path) -> dict[str, float] | None:
     check_folder(output, recipe)
     metrics = finished_metrics(output)
     if metrics is not None:
-        _logger.info("%s is finished: nothing to do", output)
+        _logger.info("%s is finished: nothing to do; other data need another folder", output)
     return metrics
 
 
