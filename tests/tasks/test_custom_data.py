@@ -23,7 +23,7 @@ from lxmert.tasks.custom_data import (
     group_by_image,
     shift_images,
 )
-from lxmert.tasks.custom_files import CustomData, open_custom_files
+from lxmert.tasks.custom_files import CustomData, load_report, open_custom_files
 from lxmert.tasks.texts import ModelSettings
 
 SMALL = ModelSettings(
@@ -284,6 +284,28 @@ def test_data_that_cannot_be_trained_on_stop_the_run(world, tmp_path):
     with pytest.raises(ValueError, match=r"cannot be used for training: fix .*data-report\.json"):
         CustomDataTask.prepare(CustomDataSettings(data=data, model=SMALL), seed=8, folder=tmp_path)
     assert json.loads((tmp_path / "data-report.json").read_text())["findings"]
+
+
+def test_questions_that_changed_do_not_resume_a_run(world, tmp_path):
+    """A run went on with other answers than it had begun with."""
+    data = CustomData(train=str(world / "changing.jsonl"), images=str(world / "images"))
+    lines = read_lines(world / "train.jsonl")
+
+    def opened():
+        return open_custom_files(data, tmp_path, seed=8, longest=48)
+
+    write_lines(world / "changing.jsonl", [line | {"answer": "1"} for line in lines])
+    with pytest.raises(ValueError, match="cannot be used"):
+        opened()
+    write_lines(world / "changing.jsonl", lines)
+    first, again = opened(), opened()
+    assert list(first[0]) == list(again[0])
+    assert load_report(tmp_path) == first[2]
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials/recipe.toml").touch()
+    write_lines(world / "changing.jsonl", [lines[0] | {"answer": "blue"}, *lines[1:]])
+    with pytest.raises(ValueError, match=r"changing\.jsonl or data\.valid have changed"):
+        opened()
 
 
 @pytest.fixture

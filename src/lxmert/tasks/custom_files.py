@@ -1,7 +1,9 @@
 """Checks, reads and splits the files of a custom data set."""
 
+import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,8 @@ from lxmert.tasks.inputs import File
 
 REPORT_NAME = "data-report.json"
 _AGAIN = "remove the folder and train again"
+_DIGEST = "digest"
+"""Key of the report for the digest of the files of questions."""
 
 _SHARES = {"train": 0.9, "valid": 0.1}
 _NONE = np.zeros(0, np.int64)
@@ -106,6 +110,7 @@ def load_report(folder: Path) -> Report:
     """Read the report that `open_custom_files` wrote to the folder of a run."""
     path = folder / REPORT_NAME
     values = read_json_object(path, remedy=_AGAIN)
+    values.pop(_DIGEST, None)
     try:
         return Report.from_dict(values)
     except ValueError as error:
@@ -117,9 +122,19 @@ def load_report(folder: Path) -> Report:
 def _check(data: CustomData, folder: Path, longest: int, progress: Progress) -> Report:
     """Check all files; log the findings and write the report."""
     files = {"train": [data.train]} | ({"valid": [data.valid]} if data.valid else {})
+    digest = _digest_of([data.train, *([data.valid] if data.valid else [])])
+    path = folder / REPORT_NAME
+    known = read_json_object(path, remedy=_AGAIN).get(_DIGEST) if path.is_file() else None
+    # Data may be corrected until something, be it a trial, is trained: that writes its recipe.
+    if known not in (None, digest) and any(folder.rglob("recipe.toml")):
+        raise ValueError(
+            f"the questions in {data.train} or data.valid have changed since the run in {folder} "
+            "began: choose another folder with -o, or put them back"
+        )
     report = check_data(files, images=data.images, longest=longest, decode=True, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / REPORT_NAME, json.dumps(report.to_dict(), indent=1) + "\n")
+    values = report.to_dict() | {_DIGEST: digest}
+    write_text(path, json.dumps(values, indent=1) + "\n")
     for line in report.lines():
         _logger.info("%s", line)
     if report.stops():
@@ -133,6 +148,15 @@ def _check(data: CustomData, folder: Path, longest: int, progress: Progress) -> 
             f"(also in {folder / REPORT_NAME}), or leave out --strict (data.strict)"
         )
     return report
+
+
+def _digest_of(paths: Sequence[str]) -> str:
+    """Return a digest of the bytes of files; those that do not exist count as empty."""
+    digest = hashlib.sha256()
+    for path in filter(Path.is_file, map(Path, paths)):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _read(data: CustomData, report: Report, seed: int, *, log: bool) -> tuple[Corpus, Corpus]:
