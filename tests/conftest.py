@@ -1,6 +1,5 @@
 """Shared fixtures: the command line in this process, and a tiny trained system."""
 
-import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,12 +27,6 @@ LATE_AND_LONG = {"test_trials.py", "test_training.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run long files first."""
     items.sort(key=lambda item: item.path.name not in LATE_AND_LONG)
-
-
-def pytest_collection_finish() -> None:
-    """Keep the collector from going through all libraries and tests again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 class Result(NamedTuple):

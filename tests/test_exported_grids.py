@@ -102,6 +102,7 @@ def test_a_trained_grid_answers_as_in_torch(folders):
     check_same(*folders)
 
 
+@pytest.mark.slow
 def test_a_backbone_grid_answers_as_in_torch_in_openvino(tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     torch.manual_seed(4)
@@ -136,6 +137,7 @@ def test_stores_of_the_model_are_those_of_the_export(folders, tmp_path):
         np.testing.assert_allclose(second[name].features, first[name].features, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_it_answers_without_torch(folders, tmp_path):
     code = f"""
 from lxmert import LxmertPipeline
