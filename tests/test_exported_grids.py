@@ -111,6 +111,7 @@ def test_a_backbone_grid_answers_as_in_torch_in_openvino(tmp_path):
     check_same(model, tmp_path / "fast")
 
 
+@pytest.mark.slow
 def test_int8_includes_the_grid(folders, tmp_path):
     images = Path(SCENE).parent
     manifest = export_folder(
