@@ -1,4 +1,4 @@
-"""A tiny complete model, and Python without PyTorch."""
+"""Tiny complete models, and Python without PyTorch."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from lxmert.data.tokenizer import build_tokenizer
 from lxmert.regions.configuration import DetectorConfig
 from lxmert.regions.detector import Detector
 from lxmert.regions.extract import DetectorExtractor
+from lxmert.regions.extractor import RegionExtractor
 
 SCENE = Path(__file__).parents[1] / "src/lxmert/examples/scene.png"
 ANSWERS = ("yellow", "red", "a mug", "2", "no")
@@ -39,8 +40,7 @@ def run_without_torch(code: str, folder: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def write_tiny_model(folder: Path) -> Path:
-    """Write a model with random weights, which answers and matches, with its detector."""
+def make_tiny_detector() -> DetectorExtractor:
     config = DetectorConfig(
         object_names=("ball", "mug"),
         attribute_groups={"color": ("red", "blue", "green"), "size": ("small", "large")},
@@ -54,7 +54,12 @@ def write_tiny_model(folder: Path) -> Path:
         score_threshold=0.2,
         proposals=20,
     )
-    extractor = DetectorExtractor(Detector(config))
+    return DetectorExtractor(Detector(config))
+
+
+def write_tiny_model(folder: Path, extractor: RegionExtractor | None = None) -> Path:
+    """Write a model with random weights, which answers and matches, with its region extractor."""
+    extractor = extractor or make_tiny_detector()
     tokenizer = build_tokenizer(TEXTS)
     processor = LxmertProcessor(
         extractor, tokenizer, PreprocessorConfig(fingerprint=extractor.fingerprint)
@@ -68,7 +73,7 @@ def write_tiny_model(folder: Path) -> Path:
             l_layers=1,
             x_layers=1,
             r_layers=1,
-            visual_feat_dim=12,
+            visual_feat_dim=extractor.feature_dim,
             num_qa_labels=len(ANSWERS),
             id2label=dict(enumerate(ANSWERS)),
             initializer_range=0.3,

@@ -1,5 +1,6 @@
 """Processes of a run, forked from the test: starting one takes milliseconds instead of seconds."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -15,6 +16,8 @@ NEEDS_FSDP = pytest.mark.skipif(
     not hasattr(FSDPModule, "set_reduce_scatter_unused_params"), reason="needs PyTorch 2.13"
 )
 
+_MOST_SECONDS = 120
+
 
 def start_ranks(work: Callable[[int], None], num_ranks: int) -> list[BaseProcess]:
     """Call `work(rank)` in processes of their own, which find each other as under torchrun."""
@@ -23,6 +26,7 @@ def start_ranks(work: Callable[[int], None], num_ranks: int) -> list[BaseProcess
         port = free.getsockname()[1]
 
     def begin(rank: int) -> None:
+        faulthandler.dump_traceback_later(_MOST_SECONDS - 5)  # it says where it hangs
         torch.set_num_threads(1)
         if num_ranks > 1:
             os.environ |= {
@@ -41,11 +45,18 @@ def start_ranks(work: Callable[[int], None], num_ranks: int) -> list[BaseProcess
     return processes
 
 
+def end(processes: list[BaseProcess]) -> list[int | None]:
+    """Wait for processes; return their exit codes, None for one that hung and was killed."""
+    for process in processes:
+        process.join(_MOST_SECONDS)
+    codes = [process.exitcode for process in processes]
+    kill(processes)
+    return codes
+
+
 def finish(processes: list[BaseProcess]) -> None:
     """Wait for processes that must succeed."""
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    assert end(processes) == [0] * len(processes)
 
 
 def kill(processes: list[BaseProcess]) -> None:

@@ -6,17 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import ANSWERS, SCENE, TEXTS, run_without_torch
+from exports import SCENE, TEXTS, run_without_torch, write_tiny_model
 
-from lxmert import (
-    LxmertConfig,
-    LxmertForQuestionAnswering,
-    LxmertPipeline,
-    LxmertProcessor,
-)
-from lxmert.data.preprocessing import PreprocessorConfig
+from lxmert import LxmertForPreTraining, LxmertPipeline, LxmertProcessor
 from lxmert.data.store import RegionStore
-from lxmert.data.tokenizer import build_tokenizer
 from lxmert.exported import CELLS_GRAPH, ExportedModel
 from lxmert.regions.backbone_grid import BackboneGridExtractor
 from lxmert.regions.grid import GridConfig, GridExtractor, GridNetwork
@@ -40,36 +33,13 @@ def make_backbone():
     return BackboneGridExtractor.from_torchvision("resnet18", side=64)
 
 
-def write_model(extractor, folder):
-    tokenizer = build_tokenizer(TEXTS)
-    config = PreprocessorConfig(fingerprint=extractor.fingerprint)
-    model = LxmertForQuestionAnswering(
-        LxmertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_attention_heads=2,
-            intermediate_size=24,
-            l_layers=1,
-            x_layers=1,
-            r_layers=1,
-            visual_feat_dim=extractor.feature_dim,
-            num_qa_labels=len(ANSWERS),
-            id2label=dict(enumerate(ANSWERS)),
-            initializer_range=0.3,
-        )
-    )
-    model.eval().save_pretrained(folder)
-    LxmertProcessor(extractor, tokenizer, config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A model with a grid extractor, and the export of its weights in half precision."""
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("grids")
-    model = write_model(make_grid(), folder / "model")
-    rounded = LxmertForQuestionAnswering.from_pretrained(model).half()
+    model = write_tiny_model(folder / "model", make_grid())
+    rounded = LxmertForPreTraining.from_pretrained(model).half()
     shutil.copytree(model, folder / "half")
     rounded.save_pretrained(folder / "half")
     rounded.float().save_pretrained(model)
@@ -106,7 +76,7 @@ def test_a_trained_grid_answers_as_in_torch(folders):
 def test_a_backbone_grid_answers_as_in_torch_in_openvino(tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     torch.manual_seed(4)
-    model = write_model(make_backbone(), tmp_path / "model")
+    model = write_tiny_model(tmp_path / "model", make_backbone())
     export_folder(model, tmp_path / "fast", runtime="openvino")
     check_same(model, tmp_path / "fast")
 

@@ -112,6 +112,12 @@ def check_regular(path: Path) -> None:
             raise ValueError(f"{path} is a device or pipe, not a regular file: name another file")
 
 
+def check_absent(path: Path, *, remedy: str = "name another folder, or remove it") -> None:
+    """Raise `FileExistsError` if a file or folder to write exists."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists already: {remedy}")
+
+
 def check_not_input(output: Path, inputs: Iterable[Path | None], *, option: str) -> None:
     """Raise `ValueError` if a file to be written is one of those to be read (None: not given)."""
     for path in inputs:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import finish, start_ranks
+from ranks import end, finish, start_ranks
 from safetensors.torch import load_file
 from torch.utils.data import get_worker_info
 from toy import TASKS, ToyTask, toy_recipe, toy_task, train_toy
@@ -234,10 +234,11 @@ class Noisy(ToyTask):
     """Ctrl-C goes to all processes of a terminal, and torchrun passes on what it gets."""
 
     number = signal.SIGINT
+    group = None
 
     def example(self, index, epoch):
         if index == 7 and epoch == 0 and get_worker_info() is not None:
-            os.killpg(os.getpgid(os.getppid()), self.number)
+            os.killpg(self.group, self.number)
         return super().example(index, epoch)
 
 
@@ -245,7 +246,7 @@ def train_noisily(folder, number):
     os.setsid()
     recipe = toy_recipe(folder, *RARE, "loop.workers=1")
     task = Noisy(recipe.settings, seed=recipe.seed)
-    task.number = number
+    task.number, task.group = number, os.getpgrp()
     try:
         train(recipe, task, folder / "run", cpu=True)
     except KeyboardInterrupt as stopped:
@@ -256,10 +257,7 @@ def train_noisily(folder, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_of_a_group_leave_the_workers_of_the_loader_to_the_run(tmp_path, number):
     """They died of them, and with them the step that was to be saved."""
-    (process,) = start_ranks(lambda rank: train_noisily(tmp_path, number), 1)
-    process.join(60)
-    process.kill()
-    assert process.exitcode == 130
+    assert end(start_ranks(lambda rank: train_noisily(tmp_path, number), 1)) == [130]
     assert train_toy(tmp_path, *RARE, "loop.workers=1")
 
 
@@ -280,10 +278,7 @@ def test_all_processes_stop_after_the_same_step(tmp_path, signaled):
     """One of two that stops alone leaves the other waiting for hours."""
     finish(start_ranks(lambda rank: train_toy(tmp_path / "whole", *RARE), 2))
     ranks = start_ranks(lambda rank: interrupt_rank(tmp_path / "cut", rank, signaled), 2)
-    for process in ranks:
-        process.join(60)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [130, 130]
+    assert end(ranks) == [130, 130]
     assert latest_checkpoint(tmp_path / "cut/run/checkpoints").name == "step-7"
     finish(start_ranks(lambda rank: train_toy(tmp_path / "cut", *RARE), 2))
     assert_same_end(tmp_path / "cut", tmp_path / "whole")

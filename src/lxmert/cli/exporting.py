@@ -35,11 +35,12 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export a model with its region extractor for a fast runtime without PyTorch.
+    """Export a model with its region extractor for a fast runtime.
 
-    The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Differences from the
-    PyTorch model are measured, and written into its README.md. With --runtime web, any static
-    server shows the folder: python -m http.server --directory FOLDER.
+    The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Only the folders of
+    --runtime torch need PyTorch. Differences from the model are measured, and written into the
+    README.md of the folder. With --runtime web, any static server shows the folder:
+    python -m http.server --directory FOLDER.
     """
     from lxmert.workflows.export_comparison import TOLERANCES
     from lxmert.workflows.exporting import export_folder

@@ -17,7 +17,14 @@ from typing import Any, NamedTuple, TextIO
 from lxmert.data.parquet import has_header, import_pyarrow
 from lxmert.data.records import KEYS
 from lxmert.data.tsv import Progress
-from lxmert.files import atomic_path, child_path, parse_json, read_json_object, shorten
+from lxmert.files import (
+    atomic_path,
+    check_absent,
+    child_path,
+    parse_json,
+    read_json_object,
+    shorten,
+)
 from lxmert.images import image_suffix
 from lxmert.schema import Failure
 
@@ -115,8 +122,7 @@ def write_questions(
     """
     targets = {split: folder / f"{split}.jsonl" for split in data.splits}
     for target in targets.values():
-        if target.exists():
-            raise FileExistsError(f"{target} exists already: name another folder, or remove it")
+        check_absent(target)
     for file in data.files:
         _check_columns(file)
     total = sum(map(_count, data.files))

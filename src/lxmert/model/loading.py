@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, check_absent
 from lxmert.model.checkpoints import check_fit, read_folder
 from lxmert.model.configuration import LxmertConfig
 from lxmert.model.heads import (
@@ -258,8 +258,7 @@ def save_original(model: LxmertPreTrainedModel, path: str | Path) -> None:
         ValueError: if the original LXMERT code has no such model.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already: choose another file name")
+    check_absent(path, remedy="choose another file name")
     kind = next((kind for kind, known in MODELS.items() if type(model) is known), "")
     if kind in ("", "retrieval"):
         raise ValueError(

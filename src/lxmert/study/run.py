@@ -10,7 +10,7 @@ from lxmert.data.answers import AnswerVocabulary
 from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
-from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
+from lxmert.files import check_absent, folder_sha256, resume_log, sha256, to_json, write_text
 from lxmert.hub import find_model
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.model.runtime import TorchRuntime
@@ -79,8 +79,7 @@ def study_model(
         ValueError: if the model answers no questions about one image or is an exported one,
             nothing can be scored, or the folder belongs to another study.
     """
-    if (output / REPORT).exists():
-        raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
+    check_absent(output / REPORT, remedy="name another folder with -o")
     find_model(model, check=refuse_exported)
     source: dict[str, Any] = {"images": images, "stores": stores, "device": device}
     opened = open_questions(model, data, **source, limit=limit, seed=seed, reading=reading)

@@ -20,7 +20,7 @@ from lxmert.data.store_writing import Extracted, StoreWriter
 from lxmert.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from lxmert.data.tsv import FEATURE_DIM, PUBLISHED_EXTRACTOR, Progress, import_tsv, write_tsv
 from lxmert.data.web_dataset import read_web_dataset, read_web_index, write_web_dataset
-from lxmert.files import atomic_path
+from lxmert.files import atomic_path, check_absent
 from lxmert.hub import find_model
 from lxmert.model.answers import answers_of, name_answers
 from lxmert.model.heads import LxmertAnsweringModel
@@ -149,8 +149,8 @@ def convert(
     conversion = _find(source, target, choices)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} for {target}: create it first")
-    if target.exists() and not conversion.resumes:
-        raise FileExistsError(f"{target} exists already: name another target, or remove it first")
+    if not conversion.resumes:
+        check_absent(target, remedy="name another target, or remove it first")
     return conversion.run(ConversionJob(source, target, choices, progress))
 
 

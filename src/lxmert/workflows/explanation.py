@@ -20,7 +20,7 @@ from lxmert.explain.methods import METHODS, Method, choose_methods
 from lxmert.explain.perturbation import DIRECTIONS, SHARES
 from lxmert.explain.plots import check_plot, plot_curves, save_plot
 from lxmert.explain.protocols import check_protocol, measure_names, measure_questions
-from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
+from lxmert.files import check_absent, folder_sha256, resume_log, sha256, to_json, write_text
 from lxmert.hub import find_model
 from lxmert.metrics.intervals import bootstrap
 from lxmert.model.heads import LxmertForQuestionAnswering
@@ -111,8 +111,7 @@ def evaluate_explanations(
     check_plot(output / CURVES)
     if output.is_file():
         raise NotADirectoryError(f"-o {output} is a file: name a folder")
-    if (output / REPORT).exists():
-        raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
+    check_absent(output / REPORT, remedy="name another folder with -o")
     asked, left_out, findings = choose_questions(subject.data, subject.images, limit=subject.limit)
     pipeline, model = open_answering(subject.model, device=device)
     against = _open_other(subject.against, pipeline, model)

@@ -20,7 +20,7 @@ from lxmert.exported import (
     ExportedModel,
     ExportManifest,
 )
-from lxmert.files import atomic_path, sha256, write_json, write_text
+from lxmert.files import atomic_path, check_absent, sha256, write_json, write_text
 from lxmert.model.answers import answers_of
 from lxmert.names import count
 from lxmert.predict import score
@@ -82,8 +82,7 @@ def export_folder(
         ValueError: if the model cannot be exported, the calibration data do not fit, or a
             difference is out of tolerance; nothing is written then.
     """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already: name another folder, or remove it")
+    check_absent(output)
     _check_runtime(runtime, precision)
     if precision == "int8" and calibrate is None:
         raise ValueError(

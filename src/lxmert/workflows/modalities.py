@@ -10,7 +10,7 @@ from lxmert.data.corpus import Corpus
 from lxmert.data.splits import draw_rows
 from lxmert.explain.shapley_values import SAMPLES
 from lxmert.explain.views import match_view
-from lxmert.files import folder_sha256, resume_log, sha256, to_json, write_text
+from lxmert.files import check_absent, folder_sha256, resume_log, sha256, to_json, write_text
 from lxmert.hub import find_model
 from lxmert.model.heads import LxmertForQuestionAnswering
 from lxmert.pipeline import LxmertPipeline
@@ -89,8 +89,7 @@ def measure_modalities(
 
     Source: Parcalabescu and Frank, MM-SHAP (ACL 2023), equations 2 to 4; V-SHAP is 1 - T-SHAP.
     """
-    if (output / REPORT).exists():
-        raise FileExistsError(f"{output / REPORT} exists already: name another folder with -o")
+    check_absent(output / REPORT, remedy="name another folder with -o")
     texts = _foils(data, limit) if match else _questions(data, images, limit)
     pipeline, asked = _open(model, match=match, device=device)
     output.mkdir(parents=True, exist_ok=True)

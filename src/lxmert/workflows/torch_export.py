@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from lxmert.data.preprocessing import PreprocessorConfig
-from lxmert.files import atomic_path, read_json_object
+from lxmert.files import atomic_path, check_absent, read_json_object
 from lxmert.model.checkpoints import read_folder
 from lxmert.model.loading import load_heads
 from lxmert.model.runtime import TorchRuntime
@@ -48,8 +48,7 @@ def export_for_torch(
         FileExistsError: if the output exists.
         ValueError: if PyTorch does not compute the precision, or as for `export_folder`.
     """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already: name another folder, or remove it")
+    check_absent(output)
     if precision not in _DTYPES:
         raise ValueError(
             f"torch does not compute {precision}: use --runtime onnxruntime or openvino, or "
