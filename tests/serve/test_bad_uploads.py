@@ -1,7 +1,9 @@
 """Bad images, texts and bodies: each gets its own 4xx with one sentence, no neighbor is harmed."""
 
 import base64
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +51,28 @@ def test_limits_of_size_and_pixels_are_settings() -> None:
         kind = {"Content-Type": "application/json"}
         check_refused(client.post("/v1/ask", content=chunks, headers=kind), 413)
         assert client.ask().status_code == 200
+
+
+def send_slowly(client: RunningServer, pieces: int) -> bytes:
+    """Declare a body of 3 MiB, send pieces of 64 KiB of it, then read all of the response."""
+    address = client.base_url.host, client.base_url.port
+    with socket.create_connection(address, timeout=30) as raw:
+        length = f"Content-Length: {48 << 16}"
+        raw.sendall(f"POST /v1/ask HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n".encode())
+        for _ in range(pieces):
+            time.sleep(0.005)
+            raw.sendall(bytes(1 << 16))
+        return b"".join(iter(lambda: raw.recv(1 << 16), b""))
+
+
+def test_a_client_that_reads_late_gets_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection was closed while it was sending, and the response was lost."""
+    with running(max_image_mib=1) as client:
+        received = send_slowly(client, 48)
+        assert b" 413 " in received.partition(b"\r\n")[0]
+        assert b"send less" in received
+        monkeypatch.setattr("lxmert.serve.guard._LINGER_SECONDS", 0.2)
+        assert b"send less" in send_slowly(client, 4)  # the other 44 never come
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -22,6 +23,9 @@ _POLLED = ("/health", "/metrics")
 
 _LEFT = 499
 """Status of a request whose client has left before its response."""
+
+_LINGER_SECONDS = 10.0
+"""How long a client may go on sending a request that was refused, before its connection is cut."""
 
 _logger = logging.getLogger(__name__)
 
@@ -43,15 +47,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        response = _Response(send)
+        body, response = _Body(receive, self._settings.max_body_bytes), _Response(send)
         self._metrics.accepted += 1
         try:
-            await self._handle(scope, receive, response)
+            await self._handle(scope, body, response)
         except RequestError as error:
-            await response.refuse(scope, error)
+            await response.refuse(error, body)
         except Exception as error:
             _logger.error("unexpected error: %s", describe(error))
-            await response.refuse(scope, failed())
+            await response.refuse(failed(), body)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.answered += response.status != _LEFT
@@ -62,7 +66,7 @@ class Guard:
                 level, "%s %s %d %.0f ms", _method(scope), path, response.status, 1000 * seconds
             )
 
-    async def _handle(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+    async def _handle(self, scope: Scope, body: "_Body", response: "_Response") -> None:
         headers, settings = Headers(scope=scope), self._settings
         check_host(headers, settings)
         check_origin(headers, settings)
@@ -73,23 +77,52 @@ class Guard:
             await response.preflight(scope)
             return
         if scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, response)
+            await self._app(scope, body, response)
             return
         if self._active >= settings.max_queue:
             raise too_many_requests(self._active)
-        limit = settings.max_body_bytes
-        if (size := headers.get("content-length", "0")).isdigit() and int(size[:19]) > limit:
-            raise too_large(limit)
+        body.check_length(headers.get("content-length", "0"))
         self._active += 1
         self._metrics.active.set(self._active)
         try:
             async with asyncio.timeout(settings.timeout):
-                await self._app(scope, _bounded(receive, limit), response)
+                await self._app(scope, body, response)
         except TimeoutError as error:
             raise too_slow(settings.timeout) from error
         finally:
             self._active -= 1
             self._metrics.active.set(self._active)
+
+
+class _Body:
+    """Receives the body of a request up to a size."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._size, self._more = 0, True
+
+    def check_length(self, declared: str) -> None:
+        """Refuse a `Content-Length` above the limit."""
+        if declared.isdigit() and int(declared[:19]) > self._limit:
+            raise too_large(self._limit)
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._more = message.get("more_body", False)
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise too_large(self._limit)
+        return message
+
+    async def discard(self) -> None:
+        """Read what the client still sends.
+
+        Closing a connection with unread bytes resets it, and the client may lose the response.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self._more:
+                    self._more = (await self._receive()).get("more_body", False)
 
 
 class _Response:
@@ -111,7 +144,7 @@ class _Response:
                 headers["Vary"] = "Origin"
         await self._send(message)
 
-    async def refuse(self, scope: Scope, error: RequestError) -> None:
+    async def refuse(self, error: RequestError, body: _Body) -> None:
         """Send an error, unless a response has started."""
         if self.status != _LEFT:
             return
@@ -120,11 +153,17 @@ class _Response:
             headers["Retry-After"] = str(error.retry_after)
         if error.status == 401:
             headers["WWW-Authenticate"] = 'Basic realm="lxmert", charset="UTF-8"'
-        if error.status in (413, 429):
-            headers["Connection"] = "close"  # the rest of the body is not read
+        closes = error.status in (413, 429)
+        if closes:
+            headers["Connection"] = "close"
         content = {"status": error.status, "error": str(error)}
         response = JSONResponse(content, error.status, headers)
-        await response(scope, _no_body, self)
+        begin = {"type": "http.response.start", "status": error.status}
+        await self({**begin, "headers": response.raw_headers})
+        await self({"type": "http.response.body", "body": response.body, "more_body": closes})
+        if closes:
+            await body.discard()
+            await self({"type": "http.response.body"})
 
     async def preflight(self, scope: Scope) -> None:
         """Answer the question of a browser whether a page of another host may send a request."""
@@ -141,21 +180,6 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames[-6:]))
     return f"{type(error).__name__}: {str(error)[:300]!a} at {places}"
-
-
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """Return a receiver that raises once a body exceeds the limit."""
-    size = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise too_large(limit)
-        return message
-
-    return receive_bounded
 
 
 async def _no_body() -> Message:
