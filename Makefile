@@ -5,17 +5,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ask test weights-test lint docs demo default-model drawings ablations learning-curve transfer clean
+.PHONY: ask test test-long weights-test lint docs demo default-model drawings ablations learning-curve transfer clean
 
 # Answer a question about the example image, and draw the most relevant regions.
 ask: $(VENV)/installed
 	$(BIN)/lxmert examples
 	$(BIN)/lxmert ask examples/scene.png "What color is the ball?" --figure answer.png
 
-# All tests that run offline on a CPU; see CONTRIBUTING.md for the other tiers. One thread for each
-# of two processes.
+# Tests offline on a CPU, with one thread for each of two processes; see CONTRIBUTING.md for the
+# other tiers.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TESTS)
+
+test-long: $(VENV)/installed-dev
+	$(TESTS) -m "long and not slow and not weights and not gpu"
 
 # Fetch the published weights (2 GB) and check them; prints a table. Needs a network.
 weights-test: $(VENV)/installed-dev

@@ -3,11 +3,14 @@
 import shutil
 import subprocess
 
+import pytest
 from conftest import ROOT
 from model import tiny
 
 from lxmert import LxmertProcessor
 from lxmert.data.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.long
 
 SCRIPT = """
 import sys

@@ -22,6 +22,7 @@ def test_it_was_made_from_the_weights_and_the_detector_of_the_bundled_model():
     assert (manifest.source, manifest.precision) == ("the bundled model", "fp32")
 
 
+@pytest.mark.long
 def test_it_gives_the_answers_of_the_bundled_model():
     exported = LxmertPipeline.from_pretrained(BUNDLED_EXPORT)
     bundled = LxmertPipeline.from_pretrained(cache=False)
@@ -35,6 +36,7 @@ def test_it_gives_the_answers_of_the_bundled_model():
             assert answer.score == pytest.approx(expected.score, abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments", [("ask", str(SCENE), QUESTION), ("match", str(SCENE), "a yellow ball")]
 )

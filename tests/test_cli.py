@@ -30,6 +30,7 @@ def test_ask_prints_answers_regions_and_time(lxmert: Command, tmp_path: Path) ->
         assert drawn.width > drawn.height >= 360
 
 
+@pytest.mark.long
 def test_an_interruption_is_reported_with_what_goes_on(programs: Path, tmp_path: Path) -> None:
     """It ended without a word, and nobody knew whether hours were lost."""
     folder = tmp_path / "scenes"

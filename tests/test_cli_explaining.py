@@ -51,6 +51,7 @@ def test_explain_without_an_output_prints_its_table(lxmert: Command, tmp_path: P
     assert "report:" not in result.out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "option", "name"),
     [
@@ -149,6 +150,7 @@ def test_the_nearest_answers_are_named(lxmert: Command, tmp_path: Path) -> None:
     assert "the nearest are black" in result.err
 
 
+@pytest.mark.long
 def test_without_matplotlib_the_figure_says_what_to_install(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_without_matplotlib_the_figure_says_what_to_install(
     assert lxmert("explain", SCENE, QUESTION, "-o", tmp_path / "r.html").code == 0
 
 
+@pytest.mark.long
 def test_explain_eval_prints_a_row_for_each_method_and_chance(
     lxmert: Command, scenes: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +213,7 @@ def test_numbers_below_one_are_refused(lxmert: Command, tmp_path: Path, option: 
     assert (result.code, f"{option} is 0: expected at least 1" in result.err) == (2, True)
 
 
+@pytest.mark.long
 def test_attention_figures_draws_and_names_the_heads(
     lxmert: Command, scenes: Path, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_command_runs_where_the_locale_is_not_utf_8() -> None:
     assert b"#####" in done.stdout
 
 
+@pytest.mark.long
 def test_interruptions_are_one_line(tmp_path: Path) -> None:
     """Three in a row, or one while libraries were imported, ended in a traceback."""
     code = (

@@ -61,6 +61,7 @@ def test_the_page_has_the_commands_that_are_run_here() -> None:
     assert [line.split()[0] for line in COMMANDS].count("lxmert") == 18
 
 
+@pytest.mark.long
 def test_commands_run_in_order(
     lxmert: Command, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ PAGE = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
+@pytest.mark.long
 def test_commands_and_code_run_in_order(
     lxmert: Command,
     capsys: pytest.CaptureFixture[str],

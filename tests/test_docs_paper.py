@@ -110,6 +110,7 @@ def run_command(lxmert: Command, command: Sequence[str]) -> None:
     assert result.code == 0, f"{arguments}\n{result}"
 
 
+@pytest.mark.long
 def test_the_chain_runs_from_downloads_to_submissions(
     lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

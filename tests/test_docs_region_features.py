@@ -20,6 +20,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("empty_folder")
 def test_commands_and_code_run_in_order(
     lxmert: Command, capsys: pytest.CaptureFixture[str]

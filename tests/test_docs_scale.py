@@ -13,6 +13,7 @@ PAGE = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
 JOBS = ROOT / "examples/cluster"
 
 
+@pytest.mark.long
 def test_the_commands_write_one_store(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

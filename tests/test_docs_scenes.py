@@ -25,6 +25,7 @@ def table(page: str, heading: str) -> dict[str, str]:
     return {row[0]: row[1] for row in rows[2:]}
 
 
+@pytest.mark.long
 def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +40,7 @@ def test_commands_run_in_order(
     assert Path("runs/scenes/train.png").is_file()
 
 
+@pytest.mark.long
 def test_every_question_type_has_an_example_that_is_really_said() -> None:
     generator = np.random.default_rng(3)
     scenes = make_scenes(60)

@@ -16,6 +16,7 @@ API = sorted((ROOT / "docs/api").glob("*.md"))
 DIRECTIVE = re.compile(r"^\.\. (?:py:data|auto\w+):: lxmert\.(\w+)$", re.MULTILINE)
 
 
+@pytest.mark.long
 def test_the_site_is_built_without_warnings(programs: Path, tmp_path: Path) -> None:
     command = [programs / "python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
     built = subprocess.run(
@@ -34,6 +35,7 @@ def test_the_reference_lists_every_public_name_once() -> None:
     assert sorted(names) == sorted(lxmert.__all__)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", API, ids=lambda path: path.stem)
 def test_examples_of_the_reference_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ def small_settings(arguments: list[str]) -> list[str]:
     return options.get(arguments[0], [])
 
 
+@pytest.mark.long
 def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from lxmert.lab.worlds.suite import WORLDS
 PAGE = (ROOT / "docs/worlds.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_commands_run_in_order(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

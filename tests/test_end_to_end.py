@@ -13,6 +13,8 @@ from lxmert.cli.main import main
 from lxmert.lab.default_model import write_card, write_examples
 from lxmert.lab.matching_head import add_matching_head
 
+pytestmark = pytest.mark.long
+
 STAGES = (
     "detector", "pretrained", "simple", "share", "same", "places", "two-objects", "relations",
     "steps", "answering", "pairs",

@@ -60,6 +60,7 @@ def test_a_contrast_explains_one_answer_rather_than_another(pipe: LxmertPipeline
         pipe.explain(SCENE, QUESTION, contrast="reed")
 
 
+@pytest.mark.long
 def test_a_match_is_explained_with_the_probability_of_match(pipe: LxmertPipeline) -> None:
     caption = "there is a yellow ball"
     found = explain_match(pipe, SCENE, caption, methods=["all"])
@@ -119,6 +120,7 @@ def test_what_a_model_cannot_say_is_not_explained(judge: Path, pipe: LxmertPipel
         explain_match(alone, SCENE, "a ball")
 
 
+@pytest.mark.long
 def test_the_command_explains_contrasts_matches_and_statements(
     lxmert: Command, judge: Path, tmp_path: Path
 ) -> None:

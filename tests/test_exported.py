@@ -28,6 +28,8 @@ from lxmert.workflows.exporting import export_folder
 from lxmert.workflows.extraction import extract_folder, load_for_extraction
 from lxmert.workflows.questions import open_answering
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")

@@ -17,6 +17,8 @@ from lxmert.workflows.exporting import export_folder
 from lxmert.workflows.extraction import extract_folder
 from lxmert.workflows.web_page import write_page
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 

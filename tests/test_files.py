@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from multiprocessing import get_context
 
 import pytest
 from conftest import ROOT
@@ -89,25 +87,21 @@ def test_notes_of_another_job_are_refused_with_what_differs(tmp_path):
         resume_log(path, {"seed": -9}, remedy="name another")
 
 
-def _write_rows(path, letter):
-    with atomic_path(path) as partial, partial.open("w") as file:
-        for _ in range(50):
-            file.write(letter)
-            file.flush()
-            time.sleep(0.001)
-
-
+@pytest.mark.long
 def test_two_writers_of_one_file_do_not_mix_their_rows(tmp_path):
     """The temporary name was fixed: writers that started together shared it, or lost it."""
+    code = (
+        "import sys, time, pathlib; from lxmert.files import atomic_path\n"
+        "with atomic_path(pathlib.Path(sys.argv[1])) as partial, partial.open('w') as file:\n"
+        "    for _ in range(200):\n"
+        "        print(end=sys.argv[2], file=file, flush=True)\n"
+        "        time.sleep(0.001)\n"
+    )
     path = tmp_path / "out.jsonl"
-    context = get_context("spawn")
-    writers = [context.Process(target=_write_rows, args=(path, letter)) for letter in "abc"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    assert path.read_text() in {letter * 50 for letter in "abc"}
+    commands = [[sys.executable, "-c", code, str(path), letter] for letter in "abc"]
+    writers = [subprocess.Popen(command) for command in commands]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert path.read_text() in {letter * 200 for letter in "abc"}
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -76,6 +76,7 @@ def expected_inputs() -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [VQA, BASE, TENSORS])
 def test_a_published_model_answers_as_transformers_own_does(
     hub: Server, answers: Path, tmp_path: Path, name: str
@@ -105,6 +106,7 @@ def test_only_what_is_read_is_fetched(hub: Server) -> None:
     assert not any(path.endswith(".bin") for path in hub.paths("GET"))
 
 
+@pytest.mark.long
 def test_a_complete_folder_is_written_once_and_answers_without_a_network(
     hub: Server, answers: Path, tmp_path: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_complete_folder_is_written_once_and_answers_without_a_network(
     assert hub.requests == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tokenizer", [True, False])
 def test_a_complete_folder_needs_a_tokenizer(
     repositories: dict[str, Path], answers: Path, tmp_path: Path, lxmert: Command, tokenizer: bool
@@ -239,6 +242,7 @@ def test_without_a_network_what_was_never_fetched_is_one_sentence(
     assert hub.requests == []
 
 
+@pytest.mark.long
 def test_pretraining_weights_match_as_transformers_own_do(
     repositories: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -266,6 +270,7 @@ def test_both_heads_of_a_pretraining_share_one_body(
     assert len(pipeline.ask(SCENE, QUESTION)) == 5
 
 
+@pytest.mark.long
 def test_the_match_command_ranks_captions(
     repositories: dict[str, Path],
     tmp_path: Path,

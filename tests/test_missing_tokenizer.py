@@ -43,6 +43,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bare"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_refuses_a_folder_without_tokenizer(
     command: str, bare: Path, lxmert: Command

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 
 from docs import check_links
 
+pytestmark = pytest.mark.long
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -289,6 +289,7 @@ WRAPPERS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param("compiled", marks=pytest.mark.slow), *list(WRAPPERS)[1:]]
 )

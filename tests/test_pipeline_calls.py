@@ -45,6 +45,7 @@ def test_a_question_about_an_image_is_answered_as_by_ask(pipe: LxmertPipeline) -
     assert pipe({"image": Image.open(SCENES[0]), "question": QUESTIONS[0]}, top_k=2) == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_lists_are_answered_in_batches_in_their_order(
     pipe: LxmertPipeline, batch_size: int
@@ -101,6 +102,7 @@ def test_other_arguments_are_one_sentence(
         call(pipe)
 
 
+@pytest.mark.long
 def test_an_image_is_extracted_once_for_all_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ print(LxmertPipeline.from_pretrained().push_to_hub("someone/sofas", private=True
 """
 
 
+@pytest.mark.long
 def test_a_complete_folder_is_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = type("OneHub", (Hub,), {"files": {}, "requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -48,6 +48,7 @@ def test_the_readme_has_the_blocks_that_are_run_here() -> None:
     assert (len(SHELL), len(PYTHON)) == (3, 2)
 
 
+@pytest.mark.long
 def test_the_first_command_answers_right_and_saves_the_figure() -> None:
     for entry in ("src", "Makefile", "pyproject.toml"):
         Path(entry).symlink_to(ROOT / entry)
@@ -64,6 +65,7 @@ def test_the_first_command_answers_right_and_saves_the_figure() -> None:
     assert Path("answer.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("index", [1, 2])
 def test_commands_run(index: int, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
@@ -74,6 +76,7 @@ def test_commands_run(index: int, programs: Path, monkeypatch: pytest.MonkeyPatc
     run("set -e\nlxmert examples\n" + commands)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", PYTHON)
 def test_code_runs(code: str, programs: Path) -> None:
     run(f"{programs}/lxmert examples")

@@ -17,6 +17,7 @@ def model(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("torch") / "model")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0), ("bf16", 0.05)])
 def test_the_copy_computes_in_the_precision(lxmert, model, tmp_path, precision, tolerance):
     out = tmp_path / "out"

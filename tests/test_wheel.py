@@ -6,9 +6,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 from lxmert.lab.default_model import MODEL_FILES
+
+pytestmark = pytest.mark.long
 
 BUILD = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
 

@@ -178,6 +178,7 @@ def test_settings_that_make_no_sense_are_named() -> None:
         Rates(given(1.0), bandwidth=given(-3.0))
 
 
+@pytest.mark.long
 def test_measuring_gives_the_sizes_of_the_store_that_an_extraction_writes(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

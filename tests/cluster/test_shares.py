@@ -73,6 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_any_number_of_jobs_write_the_same_bytes(
     images: Path, extractor: RegionExtractor, whole: Path, tmp_path: Path, jobs: int

@@ -179,6 +179,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["x", "bbox", "image_h"])
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_unpacks_to_more_than_an_image_can_have_is_reported(

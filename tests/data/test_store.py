@@ -223,6 +223,7 @@ print(private() - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and needs sparse files")
 def test_a_hundred_thousand_images_are_read_in_little_memory(tmp_path: Path) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -357,6 +358,7 @@ for seconds, size in zip(map(float, sys.argv[4::2]), map(float, sys.argv[5::2]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="needs signals and limits of Linux")
 @pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_loses_nothing_and_writes_nothing_twice(

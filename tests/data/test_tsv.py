@@ -477,6 +477,7 @@ def test_fixed_lines_are_added_to_a_finished_store(tmp_path: Path) -> None:
         import_tiny(path, tmp_path / "store")
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

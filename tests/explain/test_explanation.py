@@ -79,6 +79,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_of_any_kind_are_kept_in_the_page_and_written_in_figures(
     text: str, tmp_path: Path
@@ -190,6 +191,7 @@ def test_many_regions_on_each_other_let_the_image_be_seen_in_the_figure() -> Non
     assert (bright - dark).min() > 0.4 * 255
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(1, 1), (30, 5000), (5000, 30)])
 def test_a_figure_of_any_image_and_signs_of_formulas(
     shape: tuple[int, int], tmp_path: Path
@@ -215,6 +217,7 @@ def test_names_in_the_figure_hide_neither_each_other_nor_what_stands_above() -> 
         assert not any(place.overlaps(other) for other in (*edge[:number], *others))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", [(2, 3), (7, 7), (14, 14)])
 def test_names_of_cells_stand_inside_of_them_in_the_figure(grid: tuple[int, int]) -> None:
     """Bug: `cell 2,1` was written above its cell, in row 1: rows seemed to be off by one."""

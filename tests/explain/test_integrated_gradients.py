@@ -40,6 +40,7 @@ def test_scores_add_up_to_the_gain_over_the_baseline() -> None:
     assert regions.abs().min() > 0.01
 
 
+@pytest.mark.long
 def test_scores_add_up_for_the_bundled_model() -> None:
     pipeline = LxmertPipeline.from_pretrained()
     seen = pipeline.processor.extractor([ROOT / "src/lxmert/examples/scene.png"])

@@ -73,6 +73,7 @@ def test_scores_are_finite_and_exactly_zero_for_padding_and_the_first_word(name:
     assert bool((found.words[:, 0] == 0).all())
 
 
+@pytest.mark.long
 @every_method
 def test_batch_of_one_is_batch_of_many_and_padding_changes_nothing(name: str) -> None:
     network, given = model(), inputs()
@@ -125,6 +126,7 @@ def test_smallest_inputs_and_no_image_at_all_never_give_nan(name: str) -> None:
         assert found.regions.count_nonzero() <= seen
 
 
+@pytest.mark.long
 @every_method
 def test_inputs_without_masks_are_inputs_whose_masks_are_full(name: str) -> None:
     network, given = model(), inputs(masked=False)
@@ -286,6 +288,7 @@ def without(name: str) -> dict[str, object]:
     return {key: value for key, value in inputs(masked=False).items() if key != name}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -314,6 +317,7 @@ def test_a_batch_that_cannot_be_explained_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("answers", "message"),
     [

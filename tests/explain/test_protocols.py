@@ -190,6 +190,7 @@ def test_another_model_is_compared_by_its_explanation_of_the_same_answers() -> N
         assert (np.nanmin(found[:, -len(SIMILARITIES) :]) > 0.999) == (against is model())
 
 
+@pytest.mark.long
 def test_batches_of_any_size_give_the_same_numbers() -> None:
     methods = {"gradcam": METHODS["gradcam"]}
     for protocol in ("aopc", "sign", "sanity"):

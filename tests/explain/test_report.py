@@ -210,6 +210,7 @@ def test_names_in_a_map_are_cut_at_their_end(browser: ReportBrowser) -> None:
     assert min(place for *_, place in names) >= left
 
 
+@pytest.mark.long
 def test_every_answer_and_every_method_can_be_chosen(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     answers, methods = browser.find("#answers button"), browser.find("#methods button")
@@ -234,6 +235,7 @@ def test_regions_are_listed_the_most_relevant_first(browser: ReportBrowser) -> N
     assert listed == np.argsort(-scores).tolist()
 
 
+@pytest.mark.long
 def test_pointing_at_a_word_shades_the_regions_it_attends_to(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     reads = EXPLANATION.maps.text_over_regions[-1][0].mean(0)
@@ -260,6 +262,7 @@ def test_pointing_at_a_region_shades_the_words_it_attends_to(browser: ReportBrow
     assert browser.shades("words") == pytest.approx(relevance("propagation", "words"), abs=1e-3)
 
 
+@pytest.mark.long
 def test_the_explorer_shows_every_layer_and_head_of_every_kind(browser: ReportBrowser) -> None:
     browser.open(EXPLANATION)
     browser.find("#tab-attention")[0].click()
@@ -353,6 +356,7 @@ def test_every_text_has_contrast_and_a_readable_size(browser: ReportBrowser, dar
             assert size >= 11, f"{text!r} has {size} pixels"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
     ("shape", "boxes"),
@@ -427,6 +431,7 @@ def test_nothing_is_loaded_from_elsewhere(browser: ReportBrowser) -> None:
     )
 
 
+@pytest.mark.long
 def test_thousands_of_answers_can_be_searched(browser: ReportBrowser) -> None:
     number = 3129
     answers = [Answer(f"answer {i}", 1 / number) for i in range(number)]

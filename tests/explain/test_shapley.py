@@ -67,6 +67,7 @@ def definition(network, given: dict[str, Tensor], answer: int) -> list[float]:  
     return values
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("row", "answer"), [(0, 4), (1, 0), (2, 12)])
 def test_values_are_those_of_the_definition(row: int, answer: int) -> None:
     network, given = model(), example(row)

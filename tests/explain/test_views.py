@@ -79,6 +79,7 @@ def swapped(given: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n: v.flip(1) if n.startswith("visual") else v for n, v in given.items()}
 
 
+@pytest.mark.long
 @every_method
 def test_statements_are_explained_as_a_model_of_one_image_per_row_would_be(name: str) -> None:
     """A judge that reads only its left image has no relevance for the right one.
@@ -106,6 +107,7 @@ def test_statements_are_explained_as_a_model_of_one_image_per_row_would_be(name:
         close(mirrored.regions, found.regions.view(3, 2, -1).flip(1).flatten(1))
 
 
+@pytest.mark.long
 @every_method
 def test_statements_of_a_batch_are_those_of_each_alone(name: str) -> None:
     view, given = statement_view(judge()), join_images(pairs())

@@ -209,6 +209,7 @@ def test_files_are_read_over_their_base_and_mistakes_are_named(tmp_path: Path) -
     assert read_sweep(Path("transfer")).compared == ["pairs"]
 
 
+@pytest.mark.long
 def test_a_failed_run_is_reported_with_its_reason_and_its_dependents(
     tmp_path: Path, recipe: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

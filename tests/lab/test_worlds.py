@@ -311,6 +311,7 @@ def test_no_image_is_in_two_splits(made: Path, name: str):
     assert sum(map(len, names)) == len(set().union(*names)) == len(images)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_check_of_custom_data_finds_nothing_to_stop(made: Path, name: str):
     folder = made / name

@@ -29,6 +29,7 @@ def test_the_calibration_error_of_a_hand_made_case() -> None:
     assert found.mean == pytest.approx((2 * 0.35 + 2 * 0.25 + 0) / 5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("true", [0.05, 0.2])
 def test_the_interval_of_the_calibration_error_covers_the_true_error(true: float) -> None:
     """All confidences are too high by the same; an image has five questions with equal scores."""

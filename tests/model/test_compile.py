@@ -33,6 +33,7 @@ def check_one_graph(model, given, backend="eager"):
     assert_close(dict(output), dict(expected), **CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -46,6 +47,7 @@ def test_every_model_is_one_graph(name):
     check_one_graph(model, given | tiny.labels_for(name) | ALL_OUTPUTS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("output_predictions", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_pretraining_with_all_losses_is_one_graph(output_predictions):
     """Without predictions an eager call picks labeled words, whose number no graph can know."""
@@ -55,6 +57,7 @@ def test_pretraining_with_all_losses_is_one_graph(output_predictions):
     check_one_graph(model, given | {"ans": torch.full((tiny.BATCH, 13), 0.25)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [*(pytest.param(name, marks=pytest.mark.slow) for name in (QA, PRETRAINING)), tiny.PAIRS],
@@ -77,6 +80,7 @@ def test_eager_attention_is_one_graph(name):
     check_one_graph(build(name, "eager"), tiny.inputs_for(name) | tiny.labels_for(name))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "backend", ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in TRACING)]
 )

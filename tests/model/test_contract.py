@@ -215,6 +215,7 @@ def test_states_are_kept_only_on_request():
     assert seen == [2, 2 + 1 + 2 * 2]
 
 
+@pytest.mark.long
 def test_no_tensor_is_kept_between_calls():
     model, given = tiny.build("LxmertForPreTraining"), tiny.inputs() | tiny.labels()
 
@@ -271,6 +272,7 @@ def test_only_missing_weights_are_initialized(tmp_path):
     assert 0.01 < model.answer_head.logit_fc[0].weight.std() < 0.03
 
 
+@pytest.mark.long
 def test_model_compiles_to_one_graph():
     depth = {"l_layers": 1, "x_layers": 1, "r_layers": 1}
     model = tiny.build("LxmertForQuestionAnswering", attention="sdpa", **depth)

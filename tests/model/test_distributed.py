@@ -10,6 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import tiny
 
+pytestmark = pytest.mark.long
+
 
 def compare_gradients(rank):
     """Compare the gradients of a model on a part of the batch with those of the whole one."""

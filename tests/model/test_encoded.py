@@ -21,6 +21,7 @@ def side(given, names):
     return {name: given[name] for name in names if name in given}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("flags", [{}, FLAGS])

@@ -32,6 +32,7 @@ def test_docstring_examples(module, classes):
         assert runner.run(test).failed == 0, test.name
 
 
+@pytest.mark.long
 def test_documentation_examples():
     failed, attempted = doctest.testfile(
         str(ROOT / "docs" / "model.md"), module_relative=False, optionflags=FLAGS

@@ -73,6 +73,7 @@ def check_exported(name, *, strict):
         assert_close(dict(output), dict(expected), **CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -102,6 +103,7 @@ def test_exported_masks_of_other_types(attention, mask_type):
         assert_close(dict(program.module()(**given)), dict(model(**given)), **CLOSE)
 
 
+@pytest.mark.long
 def test_exported_model_has_no_padding_to_read():
     """The features of regions that are masked change no answer, in an image without any too."""
     _, program = exported(QA)
@@ -172,6 +174,7 @@ def check_in_openvino(name, precision, *, error):
         check_outputs(found, model(**given), error=error)
 
 
+@pytest.mark.long
 def test_onnx_file_answers_in_onnxruntime():
     check_in_onnxruntime(QA)
 
@@ -213,6 +216,7 @@ def test_half_precision_onnx_file_masks_without_nan():
         check_outputs(found, model(**given), error=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_the_older_exporter_to_onnx_takes_positional_arguments(name, tmp_path):
     """Bug: it also passes defaults by position, of which ours took three only by name."""

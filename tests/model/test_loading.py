@@ -52,6 +52,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "outer", "inner"), VARIANTS)
 def test_a_file_of_the_original_code_gives_the_outputs_of_the_reference(
     kind, outer, inner, tmp_path
@@ -98,6 +99,7 @@ def test_old_names_of_layer_norms_are_read(tmp_path):
     assert_same_outputs("pretraining", load(published.write(tmp_path / "old.pth", old)), theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_missing_unknown_or_misshapen_weight_is_named(kind, tmp_path):
     """The original's loaders skipped what did not match, and models trained from random weights."""
@@ -172,6 +174,7 @@ def test_two_models_of_the_original_code_that_it_never_had_are_refused(tmp_path)
     assert (tmp_path / "b.pth").read_text() == "mine"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "form"), list(product(REFERENCES, ["bin", "safetensors", "parts"]))
 )

@@ -24,6 +24,7 @@ def assert_same_fields(ours, theirs):
         assert_close(ours[name], expected, **near, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("name", tiny.MODELS)

@@ -44,6 +44,7 @@ def train(model, name, steps=2):
     return {k for k, p in model.named_parameters() if not torch.equal(p, before[k])}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_adapters_alone_are_trained_saved_and_merged(name, tmp_path):
     plain, given = tiny.build(name, **NO_DROPOUT), tiny.inputs_for(name)

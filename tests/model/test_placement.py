@@ -62,6 +62,7 @@ def spread(model, folder):
     return dispatch_model(model, alternating(model, ["disk", "cpu"]), offload_dir=folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_on_the_disk_give_the_same(name, tmp_path):
     expected = tiny.build(name)(**given_to(name))

@@ -183,6 +183,7 @@ model.save_pretrained(sys.argv[2], push_to_hub=True, repo_id="someone/sofas")
 """
 
 
+@pytest.mark.long
 def test_pushed_models_bring_their_card(hub, tmp_path):
     """Both ways to upload; a card that the repository has by then is kept."""
     model = tiny.build(QA)

@@ -89,6 +89,7 @@ def weights_after_one_step(name, folder, batch_size):
     return {key: value - before[key] for key, value in runner.model.state_dict().items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

@@ -60,6 +60,7 @@ def assert_states_equal(first, second):
 # --- One model, every format ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BYTES)
 def test_every_format_gives_the_same_tensors(name, state, tmp_path):
     published = load_bytes(tmp_path, BYTES[name](state))
@@ -153,6 +154,7 @@ def test_caffe_names_of_the_full_size_are_the_prototxts():
     assert expected["rpn_cls_score[0]"] == (24, 512, 1, 1)
 
 
+@pytest.mark.long
 def test_the_published_size_loads_by_default(tmp_path):
     state = {
         name: torch.full(shape, 3.25, dtype=torch.float16)
@@ -316,6 +318,7 @@ def test_a_path_without_weights_is_named(tmp_path):
 # --- The configuration of the Hugging Face file ---------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("old", "new", "reported"),
     [
@@ -434,6 +437,7 @@ def test_what_is_no_weights_at_all_is_refused(tmp_path):
 # --- Damage ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*BYTES, "safetensors"])
 def test_a_file_cut_anywhere_is_refused(name, state, tmp_path):
     generator = random.Random(name)
@@ -450,6 +454,7 @@ def test_a_file_cut_anywhere_is_refused(name, state, tmp_path):
         assert "weights_only" not in str(error.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["caffemodel", "caffemodel-unpacked", "detectron2", "detectron2-python2", "huggingface"]
 )

@@ -296,6 +296,7 @@ def make_model(extractor, tokenizer):
     return LxmertForQuestionAnswering(config).eval()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 def test_a_model_reads_the_regions_and_travels_with_its_extractor(extractor, tmp_path):
     processor = make_processor(extractor)

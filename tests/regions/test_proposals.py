@@ -143,6 +143,7 @@ def propose_slowly(generator, feature_map, image, size, scale):
     return boxes[kept[: config.proposals]].detach()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{}, CAFFE, {"proposal_min_side": 0.0}])
 @pytest.mark.parametrize("seed", range(2))
 def test_proposals_are_the_best_anchors_after_nms(settings, seed):

@@ -29,6 +29,7 @@ def folder(state, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_each_file_of_the_detector_opens_as_the_same_extractor(state, folder, tmp_path):
     path = tmp_path / "faster_rcnn_from_caffe_attr.pkl"
     path.write_bytes(detectron2_bytes(state))
@@ -46,6 +47,7 @@ def test_each_file_of_the_detector_opens_as_the_same_extractor(state, folder, tm
     assert load_extractor(tmp_path / "extractor").fingerprint == fingerprint
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:the weights bring anchors")
 def test_names_are_read_beside_the_weights_or_given(state, tmp_path, monkeypatch):
     write_huggingface(tmp_path, state, FULL_YAML)

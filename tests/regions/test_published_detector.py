@@ -229,6 +229,7 @@ def compare_with_single(detector, batch, check):
             check(part, getattr(alone.description, name))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PRESETS)
 @torch.inference_mode()
 def test_padded_batches_are_single_images_bit_for_bit(name):
@@ -241,6 +242,7 @@ def test_padded_batches_are_single_images_bit_for_bit(name):
         compare_with_single(make_fast(detector, "exact"), make_batch(detector.config), check)
 
 
+@pytest.mark.long
 @torch.inference_mode()
 def test_padded_batches_of_the_fast_copy_are_single_images_within_rounding():
     detector = make_detector()
@@ -268,6 +270,7 @@ def test_fast_copy_gives_the_features_of_the_detector():
         assert torch.equal(slow.object_ids, quick.object_ids)
 
 
+@pytest.mark.long
 @torch.inference_mode()
 def test_half_precision_keeps_scores_and_boxes_in_full():
     detector = make_detector()

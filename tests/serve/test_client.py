@@ -145,6 +145,7 @@ def test_a_key_or_a_login_is_sent() -> None:
             client.ask(SCENE, QUESTION)
 
 
+@pytest.mark.long
 def test_the_client_waits_while_the_server_loads() -> None:
     go = threading.Event()
 
@@ -163,6 +164,7 @@ def test_the_client_waits_while_the_server_loads() -> None:
             assert [each.status_code for each in seen][:: len(seen) - 1] == [503, 200]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given", ["Wed, 21 Oct 2065 07:28:00 GMT", "", "soon", "-3", "1"])
 def test_a_busy_proxy_may_name_any_time(given: str) -> None:
     """Bug: a date, which HTTP allows and proxies send, was an unexpected error."""

@@ -75,6 +75,7 @@ def check_fuzz(client: RunningServer, requests: int) -> None:
     assert client.ask().json()["answers"][0]["answer"] == "yellow"
 
 
+@pytest.mark.long
 def test_malformed_requests_are_refused_as_described() -> None:
     with running() as client:
         check_fuzz(client, 160)

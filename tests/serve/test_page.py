@@ -99,6 +99,7 @@ def best(question: str) -> str:
     return bundled().ask(SCENE, question)[0].answer
 
 
+@pytest.mark.long
 def test_an_uploaded_image_is_asked_about_again_without_a_new_upload(
     browser: PageBrowser, site: RunningServer
 ) -> None:
@@ -150,6 +151,7 @@ def test_an_example_comes_with_questions(browser: PageBrowser, site: RunningServ
     assert browser.text("notes") == ""
 
 
+@pytest.mark.long
 def test_the_keyboard_is_enough(browser: PageBrowser, site: RunningServer) -> None:
     browser.open(site)
     focus = "document.activeElement"
@@ -169,6 +171,7 @@ def test_the_keyboard_is_enough(browser: PageBrowser, site: RunningServer) -> No
     assert browser.run(f"return {focus}.id") == "mode-match"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_texts_are_legible_and_fit_a_phone(
     browser: PageBrowser, site: RunningServer, dark: bool
@@ -185,6 +188,7 @@ def test_texts_are_legible_and_fit_a_phone(
         assert weak == [], step
 
 
+@pytest.mark.long
 def test_no_request_leaves_the_machine(browser: PageBrowser, site: RunningServer) -> None:
     browser.driver.get_log("performance")
     browser.open(site)
@@ -220,6 +224,7 @@ def test_a_report_is_shared_by_its_link(browser: PageBrowser, site: RunningServe
     assert browser.driver.get_log("browser") == []
 
 
+@pytest.mark.long
 def test_captions_are_compared_where_the_model_can(
     browser: PageBrowser, site: RunningServer
 ) -> None:
@@ -283,6 +288,7 @@ def test_a_slow_server_shows_progress(browser: PageBrowser) -> None:
             browser.finish()
 
 
+@pytest.mark.long
 def test_a_failing_server_is_told_and_tried_again(browser: PageBrowser) -> None:
     def fail(_: Any) -> object:
         raise RuntimeError("broken")

@@ -131,6 +131,7 @@ def load_until_sigterm(served: Served, *, clients: int) -> tuple[int, list[str]]
     return len(answered), wrong
 
 
+@pytest.mark.long
 def test_accepted_requests_are_answered_before_the_end(programs: Path) -> None:
     with serving(python=programs / "python") as served:
         assert served.ask().json()["answers"][0]["answer"] == "yellow"
@@ -140,6 +141,7 @@ def test_accepted_requests_are_answered_before_the_end(programs: Path) -> None:
         assert is_free(served.url)
 
 
+@pytest.mark.long
 def test_a_request_on_its_way_is_answered_before_the_end(programs: Path) -> None:
     """A connection was closed if nothing had arrived on it when the server was to end."""
     with serving(python=programs / "python") as served:
@@ -261,6 +263,7 @@ with running(max_batch=1) as client:
 """
 
 
+@pytest.mark.long
 def test_queue_and_cache_are_measured_if_workers_share_files(
     programs: Path, tmp_path: Path
 ) -> None:

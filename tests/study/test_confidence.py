@@ -22,6 +22,7 @@ def questions(scale: float, number: int = 6000):  # type: ignore[no-untyped-def]
     return examples, (logits * scale).astype(np.float32)
 
 
+@pytest.mark.long
 def test_an_overconfident_model_is_repaired_by_its_temperature() -> None:
     honest = measure_confidence(*questions(1.0), ANSWERS)
     assert honest["calibration_error"] < 0.03

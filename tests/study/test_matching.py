@@ -54,6 +54,7 @@ def entries() -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.long
 def test_foils_are_scored_with_the_match_scores_of_the_pipeline(
     model: Path, lxmert: Command, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def run(lxmert: Command, output: Path, *options: object):  # type: ignore[no-unt
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_study_writes_a_page_and_its_numbers(lxmert: Command, tmp_path: Path) -> None:
     done = run(lxmert, tmp_path / "out", "--explained", 2, "--samples", 200)
     assert done.code == 0, done.err
@@ -80,6 +81,7 @@ def test_impossible_options_are_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_an_interrupted_study_goes_on_where_it_was(
     lxmert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,7 @@ def test_unknown_words_are_told_once(
     assert caplog.text.count("2 of 2 texts contain words") == 1
 
 
+@pytest.mark.long
 def test_the_robust_suite_has_the_numbers_of_the_study(lxmert: Command, tmp_path: Path) -> None:
     run(lxmert, tmp_path / "out", "--explained", 0)
     study = json.loads((tmp_path / "out" / "study.json").read_text())
@@ -197,6 +200,7 @@ def test_impossible_options_of_the_suite_are_one_sentence(
     assert message in done.err
 
 
+@pytest.mark.long
 def test_captions_against_foils_are_a_part_of_the_study(lxmert: Command, tmp_path: Path) -> None:
     foils = tmp_path / "foils.jsonl"
     colors = (("yellow ball", "purple ball"), ("purple mug", "green mug"))

@@ -33,6 +33,7 @@ def make(data: AnsweringData, model: ModelSettings = SMALL) -> AnsweringTask:
     return AnsweringTask(AnsweringSettings(data=data, model=model), seed=5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("targets", ["single", "soft"])
 def test_it_is_learned(data: AnsweringData, targets: str) -> None:
     task = make(data.replace(targets=targets))
@@ -217,6 +218,7 @@ def with_objectives(data: AnsweringData, **settings: object) -> AnsweringTask:
     return AnsweringTask(AnsweringSettings(data=data, model=SMALL, objectives=objectives), seed=5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("targets", ["single", "soft"])
 @pytest.mark.parametrize(
     ("settings", "weights"),
@@ -282,6 +284,7 @@ def test_perturbations_raise_the_loss(data: AnsweringData) -> None:
         assert losses["divergence"].item() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("targets", ["single", "soft"])
 @pytest.mark.parametrize(("modality", "size", "norm"), [("text", 0.05, None), ("image", 2.0, 2.5)])
 def test_adversarial_training_follows_its_algorithm(

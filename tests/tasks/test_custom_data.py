@@ -342,6 +342,7 @@ def test_boxes_are_found_again_in_shifted_images(boxed):
         assert (share[~first] < 0.6).all()
 
 
+@pytest.mark.long
 def test_boxes_guide_the_attention_of_their_questions(boxed):
     batch = boxed.collate([boxed.example(index, epoch=0) for index in range(8)])
     assert boxed.counts(batch)["boxes"] == 16

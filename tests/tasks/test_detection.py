@@ -172,6 +172,7 @@ def test_batch_holds_the_objects_and_says_where_there_is_none(data):
     assert (targets["attribute_ids"][..., 1] == -1).all()  # no size is annotated
 
 
+@pytest.mark.long
 def test_detector_learns_a_handful_of_images(data, tmp_path):
     """Trains for some seconds; then all of what the loop and the users do with the result."""
     task = make_task(DetectionData(train=data.train, valid=data.train))

@@ -42,6 +42,7 @@ def test_a_batch_holds_both_images_in_order(data: PairsData) -> None:
     assert batch["truths"].tolist() == [int(lines[row]["answer"]) for row in rows]
 
 
+@pytest.mark.long
 def test_it_is_learned(data: PairsData) -> None:
     task = make(data)
     batch = task.collate([task.example(index, 0) for index in range(len(task))])

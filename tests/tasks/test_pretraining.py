@@ -143,6 +143,7 @@ def test_each_loss_trains_both_sides(make: Make, name: str) -> None:
     assert "lxmert.encoder.visn_fc.visn_fc.weight" in trained
 
 
+@pytest.mark.long
 def test_objectives_are_learned_together(make: Make) -> None:
     """Matching and attributes are left out: too little here tells them, the world is too small."""
     task = make(mismatch_rate=0.3)

@@ -344,6 +344,7 @@ def batches_of(task: PretrainingTask, *, ranks: int, workers: int) -> list[list[
     return [example for step in steps for example in step]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (2, 0), (3, 2)])
 def test_masks_are_the_same_for_any_number_of_workers_and_ranks(
     world: World, ranks: int, workers: int

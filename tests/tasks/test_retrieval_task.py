@@ -67,6 +67,7 @@ def test_every_pair_of_a_batch_is_scored_as_if_alone(data: RetrievalData) -> Non
     assert task.losses(task.model, batch)["matched"].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.long
 def test_it_is_learned_and_scored_in_both_directions(data: RetrievalData, tmp_path: Path) -> None:
     """Six images, no two of which look alike."""
     few = tmp_path / "few.jsonl"

@@ -35,6 +35,7 @@ def assert_same(one, other, tolerance):
         torch.testing.assert_close(one[name], other[name], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("micro_batches", [2, 4, 8])
 def test_micro_batches_give_the_same_update(tmp_path, micro_batches):
     """Single examples make the count of `parity` zero in most micro-batches."""

@@ -18,6 +18,7 @@ from lxmert.train.sharding import Sharded
 OVERRIDES = ("model.double=true", "loop.micro_batches=2")
 
 
+@pytest.mark.long
 def test_two_processes_give_the_same_update_as_one(programs, tmp_path):
     """In some steps one of the two has no target for `parity`, so its head has no gradient."""
     script, python = Path(__file__).with_name("toy.py"), str(programs / "python")
@@ -35,6 +36,7 @@ def test_two_processes_give_the_same_update_as_one(programs, tmp_path):
     assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 @pytest.mark.parametrize(
     ("num_ranks", "parallel"),
@@ -61,6 +63,7 @@ def test_each_step_of_several_processes_is_that_of_one(tmp_path, num_ranks, para
         assert scores[0] == pytest.approx(scores[1], rel=1e-9)
 
 
+@pytest.mark.long
 @NEEDS_FSDP
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 def test_sharded_weights_without_gradient_do_not_decay(tmp_path):

@@ -83,6 +83,7 @@ def kill_and_go_on(folder, times, num_ranks=1, overrides=OVERRIDES):
     return starts
 
 
+@pytest.mark.long
 def test_a_run_killed_at_random_instants_ends_bit_identical(tmp_path):
     finish(start(tmp_path / "whole"))
     assert len(set(kill_and_go_on(tmp_path / "killed", 5))) > 2
@@ -98,6 +99,7 @@ def test_a_run_killed_at_twenty_random_instants_ends_bit_identical(tmp_path, num
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     overrides = ("optim.steps=80", *OVERRIDES[1:])
     finish(start(tmp_path / "whole", num_ranks=2, overrides=overrides))
@@ -110,6 +112,7 @@ def test_two_processes_killed_within_an_epoch_end_bit_identical(tmp_path):
     assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "setting",
     [
@@ -219,6 +222,7 @@ def unfinished(tmp_path, short_run):
     return tmp_path / "copy"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint_is_not_resumed_from(unfinished, short_run, damage, caplog):
     """A checkpoint of the right size with other bytes was: accuracy 0.893 became 0.026, exit 0."""

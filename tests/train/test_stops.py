@@ -177,6 +177,7 @@ def assert_same_end(ours, theirs):
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("at", "signals"),
     [
@@ -253,6 +254,7 @@ def train_noisily(folder, number):
         sys.exit(130 if "is saved: the same command resumes" in str(stopped) else 1)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_of_a_group_leave_the_workers_of_the_loader_to_the_run(tmp_path, number):
@@ -272,6 +274,7 @@ def interrupt_rank(folder, rank, signaled):
     sys.exit(130 if rank == signaled else 1)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 @pytest.mark.parametrize("signaled", [0, 1])
 def test_all_processes_stop_after_the_same_step(tmp_path, signaled):

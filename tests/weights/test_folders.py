@@ -57,6 +57,7 @@ def server(
         yield server
 
 
+@pytest.mark.long
 def test_one_command_answers_with_a_published_model(
     server: Server, lxmert: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_answers_are_those_of_transformers_own_model(
     assert answer.score == pytest.approx(float(logits.softmax(-1)[best]), abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_pretrained_model_answers_and_matches(server: Server) -> None:
     pipeline = LxmertPipeline.from_pretrained("lxmert-base")
     assert len(pipeline.answers) == 9500
@@ -137,6 +139,7 @@ def test_files_that_were_fetched_before_an_interruption_keep_their_origin(server
     assert not any(path.is_file() for path in published_folder("downloads").rglob("*"))
 
 
+@pytest.mark.long
 def test_the_regions_that_were_published_with_the_model_are_accepted(
     server: Server, tmp_path: Path, lxmert: Command
 ) -> None:
@@ -243,6 +246,7 @@ def test_the_next_detector_is_taken_if_one_is_nowhere(
     assert "detector-detectron2 is not available; trying detector-huggingface" in caplog.text
 
 
+@pytest.mark.long
 def test_without_any_detector_the_error_says_how_to_use_a_file_and_nothing_large_is_fetched(
     server: Server, lxmert: Command, tmp_path: Path
 ) -> None:
@@ -359,6 +363,7 @@ def test_a_folder_is_preferred_to_a_published_name(
         find_model("detector-caffe")
 
 
+@pytest.mark.long
 def test_training_starts_from_a_published_model_and_keeps_its_answers(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

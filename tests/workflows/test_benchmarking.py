@@ -22,6 +22,7 @@ from lxmert.workflows.benchmarking import Benchmark, benchmark
 pytestmark = pytest.mark.filterwarnings("ignore::lxmert.reading.InputWarning")
 
 
+@pytest.mark.long
 def test_the_command_measures_a_model_and_names_what_it_cannot(lxmert, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarking, "_COMPUTED", {"torch": ("fp32",), "onnxruntime": ("int8",)})
     torch.manual_seed(5)

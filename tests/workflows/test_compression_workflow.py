@@ -10,6 +10,7 @@ MODEL, IMAGES = ROOT / "src/lxmert/default", ROOT / "src/lxmert/examples"
 QUESTIONS = IMAGES / "questions.jsonl"
 
 
+@pytest.mark.long
 def test_a_compressed_model_is_used_like_any_other(lxmert: Command, tmp_path: Path) -> None:
     done = lxmert(
         "compress", MODEL, "-o", tmp_path / "small", "--cross", 0.2, "--layers", "2,1,2",

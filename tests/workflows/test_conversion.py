@@ -153,6 +153,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(best, tmp_path,
     assert {file.name for file in tmp_path.iterdir()} == {"BEST.pth", "mine.pth", "full", "list"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [0, 5_000, 100_000])
 @pytest.mark.parametrize("form", ["folder", "copy", ".pth", ".tsv"])
 def test_a_disk_that_is_full_leaves_nothing_and_one_sentence(form, limit, tmp_path, best):

@@ -194,6 +194,7 @@ def test_predictions_must_be_one_for_each_question(
     assert twice.code == 2
 
 
+@pytest.mark.long
 def test_one_modality_alone_is_evaluated(lxmert: Command) -> None:
     examples = ROOT / "src/lxmert/examples"
     command = ("evaluate", ROOT / "src/lxmert/default", "--data", examples / "questions.jsonl",

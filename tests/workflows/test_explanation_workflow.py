@@ -49,6 +49,7 @@ def report(scenes: Path) -> explanation.Report:
     return evaluate_explanations(subject(scenes), scenes / "whole", progress=silent)
 
 
+@pytest.mark.long
 def test_the_report_is_what_all_questions_in_one_batch_give(
     scenes: Path, report: explanation.Report
 ) -> None:
@@ -87,6 +88,7 @@ def test_results_are_written_as_json_and_as_a_plot(
         assert plot.size[0] > 800
 
 
+@pytest.mark.long
 def test_an_interrupted_test_ends_with_the_same_results(
     scenes: Path, report: explanation.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def rewrite(scenes: Path, path: Path, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_without_boxes_there_is_no_pointing_game(scenes: Path, tmp_path: Path) -> None:
     data = rewrite(scenes, tmp_path / "q.jsonl", boxes=None)
     chosen = subject(scenes, data=data, limit=3, methods=("attention",))
@@ -145,6 +148,7 @@ def test_questions_about_one_image_stay_together(scenes: Path) -> None:
     assert changes == len(set(images)) - 1
 
 
+@pytest.mark.long
 def test_images_are_found_by_the_names_that_training_understands(
     scenes: Path, report: explanation.Report, tmp_path: Path
 ) -> None:
@@ -169,6 +173,7 @@ def test_images_are_found_by_the_names_that_training_understands(
     assert (len(shares) > 5, findings) == (True, {})
 
 
+@pytest.mark.long
 def test_questions_whose_image_or_boxes_cannot_be_used_are_counted_and_named(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +247,7 @@ def test_what_cannot_be_plotted_is_not_tested_either(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["aopc", "sign", "sanity"])
 def test_other_protocols_report_means_with_intervals(
     scenes: Path, tmp_path: Path, protocol: str
@@ -259,6 +265,7 @@ def test_other_protocols_report_means_with_intervals(
             assert 1 <= numbers["count"] <= 4
 
 
+@pytest.mark.long
 def test_another_model_is_compared_with_sanity_only(scenes: Path, tmp_path: Path) -> None:
     itself = str(find_model(None))
     chosen = subject(scenes, protocol="sanity", limit=4, seeds=(1,), against=itself)

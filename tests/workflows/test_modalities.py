@@ -21,6 +21,7 @@ def run(lxmert: Command, output: Path, *options: object):  # type: ignore[no-unt
     return lxmert("explain-eval", MODEL, "--modalities", *flags)
 
 
+@pytest.mark.long
 def test_shares_are_those_of_single_explanations(lxmert: Command, tmp_path: Path) -> None:
     done = run(lxmert, tmp_path / "out", "--limit", 2)
     assert done.code == 0, done.err
@@ -41,6 +42,7 @@ def test_shares_are_those_of_single_explanations(lxmert: Command, tmp_path: Path
     assert (again.code, again.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.long
 def test_captions_and_foils_have_shares_of_their_own(lxmert: Command, tmp_path: Path) -> None:
     foils = tmp_path / "foils.jsonl"
     pair = {"image": "scene.png", "caption": "there is a ball", "foil": "there is a hat"}

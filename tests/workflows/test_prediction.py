@@ -289,6 +289,7 @@ def test_questions_without_ids_are_numbered_and_can_be_scored(lxmert: Command, s
 SHARDS = ["predict", "answers", "--data", "questions.jsonl", "--shard-questions", "5"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("sight", [("--images", "images"), ("--regions", "regions")])
 def test_shards_of_several_jobs_are_the_file_of_one(
@@ -376,6 +377,7 @@ def test_shards_of_another_job_are_not_joined(lxmert: Command, form: str) -> Non
     assert lxmert(*options, "--join").code == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("form", ["jsonl", "vqa"])
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\r"])

@@ -88,6 +88,7 @@ def test_weights_are_integers_with_a_scale_for_each_output(graph, tmp_path):
             np.testing.assert_allclose(found * scale[:, None], rows, atol=scale.max() / 2 * 1.001)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_sums_of_large_products_are_not_cut_off(tmp_path, runtime):
     """Bug: processors without VNNI cut off weights of 8 bits: half of this sum was lost."""

@@ -10,6 +10,8 @@ from conftest import ROOT, Command
 from lxmert.study import run as study
 from lxmert.workflows import explanation, modalities
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = ROOT / "src/lxmert/examples"
 MODEL = ROOT / "src/lxmert/default"
 

@@ -84,6 +84,7 @@ def test_commands_quote_what_a_shell_would_split():
     assert command == "lxmert evaluate 'my runs/own' --data TEST.jsonl --images photos"
 
 
+@pytest.mark.long
 def test_a_run_ends_with_a_report_that_agrees_with_evaluate(
     tmp_path: Path, lxmert: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def reported(caplog: pytest.LogCaptureFixture) -> list[str]:
 # What the check finds
 
 
+@pytest.mark.long
 def test_the_report_comes_first_and_its_summary_again_at_the_end(
     world: Path, tmp_path: Path, lxmert: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,6 +107,7 @@ HARMLESS_AS_WELL = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [*HARMLESS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in HARMLESS_AS_WELL)]
 )
@@ -186,6 +188,7 @@ def test_fewer_images_than_one_are_refused(world: Path, tmp_path: Path, lxmert: 
     assert "data.limit_images: got 0, expected above 0" in refused.err
 
 
+@pytest.mark.long
 def test_another_recipe_is_refused_before_anything_is_prepared(
     world: Path, tmp_path: Path, lxmert: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +204,7 @@ def test_another_recipe_is_refused_before_anything_is_prepared(
     assert reported(caplog) == [done]
 
 
+@pytest.mark.long
 def test_layers_that_are_computed_again_learn_the_same(world: Path, tmp_path: Path) -> None:
     runs = []
     handle = register_module_forward_hook(
@@ -238,6 +242,7 @@ def start(world: Path, folder: Path, num_ranks: int, *more: str) -> list[BasePro
     return start_ranks(work, num_ranks)
 
 
+@pytest.mark.long
 def test_two_ranks_tell_everything_once(world: Path, tmp_path: Path) -> None:
     """The report came from both, and both wrote its file."""
     finish(start(world, tmp_path / "two", 2))
@@ -270,6 +275,7 @@ def assert_killed_run_is_identical(world: Path, folder: Path, num_ranks: int, ti
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_runs_end_bit_identical(world: Path, tmp_path: Path, num_ranks: int) -> None:
     assert_killed_run_is_identical(world, tmp_path, num_ranks, 2)

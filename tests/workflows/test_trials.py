@@ -56,6 +56,7 @@ def trial_limit(run):
     return tomllib.loads((run / "recipe.toml").read_text())["data"].get("limit_images")
 
 
+@pytest.mark.long
 def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         metrics = train_recipe(recipe(world), tmp_path, cpu=True)
@@ -85,6 +86,7 @@ def test_the_best_trial_is_continued_and_decisions_are_kept(world, tmp_path, cap
         train_recipe(recipe(world, "seed=7"), tmp_path, cpu=True)
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_is_told_and_the_others_go_on(world, tmp_path, caplog):
     """Questions about two images need an extractor that is not trained along."""
     lines = [
@@ -118,6 +120,7 @@ def fail(monkeypatch):
     return names.add
 
 
+@pytest.mark.long
 def test_a_trial_that_needs_too_much_memory_is_told(world, tmp_path, fail):
     """Bug: it ended the command."""
     for name in ("drawings", "scenes"):
@@ -293,6 +296,7 @@ def test_a_budget_needs_a_schedule_that_knows_the_time(world, tmp_path, schedule
     assert not (tmp_path / "plan.json").exists()
 
 
+@pytest.mark.long
 def test_one_way_to_begin_needs_no_trial(world, tmp_path):
     train_recipe(recipe(world, "data.start=random"), tmp_path, cpu=True)
     plan = json.loads((tmp_path / "plan.json").read_text())
@@ -379,6 +383,7 @@ def test_the_weights_of_a_backbone_are_downloaded_and_checked(tmp_path, at_hand,
     assert extractor.config.model == "resnet18"
 
 
+@pytest.mark.long
 def test_a_model_is_trained_on_the_regions_of_a_backbone(world, tmp_path, at_hand):
     run = tmp_path / "run"
     train_recipe(recipe(world, "data.start=backbone"), run, cpu=True)
@@ -402,6 +407,7 @@ def test_a_backbone_is_tried_beside_the_bundled_model(world, tmp_path, at_hand):
     assert not any("error" in trial for trial in trained.values())
 
 
+@pytest.mark.long
 def test_damaged_weights_of_a_backbone_fail_like_a_trial(world, tmp_path, at_hand, fail):
     """They ended the command with an unexpected error."""
     (file,) = at_hand.iterdir()
@@ -422,6 +428,7 @@ def test_the_weights_of_torchvision_are_looked_for_under_their_names(at_hand):
         assert name in get_model_weights(name).DEFAULT.url
 
 
+@pytest.mark.long
 def test_the_weights_of_timm_are_found_in_the_cache_of_the_hub(world, tmp_path, at_hand):
     """Only those of torchvision were; the run is offline, as its tests are."""
     for name in _TIMM:

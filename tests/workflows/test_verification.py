@@ -264,6 +264,7 @@ def spoil(kind: str, values: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(values) if kind == "zeros" else values.to(getattr(torch, kind))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["nan", "zeros", "int64", "bool", "complex64"])
 @pytest.mark.parametrize("form", ["model", "BEST.pth"])
 def test_weights_that_cannot_be_right_are_a_problem(form, kind, tmp_path):

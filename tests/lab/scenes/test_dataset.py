@@ -103,6 +103,7 @@ def test_questions_about_one_object_say_where_it_is(made: Path) -> None:
     assert len(found) == 4
 
 
+@pytest.mark.long
 def test_the_word_list_knows_every_word_of_every_kind(made: Path) -> None:
     tokenizer = BertTokenizer(vocab=str(made / "vocab.txt"), do_lower_case=True)
     texts = [
@@ -184,6 +185,7 @@ def test_questions_that_no_image_allows_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.long
 def test_question_types_need_as_many_things_as_is_said() -> None:
     """Bug: impossible requests were only reported after all images were made."""
     generator, fewest = np.random.default_rng(0), dict.fromkeys(QUESTION_TYPES, 9)
@@ -249,6 +251,7 @@ def test_a_file_in_the_place_of_a_folder_is_not_called_a_full_disk(tmp_path: Pat
         make_dataset(tmp_path / "file" / "x", CONTENTS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "most"),
     [

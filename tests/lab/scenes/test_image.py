@@ -48,6 +48,7 @@ def test_images_are_full_of_objects_that_can_be_seen(images: list[SceneImage]) -
     assert min(item.pixels for item in seen) >= MIN_PIXELS
 
 
+@pytest.mark.long
 def test_about_a_fifth_of_the_objects_is_partly_hidden() -> None:
     seen = [item for index in range(250) for item in see_objects("train", index, seed=3)]
     assert np.mean([item.visible < 0.95 for item in seen]) >= 0.18

@@ -194,6 +194,7 @@ def test_question_types_are_as_frequent_as_each_other_and_their_answers_balanced
         assert max(answers[question_type].values()) < limit * totals[question_type], question_type
 
 
+@pytest.mark.long
 def test_words_alone_do_not_determine_the_answer() -> None:
     """For every template and every set of named attributes, both answers are possible."""
     counts: dict[tuple, Counter[str]] = defaultdict(Counter)
