@@ -163,7 +163,10 @@ def match(
 
 def predict(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="JSONL file of questions, with or without answers.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Questions, with or without answers: JSONL, CSV or JSON array."),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="File to write. Default: print the predictions."),
@@ -177,7 +180,7 @@ def predict(
     official: Annotated[
         Path | None,
         typer.Option(
-            help="Official question file of a leaderboard; all its questions are required."
+            help="Official question file of a leaderboard; --data must have all its questions."
         ),
     ] = None,
     device: Device = None,

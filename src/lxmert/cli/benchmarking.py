@@ -23,7 +23,7 @@ def benchmark(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSONL file of questions with answers, to measure the accuracy with."),
+        typer.Option(help="Questions with answers, to measure the accuracy with."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of --data.")] = None,
     limit: Limit = None,

@@ -42,7 +42,7 @@ def compress(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSONL file of questions with answers, to compare the accuracy on."),
+        typer.Option(help="Questions with answers, to compare the accuracy on."),
     ] = None,
     images: ImageFolder = None,
     regions: RegionStores = None,

@@ -17,7 +17,7 @@ def examples(
 ) -> None:
     """Copy six example images, their questions and the bundled model into a folder.
 
-    The commands of the documentation use it: lxmert examples
+    The commands of the documentation use this folder.
     """
     from lxmert.cli.outputs import check_output_folder
     from lxmert.workflows.examples import MODEL_FOLDER, copy_examples
@@ -157,7 +157,10 @@ def boxes(
 
 def shift(
     data: Annotated[
-        Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
+        Path,
+        typer.Argument(
+            metavar="QUESTIONS", help="Questions with answers: JSONL, CSV or JSON array."
+        ),
     ],
     output: OutputFolder,
     rare: Annotated[
@@ -180,7 +183,10 @@ def shift(
 
 def shuffle(
     data: Annotated[
-        Path, typer.Argument(metavar="QUESTIONS", help="JSONL file of questions with answers.")
+        Path,
+        typer.Argument(
+            metavar="QUESTIONS", help="Questions with answers: JSONL, CSV or JSON array."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")],
     seed: Seed = 0,

@@ -17,7 +17,7 @@ def show(output: OutputImage, seed: Seed = 0) -> None:
 def train(output: RunFolder, override: Overrides = None) -> None:
     """Pretrain a grid extractor and a model on drawings. Rerun to resume.
 
-    `lxmert train custom` can start from the result: --set model.init_from=OUTPUT
+    Initialize `lxmert train custom` from the result: --set model.init_from=OUTPUT
     """
     from lxmert.lab.drawings.task import train_on_drawings
 

@@ -141,7 +141,9 @@ def explain_eval(
     model: ModelArgument,
     data: Annotated[
         Path,
-        typer.Option(help="JSONL file of questions with answers; 'boxes' add a pointing game."),
+        typer.Option(
+            help="Questions with answers: JSONL, CSV or JSON array; 'boxes' add a pointing game."
+        ),
     ],
     images: RequiredImages,
     output: Annotated[
@@ -172,7 +174,7 @@ def explain_eval(
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Number of random rankings; ties are broken at random too.")
+        int, typer.Option(help="Number of random rankings, which also break ties.")
     ] = 3,
     limit: Limit = None,
     device: Device = None,

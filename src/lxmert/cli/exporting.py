@@ -37,9 +37,9 @@ def export(
 ) -> None:
     """Export a model with its region extractor for a fast runtime.
 
-    The folder is used as any model: lxmert ask IMAGE QUESTION --model FOLDER. Only the folders of
+    Use the folder like any model: lxmert ask IMAGE QUESTION --model FOLDER. Only the folders of
     --runtime torch need PyTorch. Differences from the model are measured, and written into the
-    README.md of the folder. With --runtime web, any static server shows the folder:
+    README.md of the folder. With --runtime web, any static web server can serve the folder:
     python -m http.server --directory FOLDER.
     """
     from lxmert.workflows.export_comparison import TOLERANCES

@@ -59,7 +59,9 @@ RegionStores = Annotated[
     ),
 ]
 RequiredImages = Annotated[Path, typer.Option("--images", help="Image folder.")]
-Questions = Annotated[Path, typer.Option("--data", help="JSONL file of questions with answers.")]
+Questions = Annotated[
+    Path, typer.Option("--data", help="Questions with answers: JSONL, CSV or JSON array.")
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", help="Number of examples, drawn at random. Default: all."),

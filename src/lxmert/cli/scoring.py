@@ -56,7 +56,9 @@ def evaluate(
     ],
     data: Annotated[
         Path,
-        typer.Option(help="JSONL file of questions with answers; for a detector, COCO JSON."),
+        typer.Option(
+            help="Questions with answers: JSONL, CSV or JSON array; for a detector, COCO JSON."
+        ),
     ],
     images: ImageFolder = None,
     regions: RegionStores = None,
@@ -75,15 +77,15 @@ def evaluate(
     suite: Annotated[
         str | None,
         typer.Option(
-            help="robust: also the answers after image, question or regions are exchanged or "
-            "damaged, calibration, and the answers above a threshold of confidence."
+            help="robust: also the accuracy after image, question or regions are exchanged or "
+            "damaged, calibration, and the risk and coverage of a confidence threshold."
         ),
     ] = None,
     risk: Annotated[
         float | None,
         typer.Option(
-            help="With --suite: share of wrong answers that the threshold is chosen for, from 0 to "
-            "1. Default: 0.05."
+            help="With --suite: share of wrong answers that the threshold may leave, from 0 to 1. "
+            "Default: 0.05."
         ),
     ] = None,
     limit: Limit = None,
@@ -96,7 +98,8 @@ def evaluate(
     Questions: accuracy by question type, with question-only and majority baselines. Statements
     about two images (NLVR2): accuracy and consistency. A detector: detection metrics. With
     --metric: image-text matching or paraphrases. With --suite robust: whether the model uses image
-    and question, and is sure for good reason. `lxmert score` scores files of predictions.
+    and question, and whether its confidence is justified. For files of predictions, use
+    `lxmert score`.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}: expected at least 1")
@@ -176,7 +179,7 @@ def score(
         Path | None, typer.Option(help="Your predictions (JSONL with --data; gqa, nlvr2).")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="JSONL file of questions with answers; without --metric.")
+        Path | None, typer.Option(help="Without --metric: questions with answers.")
     ] = None,
     training: Annotated[
         Path | None,

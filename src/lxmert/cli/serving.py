@@ -35,7 +35,7 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Images per batch.")] = 16,
     batch_wait: Annotated[float, typer.Option(help="Milliseconds to wait for a batch.")] = 2.0,
     max_queue: Annotated[
-        int, typer.Option(help="Requests in progress, beyond which further ones get 429.")
+        int, typer.Option(help="Maximum of requests in progress; further ones get status 429.")
     ] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 30.0,
     cache: Annotated[int, typer.Option(help="Region cache in MiB.")] = 256,
@@ -52,7 +52,8 @@ def serve(
         Path | None, typer.Option(help="Folder of example images for the page.")
     ] = None,
     reports: Annotated[
-        Path | None, typer.Option(help="Folder of saved reports. Default: deleted at the end.")
+        Path | None,
+        typer.Option(help="Folder for saved reports. Default: deleted when the server ends."),
     ] = None,
 ) -> None:
     """Serve a web page and an HTTP API that answer questions about images.

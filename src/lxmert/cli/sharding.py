@@ -15,14 +15,14 @@ Share = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Write a share of the shards only, from 0/N to N-1/N, as one of N jobs; then join "
-        "them with --join.",
+        help="Run job I of N, numbered from 0: write only its share of the shards. Afterwards, "
+        "--join joins the shards of all jobs.",
     ),
 ]
 Join = Annotated[bool, typer.Option("--join", help="Join the shards of all jobs.")]
 Engine = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="ray: on all devices of a Ray cluster."),
+    typer.Option("--engine", help="local: in this process; ray: on all devices of a Ray cluster."),
 ]
 Address = Annotated[
     str | None,

@@ -44,15 +44,15 @@ def study(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Study a model: what it can answer, whether it looks at the image, whether it is sure.
+    """Study a model: accuracy, use of image and question, explanations, confidence.
 
     Writes study.html and study.json: accuracy by question type, captions against foils, answers
     after the image or the question is exchanged or damaged, the share of each modality in the
     answers (Shapley values), the faithfulness of explanations, calibration and risk-coverage, all
     with 95 % intervals.
 
-    Explanations take longest: about a second a question for the bundled model, minutes for one of
-    the published size. Rerun to resume after an interruption.
+    Explanations take longest: about a second per question for the bundled model, minutes for a
+    model of the published size. Rerun to resume after an interruption.
     """
     if limit is not None and limit < 2:
         raise ValueError(f"--limit is {limit}: expected at least 2")
@@ -88,7 +88,7 @@ def study(
 
 def states(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="JSONL file of questions or captions.")],
+    data: Annotated[Path, typer.Option(help="Questions or captions: JSONL, CSV or JSON array.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Safetensors file to write.")],
     images: ImageFolder = None,
     regions: RegionStores = None,
@@ -141,7 +141,7 @@ def probe(
     states: Annotated[
         Path, typer.Argument(metavar="STATES", help="File of pooled states (`lxmert states`).")
     ],
-    data: Annotated[Path, typer.Option(help="JSONL file that the states were made from.")],
+    data: Annotated[Path, typer.Option(help="File that the states were made from.")],
     label: Annotated[
         str,
         typer.Option(help="Key of its lines to predict: answer, question_type, or your own."),
@@ -152,7 +152,8 @@ def probe(
 ) -> None:
     """Train a linear probe on each layer, beside a control task of random labels.
 
-    Half of the images train, the other half tests; intervals are 95 %, resampling images.
+    The probe is trained on half of the images and tested on the other half. Images are resampled
+    for the 95 % intervals.
     """
     if output is not None:
         check_output(output, "-o", states, data)

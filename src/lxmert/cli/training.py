@@ -31,7 +31,7 @@ def train(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Custom data: time for trials and training, such as 30m.  [default: 30m]"
+            help="Custom data: time for trials and training, such as 2m or 2h.  [default: 30m]"
         ),
     ] = None,
     device: Device = None,

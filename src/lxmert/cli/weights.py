@@ -44,9 +44,9 @@ def fetch(
     mirrors: Mirrors = None,
     local: LocalFiles = None,
 ) -> None:
-    """Fetch published weights with all that belongs to them, and check them.
+    """Fetch published weights and what they need, such as a detector, and check them.
 
-    Resumes an interrupted download. The hub of HF_ENDPOINT is used, if it is set.
+    Resumes an interrupted download. If HF_ENDPOINT is set, it is the address of the hub.
 
     Example: lxmert weights fetch vqa
     """

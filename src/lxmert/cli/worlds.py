@@ -25,12 +25,13 @@ def make(
     ] = None,
     seed: Seed = 2019,
     boxes: Annotated[
-        bool, typer.Option("--boxes", help="Write the boxes that a question is about as well.")
+        bool,
+        typer.Option("--boxes", help="Also write the boxes of the things that questions name."),
     ] = False,
 ) -> None:
     """Make small worlds: images with questions for training, validation and test.
 
-    Worlds that are there already are left alone; rerun to resume.
+    Complete worlds are not changed; rerun to resume.
 
     Example: lxmert lab worlds make counting bars --images 500 -o runs/worlds
     """
