@@ -150,7 +150,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed of the split and of the control task.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a linear probe on each layer, beside a control task of random labels.
+    """Train a linear probe on each layer, and another on random labels as a control task.
 
     The probe is trained on half of the images and tested on the other half. Images are resampled
     for the 95 % intervals.
