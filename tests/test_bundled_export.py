@@ -48,6 +48,16 @@ def test_commands_answer_with_it_without_torch(arguments, tmp_path):
     assert not done.stderr
 
 
+def test_a_command_that_needs_torch_says_what_to_install(tmp_path):
+    """It was "No module named 'torch'"."""
+    arguments = ["extract", str(SCENE.parent), "-o", "store"]
+    code = f"sys.argv = ['lxmert', *{arguments}]\nfrom lxmert.cli.main import main\nmain()\n"
+    done = run_without_torch(code, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lxmert: extract needs torch, which is not installed; ")
+    assert "use an environment with `pip install lxmert`" in done.stderr
+
+
 def test_messages_call_it_the_bundled_model():
     assert LxmertPipeline.from_pretrained(BUNDLED_EXPORT).name == "the bundled model"
 

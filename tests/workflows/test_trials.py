@@ -254,6 +254,13 @@ def test_the_questions_of_a_step_are_divided_equally(world, micro_batches, proce
         assert abs(size - min(number, 96)) <= parts / 2 or size == parts
 
 
+def test_another_batch_size_than_that_of_the_recipe_is_kept(world):
+    """Bug: it was replaced without a word, also where memory was short."""
+    assert recipe(world).optim.batch_size == trials.RECIPE_BATCH
+    given = recipe(world, "optim.batch_size=18")
+    assert trials._with_batch(given, Sized(1000), 1).optim.batch_size == 18
+
+
 @pytest.mark.slow
 def test_micro_batches_are_trained_in_a_budget(world, tmp_path):
     train_recipe(recipe(world, "data.start=random", "loop.micro_batches=8"), tmp_path, cpu=True)

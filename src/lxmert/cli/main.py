@@ -231,12 +231,17 @@ def _interruption(end: BaseException | None) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message of a user error; a system error without a file names the command."""
+    """Return the message of a user error; it names the command if a file does not tell more."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return (
             f"{_command_name()}: {error.strerror}; check free disk space and permissions, or "
             f"show the traceback with lxmert --debug {_command_name()} ..."
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:  # not one of an extra
+        return (
+            f"{_command_name()} needs {error.name}, which is not installed; lxmert-runtime leaves "
+            "it out: use an environment with `pip install lxmert`"
         )
     return text or f"{_command_name()}: {type(error).__name__}"
 

@@ -74,6 +74,9 @@ on a slow processor, instead of 59.6 and 46.8 %.
 
 _FEWEST_EXAMPLES, _MOST_IMAGES = 12, 64
 
+RECIPE_BATCH = 16
+"""`optim.batch_size` of the recipe `custom`, in place of which a number is chosen."""
+
 _logger = logging.getLogger(__name__)
 
 MakeTask = Callable[[Recipe], Task]
@@ -345,7 +348,9 @@ def _changed(recipe: Recipe, assignments: list[str]) -> Recipe:
 
 
 def _with_batch(recipe: Recipe, task: Task, processes: int) -> Recipe:
-    """Choose the examples of a step so that it has about 96 questions, in parts of equal size."""
+    """Choose the examples of a step, unless the user has: about 96 questions, in equal parts."""
+    if recipe.optim.batch_size != RECIPE_BATCH:
+        return recipe
     examples = _STEP_QUESTIONS
     if isinstance(task, CustomDataTask):
         wanted = round(_STEP_QUESTIONS * len(task) / len(task.training))
