@@ -48,7 +48,7 @@ def questions(batch_size: int, *, padded: bool = False) -> Batch:
 
 
 def labels(batch: Batch) -> Batch:
-    """Return labels of all pretraining objectives: 15 % of words and regions, half with answers."""
+    """Return labels of all pretraining objectives: 15% of words and regions, half with answers."""
     generator = torch.Generator().manual_seed(9)
     ids = batch["input_ids"]
     size = (len(ids), REGIONS)

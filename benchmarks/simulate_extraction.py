@@ -243,7 +243,7 @@ def draw(path: Path) -> None:
         shares = [100 * base / n / hour for n, hour in zip(numbers, hours, strict=True)]
         right.plot(numbers, shares, style, label=name)
         for n, hour, share, outcome in zip(numbers, hours, shares, outcomes, strict=True):
-            print(f"{name}: {n:5} devices {hour:9.2f} h, {share:5.1f} % of the ideal rate, "
+            print(f"{name}: {n:5} devices {hour:9.2f} h, {share:5.1f}% of the ideal rate, "
                   f"idle {outcome.idle:.1%}, {outcome.failures} failures")  # fmt: skip
     left.set(title="100 million images", ylabel="hours", yscale="log")
     right.set(title="Rate, relative to that of detection alone", ylabel="%", ylim=(0, 105))

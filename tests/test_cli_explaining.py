@@ -87,7 +87,7 @@ def test_on_a_full_disk_the_old_file_stays_and_one_line_says_so(
 def test_percentages_are_the_same_on_the_terminal_in_the_report_and_in_figures(
     lxmert: Command, tmp_path: Path
 ) -> None:
-    """The best answer had 100.0% on the terminal, 99.9 % in the report and 100% in the figure."""
+    """The best answer had 100.0% on the terminal, 99.9% in the report and 100% in the figure."""
     page, figure = tmp_path / "r.html", tmp_path / "f.svg"
     asked = lxmert("ask", SCENE, QUESTION)
     explained = lxmert("explain", SCENE, QUESTION, "-o", page, "--figure", figure)

@@ -23,7 +23,7 @@ def test_words_are_hidden_at_the_published_rates() -> None:
     chosen = labels != IGNORE_INDEX
     assert chosen.mean() == pytest.approx(0.15, abs=0.005)
     assert (hidden[chosen] == MASK).mean() == pytest.approx(0.8, abs=0.01)
-    # 10 % replaced, of which one in SIZE is by chance the word itself
+    # 10% replaced, of which one in SIZE is by chance the word itself
     assert (hidden[chosen] == labels[chosen]).mean() == pytest.approx(0.1, abs=0.01)
     assert hidden.max() < SIZE
 

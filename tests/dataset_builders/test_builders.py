@@ -152,13 +152,13 @@ def test_the_pretraining_table_has_the_most_frequent_normalized_answers(
     assert (joined["found"], joined["published"]) == (2, 51_208)
     # Of 23 questions with an answer, "Grey" has none of these.
     assert made.notes == [
-        f"{100 * 22 / 23:.1f} % of the training questions accept one of the 3 answers of the "
+        f"{100 * 22 / 23:.1f}% of the training questions accept one of the 3 answers of the "
         "vocabulary"
     ]
     given = write_json(tmp_path / "all_ans.json", [{"ans": "gray", "dsets": ["vqa"]}])
     made = make("pretraining", downloads, tmp_path, answers=given)
     assert read_answers(made.folder / "answers.json").answers == ("gray",)
-    assert made.notes[0].startswith(f"{100 / 23:.1f} % of the training questions")
+    assert made.notes[0].startswith(f"{100 / 23:.1f}% of the training questions")
     assert lines(made.folder / "vqa-train.jsonl")[9]["answers"] == {"mug": 0.9}
 
 

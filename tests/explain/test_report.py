@@ -175,7 +175,7 @@ def test_names_of_cells_stand_inside_of_them(browser: ReportBrowser, grid: tuple
 
 
 def test_percentages_are_written_as_on_the_terminal(browser: ReportBrowser) -> None:
-    """Bug: the best answer had 99.9 % here, 100.0% on the terminal and 100% in the figure."""
+    """Bug: the best answer had 99.9% here, 100.0% on the terminal and 100% in the figure."""
     shares = [1.0, 0.99999, 0.9994, 0.7306, 0.1225, 0.0625, 0.0075, 0.0005, 0.00001, 0.0]
     answers = [Answer(f"answer {i}", share) for i, share in enumerate(shares)]
     more = make_explanation(answers=tuple(answer.answer for answer in answers))

@@ -1,4 +1,4 @@
-"""Fractions have one decimal and are never rounded to 0 % or 100 %."""
+"""Fractions have one decimal and are never rounded to 0% or 100%."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from lxmert.explain.text import percent, printable, signed_percent
     ],
 )
 def test_only_nothing_is_zero_and_only_all_is_a_hundred(share: float, written: str) -> None:
-    """99.97 % was 100 % in figures and 100.0 % on the terminal."""
+    """99.97% was 100% in figures and 100.0% on the terminal."""
     assert percent(share) == written
 
 

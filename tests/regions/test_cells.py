@@ -47,8 +47,8 @@ def test_cells_are_called_by_row_and_column_in_any_order():
     [
         ((0, 0, 1, 1), {0, 1, 2, 3, 4, 5}),
         ((0, 0, 1 / 3, 0.5), {0}),
-        ((0.1, 0, 0.6, 0.5), {0, 1}),  # 70 and 80 % of the cells
-        ((0.2, 0, 0.6, 0.5), {1}),  # 40 and 80 %
+        ((0.1, 0, 0.6, 0.5), {0, 1}),  # 70 and 80% of the cells
+        ((0.2, 0, 0.6, 0.5), {1}),  # 40 and 80%
         ((0.4, 0.6, 0.42, 0.62), {4}),  # far smaller than a cell
         ((0.3, 0.3, 0.3, 0.9), set()),  # no area, such as outside of a shifted image
     ],

@@ -108,7 +108,7 @@ def test_texts_that_are_too_long_are_truncated_and_counted(
     data: AnsweringData, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make(data, SMALL.replace(max_text_length=5))
-    assert "48 of 48 texts (100.00 %) truncated to 5 tokens" in caplog.text
+    assert "48 of 48 texts (100.00%) truncated to 5 tokens" in caplog.text
     sentence = task.training.token_ids[0]
     words = task.tokenizer.convert_ids_to_tokens(sentence.tolist())
     assert words == ["[CLS]", "what", "color", "is", "[SEP]"]

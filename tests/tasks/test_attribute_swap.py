@@ -89,7 +89,7 @@ def test_only_the_attribute_of_the_values_is_swapped(
     """Other groups and unlisted values are unchanged; the latter are reported."""
     store = TwoGroups({"a": [1, 3, 2], "b": [3, 2, 1]})
     attribute_swap = AttributeSwap(COLORS, store, ["a"], tokenizer, ["red", "blue"])
-    assert "33.3 % of the regions have none of the values" in caplog.text
+    assert "33.3% of the regions have none of the values" in caplog.text
     given = store["b"]
     swapped = attribute_swap.regions(given, SWAPPED)
     assert swapped.attribute_ids.tolist() == [[0, 1], [0, 2], [0, 3]]

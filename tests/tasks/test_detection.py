@@ -127,7 +127,7 @@ def test_mirrored_boxes_show_what_they_showed():
 
 
 def test_faded_images_keep_their_brightness_and_ask_for_no_color(data):
-    """On colors that it had not seen of an object, the detector knew 78 % of them, else 97 %."""
+    """On colors that it had not seen of an object, the detector knew 78% of them, else 97%."""
     task = make_task(data.replace(desaturate=0.5, color_group="color"))
     plain = make_task(data)
     desaturated = 0

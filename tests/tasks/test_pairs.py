@@ -112,7 +112,7 @@ def test_scores_are_the_official_ones(data: PairsData) -> None:
 
 
 def test_a_constant_prediction_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """50.86 % on NLVR2 means that nothing was learned; three users reported it as a result."""
+    """50.86% on NLVR2 means that nothing was learned; three users reported it as a result."""
     ids = ["dev-1-0-0", "dev-1-1-0", "dev-2-0-0"]
     score_truths(ids, [1, 0, 1], [1, 0, 1])
     assert not caplog.records

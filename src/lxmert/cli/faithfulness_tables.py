@@ -28,7 +28,7 @@ def show_modalities(report: Mapping[str, Any]) -> None:
     """Print the share of the words by group, from a report of `measure_modalities`."""
     console = open_console(highlight=False)
     kind = "text" if report["match"] else "question type"
-    table = make_table(kind, ">words", ">95 % interval", ">regions", ">count")
+    table = make_table(kind, ">words", ">95% interval", ">regions", ">count")
     for name, found in report["text_share"].items():
         if found is None:
             table.add_row(Text(name), "none", "", "none", "0")
@@ -40,7 +40,7 @@ def show_modalities(report: Mapping[str, Any]) -> None:
     console.print(
         "\n[dim]share of words and of regions in the absolute Shapley values of "
         f"{'a match' if report['match'] else 'the best answer'} (T-SHAP and V-SHAP); near 0 or "
-        "100 % one modality decides alone[/]"
+        "100% one modality decides alone[/]"
     )
     if report["left_out"]:
         console.print(f"left out: {count(report['left_out'], 'question')} without an answer")
@@ -78,9 +78,9 @@ def _show_areas(report: Mapping[str, Any]) -> None:
 
 _MEANINGS = {
     "aopc": (
-        "AOPC: mean drop of the confidence without the top 5, 10, 15, 20, 30 ... 100 % of words "
-        "and regions; Del@15: that drop at 15 %; Ins@15: gain over an empty input with only the "
-        "top 15 %; high is good"
+        "AOPC: mean drop of the confidence without the top 5, 10, 15, 20, 30 ... 100% of words "
+        "and regions; Del@15: that drop at 15%; Ins@15: gain over an empty input with only the "
+        "top 15%; high is good"
     ),
     "sign": (
         "share of questions whose top score has the wrong sign: without that word or region, the "
@@ -97,7 +97,7 @@ _MEANINGS = {
 def _show_measures(report: Mapping[str, Any]) -> None:
     """Print means with intervals by method; of the sanity checks the rank correlations."""
     console = open_console(highlight=False)
-    console.print(f"{count(report['questions'], 'question')}; means and 95 % intervals\n")
+    console.print(f"{count(report['questions'], 'question')}; means and 95% intervals\n")
     sanity = report["protocol"] == "sanity"
     for title in ("words", "regions") if sanity else ("",):
         ending = f": {title}, Spearman"

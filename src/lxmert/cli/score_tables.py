@@ -17,7 +17,7 @@ def show_scores(report: Mapping[str, Any]) -> None:
 
     titles = {"accuracy": "accuracy", "question_only": "question only", "majority": "majority"}
     shown = {title: report[name] for name, title in titles.items() if report[name]}
-    numbers = ("accuracy", "95 % interval", *list(shown)[1:])
+    numbers = ("accuracy", "95% interval", *list(shown)[1:])
     table = make_table("question type", *(f">{title}" for title in numbers))
     for question_type in report["accuracy"]:
         first, *others = (f"{scores[question_type]:.1%}" for scores in shown.values())
@@ -32,7 +32,7 @@ def show_robustness(report: Mapping[str, Any]) -> None:
 
     from lxmert.names import count
 
-    table = make_table("change", ">accuracy", ">95 % interval", ">same answer", ">95 % interval")
+    table = make_table("change", ">accuracy", ">95% interval", ">same answer", ">95% interval")
     for change, row in report["robustness"].items():
         cells = ["", ""]
         if row["accuracy"] is not None:
@@ -68,7 +68,7 @@ def show_comparison(report: Mapping[str, Any]) -> None:
     """Print a `ComparisonReport`."""
     from rich.text import Text
 
-    numbers = ("first", "second", "difference", "95 % interval", "p", "questions")
+    numbers = ("first", "second", "difference", "95% interval", "p", "questions")
     table = make_table("question type", *(f">{title}" for title in numbers))
     for question_type, row in report["rows"].items():
         table.add_row(
@@ -84,7 +84,7 @@ def show_comparison(report: Mapping[str, Any]) -> None:
     if needed is not None:
         lines.append(
             f"A difference of one point would need about {needed:,} questions about different "
-            "images (paired test, 5 % level, 80 % power)."
+            "images (paired test, 5% level, 80% power)."
         )
     _print(table, *lines, warnings=report["warnings"])
 
@@ -107,7 +107,7 @@ def show_official_scores(title: str, scores: Mapping[str, object]) -> None:
 
 
 def show_matching(report: Mapping[str, Any]) -> None:
-    """Print a `KindReport`: each score above its 95 % interval."""
+    """Print a `KindReport`: each score above its 95% interval."""
     from rich.text import Text
 
     names = list(report["scores"]["overall"])
@@ -117,14 +117,14 @@ def show_matching(report: Mapping[str, Any]) -> None:
         limits = report["intervals"][kind]
         cells = (f"{scores[name] * 100:.1f}\n" + _narrow_interval(*limits[name]) for name in names)
         table.add_row(Text(kind), *cells, f"{report['count'][kind]:,}")
-    _print(table, "below each score: its 95 % interval", warnings=report["warnings"])
+    _print(table, "below each score: its 95% interval", warnings=report["warnings"])
 
 
 def show_probe(report: Mapping[str, Any]) -> None:
     """Print a `ProbeReport`."""
     from rich.text import Text
 
-    numbers = ("accuracy", "95 % interval", "control", "selectivity", "95 % interval")
+    numbers = ("accuracy", "95% interval", "control", "selectivity", "95% interval")
     table = make_table("layer", *(f">{title}" for title in numbers))
     for layer, row in report["layers"].items():
         table.add_row(

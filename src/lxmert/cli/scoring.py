@@ -250,7 +250,7 @@ def compare(
 ) -> None:
     """Compare two models or runs by their predictions for the same questions.
 
-    The files are those of `lxmert predict`. Differences of accuracy have 95 % intervals, for which
+    The files are those of `lxmert predict`. Differences of accuracy have 95% intervals, for which
     images are resampled, and p-values of a paired test.
     """
     if output is not None:

@@ -49,7 +49,7 @@ def study(
     Writes study.html and study.json: accuracy by question type, captions against foils, answers
     after the image or the question is exchanged or damaged, the share of each modality in the
     answers (Shapley values), the faithfulness of explanations, calibration and risk-coverage, all
-    with 95 % intervals.
+    with 95% intervals.
 
     Explanations take longest: about a second per question for the bundled model, minutes for a
     model of the published size. Rerun to resume after an interruption.
@@ -153,7 +153,7 @@ def probe(
     """Train a linear probe on each layer, and another on random labels as a control task.
 
     The probe is trained on half of the images and tested on the other half. Images are resampled
-    for the 95 % intervals.
+    for the 95% intervals.
     """
     if output is not None:
         check_output(output, "-o", states, data)

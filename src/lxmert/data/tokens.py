@@ -54,7 +54,7 @@ class Tokens:
         texts = count(len(self), "text")
         if self.num_cut:
             logger.warning(
-                "%d of %s (%.2f %%) truncated to %d tokens: raise max_text_length",
+                "%d of %s (%.2f%%) truncated to %d tokens: raise max_text_length",
                 self.num_cut,
                 texts,
                 100 * self.num_cut / len(self),

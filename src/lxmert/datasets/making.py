@@ -192,7 +192,7 @@ class _Making:
         answers = self.build.answers or self.counts.most_frequent(self.options.num_answers)
         share = self.counts.coverage(answers)
         made.notes.append(
-            f"{100 * share:.1f} % of the training questions accept one of the {len(answers):,} "
+            f"{100 * share:.1f}% of the training questions accept one of the {len(answers):,} "
             "answers of the vocabulary"
         )
         return {"answers.json": self.counts.table(answers)}

@@ -5,7 +5,7 @@ of the answer that the model gives to the complete input.
 
 Source: Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned (2017),
 equation 12, for the area over the perturbation curve; the percentages, the joint removal and the
-two values at 15 % are those of the evaluation published with UPSE for LXMERT.
+two values at 15% are those of the evaluation published with UPSE for LXMERT.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def summarize_confidence(
         empty: with neither words nor regions.
 
     Returns:
-        The mean of `complete - deleted`; that difference at 15 %; and `inserted - empty` at 15 %.
+        The mean of `complete - deleted`; that difference at 15%; and `inserted - empty` at 15%.
     """
     drops = complete - deleted
     place = PERCENTAGES.index(AT)

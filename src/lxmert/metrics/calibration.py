@@ -78,7 +78,7 @@ def calibration_error(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Compute the expected calibration error with its 95 % interval.
+    """Compute the expected calibration error with its 95% interval.
 
     The error of a resampled set is larger on average, since it is a sum of absolute values. The
     percentile interval would lie too high; this one reaches as far below the error as the upper

@@ -70,7 +70,7 @@ def score_foils(captions: Sequence[float] | Scores, foils: Sequence[float] | Sco
 def foil_intervals(
     captions: Sequence[float] | Scores, foils: Sequence[float] | Scores, images: Sequence[str]
 ) -> dict[str, Limits]:
-    """Return the limits of the 95 % interval of each score of `score_foils`.
+    """Return the limits of the 95% interval of each score of `score_foils`.
 
     Args:
         captions: `[pairs]` match scores of the captions.
@@ -107,7 +107,7 @@ def score_groups(scores: Scores) -> GroupScores:
 
 
 def group_intervals(scores: Scores) -> dict[str, Limits]:
-    """Return the limits of the 95 % interval of each score of `score_groups`."""
+    """Return the limits of the 95% interval of each score of `score_groups`."""
     judged = _judge_groups(np.asarray(scores, dtype=np.float64))
     return {name: interval_limits(each) for name, each in judged.items()}
 
@@ -150,7 +150,7 @@ def _share_below(values: Scores, others: Scores) -> Scores:
 
 
 def _auroc_limits(positives: Scores, negatives: Scores, clusters: Sequence[str]) -> Limits:
-    """Return the limits of the 95 % interval of the AUROC, from its variance between clusters.
+    """Return the limits of the 95% interval of the AUROC, from its variance between clusters.
 
     Every cluster has as many positives as negatives. Source: Obuchowski 1997, Nonparametric
     analysis of clustered ROC curve data, section 2.

@@ -51,7 +51,7 @@ class DetectorExtractor(ConfiguredExtractor):
             create another extractor after further training.
         device: where to compute, such as "cpu" or "cuda".
         precision: "fp32"; "bf16" for faster convolutions, with features that differ by less than
-            1 %; "exact" for bit-identical results in any batch. Boxes and probabilities are always
+            1%; "exact" for bit-identical results in any batch. Boxes and probabilities are always
             float32.
         folder: folder that the detector was read from, which saves memory: the weights are then
             changed in place, and `detector` reads them again. None: they are copied.

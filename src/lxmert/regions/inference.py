@@ -26,7 +26,7 @@ def make_fast(detector: Detector, precision: Precision) -> Detector:
         precision: "exact" returns the same detector; on a CPU, results are then bit-identical in
             any batch, but slower. "fp32" folds frozen norms into the preceding convolutions;
             features differ by at most 1e-5 of the largest. "bf16" additionally computes the
-            backbone and `res5` in bfloat16, with features that differ by less than 1 %; proposals,
+            backbone and `res5` in bfloat16, with features that differ by less than 1%; proposals,
             boxes, probabilities and the selection of regions stay float32.
 
     Raises:

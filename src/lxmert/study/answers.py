@@ -31,7 +31,7 @@ class AnswersReport(TypedDict):
     Attributes:
         count: number of questions.
         accuracy: accuracy by question type, in `[0, 1]`.
-        intervals: limits of its 95 % interval.
+        intervals: limits of its 95% interval.
         counts: number of questions by question type.
         robustness: answers under each change; see `measure_robustness`.
         confidence: calibration and risk-coverage; see `measure_confidence`.

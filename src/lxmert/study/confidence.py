@@ -28,10 +28,10 @@ class ConfidenceReport(TypedDict):
 
     Attributes:
         calibration_error: expected calibration error (15 bins) of the probabilities, in `[0, 1]`.
-        calibration_interval: limits of its 95 % interval, resampling images.
+        calibration_interval: limits of its 95% interval, resampling images.
         temperature: divisor of the logits, fitted on the validation half.
         calibrated_error: the same error after division by the temperature.
-        calibrated_interval: limits of its 95 % interval.
+        calibrated_interval: limits of its 95% interval.
         bins: the reliability diagram, before division.
         coverage: answered share of the questions, increasing.
         risk: share of wrong answers at each coverage.
@@ -39,9 +39,9 @@ class ConfidenceReport(TypedDict):
         accepted_risk: share of wrong answers that a threshold is chosen for.
         threshold: confidence above which the validation half has this risk; None if there is none.
         answered: share of the test half above the threshold; None without one.
-        answered_interval: limits of its 95 % interval, resampling images; None without one.
+        answered_interval: limits of its 95% interval, resampling images; None without one.
         answered_risk: share of wrong answers among these; None without one.
-        risk_interval: limits of its 95 % interval; None without one.
+        risk_interval: limits of its 95% interval; None without one.
         count: number of questions in the test half.
     """
 

@@ -15,7 +15,7 @@ class KindReport(TypedDict, Generic[ScoresT]):
 
     Attributes:
         scores: `overall` and by kind.
-        intervals: lower and upper limit of the 95 % interval of each score, likewise.
+        intervals: lower and upper limit of the 95% interval of each score, likewise.
         count: number of entries, likewise.
         warnings: what limits the meaning of the numbers.
     """

@@ -34,7 +34,7 @@ Hits = npt.NDArray[np.float64]
 
 
 class ProbeRow(TypedDict):
-    """A probe of one layer, on the test half; intervals are 95 %, resampling images.
+    """A probe of one layer, on the test half; intervals are 95%, resampling images.
 
     Attributes:
         accuracy: share of correct labels.

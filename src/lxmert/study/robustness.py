@@ -31,7 +31,7 @@ class RobustnessRow(TypedDict):
     Attributes:
         accuracy: accuracy on the original questions' answers, in `[0, 1]`; None if the question was
             exchanged.
-        low: lower limit of the 95 % interval of the accuracy, resampling images; or None.
+        low: lower limit of the 95% interval of the accuracy, resampling images; or None.
         high: upper limit; or None.
         same_answer: share of questions with the same answer as without the change.
         same_low: lower limit of the interval of that share.

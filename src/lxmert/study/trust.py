@@ -52,7 +52,7 @@ class TrustMeasure(TypedDict):
 
     Attributes:
         mean: its mean over questions.
-        low: lower limit of the 95 % interval, resampling images.
+        low: lower limit of the 95% interval, resampling images.
         high: upper limit.
         count: number of questions for which it is defined.
     """

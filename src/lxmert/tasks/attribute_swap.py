@@ -137,7 +137,7 @@ class AttributeSwap:
             )
         if num_without:
             _logger.warning(
-                "%.1f %% of the regions have none of the values of data.attribute_swap: the words "
+                "%.1f%% of the regions have none of the values of data.attribute_swap: the words "
                 "about them are swapped, but their features are not",
                 100 * num_without / num_regions,
             )

@@ -26,7 +26,7 @@ def accuracy_by_question_type(
 def intervals_by_question_type(
     examples: Sequence[Example], predictions: Sequence[str]
 ) -> dict[str, Limits]:
-    """Return the 95 % confidence interval of each accuracy, by resampling images."""
+    """Return the 95% confidence interval of each accuracy, by resampling images."""
     scores = score_answers(examples, predictions)
     images = [" ".join(example.image_ids) for example in examples]
     return {

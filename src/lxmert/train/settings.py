@@ -60,8 +60,8 @@ class OptimSettings(Record):
 
     schedule: Literal["linear", "cosine", "constant", "plateau"] = "linear"
     """Shape of the learning rate after the warm-up: linear or cosine decay to 0, or constant.
-    `plateau`: constant until validation no longer improves, at most for 70 % of the steps or of
-    `loop.seconds`; then linear decay to 0 over the last 30 % of a run that thereby gets shorter."""
+    `plateau`: constant until validation no longer improves, at most for 70% of the steps or of
+    `loop.seconds`; then linear decay to 0 over the last 30% of a run that thereby gets shorter."""
 
     patience: PositiveInt = 10
     """Evaluations without a better result after which the decay of `plateau` begins."""

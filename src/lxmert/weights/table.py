@@ -176,7 +176,7 @@ PUBLISHED: dict[str, PublishedModel] = {
         "Apache-2.0 (the code of the demo)",
         "none published",
         note="its page on the hub is gone. Its author said that it is the model with 10 to 100 "
-        "regions, about 1 % worse on GQA (huggingface/transformers issue 8769), while the script "
+        "regions, about 1% worse on GQA (huggingface/transformers issue 8769), while the script "
         "that made it names the file with 36",
     ),
     "detector-caffe-10-100": PublishedModel(

@@ -20,7 +20,7 @@ class ComparisonRow(TypedDict):
         first: accuracy of the first file, in `[0, 1]`.
         second: accuracy of the second.
         difference: first minus second.
-        low: lower limit of the 95 % interval of the difference, resampling images.
+        low: lower limit of the 95% interval of the difference, resampling images.
         high: upper limit.
         p_value: two-sided, of the hypothesis that both are equally good.
         only_first: number of questions on which only the first is better.
@@ -45,7 +45,7 @@ class ComparisonReport(TypedDict):
     Attributes:
         rows: `overall` and by question type.
         questions_needed: questions about different images that a paired test needs to detect a
-            difference of one point at this disagreement, with 80 % power; None if the two never
+            difference of one point at this disagreement, with 80% power; None if the two never
             disagree by that much.
         warnings: what limits the meaning of the numbers.
     """

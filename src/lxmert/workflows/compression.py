@@ -37,7 +37,7 @@ class CompressionReport(TypedDict):
         megabytes: size of the weights as a file, before and after.
         time: time of the compressed model for a batch as a share of that of the original one, both
             in PyTorch and measured alternately; None if it answers no questions.
-        accuracy: accuracy of both on the data, with the limits of its 95 % interval; None without
+        accuracy: accuracy of both on the data, with the limits of its 95% interval; None without
             data.
     """
 

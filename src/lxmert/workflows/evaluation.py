@@ -51,7 +51,7 @@ class AnswerReport(TypedDict):
     Attributes:
         accuracy: mean score, `overall` and by question type; if no question has a type, by the kind
             of its answer: `yes/no`, `number`, `other`.
-        intervals: lower and upper limit of the 95 % confidence interval of each accuracy; images
+        intervals: lower and upper limit of the 95% confidence interval of each accuracy; images
             are resampled, so that questions about the same image count as dependent.
         question_only: the same as `accuracy` for the question-only baseline; empty without training
             questions.

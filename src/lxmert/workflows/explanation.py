@@ -84,7 +84,7 @@ def evaluate_explanations(
         `left_out`, the number of questions without an answer; `unknown`, the number of those
         without one in the model's list; `findings`, other problems -> `count` and `first` cases;
         and `methods` by name, including `random` where it can be measured. Intervals (`low`,
-        `high`) are 95 % intervals for which images, not questions, are resampled.
+        `high`) are 95% intervals for which images, not questions, are resampled.
 
         For `chefer`: `accuracy` (in `[0, 1]`); `pointed`, the number of questions with boxes;
         `shares`, the removed fractions; for each method `pointing` (in `[0, 1]`; None without

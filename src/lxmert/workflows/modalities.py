@@ -79,7 +79,7 @@ def measure_modalities(
     Returns:
         The written report: `model`, `data`, `match`, `samples`, `seed`, `left_out`, `findings`;
         `text_share`: `overall` and each question type (or `caption` and `foil`) -> `mean`, `low`,
-        `high` (95 % interval, resampling images) and `count`; None where nothing contributes; and
+        `high` (95% interval, resampling images) and `count`; None where nothing contributes; and
         `examples`: `id`, `image`, `text`, `group` and `text_share` of each.
 
     Raises:

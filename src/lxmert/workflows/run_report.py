@@ -1,6 +1,6 @@
 """What a model of custom data learned: accuracy beside guessing, by question type, as a page.
 
-Accuracy is of validation questions, with 95 % percentile bootstrap intervals that resample images,
+Accuracy is of validation questions, with 95% percentile bootstrap intervals that resample images,
 since questions about an image are not independent.
 """
 

@@ -53,23 +53,23 @@ _TRAINED_RATE = 0.4
 """Learning rate of trained weights, as a share of that of random weights.
 
 With the rate of random weights, 900 steps of questions about the nearest and the farthest of six
-objects (Sort-of-CLEVR) reached 74 % of held-out questions from drawings; with this one, 90 %.
+objects (Sort-of-CLEVR) reached 74% of held-out questions from drawings; with this one, 90%.
 """
 
 _HEAD_START = {"random": 0.05, "scenes": 0.1}
 """Accuracy by which a trial has to lead the others.
 
 `random`: after a minute, it and `drawings` may be equal by chance, as on images of 81 kinds of
-emoji (34.0 and 33.9 %); at the end of the budget of 8 min, they had 34 and 65 %. `scenes` learns
+emoji (34.0 and 33.9%); at the end of the budget of 8 min, they had 34 and 65%. `scenes` learns
 faster only because it does not train its extractor: on textures it led by 7 points after 40 s, and
-was at its limit of 83 % after 5 min, when drawings had 96 %.
+was at its limit of 83% after 5 min, when drawings had 96%.
 """
 
 _STEP_QUESTIONS = 96
 """Questions of a step, about.
 
-With 192, and so half as many steps, drawn faces and playing cards reached 55.0 and 43.6 % in 8 min
-on a slow processor, instead of 59.6 and 46.8 %.
+With 192, and so half as many steps, drawn faces and playing cards reached 55.0 and 43.6% in 8 min
+on a slow processor, instead of 59.6 and 46.8%.
 """
 
 _FEWEST_EXAMPLES, _MOST_IMAGES = 12, 64
@@ -230,8 +230,8 @@ class _Plan:
         """Return the two ways to begin whose trials are continued, if the first ones may mislead.
 
         They may where regions that are not trained lead by more than their head start: on images of
-        handwritten digits they led by 14 points after 47 s and were at their limit of 66 % after
-        8 min, when drawings had 81 %; in the world `skewed` they led by as much, and stayed ahead.
+        handwritten digits they led by 14 points after 47 s and were at their limit of 66% after
+        8 min, when drawings had 81%; in the world `skewed` they led by as much, and stayed ahead.
         """
         fair = self._fair_scores(names)
         leader = max(fair, key=fair.__getitem__, default=None)
@@ -312,7 +312,7 @@ def _try(
         return {"error": str(problem)}
     accuracy = metrics.get(OVERALL, metrics.get("accuracy", 0.0))
     seconds = time.perf_counter() - began
-    _logger.info("trial %s: %.1f %% of validation questions, %.0f s", name, 100 * accuracy, seconds)
+    _logger.info("trial %s: %.1f%% of validation questions, %.0f s", name, 100 * accuracy, seconds)
     return {"accuracy": accuracy, "seconds": round(seconds, 1)}
 
 

@@ -180,7 +180,7 @@ def test_the_other_thing_is_called_the_other_one(asked: Asked) -> None:
 def test_question_types_are_as_frequent_as_each_other_and_their_answers_balanced(
     asked: Asked,
 ) -> None:
-    """A retry until a question fits biases its answers, unless both were possible (trial: 65 %)."""
+    """A retry until a question fits biases its answers, unless both were possible (trial: 65%)."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for _, question in asked:
         answers[question.question_type][question.answer] += 1
