@@ -24,9 +24,13 @@ LATE_AND_LONG = {"test_trials.py", "test_training.py"}
 """Files of the last folder that take a minute: run last, they would keep one process waiting."""
 
 
+WITH_RAY = {"test_ray_engine.py", "test_ray_failures.py", "test_ray_train.py"}
+"""Files that start Ray, whose threads stay in the process: what it forks afterwards may hang."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run long files first."""
-    items.sort(key=lambda item: item.path.name not in LATE_AND_LONG)
+    """Run long files first, and those with Ray last."""
+    items.sort(key=lambda item: (item.path.name in WITH_RAY, item.path.name not in LATE_AND_LONG))
 
 
 class Result(NamedTuple):

@@ -32,6 +32,8 @@ from lxmert.workflows.extraction import (
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'lxmert[cluster]'")
 
+pytestmark = pytest.mark.long
+
 SETTINGS = ExtractionSettings(shard_images=6)
 
 
@@ -78,7 +80,6 @@ def job(images: Path, output: Path) -> Job:
     return extraction_job(images, output, Loading(), SETTINGS)
 
 
-@pytest.mark.long
 def test_two_actors_write_what_one_process_writes(cluster: None, tmp_path: Path) -> None:
     """One shard fails, and is named with worker and cause; a local job writes it afterwards."""
     images, output = write_images(tmp_path / "images", 20), tmp_path / "two"
