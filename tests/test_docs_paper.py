@@ -27,6 +27,8 @@ from lxmert.tasks.pretraining_settings import PRESETS
 from lxmert.tasks.registry import TASKS
 from lxmert.train.recipes import flatten, make_recipe, recipe_table
 
+pytestmark = pytest.mark.long  # the tests use the folder that the first one fills
+
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 COMMANDS = commands(PAGE)
 IMAGES = [
@@ -110,7 +112,6 @@ def run_command(lxmert: Command, command: Sequence[str]) -> None:
     assert result.code == 0, f"{arguments}\n{result}"
 
 
-@pytest.mark.long
 def test_the_chain_runs_from_downloads_to_submissions(
     lxmert: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
