@@ -110,7 +110,6 @@ def test_stores_of_the_model_are_those_of_the_export(folders, tmp_path):
         np.testing.assert_allclose(second[name].features, first[name].features, atol=1e-2)
 
 
-@pytest.mark.slow
 def test_it_answers_without_torch(folders, tmp_path):
     code = f"""
 from lxmert import LxmertPipeline

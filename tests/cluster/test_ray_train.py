@@ -33,7 +33,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert torch.equal(found[name], value), name
 
 
-@pytest.mark.slow  # it imports ray.train into this process
+@pytest.mark.long
 def test_a_worker_trains_as_the_command_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
